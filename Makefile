@@ -1,0 +1,82 @@
+# Everything needed is installed into $(VENV) when a target first asks for it, and again
+# when pyproject.toml changes. A machine with Python 3.10 or newer and make is enough.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+# How many processes `make test` runs in, and further arguments, as in ARGS="-k cron -x".
+JOBS ?= 2
+ARGS ?=
+
+PY := $(VENV)/bin/python
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PYTEST := $(PY) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup fmt lint type test test-all e2e fault bench migration check
+
+help: ## Show this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
+
+demo: $(RUNTIME) ## Watch a real beat and worker fire entries out of a database, for half a minute
+	$(PY) examples/demo.py $(ARGS)
+
+setup: $(DEV) ## Install everything for development into .venv
+
+fmt: $(DEV) ## Format the code and repair what can be repaired
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lint: $(DEV) ## Check style, docstrings and spelling
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/codespell
+
+type: $(DEV) ## Check types
+	$(PY) -m mypy
+
+test: $(DEV) ## Run the tests on every database and broker found here
+	$(PYTEST) -n $(JOBS) -m "not slow and not fault and (not e2e or smoke)" $(ARGS)
+
+test-all: $(DEV) ## Run all tests, slow, e2e and fault too, and fail where a server is missing
+	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq $(PYTEST) $(ARGS)
+
+e2e: $(DEV) ## Run the tests with real beats and workers
+	$(PYTEST) tests/e2e $(ARGS)
+
+fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doubled
+	$(PYTEST) tests/fault $(ARGS)
+
+bench: $(DEV) ## Measure ticks, throughput and lateness
+	$(PY) -m benchmarks $(ARGS)
+
+migration: $(DEV) ## Write a migration from what changed in models.py: make migration m="..."
+	@test -n "$(m)" || { echo 'Say what changes: make migration m="add entry.colour"'; exit 2; }
+	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT \
+		&& export BEATSTORE_URL="sqlite:///$$directory/empty.db" \
+		&& $(PY) -m alembic upgrade head && $(PY) -m alembic revision --autogenerate -m "$(m)"
+
+check: lint type test e2e ## Run what .ci/run runs, in .venv
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "There is no Python 3.10 or newer on the PATH." \
+		"Name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) can't make virtual" \
+		"environments. On Debian and Ubuntu: apt install python3-venv. Or name another" \
+		"one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(RUNTIME): pyproject.toml | $(PY)
+	@echo "Installing beatstore into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+# pip learned to read dependency groups in 25.1.
+$(DEV): pyproject.toml | $(PY)
+	@echo "Installing beatstore and its tools into $(VENV); this takes a minute or two"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(PY) -m pip install --quiet -e '.[postgres,mysql,redis,solar]' --group dev
+	@touch $@ $(RUNTIME)

@@ -1,0 +1,111 @@
+"""beatstore: celery beat fires what the database says.
+
+    from beatstore import Store
+
+    store = Store("postgresql+psycopg://…")
+    store.migrate()
+    store.add("report", "reports.build", "0 2 * * *", timezone="Europe/Berlin")
+
+and then `celery -A proj beat --scheduler beatstore:DBScheduler`.
+
+Importing this package imports SQLAlchemy, but not celery: the scheduler is loaded when it
+is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from beatstore.clock import Clock, ManualClock
+from beatstore.config import Settings
+from beatstore.errors import (
+    BeatstoreError,
+    ConfigError,
+    EntryError,
+    EntryExistsError,
+    EntryNotFoundError,
+    InvalidEntryError,
+    ScheduleError,
+    SchemaError,
+    SessionError,
+    StoreError,
+    UnavailableError,
+)
+from beatstore.models import Entry, Run
+from beatstore.schedules import (
+    Cron,
+    Every,
+    Once,
+    RRule,
+    Schedule,
+    Solar,
+    as_schedule,
+    daily,
+    hourly,
+    minutely,
+    monthly,
+    weekly,
+)
+from beatstore.store import BeatStatus, Status, Store
+from beatstore.version import __version__
+
+if TYPE_CHECKING:
+    from beatstore.scheduler import DBScheduler
+
+_refused = as_schedule.dispatch(object)
+
+__all__ = [
+    "BeatStatus",
+    "BeatstoreError",
+    "Clock",
+    "ConfigError",
+    "Cron",
+    "DBScheduler",
+    "Entry",
+    "EntryError",
+    "EntryExistsError",
+    "EntryNotFoundError",
+    "Every",
+    "InvalidEntryError",
+    "ManualClock",
+    "Once",
+    "RRule",
+    "Run",
+    "Schedule",
+    "ScheduleError",
+    "SchemaError",
+    "SessionError",
+    "Settings",
+    "Solar",
+    "Status",
+    "Store",
+    "StoreError",
+    "UnavailableError",
+    "__version__",
+    "daily",
+    "hourly",
+    "minutely",
+    "monthly",
+    "weekly",
+]
+
+
+@as_schedule.register(object)
+def _as_celery_schedule(value: object, timezone: str | None = None) -> Schedule:
+    """Take celery's own schedules too, and import what knows them when the first one is met."""
+    if any(base.__module__.startswith("celery.") for base in type(value).__mro__):
+        import beatstore.convert  # noqa: F401, PLC0415
+
+        taught = as_schedule.dispatch(type(value))
+        if taught is not _as_celery_schedule:
+            return taught(value, timezone)
+    return _refused(value, timezone)
+
+
+def __getattr__(name: str) -> Any:
+    """Load the scheduler when it is asked for: it imports celery.beat."""
+    if name == "DBScheduler":
+        from beatstore.scheduler import DBScheduler  # noqa: PLC0415
+
+        return DBScheduler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

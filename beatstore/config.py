@@ -1,0 +1,191 @@
+"""The `beatstore_*` settings, read once and checked.
+
+Settings live in the Celery configuration; this module sees only a mapping. A key that
+beatstore does not know, or a value it can't use, is a `ConfigError` at start rather
+than a surprise at night.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from beatstore.errors import ConfigError
+from beatstore.schedules import zone
+
+__all__ = ["MISFIRES", "PREFIX", "Settings"]
+
+PREFIX = "beatstore_"
+
+#: The misfire policies, by the names the `misfire` column holds.
+MISFIRES = ("skip", "coalesce", "all")
+
+_SQLITE_FILE = "beatstore.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force; the names are those of the settings without the prefix.
+
+    Attributes:
+        url: SQLAlchemy URL of the database; the default is `beatstore.db` in the
+            working directory, as an absolute path.
+        engine_options: keyword arguments for `sqlalchemy.create_engine`.
+        schema: database schema of the tables; None for the connection's own.
+        batch_size: how many entries are claimed in one transaction.
+        claim_ttl: seconds after which another beat may send what this one claimed.
+        auto_migrate: create or upgrade the tables at start; None means "on SQLite only".
+        default_timezone: IANA zone of entries that name none.
+        default_misfire: policy of entries that name none.
+        default_grace: seconds an occurrence may be late before it is a misfire.
+        catch_up_limit: how many runs `misfire="all"` makes up for at most.
+        retention: seconds that finished one-shots and runs are kept.
+        eta_threshold: seconds; None sends every eta to the broker.
+        allowed_tasks: patterns of task names that entries may have; None allows all.
+        listen: let PostgreSQL wake a sleeping beat as soon as a due row is committed.
+    """
+
+    url: str = ""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    schema: str | None = None
+    batch_size: int = 100
+    claim_ttl: float = 30.0
+    auto_migrate: bool | None = None
+    default_timezone: str = "UTC"
+    default_misfire: str = "coalesce"
+    default_grace: float = 60.0
+    catch_up_limit: int = 100
+    retention: float = 30 * 86400.0
+    eta_threshold: float | None = None
+    allowed_tasks: tuple[str, ...] | None = None
+    listen: bool = True
+
+    @classmethod
+    def read(cls, conf: Mapping[str, Any], *, timezone: str = "UTC") -> Settings:
+        """Read the `beatstore_*` keys of `conf`.
+
+        Args:
+            conf: a Celery configuration, or any mapping; other keys are ignored.
+            timezone: the app's zone, used where `beatstore_default_timezone` is not set.
+
+        Raises:
+            ConfigError: a key is unknown or a value can't be used.
+        """
+        given = {key: conf[key] for key in conf if str(key).startswith(PREFIX)}
+        known = {PREFIX + item.name: item.name for item in fields(cls)}
+        values: dict[str, Any] = {"default_timezone": timezone}
+        for key, value in given.items():
+            if key not in known:
+                nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+                raise ConfigError(key, value, "a setting that beatstore knows", nearest)
+            if value is not None:
+                values[known[key]] = _CHECKS[known[key]](key, value)
+        values["url"] = _absolute(values.get("url") or f"sqlite:///{_SQLITE_FILE}")
+        zone(values["default_timezone"])
+        return cls(**values)
+
+
+def _absolute(url: str) -> str:
+    """Make the path of an SQLite URL absolute.
+
+    A daemon works in `/`, where a relative path would name another file than the one
+    meant (and a web process would use a third), so there it is refused.
+    """
+    scheme, separator, path = url.partition(":///")
+    if not scheme.startswith("sqlite") or not separator or path.startswith((":memory:", "file:")):
+        return url
+    name, question, query = path.partition("?")
+    if not name or os.path.isabs(name):
+        return url
+    if os.getcwd() == os.sep:
+        raise ConfigError(
+            "beatstore_url",
+            url,
+            "an absolute path for a daemon",
+            "sqlite:////var/lib/app/beatstore.db",
+        )
+    return f"{scheme}:///{os.path.abspath(name)}{question}{query}"
+
+
+def _text(key: str, value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    raise ConfigError(key, value, "text", "a non-empty string")
+
+
+def _url(key: str, value: Any) -> str:
+    # An sqlalchemy URL prints itself with the password hidden, so ask it not to.
+    render = getattr(value, "render_as_string", None)
+    text = render(hide_password=False) if render else value
+    if isinstance(text, str) and ":" in text:
+        return text
+    raise ConfigError(key, value, "a database URL", "postgresql+psycopg://user@host/database")
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ConfigError(key, value, "keyword arguments of create_engine", "{'pool_size': 5}")
+
+
+def _flag(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(key, value, "True or False", "True")
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    def check(key: str, value: Any) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        raise ConfigError(key, value, f"a whole number of at least {least}", str(max(least, 100)))
+
+    return check
+
+
+def _seconds(least: float, example: str) -> Callable[[str, Any], float]:
+    def check(key: str, value: Any) -> float:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else value
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= least:
+            return float(seconds)
+        raise ConfigError(key, value, f"seconds, {least:g} or more, or a timedelta", example)
+
+    return check
+
+
+def _misfire(key: str, value: Any) -> str:
+    if value in MISFIRES:
+        return str(value)
+    raise ConfigError(key, value, f"one of {', '.join(MISFIRES)}", "'coalesce'")
+
+
+def _patterns(key: str, value: Any) -> tuple[str, ...]:
+    if (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and all(isinstance(item, str) for item in value)
+    ):
+        return tuple(value)
+    raise ConfigError(key, value, "a list of task names or patterns", "['reports.*']")
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "url": _url,
+    "engine_options": _mapping,
+    "schema": _text,
+    "batch_size": _whole(1),
+    "claim_ttl": _seconds(1, "30"),
+    "auto_migrate": _flag,
+    "default_timezone": _text,
+    "default_misfire": _misfire,
+    "default_grace": _seconds(0, "60"),
+    "catch_up_limit": _whole(1),
+    "retention": _seconds(0, "30 * 86400"),
+    "eta_threshold": _seconds(0, "3600"),
+    "allowed_tasks": _patterns,
+    "listen": _flag,
+}

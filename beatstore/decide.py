@@ -1,0 +1,310 @@
+"""What becomes of an entry that a beat looks at: the rule, without a clock or a database.
+
+`decide(entry, now, settings)` answers from the entry's own columns. It may be asked at
+any time and as often as anyone likes: `wake_at` only says when the answer may have
+changed, so an early look is harmless and a late one is a misfire or no misfire, as the
+entry's policy says.
+
+Invariants:
+    * Every occurrence in (cursor, now] is accounted for exactly once: as a run, folded
+      into a run, or counted in a `missed` row; and the new cursor is the last of them.
+    * The cursor never moves back, so a clock that does can't double an occurrence.
+    * The work for one look is bounded, however long beat was away.
+
+On failure: what can't be decided (a bad schedule, an unknown policy, a row written by
+hand) is a decision too: state `broken`, with the reason in `error`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from beatstore.config import MISFIRES, Settings
+from beatstore.errors import ScheduleError
+from beatstore.schedules import Schedule, parse
+
+__all__ = [
+    "BURST",
+    "COUNT_LIMIT",
+    "TRIGGERED",
+    "Decision",
+    "EntryRow",
+    "PlannedRun",
+    "broken",
+    "call_problem",
+    "decide",
+    "jitter_offset",
+    "schedule_of",
+]
+
+#: At most so many runs of one entry per look; the next look goes on where it stopped.
+BURST = 100
+
+#: Missed occurrences are counted exactly up to here; one more stands for "and more".
+COUNT_LIMIT = 1000
+
+#: The `reason` of a run that somebody asked for by hand.
+TRIGGERED = "triggered"
+
+_EVER = datetime.min.replace(tzinfo=timezone.utc)
+_STEP = timedelta(microseconds=1)
+
+#: Some thirty years: above it, seconds are a mistake, and beyond what dates can hold.
+_FOREVER_S = 1e9
+
+
+class EntryRow(Protocol):
+    """The columns of an entry that the rule reads."""
+
+    id: int
+    kind: str
+    spec: str
+    timezone: str | None
+    start_at: datetime | None
+    end_at: datetime | None
+    max_runs: int | None
+    jitter_s: float
+    misfire: str | None
+    grace_s: float | None
+    state: str
+    error: str | None
+    cursor_at: datetime | None
+    next_due_at: datetime | None
+    run_count: int
+    created_at: datetime
+    args: Any
+    kwargs: Any
+    options: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run row to write: one to send (`claimed`), or the record of what was not sent.
+
+    `missed_count` is how many occurrences the row stands for beside its own `due_at`
+    when it is sent, and how many in all when it is `missed`; above `COUNT_LIMIT` it
+    means "more than that many".
+    """
+
+    due_at: datetime
+    state: str = "claimed"
+    reason: str | None = None
+    first_missed_at: datetime | None = None
+    missed_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The runs an entry gets, oldest first, and its columns after this look."""
+
+    state: str
+    runs: tuple[PlannedRun, ...] = ()
+    cursor_at: datetime | None = None
+    next_due_at: datetime | None = None
+    wake_at: datetime | None = None
+    error: str | None = None
+
+
+def decide(entry: EntryRow, now: datetime, settings: Settings) -> Decision:
+    """Say what `entry` gets at the instant `now`.
+
+    Raises nothing: an entry that can't be decided is `broken`.
+    """
+    if entry.state != "active":
+        return Decision(entry.state, (), entry.cursor_at, None, None, entry.error)
+    problem = call_problem(entry) or _policy_problem(entry)
+    if problem:
+        return broken(entry, problem)
+    try:
+        return _Look(entry, now, settings).decision()
+    except ScheduleError as error:
+        return broken(entry, str(error))
+
+
+def broken(entry: EntryRow, reason: str) -> Decision:
+    """Return the decision that takes `entry` out of service, saying why."""
+    return Decision("broken", (), entry.cursor_at, None, None, reason)
+
+
+def schedule_of(entry: EntryRow, settings: Settings) -> Schedule:
+    """Return the schedule that the columns of `entry` describe.
+
+    Raises:
+        ScheduleError: they describe none.
+    """
+    anchor = entry.start_at or entry.created_at
+    return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
+
+
+def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
+    """Return by how much an entry is sent after its due time, 0 <= offset < jitter.
+
+    The offset is one and the same for all occurrences of an entry, so that jitter
+    spreads entries and leaves the distance between the runs of each alone.
+    """
+    if not jitter_s:
+        return timedelta(0)
+    share = zlib.crc32(str(entry_id).encode()) / 2**32
+    return timedelta(seconds=jitter_s * share)
+
+
+def call_problem(entry: EntryRow) -> str | None:
+    """Say why no message can be made of the entry's arguments, or None."""
+    if not isinstance(entry.args, list):
+        return f"args: expected a JSON list, got {entry.args!r:.80}; write []"
+    for field in ("kwargs", "options"):
+        value = getattr(entry, field)
+        if not isinstance(value, dict):
+            return f"{field}: expected a JSON object, got {value!r:.80}; write {{}}"
+    headers = entry.options.get("headers")
+    if headers is not None and not isinstance(headers, dict):
+        return f"options: expected headers to be a JSON object, got {headers!r:.80}"
+    return None
+
+
+def _policy_problem(entry: EntryRow) -> str | None:
+    if entry.misfire is not None and entry.misfire not in MISFIRES:
+        return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
+    for field in ("grace_s", "jitter_s"):
+        value = getattr(entry, field)
+        if value is not None and not (isinstance(value, (int, float)) and 0 <= value < _FOREVER_S):
+            return f"{field}: expected seconds, 0 or more, got {value!r}"
+    for field in ("max_runs", "run_count"):
+        value = getattr(entry, field)
+        if value is not None and not isinstance(value, int):
+            return f"{field}: expected a whole number, got {value!r}"
+    return None
+
+
+class _Look:
+    """One look at one active entry. Times are on the scale of `due_at`, not of `wake_at`."""
+
+    def __init__(self, entry: EntryRow, now: datetime, settings: Settings) -> None:
+        self.entry = entry
+        self.schedule = schedule_of(entry, settings)
+        self.offset = jitter_offset(entry.id, entry.jitter_s)
+        self.misfire = entry.misfire or settings.default_misfire
+        self.grace_s = settings.default_grace if entry.grace_s is None else entry.grace_s
+        self.catch_up_limit = settings.catch_up_limit
+        self.now = now - self.offset
+        self.until = self.now if entry.end_at is None else min(self.now, entry.end_at)
+        self.after = self._after()
+        self.deadline = _earlier(self.now, self.grace_s)
+
+    def _after(self) -> datetime:
+        """Return the instant after which nothing is accounted for yet."""
+        entry = self.entry
+        if entry.kind == "once":
+            # Its time may have passed before the row was committed; it still counts.
+            return entry.cursor_at or _EVER
+        after = entry.cursor_at or entry.created_at
+        return after if entry.start_at is None else max(after, entry.start_at - _STEP)
+
+    def decision(self) -> Decision:
+        latest = self.schedule.latest_before(self.until + _STEP)
+        if latest is None or latest <= self.after:
+            return self._ahead((), self.entry.cursor_at, max(self.after, self.until))
+        runs = self._runs(latest)
+        remaining = self._remaining()
+        to_send = [run for run in runs if run.state == "claimed"]
+        if remaining is not None and len(to_send) >= remaining:
+            allowed = set(to_send[:remaining])
+            runs = [run for run in runs if run.state != "claimed" or run in allowed]
+            return Decision("finished", tuple(runs), runs[-1].due_at if runs else latest)
+        through = max(run.due_at for run in runs)
+        return self._ahead(tuple(runs), through, through)
+
+    def _ahead(
+        self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, through: datetime
+    ) -> Decision:
+        """Return the decision with `runs`, and with what comes after `through`."""
+        due_at = self.schedule.next_after(through)
+        end_at = self.entry.end_at
+        if due_at is not None and (end_at is None or due_at <= end_at):
+            return Decision("active", runs, cursor_at, due_at, due_at + self.offset)
+        if self.entry.kind == "once":
+            return self._once_over(runs, cursor_at)
+        return Decision("finished", runs, cursor_at)
+
+    def _once_over(self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None) -> Decision:
+        sent = self.entry.run_count > 0 or any(run.state == "claimed" for run in runs)
+        if sent:
+            return Decision("finished", runs, cursor_at)
+        if not runs:
+            at = self.schedule.next_after(_EVER)
+            if at is not None:
+                reason = "its time passed while the entry was paused or edited"
+                runs = (PlannedRun(at, "missed", reason, at, 1),)
+        return Decision("missed", runs, cursor_at)
+
+    def _remaining(self) -> int | None:
+        if self.entry.max_runs is None:
+            return None
+        return max(0, self.entry.max_runs - self.entry.run_count)
+
+    def _runs(self, latest: datetime) -> list[PlannedRun]:
+        """Apply the misfire policy to the occurrences in (after, latest]; there is one."""
+        oldest = self.schedule.next_after(self.after)
+        if oldest is None or oldest >= self.deadline:
+            return self._each(self.after, BURST)
+        if self.misfire == "skip":
+            return self._skip()
+        if self.misfire == "coalesce":
+            return [self._coalesced(oldest, latest)]
+        return self._catch_up(latest)
+
+    def _each(self, after: datetime, limit: int) -> list[PlannedRun]:
+        due = self.schedule.between(after, self.until, limit)
+        return [PlannedRun(due_at) for due_at in due]
+
+    def _skip(self) -> list[PlannedRun]:
+        before = self.deadline - _STEP
+        missed = self.schedule.between(self.after, before, COUNT_LIMIT + 1)
+        last = self.schedule.latest_before(self.deadline)
+        assert last is not None  # there is a misfire, or this policy would not be asked
+        late = _duration(self.now - missed[0])
+        reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy skip"
+        record = PlannedRun(last, "missed", reason, missed[0], len(missed))
+        return [record, *self._each(before, BURST)]
+
+    def _coalesced(self, oldest: datetime, latest: datetime) -> PlannedRun:
+        others = len(self.schedule.between(self.after, latest, COUNT_LIMIT + 2)) - 1
+        if not others:
+            return PlannedRun(latest)
+        late = _duration(self.now - oldest)
+        reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy coalesce"
+        return PlannedRun(latest, "claimed", reason, oldest, others)
+
+    def _catch_up(self, latest: datetime) -> list[PlannedRun]:
+        limit = self.catch_up_limit
+        due = self.schedule.between(self.after, self.until, limit + COUNT_LIMIT + 1)
+        runs = [PlannedRun(due_at) for due_at in due[:limit]]
+        excess = due[limit:]
+        if excess:
+            reason = f"misfire: more than {limit} to catch up, policy all"
+            runs.append(PlannedRun(latest, "missed", reason, excess[0], len(excess)))
+        return runs
+
+
+def _earlier(at: datetime, seconds: float) -> datetime:
+    try:
+        return at - timedelta(seconds=seconds)
+    except OverflowError:
+        return _EVER
+
+
+def _duration(span: timedelta) -> str:
+    """Return a span as a person says it, in its two largest units."""
+    seconds = int(span.total_seconds())
+    parts: Sequence[tuple[int, str]] = (
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    )
+    shown = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0 s"

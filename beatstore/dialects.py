@@ -1,0 +1,298 @@
+"""Everything that differs between databases, in one place.
+
+SQLite, PostgreSQL, MySQL and MariaDB store the same values and answer the same
+questions; this file holds the branches that make it so: column types, the database's
+clock, an insert that ignores what is there already, the transaction that claims, and
+the early wake-up on PostgreSQL.
+
+Invariants:
+    * Instants come back as aware UTC datetimes with microseconds, to year 9999.
+    * A value that can't be read (a row written by hand) comes back as `Unreadable`
+      and never raises: one bad row must not hide the good ones beside it.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import BigInteger, Insert, Integer, String, Table, event
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine import Connection, Dialect, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
+
+__all__ = [
+    "CHANNEL",
+    "EPOCH",
+    "BigId",
+    "Instant",
+    "Json",
+    "Listener",
+    "Name",
+    "Unreadable",
+    "begin_claim",
+    "claim_isolation",
+    "connect_defaults",
+    "db_now",
+    "insert_ignore",
+    "tune_sqlite",
+]
+
+#: An instant that is always past: the `wake_at` of a row that nobody has planned yet.
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+#: The PostgreSQL notification channel that wakes a sleeping beat.
+CHANNEL = "beatstore"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What stands in a result where a stored value could not be decoded."""
+
+    given: str
+    reason: str
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant, with microseconds.
+
+    Stored as `timestamptz` on PostgreSQL, `DATETIME(6)` in UTC on MySQL and MariaDB,
+    and on SQLite as text of fixed width, `2026-01-31 09:00:00.000000`, which orders as
+    time does and is what SQLite's own date functions read and write.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type for `dialect`."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(String(26))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Give the database an instant; a naive datetime is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(
+                f"expected an aware datetime, got {value!r}; write it with tzinfo=timezone.utc"
+            )
+        utc = value.astimezone(timezone.utc)
+        if dialect.name == "postgresql":
+            return utc
+        naive = utc.replace(tzinfo=None)
+        if dialect.name in ("mysql", "mariadb"):
+            return naive
+        return naive.isoformat(sep=" ", timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return an aware UTC datetime, or `Unreadable`."""
+        if value is None:
+            return None
+        try:
+            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+        except (TypeError, ValueError) as error:
+            return Unreadable(str(value), f"not an instant: {error}")
+        return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON document; text that is not JSON is read as `Unreadable`."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Wrap the driver's decoding, so that a bad document does not raise."""
+        inner = super().result_processor(dialect, coltype)
+        if inner is None:
+            return None
+
+        def decode(value: Any) -> Any:
+            try:
+                return inner(value)
+            except (TypeError, ValueError) as error:
+                return Unreadable(str(value), f"not JSON: {error}")
+
+        return decode
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Keep JSON's own operators."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+def Name(length: int) -> String:  # noqa: N802  (reads as a type in a column list)
+    """Return a text type that compares byte by byte on every database."""
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
+
+
+#: Primary keys. SQLite numbers rows by itself only for INTEGER.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
+    """The database's clock, as an `Instant`."""
+
+    type = Instant()
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now, "postgresql")
+def _pg_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # clock_timestamp, not now(): in a caller's long transaction now() stands still.
+    return "clock_timestamp()"
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    # %f ends in milliseconds; the three zeros keep the fixed width of an Instant.
+    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+
+
+@compiles(db_now, "mysql")
+@compiles(db_now, "mariadb")
+def _mysql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    return "(UTC_TIMESTAMP(6))"
+
+
+def insert_ignore(table: Table, dialect: Dialect) -> Insert:
+    """Return an INSERT that leaves a row alone whose key exists already.
+
+    The caller has checked lengths and types: MySQL's IGNORE would cut them silently.
+    """
+    if dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    if dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return mysql.insert(table).prefix_with("IGNORE")
+
+
+@contextmanager
+def begin_claim(connection: Connection) -> Iterator[Connection]:
+    """Open the transaction in which rows are claimed, and commit or roll it back.
+
+    PostgreSQL and MySQL: READ COMMITTED, whatever the engine's default. Under MySQL's
+    REPEATABLE READ the gaps between locked rows would block other sessions' inserts.
+    SQLite: BEGIN IMMEDIATE, since a transaction that reads first and writes later
+    fails at once when another commits in between.
+
+    The connection must come from `claim_options`.
+    """
+    if connection.dialect.name != "sqlite":
+        with connection.begin():
+            yield connection
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        yield connection
+    except BaseException:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    else:
+        connection.exec_driver_sql("COMMIT")
+    finally:
+        if connection.in_transaction():
+            connection.rollback()
+
+
+def claim_isolation(dialect: Dialect) -> str:
+    """Return the isolation level under which `begin_claim` is right."""
+    return "AUTOCOMMIT" if dialect.name == "sqlite" else "READ COMMITTED"
+
+
+def tune_sqlite(engine: Engine) -> None:
+    """Make an SQLite engine of our own fit for several processes.
+
+    Write-ahead logging lets readers and a writer work side by side, and 30 s is how
+    long one waits for another's write. An engine handed in by the user is left alone.
+    """
+
+    def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine, "connect", on_connect)
+
+
+class Listener:
+    """A connection of its own on which PostgreSQL says that something is due.
+
+    Never needed for correctness: a beat looks at least once per `max_interval` anyway.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._driver: Any = connection.connection.driver_connection
+
+    @classmethod
+    def open(cls, engine: Engine) -> Listener | None:
+        """Start listening, or return None where the database or driver can't."""
+        if engine.dialect.name != "postgresql" or engine.dialect.driver not in _LISTENING:
+            return None
+        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        return cls(connection)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until a notification arrives, `seconds` at most; say whether one did.
+
+        Raises:
+            OSError, or an error of the driver's, when the connection is lost.
+        """
+        if self._pending():
+            return True
+        ready, _, _ = select.select([self._driver.fileno()], [], [], seconds)
+        return bool(ready) and self._pending()
+
+    def close(self) -> None:
+        """Close the connection; it is not given back to the pool."""
+        self._connection.invalidate()
+        self._connection.close()
+
+    def _pending(self) -> bool:
+        """Read what has arrived, and forget it."""
+        if hasattr(self._driver, "notifies") and callable(self._driver.notifies):
+            return any(True for _ in self._driver.notifies(timeout=0))
+        self._driver.poll()
+        arrived = bool(self._driver.notifies)
+        self._driver.notifies.clear()
+        return arrived
+
+
+_LISTENING = ("psycopg", "psycopg2")
+
+
+def connect_defaults(driver: str) -> dict[str, Any]:
+    """Return `connect_args` that keep a dead server from holding a beat for ever.
+
+    Seconds, except for tcp_user_timeout (milliseconds).
+    """
+    if driver in _LISTENING:
+        return {
+            "connect_timeout": 10,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        }
+    if driver in ("pymysql", "mysqldb"):
+        return {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
+    return {}

@@ -1,0 +1,248 @@
+"""The tables, as typed SQLAlchemy classes; no queries and no rules.
+
+Invariants:
+    * `wake_at`, on entry and on run, is the one scheduling column: the instant at which
+      a beat must look at the row next; NULL means never. The tick searches by nothing
+      else.
+    * A row inserted by plain SQL with only its obvious columns is complete: every other
+      column has a default in the database, and `wake_at` defaults to an instant already
+      past, so that the next tick plans it.
+    * `(entry_id, due_at, attempt)` is unique on run. This key, not any lock, is what
+      keeps an occurrence from running twice.
+
+The migrations create the same tables; a test compares the two. They also create the
+triggers that reset `wake_at` when a rule is edited by plain SQL.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from beatstore.dialects import EPOCH, BigId, Instant, Json, Name, db_now
+
+__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag"]
+
+#: The Alembic revision whose tables these classes describe.
+REVISION = "0001"
+
+#: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
+VERSION_TABLE = "beatstore_version"
+
+_EPOCH_SQL = text("'1970-01-01 00:00:00.000000'")
+
+#: A MySQL database may default to tables that hold only Latin-1, or to an engine without
+#: row locks.
+_MYSQL = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+
+
+class Base(DeclarativeBase):
+    """Base of beatstore's tables, with a naming rule for every constraint."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: Instant()}  # noqa: RUF012  (SQLAlchemy's own idiom)
+    __table_args__: Any = _MYSQL
+
+
+class Entry(Base):
+    """A task, its arguments, the schedule it is sent by and the policies that apply.
+
+    `kind` and `spec` hold the schedule (see `beatstore.schedules.parse`); `timezone`,
+    `misfire` and `grace_s` may be NULL, which means the setting's default. `cursor_at`
+    is the last occurrence accounted for, NULL before the first. `next_due_at` is a
+    cache for people to read. `version` counts edits.
+    """
+
+    __tablename__ = "beatstore_entry"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(Name(255))
+    task: Mapped[str] = mapped_column(Name(255))
+    args: Mapped[list[Any]] = mapped_column(Json, default=list, server_default=text("('[]')"))
+    kwargs: Mapped[dict[str, Any]] = mapped_column(
+        Json, default=dict, server_default=text("('{}')")
+    )
+    options: Mapped[dict[str, Any]] = mapped_column(
+        Json, default=dict, server_default=text("('{}')")
+    )
+
+    kind: Mapped[str] = mapped_column(Name(16))
+    spec: Mapped[str] = mapped_column(Text, default="")
+    timezone: Mapped[str | None] = mapped_column(Name(64))
+    start_at: Mapped[datetime | None]
+    end_at: Mapped[datetime | None]
+    max_runs: Mapped[int | None] = mapped_column(Integer)
+    jitter_s: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
+
+    misfire: Mapped[str | None] = mapped_column(Name(16))
+    grace_s: Mapped[float | None] = mapped_column(Float(53))
+    overlap: Mapped[str] = mapped_column(Name(16), default="allow", server_default="allow")
+    run_timeout_s: Mapped[float | None] = mapped_column(Float(53))
+    max_retries: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    retry_delay_s: Mapped[float] = mapped_column(Float(53), default=300.0, server_default="300")
+    retry_backoff: Mapped[float] = mapped_column(Float(53), default=1.0, server_default="1")
+
+    state: Mapped[str] = mapped_column(Name(16), default="active", server_default="active")
+    error: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Name(255), default="api", server_default="api")
+
+    wake_at: Mapped[datetime | None] = mapped_column(default=EPOCH, server_default=_EPOCH_SQL)
+    cursor_at: Mapped[datetime | None]
+    next_due_at: Mapped[datetime | None]
+    pending_due_at: Mapped[datetime | None]
+    pending_since: Mapped[datetime | None]
+    pending_reason: Mapped[str | None] = mapped_column(Text)
+
+    success_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    failure_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    done_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    run_count: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    last_run_at: Mapped[datetime | None]
+
+    version: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    created_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=db_now())
+
+    __table_args__ = (
+        UniqueConstraint("name"),
+        Index(
+            None,
+            "wake_at",
+            "id",
+            postgresql_where=text("wake_at IS NOT NULL"),
+            sqlite_where=text("wake_at IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True, **_MYSQL},
+    )
+
+
+class Dependency(Base):
+    """The edge "downstream runs after upstream"."""
+
+    __tablename__ = "beatstore_dependency"
+
+    downstream_id: Mapped[int] = mapped_column(
+        ForeignKey("beatstore_entry.id", ondelete="CASCADE"), primary_key=True
+    )
+    upstream_id: Mapped[int] = mapped_column(
+        ForeignKey("beatstore_entry.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    on: Mapped[str] = mapped_column(Name(16), default="success", server_default="success")
+    first_free: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    align: Mapped[str] = mapped_column(Name(16), default="latest", server_default="latest")
+    consumed_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    on_upstream_failure: Mapped[str] = mapped_column(
+        Name(16), default="wait", server_default="wait"
+    )
+    timeout_s: Mapped[float | None] = mapped_column(Float(53))
+
+
+class Run(Base):
+    """What became of one occurrence, one row per attempt.
+
+    `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
+    `wake_at` is when a claim expires, while `state` is `claimed`.
+    """
+
+    __tablename__ = "beatstore_run"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    entry_id: Mapped[int] = mapped_column(BigInteger)
+    entry_name: Mapped[str] = mapped_column(Name(255))
+    due_at: Mapped[datetime]
+    attempt: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    task_id: Mapped[str] = mapped_column(Name(155))
+    state: Mapped[str] = mapped_column(Name(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+    first_missed_at: Mapped[datetime | None]
+    missed_count: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    claimed_by: Mapped[str | None] = mapped_column(Name(36))
+    wake_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    worker: Mapped[str | None] = mapped_column(Name(255))
+    error: Mapped[str | None] = mapped_column(Text)
+    traceback: Mapped[str | None] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("entry_id", "due_at", "attempt"),
+        Index(
+            None,
+            "wake_at",
+            "id",
+            postgresql_where=text("wake_at IS NOT NULL"),
+            sqlite_where=text("wake_at IS NOT NULL"),
+        ),
+        Index(None, "due_at"),
+        {"sqlite_autoincrement": True, **_MYSQL},
+    )
+
+
+class Tag(Base):
+    """A word by which entries are listed, paused or run together."""
+
+    __tablename__ = "beatstore_tag"
+
+    entry_id: Mapped[int] = mapped_column(
+        ForeignKey("beatstore_entry.id", ondelete="CASCADE"), primary_key=True
+    )
+    tag: Mapped[str] = mapped_column(Name(64), primary_key=True, index=True)
+
+
+class Audit(Base):
+    """One change of an entry: when, by whom, what it was before and after."""
+
+    __tablename__ = "beatstore_audit"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=db_now())
+    actor: Mapped[str] = mapped_column(Name(255))
+    action: Mapped[str] = mapped_column(Name(32))
+    entry: Mapped[str] = mapped_column(Name(255))
+    before: Mapped[Any | None] = mapped_column(Json)
+    after: Mapped[Any | None] = mapped_column(Json)
+
+    __table_args__ = (Index(None, "entry", "at"), {"sqlite_autoincrement": True, **_MYSQL})
+
+
+class Beat(Base):
+    """One beat process: its heartbeat and the figures of its last tick."""
+
+    __tablename__ = "beatstore_beat"
+
+    id: Mapped[str] = mapped_column(Name(36), primary_key=True)
+    host: Mapped[str] = mapped_column(Name(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(Name(64))
+    tzdata: Mapped[str] = mapped_column(Name(32))
+    started_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    tick_s: Mapped[float | None] = mapped_column(Float(53))
+    planned: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    sent: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")

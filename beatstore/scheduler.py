@@ -1,0 +1,391 @@
+"""The scheduler that `celery beat` loads: one tick, and celery's contract around it.
+
+    celery beat -> DBScheduler.tick()
+        -> Queue.look           the database's time, and whether anything is due
+        -> Queue.sweep, .plan   claims, each committed before it is sent
+        -> Sender.send          apply_entry -> apply_async -> broker
+        -> Queue.settle         what became of them
+        -> seconds until the next look
+
+Facts about celery that shape this file:
+    * The banner makes a second, lazy scheduler first and never closes it: with
+      `lazy=True` nothing is connected, created or started.
+    * An exception out of `tick` ends beat. A value of 0 means "again at once"; None or
+      a negative one would make a busy loop of it.
+    * SIGTERM calls `close()` in the middle of a tick and then raises SystemExit there;
+      `close()` is called once more at the end.
+    * celery replaces `Scheduler.apply_entry` under monitoring, at any time; so it is
+      looked up for each send, and never overridden here.
+
+On failure: no database, or no broker, is logged once, waited out with growing patience
+and recovered from; beat stays up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
+from kombu import Connection
+
+from beatstore.batches import bounded
+from beatstore.errors import BeatstoreError, EntryExistsError, SchemaError, UnavailableError
+from beatstore.schedules import Cron, tzdata_version
+from beatstore.sender import BeatEntry, BrokerError, Sender
+from beatstore.store import Store
+from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.store.queue import Queue
+from beatstore.version import __version__
+
+__all__ = ["DBScheduler"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of a beat.
+HEARTBEAT = 10.0
+
+#: The longest wait between two attempts at a database or broker that is away.
+PATIENCE = 3.0
+
+#: The share of a claim's life after which nothing more is sent under it.
+TRUSTED = 0.75
+
+#: How long to leave rows alone that other beats hold, in seconds.
+CONTENDED = 0.05
+
+
+class Outage:
+    """Whether something is away: logged once when it goes, and once when it is back."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._since: float | None = None
+        self._wait = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Say whether there is none."""
+        return self._since is None
+
+    def begin(self, error: BaseException) -> float:
+        """Note a failure, and return how many seconds to wait before the next attempt."""
+        if self._since is None:
+            self._since = time.monotonic()
+            self._wait = 0.1
+            logger.error("%s is away, waiting for it: %s", self._what, error)
+        else:
+            self._wait = min(self._wait * 2, PATIENCE)
+            logger.debug("%s is still away: %s", self._what, error)
+        return self._wait
+
+    def end(self) -> None:
+        """Note a success."""
+        if self._since is not None:
+            away = time.monotonic() - self._since
+            self._since = None
+            logger.warning("%s is back after %.1f s", self._what, away)
+
+
+class DBScheduler(Scheduler):
+    """Celery's scheduler, firing what the database says.
+
+    Use it by name: `celery -A proj beat -S beatstore`. The entries are in the database
+    and nowhere else, so `schedule` is always empty; write them with `Store`.
+    """
+
+    #: Seconds between two looks at the database when nothing is due sooner.
+    max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
+
+    def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
+        try:
+            self.store = Store.from_app(app)
+        except BeatstoreError as error:
+            raise SystemExit(f"beatstore: {error}") from error
+        self.beat_id = str(uuid.uuid4())
+        self.sender = Sender(self)
+        self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
+        self._ready = False
+        self._in_tick = False
+        self._introduced = False
+        self._listener: Any = None
+        self._unsettled: list[Outcome] = []
+        self._database = Outage("the database")
+        self._broker = Outage("the broker")
+        self._heartbeat_due = self._broker_retry_at = 0.0
+        self._replan_after: int | None = None
+        self._figures = BeatFigures(None, 0, 0)
+        super().__init__(app, *args, **kwargs)
+
+    # -- start ---------------------------------------------------------------------------
+
+    def setup_schedule(self) -> None:
+        """Check the tables before the first tick; a database that is away is waited for."""
+        try:
+            self._prepare()
+        except UnavailableError as error:
+            self._database.begin(error)
+        except BeatstoreError as error:
+            raise SystemExit(f"beatstore: {error}") from error
+
+    def _prepare(self) -> None:
+        settings, database = self.store.settings, self.store.database
+        migrate = settings.auto_migrate
+        if migrate is None:
+            migrate = database.url.get_backend_name() == "sqlite"
+        try:
+            self.store.check()
+        except SchemaError:
+            if not migrate:
+                raise
+            self.store.migrate()
+        self._install_backend_cleanup()
+        if self.app.conf.beat_schedule:
+            logger.warning(
+                "beat_schedule has %d entries, which beatstore does not send; "
+                "store them with Store.put()",
+                len(self.app.conf.beat_schedule),
+            )
+        self._ready = True
+
+    def _install_backend_cleanup(self) -> None:
+        """Store celery's daily clean-up where celery itself would schedule it."""
+        if not self.app.conf.result_expires or self.app.backend.supports_autoexpire:
+            return
+        name = "celery.backend_cleanup"
+        with suppress(EntryExistsError):
+            self.store.add(
+                name, name, Cron("0 4 * * *"), options={"expires": 12 * 3600}, source="celery"
+            )
+
+    # -- the tick ------------------------------------------------------------------------
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Send what is due.
+
+        Returns:
+            Seconds until the next tick: finite, 0 or more, at most `max_interval`.
+        """
+        self._in_tick = True
+        started = time.monotonic()
+        try:
+            wait = self._tick(started)
+        except UnavailableError as error:
+            wait = self._database.begin(error)
+        except BrokerError as error:
+            wait = self._broker.begin(error)
+            self._broker_retry_at = time.monotonic() + wait
+        except BeatstoreError:
+            raise
+        except Exception:
+            logger.exception("the tick failed; trying again in %g s", self.max_interval)
+            wait = self.max_interval
+        finally:
+            self._in_tick = False
+        return max(0.0, min(wait, self.max_interval))
+
+    def _tick(self, started: float) -> float:
+        if not self._ready:
+            self._prepare()
+        self._settle([])
+        look = self.queue.look()
+        self._database.end()
+        self._keep_house()
+        due_in = _seconds_until_due(look)
+        if due_in is None or due_in > 0:
+            return self._sleep(self.max_interval if due_in is None else due_in)
+        if not self._broker_ready():
+            return self._broker_retry_at - time.monotonic()
+        claims, found = self._claim(look)
+        if not found:
+            return random.uniform(0.5, 1.5) * CONTENDED
+        sent = self._send(claims, until=started + self.store.settings.claim_ttl * TRUSTED)
+        figures = self._figures
+        self._figures = BeatFigures(
+            time.monotonic() - started, figures.planned + len(claims), figures.sent + sent
+        )
+        return 0.0
+
+    def _claim(self, look: Look) -> tuple[list[Claim], bool]:
+        """Return what to send now, and whether there was anything for this beat to do."""
+        claims, found = [], False
+        if look.run_wake_at is not None and look.run_wake_at <= look.now:
+            swept, count = self.queue.sweep(look.now)
+            claims, found = swept, count > 0
+        if look.entry_wake_at is not None and look.entry_wake_at <= look.now:
+            planned, count = self.queue.plan(look.now)
+            claims, found = claims + planned, found or count > 0
+        return claims, found
+
+    def _send(self, claims: list[Claim], *, until: float) -> int:
+        """Send, settle, and return how many messages the broker has taken."""
+        outcomes: list[Outcome] = []
+        try:
+            for outcome in self.sender.send(claims, until=until):
+                outcomes.append(outcome)
+        finally:
+            # Also when a signal ends beat here: what was sent is written down, and what
+            # was not is left to the next beat at once.
+            known = {outcome.claim.run_id for outcome in outcomes}
+            left = [Outcome(c, "claimed") for c in claims if c.run_id not in known]
+            self._settle(outcomes + left)
+        self._broker.end()
+        return sum(outcome.state == "sent" for outcome in outcomes)
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """Write down what became of the claims, with what could not be written before."""
+        self._unsettled += outcomes
+        if self._unsettled:
+            self.queue.settle(self._unsettled)
+            self._unsettled = []
+
+    def _broker_ready(self) -> bool:
+        """Say whether to claim.
+
+        Not while the broker is away: the misfire rule is to be asked about what waited.
+        """
+        if self._broker.over:
+            return True
+        if time.monotonic() < self._broker_retry_at:
+            return False
+        try:
+            _ = self.producer
+        except Exception as error:
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        return True
+
+    def _sleep(self, seconds: float) -> float:
+        """Return how long to sleep; where PostgreSQL can wake this beat, do it here."""
+        seconds = min(seconds, self.max_interval)
+        if self._listener is None:
+            return seconds
+        try:
+            self._listener.wait(min(seconds, 1.0))
+        except Exception as error:  # noqa: BLE001  (of the driver; polling goes on without)
+            logger.debug("no longer listening: %s", error)
+            self._close_listener()
+        return 0.0
+
+    # -- housekeeping ----------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        if now >= self._heartbeat_due:
+            self._heartbeat_due = now + HEARTBEAT
+            if not self._introduced:
+                self._introduce()
+            else:
+                self.queue.heartbeat(self._figures)
+            if self._listener is None and self.store.settings.listen:
+                self._listen()
+        if self._replan_after is not None:
+            self._replan_after = self.queue.replan_zones(self._replan_after)
+
+    def _introduce(self) -> None:
+        changed = self.queue.introduce(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            tzdata=tzdata_version(),
+        )
+        self._introduced = True
+        if changed:
+            logger.info("the time zone data changed; looking at all entries with a zone again")
+            self._replan_after = 0
+
+    def _listen(self) -> None:
+        try:
+            self._listener = self.queue.listener()
+        except UnavailableError as error:
+            logger.debug("not listening: %s", error)
+
+    def _close_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(Exception):
+                listener.close()
+
+    # -- celery's side -----------------------------------------------------------------------
+
+    def apply_async(
+        self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any
+    ) -> Any:
+        """Publish one entry.
+
+        For an entry of beatstore's own the result, or the error, is kept on the entry
+        and nothing is raised: the tick decides what it means, and logs an outage once.
+        """
+        if not isinstance(entry, BeatEntry):
+            return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        try:
+            entry.result = self.sender.publish(entry, producer)
+        except Exception as error:  # noqa: BLE001  (kept for the tick)
+            entry.error = error
+            return None
+        return entry.result
+
+    def add(self, **kwargs: Any) -> ScheduleEntry:
+        """Store an entry given in the form of `beat_schedule`, and return celery's view of it.
+
+        Transaction: opens and commits its own.
+        """
+        entry: Any = self.Entry(app=self.app, **kwargs)
+        self.store.put(
+            entry.name,
+            entry.task,
+            entry.schedule,
+            args=entry.args or (),
+            kwargs=entry.kwargs,
+            options=entry.options,
+        )
+        made: ScheduleEntry = entry
+        return made
+
+    @property
+    def info(self) -> str:
+        """The banner's lines; reads nothing, and shows no password."""
+        return f"    . database -> {self.store.url}"
+
+    def close(self) -> None:
+        """Give everything back; safe at any time, in a signal handler, and again.
+
+        In the middle of a tick this leaves the connections alone: the exception that
+        the handler raises next unwinds the tick, which settles what it was doing.
+        """
+        if self._in_tick:
+            return
+        self._close_listener()
+        if self._introduced and self._database.over:
+            self._introduced = False
+            with suppress(BeatstoreError):
+                self.queue.withdraw()
+        self.queue.close()
+        self.disconnect()
+        self.store.close()
+
+    def disconnect(self) -> None:
+        """Forget the producer, and close its connection."""
+        self.__dict__.pop("producer", None)
+        connection: Connection | None = self.__dict__.pop("connection", None)
+        if connection is not None:
+            with suppress(Exception):
+                connection.release()
+
+    def _ensure_connected(self) -> Connection:
+        """Connect once, or raise: waiting for a broker is the tick's business."""
+        connection = bounded(self.connection)
+        connection.connect()
+        return connection
+
+
+def _seconds_until_due(look: Look) -> float | None:
+    """Return how long until a row is due (0 or less: one is), or None if none ever is."""
+    instants = [at for at in (look.entry_wake_at, look.run_wake_at) if at is not None]
+    return (min(instants) - look.now).total_seconds() if instants else None

@@ -1,0 +1,246 @@
+"""What a cron expression says, read with croniter.
+
+croniter defines the grammar and expands the fields. Before it sees them, each list
+member is checked and put into a form about which croniter and cron agree: "5-5" means
+5 (croniter: every minute), "7/2" on weekdays means Sunday, and what croniter would get
+wrong or draw by lot ("22-4/2", "H", "R") is refused with a hint.
+
+`read_cron` gives plain sets of numbers; `cron.py` searches them. What isn't understood
+is a `ScheduleError` that shows the part at fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias, cast
+
+from croniter import croniter
+
+from beatstore.errors import ScheduleError
+
+__all__ = ["CronFields", "read_cron", "split_cron"]
+
+_LONGEST = 512  # enough for lists of all minutes, hours and days
+
+_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_LAYOUT = "5 fields (minute hour day month weekday), 6 with the second last, or 7 with a year"
+
+_MEMBER = re.compile(
+    r"(?P<low>\w+|\*)(-(?P<high>\w+))?(/(?P<step>\d+))?(#(?P<nth>[1-5]))?", re.ASCII
+)
+_NEAREST = re.compile(r"(\d+)w|w(\d+)", re.ASCII)
+_LAST_WEEKDAY = re.compile(r"l[0-7]", re.ASCII)
+_LAST_BACKWARDS = re.compile(r"([0-7])l", re.ASCII)
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_SUNDAY = 7  # its other number is 0
+
+
+@dataclass(frozen=True)
+class CronFields:
+    """The sets of numbers that a cron expression stands for.
+
+    Weekdays count from Sunday = 0. `nth` says which ones of a weekday in the month are
+    meant, "l" being the last. `years` is None for all. `union` is whether one of the
+    two day fields is enough; `once` is the rule for clock changes, see `wall.py`.
+    """
+
+    seconds: Sequence[int]
+    minutes: Sequence[int]
+    hours: Sequence[int]
+    days: frozenset[int]
+    last_day: bool
+    nearest_weekday: int | None
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    nth: Mapping[int, frozenset[int | str]]
+    years: Sequence[int] | None
+    union: bool
+    once: bool
+
+
+class _Field(NamedTuple):
+    """The values of one field, and the form of it that croniter is given."""
+
+    name: str
+    low: int
+    high: int
+    names: Sequence[str] = ()
+
+    def tidy(self, text: str) -> str:
+        members = text.split(",")
+        for star in "*?":
+            if len(members) > 1 and star in members:
+                wanted = f"{star!r} alone in the {self.name} field, not in a list"
+                raise ScheduleError("expression", text, wanted, '"*"')
+        if self is _WEEKDAY and len({bool({"#", "l"} & set(member)) for member in members}) > 1:
+            wanted = "weekdays either all with # or L, or all without"
+            raise ScheduleError("expression", text, wanted, "two entries, one for each")
+        return ",".join(self._tidy_member(member) for member in members)
+
+    def _tidy_member(self, member: str) -> str:
+        if self._is_special(member):
+            return member
+        match = _MEMBER.fullmatch(member)
+        if match is None:
+            raise self._refusal(member)
+        low, high, step, nth = match.group("low", "high", "step", "nth")
+        misplaced = nth and (step or self is not _WEEKDAY)
+        if misplaced or (step and not int(step)) or (low == "*" and (high or nth)):
+            raise self._refusal(member)
+        return member if low == "*" else self._tidy_range(member, low, high, step, nth)
+
+    def _tidy_range(
+        self, member: str, low: str, high: str | None, step: str | None, nth: str | None
+    ) -> str:
+        if self is _DAY and high == "l":
+            high = str(self.high)
+        first, last = self._number(low, member), self._number(high or low, member)
+        if self is _WEEKDAY and first == _SUNDAY:
+            first, last, step = 0, last % _SUNDAY, step if high else None
+        if high and last < first and step:
+            wanted = f"a {self.name} range with a step that doesn't wrap around"
+            raise ScheduleError("expression", member, wanted, "the numbers, as in 22,0,2,4")
+        if nth:
+            return ",".join(f"{day}#{nth}" for day in _week(first, last))
+        if high and first == last:
+            return str(first)
+        return f"{first}" + (f"-{last}" if high else "") + (f"/{step}" if step else "")
+
+    def _is_special(self, member: str) -> bool:
+        """Whether a member is one that only a day field has."""
+        if self is _DAY:
+            return member in ("?", "l") or _NEAREST.fullmatch(member) is not None
+        return self is _WEEKDAY and (member == "?" or _LAST_WEEKDAY.fullmatch(member) is not None)
+
+    def _number(self, text: str, member: str) -> int:
+        if text in self.names:
+            # Months count from 1 and weekdays from 0, as their fields do.
+            return self.names.index(text) + self.low
+        if text.isdecimal() and self.low <= int(text) <= self.high:
+            return int(text)
+        raise self._refusal(member)
+
+    def _refusal(self, member: str) -> ScheduleError:
+        names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
+        wanted = f"a {self.name} field made of {self.low}-{self.high}{names}"
+        write = None
+        if self is _WEEKDAY and (match := _LAST_BACKWARDS.fullmatch(member)):
+            write = f'"L{match[1]}" for the last one of the month'
+        elif member[:3] in self.names:
+            write = f'"{member[:3]}"'
+        elif re.match(r"[hr]\b", member):
+            write = "a number of your choice; H and R would differ from beat to beat"
+        return ScheduleError("expression", member, wanted, write)
+
+
+_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND, _YEAR = _FIELDS = (
+    _Field("minute", 0, 59),
+    _Field("hour", 0, 23),
+    _Field("day-of-month", 1, 31),
+    _Field("month", 1, 12, _MONTHS),
+    _Field("day-of-week", 0, 7, _WEEKDAYS),
+    _Field("second", 0, 59),
+    _Field("year", 1970, 2099),
+)
+_FEWEST = 5
+_Expanded: TypeAlias = tuple[Sequence[Sequence[int | str]], Mapping[int, set[int | str]]]
+
+
+def split_cron(expression: str) -> list[str]:
+    """Return the fields of an expression as written; an alias is one field.
+
+    Raises:
+        ScheduleError: it is no text that could be an expression.
+    """
+    example = '"*/15 * * * *"'
+    if not isinstance(expression, str):
+        raise ScheduleError("expression", expression, "a cron expression as a str", example)
+    if len(expression) > _LONGEST:
+        wanted = f"at most {_LONGEST} characters"
+        raise ScheduleError("expression", expression, wanted, "ranges and steps, not long lists")
+    if not expression.isascii() or any(c < " " and c not in "\t\r\n" for c in expression):
+        raise ScheduleError("expression", expression, "printable ASCII", example)
+    return expression.split()
+
+
+def read_cron(expression: str, *, day_or: bool) -> CronFields:
+    """Return what a cron expression says.
+
+    Args:
+        expression: 5 fields, or 6 with the second last, or 7 with the year last.
+        day_or: whether two restricted day fields mean either (cron) or both.
+
+    Raises:
+        ScheduleError: it is not understood.
+    """
+    texts = [text.lower() for text in split_cron(expression)]
+    if len(texts) == 1 and texts[0].startswith("@"):
+        if texts[0] not in _ALIASES:
+            raise ScheduleError("expression", expression, f"one of {', '.join(_ALIASES)}")
+        texts = _ALIASES[texts[0]].split()
+    if not _FEWEST <= len(texts) <= len(_FIELDS):
+        example = '"0 9 * * 1-5" for weekdays at nine'
+        raise ScheduleError("expression", expression, _LAYOUT, example)
+    tidied = " ".join(field.tidy(text) for field, text in zip(_FIELDS, texts, strict=False))
+    try:
+        # The stubs give the second value the wrong type.
+        sets, nth = cast(_Expanded, croniter.expand(tidied))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        wanted = "an expression that croniter understands"
+        raise ScheduleError("expression", expression, wanted) from error
+    return _fields(texts, sets, nth, day_or=day_or)
+
+
+def _fields(
+    texts: Sequence[str],
+    sets: Sequence[Sequence[int | str]],
+    nth: Mapping[int, set[int | str]],
+    *,
+    day_or: bool,
+) -> CronFields:
+    """Sort what croniter expanded, and what only the text tells, into `CronFields`."""
+    minute, hour, day, _, weekday = texts[:_FEWEST]
+    numbers = [_numbers(field, members) for field, members in zip(_FIELDS, sets, strict=False)]
+    minutes, hours, days, months, weekdays, *rest = numbers
+    nearest = _NEAREST.fullmatch(day)
+    every_year = len(sets) < len(_FIELDS) or "*" in sets[-1]
+    return CronFields(
+        seconds=rest[0] if rest else (0,),
+        minutes=minutes,
+        hours=hours,
+        days=frozenset(days),
+        last_day="l" in sets[2],
+        nearest_weekday=int(nearest[1] or nearest[2]) if nearest else None,
+        months=frozenset(months),
+        weekdays=frozenset(number % _SUNDAY for number in weekdays),
+        nth={number: frozenset(which) for number, which in nth.items()},
+        years=None if every_year else rest[1],
+        # Source: Debian's cron. A day field that starts with a star doesn't widen the
+        # other one; an hour or minute field that does makes a job follow the clock.
+        union=day_or and day[0] not in "*?" and weekday[0] not in "*?",
+        once=minute[0] != "*" and hour[0] != "*",
+    )
+
+
+def _numbers(field: _Field, members: Sequence[int | str]) -> tuple[int, ...]:
+    if "*" in members:
+        return tuple(range(field.low, field.high + 1))
+    return tuple(sorted(member for member in members if isinstance(member, int)))
+
+
+def _week(first: int, last: int) -> list[int]:
+    """Return the weekdays of a range that may run over the end of the week."""
+    if first <= last:
+        return sorted({day % _SUNDAY for day in range(first, last + 1)})
+    return [*range(first, _SUNDAY), *range(last + 1)]

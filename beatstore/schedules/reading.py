@@ -1,0 +1,134 @@
+"""Schedules from rows, and from what people pass as `schedule=`.
+
+`parse` is what stands between the tables and the rule: whatever somebody put into a
+row by plain SQL, it returns a schedule or raises `ScheduleError`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import lru_cache, singledispatch
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules.base import Schedule
+from beatstore.schedules.cron import Cron
+from beatstore.schedules.every import Every
+from beatstore.schedules.instants import micros
+from beatstore.schedules.once import Once
+from beatstore.schedules.rrule import RRule
+from beatstore.schedules.solar import Solar
+
+__all__ = ["as_schedule", "parse"]
+
+_LONGEST = 8_192
+_COLUMNS = ("kind", "spec", "timezone", "anchor")
+_READERS: dict[str, Callable[[str, str | None], Schedule]] = {
+    Once.kind: lambda spec, _: Once.parse(spec),
+    Cron.kind: Cron.parse,
+    Every.kind: lambda spec, _: Every.parse(spec),
+    RRule.kind: RRule,
+    Solar.kind: lambda spec, _: Solar.parse(spec),
+}
+_ZONED = (Cron.kind, RRule.kind)
+_ANCHORED = (Every.kind, RRule.kind)
+
+_ISO_LIKE = re.compile(r"\s*\d{4}-?\d\d-?\d\d")
+_RRULE_LIKE = re.compile(r"\s*(RRULE:|DTSTART|FREQ=)", re.IGNORECASE)
+
+
+def parse(
+    kind: str, spec: str, timezone: str | None = None, anchor: datetime | None = None
+) -> Schedule:
+    """Return the schedule that a row's columns describe; the same object for the same row.
+
+    Args:
+        kind: the column of that name.
+        spec: the column of that name, as `Schedule.spec` wrote it or a person did.
+        timezone: the row's zone, or the default that counts for it.
+        anchor: what `every` and `rrule` count from where the spec doesn't say.
+
+    Raises:
+        ScheduleError: a column can't be used; its `field` is "kind", "spec",
+            "timezone" or "anchor".
+    """
+    if not isinstance(kind, str) or kind not in _READERS:
+        raise ScheduleError("kind", kind, f"one of {', '.join(_READERS)}", '"cron"')
+    if not isinstance(spec, str) or len(spec) > _LONGEST:
+        raise ScheduleError("spec", spec, f"a str of at most {_LONGEST} characters")
+    if timezone is not None and not isinstance(timezone, str):
+        raise ScheduleError("timezone", timezone, "an IANA time zone name", '"Europe/Berlin"')
+    if anchor is not None:
+        micros("anchor", anchor)
+    return _parse(
+        kind,
+        spec,
+        timezone if kind in _ZONED else None,
+        # What doesn't matter to a kind must not make two rows different.
+        anchor if kind in _ANCHORED else None,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _parse(kind: str, spec: str, timezone: str | None, anchor: datetime | None) -> Schedule:
+    try:
+        schedule = _READERS[kind](spec, timezone)
+    except ScheduleError as error:
+        if error.field in _COLUMNS:
+            raise
+        raise ScheduleError("spec", error.given, error.expected, error.write) from error
+    return schedule if anchor is None else schedule.anchored(anchor)
+
+
+@singledispatch
+def as_schedule(value: object, timezone: str | None = None) -> Schedule:
+    """Return the schedule that a value stands for.
+
+    A `Schedule` is itself; a str is a cron expression; an aware datetime is `Once`; a
+    timedelta or a number of seconds is `Every`. Other types can be registered, as with
+    any `functools.singledispatch` function.
+
+    Args:
+        value: what somebody passed as `schedule=`.
+        timezone: IANA name for a schedule that has zones and names none.
+
+    Raises:
+        ScheduleError: the value is none of these, or isn't valid.
+    """
+    del timezone
+    wanted = "a Schedule, a cron expression, an aware datetime, a timedelta or seconds"
+    raise ScheduleError("schedule", value, wanted, 'Cron("0 9 * * *")')
+
+
+@as_schedule.register
+def _(value: Schedule, timezone: str | None = None) -> Schedule:
+    return value.in_zone(timezone)
+
+
+@as_schedule.register
+def _(value: str, timezone: str | None = None) -> Schedule:
+    if _ISO_LIKE.match(value):
+        write = "Once(datetime.fromisoformat(...)) with an offset in the text"
+        raise ScheduleError("schedule", value, "a cron expression", write)
+    if _RRULE_LIKE.match(value):
+        raise ScheduleError("schedule", value, "a cron expression", f"RRule({value!r})")
+    return Cron.parse(value, timezone)
+
+
+@as_schedule.register
+def _(value: datetime, timezone: str | None = None) -> Schedule:
+    del timezone
+    return Once(value)
+
+
+@as_schedule.register(timedelta)
+@as_schedule.register(int)
+@as_schedule.register(float)
+def _(value: float | timedelta, timezone: str | None = None) -> Schedule:
+    del timezone
+    return Every(value)
+
+
+# bool is an int to Python; True seconds are not a schedule.
+as_schedule.register(bool, as_schedule.dispatch(object))

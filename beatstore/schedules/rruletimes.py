@@ -1,0 +1,274 @@
+"""The wall-clock times of one recurrence rule.
+
+A rule is two sets to be met at once: the grid of days and times that its BYxxx parts
+leave, and the periods (years, weeks, minutes, ...) that its INTERVAL picks, counted
+from the start. The search leaps from one to the other until both agree: it never
+walks from the start, so a rule that began a century ago costs what a new one does.
+COUNT is turned into an end, once.
+
+Invariant: one search takes at most `_LEAPS` leaps and looks at most a century ahead or
+back. A rule whose next occurrence is beyond that has none.
+
+Source: RFC 5545, 3.3.10. As in dateutil, a start that doesn't match isn't due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import MAXYEAR, date
+from itertools import islice
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules.grid import Days, Grid, TimesOfDay, month_length
+from beatstore.schedules.instants import DAY, LAST_DAY
+from beatstore.schedules.rruletext import FREQUENCIES, Rule
+from beatstore.schedules.wall import WallTimes
+
+__all__ = ["RuleTimes"]
+
+_LEAPS = 10_000
+_CENTURY = 36_525 * DAY
+_END = (LAST_DAY + 1) * DAY
+_UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
+_WITHIN_DAYS, _WITHIN_HOURS, _WITHIN_MINUTES = FREQUENCIES[4:], FREQUENCIES[5:], FREQUENCIES[6:]
+
+
+class RuleTimes:
+    """The wall-clock times of a rule, in seconds; a `WallTimes`.
+
+    Args:
+        rule: what the text says.
+        start: the wall-clock time that INTERVAL and COUNT count from; it also gives
+            the parts of the time that the rule leaves open.
+        until: the last wall-clock time that belongs to the rule, or None.
+
+    Raises:
+        ScheduleError: nothing ever matches, or COUNT reaches beyond a thousand years.
+    """
+
+    def __init__(self, rule: Rule, start: int, until: int | None) -> None:
+        days, times = _RuleDays(rule, start // DAY), _times_of_day(rule, start % DAY)
+        self._grid: WallTimes = Grid(days, times)
+        self._period = _period(rule)
+        self._interval = rule.interval
+        if "BYSETPOS" in rule.by:
+            self._grid = _Picked(days, times, self._period, rule.by["BYSETPOS"])
+        self._start = start
+        self._phase = self._period.number(start)
+        self._until = _END
+        if self.first(start) is None:
+            raise ScheduleError("text", f"FREQ={rule.freq}", "a rule that matches some day")
+        if rule.count is not None:
+            self._until = self._nth(rule.count)
+        if until is not None:
+            self._until = until
+
+    def first(self, low: int) -> int | None:
+        """Return the smallest member that is at least `low`."""
+        low = max(low, self._start)
+        leaps = islice(self._forward(low, low + _CENTURY), _LEAPS)
+        return next((wall for wall in leaps if wall is not None), None)
+
+    def last(self, high: int) -> int | None:
+        """Return the largest member that is less than `high`."""
+        high = min(high, self._until + 1)
+        leaps = islice(self._back(high, high - _CENTURY), _LEAPS)
+        return next((wall for wall in leaps if wall is not None), None)
+
+    def _forward(self, low: int, stop: int) -> Iterator[int | None]:
+        """Yield members from `low` on, and None for each leap in between."""
+        stop = min(stop, self._until)
+        while (wall := self._grid.first(low)) is not None and wall <= stop:
+            number = self._period.number(wall)
+            ahead = (self._phase - number) % self._interval
+            yield None if ahead else wall
+            low = self._period.start(number + ahead) if ahead else wall + 1
+
+    def _back(self, high: int, stop: int) -> Iterator[int | None]:
+        """Yield members below `high`, latest first, and None for each leap in between."""
+        stop = max(stop, self._start)
+        while (wall := self._grid.last(high)) is not None and wall >= stop:
+            number = self._period.number(wall)
+            behind = (number - self._phase) % self._interval
+            yield None if behind else wall
+            high = self._period.start(number - behind + 1) if behind else wall
+
+    def _nth(self, count: int) -> int:
+        """Return the member that COUNT makes the last one."""
+        leaps = islice(self._forward(self._start, self._start + 10 * _CENTURY), 2 * _LEAPS)
+        members = list(islice((wall for wall in leaps if wall is not None), count))
+        if len(members) < count and self._start + 10 * _CENTURY < _END:
+            wanted = "a COUNT that a thousand years and a short search suffice for"
+            raise ScheduleError("text", f"COUNT={count}", wanted, "UNTIL with the last date")
+        return members[-1]
+
+
+class _Period:
+    """The periods of a frequency, numbered in order.
+
+    Args:
+        number: tells which period a wall-clock time belongs to.
+        start: tells where a period starts.
+    """
+
+    def __init__(self, number: Callable[[int], int], start: Callable[[int], int]) -> None:
+        self.number = number
+        self.start = start
+
+
+def _period(rule: Rule) -> _Period:
+    if rule.freq == "YEARLY":
+        return _Period(lambda wall: _date(wall).year, lambda number: _wall(number, 1))
+    if rule.freq == "MONTHLY":
+        return _Period(
+            lambda wall: _date(wall).year * 12 + _date(wall).month - 1,
+            lambda number: _wall(number // 12, number % 12 + 1),
+        )
+    if rule.freq == "WEEKLY":
+        # Day 1 of the calendar is a Monday.
+        shift = (1 + rule.week_start) * DAY
+        return _Period(
+            lambda wall: (wall - shift) // (7 * DAY),
+            lambda number: number * 7 * DAY + shift,
+        )
+    unit = _UNITS[rule.freq]
+    return _Period(lambda wall: wall // unit, lambda number: number * unit)
+
+
+def _date(wall: int) -> date:
+    return date.fromordinal(wall // DAY)
+
+
+def _wall(year: int, month: int) -> int:
+    if not 1 <= year <= MAXYEAR:
+        return 0 if year < 1 else _END
+    return date(year, month, 1).toordinal() * DAY
+
+
+def _times_of_day(rule: Rule, start: int) -> TimesOfDay:
+    """Return the times of day a rule leaves; what it leaves open comes from the start."""
+    hour, minute, second = start // 3600, start // 60 % 60, start % 60
+    return TimesOfDay(
+        rule.by.get("BYHOUR") or (range(24) if rule.freq in _WITHIN_DAYS else (hour,)),
+        rule.by.get("BYMINUTE") or (range(60) if rule.freq in _WITHIN_HOURS else (minute,)),
+        rule.by.get("BYSECOND") or (range(60) if rule.freq in _WITHIN_MINUTES else (second,)),
+    )
+
+
+class _RuleDays(Days):
+    """The days a rule leaves."""
+
+    def __init__(self, rule: Rule, start: int) -> None:
+        first = date.fromordinal(start)
+        self._months = frozenset(rule.by.get("BYMONTH", ()))
+        self._days = frozenset(rule.by.get("BYMONTHDAY", ()))
+        self._year_days = frozenset(rule.by.get("BYYEARDAY", ()))
+        self._weeks = frozenset(rule.by.get("BYWEEKNO", ()))
+        self._weekdays = frozenset(rule.byday)
+        self._week_start = rule.week_start
+        if not (self._days or self._year_days or self._weeks or self._weekdays):
+            if rule.freq == "WEEKLY":
+                self._weekdays = frozenset({(0, first.weekday())})
+            if rule.freq in ("MONTHLY", "YEARLY"):
+                self._days = frozenset({first.day})
+            if rule.freq == "YEARLY" and not self._months:
+                self._months = frozenset({first.month})
+        # BYDAY=2MO means the second of the year only where no months are picked.
+        self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
+
+    def in_month(self, year: int, month: int) -> Sequence[int]:
+        if self._months and month not in self._months:
+            return ()
+        length = month_length(year, month)
+        before = date(year, month, 1).toordinal() - 1
+        return [
+            day
+            for day in range(1, length + 1)
+            if (not self._days or day in self._days or day - length - 1 in self._days)
+            and (not self._weekdays or self._is_weekday(year, before + day, day, length))
+            and (not self._year_days or self._is_year_day(year, before + day))
+            and (not self._weeks or self._is_in_week(before + day))
+        ]
+
+    def _is_year_day(self, year: int, ordinal: int) -> bool:
+        day, length = _year_day(year, ordinal)
+        return day in self._year_days or day - length - 1 in self._year_days
+
+    def _is_weekday(self, year: int, ordinal: int, day: int, length: int) -> bool:
+        weekday = (ordinal - 1) % 7
+        if (0, weekday) in self._weekdays:
+            return True
+        if self._nth_of_year:
+            day, length = _year_day(year, ordinal)
+        nth, nth_last = (day + 6) // 7, -((length - day) // 7 + 1)
+        return (nth, weekday) in self._weekdays or (nth_last, weekday) in self._weekdays
+
+    def _is_in_week(self, ordinal: int) -> bool:
+        # A week belongs to the year in which its fourth day lies.
+        fourth = ordinal - (ordinal - 1 - self._week_start) % 7 + 3
+        year = date.fromordinal(min(max(fourth, 1), LAST_DAY)).year
+        day, length = _year_day(year, fourth)
+        number = (day + 6) // 7
+        weeks = number + (length - day) // 7
+        return number in self._weeks or number - weeks - 1 in self._weeks
+
+
+def _year_day(year: int, ordinal: int) -> tuple[int, int]:
+    """Return the day of the year, from 1, and the length of the year."""
+    new_year = date(year, 1, 1).toordinal()
+    return ordinal - new_year + 1, date(year, 12, 31).toordinal() - new_year + 1
+
+
+class _Picked:
+    """The members of a grid that BYSETPOS picks from each period; a `WallTimes`."""
+
+    _MOST_PERIODS = 100  # without a pick, before the search gives up
+
+    def __init__(
+        self, days: Days, times: TimesOfDay, period: _Period, positions: Sequence[int]
+    ) -> None:
+        self._days = days
+        self._times = times
+        self._grid = Grid(days, times)
+        self._period = period
+        self._positions = positions
+
+    def first(self, low: int) -> int | None:
+        """Return the smallest member that is at least `low`."""
+        for _ in range(self._MOST_PERIODS):
+            wall = self._grid.first(low)
+            if wall is None:
+                return None
+            number = self._period.number(wall)
+            found = [pick for pick in self._picks(number) if pick >= low]
+            if found:
+                return min(found)
+            low = self._period.start(number + 1)
+        return None
+
+    def last(self, high: int) -> int | None:
+        """Return the largest member that is less than `high`."""
+        for _ in range(self._MOST_PERIODS):
+            wall = self._grid.last(high)
+            if wall is None:
+                return None
+            number = self._period.number(wall)
+            found = [pick for pick in self._picks(number) if pick < high]
+            if found:
+                return max(found)
+            high = self._period.start(number)
+        return None
+
+    def _picks(self, number: int) -> Iterator[int]:
+        days = []
+        day = self._days.first(self._period.start(number) // DAY)
+        end = self._period.start(number + 1) // DAY
+        while day is not None and day < end:
+            days.append(day)
+            day = self._days.first(day + 1)
+        count = len(days) * len(self._times)
+        for position in self._positions:
+            index = position - 1 if position > 0 else count + position
+            if 0 <= index < count:
+                which, time = divmod(index, len(self._times))
+                yield days[which] * DAY + self._times[time]

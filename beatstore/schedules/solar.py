@@ -1,0 +1,158 @@
+"""Sunrise, sunset, noon and the twilights, computed with ephem.
+
+The events and their definitions are those of `celery.schedules.solar`. One thing
+differs: ephem's answer depends on where its search starts, by fractions of a second,
+so a search from two instants would find one event twice. Here each event is computed
+once per turn of the sun, from the midnight before it, and rounded to a whole second;
+the same event is the same instant whoever asks.
+
+Invariants: a turn of the sun, from midnight to midnight, has each event at most once.
+A search looks at most a year ahead or back, so where the sun doesn't rise for months
+its cost is bounded. Without ephem, and where an event never happens, the constructor
+raises `ScheduleError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules.base import Schedule
+from beatstore.schedules.instants import DAY, EPOCH, SECOND, UTC, instant, micros
+
+__all__ = ["Solar"]
+
+_TURNS = 366
+_HALF = SECOND // 2
+_POLAR = 60.0  # degrees; nearer to the equator every event happens within the year
+
+
+class _Event(NamedTuple):
+    """How ephem finds an event: its search, the sun's altitude, and centre or upper edge."""
+
+    search: str
+    horizon: str
+    centre: bool
+
+
+_EVENTS = {
+    "dawn_astronomical": _Event("next_rising", "-18", centre=True),
+    "dawn_nautical": _Event("next_rising", "-12", centre=True),
+    "dawn_civil": _Event("next_rising", "-6", centre=True),
+    "sunrise": _Event("next_rising", "-0:34", centre=False),
+    "solar_noon": _Event("next_transit", "0", centre=False),
+    "sunset": _Event("next_setting", "-0:34", centre=False),
+    "dusk_civil": _Event("next_setting", "-6", centre=True),
+    "dusk_nautical": _Event("next_setting", "-12", centre=True),
+    "dusk_astronomical": _Event("next_setting", "-18", centre=True),
+}
+
+
+@dataclass(frozen=True, init=False)
+class Solar(Schedule):
+    """Due at an event of the sun as seen from a place.
+
+    Where an event doesn't happen on some days, as in a polar night, there is simply no
+    occurrence on them.
+
+    Args:
+        event: dawn_astronomical, dawn_nautical, dawn_civil, sunrise, solar_noon,
+            sunset, dusk_civil, dusk_nautical or dusk_astronomical.
+        lat: latitude in degrees, north positive, -90 to 90.
+        lon: longitude in degrees, east positive, -180 to 180.
+
+    Raises:
+        ScheduleError: an argument is out of range, the event never happens there, or
+            ephem isn't installed.
+    """
+
+    kind: ClassVar[str] = "solar"
+
+    event: str
+    lat: float
+    lon: float
+
+    def __init__(self, event: str, lat: float, lon: float) -> None:
+        if event not in _EVENTS:
+            raise ScheduleError("event", event, f"one of {', '.join(_EVENTS)}", '"sunrise"')
+        vars(self).update(event=event, lat=_degrees("lat", lat, 90), lon=_degrees("lon", lon, 180))
+        _ephem()
+        if abs(self.lat) > _POLAR and self._after(micros("t", EPOCH)) is None:
+            raise ScheduleError("lat", lat, f"a latitude at which {event} happens")
+
+    @property
+    def spec(self) -> str:
+        """The event, the latitude and the longitude, separated by spaces."""
+        return f"{self.event} {self.lat!r} {self.lon!r}"
+
+    def _after(self, count: int) -> int | None:
+        turn = self._turn(count) - 1
+        found = (self._at(turn + ahead) for ahead in range(_TURNS))
+        return next((at for at in found if at is not None and at > count), None)
+
+    def _before(self, count: int) -> int | None:
+        turn = self._turn(count) + 1
+        found = (self._at(turn - back) for back in range(_TURNS))
+        return next((at for at in found if at is not None and at < count), None)
+
+    def _turn(self, count: int) -> int:
+        """Return the number of the day, by the mean sun, that an instant belongs to."""
+        return (count // SECOND + round(self.lon * DAY / 360)) // DAY
+
+    def _at(self, turn: int) -> int | None:
+        return _event_at(self.event, self.lat, self.lon, turn)
+
+    @classmethod
+    def parse(cls, spec: str) -> Solar:
+        """Read "sunrise 52.52 13.405"."""
+        parts = spec.split()
+        try:
+            event, lat, lon = parts
+            place = float(lat), float(lon)
+        except ValueError as error:
+            wanted = "an event, a latitude and a longitude"
+            raise ScheduleError("spec", spec, wanted, '"sunrise 52.52 13.405"') from error
+        return cls(event, *place)
+
+
+def _degrees(field: str, given: float, most: int) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not abs(given) <= most:
+        raise ScheduleError(field, given, f"degrees from {-most} to {most}", "52.52")
+    return float(given)
+
+
+def _ephem() -> Any:
+    try:
+        return import_module("ephem")
+    except ImportError as error:
+        write = 'pip install "beatstore[solar]"'
+        raise ScheduleError("kind", "solar", "the ephem package", write) from error
+
+
+@lru_cache(maxsize=4096)
+def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
+    """Return the event of one turn of the sun, in microseconds; None if it has none."""
+    ephem = _ephem()
+    how = _EVENTS[event]
+    observer = ephem.Observer()
+    observer.lat, observer.lon, observer.elev = str(lat), str(lon), 0
+    observer.horizon, observer.pressure = how.horizon, 0
+    sun = ephem.Sun()
+    noon = instant((turn * DAY + DAY // 2 - round(lon * DAY / 360)) * SECOND)
+    try:
+        start = observer.previous_antitransit(sun, start=noon)
+        end = observer.next_antitransit(sun, start=noon)
+        options = {"use_center": True} if how.centre else {}
+        at = getattr(observer, how.search)(sun, start=start, **options)
+        if not start <= at < end:
+            return None
+        moment: datetime = at.datetime()
+    except (ValueError, OverflowError, TypeError):
+        # The sun stays above or below, or the date is outside ephem's calendar.
+        return None
+    count = micros("t", moment.replace(tzinfo=UTC))
+    return (count + _HALF) // SECOND * SECOND

@@ -1,0 +1,294 @@
+"""Sending: from claims to messages on the broker, and what became of each.
+
+Every message goes through the scheduler's inherited `apply_entry`, where monitoring
+packages hook in, and on through celery's own `Task.apply_async` or `send_task`, where
+tracing, routing and locking packages do. What is added is around the messages: they are
+written to the broker in batches, where its transport can (see `beatstore.batches`).
+
+Invariants:
+    * A claim is reported `sent` only when the broker has taken its message.
+    * A claim is reported `failed` only for a reason that sending again can't mend.
+    * What may have arrived, or not, is sent again with the same task id.
+
+On failure: `BrokerError` says that the broker is gone, after the outcomes that are known
+have been handed out. A message that can't be built, or that the broker refuses, fails
+alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from celery import Celery, signature
+from celery.beat import BeatLazyFunc, ScheduleEntry
+from kombu import Connection
+from kombu.exceptions import OperationalError, SerializationError
+
+from beatstore.batches import BATCH_ERRORS, Batch, batch_of
+from beatstore.convert import celery_schedule
+from beatstore.errors import BeatstoreError
+from beatstore.store.claims import Claim, Outcome
+
+__all__ = ["BeatEntry", "BrokerError", "Sender"]
+
+logger = logging.getLogger(__name__)
+
+#: How many messages are written to the broker at once.
+BATCH = 100
+
+#: Seconds until a send that failed for an unknown reason is tried again.
+RETRY = 5.0
+
+#: celery's own tasks that stand for a canvas; their rows hold a whole signature.
+_CANVAS = frozenset(
+    f"celery.{kind}" for kind in ("chain", "group", "chord", "chunks", "map", "starmap")
+)
+
+#: Errors of the message itself. Everything else may pass, and is tried again.
+_OF_THE_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, SerializationError)
+
+
+class BrokerError(BeatstoreError):
+    """The broker did not answer."""
+
+
+class BeatEntry(ScheduleEntry):
+    """What the hooks around celery's scheduler are shown of one send.
+
+    `result` or `error` is set by the scheduler's `apply_async`; neither is set as long
+    as it has not run.
+    """
+
+    result: Any = None
+    error: Exception | None = None
+
+    def __init__(self, claim: Claim, app: Celery) -> None:
+        options = copy.deepcopy(claim.options)
+        options["headers"] = {**(options.get("headers") or {}), **_headers(claim)}
+        options["task_id"] = claim.task_id
+        options.setdefault("retry", False)
+        super().__init__(
+            name=claim.name,
+            task=claim.task,
+            last_run_at=claim.due_at,
+            schedule=celery_schedule(claim.kind, claim.spec, claim.timezone),
+            args=tuple(claim.args),
+            kwargs=dict(claim.kwargs),
+            options=options,
+            app=app,
+        )
+        self.claim = claim
+
+    def outcome(self) -> Outcome:
+        """Say what became of the message, once its batch is written."""
+        error = self.error
+        if error is None:
+            reason = _taken_over(self.result, self.claim.task_id)
+            return Outcome(self.claim, "skipped" if reason else "sent", reason)
+        if type(error).__name__ == "AlreadyQueued":
+            return Outcome(self.claim, "skipped", f"already queued: {error}")
+        if isinstance(error, _OF_THE_MESSAGE):
+            logger.error("no message can be made of %r: %r", self.name, error)
+            return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
+        return _try_later(self.claim, error)
+
+
+class Scheduling(Protocol):
+    """What sending needs of the scheduler."""
+
+    app: Celery
+
+    @property
+    def producer(self) -> Any:
+        """A producer on an open connection; raises what the transport raises if it can't."""
+        ...
+
+    def disconnect(self) -> None:
+        """Forget the producer and its connection."""
+        ...
+
+    def apply_entry(self, entry: BeatEntry, producer: Any) -> None:
+        """Send one entry, as celery's scheduler does; may be replaced by monitoring."""
+        ...
+
+    def apply_async(self, entry: BeatEntry, producer: Any, advance: bool) -> Any:
+        """Publish one entry, and keep its result or error on it."""
+        ...
+
+
+class Sender:
+    """Publishes claims for one scheduler."""
+
+    def __init__(self, scheduler: Scheduling) -> None:
+        self._scheduler = scheduler
+
+    def send(self, claims: Sequence[Claim], *, until: float) -> Iterator[Outcome]:
+        """Send `claims` in order, and yield what became of them, batch by batch.
+
+        Args:
+            claims: what this beat holds.
+            until: when to stop, on the monotonic clock; what is left by then is
+                yielded as still `claimed`.
+
+        Raises:
+            BrokerError: the broker is gone; the claims without an outcome were not
+                sent, or not surely.
+        """
+        for start in range(0, len(claims), BATCH):
+            batch = claims[start : start + BATCH]
+            if time.monotonic() >= until:
+                yield from (Outcome(claim, "claimed") for claim in batch)
+                continue
+            yield from self._send_batch(batch)
+
+    def publish(self, entry: BeatEntry, producer: Any) -> Any:
+        """Hand one message to celery: the end of the road through the hooks.
+
+        A registered task is sent by its own `apply_async`, so that its options and its
+        base class count; a canvas by its signature; any other name by `send_task`.
+        """
+        app: Any = self._scheduler.app
+        options = dict(entry.options or {})
+        args = [_evaluated(value) for value in entry.args or ()]
+        kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
+        name = str(entry.task)
+        if name in _CANVAS:
+            canvas = {
+                "task": name,
+                "args": args,
+                "kwargs": kwargs,
+                "options": {},
+                "subtask_type": name.removeprefix("celery."),
+                "immutable": False,
+            }
+            return signature(canvas, app=app).apply_async(producer=producer, **options)
+        task = app.tasks.get(name)
+        if task is not None:
+            return task.apply_async(args, kwargs, producer=producer, **options)
+        return app.send_task(name, args, kwargs, producer=producer, **options)
+
+    # -- one batch ---------------------------------------------------------------------
+
+    def _send_batch(self, claims: Sequence[Claim], *, again: bool = True) -> Iterator[Outcome]:
+        """Send a batch; on an error send what was not taken again, and then one by one."""
+        broker_errors = self._broker_errors()
+        entries: list[BeatEntry] = []
+        batch: Batch | None = None
+        try:
+            with batch_of(self._scheduler.producer) as batch:
+                for claim in claims:
+                    entry = self._apply(claim)
+                    if isinstance(entry.error, broker_errors):
+                        raise entry.error
+                    entries.append(entry)
+                    batch.mark()
+        except broker_errors as error:
+            taken = batch.taken if batch is not None else 0
+            yield from (entry.outcome() for entry in entries[:taken])
+            yield from self._resend(claims[taken:], error, again=again)
+            return
+        yield from (entry.outcome() for entry in entries)
+
+    def _resend(
+        self, claims: Sequence[Claim], error: BaseException, *, again: bool
+    ) -> Iterator[Outcome]:
+        """Find out whether `error` was the connection, the broker, or one message."""
+        if self._gone():
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        if again and not self._refused(error):
+            yield from self._send_batch(claims, again=False)
+        elif len(claims) > 1:
+            for claim in claims:
+                yield from self._send_batch([claim], again=False)
+        elif self._refused(error):
+            logger.error("the broker refused %r: %r", claims[0].name, error)
+            yield Outcome(claims[0], "failed", f"{type(error).__name__}: {error}")
+        else:
+            yield _try_later(claims[0], error)
+
+    def _apply(self, claim: Claim) -> BeatEntry:
+        """Send one message through the hooks, and past them if they fail."""
+        scheduler, producer = self._scheduler, self._scheduler.producer
+        entry = BeatEntry(claim, scheduler.app)
+        try:
+            scheduler.apply_entry(entry, producer=producer)
+        except Exception:
+            logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
+        if entry.result is None and entry.error is None:
+            scheduler.apply_async(entry, producer=producer, advance=False)
+        return entry
+
+    def _broker_errors(self) -> tuple[type[Exception], ...]:
+        connection = self._connection()
+        return (
+            *connection.connection_errors,
+            *connection.channel_errors,
+            OperationalError,
+            *BATCH_ERRORS,
+            OSError,
+        )
+
+    def _refused(self, error: BaseException) -> bool:
+        """Say whether the broker answered, and the answer was no."""
+        cause = error.__cause__ if isinstance(error, BATCH_ERRORS) else error
+        connection = self._connection()
+        return isinstance(cause, connection.channel_errors) and not isinstance(
+            cause, connection.connection_errors
+        )
+
+    def _connection(self) -> Connection:
+        try:
+            connection: Connection = self._scheduler.producer.connection
+        except Exception as error:
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        return connection
+
+    def _gone(self) -> bool:
+        """Reconnect; say whether that failed."""
+        self._scheduler.disconnect()
+        try:
+            self._connection()
+        except BrokerError:
+            return True
+        return False
+
+
+def _try_later(claim: Claim, error: BaseException) -> Outcome:
+    logger.error("sending %r failed, trying again in %g s: %r", claim.name, RETRY, error)
+    reason = f"sending failed, last with {type(error).__name__}: {error}"
+    return Outcome(claim, "claimed", reason, RETRY)
+
+
+def _headers(claim: Claim) -> dict[str, Any]:
+    """Return the headers by which a worker, or a monitor, knows the run."""
+    headers: dict[str, Any] = {
+        "celery_beat_task": True,
+        "periodic_task_name": claim.name,
+        "beatstore_entry": claim.name,
+        "beatstore_run_id": claim.run_id,
+        "beatstore_due_at": claim.due_at.isoformat(),
+        "beatstore_attempt": claim.attempt,
+    }
+    if claim.first_missed_at is not None:
+        headers["beatstore_first_missed_at"] = claim.first_missed_at.isoformat()
+        headers["beatstore_missed_count"] = claim.missed_count
+    return headers
+
+
+def _taken_over(result: Any, task_id: str) -> str | None:
+    """Say why a send that returned sent nothing, or None if it did send.
+
+    Packages that lock tasks answer a duplicate with no id, or with another's.
+    """
+    sent_id = getattr(result, "id", None)
+    if sent_id == task_id:
+        return None
+    return f"already queued: {sent_id}" if sent_id else "already queued"
+
+
+def _evaluated(value: Any) -> Any:
+    return value() if isinstance(value, BeatLazyFunc) else value

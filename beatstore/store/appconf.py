@@ -1,0 +1,49 @@
+"""The `beatstore_*` settings of a Celery app, which is known here by its attributes only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beatstore.config import PREFIX, Settings
+from beatstore.errors import ConfigError
+
+__all__ = ["read_settings"]
+
+
+def read_settings(app: Any) -> Settings:
+    """Read the settings of a Celery app, however it was configured.
+
+    Celery keeps the keys of a configuration as they were written: with a namespace
+    (`config_from_object("…", namespace="CELERY")`) the key is `CELERY_BEATSTORE_URL`.
+
+    Raises:
+        ConfigError: a setting is unknown, or its value can't be used.
+    """
+    conf = app.conf
+    namespace = (getattr(conf, "prefix", None) or "").lower()
+    found: dict[str, Any] = {}
+    for key in conf:
+        name = str(key).lower()
+        if namespace and name.startswith(namespace):
+            name = name[len(namespace) :]
+        if name.startswith(PREFIX):
+            # By its plain name first: what was set on the app is stronger than what was read.
+            found[name] = conf[name] if name in conf else conf[key]
+    if found.get(f"{PREFIX}default_timezone") is not None:
+        return Settings.read(found)
+    return Settings.read(found, timezone=_zone_name(app.timezone))
+
+
+def _zone_name(timezone: Any) -> str:
+    """Return the IANA name of a `zoneinfo` or pytz zone, or of the datetime module's UTC."""
+    name = getattr(timezone, "key", None) or getattr(timezone, "zone", None)
+    if name is None and str(timezone) == "UTC":
+        name = "UTC"
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"{PREFIX}default_timezone",
+            None,
+            f"an IANA zone name, since the app's own zone, {timezone}, has none",
+            '"Europe/Berlin"',
+        )
+    return name

@@ -1,0 +1,95 @@
+"""The rows of the beats themselves; each function joins the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from beatstore.dialects import EPOCH, insert_ignore
+from beatstore.store.claims import BEAT, ENTRY, RUN, BeatFigures
+
+__all__ = ["heartbeat", "introduce", "replan_zones", "withdraw"]
+
+#: How long the row of a beat that died is kept.
+KEPT = timedelta(days=1)
+
+
+def introduce(
+    connection: Connection,
+    beat_id: str,
+    now: datetime,
+    *,
+    host: str,
+    pid: int,
+    version: str,
+    tzdata: str,
+) -> bool:
+    """Write a beat's row, and say whether the last beat before it used other zone data."""
+    before = connection.scalar(
+        select(BEAT.c.tzdata)
+        .where(BEAT.c.id != beat_id)
+        .order_by(BEAT.c.started_at.desc())
+        .limit(1)
+    )
+    connection.execute(
+        insert_ignore(BEAT, connection.dialect).values(
+            id=beat_id,
+            host=host,
+            pid=pid,
+            version=version,
+            tzdata=tzdata,
+            started_at=now,
+            heartbeat_at=now,
+        )
+    )
+    connection.execute(BEAT.delete().where(BEAT.c.heartbeat_at < now - KEPT))
+    return before is not None and before != tzdata
+
+
+def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: BeatFigures) -> None:
+    """Say that a beat is alive, and what it did."""
+    connection.execute(
+        update(BEAT)
+        .where(BEAT.c.id == beat_id)
+        .values(
+            heartbeat_at=now,
+            tick_s=figures.tick_s,
+            planned=figures.planned,
+            sent=figures.sent,
+        )
+    )
+
+
+def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:
+    """Delete a beat's row, and leave the claims it still holds to the others, at once."""
+    connection.execute(
+        update(RUN)
+        .where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
+        .values(wake_at=now)
+    )
+    connection.execute(BEAT.delete().where(BEAT.c.id == beat_id))
+
+
+def replan_zones(connection: Connection, after_id: int, limit: int) -> int | None:
+    """Have the next `limit` entries that follow a zone looked at, whatever `wake_at` says.
+
+    Returns:
+        Where this call ended, or None when there are no more.
+    """
+    ids = connection.scalars(
+        select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
+    ).all()
+    if not ids:
+        return None
+    connection.execute(
+        update(ENTRY)
+        .where(
+            ENTRY.c.id.between(ids[0], ids[-1]),
+            ENTRY.c.kind.in_(("cron", "rrule")),
+            ENTRY.c.wake_at.is_not(None),
+        )
+        .values(wake_at=EPOCH)
+    )
+    return int(ids[-1])

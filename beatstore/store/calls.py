@@ -1,0 +1,323 @@
+"""What an entry sends: a task's name, its arguments and the options of its message.
+
+A task is given as a name, a Task, or a Signature (chains, groups and chords too); none
+of them needs celery here, since a Task has a name and a Signature is a dict.
+
+Invariants:
+    * What is stored is JSON, and sends the same message as the object given would have.
+    * No option puts the time of sending anywhere but into the schedule.
+
+On failure: `InvalidEntryError`, naming the argument or option.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any
+
+from beatstore.errors import InvalidEntryError
+from beatstore.store import fields
+
+__all__ = ["Call", "check_allowed", "make_call", "split_time"]
+
+#: The tasks whose keyword arguments hold signatures, and the names of those arguments.
+CANVAS: Mapping[str, tuple[str, ...]] = {
+    "celery.chain": ("tasks",),
+    "celery.group": ("tasks",),
+    "celery.chord": ("header", "body"),
+    "celery.map": ("task",),
+    "celery.starmap": ("task",),
+    "celery.chunks": ("task",),
+}
+
+#: The options that hold signatures.
+_LINKS = ("link", "link_error", "chain", "chord")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The four columns that make a message; plain JSON."""
+
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+
+
+def make_call(
+    task: object,
+    args: object = None,
+    kwargs: object = None,
+    options: object = None,
+    *,
+    allowed: Sequence[str] | None = None,
+) -> Call:
+    """Return the columns for a task and its arguments.
+
+    Args:
+        task: a name, a Task or a Signature.
+        args: None takes the signature's; anything else replaces them.
+        kwargs: added to the signature's, and stronger.
+        options: added to the signature's, and stronger.
+        allowed: patterns of task names; None allows all. The tasks inside a canvas and
+            of callbacks must match too.
+    """
+    signature = task if isinstance(task, Mapping) else {}
+    name = _task_name(task)
+    given_args = signature.get("args", ()) if args is None else args
+    if not isinstance(given_args, list | tuple):
+        raise InvalidEntryError("args", given_args, "a list or tuple", "[…]")
+    call = Call(
+        name,
+        fields.plain("args", given_args),
+        fields.plain("kwargs", _merged("kwargs", signature, kwargs)),
+        _options(name, _merged("options", signature, options)),
+    )
+    if name in CANVAS:
+        _check_canvas(call, kwargs if signature else None)
+    check_allowed(call, allowed)
+    return call
+
+
+def split_time(task: object) -> tuple[object, dict[str, Any]]:
+    """Take the time of sending out of a signature.
+
+    Returns:
+        The task without it (the signature itself is left alone), and what it had:
+        `eta`, `countdown`, both or neither.
+    """
+    if not isinstance(task, Mapping) or not isinstance(task.get("options"), Mapping):
+        return task, {}
+    options = dict(task["options"])
+    found = {key: options.pop(key, None) for key in ("eta", "countdown")}
+    time = {key: value for key, value in found.items() if value is not None}
+    if isinstance(time.get("eta"), str):
+        time["eta"] = _read_iso("eta", time["eta"])
+    return {**task, "options": options}, time
+
+
+def check_allowed(call: Call, allowed: Sequence[str] | None) -> None:
+    """Refuse a call that would start a task outside the patterns of `allowed`."""
+    if allowed is None:
+        return
+    for name in _tasks(call.task, call.kwargs, call.options):
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed):
+            raise InvalidEntryError(
+                "task",
+                name,
+                f"a task that beatstore_allowed_tasks allows: {', '.join(allowed) or 'none'}",
+            )
+
+
+def _task_name(task: object) -> str:
+    name = task.get("task") if isinstance(task, Mapping) else task
+    if not isinstance(name, str):
+        name = getattr(name, "name", None)
+    if isinstance(name, str):
+        return fields.text("task", name, write="the name the task is registered by")
+    raise InvalidEntryError(
+        "task", task, "the name of a task, a Task or a Signature", "'package.tasks.send_mail'"
+    )
+
+
+def _merged(field: str, signature: Mapping[str, Any], given: object) -> dict[Any, Any]:
+    for value in (signature.get(field), given):
+        if value is not None and not isinstance(value, Mapping):
+            raise InvalidEntryError(field, value, "a dict", "{…}")
+    return {**(signature.get(field) or {}), **(given or {})}  # type: ignore[dict-item]
+
+
+# -- canvases --------------------------------------------------------------------------
+
+
+def _check_canvas(call: Call, given_kwargs: object) -> None:
+    """Refuse what a chain, group or chord can't be sent with.
+
+    Celery drops the arguments of a canvas when it is made again from its dict, and
+    a callback on a group is an error when it is sent.
+    """
+    if call.args:
+        raise InvalidEntryError(
+            "args", call.args, f"none for {call.task}", "them on its first signature: first.s(…)"
+        )
+    if given_kwargs:
+        raise InvalidEntryError(
+            "kwargs", given_kwargs, f"none beside {call.task}", "them on its first signature"
+        )
+    for part in CANVAS[call.task]:
+        found = call.kwargs.get(part)
+        if not _signatures(found):
+            raise InvalidEntryError(
+                f"kwargs[{part!r}]", found, "signatures", f"a signature for {call.task}"
+            )
+    for link in ("link", "link_error"):
+        if call.task == "celery.group" and call.options.get(link):
+            raise InvalidEntryError(
+                f"options[{link!r}]",
+                call.options[link]["task"] if isinstance(call.options[link], dict) else "a list",
+                "no callback on a group",
+                "chord(group, callback), or the callback on each of its tasks",
+            )
+
+
+def _signatures(value: object) -> list[dict[str, Any]]:
+    """Return the signatures in one signature, one name, or a list of them; [] for others."""
+    items = value if isinstance(value, list) else [value]
+    made: list[Any] = [{"task": item} if isinstance(item, str) else item for item in items]
+    good = all(isinstance(item, dict) and isinstance(item.get("task"), str) for item in made)
+    return made if good else []
+
+
+def _tasks(name: str, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the name of every task that this call may start."""
+    held = [options.get(link) for link in _LINKS]
+    if name in CANVAS:
+        held += [kwargs.get(part) for part in CANVAS[name]]
+    else:
+        yield name
+    for value in held:
+        for signature in _signatures(value) if value else ():
+            yield from _tasks(
+                signature["task"], signature.get("kwargs") or {}, signature.get("options") or {}
+            )
+
+
+# -- options ---------------------------------------------------------------------------
+
+
+def _options(task: str, given: Mapping[Any, Any]) -> dict[str, Any]:
+    known = {**_KNOWN, **(_CHORD if task == "celery.chord" else {})}
+    # A stamp is an option of any name, listed in this one.
+    stamps = given.get("stamped_headers") or ()
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        field = f"options[{key!r}]"
+        if key in _REFUSED:
+            expected, write = _REFUSED[key]
+            raise InvalidEntryError(field, value, expected, write)
+        if key in known:
+            found[key] = None if value is None else known[key](field, value)
+        elif isinstance(key, str) and isinstance(stamps, list | tuple | set) and key in stamps:
+            found[key] = fields.plain(field, value)
+        else:
+            nearest = repr(fields.nearest(key, known))
+            raise InvalidEntryError(field, value, "an option of apply_async", nearest)
+    return found
+
+
+def _line(field: str, value: object) -> str:
+    if isinstance(value, str) and value:
+        return str(fields.plain(field, value))
+    name = getattr(value, "name", None)
+    raise InvalidEntryError(
+        field, value, "text", f"its name, {name!r}" if isinstance(name, str) else "'name'"
+    )
+
+
+def _object(field: str, value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return dict(fields.plain(field, value))
+    raise InvalidEntryError(field, value, "a dict with text for keys", "{…}")
+
+
+def _callbacks(field: str, value: object) -> Any:
+    found = fields.plain(field, value)
+    if found == [] or (not isinstance(found, str) and _signatures(found)):
+        return found
+    raise InvalidEntryError(field, value, "a signature, or a list of them", "task.s(…)")
+
+
+def _words(field: str, value: object) -> list[str]:
+    if isinstance(value, list | tuple | set):
+        return [_line(field, word) for word in value]
+    raise InvalidEntryError(field, value, "a list of names", "[…]")
+
+
+def _expires(field: str, value: object) -> float | str:
+    """Return seconds from sending, or an instant as ISO 8601 text."""
+    if isinstance(value, str):
+        value = _read_iso(field, value)
+    if isinstance(value, datetime):
+        return fields.instant(field, value).isoformat()
+    if isinstance(value, int | float | timedelta):
+        return fields.seconds(field, value, above=True)
+    raise InvalidEntryError(
+        field, value, "seconds from sending, a timedelta or an aware datetime", "3600"
+    )
+
+
+def _read_iso(field: str, value: str) -> datetime:
+    try:
+        # Python 3.10 does not read the Z that others write.
+        return datetime.fromisoformat(f"{value[:-1]}+00:00" if value.endswith("Z") else value)
+    except ValueError:
+        now = datetime(2030, 1, 31, 9, 30, tzinfo=timezone.utc).isoformat()
+        raise InvalidEntryError(field, value, "an instant as ISO 8601 text", repr(now)) from None
+
+
+def _delivery_mode(field: str, value: object) -> int | str:
+    if isinstance(value, int):
+        return fields.whole(field, value, least=1, most=2)
+    return fields.choice(field, value, ("persistent", "transient"))
+
+
+_Check = Callable[[str, object], Any]
+_positive: _Check = partial(fields.number, above=True)
+
+#: Every option of `Task.apply_async`, `Celery.send_task` and kombu's `Producer.publish`
+#: that can be stored, in celery 5.6 and 5.7, with the message properties that RabbitMQ
+#: and SQS know.
+_KNOWN: Mapping[str, _Check] = {
+    **dict.fromkeys(
+        (
+            *("queue", "exchange", "exchange_type", "routing_key", "route_name"),
+            *("serializer", "compression"),
+            *("shadow", "argsrepr", "kwargsrepr", "origin", "reply_to"),
+            *("group_id", "root_id", "parent_id"),
+            *("message_id", "type", "user_id", "app_id", "cluster_id"),
+            *("MessageGroupId", "MessageDeduplicationId"),
+        ),
+        _line,
+    ),
+    **dict.fromkeys(
+        ("retry", "ignore_result", "add_to_parent", "mandatory", "immediate"), fields.flag
+    ),
+    **dict.fromkeys(
+        ("time_limit", "soft_time_limit", "expiration", "timeout", "confirm_timeout"), _positive
+    ),
+    **dict.fromkeys(("group_index", "retries", "replaced_task_nesting", "timestamp"), fields.whole),
+    **dict.fromkeys(("headers", "retry_policy", "message_attributes"), _object),
+    **dict.fromkeys(_LINKS, _callbacks),
+    "priority": partial(fields.whole, most=255),
+    "expires": _expires,
+    "delivery_mode": _delivery_mode,
+    "stamped_headers": _words,
+}
+
+#: What a chord takes beside them: how often its callback asks whether it may start.
+_CHORD: Mapping[str, _Check] = {"interval": _positive, "max_retries": fields.whole}
+
+_OF_THE_SCHEDULE = (
+    "no time of sending in the options",
+    "it as the schedule: store.schedule(signature, at=…) or countdown=…",
+)
+_OF_THE_RUN = ("no id: each run of an entry has its own", "the options without it")
+_OF_A_PROCESS = ("only what can be stored: this lives in one process", "the options without it")
+
+_REFUSED: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(("eta", "countdown", "DelaySeconds", "delay_seconds"), _OF_THE_SCHEDULE),
+    **dict.fromkeys(("task_id", "correlation_id"), _OF_THE_RUN),
+    **dict.fromkeys(("producer", "publisher", "connection", "router", "result_cls"), _OF_A_PROCESS),
+    **dict.fromkeys(("task_type", "event_dispatcher", "declare"), _OF_A_PROCESS),
+    **dict.fromkeys(
+        ("content_type", "content_encoding"),
+        ("no encoding: with it the message is not serialized", "serializer='json'"),
+    ),
+    **dict.fromkeys(
+        ("args", "kwargs"), ("arguments beside the options", "args=[…] and kwargs={…} of the entry")
+    ),
+}

@@ -1,0 +1,112 @@
+"""What passes between the tick and the tables: looks, claims and outcomes."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Row, Table
+
+from beatstore.dialects import EPOCH
+from beatstore.models import Beat, Entry, Run
+
+__all__ = [
+    "BEAT",
+    "CALL",
+    "ENTRY",
+    "RUN",
+    "BeatFigures",
+    "Claim",
+    "Look",
+    "Outcome",
+    "claim_of",
+    "task_id_of",
+]
+
+ENTRY = cast(Table, Entry.__table__)
+RUN = cast(Table, Run.__table__)
+BEAT = cast(Table, Beat.__table__)
+
+#: The columns of an entry that a message is made of, in the order of `Claim`.
+CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
+
+#: Task ids are made from the run's key, so that a second send has the same id. The
+#: entry's time of creation tells apart two databases that share one broker.
+_NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The database's time, and the earliest `wake_at` of all rows (None: there is none)."""
+
+    now: datetime
+    entry_wake_at: datetime | None
+    run_wake_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this beat may send, with what its message is made of."""
+
+    run_id: int
+    task_id: str
+    due_at: datetime
+    attempt: int
+    first_missed_at: datetime | None
+    missed_count: int
+    name: str
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    options: dict[str, Any]
+    kind: str
+    spec: str
+    timezone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one claim.
+
+    `state` is `sent`, `skipped` or `failed`; or `claimed`, when it is not known to have
+    reached the broker and is to be sent again, in `retry_in` seconds.
+    """
+
+    claim: Claim
+    state: str
+    reason: str | None = None
+    retry_in: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class BeatFigures:
+    """A beat's own account: seconds of its last working tick, and totals since its start."""
+
+    tick_s: float | None
+    planned: int
+    sent: int
+
+
+def task_id_of(entry_id: int, created_at: datetime, due_at: datetime, attempt: int) -> str:
+    """Return the task id of a run: the same for the same occurrence and attempt."""
+    key = f"{entry_id}/{_micros(created_at)}/{_micros(due_at)}/{attempt}"
+    return str(uuid.uuid5(_NAMESPACE, key))
+
+
+def _micros(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def claim_of(run: Row[Any], entry: Any) -> Claim:
+    """Put a run row and its entry's row together."""
+    return Claim(
+        run.id,
+        run.task_id,
+        run.due_at,
+        run.attempt,
+        run.first_missed_at,
+        run.missed_count,
+        *(getattr(entry, name) for name in CALL),
+    )

@@ -1,0 +1,198 @@
+"""One database: its engine, its clock, and whose transaction a statement joins.
+
+Invariants:
+    * No connection is opened before the first statement, so a `Database` can be made at
+      import time, and a child process never uses its parent's connections.
+    * A caller's session is only ever flushed by the caller: beatstore executes its
+      statements on it and neither commits nor rolls back.
+
+On failure: what the driver raises for a lost connection leaves this module as it is;
+`unavailable` tells it apart from a mistake in a statement.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, make_url, select
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.expression import bindparam
+
+from beatstore.clock import Clock
+from beatstore.dialects import Instant, connect_defaults, db_now, tune_sqlite
+from beatstore.errors import ConfigError, SessionError
+from beatstore.models import Entry
+
+__all__ = ["Database", "unavailable"]
+
+
+class Database:
+    """An engine and what beatstore needs to know about it.
+
+    Args:
+        target: an SQLAlchemy URL, or an Engine of the application's own.
+        engine_options: keyword arguments for `create_engine`, with a URL only.
+        schema: database schema of the tables.
+        clock: replaces the database's clock.
+    """
+
+    def __init__(
+        self,
+        target: str | URL | Engine,
+        *,
+        engine_options: Mapping[str, Any] | None = None,
+        schema: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.schema = schema
+        self.clock = clock
+        self._own = not isinstance(target, Engine)
+        self._engine_options = dict(engine_options or {})
+        self._engine: Engine | None = target if isinstance(target, Engine) else None
+        self.url: URL = target.url if isinstance(target, Engine) else _url(target)
+        _databases.add(self)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made at first use; nothing is connected by making it."""
+        if self._engine is None:
+            options = {"pool_pre_ping": True, **self._engine_options}
+            options["connect_args"] = {
+                **connect_defaults(self.url.get_dialect().driver),
+                **options.get("connect_args", {}),
+            }
+            self._engine = create_engine(self.url, **options)
+            if self._engine.dialect.name == "sqlite":
+                tune_sqlite(self._engine)
+        return self._engine
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Execution options that put beatstore's tables into their schema."""
+        return {"schema_translate_map": {None: self.schema}} if self.schema else {}
+
+    @property
+    def safe_url(self) -> str:
+        """The URL as text, with its password hidden."""
+        return self.url.render_as_string(hide_password=True)
+
+    def now(self, session: Session) -> datetime:
+        """Read the clock: the injected one, or the database's."""
+        if self.clock is not None:
+            return self.clock.now()
+        at = session.scalar(select(db_now()))
+        assert isinstance(at, datetime)
+        return at
+
+    def now_sql(self) -> ColumnElement[datetime]:
+        """Return the same clock as an expression, for use inside a statement."""
+        if self.clock is not None:
+            return bindparam(None, self.clock.now(), Instant())
+        return db_now()
+
+    @contextmanager
+    def session(self, given: Any = None) -> Iterator[Session]:
+        """Open a session and its transaction, or join the caller's.
+
+        Args:
+            given: None; or a `Session`, a `scoped_session`, or the sync session that
+                `AsyncSession.run_sync` hands out. Its transaction stays the caller's.
+
+        Raises:
+            SessionError: `given` is bound to another database than this one.
+        """
+        if given is not None:
+            self._check_bind(given)
+            yield given
+            return
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        """Close the pooled connections of an engine made here."""
+        if self._own and self._engine is not None:
+            self._engine.dispose()
+
+    def forget_connections(self) -> None:
+        """Drop the pool without touching its sockets, which belong to the parent process."""
+        if self._engine is not None:
+            self._engine.dispose(close=False)
+
+    def _check_bind(self, session: Any) -> None:
+        get_bind = getattr(session, "get_bind", None)
+        if get_bind is None:
+            raise SessionError(
+                f"session: expected an SQLAlchemy session, got {session!r}; with an AsyncSession "
+                "write `await session.run_sync(lambda s: store.add(…, session=s))`"
+            )
+        bind = get_bind(Entry)
+        theirs = bind.engine.url
+        if bind.engine is self._engine or _place(theirs) == _place(self.url):
+            return
+        raise SessionError(
+            f"session: bound to {theirs.render_as_string(hide_password=True)}, but beatstore's "
+            f"tables are in {self.safe_url}; write without session=, or give both one database"
+        )
+
+
+def unavailable(error: BaseException) -> bool:
+    """Say whether `error` means that the database did not answer."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, (OperationalError, InterfaceError))
+
+
+def _url(target: str | URL) -> URL:
+    try:
+        url = make_url(target)
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, AttributeError, ValueError) as error:
+        shown = target if isinstance(target, str) and "@" not in target else "(hidden)"
+        raise ConfigError(
+            "url", shown, f"a database URL ({error})", "postgresql+psycopg://user@host/database"
+        ) from error
+    return url
+
+
+def _place(url: URL) -> tuple[str, str, int | None, str]:
+    """Reduce a URL to what makes two of them the same database, whatever the driver."""
+    kind = url.get_backend_name().replace("mariadb", "mysql")
+    if kind == "sqlite":
+        path = url.database or ""
+        return (
+            kind,
+            "",
+            None,
+            os.path.abspath(path) if path not in ("", ":memory:") else str(id(url)),
+        )
+    ports = {"postgresql": 5432, "mysql": 3306}
+    host = {"localhost": "127.0.0.1", "": "127.0.0.1"}.get(url.host or "", url.host or "")
+    return kind, host, url.port or ports.get(kind), url.database or ""
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for database in _databases:
+        database.forget_connections()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,326 @@
+"""What an edit asks for, what it changes, and what follows for the entry's next look.
+
+Invariants:
+    * Same request, same row: what is equal already is not written.
+    * An edit never makes an entry due for an instant before the edit; a one-shot alone
+      may be given a time that has passed, and then runs at once.
+    * An entry that could never be due is not stored.
+
+Pure: the time, where it is needed, is an argument.
+
+On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from beatstore.config import MISFIRES, Settings
+from beatstore.decide import schedule_of
+from beatstore.dialects import EPOCH
+from beatstore.errors import InvalidEntryError
+from beatstore.schedules import Schedule, as_schedule, parse, zone
+from beatstore.store import fields
+from beatstore.store.calls import make_call
+
+if TYPE_CHECKING:
+    from beatstore.models import Entry
+
+__all__ = ["FIELDS", "Wanted", "changes", "check", "consequences", "mended", "new_row"]
+
+#: What a caller may name, as `Store.add` does.
+FIELDS = (
+    *("task", "args", "kwargs", "options"),
+    *("schedule", "timezone", "start_at", "end_at", "max_runs"),
+    *("jitter", "misfire", "grace"),
+    *("tags", "description", "source", "paused"),
+)
+
+_CALL = frozenset({"task", "args", "kwargs", "options"})
+_SCHEDULE = frozenset({"kind", "spec", "timezone", "start_at"})
+_LIMITS = frozenset({"end_at", "max_runs"})
+_POLICIES = frozenset({"jitter_s", "misfire", "grace_s"})
+
+#: States that an edit of the schedule ends.
+_OVER = ("finished", "missed", "broken", "cancelled")
+
+_EVER = datetime.min.replace(tzinfo=timezone.utc)
+_STEP = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The columns an edit asks for; None for tags and paused it does not speak of."""
+
+    columns: dict[str, Any]
+    tags: tuple[str, ...] | None = None
+    paused: bool | None = None
+
+
+def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None) -> Wanted:
+    """Turn arguments into columns.
+
+    Args:
+        given: those of `FIELDS` that the caller named; with `old` None, all that
+            an entry can't do without.
+        settings: give the default zone and the tasks allowed.
+        old: the entry that is edited, whose columns fill in what was not named.
+    """
+    for field in given:
+        if field not in FIELDS:
+            raise InvalidEntryError(
+                field, given[field], "a field of an entry", fields.nearest(field, FIELDS)
+            )
+    columns = {**_call(given, settings, old), **_rule(given, settings, old)}
+    for field, column, turn in _SIMPLE:
+        if field in given:
+            columns[column] = turn(field, given[field])
+    start_at = columns.get("start_at", old and old.start_at)
+    end_at = columns.get("end_at", old and old.end_at)
+    if isinstance(start_at, datetime) and isinstance(end_at, datetime) and end_at <= start_at:
+        raise InvalidEntryError(
+            "end_at", end_at.isoformat(), f"an instant after start_at, {start_at.isoformat()}"
+        )
+    tags = fields.tags(given["tags"]) if "tags" in given else None
+    paused = fields.flag("paused", given["paused"]) if "paused" in given else None
+    return Wanted(columns, tags, paused)
+
+
+def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings) -> dict[str, Any]:
+    """Return the columns of a new entry.
+
+    Args:
+        name: its name.
+        wanted: the answer of `check`.
+        now: the database's time; None for a one-shot, which does not need it.
+        settings: the settings in force.
+    """
+    row = {"name": name, **wanted.columns}
+    if now is not None:
+        row["created_at"] = row["updated_at"] = now
+    first = _first_due(row, now, settings)
+    return {
+        **row,
+        "state": "paused" if wanted.paused else "active",
+        "next_due_at": first,
+        "wake_at": None if wanted.paused else _wake_at(row, first),
+    }
+
+
+def changes(old: Entry, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of `columns` that differ from what `old` holds."""
+    return {
+        column: value for column, value in columns.items() if not _same(getattr(old, column), value)
+    }
+
+
+def consequences(
+    old: Entry,
+    changed: Mapping[str, Any],
+    paused: bool | None,
+    now: datetime,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Return the columns by which beat follows an edit, beside those that it changed.
+
+    Args:
+        old: the entry before the edit.
+        changed: the columns that the edit gives another value.
+        paused: True pauses, False resumes a paused entry, None leaves that alone.
+        now: the database's time.
+        settings: the settings in force.
+    """
+    row = {column: getattr(old, column) for column in (*_SCHEDULE, *_LIMITS, "jitter_s")}
+    row |= {"created_at": old.created_at, **changed}
+    state = old.state
+    found: dict[str, Any] = {}
+    rescheduled = _rescheduled(old, row, changed)
+    if rescheduled or _revived(old, row, changed):
+        first = _first_due(row, now, settings) if rescheduled else None
+        found = {
+            "cursor_at": None if row["kind"] == "once" else now,
+            "next_due_at": first,
+            "error": None,
+        }
+        state = "active" if state in _OVER else state
+        found["wake_at"] = _wake_at(row, first)
+    elif changed.keys() & (_LIMITS | _POLICIES):
+        found["wake_at"] = EPOCH
+    if paused:
+        state = "paused" if state == "active" else state
+    elif paused is False and state == "paused":
+        # Pausing is not downtime: what fell into it is neither run nor missed.
+        state = "active"
+        found = {"cursor_at": now, "wake_at": EPOCH, **found}
+    if state != "active":
+        found["wake_at"] = None
+    elif found.get("wake_at") == old.wake_at is not None:
+        # An update that leaves wake_at as it was looks like one by plain SQL to the
+        # trigger, which would then set the cursor too. Any past instant does.
+        found["wake_at"] = EPOCH + _STEP if old.wake_at == EPOCH else EPOCH
+    if state != old.state:
+        found["state"] = state
+    return found
+
+
+def mended(old: Entry, now: datetime) -> dict[str, Any]:
+    """Return the columns by which a broken entry is tried again."""
+    cursor_at = None if old.kind == "once" else now
+    return {"state": "active", "error": None, "cursor_at": cursor_at, "wake_at": EPOCH}
+
+
+def _call(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> dict[str, Any]:
+    if not _CALL & given.keys():
+        return {}
+    asked = {name: given[name] for name in _CALL & given.keys()}
+    if old is not None:
+        asked.setdefault("task", old.task)
+        if not isinstance(asked["task"], Mapping):
+            asked = {**{name: getattr(old, name) for name in _CALL}, **asked}
+    call = make_call(**asked, allowed=settings.allowed_tasks)
+    return {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
+
+
+# -- the schedule ----------------------------------------------------------------------
+
+
+def _rule(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> dict[str, Any]:
+    if "schedule" not in given and "timezone" not in given:
+        return {}
+    named = given.get("timezone")
+    if named is not None:
+        zone(named)
+    if "schedule" in given:
+        stored = old.timezone if old is not None and "timezone" not in given else None
+        schedule = _schedule(given["schedule"], named)
+        timezone = named or schedule.timezone or stored or settings.default_timezone
+        schedule = schedule.in_zone(timezone)
+    else:
+        assert old is not None  # add() and put() always give both
+        timezone = named or settings.default_timezone
+        schedule = parse(old.kind, old.spec, timezone, old.start_at or old.created_at)
+        return {"timezone": timezone}
+    if len(schedule.spec.encode()) >= 2**16:
+        raise InvalidEntryError("schedule", schedule.spec, "a rule of less than 64 KiB of text")
+    return {"kind": schedule.kind, "spec": schedule.spec, "timezone": timezone}
+
+
+def _schedule(given: object, timezone: str | None) -> Schedule:
+    if given is None:
+        raise InvalidEntryError(
+            "schedule",
+            None,
+            "a Schedule, a cron expression, an aware datetime or a timedelta",
+            "'0 2 * * *' for each night at two",
+        )
+    schedule = as_schedule(given, None)
+    if timezone and schedule.timezone and timezone != schedule.timezone:
+        raise InvalidEntryError(
+            "timezone", timezone, f"the schedule's own zone, {schedule.timezone}", "it once"
+        )
+    return schedule
+
+
+def _first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime:
+    """Return the first occurrence that the entry may run.
+
+    Raises:
+        InvalidEntryError: there is none.
+    """
+    rule = SimpleNamespace(**{"start_at": None, "end_at": None, "created_at": now, **row})
+    schedule = schedule_of(rule, settings)
+    after = _EVER
+    if rule.kind != "once":
+        assert now is not None
+        after = now if rule.start_at is None else max(now, rule.start_at - _STEP)
+    first = schedule.next_after(after)
+    if first is None:
+        raise InvalidEntryError(
+            "schedule", rule.spec, f"a schedule that is due after {after.isoformat()}"
+        )
+    if rule.kind == "once" and rule.start_at is not None and first < rule.start_at:
+        raise InvalidEntryError("start_at", rule.start_at.isoformat(), _not_after(first), "None")
+    if rule.end_at is not None and first > rule.end_at:
+        raise InvalidEntryError(
+            "end_at", rule.end_at.isoformat(), f"not before {_due(first)}", "None"
+        )
+    return first
+
+
+def _due(first: datetime) -> str:
+    return f"the first due time, {first.isoformat()}"
+
+
+def _not_after(first: datetime) -> str:
+    return f"not after {_due(first)}"
+
+
+def _wake_at(row: Mapping[str, Any], first: datetime | None) -> datetime:
+    # Jitter is counted from the entry's id, by the rule; let the rule look at once.
+    return EPOCH if first is None or row.get("jitter_s") else first
+
+
+def _rescheduled(old: Entry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
+    if old.kind == row["kind"] == "once":
+        # Its zone is how its one instant is shown, and nothing else.
+        return "spec" in changed
+    return bool(changed.keys() & _SCHEDULE)
+
+
+def _revived(old: Entry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
+    """Say whether an edit puts an entry back into service that was taken out of it."""
+    if old.state == "broken":
+        return bool(changed.keys() & (_CALL | _SCHEDULE | _LIMITS | _POLICIES))
+    return old.state == "finished" and row["kind"] != "once" and bool(changed.keys() & _LIMITS)
+
+
+# -- single columns --------------------------------------------------------------------
+
+
+def _same(old: object, new: object) -> bool:
+    if isinstance(new, list | dict):
+        # As JSON, since Python takes 1, 1.0 and True for equal. What can't be read
+        # (a row written by hand) is not a list or dict.
+        return isinstance(old, list | dict) and _canonical(old) == _canonical(new)
+    return old == new
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _instant_or_none(field: str, value: object) -> datetime | None:
+    return None if value is None else fields.instant(field, value)
+
+
+def _max_runs(field: str, value: object) -> int | None:
+    return None if value is None else fields.whole(field, value, least=1)
+
+
+def _seconds_or_none(field: str, value: object) -> float | None:
+    return None if value is None else fields.seconds(field, value)
+
+
+def _jitter(field: str, value: object) -> float:
+    return 0.0 if value is None else fields.seconds(field, value)
+
+
+def _misfire(field: str, value: object) -> str | None:
+    return None if value is None else fields.choice(field, value, MISFIRES)
+
+
+_SIMPLE = (
+    ("start_at", "start_at", _instant_or_none),
+    ("end_at", "end_at", _instant_or_none),
+    ("max_runs", "max_runs", _max_runs),
+    ("jitter", "jitter_s", _jitter),
+    ("misfire", "misfire", _misfire),
+    ("grace", "grace_s", _seconds_or_none),
+    ("description", "description", fields.note),
+    ("source", "source", fields.text),
+)

@@ -1,0 +1,349 @@
+"""What the API does with entries; each function works in the open transaction it is given.
+
+Invariants:
+    * A row that is read to be changed is locked first, so that no look of a beat, and no
+      other edit, comes between.
+    * Whoever loses a race learns it from a row, not from a failed statement: the
+      caller's transaction stays usable.
+
+On failure: arguments are refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql import ColumnElement
+
+from beatstore.decide import TRIGGERED
+from beatstore.dialects import EPOCH
+from beatstore.errors import EntryExistsError, InvalidEntryError
+from beatstore.models import Entry, Run
+from beatstore.schedules import Once
+from beatstore.store import edits, fields
+from beatstore.store.calls import split_time
+from beatstore.store.claims import task_id_of
+from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
+
+__all__ = [
+    "add",
+    "cancel",
+    "change",
+    "entries",
+    "pause",
+    "put",
+    "remove",
+    "reschedule",
+    "resume",
+    "schedule",
+    "tags",
+    "trigger",
+]
+
+#: The states of an entry.
+STATES = ("active", "paused", "finished", "missed", "cancelled", "broken")
+
+_STEP = timedelta(microseconds=1)
+
+#: States in which an entry's run has been sent, or never will be.
+_TOO_LATE = ("finished", "missed")
+
+#: How often put() looks again when the entry comes and goes under its hands.
+_TRIES = 5
+
+
+def add(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
+    """Insert an entry; see `Store.add`."""
+    name = fields.text("name", name)
+    made = _insert(tx, name, edits.check(given, tx.settings))
+    if made is None:
+        raise EntryExistsError(name)
+    return made
+
+
+def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
+    """Insert an entry or make it as asked; see `Store.put`."""
+    name = fields.text("name", name)
+    # An entry paused by hand stays so: False says how a new one begins, and no more.
+    update_only = {key: value for key, value in given.items() if key != "paused" or value}
+    for _ in range(_TRIES):
+        old = tx.find(name)
+        if old is None:
+            made = _insert(tx, name, edits.check(given, tx.settings))
+            if made is not None:
+                return made
+        elif _is_as_asked(tx, old, edits.check(update_only, tx.settings, old)):
+            return old
+        old = tx.find(name, lock=True)
+        if old is not None:
+            return _edit(tx, old, edits.check(update_only, tx.settings, old))
+    raise EntryExistsError(name)  # pragma: no cover  (added and removed five times in a row)
+
+
+def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
+    """Edit an entry; see `Store.change`."""
+    named = dict(given)
+    new_name = named.pop("new_name", None)
+    for field in named:
+        if field not in edits.FIELDS:
+            known = (*edits.FIELDS, "new_name")
+            expected = "a field that change() edits"
+            raise InvalidEntryError(field, given[field], expected, fields.nearest(field, known))
+    old = tx.get(name, lock=True)
+    wanted = edits.check(named, tx.settings, old)
+    renamed = new_name is not None and new_name != name
+    if renamed:
+        _rename(tx, old, fields.text("new_name", new_name))
+    return _edit(tx, old, wanted, touched=renamed)
+
+
+def schedule(
+    tx: Transaction, task: object, at: object, countdown: object, given: Mapping[str, Any]
+) -> Entry:
+    """Insert a one-shot; see `Store.schedule`."""
+    task, own = split_time(task)
+    times = {
+        key: value for key, value in (("at", at), ("countdown", countdown)) if value is not None
+    }
+    times = times or own
+    if len(times) != 1:
+        raise InvalidEntryError(
+            "at", times or None, "exactly one of at and countdown", "at=datetime(…, tzinfo=…)"
+        )
+    [(field, value)] = times.items()
+    if field == "countdown":
+        due_at = tx.now() + timedelta(seconds=fields.seconds(field, value))
+    else:
+        due_at = fields.instant(field, value)
+    rest = {key: value for key, value in given.items() if key != "name"}
+    named = {"task": task, "schedule": Once(due_at), "timezone": None, **rest}
+    if given["name"] is not None:
+        return add(tx, given["name"], named)
+    wanted = edits.check(named, tx.settings)
+    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
+    made = None
+    while made is None:
+        made = _insert(tx, f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
+    return made
+
+
+def pause(tx: Transaction, name: str) -> Entry:
+    """Take an entry out of service for a while; see `Store.pause`."""
+    return _edit(tx, tx.get(name, lock=True), edits.Wanted({}, paused=True))
+
+
+def resume(tx: Transaction, name: str) -> Entry:
+    """Put an entry back into service; see `Store.resume`."""
+    old = tx.get(name, lock=True)
+    if old.state in ("active", "paused"):
+        return _edit(tx, old, edits.Wanted({}, paused=False))
+    if old.state == "broken":
+        return _update(tx, old, edits.mended(old, tx.now()))
+    write = f"store.change({name!r}, schedule=…), which makes it active"
+    raise InvalidEntryError("state", old.state, "a paused or broken entry", write)
+
+
+def remove(tx: Transaction, name: str) -> None:
+    """Delete an entry; see `Store.remove`."""
+    old = tx.get(name, lock=True)
+    left = {"state": "cancelled", "reason": "entry removed", "wake_at": None}
+    unsent = (RUN.c.entry_id == old.id, RUN.c.state == "claimed")
+    tx.execute(update(RUN).where(*unsent).values(finished_at=tx.database.now_sql(), **left))
+    delete_entries(tx, [old.id])
+
+
+def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
+    """Delete entries with what points at them.
+
+    The foreign keys would do that too, but SQLite minds them only where it is told to.
+    """
+    ids = list(ids)
+    of_them = or_(DEPENDENCY.c.downstream_id.in_(ids), DEPENDENCY.c.upstream_id.in_(ids))
+    tx.execute(delete(TAG).where(TAG.c.entry_id.in_(ids)))
+    tx.execute(delete(DEPENDENCY).where(of_them))
+    tx.execute(delete(ENTRY).where(ENTRY.c.id.in_(ids)))
+
+
+def entries(
+    tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
+) -> list[Entry]:
+    """Return a page of entries, by name; see `Store.entries`."""
+    found = select(ENTRY).order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1))
+    if (tag := chosen["tag"]) is not None:
+        found = found.where(ENTRY.c.id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag)))
+    if (state := chosen["state"]) is not None:
+        found = found.where(ENTRY.c.state == fields.choice("state", state, STATES))
+    if (source := chosen["source"]) is not None:
+        found = found.where(ENTRY.c.source == source)
+    if (name := chosen["name"]) is not None:
+        found = found.where(_matches(tx, name))
+    if after is not None:
+        found = found.where(ENTRY.c.name > after)
+    return tx.all(Entry, found)
+
+
+def tags(tx: Transaction, name: str) -> list[str]:
+    """Return the tags of an entry, sorted."""
+    entry = tx.get(name)
+    found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id))
+    return sorted(found.scalars())
+
+
+def trigger(tx: Transaction, name: str) -> Run:
+    """Insert a run that beat sends at once; see `Store.trigger`."""
+    entry = tx.get(name, lock=True)
+    if entry.state in ("cancelled", "broken"):
+        why = f"{entry.state}: {entry.error}" if entry.error else entry.state
+        write = f"store.resume({name!r})" if entry.state == "broken" else "another entry"
+        raise InvalidEntryError("state", why, "an entry that can be sent", write)
+    asked_at = due_at = tx.now()
+    if not due_at.microsecond:
+        # An occurrence of the schedule may have this very second; it is another one.
+        due_at += _STEP
+    while not tx.insert(RUN, _triggered(entry, due_at)):
+        due_at += _STEP  # triggered twice within one tick of the clock
+    counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
+    tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
+    key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
+    return tx.all(Run, select(RUN).where(*key))[0]
+
+
+def cancel(tx: Transaction, name: str) -> bool:
+    """End an entry if it is in time; see `Store.cancel`."""
+    in_time = (ENTRY.c.name == name, ENTRY.c.state.not_in(("cancelled", *_TOO_LATE)))
+    done = {
+        "state": "cancelled",
+        "wake_at": None,
+        "next_due_at": None,
+        "version": ENTRY.c.version + 1,
+        "updated_at": tx.database.now_sql(),
+    }
+    if tx.execute(update(ENTRY).where(*in_time).values(done)).rowcount:
+        return True
+    return tx.get(name).state == "cancelled"
+
+
+def reschedule(tx: Transaction, name: str, at: object) -> bool:
+    """Move a one-shot if it is in time; see `Store.reschedule`."""
+    due_at = fields.instant("at", at)
+    old = tx.get(name, lock=True)
+    if old.kind != "once":
+        write = f"store.change({name!r}, schedule=…)"
+        raise InvalidEntryError("name", name, f"a one-shot; this is {old.kind} {old.spec!r}", write)
+    if old.state in ("finished", "cancelled"):
+        return False
+    taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
+    while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
+        # It has a record (it was missed then), and an instant has no second one.
+        due_at += _STEP
+    moved = {"spec": Once(due_at).spec}
+    if old.state in ("missed", "broken") and not edits.changes(old, moved):
+        _update(tx, old, edits.mended(old, tx.now()))
+    else:
+        _edit(tx, old, edits.Wanted(moved))
+    return True
+
+
+# -- writing ---------------------------------------------------------------------------
+
+
+def _insert(tx: Transaction, name: str, wanted: edits.Wanted) -> Entry | None:
+    """Insert an entry with its tags; None if the name is taken."""
+    now = None if wanted.columns["kind"] == "once" else tx.now()
+    row = edits.new_row(name, wanted, now, tx.settings)
+    if now is None:
+        row["created_at"] = row["updated_at"] = tx.database.now_sql()
+    if not tx.insert(ENTRY, row):
+        return None
+    made = tx.get(name)
+    _write_tags(tx, made, wanted.tags)
+    return made
+
+
+def _edit(tx: Transaction, old: Entry, wanted: edits.Wanted, *, touched: bool = False) -> Entry:
+    """Make a locked entry as it is wanted, and return it; write nothing if it is so already."""
+    changed = edits.changes(old, wanted.columns)
+    if changed or _turns(old, wanted.paused):
+        changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
+    touched |= _write_tags(tx, old, wanted.tags)
+    return _update(tx, old, changed, touched=touched)
+
+
+def _update(
+    tx: Transaction, old: Entry, changed: Mapping[str, Any], *, touched: bool = False
+) -> Entry:
+    """Write the columns that change, and count the edit; `touched` counts it in any case."""
+    if changed or touched:
+        stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
+        tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **stamp}))
+        tx.notify(changed.get("wake_at"))
+    return tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
+
+
+def _rename(tx: Transaction, old: Entry, name: str) -> None:
+    """Give a locked entry another name.
+
+    A statement that fails would end the caller's transaction on PostgreSQL, so
+    a savepoint catches the name that another transaction takes at the same time.
+    """
+    if tx.find(name) is not None:
+        raise EntryExistsError(name)
+    # The connection's savepoint: the session's would flush what the caller has pending.
+    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    try:
+        with connection.begin_nested():
+            tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(name=name))
+    except IntegrityError as error:
+        raise EntryExistsError(name) from error
+
+
+def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -> bool:
+    """Make the tags of an entry those wanted; say whether they were others."""
+    if wanted is None:
+        return False
+    of_entry = TAG.c.entry_id == entry.id
+    found = set(tx.execute(select(TAG.c.tag).where(of_entry)).scalars())
+    if found - set(wanted):
+        tx.execute(delete(TAG).where(of_entry, TAG.c.tag.in_(found - set(wanted))))
+    for tag in sorted(set(wanted) - found):
+        tx.insert(TAG, {"entry_id": entry.id, "tag": tag})
+    return found != set(wanted)
+
+
+def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
+    if edits.changes(old, wanted.columns) or _turns(old, wanted.paused):
+        return False
+    found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == old.id)).scalars()
+    return wanted.tags is None or sorted(found) == list(wanted.tags)
+
+
+def _turns(old: Entry, paused: bool | None) -> bool:
+    """Say whether pausing or resuming makes a difference to this entry."""
+    return old.state == ("active" if paused else "paused") and paused is not None
+
+
+def _triggered(entry: Entry, due_at: datetime) -> dict[str, Any]:
+    return {
+        "entry_id": entry.id,
+        "entry_name": entry.name,
+        "due_at": due_at,
+        "attempt": 1,
+        "task_id": task_id_of(entry.id, entry.created_at, due_at, 1),
+        "state": "claimed",
+        "reason": TRIGGERED,
+        "wake_at": EPOCH,
+    }
+
+
+def _matches(tx: Transaction, pattern: str) -> ColumnElement[bool]:
+    """Return the condition that a name matches `*` and `?`, as exactly as = does."""
+    if tx.dialect.name == "sqlite":
+        # LIKE of SQLite takes upper and lower case for equal.
+        return ENTRY.c.name.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+    escaped = "".join(f"!{char}" if char in "!%_" else char for char in pattern)
+    return ENTRY.c.name.like(escaped.replace("*", "%").replace("?", "_"), escape="!")

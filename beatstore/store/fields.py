@@ -1,0 +1,245 @@
+"""One value at a time: what the caller gave becomes what the column holds, or an error.
+
+Invariants:
+    * What is accepted is stored on every database exactly as it is given back: no text is
+      cut, no number rounded, no JSON key turned into text.
+    * Nothing here knows of an entry, a database or a clock.
+
+On failure: `InvalidEntryError`, naming the field (for JSON the path into it), what was
+given, what was expected and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from beatstore.errors import InvalidEntryError
+
+__all__ = [
+    "NAME_LENGTH",
+    "choice",
+    "flag",
+    "instant",
+    "nearest",
+    "note",
+    "number",
+    "plain",
+    "seconds",
+    "tags",
+    "text",
+    "whole",
+]
+
+#: Characters in a name, a task's name or a source.
+NAME_LENGTH = 255
+
+_TAG_LENGTH = 64
+
+# MySQL's TEXT holds 65,535 bytes, and a character takes up to four.
+_NOTE_LENGTH = 16_000
+
+# MySQL's JSON stops at 100 levels, and keeps no larger integer than 64 bits exactly.
+_DEPTH = 90
+_LEAST, _MOST = -(2**63), 2**64 - 1
+
+# What the rule takes for a span (see `decide`), and MySQL's DATETIME for a year.
+_SECONDS_LIMIT = 1e9
+_FIRST_YEAR = 1000
+
+_ANY_JSON = "text, a number, True, False, None, a list or a dict"
+
+
+def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | None = None) -> str:
+    """Return one line of text of 1 to `most` characters, without space around it.
+
+    Upper and lower case differ. Control characters and half surrogate pairs are refused:
+    they can't be told apart in a log, or can't be stored.
+    """
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= most
+        and value == value.strip()
+        and not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in value)
+    ):
+        return str.__str__(value)
+    expected = f"1 to {most} characters on one line, without space at either end"
+    cleaned = " ".join(value.split())[:most].strip() if isinstance(value, str) else ""
+    if cleaned == value:
+        cleaned = ""
+    raise InvalidEntryError(field, value, expected, write or (repr(cleaned) if cleaned else None))
+
+
+def note(field: str, value: object) -> str | None:
+    """Return text of any lines for people to read, or None."""
+    if value is None:
+        return None
+    if (
+        isinstance(value, str)
+        and len(value) <= _NOTE_LENGTH
+        and not any(char == "\0" or unicodedata.category(char) == "Cs" for char in value)
+    ):
+        return str.__str__(value)
+    raise InvalidEntryError(
+        field, value, f"text of at most {_NOTE_LENGTH} characters, without NUL", "a shorter text"
+    )
+
+
+def tags(value: object) -> tuple[str, ...]:
+    """Return the tags sorted, each once."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        found = {text("tags", tag, _TAG_LENGTH) for tag in value}
+        return tuple(sorted(found))
+    write = f"[{value!r}]" if isinstance(value, str) else "['etl', 'nightly']"
+    raise InvalidEntryError("tags", value, "a list of words", write)
+
+
+def instant(field: str, value: object) -> datetime:
+    """Return an instant in UTC; a datetime without a zone could mean several."""
+    if not isinstance(value, datetime):
+        write = "datetime(2030, 1, 31, 9, 30, tzinfo=timezone.utc)"
+        raise InvalidEntryError(field, value, "an aware datetime", write)
+    if value.utcoffset() is None:
+        write = "it with tzinfo=ZoneInfo('Europe/Berlin'), or tzinfo=timezone.utc"
+        raise InvalidEntryError(field, value, "a datetime with a time zone", write)
+    try:
+        utc = value.astimezone(timezone.utc)
+    except OverflowError:
+        utc = None
+    if utc is None or utc.year < _FIRST_YEAR:
+        expected = f"an instant from the year {_FIRST_YEAR} to 9999 in UTC"
+        raise InvalidEntryError(field, value, expected)
+    return utc
+
+
+def number(field: str, value: object, *, least: float = 0.0, above: bool = False) -> float:
+    """Return a number of at least `least`, or with `above` of more than that."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # A comparison with NaN is false, so NaN is refused here as well.
+        enough = value > least if above else value >= least
+        if enough and value < _SECONDS_LIMIT:
+            return int(value) if isinstance(value, int) else float(value)
+    than = f"above {least:g}" if above else f"of {least:g} or more"
+    expected = f"a number {than}, below {_SECONDS_LIMIT:g}"
+    raise InvalidEntryError(field, value, expected, "60")
+
+
+def seconds(field: str, value: object, *, above: bool = False) -> float:
+    """Return a span as seconds, 0 or more (with `above` more than 0)."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    try:
+        return float(number(field, value, above=above))
+    except InvalidEntryError:
+        least = "more than 0" if above else "0 or more"
+        raise InvalidEntryError(
+            field, value, f"seconds, {least}, or a timedelta", "60, or timedelta(minutes=1)"
+        ) from None
+
+
+def whole(field: str, value: object, *, least: int = 0, most: int = 2**31 - 1) -> int:
+    """Return a whole number from `least` to `most`."""
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+        return int(value)
+    expected = f"a whole number of {least} or more"
+    if not isinstance(value, bool) and isinstance(value, int) and value > most:
+        expected = f"a whole number of at most {most}"
+    raise InvalidEntryError(field, value, expected, str(max(least, 1)))
+
+
+def flag(field: str, value: object) -> bool:
+    """Return True or False, and take nothing else for one of them."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidEntryError(field, value, "True or False", repr(bool(value)))
+
+
+def choice(field: str, value: object, options: Iterable[str]) -> str:
+    """Return one of `options`."""
+    known = tuple(options)
+    if isinstance(value, str) and value in known:
+        return str.__str__(value)
+    raise InvalidEntryError(field, value, f"one of {', '.join(known)}", repr(known[0]))
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Return that one of the `known` words that is most like `word`."""
+    return difflib.get_close_matches(str(word), list(known), n=1, cutoff=0)[0]
+
+
+def plain(path: str, value: object) -> Any:
+    """Return a copy of `value` made of what JSON holds, equal to what will be read back.
+
+    Tuples become lists; subclasses (a Signature, an enum of text, a lazy list of
+    celery's) become the plain value they stand for.
+
+    Raises:
+        InvalidEntryError: JSON would lose something; `field` is the path to it, such as
+            `kwargs['when']`.
+    """
+    return _plain(path, value, _DEPTH)
+
+
+def _plain(path: str, value: object, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _plain_text(path, value)
+    if isinstance(value, int | float):
+        return _plain_number(path, value)
+    if depth == 0:
+        expected = f"JSON of at most {_DEPTH} levels, which does not contain itself"
+        raise InvalidEntryError(path, type(value).__name__, expected)
+    if isinstance(value, list | tuple):
+        return [_plain(f"{path}[{at}]", item, depth - 1) for at, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {
+            _plain_key(path, key): _plain(f"{path}[{key!r}]", item, depth - 1)
+            for key, item in value.items()
+        }
+    raise InvalidEntryError(path, value, _ANY_JSON, _instead(value))
+
+
+def _plain_text(path: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidEntryError(path, value, "text that UTF-8 can encode") from None
+    return str.__str__(value)
+
+
+def _plain_number(path: str, value: float) -> int | float:
+    if isinstance(value, int):
+        if _LEAST <= value <= _MOST:
+            return int(value)
+        raise InvalidEntryError(path, value, "an integer of at most 64 bits", "it as text")
+    if math.isfinite(value):
+        return float(value)
+    raise InvalidEntryError(path, value, "a finite number, since JSON has no other", "None")
+
+
+def _plain_key(path: str, key: object) -> str:
+    if isinstance(key, str):
+        return _plain_text(path, key)
+    raise InvalidEntryError(
+        path, key, "text for a key, since JSON would turn it into text", repr(str(key))
+    )
+
+
+def _instead(value: object) -> str:
+    """Say what to write in place of a value that JSON can't hold."""
+    if isinstance(value, datetime):
+        return f"{value.isoformat()!r} (its isoformat()), and read it in the task"
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds()!r} (its total_seconds())"
+    if isinstance(value, set | frozenset):
+        return "sorted(…), a list"
+    if isinstance(value, bytes | bytearray):
+        return "base64.b64encode(…).decode(), text"
+    if callable(value):
+        return "a plain value; what depends on the moment is computed in the task"
+    return "str(…), or the id by which the task finds it"

@@ -1,0 +1,198 @@
+"""The revision of the tables: read whenever beat starts, changed only on request.
+
+Invariants:
+    * One process at a time changes the tables; others wait, and find the work done.
+    * A table is made or dropped by `upgrade` and `downgrade` and by nothing else.
+    * Alembic is imported when a table must change, so asking costs beat's start nothing.
+
+On failure: SQLite and PostgreSQL undo everything, the revision included. MySQL commits
+each statement by itself; there, running `upgrade` again goes on where it broke off.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
+from sqlalchemy.schema import CreateSchema
+
+from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.errors import ConfigError, SchemaError
+from beatstore.models import REVISION, VERSION_TABLE
+from beatstore.store.database import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = ["check", "downgrade", "locked", "revision_of", "session_sql", "upgrade"]
+
+#: The key of PostgreSQL's advisory lock, which is a number.
+_PG_LOCK = int.from_bytes(b"beatstor", "big")
+
+#: How often, and how many seconds each, MySQL's GET_LOCK waits for another process: in
+#: turns, since a driver may take a long silence for a dead server.
+_MYSQL_TURNS, _MYSQL_TURN_S = 60, 10
+
+# Alembic keeps the running environment in module globals.
+_alembic = threading.Lock()
+
+
+def revision_of(database: Database) -> str | None:
+    """Return the revision of the tables in `database`, or None where there are none.
+
+    Opens a connection of its own. What the driver raises when the database does not
+    answer is let through.
+    """
+    versions = table(VERSION_TABLE, column("version_num"), schema=database.schema)
+    with database.engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE, schema=database.schema):
+            return None
+        found: str | None = connection.scalar(select(versions.c.version_num))
+        return found
+
+
+def check(database: Database) -> None:
+    """Refuse to go on unless the tables are exactly those this version works with.
+
+    Raises:
+        SchemaError: one line, saying what was found, what is needed and what to run.
+    """
+    found = revision_of(database)
+    if found != REVISION:
+        raise SchemaError(_mismatch(database, found))
+
+
+def upgrade(database: Database) -> None:
+    """Bring the tables to this version's revision, making what is missing.
+
+    Safe to call from any number of processes and threads at once. Runs in a transaction
+    of its own, and does nothing where there is nothing to do.
+
+    Raises:
+        SchemaError: the tables belong to a newer beatstore, or another process has kept
+            MySQL's lock for ten minutes.
+        ConfigError: a schema was asked for, and the database is SQLite.
+    """
+    found = revision_of(database)
+    if found == REVISION:
+        return
+    if _unknown(found):
+        raise SchemaError(_mismatch(database, found))
+    from alembic import command  # noqa: PLC0415  (see the module's docstring)
+
+    with _alembic, locked(database) as connection:
+        command.upgrade(_config(connection, database.schema), "head")
+
+
+def downgrade(database: Database, revision: str = "base") -> None:
+    """Take the tables back to `revision`; by default drop them with all their rows.
+
+    Everything beatstore made goes, and nothing else; a schema it made stays. Runs in a
+    transaction of its own.
+    """
+    from alembic import command  # noqa: PLC0415  (see the module's docstring)
+
+    with _alembic, locked(database) as connection:
+        command.downgrade(_config(connection, database.schema), revision)
+
+
+@contextmanager
+def locked(database: Database) -> Iterator[Connection]:
+    """Open the transaction in which tables are changed, once nobody else is in it.
+
+    On the connection, names without a schema mean the schema of `database`, which is
+    made if it is missing.
+    """
+    dialect = database.engine.dialect
+    prelude = session_sql(dialect, database.schema)
+    with database.engine.connect() as connection:
+        connection.execution_options(isolation_level=claim_isolation(dialect))
+        if dialect.name in ("mysql", "mariadb"):
+            # Neither the lock nor USE ends with the transaction, so the session must:
+            # detached from its pool, the connection is closed below.
+            connection.detach()
+        with begin_claim(connection):
+            _wait_for_others(connection, database.schema)
+            _ensure_schema(connection, database.schema)
+            for statement in prelude:
+                connection.execute(text(statement))
+            yield connection
+
+
+def session_sql(dialect: Dialect, schema: str | None) -> list[str]:
+    """Return the SQL that readies a session for revisions: its zone, what names mean.
+
+    Raises:
+        ConfigError: a schema was asked for, and the database is SQLite.
+    """
+    if schema and dialect.name == "sqlite":
+        raise ConfigError("beatstore_schema", schema, "no schema, since SQLite has none", "None")
+    quoted = dialect.identifier_preparer.quote(schema) if schema else None
+    if dialect.name == "postgresql":
+        # Defaults that are instants are read in the session's zone when a table is made.
+        zone = ["SET LOCAL TIME ZONE 'UTC'"]
+        return [*zone, f"SET LOCAL search_path TO {quoted}"] if quoted else zone
+    return [f"USE {quoted}"] if quoted else []
+
+
+def _wait_for_others(connection: Connection, schema: str | None) -> None:
+    """Wait until no other process is changing the tables of this database.
+
+    On SQLite the transaction, BEGIN IMMEDIATE, has waited already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_PG_LOCK})"))
+    elif connection.dialect.name in ("mysql", "mariadb"):
+        # The lock's name is the server's, and may be no longer than 64 characters.
+        lock = text("SELECT GET_LOCK(CONCAT('beatstore ', MD5(COALESCE(:at, DATABASE()))), :wait)")
+        given = {"at": schema, "wait": _MYSQL_TURN_S}
+        if not any(connection.scalar(lock, given) == 1 for _ in range(_MYSQL_TURNS)):
+            raise SchemaError(
+                f"another process has been migrating this database for "
+                f"{_MYSQL_TURNS * _MYSQL_TURN_S} s; look for it in SHOW PROCESSLIST, then run "
+                "the migration again"
+            )
+
+
+def _ensure_schema(connection: Connection, schema: str | None) -> None:
+    # CREATE SCHEMA IF NOT EXISTS would ask for the right to create even where it exists.
+    if schema and schema not in inspect(connection).get_schema_names():
+        connection.execute(CreateSchema(schema))
+
+
+def _config(connection: Connection, schema: str | None) -> Config:
+    from alembic.config import Config  # noqa: PLC0415  (see the module's docstring)
+
+    config = Config(attributes={"connection": connection, "schema": schema})
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    return config
+
+
+def _scripts() -> Path:
+    """Find the revisions: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def _unknown(found: str | None) -> bool:
+    """Say whether `found` is a revision that came after this version. They are numbered."""
+    return found is not None and not (found.isdecimal() and int(found) <= int(REVISION))
+
+
+def _mismatch(database: Database, found: str | None) -> str:
+    place = database.safe_url + (f", schema {database.schema}" if database.schema else "")
+    if _unknown(found):
+        return (
+            f"{place}: these tables are of revision {found}, newer than this beatstore knows "
+            f"({REVISION}): upgrade beatstore"
+        )
+    what = f"beatstore's tables are of revision {found}" if found else "no beatstore tables here"
+    return (
+        f"{place}: {what}, and this version needs revision {REVISION}: "
+        "run `celery -A proj beatstore migrate`, or Store.migrate()"
+    )

@@ -1,0 +1,148 @@
+"""One open transaction: its statements, and rows as the objects that the API returns.
+
+Invariants:
+    * Only Core statements: a caller's pending objects are not flushed, and objects they
+      hold are not refreshed behind their back.
+    * What is returned is a snapshot: a detached `Entry` or `Run` with every column
+      loaded, which never reads the database again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import CursorResult, Executable, Row, Select, Table, func, select, update
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Session, make_transient_to_detached
+
+from beatstore.config import Settings
+from beatstore.dialects import CHANNEL, insert_ignore
+from beatstore.errors import EntryNotFoundError
+from beatstore.models import Base, Beat, Dependency, Entry, Run, Tag
+from beatstore.store.database import Database
+
+__all__ = ["BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "Transaction"]
+
+BEAT = cast(Table, Beat.__table__)
+DEPENDENCY = cast(Table, Dependency.__table__)
+ENTRY = cast(Table, Entry.__table__)
+RUN = cast(Table, Run.__table__)
+TAG = cast(Table, Tag.__table__)
+
+T = TypeVar("T", bound=Base)
+
+#: How far ahead of its time a row is announced to the beats of PostgreSQL.
+_SOON = timedelta(seconds=1)
+
+#: How many names on either side of a misspelt one are compared with it.
+_NEIGHBOURS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An open transaction, ours or the caller's, and what a statement in it needs."""
+
+    session: Session
+    database: Database
+    settings: Settings
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of the connection that our statements go to."""
+        return self.session.get_bind(Entry).dialect
+
+    def execute(self, statement: Executable) -> CursorResult[Any]:
+        """Execute a statement on our tables, wherever they are."""
+        # The mapper says which database is meant in a session that is bound to several.
+        result = self.session.execute(
+            statement, execution_options=self.database.options, bind_arguments={"mapper": Entry}
+        )
+        return cast("CursorResult[Any]", result)
+
+    def now(self) -> datetime:
+        """Return what the database's clock, or the injected one, says."""
+        at = self.execute(select(self.database.now_sql())).scalar_one()
+        assert isinstance(at, datetime)
+        return at
+
+    def insert(self, table: Table, row: dict[str, Any]) -> bool:
+        """Insert a row unless its key exists; say whether it was inserted.
+
+        A key that exists raises nothing: on PostgreSQL an error would end the caller's
+        transaction.
+        """
+        statement = insert_ignore(table, self.dialect).values(row)
+        # Inline, that is without the RETURNING that SQLAlchemy adds for the new id: with
+        # it, drivers don't agree on the count of rows.
+        counted = statement.inline().execution_options(preserve_rowcount=True)
+        return self.execute(counted).rowcount == 1
+
+    def all(self, kind: type[T], statement: Select[Any]) -> list[T]:
+        """Return the rows of a statement that selects all columns of `kind`."""
+        return [_snapshot(kind, row) for row in self.execute(statement)]
+
+    def find(self, name: str, *, lock: bool = False) -> Entry | None:
+        """Return the entry of that name, or None.
+
+        Args:
+            name: compared exactly.
+            lock: keep others from writing the row until the transaction ends.
+        """
+        statement = select(ENTRY).where(ENTRY.c.name == name)
+        if lock and self.dialect.name == "sqlite":
+            # SQLite locks at the first write. If that came after reading, another's commit
+            # in between would make this transaction fail, instead of one waiting.
+            same = update(ENTRY).where(ENTRY.c.name == name).values(version=ENTRY.c.version)
+            self.execute(same)
+        elif lock:
+            statement = statement.with_for_update()
+        row = self.execute(statement).first()
+        return None if row is None else _snapshot(Entry, row)
+
+    def get(self, name: str, *, lock: bool = False) -> Entry:
+        """Return the entry of that name.
+
+        Raises:
+            EntryNotFoundError: there is none.
+        """
+        entry = self.find(name, lock=lock)
+        if entry is None:
+            raise self.missing(name)
+        return entry
+
+    def missing(self, name: str) -> EntryNotFoundError:
+        """Return the error for a name that is not there, with the most similar one that is.
+
+        It looks at the neighbours of the name and of its beginnings in the index, not
+        at all names.
+        """
+        near: set[str] = set()
+        for start in {name, name[: len(name) // 2], name[:1]}:
+            for side, order in (
+                (ENTRY.c.name >= start, ENTRY.c.name.asc()),
+                (ENTRY.c.name < start, ENTRY.c.name.desc()),
+            ):
+                names = select(ENTRY.c.name).where(side).order_by(order).limit(_NEIGHBOURS)
+                near.update(self.execute(names).scalars())
+        by_lower = {found.lower(): found for found in sorted(near, reverse=True)}
+        closest = difflib.get_close_matches(name.lower(), by_lower, n=1)
+        return EntryNotFoundError(name, by_lower[closest[0]] if closest else None)
+
+    def notify(self, wake_at: datetime | None) -> None:
+        """Wake PostgreSQL's beats at commit, if a row with this `wake_at` is due about now.
+
+        For updates: inserted rows are announced by a trigger of the database.
+        """
+        if wake_at is None or self.dialect.name != "postgresql":
+            return
+        due = self.database.now_sql() >= wake_at - _SOON
+        self.execute(select(func.pg_notify(CHANNEL, "")).where(due))
+
+
+def _snapshot(kind: type[T], row: Row[Any]) -> T:
+    made = kind(**row._mapping)
+    make_transient_to_detached(made)
+    return made

@@ -1,0 +1,121 @@
+"""Whose transaction a call of the API runs in, and what its failures are called.
+
+A call without `session=` gets a transaction of its own; one with it joins the caller's.
+
+Invariants:
+    * A caller's transaction is neither committed nor rolled back here, and what its
+      driver raises reaches the caller unchanged, but for missing tables.
+    * A transaction of our own that writes can't be overtaken between reading a row and
+      writing it: SQLite queues the writers, the others lock rows.
+
+On failure: a deadlock rolls everything back, so the work is done again, a few times. A
+database that does not answer is an `UnavailableError`; missing tables are a
+`SchemaError` with the command that makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.errors import SchemaError, UnavailableError
+from beatstore.store.database import Database, unavailable
+
+__all__ = ["read", "write"]
+
+T = TypeVar("T")
+
+#: How often a transaction is begun that the database chose to end a deadlock.
+_TRIES = 5
+
+#: Deadlock and serialization failure: PostgreSQL, then MySQL and MariaDB. The server has
+#: rolled back, so doing it again is safe.
+_ROLLED_BACK = ("40P01", "40001", 1213)
+
+#: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
+_MISSING = ("42P01", "42703", 1146, 1054)
+
+
+def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
+    """Return `work(session)`, done in a transaction that only reads, or in the caller's.
+
+    Args:
+        database: where.
+        given: None, or the caller's session.
+        work: executes its statements on the session it is given, and returns results
+            that need no session any more.
+    """
+    with _explained(database, own=given is None), database.session(given) as session:
+        return work(session)
+
+
+def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
+    """Return `work(session)`, committed when this returns, or done in the caller's transaction.
+
+    In a transaction of our own, `work` may be called again after a deadlock.
+    """
+    if given is not None:
+        return read(database, given, work)
+    for left in reversed(range(_TRIES)):
+        try:
+            with _explained(database, own=True), _writing(database) as session:
+                return work(session)
+        except UnavailableError as error:
+            if not (left and _code(error.__cause__) in _ROLLED_BACK):
+                raise
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _writing(database: Database) -> Iterator[Session]:
+    """Open a transaction in which a row that was read can be written.
+
+    The same as the one beats claim in; see `begin_claim`.
+    """
+    engine = database.engine
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level=claim_isolation(engine.dialect))
+        with begin_claim(connection), Session(connection, expire_on_commit=False) as session:
+            yield session
+
+
+@contextmanager
+def _explained(database: Database, *, own: bool) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        if _missing(error):
+            raise SchemaError(
+                f"{database.safe_url}: not the tables of this beatstore ({_first_line(error)}): "
+                "run `celery -A proj beatstore migrate`, or Store.migrate()"
+            ) from error
+        if own and (isinstance(error, OSError) or unavailable(error)):
+            raise UnavailableError(f"{database.safe_url}: {_first_line(error)}") from error
+        raise
+
+
+def _missing(error: BaseException) -> bool:
+    """Say whether a statement named a table or column of ours that does not exist."""
+    if not isinstance(error, DBAPIError) or "beatstore_" not in str(error.orig):
+        return False
+    sqlite = ("no such table", "no such column", "has no column named")
+    return _code(error) in _MISSING or any(words in str(error.orig) for words in sqlite)
+
+
+def _code(error: BaseException | None) -> object:
+    """Return the server's own code for an error: SQLSTATE on PostgreSQL, a number on MySQL."""
+    orig = getattr(error, "orig", None)
+    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
+    args = getattr(orig, "args", ())
+    return state or (args[0] if args else None)
+
+
+def _first_line(error: BaseException) -> str:
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).splitlines()
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"

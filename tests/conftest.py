@@ -1,0 +1,258 @@
+"""Fixtures. What they hand out is described in `tests.support`.
+
+    backend           "sqlite", "postgresql" or "mariadb": the test runs on each
+    database_url      an empty database of that backend, gone after the test
+    migrated_url      the same with beatstore's tables
+    store             a `beatstore.Store` on it
+    clock             a manual clock
+    broker            "redis", "rabbitmq" or "filesystem": the test runs on each
+    redis_broker, rabbitmq_broker, filesystem_broker, memory_broker   one of them
+    new_project       starts real beats and workers
+    private_postgresql, private_mariadb, private_redis, private_rabbitmq
+                      servers of the test's own, to stop and kill
+
+`@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)` keeps a test to some
+backends, and `--backends` and `--brokers` a whole run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pytest
+
+from tests.support.absent import Unavailable, absent
+from tests.support.brokers import BROKERS, Broker, BrokerSource, open_broker
+from tests.support.databases import BACKENDS, DatabaseServer, open_database_server
+from tests.support.project import Project
+from tests.support.servers import (
+    PrivateMariaDB,
+    PrivatePostgreSQL,
+    PrivateRabbitMQ,
+    PrivateRedis,
+    PrivateServer,
+)
+
+if TYPE_CHECKING:
+    from beatstore import Store
+    from beatstore.clock import ManualClock
+
+T = TypeVar("T")
+S = TypeVar("S", bound=PrivateServer)
+
+_HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that narrow a run."""
+    group = parser.getgroup("beatstore")
+    group.addoption("--backends", default=",".join(BACKENDS), help="databases, comma separated")
+    group.addoption("--brokers", default=",".join(BROKERS), help="brokers, comma separated")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by their directory, and leave out what the options leave out."""
+    wanted = {name: config.getoption(f"--{name}s").split(",") for name in ("backend", "broker")}
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        directory = item.path.relative_to(_HERE).parts[0]
+        if directory in ("e2e", "fault"):
+            item.add_marker(directory)
+        given = getattr(item, "callspec", None)
+        params = given.params if given is not None else {}
+        fits = all(params[name] in wanted[name] for name in wanted if name in params)
+        (kept if fits else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+class _Found(Generic[T]):
+    """What was found or started in this session; each thing is looked for once."""
+
+    def __init__(self, look_for: Callable[[str], T]) -> None:
+        self._look_for = look_for
+        self._found: dict[str, T | Unavailable] = {}
+
+    def get(self, name: str) -> T:
+        """Return it, or skip the test."""
+        if name not in self._found:
+            try:
+                self._found[name] = self._look_for(name)
+            except Unavailable as reason:
+                self._found[name] = reason
+        found = self._found[name]
+        if isinstance(found, Unavailable):
+            absent(name, found)
+        return found
+
+    def all(self) -> list[T]:
+        """Return all that were found."""
+        return [found for found in self._found.values() if not isinstance(found, Unavailable)]
+
+
+@pytest.fixture(scope="session")
+def _database_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found[DatabaseServer]]:
+    directory = tmp_path_factory.mktemp("databases")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    found = _Found(lambda name: open_database_server(name, directory, worker))
+    yield found
+    for server in found.all():
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def _broker_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found[BrokerSource]]:
+    directory = tmp_path_factory.mktemp("brokers")
+    found = _Found(lambda name: open_broker(name, directory))
+    yield found
+    for source in found.all():
+        source.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name the database that the test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_server(backend: str, _database_servers: _Found[DatabaseServer]) -> DatabaseServer:
+    """Hand out the server, for tests that need several databases."""
+    return _database_servers.get(backend)
+
+
+@pytest.fixture
+def database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """Hand out an empty database."""
+    url = database_server.create()
+    yield url
+    database_server.drop(url)
+
+
+@pytest.fixture
+def migrated_url(database_server: DatabaseServer) -> Iterator[str]:
+    """Hand out a database with beatstore's tables and no rows."""
+    url = database_server.create_migrated()
+    yield url
+    database_server.drop(url)
+
+
+@pytest.fixture
+def store(migrated_url: str) -> Iterator[Store]:
+    """Hand out a store on a new database."""
+    from beatstore import Store
+
+    store = Store(migrated_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Hand out a clock that stands at noon of a quiet day, UTC."""
+    from beatstore.clock import ManualClock
+
+    return ManualClock(datetime(2026, 1, 15, 12, tzinfo=timezone.utc))
+
+
+def _new_broker(sources: _Found[BrokerSource], name: str) -> Iterator[Broker]:
+    source = sources.get(name)
+    broker = source.broker()
+    yield broker
+    source.clean(broker)
+
+
+@pytest.fixture(params=BROKERS)
+def broker(
+    request: pytest.FixtureRequest, _broker_sources: _Found[BrokerSource]
+) -> Iterator[Broker]:
+    """Hand out a broker of each kind that real processes can talk over."""
+    yield from _new_broker(_broker_sources, request.param)
+
+
+@pytest.fixture
+def redis_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
+    """Hand out an empty Redis or Valkey database."""
+    yield from _new_broker(_broker_sources, "redis")
+
+
+@pytest.fixture
+def rabbitmq_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
+    """Hand out RabbitMQ, with a queue of the test's own."""
+    yield from _new_broker(_broker_sources, "rabbitmq")
+
+
+@pytest.fixture
+def filesystem_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
+    """Hand out a directory that messages lie in."""
+    yield from _new_broker(_broker_sources, "filesystem")
+
+
+@pytest.fixture
+def memory_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
+    """Hand out a broker for apps of this process."""
+    yield from _new_broker(_broker_sources, "memory")
+
+
+@pytest.fixture
+def new_project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Hand out `new_project(broker, database_url, settings=None, app=…)`, a `Project`."""
+    made: list[Project] = []
+
+    def new(
+        broker: Broker,
+        database_url: str | None,
+        settings: Mapping[str, Any] | None = None,
+        app: str = "tests.support.app",
+    ) -> Project:
+        directory = tmp_path / f"project-{len(made)}"
+        directory.mkdir()
+        made.append(Project(directory, broker, database_url, settings, app))
+        return made[-1]
+
+    yield new
+    for project in made:
+        project.close()
+
+
+def _private(name: str, make: Callable[[], S]) -> Iterator[S]:
+    try:
+        server = make()
+    except Unavailable as reason:
+        absent(name, reason)
+    with server:
+        try:
+            server.start()
+        except Unavailable as reason:
+            absent(name, reason)
+        yield server
+
+
+@pytest.fixture
+def private_postgresql() -> Iterator[PrivatePostgreSQL]:
+    """Hand out a running PostgreSQL of the test's own."""
+    yield from _private("postgresql", PrivatePostgreSQL)
+
+
+@pytest.fixture
+def private_mariadb() -> Iterator[PrivateMariaDB]:
+    """Hand out a running MariaDB of the test's own."""
+    yield from _private("mariadb", PrivateMariaDB)
+
+
+@pytest.fixture
+def private_redis() -> Iterator[PrivateRedis]:
+    """Hand out a running Redis or Valkey of the test's own."""
+    yield from _private("redis", PrivateRedis)
+
+
+@pytest.fixture
+def private_rabbitmq() -> Iterator[PrivateRabbitMQ]:
+    """Hand out a running RabbitMQ of the test's own."""
+    yield from _private("rabbitmq", PrivateRabbitMQ)

@@ -1,0 +1,156 @@
+"""Rows that somebody wrote by hand, and wrongly: each holds up only itself."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from sqlalchemy import text
+
+from beatstore import Once, Store
+from beatstore.clock import ManualClock
+from beatstore.store.queue import Queue
+
+START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
+
+BAD = {
+    "an impossible cron": {"kind": "'cron'", "spec": "'0 0 31 2 *'"},
+    "a cron that is none": {"kind": "'cron'", "spec": "'every full moon'"},
+    "an empty spec": {"kind": "'cron'", "spec": "''"},
+    "an unknown kind": {"kind": "'lunar'", "spec": "'1'"},
+    "an unknown zone": {"kind": "'cron'", "spec": "'0 9 * * *'", "timezone": "'Mars/Olympus'"},
+    "a zone that is a path": {
+        "kind": "'cron'",
+        "spec": "'0 9 * * *'",
+        "timezone": "'../../etc/passwd'",
+    },
+    "an instant that is none": {"kind": "'once'", "spec": "'tomorrow'"},
+    "a naive instant": {"kind": "'once'", "spec": "'2026-01-01 00:00:00'"},
+    "an interval below nothing": {"kind": "'every'", "spec": "'-5'"},
+    "an interval without end": {"kind": "'every'", "spec": "'1e400'"},
+    "a huge spec": {"kind": "'cron'", "spec": "'" + "1," * 20000 + "'"},
+    "a policy that is none": {"kind": "'every'", "spec": "'5'", "misfire": "'panic'"},
+    "args that are no list": {"kind": "'every'", "spec": "'5'", "args": "'{\"a\": 1}'"},
+    "kwargs that are no object": {"kind": "'every'", "spec": "'5'", "kwargs": "'[1]'"},
+    "options that are text": {"kind": "'every'", "spec": "'5'", "options": "'\"fast\"'"},
+    "an endless rrule": {"kind": "'rrule'", "spec": "'FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=31'"},
+    "a sun that is none": {"kind": "'solar'", "spec": "'moonrise 1 2'"},
+}
+
+BAD_ON = {
+    "sqlite": {
+        "args that are not JSON": {"kind": "'every'", "spec": "'5'", "args": "'[1'"},
+        "a time that is none": {"kind": "'every'", "spec": "'5'", "end_at": "'soon'"},
+        "a cursor that is none": {"kind": "'every'", "spec": "'5'", "cursor_at": "'soon'"},
+        "a count that is text": {"kind": "'every'", "spec": "'5'", "max_runs": "'many'"},
+        "a jitter that is text": {"kind": "'every'", "spec": "'5'", "jitter_s": "'much'"},
+        "a blob for a zone": {"kind": "'cron'", "spec": "'0 9 * * *'", "timezone": "x'ff00'"},
+        "a wake_at that is text": {"kind": "'lunar'", "spec": "'1'", "wake_at": "''"},
+    },
+    "postgresql": {
+        "an end at infinity": {"kind": "'every'", "spec": "'5'", "end_at": "'infinity'"},
+        "a start before Christ": {
+            "kind": "'every'",
+            "spec": "'5'",
+            "start_at": "'4713-01-01 00:00:00+00 BC'",
+        },
+        "a jitter that is no number": {"kind": "'every'", "spec": "'5'", "jitter_s": "'NaN'"},
+    },
+    "mariadb": {},
+}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Return a clock that stands at 2 March 2026, 09:00 UTC."""
+    return ManualClock(START)
+
+
+@pytest.fixture
+def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
+    """Return a store whose clock is moved by hand."""
+    store = Store(migrated_url, clock=clock)
+    yield store
+    store.close()
+
+
+def insert(store: Store, name: str, columns: dict[str, str]) -> None:
+    """Insert an entry by plain SQL; the values are SQL literals."""
+    values = {"name": f"'{name}'", "task": "'t'", **columns}
+    with store.database.session() as session:
+        connection = session.connection()
+        connection.exec_driver_sql(
+            f"INSERT INTO beatstore_entry ({', '.join(values)}) "
+            f"VALUES ({', '.join(values.values()).replace('%', '%%')})"
+        )
+
+
+def test_a_bad_row_becomes_broken_and_the_good_ones_run(
+    store: Store, clock: ManualClock, backend: str
+) -> None:
+    """Each bad row is `broken` with its error on it; 1,000 good ones around it run on time."""
+    with store.database.session() as session:
+        for number in range(500):
+            store.add(f"good-{number}", "t", Once(START), session=session)
+    bad = {**BAD, **BAD_ON[backend]}
+    for name, columns in bad.items():
+        insert(store, name, columns)
+    with store.database.session() as session:
+        for number in range(500, 1000):
+            store.add(f"good-{number}", "t", Once(START), session=session)
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    clock.advance(1)
+    sent: set[str] = set()
+    for _ in range(40):
+        claims, found = queue.plan(queue.look().now)
+        sent |= {claim.name for claim in claims}
+        if not found:
+            break
+    queue.close()
+    assert sent == {f"good-{number}" for number in range(1000)}
+    with store.database.session() as session:
+        rows = session.execute(
+            text("SELECT name, state, error, wake_at FROM beatstore_entry WHERE state <> 'finished'")
+        ).all()
+    assert {row.name for row in rows} == set(bad)
+    for row in rows:
+        assert (row.name, row.state, row.wake_at) == (row.name, "broken", None)
+        assert row.error, row.name
+
+
+def test_a_mended_row_runs_again(store: Store, clock: ManualClock) -> None:
+    """Putting a broken row right, by plain SQL, is all it takes."""
+    insert(store, "a", {"kind": "'cron'", "spec": "'nonsense'"})
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    assert store.get("a").state == "broken"
+    with store.database.session() as session:
+        session.execute(
+            text("UPDATE beatstore_entry SET spec = '* * * * *', state = 'active' WHERE name = 'a'")
+        )
+    clock.set(datetime.now(timezone.utc) + timedelta(minutes=2))
+    claims, _ = queue.plan(queue.look().now)
+    queue.close()
+    assert [claim.name for claim in claims] == ["a"]
+    assert store.get("a").error is None
+
+
+def test_an_option_that_celery_does_not_know_fails_that_run_alone(
+    store: Store, clock: ManualClock
+) -> None:
+    """A run claimed before its row was spoiled is failed with the reason, not sent and not retried."""
+    store.add("a", "t", Once(START))
+    store.add("b", "t", Once(START))
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    with store.database.session() as session:
+        session.execute(text("UPDATE beatstore_entry SET args = '{}' WHERE name = 'a'"))
+    clock.advance(31)
+    claims, _ = queue.sweep(queue.look().now)
+    queue.close()
+    assert [claim.name for claim in claims] == ["b"]
+    runs = {run.entry_name: run for run in store.runs()}
+    assert runs["a"].state == "failed"
+    assert "args" in str(runs["a"].reason)
