@@ -13,7 +13,7 @@ broker is known to have.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import kombu.exceptions
@@ -23,6 +23,9 @@ __all__ = ["ANSWER_TIMEOUT", "BATCH_ERRORS", "Batch", "batch_of", "bounded"]
 
 #: Seconds to wait for a broker that has stopped answering, where no setting says so.
 ANSWER_TIMEOUT = 10.0
+
+#: Seconds to wait for answers that are under way, when a batch ends with an error.
+LAST_ANSWERS = 1.0
 
 #: kombu's error for a pipeline that failed; kombu 5.6 has no pipelines.
 BATCH_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -96,20 +99,28 @@ class Confirmed(Batch):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self.confirms.wait(ANSWER_TIMEOUT)
+            return
+        # What went out before the error is most likely taken: knowing it saves sending it
+        # twice.
+        with suppress(Exception):
+            self.confirms.wait(LAST_ANSWERS)
 
 
 class _Confirms:
     """Counts what is published on a channel, and what RabbitMQ confirmed of it.
 
     RabbitMQ numbers the messages of a channel from 1 and confirms them by number, often
-    several at once.
+    several at once. A message to an exchange that is not there closes the channel, and
+    the confirms under way are lost with it; so the first message to each exchange travels
+    alone.
     """
 
     def __init__(self, channel: Any) -> None:
         self.published = self.confirmed = 0
         self._channel = channel
         self._acked: set[int] = set()
-        self._refused = False
+        self._exchanges: set[str] = set()
+        self._refused = self._over = False
         self._publish = channel.basic_publish
         channel.basic_publish = self._counted
         channel.events["basic_ack"].add(self._on_ack)
@@ -124,13 +135,25 @@ class _Confirms:
         """
         end = time.monotonic() + seconds
         while self.confirmed < self.published:
-            self._channel.connection.drain_events(timeout=max(0.0, end - time.monotonic()))
+            if self._over:
+                raise OSError("RabbitMQ will not confirm what was published before the error")
+            try:
+                self._channel.connection.drain_events(timeout=max(0.0, end - time.monotonic()))
+            except Exception:
+                self._over = True  # py-amqp opens a closed channel again, without confirms
+                raise
             if self._refused:
                 raise OSError("RabbitMQ did not accept a message (basic.nack)")
 
-    def _counted(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._publish(*args, **kwargs)
+    def _counted(self, message: Any, exchange: str = "", *args: Any, **kwargs: Any) -> Any:
+        alone = exchange not in self._exchanges
+        if alone:
+            self.wait(ANSWER_TIMEOUT)
+        result = self._publish(message, exchange, *args, **kwargs)
         self.published += 1
+        if alone:
+            self.wait(ANSWER_TIMEOUT)
+            self._exchanges.add(exchange)
         return result
 
     def _on_ack(self, number: int, multiple: bool) -> None:

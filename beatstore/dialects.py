@@ -197,6 +197,13 @@ def begin_claim(connection: Connection) -> Iterator[Connection]:
         with connection.begin():
             yield connection
         return
+    driver: Any = connection.connection.driver_connection
+    if not connection.in_transaction() and not driver.in_transaction:
+        connection.begin()
+        if driver.in_transaction:
+            # An engine of the application's own may say BEGIN by itself (SQLAlchemy's recipe
+            # for savepoints); such a transaction would not wait for its turn to write.
+            connection.exec_driver_sql("ROLLBACK")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     try:
         yield connection

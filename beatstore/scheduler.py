@@ -324,6 +324,7 @@ class DBScheduler(Scheduler):
         """
         if not isinstance(entry, BeatEntry):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+        entry.tried = True
         try:
             entry.result = self.sender.publish(entry, producer)
         except Exception as error:  # noqa: BLE001  (kept for the tick)
@@ -364,7 +365,10 @@ class DBScheduler(Scheduler):
         self._close_listener()
         if self._introduced and self._database.over:
             self._introduced = False
+            # What a signal kept from being marked comes first: withdrawing would free it,
+            # and it would be sent again.
             with suppress(BeatstoreError):
+                self._settle([])
                 self.queue.withdraw()
         self.queue.close()
         self.disconnect()

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from celery import Celery, signature
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from kombu import Connection
-from kombu.exceptions import OperationalError, SerializationError
+from kombu.exceptions import OperationalError, SerializationError, SerializerNotInstalled
 
 from beatstore.batches import BATCH_ERRORS, Batch, batch_of
 from beatstore.convert import celery_schedule
@@ -49,7 +49,14 @@ _CANVAS = frozenset(
 )
 
 #: Errors of the message itself. Everything else may pass, and is tried again.
-_OF_THE_MESSAGE = (TypeError, ValueError, LookupError, AttributeError, SerializationError)
+_OF_THE_MESSAGE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    SerializationError,
+    SerializerNotInstalled,
+)
 
 
 class BrokerError(BeatstoreError):
@@ -59,10 +66,11 @@ class BrokerError(BeatstoreError):
 class BeatEntry(ScheduleEntry):
     """What the hooks around celery's scheduler are shown of one send.
 
-    `result` or `error` is set by the scheduler's `apply_async`; neither is set as long
-    as it has not run.
+    `tried` is set by the scheduler's `apply_async`, with what it returned or raised: a
+    result may well be None.
     """
 
+    tried = False
     result: Any = None
     error: Exception | None = None
 
@@ -71,6 +79,9 @@ class BeatEntry(ScheduleEntry):
         options["headers"] = {**(options.get("headers") or {}), **_headers(claim)}
         options["task_id"] = claim.task_id
         options.setdefault("retry", False)
+        # A row written by hand may hold a time of sending; the schedule's is the only one.
+        for time_of_sending in ("eta", "countdown"):
+            options.pop(time_of_sending, None)
         super().__init__(
             name=claim.name,
             task=claim.task,
@@ -191,6 +202,11 @@ class Sender:
             yield from (entry.outcome() for entry in entries[:taken])
             yield from self._resend(claims[taken:], error, again=again)
             return
+        except BaseException:
+            # A signal ends beat here, and what is known by now is all there will be.
+            taken = batch.taken if batch is not None else 0
+            yield from (entry.outcome() for entry in entries[:taken])
+            raise
         yield from (entry.outcome() for entry in entries)
 
     def _resend(
@@ -218,7 +234,7 @@ class Sender:
             scheduler.apply_entry(entry, producer=producer)
         except Exception:
             logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
-        if entry.result is None and entry.error is None:
+        if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
         return entry
 
@@ -233,12 +249,15 @@ class Sender:
         )
 
     def _refused(self, error: BaseException) -> bool:
-        """Say whether the broker answered, and the answer was no."""
-        cause = error.__cause__ if isinstance(error, BATCH_ERRORS) else error
+        """Say whether the broker answered, and the answer was no to this very message."""
+        wrapped = isinstance(error, (*BATCH_ERRORS, OperationalError))
+        cause = error.__cause__ if wrapped else error
         connection = self._connection()
-        return isinstance(cause, connection.channel_errors) and not isinstance(
-            cause, connection.connection_errors
-        )
+        passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
+        if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
+            return False
+        # Redis answers no to everything while it is full, read-only or can't save.
+        return connection.transport.driver_type != "redis" or "WRONGTYPE" in str(cause)
 
     def _connection(self) -> Connection:
         try:

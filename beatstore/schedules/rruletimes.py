@@ -14,9 +14,10 @@ Source: RFC 5545, 3.3.10. As in dateutil, a start that doesn't match isn't due.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import MAXYEAR, date
+from collections.abc import Iterator, Sequence
+from datetime import MAXYEAR, MINYEAR, date
 from itertools import islice
+from typing import TypeAlias
 
 from beatstore.errors import ScheduleError
 from beatstore.schedules.grid import Days, Grid, TimesOfDay, month_length
@@ -26,7 +27,7 @@ from beatstore.schedules.wall import WallTimes
 
 __all__ = ["RuleTimes"]
 
-_LEAPS = 10_000
+_LEAPS = 4_000
 _CENTURY = 36_525 * DAY
 _END = (LAST_DAY + 1) * DAY
 _UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
@@ -43,18 +44,18 @@ class RuleTimes:
         until: the last wall-clock time that belongs to the rule, or None.
 
     Raises:
-        ScheduleError: nothing ever matches, or COUNT reaches beyond a thousand years.
+        ScheduleError: nothing ever matches, or COUNT reaches beyond four centuries.
     """
 
     def __init__(self, rule: Rule, start: int, until: int | None) -> None:
         days, times = _RuleDays(rule, start // DAY), _times_of_day(rule, start % DAY)
         self._grid: WallTimes = Grid(days, times)
-        self._period = _period(rule)
+        self._periods = _periods(rule)
         self._interval = rule.interval
         if "BYSETPOS" in rule.by:
-            self._grid = _Picked(days, times, self._period, rule.by["BYSETPOS"])
+            self._grid = _Picked(days, times, self._periods, rule.by["BYSETPOS"])
         self._start = start
-        self._phase = self._period.number(start)
+        self._phase = self._periods.number(start)
         self._until = _END
         if self.first(start) is None:
             raise ScheduleError("text", f"FREQ={rule.freq}", "a rule that matches some day")
@@ -79,69 +80,88 @@ class RuleTimes:
         """Yield members from `low` on, and None for each leap in between."""
         stop = min(stop, self._until)
         while (wall := self._grid.first(low)) is not None and wall <= stop:
-            number = self._period.number(wall)
+            number = self._periods.number(wall)
             ahead = (self._phase - number) % self._interval
             yield None if ahead else wall
-            low = self._period.start(number + ahead) if ahead else wall + 1
+            low = self._periods.start(number + ahead) if ahead else wall + 1
 
     def _back(self, high: int, stop: int) -> Iterator[int | None]:
         """Yield members below `high`, latest first, and None for each leap in between."""
         stop = max(stop, self._start)
         while (wall := self._grid.last(high)) is not None and wall >= stop:
-            number = self._period.number(wall)
+            number = self._periods.number(wall)
             behind = (number - self._phase) % self._interval
             yield None if behind else wall
-            high = self._period.start(number - behind + 1) if behind else wall
+            high = self._periods.start(number - behind + 1) if behind else wall
 
     def _nth(self, count: int) -> int:
         """Return the member that COUNT makes the last one."""
-        leaps = islice(self._forward(self._start, self._start + 10 * _CENTURY), 2 * _LEAPS)
+        leaps = islice(self._forward(self._start, self._start + 4 * _CENTURY), 5 * _LEAPS)
         members = list(islice((wall for wall in leaps if wall is not None), count))
-        if len(members) < count and self._start + 10 * _CENTURY < _END:
-            wanted = "a COUNT that a thousand years and a short search suffice for"
+        if len(members) < count and self._start + 4 * _CENTURY < _END:
+            wanted = "a COUNT that four centuries and a short search suffice for"
             raise ScheduleError("text", f"COUNT={count}", wanted, "UNTIL with the last date")
         return members[-1]
 
 
-class _Period:
-    """The periods of a frequency, numbered in order.
+class _Years:
+    """Calendar years, numbered as they are."""
 
-    Args:
-        number: tells which period a wall-clock time belongs to.
-        start: tells where a period starts.
-    """
+    def number(self, wall: int) -> int:
+        return _date(wall).year
 
-    def __init__(self, number: Callable[[int], int], start: Callable[[int], int]) -> None:
-        self.number = number
-        self.start = start
+    def start(self, number: int) -> int:
+        return _midnight(number, 1)
 
 
-def _period(rule: Rule) -> _Period:
+class _Months:
+    """Calendar months."""
+
+    def number(self, wall: int) -> int:
+        day = _date(wall)
+        return day.year * 12 + day.month - 1
+
+    def start(self, number: int) -> int:
+        return _midnight(number // 12, number % 12 + 1)
+
+
+class _Spans:
+    """Stretches of equal length, in seconds, one of which starts at `origin`."""
+
+    def __init__(self, length: int, origin: int = 0) -> None:
+        self._length = length
+        self._origin = origin
+
+    def number(self, wall: int) -> int:
+        return (wall - self._origin) // self._length
+
+    def start(self, number: int) -> int:
+        return number * self._length + self._origin
+
+
+_Periods: TypeAlias = _Years | _Months | _Spans
+
+
+def _periods(rule: Rule) -> _Periods:
+    """Return the periods that INTERVAL counts and BYSETPOS picks from."""
     if rule.freq == "YEARLY":
-        return _Period(lambda wall: _date(wall).year, lambda number: _wall(number, 1))
+        return _Years()
     if rule.freq == "MONTHLY":
-        return _Period(
-            lambda wall: _date(wall).year * 12 + _date(wall).month - 1,
-            lambda number: _wall(number // 12, number % 12 + 1),
-        )
+        return _Months()
     if rule.freq == "WEEKLY":
         # Day 1 of the calendar is a Monday.
-        shift = (1 + rule.week_start) * DAY
-        return _Period(
-            lambda wall: (wall - shift) // (7 * DAY),
-            lambda number: number * 7 * DAY + shift,
-        )
-    unit = _UNITS[rule.freq]
-    return _Period(lambda wall: wall // unit, lambda number: number * unit)
+        return _Spans(7 * DAY, (1 + rule.week_start) * DAY)
+    return _Spans(_UNITS[rule.freq])
 
 
 def _date(wall: int) -> date:
     return date.fromordinal(wall // DAY)
 
 
-def _wall(year: int, month: int) -> int:
-    if not 1 <= year <= MAXYEAR:
-        return 0 if year < 1 else _END
+def _midnight(year: int, month: int) -> int:
+    """Return where a month starts; beyond the calendar, one of its ends."""
+    if not MINYEAR <= year <= MAXYEAR:
+        return 0 if year < MINYEAR else _END
     return date(year, month, 1).toordinal() * DAY
 
 
@@ -173,12 +193,21 @@ class _RuleDays(Days):
                 self._days = frozenset({first.day})
             if rule.freq == "YEARLY" and not self._months:
                 self._months = frozenset({first.month})
+        # The month looked at last; one tuple, replaced as a whole, as in `Days`.
+        self._month: tuple[tuple[int, int], Sequence[int]] = ((0, 0), ())
         # BYDAY=2MO means the second of the year only where no months are picked.
         self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
 
     def in_month(self, year: int, month: int) -> Sequence[int]:
         if self._months and month not in self._months:
             return ()
+        asked, days = self._month
+        if asked != (year, month):
+            days = self._matching(year, month)
+            self._month = (year, month), days
+        return days
+
+    def _matching(self, year: int, month: int) -> Sequence[int]:
         length = month_length(year, month)
         before = date(year, month, 1).toordinal() - 1
         return [
@@ -225,12 +254,12 @@ class _Picked:
     _MOST_PERIODS = 100  # without a pick, before the search gives up
 
     def __init__(
-        self, days: Days, times: TimesOfDay, period: _Period, positions: Sequence[int]
+        self, days: Days, times: TimesOfDay, periods: _Periods, positions: Sequence[int]
     ) -> None:
         self._days = days
         self._times = times
         self._grid = Grid(days, times)
-        self._period = period
+        self._periods = periods
         self._positions = positions
 
     def first(self, low: int) -> int | None:
@@ -239,11 +268,11 @@ class _Picked:
             wall = self._grid.first(low)
             if wall is None:
                 return None
-            number = self._period.number(wall)
+            number = self._periods.number(wall)
             found = [pick for pick in self._picks(number) if pick >= low]
             if found:
                 return min(found)
-            low = self._period.start(number + 1)
+            low = self._periods.start(number + 1)
         return None
 
     def last(self, high: int) -> int | None:
@@ -252,17 +281,17 @@ class _Picked:
             wall = self._grid.last(high)
             if wall is None:
                 return None
-            number = self._period.number(wall)
+            number = self._periods.number(wall)
             found = [pick for pick in self._picks(number) if pick < high]
             if found:
                 return max(found)
-            high = self._period.start(number)
+            high = self._periods.start(number)
         return None
 
     def _picks(self, number: int) -> Iterator[int]:
         days = []
-        day = self._days.first(self._period.start(number) // DAY)
-        end = self._period.start(number + 1) // DAY
+        day = self._days.first(self._periods.start(number) // DAY)
+        end = self._periods.start(number + 1) // DAY
         while day is not None and day < end:
             days.append(day)
             day = self._days.first(day + 1)

@@ -77,7 +77,7 @@ class Solar(Schedule):
     lon: float
 
     def __init__(self, event: str, lat: float, lon: float) -> None:
-        if event not in _EVENTS:
+        if not isinstance(event, str) or event not in _EVENTS:
             raise ScheduleError("event", event, f"one of {', '.join(_EVENTS)}", '"sunrise"')
         vars(self).update(event=event, lat=_degrees("lat", lat, 90), lon=_degrees("lon", lon, 180))
         _ephem()

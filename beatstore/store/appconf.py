@@ -19,10 +19,11 @@ def read_settings(app: Any) -> Settings:
     Raises:
         ConfigError: a setting is unknown, or its value can't be used.
     """
+    keys = list(app.conf)  # which loads the configuration, if nothing has so far
     conf = app.conf
     namespace = (getattr(conf, "prefix", None) or "").lower()
     found: dict[str, Any] = {}
-    for key in conf:
+    for key in keys:
         name = str(key).lower()
         if namespace and name.startswith(namespace):
             name = name[len(namespace) :]

@@ -134,7 +134,7 @@ class Database:
 
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)
-        if get_bind is None:
+        if get_bind is None or hasattr(session, "run_sync"):
             raise SessionError(
                 f"session: expected an SQLAlchemy session, got {session!r}; with an AsyncSession "
                 "write `await session.run_sync(lambda s: store.add(…, session=s))`"

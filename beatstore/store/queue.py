@@ -171,14 +171,19 @@ class Queue:
                 )
 
     def _settle_all(self, connection: Connection, ids: Sequence[int], **columns: Any) -> None:
-        """Write `columns` to those of these runs that are still this beat's."""
+        """Write `columns` to those of these runs that are still this beat's.
+
+        A run that was cancelled while its message was on its way has been sent all the
+        same, and says so.
+        """
         if ids:
             values = {name: value for name, value in columns.items() if name != "reason" or value}
+            states = ("claimed", "cancelled") if columns["state"] == "sent" else ("claimed",)
             connection.execute(
                 update(RUN)
                 .where(
                     RUN.c.id.in_(ids),
-                    RUN.c.state == "claimed",
+                    RUN.c.state.in_(states),
                     RUN.c.claimed_by == self._beat_id,
                 )
                 .values(**values)

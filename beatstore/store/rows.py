@@ -56,10 +56,14 @@ class Transaction:
 
     def execute(self, statement: Executable) -> CursorResult[Any]:
         """Execute a statement on our tables, wherever they are."""
-        # The mapper says which database is meant in a session that is bound to several.
-        result = self.session.execute(
-            statement, execution_options=self.database.options, bind_arguments={"mapper": Entry}
-        )
+        # SQLAlchemy 2.1 would flush for a Core statement too, 2.0 would not. The mapper says
+        # which database is meant in a session that is bound to several.
+        with self.session.no_autoflush:
+            result = self.session.execute(
+                statement,
+                execution_options=self.database.options,
+                bind_arguments={"mapper": Entry},
+            )
         return cast("CursorResult[Any]", result)
 
     def now(self) -> datetime:

@@ -35,10 +35,10 @@ _TRIES = 5
 
 #: Deadlock and serialization failure: PostgreSQL, then MySQL and MariaDB. The server has
 #: rolled back, so doing it again is safe.
-_ROLLED_BACK = ("40P01", "40001", 1213)
+_ROLLED_BACK = {"40P01", "40001", 1213}
 
 #: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
-_MISSING = ("42P01", "42703", 1146, 1054)
+_MISSING = {"42P01", "42703", 1146, 1054}
 
 
 def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
@@ -66,7 +66,7 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
             with _explained(database, own=True), _writing(database) as session:
                 return work(session)
         except UnavailableError as error:
-            if not (left and _code(error.__cause__) in _ROLLED_BACK):
+            if not (left and _codes(error.__cause__) & _ROLLED_BACK):
                 raise
     raise AssertionError("unreachable")
 
@@ -104,15 +104,14 @@ def _missing(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError) or "beatstore_" not in str(error.orig):
         return False
     sqlite = ("no such table", "no such column", "has no column named")
-    return _code(error) in _MISSING or any(words in str(error.orig) for words in sqlite)
+    return bool(_codes(error) & _MISSING) or any(words in str(error.orig) for words in sqlite)
 
 
-def _code(error: BaseException | None) -> object:
-    """Return the server's own code for an error: SQLSTATE on PostgreSQL, a number on MySQL."""
+def _codes(error: BaseException | None) -> set[object]:
+    """Return the server's codes for an error: its SQLSTATE, and on MySQL its number."""
     orig = getattr(error, "orig", None)
-    state = getattr(orig, "sqlstate", None) or getattr(orig, "pgcode", None)
-    args = getattr(orig, "args", ())
-    return state or (args[0] if args else None)
+    states = {getattr(orig, "sqlstate", None), getattr(orig, "pgcode", None)}
+    return states | set(getattr(orig, "args", ())[:1])
 
 
 def _first_line(error: BaseException) -> str:

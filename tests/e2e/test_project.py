@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.support.brokers import Broker
 from tests.support.project import Project
@@ -29,19 +29,22 @@ def test_a_worker_runs_what_was_sent(broker: Broker, new_project: NewProject) ->
     assert worker.terminate() == 0
 
 
-def test_processes_pause_and_die(
-    filesystem_broker: Broker, new_project: NewProject, tmp_path: Path
-) -> None:
-    """A paused process stands still with its children; a killed one leaves none of them."""
+def test_processes_pause_and_die(filesystem_broker: Broker, new_project: NewProject) -> None:
+    """A paused process stands still with its children; a killed one takes them along."""
+
+    def states() -> str:
+        listed = ["ps", "-o", "stat=", "-g", str(process.pid)]
+        found = subprocess.run(listed, check=False, capture_output=True, text=True).stdout
+        return "".join(line[0] for line in found.splitlines())
+
     project = new_project(filesystem_broker, None)
-    script = "import itertools\nfor n in itertools.count(): print(n, flush=True)"
-    process = project.start(["sh", "-c", f"python -c '{script}' & wait"])
-    wait_until(process.output, message="some output")
+    process = project.start(["sh", "-c", "echo up; sleep 60 & sleep 60"])
+    process.wait_for_output("up")
+    wait_until(lambda: len(states()) == 3, message="a shell and two sleepers")
     process.pause()
-    # What was written before the pause took hold may still be on its way to the file.
-    wait_until(lambda: len(process.output()) == len(process.output()), message="silence")
-    before = len(process.output())
+    wait_until(lambda: states() == "TTT", message="all of them stopped")
     process.resume()
-    wait_until(lambda: len(process.output()) > before, message="more output")
+    wait_until(lambda: states() == "SSS", message="all of them asleep again")
     process.kill9()
     assert process.returncode == -signal.SIGKILL
+    wait_until(lambda: not states(), message="all of them gone")

@@ -270,6 +270,18 @@ def test_what_was_taken_back_is_not_sent_after_a_crash(
     assert run.wake_at is None
 
 
+def test_what_was_sent_says_so_even_if_cancelled_meanwhile(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """An entry removed while its message is on its way leaves a run that says `sent`."""
+    store.add("a", "t", Once(START))
+    claims = plan(queue)
+    store.remove("a")
+    assert store.runs()[0].state == "cancelled"
+    queue.settle(sent(claims))
+    assert store.runs()[0].state == "sent"
+
+
 def test_a_triggered_run_is_sent_even_when_paused(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:

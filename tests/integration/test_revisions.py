@@ -190,7 +190,7 @@ def test_four_processes_migrate_at_once(database: Database) -> None:
         racer.stdin.write("go\n")
         racer.stdin.flush()
     errors = [racer.communicate(timeout=120)[1] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0] * 4, errors
+    assert [racer.returncode for racer in racers] == [0] * 4, "\n".join(errors)
     migrate.check(database)
     assert tables(database) == {*Base.metadata.tables, VERSION_TABLE}
 

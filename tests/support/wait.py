@@ -42,6 +42,6 @@ def wait_until(
         if answer:
             return answer
         if late:
-            text = message() if callable(message) else message
-            raise AssertionError(f"gave up after {timeout:g} s: {text or predicate!r}")
+            text = (message() if callable(message) else message) or repr(predicate)
+            raise AssertionError(f"gave up after {timeout:g} s: {text}")
         time.sleep(interval)

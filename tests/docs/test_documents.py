@@ -1,0 +1,107 @@
+"""What the README and the pages say is so: their code runs, their links and tables hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import beatstore
+from beatstore import errors
+from beatstore.config import PREFIX, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file or folder of the project."""
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_code_comes_before_line_thirty() -> None:
+    """Whoever opens the README sees how it is used without scrolling."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines, 1) if line == "```python")
+    assert first < 30
+
+
+def test_every_setting_is_in_the_table() -> None:
+    """The README's table of settings has every setting and no other."""
+    text = (ROOT / "README.md").read_text()
+    listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \|", text, re.MULTILINE))
+    assert listed == {PREFIX + item.name for item in fields(Settings)}
+
+
+def test_every_error_is_public_and_in_the_tree() -> None:
+    """Every error can be imported from beatstore, and stands in the tree that errors.py shows."""
+    for name in errors.__all__:
+        assert getattr(beatstore, name) is getattr(errors, name)
+        assert name in str(errors.__doc__)
+
+
+def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two blocks of the README, typed as they stand but for the addresses, work."""
+    project, usage, *_ = blocks(ROOT / "README.md", "python")
+    url = f"sqlite:///{tmp_path / 'app.db'}"
+    project = project.replace("redis://localhost", "memory://")
+    project = project.replace("postgresql+psycopg://localhost/app", url)
+    (tmp_path / "proj.py").write_text(project)
+    (tmp_path / "usage.py").write_text(usage)
+    migrate = [sys.executable, "-m", "celery", "-A", "proj", "beatstore", "migrate"]
+    for command in (migrate, [sys.executable, "usage.py"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    store = beatstore.Store(url)
+    names = [entry.name for entry in store.entries()]
+    assert len(names) == 3
+    assert names[:2] == ["berlin", "hourly"]
+    assert store.entries()[2].next_due_at.year == 2125
+    store.close()
+
+
+def test_the_schedules_of_the_readme_are_schedules() -> None:
+    """Every line of the README's block of schedules can be typed as it stands."""
+    from datetime import datetime, timezone
+
+    block = next(b for b in blocks(ROOT / "README.md", "python") if "RRule" in b)
+    if "Solar" in block:
+        pytest.importorskip("ephem", reason="Solar needs ephem, of the extra `solar`")
+    exec(compile(block, "README.md", "exec"), {"datetime": datetime, "timezone": timezone})
+
+
+def test_the_page_on_schedules_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of the page prints the line that its comment shows."""
+    (block,) = blocks(ROOT / "docs" / "schedules.md", "python")
+    exec(compile(block, "schedules.md", "exec"), {})
+    assert f"# {capsys.readouterr().out.strip()}" in block
+
+
+def test_the_page_on_schedules_shows_specs_that_parse() -> None:
+    """Every `spec` of the page's table can be stored."""
+    from datetime import datetime, timezone
+
+    from beatstore.schedules import parse
+
+    kind = ""
+    rows = re.findall(
+        r"^\| (?:`(\w+)`)? ?\| `([^`]+)` \|", (ROOT / "docs/schedules.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 7
+    for named, spec in rows:
+        kind = named or kind
+        if kind == "solar":
+            pytest.importorskip("ephem", reason="Solar needs ephem, of the extra `solar`")
+        assert parse(kind, spec, "Europe/Berlin", datetime.now(timezone.utc)).kind == kind

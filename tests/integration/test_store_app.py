@@ -1,0 +1,150 @@
+"""A store made from a Celery app: its settings are found however the app was configured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timezone
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from celery import Celery
+
+import beatstore
+from beatstore import Store
+from beatstore.errors import ConfigError, ScheduleError
+
+URL = "postgresql+psycopg://user:secret@db.example/app"
+
+
+def from_conf(**conf: Any) -> Celery:
+    """Return an app whose settings are set on its conf, one by one."""
+    app = Celery("app", set_as_current=False)
+    for key, value in conf.items():
+        setattr(app.conf, key, value)
+    return app
+
+
+def from_update(**conf: Any) -> Celery:
+    """Return an app whose conf is updated."""
+    app = Celery("app", set_as_current=False)
+    app.conf.update(conf)
+    return app
+
+
+def from_arguments(**conf: Any) -> Celery:
+    """Return an app that is given its settings when it is made."""
+    return Celery("app", set_as_current=False, **conf)
+
+
+def from_object(**conf: Any) -> Celery:
+    """Return an app configured from an object with lower-case names."""
+    app = Celery("app", set_as_current=False)
+    app.config_from_object(SimpleNamespace(**conf))
+    return app
+
+
+def from_namespace(**conf: Any) -> Celery:
+    """Return an app configured as Django does it: upper-case names with a prefix."""
+    app = Celery("app", set_as_current=False)
+    names = {f"CELERY_{key.upper()}": value for key, value in conf.items()}
+    app.config_from_object(SimpleNamespace(**names), namespace="CELERY")
+    return app
+
+
+def from_defaults(**conf: Any) -> Celery:
+    """Return an app with other defaults."""
+    app = Celery("app", set_as_current=False)
+    app.add_defaults(conf)
+    return app
+
+
+WAYS = [from_conf, from_update, from_arguments, from_object, from_namespace, from_defaults]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_settings_of_an_app_are_found(way: Any) -> None:
+    """Each way to configure Celery is a way to configure beatstore."""
+    app = way(beatstore_url=URL, beatstore_schema="beat", beatstore_batch_size=7)
+    store = Store.from_app(app)
+    assert store.settings.batch_size == 7
+    assert store.database.schema == "beat"
+    assert store.url == "postgresql+psycopg://user:***@db.example/app"
+    assert store.database.url.password == "secret"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_misspelt_setting_is_refused(way: Any) -> None:
+    """An unknown beatstore_ key is an error that names the nearest, in each way."""
+    with pytest.raises(ConfigError, match="write beatstore_batch_size"):
+        Store.from_app(way(beatstore_url=URL, beatstore_bach_size=7))
+
+
+def test_what_is_set_on_the_app_is_stronger() -> None:
+    """A setting changed on the app wins over the one read from its configuration."""
+    app = from_namespace(beatstore_batch_size=7)
+    app.conf.beatstore_batch_size = 8
+    assert Store.from_app(app).settings.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("conf", "name"),
+    [
+        ({}, "UTC"),
+        ({"timezone": "Europe/Berlin"}, "Europe/Berlin"),
+        ({"timezone": ZoneInfo("Asia/Tokyo")}, "Asia/Tokyo"),
+        ({"timezone": timezone.utc}, "UTC"),
+        ({"timezone": "Europe/Berlin", "beatstore_default_timezone": "Asia/Tokyo"}, "Asia/Tokyo"),
+    ],
+)
+def test_the_apps_zone_is_the_default_zone(conf: dict[str, Any], name: str) -> None:
+    """Entries that name no zone are meant in that of the app, unless it is set."""
+    assert Store.from_app(from_conf(**conf)).settings.default_timezone == name
+
+
+def test_a_pytz_zone_has_a_name_too() -> None:
+    """An app zone that keeps its name in `zone`, as pytz does, is understood."""
+    app = SimpleNamespace(conf={}, timezone=SimpleNamespace(zone="Europe/Paris"))
+    assert Store.from_app(app).settings.default_timezone == "Europe/Paris"
+
+
+def test_a_zone_without_a_name_is_refused() -> None:
+    """A host's own nameless zone can't be stored; the error names the setting to use."""
+    app = SimpleNamespace(conf={}, timezone=object())
+    with pytest.raises(ConfigError, match="beatstore_default_timezone"):
+        Store.from_app(app)
+    app = SimpleNamespace(conf={"beatstore_default_timezone": "Mars"}, timezone=object())
+    with pytest.raises(ScheduleError):
+        Store.from_app(app)
+
+
+def test_a_store_needs_a_url() -> None:
+    """What is no database URL is refused when the store is made, without the password."""
+    for wrong in ("nonsense", "postgres+nothing://u:secret@h/d", 3):
+        with pytest.raises(ConfigError) as caught:
+            Store(wrong)  # type: ignore[arg-type]
+        assert "secret" not in str(caught.value)
+
+
+def test_every_public_name_is_there() -> None:
+    """`from beatstore import *` works, and its names are sorted."""
+    assert beatstore.__all__ == sorted(beatstore.__all__)
+    for name in beatstore.__all__:
+        assert getattr(beatstore, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        beatstore.Nothing  # noqa: B018
+
+
+def test_importing_beatstore_is_light() -> None:
+    """Neither celery nor SQLAlchemy's asyncio half is imported before it is needed."""
+    code = (
+        "import sys, beatstore; from beatstore import Store; Store('sqlite://');"
+        "heavy = {'celery', 'kombu', 'alembic', 'sqlalchemy.ext.asyncio'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,150 @@
+"""Callers at the same time, on every database: one row, one winner, and both know it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import datetime, timedelta, timezone
+from threading import Barrier
+from typing import TypeVar
+
+import pytest
+from sqlalchemy.orm import Session
+
+from beatstore import Store
+from beatstore.errors import EntryExistsError
+from beatstore.store.claims import Outcome
+from beatstore.store.queue import Queue
+
+T = TypeVar("T")
+
+UTC = timezone.utc
+PAST = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at_once(*calls: Callable[[], T]) -> list[T | Exception]:
+    """Make the calls in as many threads at the same moment; return results or errors."""
+    barrier = Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T | Exception:
+        barrier.wait(30)
+        try:
+            return call()
+        except Exception as error:  # noqa: BLE001  (the test looks at it)
+            return error
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_two_puts_of_one_name_make_one_row(store: Store) -> None:
+    """However many threads put() a new name at once, there is one entry and no error."""
+    for attempt in range(10):
+        name = f"a{attempt}"
+        calls = [lambda n=n, name=name: store.put(name, "t", 60, args=[n]) for n in range(4)]
+        found = at_once(*calls)
+        assert not [item for item in found if isinstance(item, Exception)]
+        assert len({item.id for item in found}) == 1  # type: ignore[union-attr]
+        assert store.get(name).version == 4
+    assert len(store.entries()) == 10
+
+
+def test_two_adds_of_one_name_have_one_winner(store: Store) -> None:
+    """One add() makes the entry, and the others learn that it is there."""
+    for attempt in range(10):
+        found = at_once(*[lambda name=f"a{attempt}": store.add(name, "t", 60)] * 3)
+        errors = [item for item in found if isinstance(item, Exception)]
+        assert [type(error) for error in errors] == [EntryExistsError] * 2
+
+
+def test_edits_at_once_are_all_kept(store: Store) -> None:
+    """Edits of different fields do not undo each other, and each is counted."""
+    store.add("a", "t", 60)
+    found = at_once(
+        lambda: store.change("a", description="x"),
+        lambda: store.change("a", grace=5),
+        lambda: store.change("a", args=[1]),
+        lambda: store.change("a", tags=["x", "y"]),
+    )
+    assert not [item for item in found if isinstance(item, Exception)]
+    entry = store.get("a")
+    assert (entry.description, entry.grace_s, entry.args, entry.version) == ("x", 5.0, [1], 5)
+    assert store.tags("a") == ["x", "y"]
+
+
+def test_triggers_at_once_are_runs_of_their_own(store: Store) -> None:
+    """Each trigger() is one run, and each is counted."""
+    store.add("a", "t", 60)
+    found = at_once(*[lambda: store.trigger("a")] * 4)
+    assert not [item for item in found if isinstance(item, Exception)]
+    assert len({run.due_at for run in store.runs("a")}) == 4
+    assert store.get("a").run_count == 4
+
+
+@pytest.mark.parametrize("too_late", ["cancel", "reschedule"])
+def test_cancel_and_claim_have_one_winner(store: Store, too_late: str) -> None:
+    """Either the call is in time and nothing is sent, or it says False and the run is."""
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    later = datetime(2500, 1, 1, tzinfo=UTC)
+    won: list[bool] = []
+    for attempt in range(12):
+        name = f"a{attempt}"
+        store.schedule("t", at=PAST, name=name)
+        act = {
+            "cancel": lambda name=name: store.cancel(name),
+            "reschedule": lambda name=name: store.reschedule(name, later),
+        }[too_late]
+        claimed, in_time = at_once(lambda: queue.plan(queue.look().now)[0], act)
+        assert not isinstance(claimed, Exception), claimed
+        assert not isinstance(in_time, Exception), in_time
+        # A row that was locked is skipped by the beat, and looked at again.
+        claims = [*claimed, *queue.plan(queue.look().now)[0]]  # type: ignore[misc]
+        assert [claim.name for claim in claims] == ([] if in_time else [name])
+        queue.settle([Outcome(claim, "sent") for claim in claims])
+        won.append(bool(in_time))
+    assert len(won) == 12
+    queue.close()
+
+
+def test_put_and_remove_at_once_end_in_one_state(store: Store) -> None:
+    """An entry put and removed at the same time is there or not there, without an error."""
+    for attempt in range(8):
+        name = f"a{attempt}"
+        store.add(name, "t", 60)
+        found = at_once(
+            lambda name=name: store.put(name, "t", 30), lambda name=name: store.remove(name)
+        )
+        assert not [item for item in found if isinstance(item, Exception)], found
+
+
+def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None:
+    """A name added but not committed blocks the same name; after a rollback it is free."""
+    if store.database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    with ThreadPoolExecutor(1) as pool, Session(store.database.engine) as session:
+        store.add("a", "t", 60, session=session)
+        other = pool.submit(store.add, "a", "u", 60)
+        with pytest.raises(FutureTimeoutError):
+            other.result(timeout=0.3)
+        session.rollback()
+        assert other.result(timeout=30).task == "u"
+
+
+def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
+    """A caller's open transaction delays other writers, and makes none of them fail."""
+    if store.database.engine.dialect.name != "sqlite":
+        pytest.skip("the others lock rows")
+    store.add("a", "t", 60)
+    with ThreadPoolExecutor(2) as pool, Session(store.database.engine) as session:
+        store.change("a", description="x", session=session)
+        others = [
+            pool.submit(store.change, "a", grace=timedelta(seconds=5)),
+            pool.submit(store.put, "b", "t", 60),
+        ]
+        with pytest.raises(FutureTimeoutError):
+            others[0].result(timeout=0.3)
+        session.commit()
+        assert [other.result(timeout=30).name for other in others] == ["a", "b"]
+    assert (store.get("a").description, store.get("a").grace_s) == ("x", 5.0)

@@ -1,0 +1,114 @@
+"""Apps, schedulers and claims of the test's own process, and someone to hear who connects."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from typing import Any
+
+from celery import Celery
+
+from beatstore.scheduler import DBScheduler
+from beatstore.store.claims import Claim, Outcome
+from tests.support.brokers import Broker
+
+__all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send"]
+
+#: A database that can't be opened, for tests that must not need one.
+NOWHERE = "sqlite:////beatstore-no-such-directory/beatstore.db"
+
+_run_ids = itertools.count(1)
+
+
+def new_app(broker: Broker, database_url: str = NOWHERE, **settings: Any) -> Celery:
+    """Return an app that sends to the broker's queue; it has no tasks but celery's own."""
+    app = Celery("tests", set_as_current=False)
+    app.conf.update({**broker.settings, "beatstore_url": database_url, "timezone": "UTC"})
+    app.conf.update(settings)
+    return app
+
+
+def new_claim(task: str = "tests.note", **columns: Any) -> Claim:
+    """Return a claim as a plan makes it, for the first attempt of an hourly entry."""
+    run_id = next(_run_ids)
+    given: dict[str, Any] = {
+        "run_id": run_id,
+        "task_id": str(uuid.uuid4()),
+        "due_at": datetime(2026, 1, 15, 12, tzinfo=timezone.utc),
+        "attempt": 1,
+        "first_missed_at": None,
+        "missed_count": 0,
+        "name": f"entry-{run_id}",
+        "task": task,
+        "args": [],
+        "kwargs": {},
+        "options": {},
+        "kind": "cron",
+        "spec": "0 * * * *",
+        "timezone": "UTC",
+    }
+    unknown = columns.keys() - given.keys()
+    assert not unknown, unknown
+    return Claim(**{**given, **columns})
+
+
+@contextmanager
+def running(app: Celery, **arguments: Any) -> Iterator[DBScheduler]:
+    """Make a scheduler as `celery beat` does, and close it at the end."""
+    given = {"schedule_filename": "celerybeat-schedule", "max_interval": None, "lazy": False}
+    scheduler = DBScheduler(app=app, **{**given, **arguments})
+    try:
+        yield scheduler
+    finally:
+        scheduler.close()
+        app.close()
+
+
+def send(scheduler: DBScheduler, *claims: Claim, until: float | None = None) -> list[Outcome]:
+    """Send claims as a tick would, and return their outcomes in the order they came."""
+    end = time.monotonic() + 20 if until is None else until
+    return list(scheduler.sender.send(claims, until=end))
+
+
+class Ear:
+    """A port of this machine that counts who connects to it, and answers nobody.
+
+    with Ear() as ear:
+        connect_to(ear.port)
+    assert ear.heard == 1
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.heard = 0
+        self._held: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Ear:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # shutdown wakes the accept; close alone would leave it waiting.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(10)
+        for held in self._held:
+            held.close()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.heard += 1
+            self._held.append(connection)

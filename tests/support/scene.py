@@ -1,0 +1,279 @@
+"""A database, a broker and real beats over them, and the reckoning at the end.
+
+    scene.beat()
+    names = scene.add_once(1000, at=scene.now())
+    scene.wait_all_sent()
+    scene.account().exactly_once(names)
+
+The account sets each occurrence against its run rows and its messages. Nothing consumes
+the messages meanwhile, so what lies on the broker is all that was ever sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import redis
+from sqlalchemy import Row, func, select
+
+from beatstore import Once, Store
+from beatstore.models import Base, Beat, Entry, Run
+from tests.support.brokers import Broker
+from tests.support.processes import Process
+from tests.support.project import Project
+from tests.support.wait import wait_until
+
+__all__ = ["Account", "Mail", "Mailbox", "Scene"]
+
+UTC = timezone.utc
+TABLES: Any = Base.metadata.tables
+ENTRY, RUN, BEAT = (TABLES[model.__tablename__] for model in (Entry, Run, Beat))
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What a message says about its run.
+
+    Attributes:
+        id: the task id.
+        entry: the entry's name.
+        run_id: the id of its run row.
+        due_at: when it was due.
+        missed: how many occurrences it stands for beside its own.
+    """
+
+    id: str
+    entry: str
+    run_id: int
+    due_at: datetime
+    missed: int
+
+    @classmethod
+    def read(cls, headers: Mapping[str, Any]) -> Mail:
+        """Read the headers of a message."""
+        return cls(
+            headers["id"],
+            headers["beatstore_entry"],
+            headers["beatstore_run_id"],
+            datetime.fromisoformat(headers["beatstore_due_at"]),
+            headers.get("beatstore_missed_count", 0),
+        )
+
+
+class Mailbox:
+    """The messages on a broker's queue, oldest first.
+
+    On Redis they are looked at and stay; from any other broker they are taken.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self._taken: list[Mail] = []
+        self._redis = redis.Redis.from_url(broker.url) if broker.name == "redis" else None
+
+    def count(self) -> int:
+        """Return how many messages have arrived."""
+        if self._redis is not None:
+            # redis-py's own annotation covers its asynchronous client too.
+            return int(self._redis.llen(self.broker.queue))  # type: ignore[arg-type]
+        return len(self._taken) + self.broker.count()
+
+    def read(self) -> list[Mail]:
+        """Return all messages that have arrived."""
+        if self._redis is None:
+            self._taken += [Mail.read(message.headers) for message in self.broker.drain()]
+            return list(self._taken)
+        raw: Any = self._redis.lrange(self.broker.queue, 0, -1)
+        return [Mail.read(json.loads(text)["headers"]) for text in reversed(raw)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._redis is not None:
+            self._redis.close()
+
+
+@dataclass(frozen=True)
+class Account:
+    """All run rows, and all messages."""
+
+    runs: Sequence[Row[Any]]
+    mails: Sequence[Mail]
+
+    @property
+    def copies(self) -> Counter[int]:
+        """How many messages each run has, by the id of its row."""
+        return Counter(mail.run_id for mail in self.mails)
+
+    @property
+    def doubled(self) -> int:
+        """How many messages there are beyond one for each run."""
+        return sum(self.copies.values()) - len(self.copies)
+
+    @property
+    def lost(self) -> list[str]:
+        """The entries of runs that say `sent`, or nothing yet, and have no message."""
+        copies = self.copies
+        return [
+            run.entry_name
+            for run in self.runs
+            if run.state in ("claimed", "sent") and not copies[run.id]
+        ]
+
+    def dues(self, name: str) -> list[datetime]:
+        """Return the due times of an entry's runs, in order."""
+        return sorted(run.due_at for run in self.runs if run.entry_name == name)
+
+    def exactly_once(self, names: Iterable[str], *, doubled: int = 0) -> None:
+        """Fail unless each of these one-shots, and each other run, was sent exactly once.
+
+        Args:
+            names: all one-shots that must have run.
+            doubled: how many messages may be there a second time.
+        """
+        rows = Counter(run.entry_name for run in self.runs)
+        wrong = {name: rows[name] for name in names if rows[name] != 1}
+        assert not wrong, f"occurrences without a row, or with two: {wrong}"
+        self.consistent(doubled=doubled)
+
+    def consistent(self, *, doubled: int = 0) -> None:
+        """Fail unless each run is sent, with its own message, and none without a run."""
+        keys = Counter((run.entry_id, run.due_at) for run in self.runs)
+        assert set(keys.values()) <= {1}, "an occurrence has two rows"
+        unsent = [(run.entry_name, run.state, run.reason) for run in self.runs if run.sent_at is None]
+        assert not unsent, f"not sent: {unsent[:5]} and {len(unsent) - 5} more"
+        assert not self.lost, f"sent without a message: {self.lost}"
+        known = {run.id: (run.task_id, run.entry_name, run.due_at) for run in self.runs}
+        for mail in self.mails:
+            assert known.get(mail.run_id) == (mail.id, mail.entry, mail.due_at)
+        assert self.doubled <= doubled, f"{self.doubled} messages doubled, {doubled} allowed"
+
+
+class Scene:
+    """A project whose beats send and whose messages nobody takes.
+
+    Args:
+        project: the app, with its broker and settings.
+        url: the database as the test reaches it.
+    """
+
+    def __init__(self, project: Project, url: str) -> None:
+        self.project = project
+        self.store = Store(url)
+        self.mailbox = Mailbox(project.broker)
+        self._added = 0
+
+    # -- what is there to send -------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Read the database's clock."""
+        with self.store.database.session() as session:
+            return self.store.database.now(session)
+
+    def add_once(self, count: int, at: datetime) -> list[str]:
+        """Add one-shots that are due at `at`, in one transaction; return their names."""
+        first = self._added
+        self._added += count
+        names = [f"once-{number:05}" for number in range(first, self._added)]
+        self.insert(
+            {"name": name, "kind": "once", "spec": Once(at).spec, "wake_at": at} for name in names
+        )
+        return names
+
+    def insert(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Insert entries in one transaction, as a program with SQL of its own would."""
+        rows = [{"task": "tests.note", **entry} for entry in entries]
+        with self.store.database.session() as session:
+            session.connection().execute(ENTRY.insert(), rows)
+
+    # -- beats -----------------------------------------------------------------------------
+
+    def beat(self, *, app: str | None = None, env: Mapping[str, str] | None = None) -> Process:
+        """Start a beat, and wait until it has ticked.
+
+        Args:
+            app: another module than the project's for `celery -A`.
+            env: further variables.
+        """
+        process = self.start_beat(app=app, env=env)
+        self.wait_for_beats([process])
+        return process
+
+    def start_beat(
+        self, *, app: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a beat, and wait for nothing."""
+        name, self.project.app_name = self.project.app_name, app or self.project.app_name
+        try:
+            return self.project.beat(env=env)
+        finally:
+            self.project.app_name = name
+
+    def wait_for_beats(self, processes: Iterable[Process], timeout: float = 60) -> None:
+        """Wait until these processes have written their rows."""
+        for process in processes:
+
+            def ticked(process: Process = process) -> bool:
+                assert process.running, process.output()[-4000:]
+                return process.pid in self.beats()
+
+            wait_until(ticked, timeout, process.output)
+
+    def beats(self) -> dict[int, str]:
+        """Return the ids of the beats that have a row, by process."""
+        with self.store.database.session() as session:
+            rows = session.execute(select(BEAT.c.pid, BEAT.c.id)).all()
+        return {row.pid: row.id for row in rows}
+
+    # -- what became of it ---------------------------------------------------------------------
+
+    def runs(self) -> Sequence[Row[Any]]:
+        """Return all run rows, in the order they were made."""
+        with self.store.database.session() as session:
+            return session.execute(select(RUN).order_by(RUN.c.id)).all()
+
+    def states(self) -> Counter[str]:
+        """Count the run rows by state."""
+        with self.store.database.session() as session:
+            rows = session.execute(select(RUN.c.state, func.count()).group_by(RUN.c.state)).all()
+        return Counter({state: count for state, count in rows})
+
+    def due(self) -> int:
+        """Count the entries and runs that a beat has to look at by now, or holds."""
+        database = self.store.database
+        with database.session() as session:
+            now = database.now(session)
+            waiting = select(func.count()).where(ENTRY.c.wake_at <= now)
+            claimed = select(func.count()).where(RUN.c.state == "claimed")
+            return sum(session.scalar(count) or 0 for count in (waiting, claimed))
+
+    def wait_all_sent(self, timeout: float = 60) -> None:
+        """Wait until nothing is due and nothing claimed."""
+        wait_until(lambda: not self.due(), timeout, self._tell, interval=0.05)
+
+    def wait_for_messages(self, count: int, timeout: float = 60) -> None:
+        """Wait until so many messages have arrived."""
+        wait_until(lambda: self.mailbox.count() >= count, timeout, self._tell, interval=0.002)
+
+    def account(self) -> Account:
+        """Read all rows and all messages."""
+        return Account(self.runs(), self.mailbox.read())
+
+    def close(self) -> None:
+        """Close the connections; the project ends the processes."""
+        self.store.close()
+        self.mailbox.close()
+
+    def _tell(self) -> str:
+        logs = [f"{process!r}\n{process.output()[-2000:]}" for process in self.project.processes]
+        return f"{self.due()} due, {self.states()}, {self.mailbox.count()} messages\n" + os.linesep.join(logs)
+
+
+def earlier(at: datetime, seconds: float) -> datetime:
+    """Return the instant so many seconds before `at`."""
+    return at - timedelta(seconds=seconds)

@@ -1,0 +1,241 @@
+"""Recurrence rules: what they mean, what they are refused for, what they cost."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from time import process_time
+
+import pytest
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules import RRule, parse
+
+UTC = timezone.utc
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def due(rule: RRule, count: int = 10, start: str = "2000-01-01T00:00:00") -> list[str]:
+    """Return the first occurrences after `start`, in UTC."""
+    found = rule.between(datetime.fromisoformat(start).replace(tzinfo=UTC), LAST, count)
+    return [at.strftime("%Y-%m-%dT%H:%M") for at in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "DTSTART:20260101T090000\nRRULE:FREQ=DAILY;COUNT=2",
+            ["2026-01-01T09:00", "2026-01-02T09:00"],
+            id="COUNT",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=DAILY;UNTIL=20260103T085959",
+            ["2026-01-01T09:00", "2026-01-02T09:00"],
+            id="UNTIL a time",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=DAILY;UNTIL=20260102",
+            ["2026-01-01T09:00", "2026-01-02T09:00"],
+            id="UNTIL a date, included",
+        ),
+        pytest.param(
+            "dtstart:20260131 freq=monthly;count=3;",
+            ["2026-01-31T00:00", "2026-03-31T00:00", "2026-05-31T00:00"],
+            id="any case; a date; months without a 31st",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=DAILY;COUNT=3 EXDATE:20260102T090000",
+            ["2026-01-01T09:00", "2026-01-03T09:00"],
+            id="EXDATE counts for COUNT",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=DAILY;COUNT=1 RDATE:20251224T180000,20260105T000000",
+            ["2025-12-24T18:00", "2026-01-01T09:00", "2026-01-05T00:00"],
+            id="RDATE",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 RRULE:FREQ=DAILY;COUNT=2 RRULE:FREQ=YEARLY;COUNT=2",
+            ["2026-01-01T09:00", "2026-01-02T09:00", "2027-01-01T09:00"],
+            id="two rules",
+        ),
+        pytest.param("RDATE:20260101T090000", ["2026-01-01T09:00"], id="no rule at all"),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=MONTHLY;BYDAY=MO,2TU;COUNT=5",
+            [f"2026-01-{day:02}T09:00" for day in (5, 12, 13, 19, 26)],
+            id="plain and nth weekdays are either",
+        ),
+        pytest.param(
+            "DTSTART:20260101T090000 FREQ=YEARLY;BYWEEKNO=-1;BYDAY=SU;COUNT=2",
+            ["2027-01-03T09:00", "2028-01-02T09:00"],
+            id="the last week of the year ends in the next",
+        ),
+        pytest.param(
+            "DTSTART:20260107T090000 FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=-1;COUNT=2",
+            ["2026-01-09T09:00", "2026-01-16T09:00"],
+            id="the last of the week",
+        ),
+    ],
+)
+def test_meaning(text: str, expected: list[str]) -> None:
+    """The lines mean what RFC 5545 says, where dateutil follows it and where it doesn't."""
+    assert due(RRule(text)) == expected
+    assert due(parse("rrule", RRule(text).spec)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "timezone", "expected"),
+    [
+        pytest.param(
+            "DTSTART;TZID=Asia/Tokyo:20260101T090000",
+            "Europe/Berlin",
+            "2026-01-01T00:00",
+            id="TZID",
+        ),
+        pytest.param("DTSTART:20260101T090000Z", "Europe/Berlin", "2026-01-01T09:00", id="Z"),
+        pytest.param("DTSTART:20260101T090000", "Europe/Berlin", "2026-01-01T08:00", id="neither"),
+        pytest.param("DTSTART:20260101T090000", None, "2026-01-01T09:00", id="no zone at all"),
+    ],
+)
+def test_zones(text: str, timezone: str | None, expected: str) -> None:
+    """The zone DTSTART names counts, before the one given beside the text."""
+    assert due(RRule(f"{text} FREQ=DAILY", timezone), 1) == [expected]
+
+
+def test_a_zone_in_the_text_is_the_schedules_own() -> None:
+    """A schedule whose text names a zone says so, and no other can be put on it."""
+    rule = RRule("DTSTART;TZID=Asia/Tokyo:20260101T090000 FREQ=DAILY", "Europe/Berlin")
+    assert rule.timezone == "Asia/Tokyo"
+    assert rule.in_zone("UTC") is rule
+    assert RRule("DTSTART:20260101T090000Z FREQ=DAILY").timezone == "UTC"
+
+
+def test_other_dates_are_converted() -> None:
+    """EXDATE, RDATE and UNTIL may be written in a zone of their own."""
+    rule = RRule(
+        "DTSTART;TZID=Europe/Berlin:20260101T090000 "
+        "RRULE:FREQ=DAILY;UNTIL=20260103T080000Z "
+        "EXDATE:20260102T080000Z RDATE;TZID=Asia/Tokyo:20260105T090000"
+    )
+    assert due(rule) == ["2026-01-01T08:00", "2026-01-03T08:00", "2026-01-05T00:00"]
+
+
+def test_through_clock_changes_once() -> None:
+    """A time in the gap comes right after it, and one shown twice comes the first time."""
+    rule = RRule("DTSTART;TZID=Europe/Berlin:20260101T023000 FREQ=DAILY")
+    assert due(rule, 2, "2026-03-28T12:00") == ["2026-03-29T01:00", "2026-03-30T00:30"]
+    assert due(rule, 2, "2026-10-24T12:00") == ["2026-10-25T00:30", "2026-10-26T01:30"]
+
+
+def test_without_a_start_the_anchor_counts() -> None:
+    """The row's anchor gives what the text leaves open, cut to the second."""
+    anchor = datetime(2026, 1, 7, 12, 34, 56, 789, tzinfo=UTC)
+    rule = parse("rrule", "FREQ=WEEKLY;INTERVAL=2", "Europe/Berlin", anchor)
+    found = rule.next_after(datetime(2026, 1, 8, tzinfo=UTC))
+    assert found == datetime(2026, 1, 21, 12, 34, 56, tzinfo=UTC)
+    assert rule.next_after(datetime(1990, 1, 1, tzinfo=UTC)) == anchor.replace(microsecond=0)
+    assert rule.spec == "FREQ=WEEKLY;INTERVAL=2"
+    alone = RRule("FREQ=WEEKLY").next_after(datetime(2026, 1, 8, 12, tzinfo=UTC))
+    assert alone == datetime(2026, 1, 15, tzinfo=UTC)
+
+
+def test_an_anchor_changes_nothing_where_the_text_has_its_own() -> None:
+    """Two rows with the same DTSTART are the same schedule, whenever they were made."""
+    text = "DTSTART:20260101T090000 FREQ=DAILY"
+    anchor = datetime(2026, 5, 5, tzinfo=UTC)
+    assert parse("rrule", text, "UTC", anchor) == parse("rrule", text, "UTC", None)
+
+
+def test_over_is_over() -> None:
+    """A rule whose end has passed is valid and has no more occurrences."""
+    rule = RRule("DTSTART:20200101T000000 FREQ=DAILY;UNTIL=20200103")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert rule.next_after(now) is None
+    assert rule.latest_before(now) == datetime(2020, 1, 3, tzinfo=UTC)
+    assert RRule("DTSTART:20260101 FREQ=DAILY;UNTIL=20250101").next_after(now) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        pytest.param("", "RRULE", id="empty"),
+        pytest.param("DTSTART:20260101T090000", "RRULE", id="no rule"),
+        pytest.param("INTERVAL=2", "FREQ", id="no FREQ"),
+        pytest.param("FREQ=FORTNIGHTLY", "WEEKLY", id="unknown FREQ"),
+        pytest.param("FREQ=DAILY;FREQ=DAILY", "once", id="a part twice"),
+        pytest.param("FREQ=DAILY;BYFOO=1", "BYSETPOS", id="unknown part"),
+        pytest.param("FREQ=DAILY;BYEASTER=1", "BYSETPOS", id="dateutil's own part"),
+        pytest.param("FREQ=DAILY;INTERVAL=0", "from 1", id="INTERVAL=0"),
+        pytest.param("FREQ=YEARLY;INTERVAL=101", "from 1 to 100", id="more than a century"),
+        pytest.param("FREQ=DAILY;COUNT=0", "from 1", id="COUNT=0"),
+        pytest.param("FREQ=DAILY;COUNT=10001", "UNTIL", id="a long COUNT"),
+        pytest.param("FREQ=DAILY;COUNT=1;UNTIL=20260101", "either", id="COUNT and UNTIL"),
+        pytest.param("FREQ=DAILY;UNTIL=soon", "date and time", id="UNTIL"),
+        pytest.param("FREQ=DAILY;UNTIL=20261301", "date and time", id="no such date"),
+        pytest.param("FREQ=YEARLY;BYMONTH=13", "1 to 12", id="month"),
+        pytest.param("FREQ=YEARLY;BYMONTH=-1", "1 to 12", id="month from the end"),
+        pytest.param("FREQ=MONTHLY;BYMONTHDAY=0", "-31 to -1", id="day nought"),
+        pytest.param("FREQ=DAILY;BYHOUR=24", "0 to 23", id="hour"),
+        pytest.param("FREQ=DAILY;BYSECOND=60", "0 to 59", id="leap second"),
+        pytest.param("FREQ=WEEKLY;BYDAY=MONDAY", "2TU", id="long weekday"),
+        pytest.param("FREQ=WEEKLY;BYDAY=2TU", "plain weekdays", id="nth of a week"),
+        pytest.param("FREQ=MONTHLY;BYDAY=0TU", "2TU", id="noughth"),
+        pytest.param("FREQ=WEEKLY;WKST=XX", "MO", id="week start"),
+        pytest.param("FREQ=HOURLY;BYMINUTE=0,30;BYSETPOS=1", "DAILY", id="positions in an hour"),
+        pytest.param("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "some day", id="never"),
+        pytest.param("FREQ=MONTHLY;BYMONTHDAY=1;BYSETPOS=2", "some day", id="no such position"),
+        pytest.param("FREQ=MINUTELY;INTERVAL=2;BYMINUTE=1", "some day", id="out of step"),
+        pytest.param("FREQ=SECONDLY;INTERVAL=2;BYSECOND=1", "some day", id="out of step, seconds"),
+        pytest.param("FREQ=DAILY EXRULE:FREQ=WEEKLY", "EXDATE", id="EXRULE"),
+        pytest.param("FREQ=DAILY EXDATE:20260101", "time", id="EXDATE without time"),
+        pytest.param(
+            "DTSTART:20260101 DTSTART:20260102 FREQ=DAILY", "one DTSTART", id="two starts"
+        ),
+        pytest.param("DTSTART:10 FREQ=DAILY", "date and time", id="a vague start"),
+        pytest.param("DTSTART;TZID=UTC:20260101T000000Z FREQ=DAILY", "without a Z", id="two zones"),
+        pytest.param("RRULE;X=1:FREQ=DAILY", "NAME:value", id="a parameter"),
+        pytest.param(" ".join(["FREQ=DAILY"] * 11), "at most 10", id="many rules"),
+        pytest.param("FREQ=DAILY;BYHOUR=" + "1," * 9000, "8192", id="long"),
+        pytest.param("FREQ=DAILY\0", "ASCII", id="NUL"),
+        pytest.param(None, "str", id="None"),
+    ],
+)
+def test_refusals(text: object, hint: str) -> None:
+    """What isn't understood or never comes is refused at once, with a way out."""
+    begun = process_time()
+    with pytest.raises(ScheduleError) as caught:
+        RRule(text)
+    assert process_time() - begun < 0.5
+    assert caught.value.field == "text"
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("DTSTART:19000101T000000 FREQ=SECONDLY", id="a century of seconds"),
+        pytest.param("DTSTART:19000101T000000 FREQ=MINUTELY;INTERVAL=7;BYHOUR=3", id="minutes"),
+        pytest.param("DTSTART:20200101T000000 FREQ=SECONDLY;BYMONTH=1;BYMONTHDAY=1", id="a day"),
+        pytest.param("DTSTART:20200101T000000 FREQ=SECONDLY;BYHOUR=23;BYSECOND=59", id="an hour"),
+        pytest.param("FREQ=SECONDLY;INTERVAL=86399;BYHOUR=0;BYMINUTE=0;BYSECOND=0", id="drifting"),
+        pytest.param("FREQ=YEARLY;BYDAY=FR;BYSETPOS=53", id="years with 53 Fridays"),
+        pytest.param("FREQ=YEARLY;INTERVAL=4;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO", id="never in step"),
+        pytest.param("FREQ=DAILY;COUNT=10000", id="the longest COUNT"),
+        pytest.param("FREQ=SECONDLY;INTERVAL=59;BYMINUTE=7;COUNT=10000", id="COUNT with leaps"),
+        pytest.param("FREQ=YEARLY;BYDAY=FR;BYSETPOS=-1;COUNT=10000", id="COUNT beyond centuries"),
+        pytest.param(
+            "FREQ=DAILY EXDATE:" + ",".join(f"20{y}0101T000000" for y in range(26, 99)), id="EXDATE"
+        ),
+    ],
+)
+def test_every_answer_is_cheap(text: str) -> None:
+    """No rule walks from its start: reading it and asking it takes a fraction of a second."""
+    now = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    begun = process_time()
+    try:
+        rule = RRule(text, "Europe/Berlin")
+    except ScheduleError:
+        pass
+    else:
+        rule.next_after(now)
+        rule.latest_before(now)
+    assert process_time() - begun < 1

@@ -1,0 +1,122 @@
+"""Solar events against celery's, and at the ends of the earth."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from time import process_time
+
+import pytest
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules import Solar, parse
+
+pytest.importorskip("ephem")
+
+UTC = timezone.utc
+EVENTS = [
+    "dawn_astronomical",
+    "dawn_nautical",
+    "dawn_civil",
+    "sunrise",
+    "solar_noon",
+    "sunset",
+    "dusk_civil",
+    "dusk_nautical",
+    "dusk_astronomical",
+]
+PLACES = [
+    (52.52, 13.405),
+    (-33.87, 151.2),
+    (0.0, -179.9),
+    (37, 180),
+    (69.65, 18.96),
+    (-77.8, 166.7),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("event", EVENTS)
+def test_events_are_celerys(event: str, place: tuple[float, float]) -> None:
+    """The same event is found at the same time as celery finds it, to two seconds."""
+    from celery.schedules import solar
+
+    ours, asked = Solar(event, *place), datetime(2026, 1, 3, 5, tzinfo=UTC)
+    for _ in range(12):
+        theirs = solar(event, *place, nowfun=lambda: asked)  # noqa: B023 - called in this turn
+        expected = asked + theirs.remaining_estimate(asked)
+        found = ours.next_after(asked)
+        assert found is not None
+        assert abs(found - expected) <= timedelta(seconds=2)
+        asked += timedelta(days=31, hours=7)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_event_has_one_instant(place: tuple[float, float]) -> None:
+    """Whoever asks, and from wherever, an event is one and the same whole second."""
+    schedule = Solar("sunset", *place)
+    start = datetime(2026, 4, 1, tzinfo=UTC)
+    walked = schedule.between(start, start + timedelta(days=30), 100)
+    back = [schedule.latest_before(at + timedelta(microseconds=1)) for at in walked]
+    assert back == walked
+    assert all(at.microsecond == 0 for at in walked)
+    for at in walked:
+        for hours in (1, 7, 23):
+            asked = at - timedelta(hours=hours)
+            assert schedule.next_after(asked) in walked or asked < walked[0]
+    gaps = [later - earlier for earlier, later in pairwise(walked)]
+    assert all(gap > timedelta(hours=20) for gap in gaps)
+
+
+def test_polar_nights_are_skipped() -> None:
+    """Where the sun stays down for weeks there is no occurrence, and the next is found."""
+    schedule = Solar("sunrise", 78.22, 15.65)
+    begun = process_time()
+    found = schedule.next_after(datetime(2026, 11, 1, tzinfo=UTC))
+    latest = schedule.latest_before(datetime(2026, 12, 21, tzinfo=UTC))
+    assert process_time() - begun < 0.5
+    assert found is not None
+    assert found.month == 2
+    assert latest is not None
+    assert latest < datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("event", ("moonrise", 52, 13)),
+        ("event", (None, 52, 13)),
+        ("event", (["sunrise"], 52, 13)),
+        ("lat", ("sunrise", 90.1, 13)),
+        ("lat", ("sunrise", "52", 13)),
+        ("lat", ("sunrise", float("nan"), 13)),
+        ("lat", ("sunrise", True, 13)),
+        ("lon", ("sunrise", 52, -180.1)),
+        ("lon", ("sunrise", 52, None)),
+        ("lat", ("sunrise", 90, 0)),
+    ],
+)
+def test_refusals(field: str, arguments: tuple[object, ...]) -> None:
+    """What is out of range, or never happens there, is refused by name."""
+    begun = process_time()
+    with pytest.raises(ScheduleError) as caught:
+        Solar(*arguments)
+    assert process_time() - begun < 0.5
+    assert caught.value.field == field
+
+
+def test_the_spec_is_readable() -> None:
+    """Event, latitude and longitude, as numbers."""
+    assert Solar("sunrise", 52.52, 13).spec == "sunrise 52.52 13.0"
+    assert parse("solar", "  sunrise  52.52 13 ") == Solar("sunrise", 52.52, 13)
+
+
+def test_without_ephem(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ephem a solar schedule is refused with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "ephem", None)
+    with pytest.raises(ScheduleError, match=r"pip install .beatstore\[solar\]."):
+        Solar("sunrise", 1, 2)
+    with pytest.raises(ScheduleError) as caught:
+        parse("solar", "sunrise 1 2")
+    assert caught.value.field == "kind"
