@@ -186,7 +186,7 @@ def bounded(connection: Connection) -> Connection:
         "redis": ("socket_timeout", "socket_connect_timeout"),
         "amqp": ("read_timeout", "write_timeout"),
     }
-    options = connection.transport_options or {}
-    for option in limits.get(connection.transport.driver_type, ()):
-        options.setdefault(option, ANSWER_TIMEOUT)
+    given = connection.transport_options or {}
+    names = limits.get(connection.transport.driver_type, ())
+    connection.transport_options = {**dict.fromkeys(names, ANSWER_TIMEOUT), **given}
     return connection

@@ -9,6 +9,7 @@ import click
 from beatstore.errors import BeatstoreError
 from beatstore.store import Store
 from beatstore.store.migrate import revision_of
+from beatstore.store.transaction import explained
 
 __all__ = ["beatstore"]
 
@@ -24,9 +25,10 @@ def migrate(context: click.Context) -> None:
     """Create the tables, or bring them to the revision this version needs."""
     try:
         store = Store.from_app(context.obj.app)
-        before = revision_of(store.database)
-        store.migrate()
-        after = revision_of(store.database)
+        with explained(store.database):
+            before = revision_of(store.database)
+            store.migrate()
+            after = revision_of(store.database)
     except BeatstoreError as error:
         click.echo(f"beatstore: {error}", err=True)
         sys.exit(1)

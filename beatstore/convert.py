@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from celery.schedules import BaseSchedule, ParseException, crontab, schedule, solar
+from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.errors import ScheduleError
 from beatstore.schedules import Cron, Every, Schedule, Solar, as_schedule
@@ -36,18 +36,23 @@ def celery_schedule(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
     A `crontab` for five plain fields and a `schedule` for an interval, since monitors
     are made of those. Anything else is a plain `BaseSchedule`, of which none is made.
     """
-    if kind == "cron" and len(spec.split()) == _CRONTAB_FIELDS:
+    try:
+        return _shown(kind, spec, timezone)
+    except Exception:  # noqa: BLE001  (a row edited by hand must not hold up the others)
+        return BaseSchedule()
+
+
+def _shown(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
+    # celery would take mon#2, the second Monday, for every Monday.
+    if kind == "cron" and len(spec.split()) == _CRONTAB_FIELDS and "#" not in spec:
         minute, hour, day_of_month, month_of_year, day_of_week = spec.split()
-        try:
-            shown: Any = crontab(
-                minute=minute,
-                hour=hour,
-                day_of_month=day_of_month,
-                month_of_year=month_of_year,
-                day_of_week=day_of_week,
-            )
-        except (ValueError, ParseException):
-            return BaseSchedule()
+        shown: Any = crontab(
+            minute=minute,
+            hour=hour,
+            day_of_month=day_of_month,
+            month_of_year=month_of_year,
+            day_of_week=day_of_week,
+        )
         if timezone:
             shown.tz = ZoneInfo(timezone)
         return cast(BaseSchedule, shown)

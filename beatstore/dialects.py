@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -191,7 +191,7 @@ def begin_claim(connection: Connection) -> Iterator[Connection]:
     SQLite: BEGIN IMMEDIATE, since a transaction that reads first and writes later
     fails at once when another commits in between.
 
-    The connection must come from `claim_options`.
+    The connection must have the isolation level of `claim_isolation`.
     """
     if connection.dialect.name != "sqlite":
         with connection.begin():
@@ -232,8 +232,12 @@ def tune_sqlite(engine: Engine) -> None:
 
     def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        # SQLite does not wait here when several processes open a new file at once; then
+        # one of the others has made the change, which is the file's and stays.
+        with suppress(engine.dialect.loaded_dbapi.OperationalError):
+            cursor.execute("PRAGMA journal_mode=WAL")
         cursor.close()
 
     event.listen(engine, "connect", on_connect)

@@ -37,7 +37,13 @@ from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
 from beatstore.batches import bounded
-from beatstore.errors import BeatstoreError, EntryExistsError, SchemaError, UnavailableError
+from beatstore.errors import (
+    BeatstoreError,
+    EntryExistsError,
+    InvalidEntryError,
+    SchemaError,
+    UnavailableError,
+)
 from beatstore.schedules import Cron, tzdata_version
 from beatstore.sender import BeatEntry, BrokerError, Sender
 from beatstore.store import Store
@@ -160,10 +166,14 @@ class DBScheduler(Scheduler):
         if not self.app.conf.result_expires or self.app.backend.supports_autoexpire:
             return
         name = "celery.backend_cleanup"
-        with suppress(EntryExistsError):
+        try:
             self.store.add(
                 name, name, Cron("0 4 * * *"), options={"expires": 12 * 3600}, source="celery"
             )
+        except EntryExistsError:
+            pass  # it may have been edited, or paused
+        except InvalidEntryError as error:
+            logger.warning("%s is not stored, and old results stay: %s", name, error)
 
     # -- the tick ------------------------------------------------------------------------
 

@@ -63,6 +63,10 @@ class BrokerError(BeatstoreError):
     """The broker did not answer."""
 
 
+class _TooLateError(Exception):
+    """The claims may be another beat's by now."""
+
+
 class BeatEntry(ScheduleEntry):
     """What the hooks around celery's scheduler are shown of one send.
 
@@ -154,7 +158,7 @@ class Sender:
             if time.monotonic() >= until:
                 yield from (Outcome(claim, "claimed") for claim in batch)
                 continue
-            yield from self._send_batch(batch)
+            yield from self._send_batch(batch, until)
 
     def publish(self, entry: BeatEntry, producer: Any) -> Any:
         """Hand one message to celery: the end of the road through the hooks.
@@ -184,7 +188,9 @@ class Sender:
 
     # -- one batch ---------------------------------------------------------------------
 
-    def _send_batch(self, claims: Sequence[Claim], *, again: bool = True) -> Iterator[Outcome]:
+    def _send_batch(
+        self, claims: Sequence[Claim], until: float, *, again: bool = True
+    ) -> Iterator[Outcome]:
         """Send a batch; on an error send what was not taken again, and then one by one."""
         broker_errors = self._broker_errors()
         entries: list[BeatEntry] = []
@@ -192,15 +198,19 @@ class Sender:
         try:
             with batch_of(self._scheduler.producer) as batch:
                 for claim in claims:
-                    entry = self._apply(claim)
-                    if isinstance(entry.error, broker_errors):
-                        raise entry.error
-                    entries.append(entry)
+                    _check_time(until)
+                    entries.append(self._apply(claim, broker_errors))
                     batch.mark()
+                _check_time(until)  # most transports have written them, but not all
         except broker_errors as error:
             taken = batch.taken if batch is not None else 0
             yield from (entry.outcome() for entry in entries[:taken])
-            yield from self._resend(claims[taken:], error, again=again)
+            yield from self._resend(claims[taken:], error, until, again=again)
+            return
+        except _TooLateError:
+            taken = batch.taken if batch is not None else 0
+            yield from (entry.outcome() for entry in entries[:taken])
+            yield from (Outcome(claim, "claimed") for claim in claims[taken:])
             return
         except BaseException:
             # A signal ends beat here, and what is known by now is all there will be.
@@ -210,24 +220,28 @@ class Sender:
         yield from (entry.outcome() for entry in entries)
 
     def _resend(
-        self, claims: Sequence[Claim], error: BaseException, *, again: bool
+        self, claims: Sequence[Claim], error: BaseException, until: float, *, again: bool
     ) -> Iterator[Outcome]:
         """Find out whether `error` was the connection, the broker, or one message."""
         if self._gone():
             raise BrokerError(f"{type(error).__name__}: {error}") from error
         if again and not self._refused(error):
-            yield from self._send_batch(claims, again=False)
+            yield from self._send_batch(claims, until, again=False)
         elif len(claims) > 1:
             for claim in claims:
-                yield from self._send_batch([claim], again=False)
+                yield from self._send_batch([claim], until, again=False)
         elif self._refused(error):
             logger.error("the broker refused %r: %r", claims[0].name, error)
             yield Outcome(claims[0], "failed", f"{type(error).__name__}: {error}")
         else:
             yield _try_later(claims[0], error)
 
-    def _apply(self, claim: Claim) -> BeatEntry:
-        """Send one message through the hooks, and past them if they fail."""
+    def _apply(self, claim: Claim, broker_errors: tuple[type[Exception], ...]) -> BeatEntry:
+        """Send one message through the hooks, and past them if they fail.
+
+        Raises:
+            Exception: one of `broker_errors`; any other is kept on the entry.
+        """
         scheduler, producer = self._scheduler, self._scheduler.producer
         entry = BeatEntry(claim, scheduler.app)
         try:
@@ -236,6 +250,8 @@ class Sender:
             logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
         if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
+        if isinstance(entry.error, broker_errors):
+            raise entry.error
         return entry
 
     def _broker_errors(self) -> tuple[type[Exception], ...]:
@@ -274,6 +290,12 @@ class Sender:
         except BrokerError:
             return True
         return False
+
+
+def _check_time(until: float) -> None:
+    """End the batch if time is over: a process or machine can stand still anywhere in it."""
+    if time.monotonic() >= until:
+        raise _TooLateError
 
 
 def _try_later(claim: Claim, error: BaseException) -> Outcome:

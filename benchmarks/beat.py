@@ -26,7 +26,7 @@ _TICKS = "BEATSTORE_BENCH_TICKS"
 
 
 def _with_task(app: Celery) -> Celery:
-    @app.task(name=TASK)
+    @app.task(name=TASK, shared=False)
     def work(*args: Any, **kwargs: Any) -> None:
         """Never runs: nothing here starts a worker."""
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule", "WallSchedule"]
 
+# The kinds are frozen dataclasses whose constructors check and normalise what they are
+# given; they write their fields through `vars(self)`, the one way that is left open.
+
 
 class Schedule(ABC):
     """A recurrence rule, apart from what it runs and from what ran."""

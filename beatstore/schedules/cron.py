@@ -23,7 +23,7 @@ from beatstore.schedules.zones import zone
 __all__ = ["Cron"]
 
 _SUNDAY, _SATURDAY = 0, 6
-_BOTH_DAYS = "days=and"
+_BOTH_DAYS = " days=and"
 
 
 @dataclass(frozen=True, init=False)
@@ -71,7 +71,7 @@ class Cron(WallSchedule):
     @property
     def spec(self) -> str:
         """The expression, with " days=and" at its end for `day_or=False`."""
-        return self.expression if self.day_or else f"{self.expression} {_BOTH_DAYS}"
+        return self.expression if self.day_or else self.expression + _BOTH_DAYS
 
     def in_zone(self, timezone: str | None) -> Schedule:
         """Return this schedule in `timezone`, unless it names its own zone."""

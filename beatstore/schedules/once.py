@@ -55,7 +55,7 @@ class Once(Schedule):
     @classmethod
     def parse(cls, spec: str) -> Once:
         """Read ISO 8601 text that says its offset from UTC."""
-        return cls(read_instant("spec", spec))
+        return cls(read_instant("spec", spec.strip()))
 
 
 def read_instant(field: str, text: str) -> datetime:

@@ -74,11 +74,11 @@ def parse(
 def _parse(kind: str, spec: str, timezone: str | None, anchor: datetime | None) -> Schedule:
     try:
         schedule = _READERS[kind](spec, timezone)
+        return schedule if anchor is None else schedule.anchored(anchor)
     except ScheduleError as error:
         if error.field in _COLUMNS:
             raise
         raise ScheduleError("spec", error.given, error.expected, error.write) from error
-    return schedule if anchor is None else schedule.anchored(anchor)
 
 
 @singledispatch

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from beatstore.errors import ScheduleError
+from beatstore.schedules.zones import zone
 
 __all__ = ["FREQUENCIES", "Moment", "Recurrence", "Rule", "read_recurrence"]
 
@@ -71,6 +72,7 @@ class Rule:
     pairs (n, weekday), n = 0 for every such day, and weekdays from Monday = 0.
     """
 
+    text: str
     freq: str
     interval: int
     count: int | None
@@ -147,6 +149,7 @@ def _rule(value: str) -> Rule:
         raise _refusal(value, "either COUNT or UNTIL")
     until = parts.pop("UNTIL", None)
     rule = Rule(
+        text=value,
         freq=freq,
         interval=_count(parts, "INTERVAL", _LONGEST_INTERVAL[freq]) or 1,
         count=_count(parts, "COUNT", _MOST_OCCURRENCES),
@@ -216,10 +219,17 @@ def _moment(text: str, parameters: str = "") -> Moment:
     for parameter in filter(None, parameters.split(";")):
         name, _, value = parameter.partition("=")
         if name.upper() == "TZID" and timezone is None:
-            timezone = value
+            timezone = _zone_name(value)
         elif name.upper() != "VALUE" or value.upper() not in ("DATE", "DATE-TIME"):
             raise _refusal(parameter, "TZID=zone, without a Z after the time")
     return Moment(wall, timezone, dated=bool(match and match["time"] is None))
+
+
+def _zone_name(name: str) -> str:
+    try:
+        return zone(name).key
+    except ScheduleError as error:
+        raise _refusal(f"TZID={name}", error.expected, error.write) from error
 
 
 def _by_names() -> str:

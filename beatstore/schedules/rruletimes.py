@@ -27,7 +27,7 @@ from beatstore.schedules.wall import WallTimes
 
 __all__ = ["RuleTimes"]
 
-_LEAPS = 4_000
+_LEAPS = 10_000
 _CENTURY = 36_525 * DAY
 _END = (LAST_DAY + 1) * DAY
 _UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
@@ -44,7 +44,7 @@ class RuleTimes:
         until: the last wall-clock time that belongs to the rule, or None.
 
     Raises:
-        ScheduleError: nothing ever matches, or COUNT reaches beyond four centuries.
+        ScheduleError: it doesn't come once in a century, or COUNT reaches beyond four centuries.
     """
 
     def __init__(self, rule: Rule, start: int, until: int | None) -> None:
@@ -57,12 +57,20 @@ class RuleTimes:
         self._start = start
         self._phase = self._periods.number(start)
         self._until = _END
-        if self.first(start) is None:
-            raise ScheduleError("text", f"FREQ={rule.freq}", "a rule that matches some day")
+        self._check_that_it_comes(rule)
         if rule.count is not None:
             self._until = self._nth(rule.count)
         if until is not None:
             self._until = until
+
+    def _check_that_it_comes(self, rule: Rule) -> None:
+        """Refuse a rule that no search would find again, rather than let it end silently."""
+        found = self.first(self._start)
+        if found is not None:
+            found = self.first(found + 1)
+        if found is None and self._start + _CENTURY < _END:
+            wanted = "parts that come together at least once in a century"
+            raise ScheduleError("text", rule.text, wanted, "fewer BYxxx parts")
 
     def first(self, low: int) -> int | None:
         """Return the smallest member that is at least `low`."""
@@ -96,12 +104,12 @@ class RuleTimes:
 
     def _nth(self, count: int) -> int:
         """Return the member that COUNT makes the last one."""
-        leaps = islice(self._forward(self._start, self._start + 4 * _CENTURY), 5 * _LEAPS)
+        leaps = islice(self._forward(self._start, self._start + 4 * _CENTURY), 2 * _LEAPS)
         members = list(islice((wall for wall in leaps if wall is not None), count))
         if len(members) < count and self._start + 4 * _CENTURY < _END:
             wanted = "a COUNT that four centuries and a short search suffice for"
             raise ScheduleError("text", f"COUNT={count}", wanted, "UNTIL with the last date")
-        return members[-1]
+        return members[-1] if members else self._start - 1
 
 
 class _Years:

@@ -26,7 +26,7 @@ from beatstore.schedules.instants import DAY, EPOCH, SECOND, UTC, instant, micro
 
 __all__ = ["Solar"]
 
-_TURNS = 366
+_TURNS = 368  # a year, and the turns around its ends
 _HALF = SECOND // 2
 _POLAR = 60.0  # degrees; nearer to the equator every event happens within the year
 

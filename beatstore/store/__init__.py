@@ -282,9 +282,9 @@ class Store(Reader):
         """End an entry for good, if that is in time.
 
         Returns:
-            True if nothing more of it is sent, now or after an earlier `cancel`. False
-            if it was too late: its last run has been sent or is about to be, or its
-            time was missed.
+            True if nothing more of it will be due, now or after an earlier `cancel`;
+            what was triggered and not yet sent is cancelled too. False if it was too
+            late: its last run has been sent or is about to be, or its time was missed.
 
         Raises:
             EntryNotFoundError: there is no such entry.

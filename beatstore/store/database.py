@@ -64,6 +64,8 @@ class Database:
         self._engine_options = dict(engine_options or {})
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self.url: URL = target.url if isinstance(target, Engine) else _url(target)
+        if schema and self.url.get_backend_name() == "sqlite":
+            raise ConfigError("beatstore_schema", schema, "no schema: SQLite has none", "None")
         _databases.add(self)
 
     @property

@@ -151,9 +151,7 @@ def resume(tx: Transaction, name: str) -> Entry:
 def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
-    left = {"state": "cancelled", "reason": "entry removed", "wake_at": None}
-    unsent = (RUN.c.entry_id == old.id, RUN.c.state == "claimed")
-    tx.execute(update(RUN).where(*unsent).values(finished_at=tx.database.now_sql(), **left))
+    _cancel_runs(tx, old, "entry removed", held=True)
     delete_entries(tx, [old.id])
 
 
@@ -224,6 +222,7 @@ def cancel(tx: Transaction, name: str) -> bool:
         "updated_at": tx.database.now_sql(),
     }
     if tx.execute(update(ENTRY).where(*in_time).values(done)).rowcount:
+        _cancel_runs(tx, tx.get(name), "entry cancelled before it was sent")
         return True
     return tx.get(name).state == "cancelled"
 
@@ -261,7 +260,8 @@ def _insert(tx: Transaction, name: str, wanted: edits.Wanted) -> Entry | None:
     if not tx.insert(ENTRY, row):
         return None
     made = tx.get(name)
-    _write_tags(tx, made, wanted.tags)
+    for tag in wanted.tags or ():
+        tx.insert(TAG, {"entry_id": made.id, "tag": tag})
     return made
 
 
@@ -283,6 +283,15 @@ def _update(
         tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **stamp}))
         tx.notify(changed.get("wake_at"))
     return tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
+
+
+def _cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
+    """Cancel the runs of an entry that are not sent yet; with `held` those of a beat too."""
+    unsent = [RUN.c.entry_id == entry.id, RUN.c.state == "claimed"]
+    if not held:
+        unsent.append(RUN.c.claimed_by.is_(None))
+    done = {"state": "cancelled", "reason": reason, "wake_at": None}
+    tx.execute(update(RUN).where(*unsent).values(finished_at=tx.database.now_sql(), **done))
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:

@@ -152,7 +152,7 @@ def _wait_for_others(connection: Connection, schema: str | None) -> None:
         given = {"at": schema, "wait": _MYSQL_TURN_S}
         if not any(connection.scalar(lock, given) == 1 for _ in range(_MYSQL_TURNS)):
             raise SchemaError(
-                f"another process has been migrating this database for "
+                "another process has been migrating this database for "
                 f"{_MYSQL_TURNS * _MYSQL_TURN_S} s; look for it in SHOW PROCESSLIST, then run "
                 "the migration again"
             )

@@ -68,20 +68,24 @@ class Reader:
 
         Raises:
             SchemaError: the tables are newer than this version of beatstore.
+            UnavailableError: the database did not answer.
         """
         from beatstore.store import migrate  # noqa: PLC0415  (most programs never migrate)
 
-        migrate.upgrade(self.database)
+        with transaction.explained(self.database):
+            migrate.upgrade(self.database)
 
     def check(self) -> None:
         """Make sure that the tables are there and of this version.
 
         Raises:
             SchemaError: they are not; the message says what to run.
+            UnavailableError: the database did not answer.
         """
         from beatstore.store import migrate  # noqa: PLC0415  (most programs never check)
 
-        migrate.check(self.database)
+        with transaction.explained(self.database):
+            migrate.check(self.database)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import SchemaError, UnavailableError
 from beatstore.store.database import Database, unavailable
 
-__all__ = ["read", "write"]
+__all__ = ["explained", "read", "write"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
         work: executes its statements on the session it is given, and returns results
             that need no session any more.
     """
-    with _explained(database, own=given is None), database.session(given) as session:
+    with explained(database, own=given is None), database.session(given) as session:
         return work(session)
 
 
@@ -63,7 +63,7 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
         return read(database, given, work)
     for left in reversed(range(_TRIES)):
         try:
-            with _explained(database, own=True), _writing(database) as session:
+            with explained(database, own=True), _writing(database) as session:
                 return work(session)
         except UnavailableError as error:
             if not (left and _codes(error.__cause__) & _ROLLED_BACK):
@@ -85,7 +85,13 @@ def _writing(database: Database) -> Iterator[Session]:
 
 
 @contextmanager
-def _explained(database: Database, *, own: bool) -> Iterator[None]:
+def explained(database: Database, *, own: bool = True) -> Iterator[None]:
+    """Turn what a driver raises for missing tables, or no answer, into errors of our own.
+
+    Args:
+        database: for the message.
+        own: whether the transaction is; a caller's own sees its driver's errors.
+    """
     try:
         yield
     except (SQLAlchemyError, OSError) as error:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import event, insert, select
 
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
@@ -117,6 +117,32 @@ def test_a_renamed_entry_keeps_its_runs(store: Store) -> None:
     write(store, Run, run(store.add("a", "t", 60), NOON))
     store.change("a", new_name="b")
     assert [item.entry_name for item in store.runs("b")] == ["a"]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_pages_follow_an_index(store: Store) -> None:
+    """No page of entries or runs is made by reading a table, however long it is."""
+    entry = store.add("a", "t", 60, tags=["x"])
+    write(store, Run, run(entry, NOON))
+    seen: list[tuple[str, Any]] = []
+    engine = store.database.engine
+    event.listen(engine, "before_cursor_execute", lambda *args: seen.append((args[2], args[3])))
+    store.get("a")
+    store.entries(after="A", limit=5)
+    store.entries(tag="x", state="active")
+    store.entries(name="a*")
+    store.runs(limit=5, before_id=9)
+    store.runs("a", limit=5, before_id=1)
+    store.runs("a", since=NOON, state="sent")
+    store.preview("a")
+    asked = list(seen)
+    with engine.connect() as connection:
+        for statement, parameters in asked:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            steps = [row.detail for row in plan]
+            assert all(" USING " in step for step in steps if step.startswith("SCAN beat")), steps
+            by_tag = any("beatstore_tag" in step for step in steps)
+            assert by_tag or "USE TEMP B-TREE FOR ORDER BY" not in steps, steps
 
 
 # -- status ----------------------------------------------------------------------------

@@ -261,6 +261,17 @@ def test_a_recurring_entry_can_be_cancelled(store: Store, queue: Queue, clock: M
     assert {entry.state for entry in store.entries()} == {"cancelled"}
 
 
+def test_cancelling_stops_what_was_triggered(store: Store, queue: Queue) -> None:
+    """A run asked for by hand and not yet sent is cancelled with its entry, and says so."""
+    store.schedule("t", countdown=60, name="a")
+    store.trigger("a")
+    assert store.cancel("a") is True
+    assert tick(queue) == []
+    [run] = store.runs("a")
+    assert (run.state, run.reason) == ("cancelled", "entry cancelled before it was sent")
+    assert (run.wake_at, run.finished_at) == (None, NOON)
+
+
 # -- reschedule ------------------------------------------------------------------------
 
 

@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 
 from beatstore import Store
 from beatstore.errors import EntryExistsError
+from beatstore.store import transaction
 from beatstore.store.claims import Outcome
 from beatstore.store.queue import Queue
+from beatstore.store.rows import Transaction
 
 T = TypeVar("T")
 
@@ -119,10 +121,9 @@ def test_put_and_remove_at_once_end_in_one_state(store: Store) -> None:
         assert not [item for item in found if isinstance(item, Exception)], found
 
 
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None:
     """A name added but not committed blocks the same name; after a rollback it is free."""
-    if store.database.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time")
     with ThreadPoolExecutor(1) as pool, Session(store.database.engine) as session:
         store.add("a", "t", 60, session=session)
         other = pool.submit(store.add, "a", "u", 60)
@@ -132,10 +133,9 @@ def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None
         assert other.result(timeout=30).task == "u"
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
     """A caller's open transaction delays other writers, and makes none of them fail."""
-    if store.database.engine.dialect.name != "sqlite":
-        pytest.skip("the others lock rows")
     store.add("a", "t", 60)
     with ThreadPoolExecutor(2) as pool, Session(store.database.engine) as session:
         store.change("a", description="x", session=session)
@@ -148,3 +148,30 @@ def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
         session.commit()
         assert [other.result(timeout=30).name for other in others] == ["a", "b"]
     assert (store.get("a").description, store.get("a").grace_s) == ("x", 5.0)
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_deadlock_is_tried_again(store: Store) -> None:
+    """The transaction that the database ends to break a deadlock is done once more."""
+    for name in ("a", "b"):
+        store.add(name, "t", 60)
+    both_hold_one = Barrier(2)
+    tries: list[str] = []
+
+    def lock_both(first: str, second: str) -> Callable[[Session], str]:
+        def work(session: Session) -> str:
+            tx = Transaction(session, store.database, store.settings)
+            tx.get(first, lock=True)
+            tries.append(first)
+            if tries.count(first) == 1:
+                both_hold_one.wait(30)
+            return tx.get(second, lock=True).name
+
+        return work
+
+    found = at_once(
+        lambda: transaction.write(store.database, None, lock_both("a", "b")),
+        lambda: transaction.write(store.database, None, lock_both("b", "a")),
+    )
+    assert found == ["b", "a"]
+    assert len(tries) == 3

@@ -250,9 +250,7 @@ def test_cutting_the_time_line_changes_nothing(
     """However the time line is cut into pieces, no occurrence is lost or doubled."""
     points = [start + cut * SECOND for cut in [0, *sorted(cuts), 3 * 86_400]]
     whole = schedule.between(points[0], points[-1], 10**6)
-    pieces = [
-        schedule.between(low, high, 10**6) for low, high in pairwise(points)
-    ]
+    pieces = [schedule.between(low, high, 10**6) for low, high in pairwise(points)]
     assert [at for piece in pieces for at in piece] == whole
 
 

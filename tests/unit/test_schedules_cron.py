@@ -134,6 +134,8 @@ def test_spec_keeps_what_was_written() -> None:
     schedule = Cron("  0 9\t13  *  FRI ", "UTC", day_or=False)
     assert schedule.spec == "0 9 13 * FRI days=and"
     assert parse("cron", " 0 9 13 * FRI   days=and ", "UTC") == schedule
+    longest = Cron(",".join(["10"] * 168) + " 0 1 1 1", day_or=False)
+    assert parse("cron", longest.spec) == longest
     assert parse("cron", "0 9 13 * FRI", "UTC") == Cron("0 9 13 * FRI", "UTC")
 
 

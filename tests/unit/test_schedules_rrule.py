@@ -138,11 +138,30 @@ def test_without_a_start_the_anchor_counts() -> None:
     assert alone == datetime(2026, 1, 15, tzinfo=UTC)
 
 
+def test_an_anchor_that_never_meets_the_rule() -> None:
+    """A rule that its row's anchor puts out of step is refused by the column, not lost."""
+    text, odd = "FREQ=MINUTELY;INTERVAL=2;BYMINUTE=0", datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    assert parse("rrule", text, "UTC", odd.replace(minute=2)).next_after(odd) is not None
+    with pytest.raises(ScheduleError, match="century") as caught:
+        parse("rrule", text, "UTC", odd)
+    assert caught.value.field == "spec"
+
+
 def test_an_anchor_changes_nothing_where_the_text_has_its_own() -> None:
     """Two rows with the same DTSTART are the same schedule, whenever they were made."""
     text = "DTSTART:20260101T090000 FREQ=DAILY"
     anchor = datetime(2026, 5, 5, tzinfo=UTC)
     assert parse("rrule", text, "UTC", anchor) == parse("rrule", text, "UTC", None)
+
+
+def test_a_start_near_the_end_of_the_calendar() -> None:
+    """Where the calendar ends before a rule comes again, it is over, not an error."""
+    assert due(RRule("DTSTART:99980101 FREQ=YEARLY;COUNT=5")) == [
+        "9998-01-01T00:00",
+        "9999-01-01T00:00",
+    ]
+    assert due(RRule("DTSTART:99980101 FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;COUNT=5")) == []
+    assert due(RRule("DTSTART:99990101 FREQ=SECONDLY;BYHOUR=23"), 1) == ["9999-01-01T23:00"]
 
 
 def test_over_is_over() -> None:
@@ -181,10 +200,17 @@ def test_over_is_over() -> None:
         pytest.param("FREQ=MONTHLY;BYDAY=0TU", "2TU", id="noughth"),
         pytest.param("FREQ=WEEKLY;WKST=XX", "MO", id="week start"),
         pytest.param("FREQ=HOURLY;BYMINUTE=0,30;BYSETPOS=1", "DAILY", id="positions in an hour"),
-        pytest.param("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "some day", id="never"),
-        pytest.param("FREQ=MONTHLY;BYMONTHDAY=1;BYSETPOS=2", "some day", id="no such position"),
-        pytest.param("FREQ=MINUTELY;INTERVAL=2;BYMINUTE=1", "some day", id="out of step"),
-        pytest.param("FREQ=SECONDLY;INTERVAL=2;BYSECOND=1", "some day", id="out of step, seconds"),
+        pytest.param("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "once in a century", id="never"),
+        pytest.param(
+            "FREQ=MONTHLY;BYMONTHDAY=1;BYSETPOS=2", "once in a century", id="no such position"
+        ),
+        pytest.param("FREQ=MINUTELY;INTERVAL=2;BYMINUTE=1", "once in a century", id="out of step"),
+        pytest.param(
+            "FREQ=SECONDLY;INTERVAL=2;BYSECOND=1", "once in a century", id="out of step, seconds"
+        ),
+        pytest.param(
+            "FREQ=SECONDLY;INTERVAL=86399;BYHOUR=0;BYMINUTE=0;BYSECOND=0", "century", id="drifting"
+        ),
         pytest.param("FREQ=DAILY EXRULE:FREQ=WEEKLY", "EXDATE", id="EXRULE"),
         pytest.param("FREQ=DAILY EXDATE:20260101", "time", id="EXDATE without time"),
         pytest.param(
