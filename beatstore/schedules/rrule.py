@@ -26,6 +26,8 @@ from beatstore.schedules.zones import zone
 
 __all__ = ["RRule"]
 
+_CADENCES = ("HOURLY", "MINUTELY", "SECONDLY")
+
 
 @dataclass(frozen=True, init=False)
 class RRule(WallSchedule):
@@ -37,7 +39,8 @@ class RRule(WallSchedule):
     Times are wall-clock times in the zone that DTSTART names with TZID, or UTC if it
     ends in Z; otherwise in `timezone`. Other dates that say their zone are converted to
     that one. UNTIL is included; UNTIL as a date includes its whole day. Through clock
-    changes each occurrence runs once, as a fixed time of `Cron` does.
+    changes rules of hours, minutes and seconds follow the clock, as an expression of
+    `Cron` with a star does; of any other each occurrence runs once, as a fixed time does.
 
     Without DTSTART the rule counts from the entry's own anchor once it is stored, and
     from 1970-01-01 when it is asked alone. As in dateutil, a DTSTART that doesn't match
@@ -73,7 +76,7 @@ class RRule(WallSchedule):
             text="\n".join(text.split()),
             timezone=timezone,
             _anchor=anchor,
-            _fires=Fires(times, tz, once=True),
+            _fires=Fires(times, tz, once=not _follows_the_clock(recurrence)),
         )
 
     @property
@@ -103,6 +106,12 @@ class RRule(WallSchedule):
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Recurrence:
     return read_recurrence(text)
+
+
+def _follows_the_clock(recurrence: Recurrence) -> bool:
+    """Say whether the rules are cadences: they keep their distance through a repeated hour."""
+    return bool(recurrence.rules) and all(rule.freq in _CADENCES for rule in recurrence.rules)
+
 
 
 def _times(recurrence: Recurrence, start: int, tz: ZoneInfo) -> WallTimes:

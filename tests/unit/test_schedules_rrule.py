@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from time import process_time
 
 import pytest
@@ -265,3 +265,20 @@ def test_every_answer_is_cheap(text: str) -> None:
         rule.next_after(now)
         rule.latest_before(now)
     assert process_time() - begun < 1
+
+
+@pytest.mark.parametrize(("rule", "hours"), [("FREQ=HOURLY", 4), ("FREQ=DAILY;BYHOUR=1,2,3,4", 3)])
+def test_a_cadence_keeps_its_distance_through_a_repeated_hour(rule: str, hours: int) -> None:
+    """An hourly rule runs each real hour of the night with two 02:00; a daily one once."""
+    schedule = RRule(f"{rule};BYMINUTE=0;BYSECOND=0", "Europe/Berlin")
+    start = datetime(2026, 10, 24, 23, 30, tzinfo=timezone.utc)
+    found = schedule.between(start, start + timedelta(hours=3, minutes=59), 10)
+    assert len(found) == hours
+
+
+def test_a_cadence_skips_the_hour_that_does_not_exist() -> None:
+    """An hourly rule has no extra run for 02:00 in the night that has none."""
+    schedule = RRule("FREQ=HOURLY;BYMINUTE=0;BYSECOND=0", "Europe/Berlin")
+    start = datetime(2026, 3, 28, 23, 30, tzinfo=timezone.utc)
+    found = schedule.between(start, start + timedelta(hours=3), 10)
+    assert [at.hour for at in found] == [0, 1, 2]
