@@ -140,6 +140,9 @@ class Entry(Base):
         {"sqlite_autoincrement": True, **_MYSQL},
     )
 
+    def __repr__(self) -> str:
+        return f"<Entry {self.name!r}: {self.task}, {self.kind} {self.spec!r}, {self.state}>"
+
 
 class Dependency(Base):
     """The edge "downstream runs after upstream"."""
@@ -202,6 +205,9 @@ class Run(Base):
         Index(None, "due_at"),
         {"sqlite_autoincrement": True, **_MYSQL},
     )
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.entry_name!r}, due {self.due_at}, {self.state}>"
 
 
 class Tag(Base):

@@ -250,15 +250,18 @@ class Sender:
             logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
         if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
+        cause = entry.error.__cause__ if entry.error else None
+        if isinstance(entry.error, OperationalError) and isinstance(cause, _OF_THE_MESSAGE):
+            entry.error = cause  # kombu takes a KeyError for a lost connection to Redis
         if isinstance(entry.error, broker_errors):
             raise entry.error
         return entry
 
     def _broker_errors(self) -> tuple[type[Exception], ...]:
         connection = self._connection()
+        of_the_transport = (*connection.connection_errors, *connection.channel_errors)
         return (
-            *connection.connection_errors,
-            *connection.channel_errors,
+            *(error for error in of_the_transport if not issubclass(error, _OF_THE_MESSAGE)),
             OperationalError,
             *BATCH_ERRORS,
             OSError,

@@ -91,9 +91,7 @@ def _row(
     )
 
 
-def _compare(
-    url: str, broker: Broker, kind: str, count: int, laps: int
-) -> list[tuple[Lap, Lap]]:
+def _compare(url: str, broker: Broker, kind: str, count: int, laps: int) -> list[tuple[Lap, Lap]]:
     app = local_app(broker, url, beatstore_default_grace=86400, beatstore_listen=False)
     pairs = []
     with local_beat(app) as scheduler:

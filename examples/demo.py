@@ -160,7 +160,9 @@ class Demo:
             mine = [run for run in runs if run.entry_name == name]
             sent = sum(run.state == "sent" for run in mine)
             due = self.store.get(name).next_due_at
-            rows.append((name, words, f"{due:%H:%M:%S}" if due else "-", len(mine), sent, ran[name]))
+            rows.append(
+                (name, words, f"{due:%H:%M:%S}" if due else "-", len(mine), sent, ran[name])
+            )
         if not sys.stdout.isatty():
             print("; ".join(f"{row[0]}: due {row[3]}, sent {row[4]}, run {row[5]}" for row in rows))
             return
@@ -186,7 +188,9 @@ class Demo:
             after = f"{(times[0] - run.due_at.timestamp()) * 1000:9.0f} ms" if times else "never"
             print(f"{run.due_at:%H:%M:%S.%f} {run.entry_name:<17}{sent * 1000:9.0f} ms{after:>12}")
             if len(times) != 1:
-                problems.append(f"{run.entry_name} due {run.due_at:%H:%M:%S} ran {len(times)} times")
+                problems.append(
+                    f"{run.entry_name} due {run.due_at:%H:%M:%S} ran {len(times)} times"
+                )
         for problem in problems:
             print(f"PROBLEM: {problem}")
         if not problems:

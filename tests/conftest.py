@@ -18,6 +18,7 @@ backends, and `--backends` and `--brokers` a whole run.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,6 +53,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("beatstore")
     group.addoption("--backends", default=",".join(BACKENDS), help="databases, comma separated")
     group.addoption("--brokers", default=",".join(BROKERS), help="brokers, comma separated")
+
+
+def pytest_configure() -> None:
+    """End in order on SIGTERM too, so that what was started or made does not stay behind."""
+    main = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() == main:
+            raise KeyboardInterrupt
+        os._exit(128 + number)  # a child that was forked inherits the handler
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

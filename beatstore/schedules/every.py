@@ -22,10 +22,11 @@ _SPEC = re.compile(r"(?P<seconds>\d{1,10}(?:\.\d{1,6})?)(?:\s+from\s+(?P<anchor>
 
 @dataclass(frozen=True, init=False)
 class Every(Schedule):
-    """Due at anchor + seconds, anchor + 2 * seconds, and so on.
+    """Due at the anchor, at anchor + seconds, anchor + 2 * seconds, and so on.
 
     The phase never depends on when something ran, so it survives restarts. Nothing is
-    due at the anchor or before it. A day is 86,400 seconds even when the clocks change;
+    due before the anchor; and an entry anchored to its own creation is not due at that
+    instant, since it begins after it. A day is 86,400 seconds even when the clocks change;
     for "every day at nine" use `daily` or `Cron`.
 
     Args:
@@ -67,11 +68,11 @@ class Every(Schedule):
 
     def _after(self, count: int) -> int | None:
         steps = (count - self._origin) // self._period + 1
-        return self._origin + self._period * max(steps, 1)
+        return self._origin + self._period * max(steps, 0)
 
     def _before(self, count: int) -> int | None:
         steps = (count - 1 - self._origin) // self._period
-        return self._origin + self._period * steps if steps >= 1 else None
+        return self._origin + self._period * steps if steps >= 0 else None
 
     def anchored(self, at: datetime) -> Every:
         """Return this schedule counted from `at`, unless it names its own anchor.

@@ -113,7 +113,6 @@ def _follows_the_clock(recurrence: Recurrence) -> bool:
     return bool(recurrence.rules) and all(rule.freq in _CADENCES for rule in recurrence.rules)
 
 
-
 def _times(recurrence: Recurrence, start: int, tz: ZoneInfo) -> WallTimes:
     """Return the wall-clock times of all lines together."""
     rules: list[WallTimes] = []

@@ -21,6 +21,7 @@ from sqlalchemy.sql import ColumnElement
 from beatstore.config import Settings
 from beatstore.decide import Decision, EntryRow, PlannedRun, decide
 from beatstore.dialects import Unreadable, insert_ignore
+from beatstore.store.calls import Call, check_allowed
 from beatstore.store.claims import ENTRY, RUN, Claim, claim_of, task_id_of
 
 __all__ = ["Planner"]
@@ -77,6 +78,9 @@ class Planner:
                     reason = f"{name}: {value.reason}, got {value.given!r:.200}"
                     return _Plan(row, (), _quarantine(row.id, reason))
             decision = decide(cast(EntryRow, row), now, self._settings)
+            if decision.runs:
+                call = Call(row.task, row.args, row.kwargs, row.options)
+                check_allowed(call, self._settings.allowed_tasks)
             if decision.state == "broken":
                 return _Plan(row, (), _quarantine(row.id, decision.error or ""))
             return _Plan(row, decision.runs, _columns(row, decision, now))

@@ -79,8 +79,8 @@ class Transaction:
         transaction.
         """
         statement = insert_ignore(table, self.dialect).values(row)
-        # Inline, that is without the RETURNING that SQLAlchemy adds for the new id: with
-        # it, drivers don't agree on the count of rows.
+        # Inline, that is without the RETURNING that SQLAlchemy adds for the new id: SQLite
+        # counts the rows of such a statement only when they have been fetched.
         counted = statement.inline().execution_options(preserve_rowcount=True)
         return self.execute(counted).rowcount == 1
 

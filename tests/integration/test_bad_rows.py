@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -112,7 +113,9 @@ def test_a_bad_row_becomes_broken_and_the_good_ones_run(
     assert sent == {f"good-{number}" for number in range(1000)}
     with store.database.session() as session:
         rows = session.execute(
-            text("SELECT name, state, error, wake_at FROM beatstore_entry WHERE state <> 'finished'")
+            text(
+                "SELECT name, state, error, wake_at FROM beatstore_entry WHERE state <> 'finished'"
+            )
         ).all()
     assert {row.name for row in rows} == set(bad)
     for row in rows:
@@ -140,7 +143,7 @@ def test_a_mended_row_runs_again(store: Store, clock: ManualClock) -> None:
 def test_an_option_that_celery_does_not_know_fails_that_run_alone(
     store: Store, clock: ManualClock
 ) -> None:
-    """A run claimed before its row was spoiled is failed with the reason, not sent and not retried."""
+    """A run whose row was spoiled after the claim fails with the reason, and is not retried."""
     store.add("a", "t", Once(START))
     store.add("b", "t", Once(START))
     queue = Queue(store.database, store.settings, str(uuid.uuid4()))
@@ -154,3 +157,16 @@ def test_an_option_that_celery_does_not_know_fails_that_run_alone(
     runs = {run.entry_name: run for run in store.runs()}
     assert runs["a"].state == "failed"
     assert "args" in str(runs["a"].reason)
+
+
+def test_a_task_that_is_not_allowed_is_not_sent(store: Store, clock: ManualClock) -> None:
+    """beatstore_allowed_tasks holds for rows written by plain SQL too."""
+    insert(store, "a", {"kind": "'once'", "spec": "'2026-01-01T00:00:00+00:00'"})
+    store.add("b", "reports.build", Once(START))
+    settings = replace(store.settings, allowed_tasks=("reports.*",))
+    queue = Queue(store.database, settings, str(uuid.uuid4()))
+    claims, _ = queue.plan(queue.look().now)
+    queue.close()
+    assert [claim.name for claim in claims] == ["b"]
+    assert store.get("a").state == "broken"
+    assert "allowed_tasks" in str(store.get("a").error)

@@ -204,7 +204,9 @@ def test_beats_do_not_wait_for_each_other(
     for number in range(6):
         store.add(f"e{number}", "t", Once(due + timedelta(microseconds=number)))
     with first._claiming() as connection:  # the open transaction is the point
-        count, held = first._planner.plan_where(connection, ENTRY.c.wake_at <= clock.now(), 3, clock.now())
+        count, held = first._planner.plan_where(
+            connection, ENTRY.c.wake_at <= clock.now(), 3, clock.now()
+        )
         assert count == 3
         other = plan(second)
     names = sorted(claim.name for claim in [*held, *other])
@@ -285,7 +287,7 @@ def test_what_was_sent_says_so_even_if_cancelled_meanwhile(
 def test_a_triggered_run_is_sent_even_when_paused(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
-    """"Run now" is an explicit wish: it works on a paused entry too."""
+    """To run now is an explicit wish: it works on a paused entry too."""
     store.add("a", "t", Every(60), paused=True)
     store.trigger("a")
     (claim,) = sweep(queue)
@@ -329,7 +331,7 @@ def test_other_zone_data_is_noticed_at_start(
 def test_replanning_looks_at_entries_with_a_zone_again(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
-    """After a change of zone data the cached due times are made anew, in batches, and nothing fires."""
+    """After a change of zone data cached due times are made anew, in batches; nothing fires."""
     for number in range(5):
         store.add(f"e{number}", "t", Cron("0 9 * * *", "Europe/Berlin"))
     store.add("once", "t", Once(START + timedelta(days=1)))

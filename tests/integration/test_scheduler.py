@@ -745,6 +745,7 @@ def test_a_database_that_goes_and_returns_costs_nothing(
     assert levels == ["ERROR", "WARNING"]
 
 
+@on_sqlite
 def test_a_broker_that_goes_and_returns_costs_nothing(
     app: Celery,
     memory_broker: Broker,
@@ -977,6 +978,7 @@ def test_the_service_can_be_pickled(service: beat.Service) -> None:
     assert copy.max_interval == 0.05
 
 
+@on_sqlite
 def test_embedded_in_a_thread(app: Celery, memory_broker: Broker, store: Store) -> None:
     """`worker -B` with threads makes the service in one thread and runs it in another."""
     store.add("a", "tests.note", Once(NOON))

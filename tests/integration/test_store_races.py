@@ -133,6 +133,24 @@ def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None
         assert other.result(timeout=30).task == "u"
 
 
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_rename_that_loses_leaves_the_transaction_usable(store: Store) -> None:
+    """A new name taken by another transaction at the same time is refused, and no more."""
+    store.add("a", "t", 60)
+    engine = store.database.engine
+    with ThreadPoolExecutor(1) as pool, Session(engine) as mine, Session(engine) as theirs:
+        store.add("b", "t", 60, session=mine)
+        store.add("c", "t", 60, session=theirs)
+        renamed = pool.submit(store.change, "a", new_name="c", session=mine)
+        with pytest.raises(FutureTimeoutError):
+            renamed.result(timeout=0.3)
+        theirs.commit()
+        with pytest.raises(EntryExistsError):
+            renamed.result(timeout=30)
+        mine.commit()
+    assert [entry.name for entry in store.entries()] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
     """A caller's open transaction delays other writers, and makes none of them fail."""

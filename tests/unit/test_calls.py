@@ -271,7 +271,7 @@ def test_an_option_is_stored_as_celery_takes_it(option: str, given: Any, stored:
         ("priority", 256, "at most 255"),
         ("priority", True, "whole number"),
         ("expires", 0, "more than 0"),
-        ("expires", datetime(2030, 1, 1), "time zone"),  # noqa: DTZ001
+        ("expires", datetime(2030, 1, 1), "time zone"),
         ("expires", "tomorrow", "ISO 8601"),
         ("expires", [1], "seconds from sending"),
         ("time_limit", -1, "above 0"),

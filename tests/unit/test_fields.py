@@ -81,7 +81,7 @@ def test_an_instant_is_kept_in_utc_with_its_microseconds() -> None:
 @pytest.mark.parametrize(
     "at",
     [
-        datetime(2026, 1, 1),  # noqa: DTZ001
+        datetime(2026, 1, 1),
         datetime(999, 12, 31, tzinfo=UTC),
         datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5))),
         date(2026, 1, 1),

@@ -158,19 +158,20 @@ def test_once_refuses_text_without_offset(spec: str) -> None:
 
 
 def test_every_counts_from_its_anchor() -> None:
-    """The first occurrence is one period after the anchor, and none is before it."""
+    """The first occurrence is the anchor itself, and none is before it."""
     schedule = Every(90, NOON)
-    assert schedule.next_after(FIRST) == NOON + timedelta(seconds=90)
+    assert schedule.next_after(FIRST) == NOON
     assert schedule.next_after(NOON) == NOON + timedelta(seconds=90)
     assert schedule.next_after(NOON + timedelta(seconds=90)) == NOON + timedelta(seconds=180)
-    assert schedule.latest_before(NOON + timedelta(seconds=90)) is None
+    assert schedule.latest_before(NOON + timedelta(seconds=90)) == NOON
+    assert schedule.latest_before(NOON) is None
     assert schedule.latest_before(NOON + timedelta(seconds=91)) == NOON + timedelta(seconds=90)
 
 
 def test_every_takes_the_entrys_anchor_unless_it_has_its_own() -> None:
     """The anchor of the row counts where the spec names none, and isn't written into it."""
     free = parse("every", "300", None, NOON + timedelta(seconds=7))
-    assert free.next_after(NOON) == NOON + timedelta(seconds=307)
+    assert free.next_after(NOON) == NOON + timedelta(seconds=7)
     assert free.spec == "300"
     assert free != Every(300)
     own = parse("every", "300 from 2026-03-01T12:00:00+00:00", None, NOON + timedelta(seconds=7))

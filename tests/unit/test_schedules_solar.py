@@ -40,8 +40,11 @@ PLACES = [
 @pytest.mark.parametrize("event", EVENTS)
 def test_events_are_celerys(event: str, place: tuple[float, float]) -> None:
     """The same event is found at the same time as celery finds it, to two seconds."""
+    import celery
     from celery.schedules import solar
 
+    if celery.VERSION < (5, 7):
+        pytest.skip("celery's own solar fails in some cases before 5.7")
     ours, asked = Solar(event, *place), datetime(2026, 1, 3, 5, tzinfo=UTC)
     for _ in range(12):
         theirs = solar(event, *place, nowfun=lambda: asked)  # noqa: B023 - called in this turn
