@@ -81,12 +81,17 @@ class Pipeline(Batch):
 class Confirmed(Batch):
     """Messages of which RabbitMQ says when it has them; awaited when the batch ends."""
 
+    def __init__(self, producer: Any, *, one_by_one: bool) -> None:
+        super().__init__(producer)
+        self.one_by_one = one_by_one
+
     def __enter__(self) -> Confirmed:
         channel = self.producer.channel
         self.numbers: list[int] = []
         if not hasattr(channel, "beatstore_confirms"):
             channel.beatstore_confirms = _Confirms(channel)
         self.confirms: _Confirms = channel.beatstore_confirms
+        self.confirms.one_by_one = self.one_by_one
         return self
 
     def mark(self) -> None:
@@ -117,6 +122,7 @@ class _Confirms:
 
     def __init__(self, channel: Any) -> None:
         self.published = self.confirmed = 0
+        self.one_by_one = False
         self._channel = channel
         self._acked: set[int] = set()
         self._exchanges: set[str] = set()
@@ -146,7 +152,7 @@ class _Confirms:
                 raise OSError("RabbitMQ did not accept a message (basic.nack)")
 
     def _counted(self, message: Any, exchange: str = "", *args: Any, **kwargs: Any) -> Any:
-        alone = exchange not in self._exchanges
+        alone = self.one_by_one or exchange not in self._exchanges
         if alone:
             self.wait(ANSWER_TIMEOUT)
         result = self._publish(message, exchange, *args, **kwargs)
@@ -170,13 +176,18 @@ class _Confirms:
         self._refused = True
 
 
-def batch_of(producer: Any) -> Batch:
-    """Choose how the messages of a batch reach this producer's broker."""
+def batch_of(producer: Any, *, one_by_one: bool = False) -> Batch:
+    """Choose how the messages of a batch reach this producer's broker.
+
+    Args:
+        producer: what they are published on.
+        one_by_one: whether publishing each is to say at once that the broker has it.
+    """
     if getattr(producer, "supports_batch_publish", False):
-        return Pipeline(producer)
+        return Batch(producer) if one_by_one else Pipeline(producer)
     channel = producer.channel
     if hasattr(channel, "confirm_select") and not channel.connection.confirm_publish:
-        return Confirmed(producer)
+        return Confirmed(producer, one_by_one=one_by_one)
     return Batch(producer)
 
 

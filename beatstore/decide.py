@@ -205,24 +205,25 @@ class _Look:
         return after if entry.start_at is None else max(after, entry.start_at - _STEP)
 
     def decision(self) -> Decision:
-        latest = self.schedule.latest_before(self.until + _STEP)
-        if latest is None or latest <= self.after:
-            return self._ahead((), self.entry.cursor_at, max(self.after, self.until))
-        runs = self._runs(latest)
+        oldest = self.schedule.next_after(self.after)
+        if oldest is None or oldest > self.until:
+            return self._ahead((), self.entry.cursor_at, oldest)
+        following = self.schedule.next_after(oldest)
+        runs = self._runs(oldest, following)
         remaining = self._remaining()
         to_send = [run for run in runs if run.state == "claimed"]
         if remaining is not None and len(to_send) >= remaining:
             allowed = set(to_send[:remaining])
             runs = [run for run in runs if run.state != "claimed" or run in allowed]
-            return Decision("finished", tuple(runs), runs[-1].due_at if runs else latest)
+            return Decision("finished", tuple(runs), runs[-1].due_at if runs else self._latest())
         through = max(run.due_at for run in runs)
-        return self._ahead(tuple(runs), through, through)
+        ahead = following if through == oldest else self.schedule.next_after(through)
+        return self._ahead(tuple(runs), through, ahead)
 
     def _ahead(
-        self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, through: datetime
+        self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, due_at: datetime | None
     ) -> Decision:
-        """Return the decision with `runs`, and with what comes after `through`."""
-        due_at = self.schedule.next_after(through)
+        """Return the decision with `runs`, and with `due_at` coming next."""
         end_at = self.entry.end_at
         if due_at is not None and (end_at is None or due_at <= end_at):
             return Decision("active", runs, cursor_at, due_at, due_at + self.offset)
@@ -246,16 +247,22 @@ class _Look:
             return None
         return max(0, self.entry.max_runs - self.entry.run_count)
 
-    def _runs(self, latest: datetime) -> list[PlannedRun]:
-        """Apply the misfire policy to the occurrences in (after, latest]; there is one."""
-        oldest = self.schedule.next_after(self.after)
-        if oldest is None or oldest >= self.deadline:
+    def _runs(self, oldest: datetime, following: datetime | None) -> list[PlannedRun]:
+        """Apply the misfire policy to the occurrences from `oldest` until now."""
+        if oldest >= self.deadline:
+            if following is None or following > self.until:
+                return [PlannedRun(oldest)]
             return self._each(self.after, BURST)
         if self.misfire == "skip":
             return self._skip()
         if self.misfire == "coalesce":
-            return [self._coalesced(oldest, latest)]
-        return self._catch_up(latest)
+            return [self._coalesced(oldest, self._latest())]
+        return self._catch_up(self._latest())
+
+    def _latest(self) -> datetime:
+        latest = self.schedule.latest_before(self.until + _STEP)
+        assert latest is not None  # something is due, or nobody would ask
+        return latest
 
     def _each(self, after: datetime, limit: int) -> list[PlannedRun]:
         due = self.schedule.between(after, self.until, limit)

@@ -27,10 +27,11 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 import uuid
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
@@ -107,14 +108,22 @@ class DBScheduler(Scheduler):
     and nowhere else, so `schedule` is always empty; write them with `Store`.
     """
 
+    #: The threads in which a scheduler is being made.
+    _starting: ClassVar[set[int]] = set()
+
     #: Seconds between two looks at the database when nothing is due sooner.
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
+        self._wrong: BeatstoreError | None = None
         try:
             self.store = Store.from_app(app)
         except BeatstoreError as error:
-            raise SystemExit(f"beatstore: {error}") from error
+            if not kwargs.get("lazy"):
+                raise SystemExit(f"beatstore: {error}") from error
+            # The banner comes before the log is open, and a daemon prints it to nobody:
+            # so it is left to the scheduler that follows to end beat.
+            self.store, self._wrong = Store("sqlite://"), error
         self.beat_id = str(uuid.uuid4())
         self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
@@ -134,12 +143,20 @@ class DBScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         """Check the tables before the first tick; a database that is away is waited for."""
+        thread = threading.get_ident()
+        if thread in self._starting:
+            # celery's signal handler makes a scheduler to close it, if there is none yet:
+            # in the middle of the start of the other one, which would have to wait again.
+            raise SystemExit
+        self._starting.add(thread)
         try:
             self._prepare()
         except UnavailableError as error:
             self._database.begin(error)
         except BeatstoreError as error:
             raise SystemExit(f"beatstore: {error}") from error
+        finally:
+            self._starting.discard(thread)
 
     def _prepare(self) -> None:
         settings, database = self.store.settings, self.store.database
@@ -362,7 +379,7 @@ class DBScheduler(Scheduler):
     @property
     def info(self) -> str:
         """The banner's lines; reads nothing, and shows no password."""
-        return f"    . database -> {self.store.url}"
+        return f"    . database -> {self._wrong or self.store.url}"
 
     def close(self) -> None:
         """Give everything back; safe at any time, in a signal handler, and again.
@@ -393,9 +410,10 @@ class DBScheduler(Scheduler):
                 connection.release()
 
     def _ensure_connected(self) -> Connection:
-        """Connect once, or raise: waiting for a broker is the tick's business."""
+        """Try each broker named once, or raise: waiting for one is the tick's business."""
         connection = bounded(self.connection)
-        connection.connect()
+        others = max(0, len(connection.alt) - 1)
+        connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
         return connection
 
 

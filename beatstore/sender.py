@@ -21,9 +21,11 @@ import copy
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 from celery import Celery, signature
+from celery.app.task import Task
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from kombu import Connection
 from kombu.exceptions import OperationalError, SerializationError, SerializerNotInstalled
@@ -43,10 +45,12 @@ BATCH = 100
 #: Seconds until a send that failed for an unknown reason is tried again.
 RETRY = 5.0
 
-#: celery's own tasks that stand for a canvas; their rows hold a whole signature.
-_CANVAS = frozenset(
-    f"celery.{kind}" for kind in ("chain", "group", "chord", "chunks", "map", "starmap")
-)
+#: celery's own tasks that stand for a canvas, and the types of their signatures, which
+#: their rows hold whole.
+_CANVAS = {
+    **{f"celery.{kind}": kind for kind in ("chain", "group", "chord", "chunks")},
+    **{f"celery.{kind}": f"x{kind}" for kind in ("map", "starmap")},
+}
 
 #: Errors of the message itself. Everything else may pass, and is tried again.
 _OF_THE_MESSAGE = (
@@ -154,11 +158,12 @@ class Sender:
                 sent, or not surely.
         """
         for start in range(0, len(claims), BATCH):
-            batch = claims[start : start + BATCH]
-            if time.monotonic() >= until:
-                yield from (Outcome(claim, "claimed") for claim in batch)
-                continue
-            yield from self._send_batch(batch, until)
+            for _, alike in groupby(claims[start : start + BATCH], self._has_own_way):
+                batch = list(alike)
+                if time.monotonic() >= until:
+                    yield from (Outcome(claim, "claimed") for claim in batch)
+                    continue
+                yield from self._send_batch(batch, until)
 
     def publish(self, entry: BeatEntry, producer: Any) -> Any:
         """Hand one message to celery: the end of the road through the hooks.
@@ -177,7 +182,7 @@ class Sender:
                 "args": args,
                 "kwargs": kwargs,
                 "options": {},
-                "subtask_type": name.removeprefix("celery."),
+                "subtask_type": _CANVAS[name],
                 "immutable": False,
             }
             return signature(canvas, app=app).apply_async(producer=producer, **options)
@@ -196,7 +201,8 @@ class Sender:
         entries: list[BeatEntry] = []
         batch: Batch | None = None
         try:
-            with batch_of(self._scheduler.producer) as batch:
+            one_by_one = self._has_own_way(claims[0])
+            with batch_of(self._scheduler.producer, one_by_one=one_by_one) as batch:
                 for claim in claims:
                     _check_time(until)
                     entries.append(self._apply(claim, broker_errors))
@@ -256,6 +262,18 @@ class Sender:
         if isinstance(entry.error, broker_errors):
             raise entry.error
         return entry
+
+    def _has_own_way(self, claim: Claim) -> bool:
+        """Say whether a task's class sends in a way of its own, such as with a lock.
+
+        It has to see at once whether its message was taken: told later, and asked again,
+        it would take the message for its own duplicate.
+        """
+        task: Any = self._scheduler.app.tasks.get(claim.task)
+        if task is None:
+            return False
+        classes = task.__class__.__mro__
+        return next(one for one in classes if "apply_async" in vars(one)) is not Task
 
     def _broker_errors(self) -> tuple[type[Exception], ...]:
         connection = self._connection()

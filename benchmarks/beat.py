@@ -1,9 +1,8 @@
-"""Beats to measure: one in this process, and the app of the real ones."""
+"""Beats to measure: one in this process, and real ones."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,24 +12,20 @@ from typing import Any
 from celery import Celery
 
 from beatstore import DBScheduler
+from benchmarks.app import TICKS, with_task
 from tests.support.brokers import Broker
 from tests.support.processes import Process
 from tests.support.project import Project
+from tests.support.wait import wait_until
 
-__all__ = ["TASK", "TimedScheduler", "app", "cpu_of", "local_app", "local_beat", "peak_mb", "real"]
-
-TASK = "bench.work"
-
-#: The file in which `TimedScheduler` leaves a line for each tick.
-_TICKS = "BEATSTORE_BENCH_TICKS"
-
-
-def _with_task(app: Celery) -> Celery:
-    @app.task(name=TASK, shared=False)
-    def work(*args: Any, **kwargs: Any) -> None:
-        """Never runs: nothing here starts a worker."""
-
-    return app
+__all__ = [
+    "RealBeat",
+    "cpu_of",
+    "headers_of",
+    "local_app",
+    "local_beat",
+    "peak_mb",
+]
 
 
 def local_app(broker: Broker, url: str | None = None, **settings: Any) -> Celery:
@@ -39,7 +34,7 @@ def local_app(broker: Broker, url: str | None = None, **settings: Any) -> Celery
     app.conf.update(broker.settings, timezone="UTC", **settings)
     if url is not None:
         app.conf.update(beatstore_url=url)
-    return _with_task(app)
+    return with_task(app)
 
 
 @contextmanager
@@ -52,47 +47,24 @@ def local_beat(app: Celery) -> Iterator[DBScheduler]:
         scheduler.close()
 
 
-# -- real processes: this module is their `celery -A` ------------------------------------
-
-app = _with_task(Celery("benchmarks.beat"))
-app.conf.update(json.loads(os.environ.get("BEATSTORE_TEST_APP", "{}")))
-
-
-class TimedScheduler(DBScheduler):
-    """Leaves a line for each tick: the time, its seconds, and all CPU seconds so far."""
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Tick, and write down what it took."""
-        started = time.perf_counter()
-        wait = super().tick(*args, **kwargs)
-        line = [time.time(), time.perf_counter() - started, time.process_time()]
-        with open(os.environ[_TICKS], "a") as file:
-            file.write(json.dumps(line) + "\n")
-        return wait
-
-
-class real:  # noqa: N801  (read as a verb: `with real(...) as beat`)
-    """A real `celery beat` process, on the app above.
+class RealBeat:
+    """A real `celery beat` process; see `benchmarks.app`.
 
     Args:
         directory: for its log; made.
         broker: where it sends.
         url: its database.
-        timed: leave a line for each tick; see `ticks`.
         settings: Celery settings on top.
     """
 
-    def __init__(
-        self, directory: Path, broker: Broker, url: str, *, timed: bool = False, **settings: Any
-    ) -> None:
+    def __init__(self, directory: Path, broker: Broker, url: str, **settings: Any) -> None:
         directory.mkdir()
         self._file = directory / "ticks.jsonl"
-        self._project = Project(directory, broker, url, settings, "benchmarks.beat")
-        scheduler = "benchmarks.beat:TimedScheduler" if timed else "beatstore:DBScheduler"
+        self._project = Project(directory, broker, url, settings, "benchmarks.app")
         self.started_at = time.time()
         # As users start it: with the log level that celery gives it.
-        options = ["beat", "--scheduler", scheduler, "--pidfile="]
-        self.process: Process = self._project.celery(*options, env={_TICKS: str(self._file)})
+        options = ["beat", "--scheduler", "benchmarks.app:TimedScheduler", "--pidfile="]
+        self.process: Process = self._project.celery(*options, env={TICKS: str(self._file)})
 
     def ticks(self) -> list[tuple[float, float, float]]:
         """Return (time, seconds, CPU seconds so far) of each tick so far."""
@@ -101,13 +73,29 @@ class real:  # noqa: N801  (read as a verb: `with real(...) as beat`)
         lines = self._file.read_text().split("\n")[:-1]
         return [tuple(json.loads(line)) for line in lines]
 
-    def __enter__(self) -> real:
+    def wait_for_ticks(self, count: int) -> list[tuple[float, float, float]]:
+        """Wait until there are `count` ticks, and return all there are."""
+
+        def ticked() -> list[tuple[float, float, float]]:
+            assert self.process.running, self.process.output()
+            found = self.ticks()
+            return found if len(found) >= count else []
+
+        return wait_until(ticked, 60, self.process.output)
+
+    def __enter__(self) -> RealBeat:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.process.running:
             self.process.terminate()
         self._project.close()
+
+
+def headers_of(message: bytes) -> dict[str, Any]:
+    """Return the headers of a message as it lies in Redis."""
+    found: dict[str, Any] = json.loads(message)["headers"]
+    return found
 
 
 def cpu_of(pid: int) -> float:

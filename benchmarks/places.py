@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +94,13 @@ def fill(url: str, count: int) -> None:
     They are due from tomorrow on, for as long as a year.
     """
     database = Database(url)
-    digit = sa.union_all(*(sa.select(sa.literal_column(str(n)).label("d")) for n in range(10)))
-    places = [digit.subquery(f"d{power}") for power in range(len(str(count - 1)))]
-    number = sum((t.c.d * 10**power for power, t in enumerate(places)), sa.literal_column("0"))
-    numbers = sa.select(number.label("n")).subquery("numbers")
-    n = numbers.c.n
+    digit: Any = sa.union_all(*(sa.select(sa.literal_column(str(n)).label("d")) for n in range(10)))
+    digits = [digit.subquery(f"d{power}") for power in range(len(str(count - 1)))]
+    number = sum((each.c.d * 10**power for power, each in enumerate(digits)), sa.literal(0))
+    crossed: Any = digits[0]
+    for each in digits[1:]:
+        crossed = crossed.join(each, sa.true())
+    n = sa.select(number.label("n")).select_from(crossed).subquery("numbers").c.n
     text = sa.cast(n, sa.String(20))
     wake_at = _in_a_year(database.engine.dialect.name, n)
     minute, hour = sa.cast(n % 60, sa.String(20)), sa.cast(n % 24, sa.String(20))
@@ -188,8 +189,3 @@ def _run(url: str, statement: str) -> Any:
         value = result.scalar() if result.returns_rows else None
     engine.dispose()
     return value
-
-
-def instants(first: datetime, count: int, seconds: float) -> list[datetime]:
-    """Return `count` instants, evenly spread over `seconds`."""
-    return [first + timedelta(seconds=seconds * n / count) for n in range(count)]

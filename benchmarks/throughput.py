@@ -19,7 +19,8 @@ from celery import Celery
 from kombu import Producer
 
 from beatstore import DBScheduler
-from benchmarks.beat import TASK, local_app, local_beat
+from benchmarks.app import TASK
+from benchmarks.beat import local_app, local_beat
 from benchmarks.places import Places, fill, insert_due, reset, server_of
 from benchmarks.report import Table, verdict
 from tests.support.brokers import Broker
@@ -149,12 +150,13 @@ def _check(broker: Broker, count: int) -> None:
 @contextmanager
 def _without_pipelines() -> Iterator[None]:
     """Make kombu's producers what they were before they could write in batches."""
-    kept: Any = Producer.supports_batch_publish
-    Producer.supports_batch_publish = False
+    producer: Any = Producer
+    kept = vars(producer).get("supports_batch_publish")
+    producer.supports_batch_publish = False
     try:
         yield
     finally:
-        Producer.supports_batch_publish = kept
+        producer.supports_batch_publish = kept
 
 
 # -- entries that are due now ----------------------------------------------------------------

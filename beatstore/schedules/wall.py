@@ -75,6 +75,13 @@ class Fires:
 
     def first(self, low: int) -> int | None:
         """Return the first occurrence that is not before `low`."""
+        return _first(self, low)
+
+    def last(self, high: int) -> int | None:
+        """Return the last occurrence before `high`."""
+        return _last(self, high)
+
+    def _first(self, low: int) -> int | None:
         while True:
             piece = _piece(self._tz, low)
             wall = self._times.first(self._floor(piece, low))
@@ -89,8 +96,7 @@ class Fires:
             else:
                 low = max(piece.end, wall - DAY)
 
-    def last(self, high: int) -> int | None:
-        """Return the last occurrence before `high`."""
+    def _last(self, high: int) -> int | None:
         while True:
             piece = _piece(self._tz, high - 1)
             wall = self._times.last(high + piece.offset)
@@ -110,6 +116,11 @@ class Fires:
         if low == piece.start:
             return piece.seen
         return max(low + piece.offset, piece.seen)
+
+
+# Entries with one expression are looked at together, and ask the same questions.
+_first = lru_cache(maxsize=4096)(Fires._first)
+_last = lru_cache(maxsize=4096)(Fires._last)
 
 
 def _piece(tz: ZoneInfo, second: int) -> _Piece:

@@ -9,28 +9,47 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
+from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import Row, bindparam, select, update
-from sqlalchemy.engine import Connection
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import BigInteger, Integer, Row, Text, bindparam, select, update
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql import ColumnElement, Executable
+from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
 from beatstore.decide import Decision, EntryRow, PlannedRun, decide
-from beatstore.dialects import Unreadable, insert_ignore
+from beatstore.dialects import Instant, Unreadable, given_rows, insert_ignore, write_rows
 from beatstore.store.calls import Call, check_allowed
-from beatstore.store.claims import ENTRY, RUN, Claim, claim_of, task_id_of
+from beatstore.store.claims import CALL, ENTRY, RUN, Claim, task_id_of
 
 __all__ = ["Planner"]
 
 # The columns written come from the rows given, so that a broken row keeps its others.
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
 
-_UNUSED = {"description", "source", "pending_due_at", "pending_since", "pending_reason"}
-_DECIDING = [column for column in ENTRY.columns if column.name not in _UNUSED]
+#: What the rule reads, what a message is made of, and what is counted.
+_READ = [ENTRY.c[name] for name in dict.fromkeys([*EntryRow.__annotations__, *CALL, "last_run_at"])]
+_LOCK = select(*_READ).order_by(ENTRY.c.wake_at, ENTRY.c.id).with_for_update(skip_locked=True)
+
+#: The columns that are written.
+_RUN_ROW: dict[str, TypeEngine[Any]] = {
+    **dict.fromkeys(("due_at", "first_missed_at", "wake_at", "finished_at"), Instant()),
+    **dict.fromkeys(("entry_name", "task_id", "state", "reason", "claimed_by"), Text()),
+    "entry_id": BigInteger(),
+    "missed_count": Integer(),
+}
+_ENTRY_ROW: dict[str, TypeEngine[Any]] = {
+    **dict.fromkeys(("cursor_at", "next_due_at", "wake_at", "last_run_at"), Instant()),
+    **dict.fromkeys(("state", "error"), Text()),
+    **dict.fromkeys(("b_id", "run_count"), BigInteger()),
+}
+
+_call_of = attrgetter(*CALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +72,24 @@ class Planner:
         self, connection: Connection, which: ColumnElement[bool], limit: int, now: datetime
     ) -> tuple[int, list[Claim]]:
         """Plan the entries that `which` selects; return how many, and the claims."""
-        rows = connection.execute(
-            select(*_DECIDING)
-            .where(which)
-            .order_by(ENTRY.c.wake_at, ENTRY.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
+        rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
             return 0, []
         plans = [self._plan_row(row, now) for row in rows]
         claims = self._write_runs(connection, plans, now)
         good = [plan.columns for plan in plans if plan.columns["state"] != "broken"]
         bad = [plan.columns for plan in plans if plan.columns["state"] == "broken"]
-        for group in (good, bad):
-            if group:
-                connection.execute(_WRITE_ENTRY, group)
+        if good:
+            writes = _writes(connection.dialect)
+            connection.execute(writes.entries, writes.parameters(good))
+        if bad:
+            connection.execute(_WRITE_ENTRY, bad)
         return len(rows), claims
 
     def _plan_row(self, row: Row[Any], now: datetime) -> _Plan:
         try:
-            for name, value in zip(row._fields, row, strict=True):
-                if isinstance(value, Unreadable):
-                    reason = f"{name}: {value.reason}, got {value.given!r:.200}"
-                    return _Plan(row, (), _quarantine(row.id, reason))
+            if Unreadable in map(type, row):
+                return _Plan(row, (), _quarantine(row.id, _unreadable(row)))
             decision = decide(cast(EntryRow, row), now, self._settings)
             if decision.runs:
                 call = Call(row.task, row.args, row.kwargs, row.options)
@@ -95,27 +108,29 @@ class Planner:
         rows = [
             self._run_row(plan.entry, run, now, expires_at) for plan in plans for run in plan.runs
         ]
-        planned = {
-            (plan.entry.id, run.due_at): plan.entry
-            for plan in plans
-            for run in plan.runs
-            if run.state == "claimed"
-        }
         if rows:
-            connection.execute(insert_ignore(RUN, connection.dialect), rows)
-        if not planned:
+            writes = _writes(connection.dialect)
+            connection.execute(writes.runs, writes.parameters(rows))
+        claimed = [
+            (plan.entry, run) for plan in plans for run in plan.runs if run.state == "claimed"
+        ]
+        if not claimed:
             return []
         # Read back rather than RETURNING, which MySQL lacks. What was there already
         # (an occurrence that this database has seen before) is not among these.
         mine = connection.execute(
-            select(RUN).where(
+            select(RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id).where(
                 RUN.c.wake_at == expires_at,
                 RUN.c.claimed_by == self._beat_id,
                 RUN.c.state == "claimed",
             )
         )
-        found = ((run, planned.get((run.entry_id, run.due_at))) for run in mine)
-        return [claim_of(run, entry) for run, entry in found if entry is not None]
+        written = {(entry_id, due_at): rest for entry_id, due_at, *rest in mine}
+        return [
+            _claim(entry, run, *written[key])
+            for entry, run in claimed
+            if (key := (entry.id, run.due_at)) in written
+        ]
 
     def _run_row(
         self, entry: Row[Any], run: PlannedRun, now: datetime, expires_at: datetime
@@ -125,7 +140,6 @@ class Planner:
             "entry_id": entry.id,
             "entry_name": entry.name,
             "due_at": run.due_at,
-            "attempt": 1,
             "task_id": task_id_of(entry.id, entry.created_at, run.due_at, 1),
             "state": run.state,
             "reason": run.reason,
@@ -139,6 +153,49 @@ class Planner:
     def quarantine(self, connection: Connection, entry_id: int, reason: str) -> None:
         """Take an entry out of service, saying why."""
         connection.execute(_WRITE_ENTRY, [_quarantine(entry_id, reason)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Writes:
+    """How the rows of a batch are written: two statements, and what makes their parameters."""
+
+    runs: Executable
+    entries: Executable
+    parameters: Callable[[list[dict[str, Any]]], Any]
+
+
+@lru_cache
+def _writes(dialect: Dialect) -> _Writes:
+    insert = insert_ignore(RUN, dialect)
+    runs, entries = given_rows(dialect, **_RUN_ROW), given_rows(dialect, **_ENTRY_ROW)
+    if runs is None or entries is None:
+        return _Writes(insert, _WRITE_ENTRY, lambda rows: rows)
+    values = {name: entries.c[name] for name in _ENTRY_ROW if name != "b_id"}
+    return _Writes(
+        insert.from_select(list(_RUN_ROW), select(runs), include_defaults=False),
+        update(ENTRY).where(ENTRY.c.id == entries.c.b_id).values(values),
+        partial(write_rows, dialect),
+    )
+
+
+def _claim(entry: Row[Any], run: PlannedRun, run_id: int, task_id: str) -> Claim:
+    return Claim(
+        run_id,
+        task_id,
+        run.due_at,
+        1,
+        run.first_missed_at,
+        run.missed_count,
+        *_call_of(entry),
+    )
+
+
+def _unreadable(row: Row[Any]) -> str:
+    """Say which column can't be read, and why."""
+    for name, value in zip(row._fields, row, strict=True):
+        if isinstance(value, Unreadable):
+            return f"{name}: {value.reason}, got {value.given!r:.200}"
+    raise AssertionError("unreachable")
 
 
 def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Queue:
         self._settings = settings
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
+        self._earliest = _earliest(ENTRY), _earliest(RUN)
         self._connection: Connection | None = None
 
     # -- the tick ---------------------------------------------------------------
@@ -73,7 +74,7 @@ class Queue:
         now = self._database.now_sql().label("now")
         with self._connected() as connection:
             try:
-                row = connection.execute(select(now, _earliest(ENTRY), _earliest(RUN))).one()
+                row = connection.execute(select(now, *self._earliest)).one()
             except (ValueError, OverflowError, DBAPIError) as error:
                 if isinstance(error, DBAPIError) and unavailable(error):
                     raise
@@ -155,19 +156,19 @@ class Queue:
         Transaction: opens and commits its own.
         """
         with self._claiming() as connection:
-            now = self._read_now(connection)
+            now = self._database.now_sql()
             sent = [item.claim.run_id for item in outcomes if item.state == "sent"]
             self._settle_all(connection, sent, state="sent", sent_at=now, wake_at=None)
             unsent = [item for item in outcomes if item.state != "sent"]
             for (state, reason, retry_in), group in _grouped(unsent):
-                again = state == "claimed"
+                again = self._read_now(connection) if state == "claimed" else None
                 self._settle_all(
                     connection,
                     [item.claim.run_id for item in group],
                     state=state,
                     reason=reason,
                     finished_at=None if again else now,
-                    wake_at=now + timedelta(seconds=retry_in) if again else None,
+                    wake_at=again + timedelta(seconds=retry_in) if again else None,
                 )
 
     def _settle_all(self, connection: Connection, ids: Sequence[int], **columns: Any) -> None:

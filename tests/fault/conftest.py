@@ -16,21 +16,27 @@ NewScene = Callable[..., Scene]
 
 @pytest.fixture
 def new_scene(new_project: Callable[..., Project]) -> Iterator[NewScene]:
-    """Hand out `new_scene(broker, url, beat_url=None, **settings)`, with `beatstore_` left out."""
+    """Hand out `new_scene(broker, url, **settings)`, the settings without their prefix.
+
+    `beat_broker` and `beat_url` are where beats find the same broker and database, if that
+    is not where the test does.
+    """
     made: list[Scene] = []
 
-    def new(broker: Broker, url: str, *, beat_url: str | None = None, **settings: Any) -> Scene:
+    def new(
+        broker: Broker,
+        url: str,
+        *,
+        beat_broker: Broker | None = None,
+        beat_url: str | None = None,
+        **settings: Any,
+    ) -> Scene:
         prefixed = {f"beatstore_{key}": value for key, value in settings.items()}
-        made.append(Scene(new_project(broker, beat_url or url, prefixed), url))
+        project = new_project(beat_broker or broker, beat_url or url, prefixed)
+        made.append(Scene(project, broker, url))
         return made[-1]
 
     yield new
     for scene in made:
         scene.project.close()
         scene.close()
-
-
-@pytest.fixture
-def scene(new_scene: NewScene, redis_broker: Broker, migrated_url: str) -> Scene:
-    """Hand out a scene on Redis with claims that expire after 2 s."""
-    return new_scene(redis_broker, migrated_url, claim_ttl=2)

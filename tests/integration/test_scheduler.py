@@ -175,13 +175,14 @@ def test_syncing_costs_nothing(memory_broker: Broker) -> None:
 def test_a_wrong_setting_is_refused_in_one_line(memory_broker: Broker) -> None:
     """An unknown setting ends beat before anything is tried, with the nearest name."""
     app = new_app(memory_broker, beatstore_batchsize=5)
-    for lazy in (True, False):
-        with pytest.raises(SystemExit) as ended:
-            DBScheduler(app=app, lazy=lazy)
-        line = str(ended.value.code)
-        assert line.startswith("beatstore: beatstore_batchsize")
-        assert "beatstore_batch_size" in line
-        assert "\n" not in line
+    with pytest.raises(SystemExit) as ended:
+        DBScheduler(app=app, lazy=False)
+    line = str(ended.value.code)
+    assert line.startswith("beatstore: beatstore_batchsize")
+    assert "beatstore_batch_size" in line
+    assert "\n" not in line
+    # The banner's instance only tells it: the log, where a daemon can say it, is not open yet.
+    assert line.removeprefix("beatstore: ") in DBScheduler(app=app, lazy=True).info
 
 
 # -- the schedule, and what celery would write into it -------------------------------------

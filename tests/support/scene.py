@@ -156,13 +156,14 @@ class Scene:
 
     Args:
         project: the app, with its broker and settings.
-        url: the database as the test reaches it.
+        broker: the same broker, as the test reaches it.
+        url: the database, as the test reaches it.
     """
 
-    def __init__(self, project: Project, url: str) -> None:
+    def __init__(self, project: Project, broker: Broker, url: str) -> None:
         self.project = project
         self.store = Store(url)
-        self.mailbox = Mailbox(project.broker)
+        self.mailbox = Mailbox(broker)
         self._added = 0
 
     # -- what is there to send -------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""Servers stopped, killed and cut off while beat is at work; beat stays up and loses nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pymysql
+import pytest
+
+from tests.fault.conftest import NewScene
+from tests.support.brokers import Broker
+from tests.support.databases import migrate
+from tests.support.processes import Process
+from tests.support.scene import Scene
+from tests.support.servers import PrivateServer
+from tests.support.wait import wait_until
+
+COUNT, BATCH, TTL = 1000, 100, 5
+
+#: Seconds that a server is away, and within which beat sends again after its return.
+AWAY, RESUMED = 5.0, 5.0
+
+SECOND = timedelta(seconds=1)
+
+
+def take_away(server: PrivateServer, how: str, beat: Process, what: str) -> None:
+    """End a server, and see that beat knows and has waited for a while."""
+    end = {"stopped": server.stop, "killed": server.kill9}[how]
+    end()
+    gone = time.monotonic()
+    beat.wait_for_output(f"the {what} is away")
+    wait_until(lambda: time.monotonic() >= gone + AWAY, AWAY + 1)
+
+
+def bring_back(server: PrivateServer, scene: Scene) -> float:
+    """Start a server again, and return after how many seconds beat sends."""
+    server.start()
+    started = time.monotonic()
+    scene.wait_for_messages(scene.mailbox.count() + 1, RESUMED)
+    return time.monotonic() - started
+
+
+def finish(scene: Scene, beat: Process, what: str) -> None:
+    """Wait until all is sent, and see that it was one outage and one process."""
+    now = scene.now()
+    wait_until(lambda: scene.store.runs("ticker", state="sent", since=now), 20, beat.output)
+    scene.store.pause("ticker")
+    scene.wait_all_sent()
+    assert beat.running
+    assert set(scene.beats()) == {beat.pid}
+    log = beat.output()
+    assert log.count(f"the {what} is away") == 1, log
+    assert log.count(f"the {what} is back") == 1, log
+    assert [line for line in log.splitlines() if "ERROR" in line and "is away" not in line] == []
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_database(
+    name: str,
+    how: str,
+    new_scene: NewScene,
+    redis_broker: Broker,
+    request: pytest.FixtureRequest,
+) -> None:
+    """A database that goes away under way loses nothing, doubles nothing, and beat goes on."""
+    server: PrivateServer = request.getfixturevalue(f"private_{name}")
+    url = server.url
+    if name == "mariadb":
+        with pymysql.connect(host="127.0.0.1", port=server.port, user="root") as connection:
+            connection.cursor().execute("CREATE DATABASE beatstore")
+        url = f"{server.url}beatstore?ssl_disabled=1"
+    migrate(url)
+    scene = new_scene(redis_broker, url, claim_ttl=TTL, batch_size=BATCH)
+    scene.store.add("ticker", "tests.note", "* * * * * *", misfire="all")
+    beat = scene.beat()
+    names = scene.add_once(COUNT, scene.now() + SECOND)
+    scene.wait_for_messages(COUNT // 5)
+    take_away(server, how, beat, "database")
+    resumed = bring_back(server, scene)
+    finish(scene, beat, "database")
+    account = scene.account()
+    print(
+        f"{name} {how}: sends {resumed:.1f} s after its return, "
+        f"{len(account.lost)} lost, {account.doubled} doubled"
+    )
+    account.exactly_once(names)
+    ticks = account.dues("ticker")
+    assert ticks == [ticks[0] + n * SECOND for n in range(len(ticks))]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_broker(
+    name: str,
+    how: str,
+    new_scene: NewScene,
+    migrated_url: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """A broker that goes away under way loses nothing; on its return the misfire rule is asked."""
+    server: PrivateServer = request.getfixturevalue(f"private_{name}")
+    # Both keep what they have answered for, so all messages can be counted in the end.
+    scene = new_scene(Broker(name, server.url), migrated_url, claim_ttl=TTL, batch_size=BATCH)
+    scene.store.add("ticker", "tests.note", "* * * * * *", misfire="coalesce", grace=2)
+    beat = scene.beat()
+    names = scene.add_once(COUNT, scene.now() + SECOND)
+    scene.wait_for_messages(COUNT // 5)
+    take_away(server, how, beat, "broker")
+    resumed = bring_back(server, scene)
+    finish(scene, beat, "broker")
+    account = scene.account()
+    print(
+        f"{name} {how}: sends {resumed:.1f} s after its return, "
+        f"{len(account.lost)} lost, {account.doubled} doubled"
+    )
+    account.exactly_once(names, BATCH)
+    ticks = [run for run in account.runs if run.entry_name == "ticker"]
+    late = [run for run in ticks if run.missed_count]
+    assert len(late) == 1, "the outage is one run"
+    assert late[0].due_at - late[0].first_missed_at == late[0].missed_count * SECOND
+    assert late[0].missed_count >= AWAY - 2
+    covered = sum(1 + run.missed_count for run in ticks)
+    assert ticks[-1].due_at - ticks[0].due_at == (covered - 1) * SECOND, "a second is missing"

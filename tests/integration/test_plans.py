@@ -1,0 +1,275 @@
+"""What the tick asks of a database that holds far more rows than are due."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from celery import Celery
+from sqlalchemy import event, insert, text
+from sqlalchemy.engine import Connection
+
+from beatstore import DBScheduler, Store
+from beatstore.config import Settings
+from beatstore.store.claims import ENTRY, RUN, Claim, Outcome
+from beatstore.store.queue import Queue
+from tests.support.brokers import Broker
+
+#: Rows of each table that no tick has any business with.
+STORED = 20_000
+
+TABLES = ("beatstore_entry", "beatstore_run")
+
+
+# -- what was executed -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A statement as the driver got it; of a batch, with the parameters of the first."""
+
+    statement: str
+    parameters: Any
+    rows: int = 1
+
+
+@contextmanager
+def recorded(store: Store) -> Iterator[list[Executed]]:
+    """Collect what is executed inside, apart from the bounds of transactions."""
+    found: list[Executed] = []
+
+    def note(*said: Any) -> None:
+        _, _, statement, parameters, _, many = said
+        if statement.split(maxsplit=1)[0] in ("BEGIN", "COMMIT", "ROLLBACK"):
+            return
+        first = parameters[0] if many else parameters
+        found.append(Executed(statement, first, len(parameters) if many else 1))
+
+    event.listen(store.database.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(store.database.engine, "before_cursor_execute", note)
+
+
+# -- how the database would execute it ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Access:
+    """One step of a query plan that reads a table: by an index, or all of it."""
+
+    table: str
+    index: str | None
+    said: str
+
+
+def explain(connection: Connection, executed: Executed, *, generic: bool = False) -> list[Access]:
+    """Ask the database how it reads beatstore's tables for a statement."""
+    name = connection.dialect.name
+    if name == "sqlite":
+        return _explain_sqlite(connection, executed)
+    if name == "postgresql":
+        plan = _explain_postgresql(connection, executed, generic=generic)
+        return list(_accesses(plan["Plan"]))
+    return _explain_mysql(connection, executed)
+
+
+def _explain_sqlite(connection: Connection, executed: Executed) -> list[Access]:
+    asked = f"EXPLAIN QUERY PLAN {executed.statement}"
+    rows = connection.exec_driver_sql(asked, executed.parameters)
+    found = []
+    for row in rows:
+        match = re.match(r"(SEARCH|SCAN) (\w+)(?: USING (?:COVERING )?(.*))?", row.detail)
+        if match and match[2] in TABLES:
+            found.append(Access(match[2], match[3] if match[1] == "SEARCH" else None, row.detail))
+    return found
+
+
+def _explain_postgresql(connection: Connection, executed: Executed, *, generic: bool) -> Any:
+    if not generic:
+        asked = f"EXPLAIN (FORMAT JSON) {executed.statement}"
+        return connection.exec_driver_sql(asked, executed.parameters).scalar_one()[0]
+    numbers = {name: number for number, name in enumerate(executed.parameters, 1)}
+    statement = re.sub(r"%\((\w+)\)s", lambda match: f"${numbers[match[1]]}", executed.statement)
+    # What a statement that is executed often ends up with: a plan made for any parameters.
+    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+    connection.exec_driver_sql(f"PREPARE asked AS {statement}")
+    anything = f"({', '.join(['NULL'] * len(numbers))})" if numbers else ""
+    plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) EXECUTE asked{anything}")
+    found = plan.scalar_one()[0]
+    connection.exec_driver_sql("DEALLOCATE asked")
+    return found
+
+
+def _accesses(node: dict[str, Any]) -> Iterator[Access]:
+    if node["Node Type"] == "Bitmap Heap Scan":
+        (source,) = node["Plans"]
+        yield Access(node["Relation Name"], source.get("Index Name"), str(node))
+    elif node["Node Type"].endswith("Scan") and node.get("Relation Name") in TABLES:
+        yield Access(node["Relation Name"], node.get("Index Name"), str(node))
+    for part in node.get("Plans", ()):
+        yield from _accesses(part)
+
+
+def _explain_mysql(connection: Connection, executed: Executed) -> list[Access]:
+    rows = connection.exec_driver_sql(f"EXPLAIN {executed.statement}", executed.parameters)
+    return [
+        Access(row.table, row.key if row.type != "ALL" else None, str(row))
+        for row in rows
+        if row.table in TABLES and row.select_type != "INSERT"
+    ]
+
+
+# -- the rows ----------------------------------------------------------------------------------
+
+
+def entry_rows(prefix: str, wake_at: datetime, count: int) -> list[dict[str, Any]]:
+    """Return rows of one-shots that are looked at from `wake_at` on, a second apart."""
+    return [
+        {
+            "name": f"{prefix}-{number}",
+            "task": "t",
+            "kind": "once",
+            "spec": wake_at.isoformat(),
+            "wake_at": wake_at + timedelta(seconds=number),
+        }
+        for number in range(count)
+    ]
+
+
+def run_rows(
+    state: str, wake_at: datetime | None, count: int, attempt: int
+) -> list[dict[str, Any]]:
+    """Return rows of runs of the first entries."""
+    return [
+        {
+            "entry_id": number + 1,
+            "entry_name": f"far-{number}",
+            "due_at": datetime(2020, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=number),
+            "attempt": attempt,
+            "task_id": f"{state}-{number}",
+            "state": state,
+            "claimed_by": "another",
+            "wake_at": wake_at,
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def full_store(store: Store, backend: str) -> Store:
+    """Return a store with 20,000 entries and runs, of which 100 and 20 are due."""
+    now = datetime.now(timezone.utc)
+    past, far = now - timedelta(minutes=5), now + timedelta(days=30)
+    with store.database.engine.begin() as connection:
+        connection.execute(insert(ENTRY), entry_rows("far", far, STORED))
+        connection.execute(insert(RUN), run_rows("sent", None, STORED, attempt=1))
+        connection.execute(insert(ENTRY), entry_rows("due", past, 100))
+        connection.execute(insert(RUN), run_rows("claimed", past, 20, attempt=2))
+    with store.database.engine.connect() as connection:
+        for table in TABLES:
+            analyze = "ANALYZE TABLE" if backend == "mariadb" else "ANALYZE"
+            connection.execute(text(f"{analyze} {table}"))
+        connection.commit()
+    return store
+
+
+def one_round(store: Store) -> dict[str, list[Executed]]:
+    """Let a beat look, sweep, plan and settle; return what each of them executed."""
+    queue = Queue(store.database, Settings(), "a-beat")
+    found: dict[str, list[Executed]] = {}
+    with recorded(store) as found["look"]:
+        now = queue.look().now
+    with recorded(store) as found["sweep"]:
+        swept, _ = queue.sweep(now)
+    with recorded(store) as found["plan"]:
+        planned, _ = queue.plan(now)
+    outcomes = [outcome(number, claim) for number, claim in enumerate([*swept, *planned])]
+    with recorded(store) as found["settle"]:
+        queue.settle(outcomes)
+    queue.close()
+    assert (len(swept), len(planned)) == (20, 100)
+    return found
+
+
+def outcome(number: int, claim: Claim) -> Outcome:
+    """Return what may become of a claim; most are sent."""
+    state = {5: "failed", 6: "skipped", 7: "claimed"}.get(number, "sent")
+    return Outcome(claim, state, None if state == "sent" else "why", 5.0)
+
+
+# -- the tests ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backend", "generic"),
+    [("sqlite", False), ("postgresql", False), ("postgresql", True), ("mariadb", False)],
+    indirect=["backend"],
+    ids=["sqlite", "postgresql", "postgresql, generic plans", "mariadb"],
+)
+def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
+    full_store: Store, generic: bool
+) -> None:
+    """Look, sweep, plan and settle find their rows by index among 20,000 others."""
+    read: dict[str, set[str]] = {}
+    for step, executed in one_round(full_store).items():
+        for each in executed:
+            with full_store.database.engine.begin() as connection:
+                accesses = explain(connection, each, generic=generic)
+            for access in accesses:
+                assert access.index, f"{step} reads all of {access.table}: {access.said}\n{each}"
+                read.setdefault(step, set()).add(f"{access.table} {access.index}")
+    for step, table in (("look", "entry"), ("look", "run"), ("sweep", "run"), ("plan", "entry")):
+        wanted = f"beatstore_{table}_wake_at"
+        assert any(wanted in one for one in read[step]), f"{step} does not search {wanted}: {read}"
+    assert read["settle"]
+
+
+@pytest.fixture
+def scheduler(store: Store, memory_broker: Broker) -> Iterator[DBScheduler]:
+    """Return a beat's scheduler on the store, which has ticked once."""
+    app = Celery("plans", set_as_current=False)
+    url = store.database.url.render_as_string(hide_password=False)
+    app.conf.update(memory_broker.settings, beatstore_url=url, beatstore_listen=False)
+    scheduler = DBScheduler(app)
+    scheduler.tick()
+    yield scheduler
+    scheduler.close()
+    app.close()
+
+
+def statements(scheduler: DBScheduler) -> list[Executed]:
+    """Return what one tick executes."""
+    with recorded(scheduler.store) as found:
+        scheduler.tick()
+    return found
+
+
+def test_an_idle_tick_is_one_statement(scheduler: DBScheduler) -> None:
+    """With nothing due, a tick asks one question and writes nothing."""
+    far = datetime.now(timezone.utc) + timedelta(days=30)
+    with scheduler.store.database.engine.begin() as connection:
+        connection.execute(insert(ENTRY), entry_rows("far", far, 50))
+    (executed,) = statements(scheduler)
+    assert executed.statement.startswith("SELECT")
+
+
+def test_a_batch_takes_as_many_statements_for_one_entry_as_for_a_hundred(
+    scheduler: DBScheduler,
+) -> None:
+    """What is planned, sent and marked together is written together."""
+    past = datetime.now(timezone.utc) - timedelta(minutes=5)
+    taken = []
+    for count in (1, 10, 100):
+        with scheduler.store.database.engine.begin() as connection:
+            connection.execute(insert(ENTRY), entry_rows(f"due-{count}", past, count))
+        executed = statements(scheduler)
+        assert len(scheduler.store.runs(limit=1000)) == sum(n for n in (1, 10, 100) if n <= count)
+        taken.append(len(executed))
+    assert taken[0] == taken[1] == taken[2] <= 8
