@@ -46,7 +46,7 @@ from beatstore.errors import (
     UnavailableError,
 )
 from beatstore.schedules import Cron, tzdata_version
-from beatstore.sender import BeatEntry, BrokerError, Sender
+from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.queue import Queue
@@ -64,6 +64,9 @@ PATIENCE = 3.0
 
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
+
+#: How long the end of a beat may wait for its database, in seconds.
+FAREWELL = 5.0
 
 #: How long to leave rows alone that other beats hold, in seconds.
 CONTENDED = 0.05
@@ -131,6 +134,7 @@ class DBScheduler(Scheduler):
         self._in_tick = False
         self._introduced = False
         self._listener: Any = None
+        self._farewell: threading.Thread | None = None
         self._unsettled: list[Outcome] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
@@ -252,19 +256,28 @@ class DBScheduler(Scheduler):
         return claims, found
 
     def _send(self, claims: list[Claim], *, until: float) -> int:
-        """Send, settle, and return how many messages the broker has taken."""
-        outcomes: list[Outcome] = []
+        """Send, settle batch by batch, and return how many messages the broker has taken.
+
+        One look can claim thousands of runs, where entries make up for what they missed;
+        but no more than a batch is ever with the broker and not marked.
+        """
+        left = {claim.run_id: claim for claim in claims}
+        batch: list[Outcome] = []
+        sent = 0
         try:
             for outcome in self.sender.send(claims, until=until):
-                outcomes.append(outcome)
+                batch.append(outcome)
+                left.pop(outcome.claim.run_id, None)
+                sent += outcome.state == "sent"
+                if len(batch) >= BATCH:
+                    self._settle(batch)
+                    batch = []
         finally:
             # Also when a signal ends beat here: what was sent is written down, and what
             # was not is left to the next beat at once.
-            known = {outcome.claim.run_id for outcome in outcomes}
-            left = [Outcome(c, "claimed") for c in claims if c.run_id not in known]
-            self._settle(outcomes + left)
+            self._settle(batch + [Outcome(claim, "claimed") for claim in left.values()])
         self._broker.end()
-        return sum(outcome.state == "sent" for outcome in outcomes)
+        return sent
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Write down what became of the claims, with what could not be written before."""
@@ -392,14 +405,21 @@ class DBScheduler(Scheduler):
         self._close_listener()
         if self._introduced and self._database.over:
             self._introduced = False
-            # What a signal kept from being marked comes first: withdrawing would free it,
-            # and it would be sent again.
-            with suppress(BeatstoreError):
-                self._settle([])
-                self.queue.withdraw()
-        self.queue.close()
+            self._farewell = threading.Thread(target=self._withdraw, daemon=True)
+            self._farewell.start()
+        if self._farewell is not None:
+            # A server that stands still would never answer, and nothing else ends that wait.
+            self._farewell.join(FAREWELL)
+        waiting = self._farewell is not None and self._farewell.is_alive()
+        self.queue.close(orderly=not waiting)
         self.disconnect()
         self.store.close()
+
+    def _withdraw(self) -> None:
+        """Settle what a signal kept from it, and free what is left for the other beats."""
+        with suppress(Exception):  # the connection may be cut any time
+            self._settle([])
+            self.queue.withdraw()
 
     def disconnect(self) -> None:
         """Forget the producer, and close its connection."""

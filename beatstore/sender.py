@@ -35,7 +35,7 @@ from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
 from beatstore.store.claims import Claim, Outcome
 
-__all__ = ["BeatEntry", "BrokerError", "Sender"]
+__all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ _CANVAS = {
     **{f"celery.{kind}": kind for kind in ("chain", "group", "chord", "chunks")},
     **{f"celery.{kind}": f"x{kind}" for kind in ("map", "starmap")},
 }
+
+#: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
+_DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
 
 #: Errors of the message itself. Everything else may pass, and is tried again.
 _OF_THE_MESSAGE = (
@@ -108,8 +111,9 @@ class BeatEntry(ScheduleEntry):
         if error is None:
             reason = _taken_over(self.result, self.claim.task_id)
             return Outcome(self.claim, "skipped" if reason else "sent", reason)
-        if type(error).__name__ == "AlreadyQueued":
-            return Outcome(self.claim, "skipped", f"already queued: {error}")
+        if type(error).__name__ in _DUPLICATE:
+            known = getattr(error, "task_id", error)
+            return Outcome(self.claim, "skipped", f"already queued: {known}")
         if isinstance(error, _OF_THE_MESSAGE):
             logger.error("no message can be made of %r: %r", self.name, error)
             return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")

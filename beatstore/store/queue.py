@@ -240,9 +240,14 @@ class Queue:
         with _translated():
             return Listener.open(self._database.engine)
 
-    def close(self) -> None:
-        """Give the connection back. Safe to call at any time, and again."""
-        self._drop(orderly=True)
+    def close(self, *, orderly: bool = True) -> None:
+        """Give the connection back. Safe to call at any time, and again.
+
+        Args:
+            orderly: whether to end its transaction; if not, it is cut, also under a
+                thread that waits on it.
+        """
+        self._drop(orderly=orderly)
 
     # -- steps -------------------------------------------------------------------------
 

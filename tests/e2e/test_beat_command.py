@@ -29,6 +29,7 @@ from tests.support.inprocess import Ear
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.proxy import Proxy
+from tests.support.servers import PrivatePostgreSQL
 from tests.support.wait import wait_until
 
 NewProject = Callable[..., Project]
@@ -280,6 +281,19 @@ def test_a_beat_that_waits_for_a_silent_database_ends(
         before = time.monotonic()
         assert beat.terminate(30) == 0
         assert time.monotonic() - before < 8
+
+
+def test_a_beat_whose_database_stands_still_ends(
+    private_postgresql: PrivatePostgreSQL, redis_broker: Broker, new_project: NewProject
+) -> None:
+    """A server that stops answering in the middle of its work does not keep beat from ending."""
+    store = Store(private_postgresql.url)
+    store.migrate()
+    beat = new_project(redis_broker, private_postgresql.url).beat()
+    wait_for_rows(store)
+    store.close()
+    private_postgresql.pause()
+    assert beat.terminate(25) == 0
 
 
 # -- remote control ------------------------------------------------------------------------

@@ -319,10 +319,8 @@ def test_a_migrated_engine_of_the_users_own_is_as_before(in_schema: Database) ->
 
 def test_a_schema_on_sqlite_is_refused(tmp_path: Path) -> None:
     """SQLite has no schemas, and says so instead of making tables elsewhere."""
-    database = Database(f"sqlite:///{tmp_path}/beat.db", schema="sched")
     with pytest.raises(ConfigError, match="beatstore_schema"):
-        migrate.upgrade(database)
-    database.dispose()
+        Database(f"sqlite:///{tmp_path}/beat.db", schema="sched")
 
 
 def test_an_sqlite_database_in_memory_can_be_migrated() -> None:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery, beat, signals
 from celery.apps.beat import Beat
@@ -779,6 +780,43 @@ def test_a_broker_that_goes_and_returns_costs_nothing(
     assert levels == ["ERROR", "WARNING"]
 
 
+def test_what_was_sent_is_not_sent_again_when_it_could_not_be_marked(
+    scheduler: DBScheduler, memory_broker: Broker, clock: ManualClock
+) -> None:
+    """A database that goes away between send and mark is told later, however much later."""
+    scheduler.store.add("a", "tests.note", Once(NOON))
+    with pytest.MonkeyPatch.context() as patch:
+
+        def away(*_: Any) -> None:
+            raise UnavailableError("the database is away")
+
+        patch.setattr(scheduler.queue, "settle", away)
+        assert 0 < scheduler.tick() <= 1
+        clock.advance(3600)
+        assert 0 < scheduler.tick() <= 1
+    assert tick_until_idle(scheduler) == 1.0
+    assert len(memory_broker.drain()) == 1
+    assert [run.state for run in scheduler.store.runs()] == ["sent"]
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+def test_a_lock_on_the_tables_is_an_outage(
+    app: Celery, memory_broker: Broker, migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the driver gives up waiting for somebody's lock, beat tries again later."""
+    app.conf.beatstore_engine_options = {"connect_args": {"read_timeout": 0.3}}
+    engine = create_engine(migrated_url)
+    with running(app) as scheduler, engine.connect() as other:
+        scheduler.store.add("a", "tests.note", Once(NOON))
+        other.execute(text("LOCK TABLES beatstore_entry WRITE, beatstore_run WRITE"))
+        assert 0 < scheduler.tick() <= 1
+        assert "the database is away" in caplog.text
+        other.execute(text("UNLOCK TABLES"))
+        tick_until_idle(scheduler)
+    engine.dispose()
+    assert names(memory_broker.drain()) == ["a"]
+
+
 # -- close, at any moment ------------------------------------------------------------------
 
 
@@ -972,6 +1010,9 @@ def test_a_tick_replaced_on_the_instance_is_called(
 
 
 @on_sqlite
+@pytest.mark.skipif(
+    celery.VERSION < (5, 7), reason="celery 5.6 pickles its service without the app"
+)
 def test_the_service_can_be_pickled(service: beat.Service) -> None:
     """`worker -B` hands the service to a process that is spawned, before a scheduler is made."""
     copy = pickle.loads(pickle.dumps(service))

@@ -39,20 +39,20 @@ def leave_line(task: Task[..., Any], **more: Any) -> None:
         os.close(file)
 
 
-@app.task(name="tests.note", bind=True)
+@app.task(name="tests.note", bind=True, shared=False)
 def note(self: Task[..., Any], *args: Any, **kwargs: Any) -> None:
     """Leave a line and end well; takes any arguments."""
     leave_line(self)
 
 
-@app.task(name="tests.fail", bind=True)
+@app.task(name="tests.fail", bind=True, shared=False)
 def fail(self: Task[..., Any], *args: Any, **kwargs: Any) -> None:
     """Leave a line and fail."""
     leave_line(self)
     raise RuntimeError("tests.fail always fails")
 
 
-@app.task(name="tests.hold", bind=True)
+@app.task(name="tests.hold", bind=True, shared=False)
 def hold(self: Task[..., Any], path: str, timeout: float = 60.0) -> None:
     """Leave a line, and run until the file `path` exists."""
     leave_line(self)

@@ -263,6 +263,19 @@ def test_a_canvas_is_sent_as_celery_sends_it(
     assert {one.headers["beatstore_entry"] for one in messages} == {first.name, others[0].name}
 
 
+@pytest.mark.parametrize("kind", ["map", "starmap"])
+def test_a_map_is_one_message(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker, kind: str
+) -> None:
+    """A stored map goes out as the one task of celery's that runs all of it."""
+    found = getattr(app.tasks["tests.note"], kind)([[1, 2], [3, 4]])
+    claim = new_claim(found["task"], kwargs=dict(found["kwargs"]))
+    message = sent_by(scheduler, memory_broker, claim)
+    assert (message.task, message.id) == (f"celery.{kind}", claim.task_id)
+    assert message.kwargs["it"] == [[1, 2], [3, 4]]
+    assert message.kwargs["task"]["task"] == "tests.note"
+
+
 # -- what the hooks are shown --------------------------------------------------------------
 
 
@@ -418,6 +431,14 @@ class AlreadyQueued(Exception):  # noqa: N818  (celery-once calls it so)
     """What celery-once raises."""
 
 
+class DuplicateTaskError(Exception):
+    """What celery-singleton raises where it is told to."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"Attempted to queue a duplicate of task ID {task_id}")
+        self.task_id = task_id
+
+
 def raising(error: Exception) -> Any:
     """Return an answer that is no message but an error."""
 
@@ -433,6 +454,7 @@ REPORTS = [
     (lambda send: EagerResult(None, None, "REJECTED"), "skipped", "already queued", 0),
     (lambda send: None, "skipped", "already queued", 0),
     (raising(AlreadyQueued("59.9")), "skipped", "already queued: 59.9", 0),
+    (raising(DuplicateTaskError("other-id")), "skipped", "already queued: other-id", 0),
     (raising(TypeError("two arguments")), "failed", "TypeError: two arguments", 0),
     (raising(ValueError("bad")), "failed", "ValueError: bad", 0),
     (
