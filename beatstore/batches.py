@@ -12,6 +12,7 @@ broker is known to have.
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import AbstractContextManager, suppress
 from typing import Any
@@ -127,6 +128,7 @@ class _Confirms:
         self._acked: set[int] = set()
         self._exchanges: set[str] = set()
         self._refused = self._over = False
+        self._most = sys.maxsize
         self._publish = channel.basic_publish
         channel.basic_publish = self._counted
         channel.events["basic_ack"].add(self._on_ack)
@@ -171,9 +173,12 @@ class _Confirms:
         while self.confirmed + 1 in self._acked:
             self._acked.remove(self.confirmed + 1)
             self.confirmed += 1
+        # "All up to here" leaves out what was refused before.
+        self.confirmed = min(self.confirmed, self._most)
 
     def _on_nack(self, number: int, multiple: bool) -> None:
         self._refused = True
+        self._most = min(self._most, self.confirmed if multiple else number - 1)
 
 
 def batch_of(producer: Any, *, one_by_one: bool = False) -> Batch:

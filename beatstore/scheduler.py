@@ -227,7 +227,10 @@ class DBScheduler(Scheduler):
             self._prepare()
         self._settle([])
         look = self.queue.look()
-        self._database.end()
+        if not self._database.over:
+            # A claim whose commit was never answered would wait until it expires.
+            self.queue.release()
+            self._database.end()
         self._keep_house()
         due_in = _seconds_until_due(look)
         if due_in is None or due_in > 0:

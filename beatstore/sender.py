@@ -235,6 +235,8 @@ class Sender:
         """Find out whether `error` was the connection, the broker, or one message."""
         if self._gone():
             raise BrokerError(f"{type(error).__name__}: {error}") from error
+        if not claims:
+            return
         if again and not self._refused(error):
             yield from self._send_batch(claims, until, again=False)
         elif len(claims) > 1:

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from beatstore.dialects import EPOCH, insert_ignore
 from beatstore.store.claims import BEAT, ENTRY, RUN, BeatFigures
 
-__all__ = ["heartbeat", "introduce", "replan_zones", "withdraw"]
+__all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]
 
 #: How long the row of a beat that died is kept.
 KEPT = timedelta(days=1)
@@ -64,12 +64,17 @@ def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: Beat
 
 def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:
     """Delete a beat's row, and leave the claims it still holds to the others, at once."""
+    release(connection, beat_id, now)
+    connection.execute(BEAT.delete().where(BEAT.c.id == beat_id))
+
+
+def release(connection: Connection, beat_id: str, now: datetime) -> None:
+    """Leave the claims that a beat holds to whoever comes first, at once."""
     connection.execute(
         update(RUN)
         .where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
         .values(wake_at=now)
     )
-    connection.execute(BEAT.delete().where(BEAT.c.id == beat_id))
 
 
 def replan_zones(connection: Connection, after_id: int, limit: int) -> int | None:

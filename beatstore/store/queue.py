@@ -199,7 +199,7 @@ class Queue:
             Whether the beat that started last before this one used other zone data, so
             that cached due times may be wrong.
 
-        Transaction: opens and commits its own, as do the three below.
+        Transaction: opens and commits its own, as do the four below.
         """
         with self._claiming() as connection:
             return beats.introduce(
@@ -216,6 +216,11 @@ class Queue:
         """Say that this beat is alive, and what it did."""
         with self._claiming() as connection:
             beats.heartbeat(connection, self._beat_id, self._read_now(connection), figures)
+
+    def release(self) -> None:
+        """Leave the claims of this beat to whoever sweeps first, be it this one."""
+        with self._claiming() as connection:
+            beats.release(connection, self._beat_id, self._read_now(connection))
 
     def withdraw(self) -> None:
         """Delete this beat's row, at an orderly end, and leave its claims to the others."""

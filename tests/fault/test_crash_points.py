@@ -24,6 +24,27 @@ NTH = 7
 AT_ONCE = 15
 
 
+#: An app under a monitor that takes its time for each message.
+SLOW = """
+import functools
+import time
+
+from celery.beat import Scheduler
+from tests.support.app import app
+
+send = Scheduler.apply_entry
+
+
+@functools.wraps(send)
+def apply_entry(*args, **kwargs):
+    time.sleep(0.02)
+    return send(*args, **kwargs)
+
+
+Scheduler.apply_entry = apply_entry
+"""
+
+
 @dataclass(frozen=True)
 class Left:
     """What a beat that was killed leaves behind: rows, and from how many messages to how many."""
@@ -171,6 +192,20 @@ def test_frozen(
     account.exactly_once(names, doubled)
     assert account.runs[:COUNT] == before
     assert (account.doubled, len(account.mails)) == (doubled, arrived + 1)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_batch_takes_longer_than_a_claim_lives(
+    new_scene: NewScene, redis_broker: Broker, migrated_url: str
+) -> None:
+    """Where hooks are slow, beat sends as much of a batch as its claim allows, and goes on."""
+    scene = new_scene(redis_broker, migrated_url, claim_ttl=1)
+    (scene.project.directory / "slow.py").write_text(SLOW)
+    names = scene.add_once(100, scene.now())
+    beat = scene.start_beat(app="slow")
+    scene.wait_all_sent(30)
+    assert beat.terminate() == 0
+    scene.account().exactly_once(names)
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)

@@ -34,36 +34,32 @@ AHEAD = 1.5
 SECOND = timedelta(seconds=1)
 
 
-def sent_since(scene: Scene, before: int) -> bool:
-    """Say whether the one-shots added last are sent; `before` is the id of the last row before."""
-    runs = [run for run in scene.runs() if run.id > before and run.entry_name != "ticker"]
-    return len(runs) == COUNT and all(run.state == "sent" for run in runs)
-
-
-def round_of(scene: Scene, at: datetime) -> int:
-    """Add the one-shots of a round, due at `at`, and return the id of the last row before."""
-    before = max((run.id for run in scene.runs()), default=0)
-    scene.add_once(COUNT, at)
-    assert scene.now() < at, "it takes too long to add them"
-    return before
-
-
-def wait_for_round(scene: Scene, before: int) -> None:
-    wait_until(lambda: sent_since(scene, before), 60, lambda: str(scene.states()), interval=0.05)
-
-
-def kill_at_random(scene: Scene, beat: Process, within: float, rng: random.Random) -> Process:
-    """Kill `beat` at a random moment, see another send everything, and return that one."""
+def add_round(scene: Scene) -> datetime:
+    """Add the one-shots of a round, and return when they are due."""
     at = scene.now() + timedelta(seconds=AHEAD)
-    before = round_of(scene, at)
-    moment = AHEAD + rng.uniform(0, within)
-    clock = time.monotonic() - (scene.now() - at).total_seconds() - AHEAD
-    wait_until(lambda: time.monotonic() >= clock + moment, moment + 5, interval=0.0005)
+    scene.add_once(COUNT, at)
+    return at
+
+
+def wait_for_rounds(scene: Scene, count: int) -> None:
+    """Wait until the one-shots of so many rounds are sent."""
+
+    def sent() -> bool:
+        return scene.sent("once-%") == count * COUNT
+
+    wait_until(sent, 60, lambda: str(scene.states()), interval=0.05)
+
+
+def kill_at_random(scene: Scene, beat: Process, moment: float, rounds: int) -> Process:
+    """Kill `beat` so long after its work came due, see another do it, and return that one."""
+    at = add_round(scene)
+    end = time.monotonic() + (at - scene.now()).total_seconds() + moment
+    wait_until(lambda: time.monotonic() >= end, AHEAD + moment + 5, interval=0.0005)
     beat.kill9()
     states, arrived = scene.states(), scene.mailbox.count()
     heir = scene.start_beat()
-    wait_for_round(scene, before)
-    print(f"killed {moment - AHEAD:.3f} s after due: {arrived} messages, {dict(states)}")
+    wait_for_rounds(scene, rounds)
+    print(f"killed {moment:.3f} s after due: {arrived} messages, {dict(states)}")
     return heir
 
 
@@ -76,13 +72,12 @@ def test_kill(new_scene: NewScene, redis_broker: Broker, migrated_url: str) -> N
     scene.store.add("ticker", "tests.note", "* * * * * *", misfire="all")
     beat = scene.beat()
     # Once in peace, to learn how long the sending takes.
-    at = scene.now() + timedelta(seconds=AHEAD)
-    before = round_of(scene, at)
-    wait_for_round(scene, before)
-    within = (max(run.sent_at for run in scene.runs()) - at).total_seconds()
+    at = add_round(scene)
+    wait_for_rounds(scene, 1)
+    within = (scene.now() - at).total_seconds()
     print(f"{COUNT} are sent within {within:.2f} s")
-    for _ in range(ROUNDS):
-        beat = kill_at_random(scene, beat, within, rng)
+    for number in range(ROUNDS):
+        beat = kill_at_random(scene, beat, rng.uniform(0, within), number + 2)
     scene.store.pause("ticker")
     scene.wait_all_sent()
     account = scene.account()

@@ -86,6 +86,7 @@ def test_two_of_four_killed(new_scene: NewScene, redis_broker: Broker, migrated_
     victims = beats[:2]
     scene.wait_for_messages(COUNT * 4 // 10)
     for victim in victims:
+        wait_until(lambda victim=victim: ids[victim.pid] in scene.claimants(), interval=0.001)
         victim.kill9()
     killed_at = scene.now()
     dead = {ids[victim.pid] for victim in victims}

@@ -313,6 +313,64 @@ def test_a_message_that_rabbitmq_has_no_room_for_is_tried_later(
         full(connection.default_channel).delete()
 
 
+class Answers:
+    """A channel of py-amqp's, and the answers to what is published on it."""
+
+    def __init__(self, *answers: tuple[str, int, bool]) -> None:
+        self.events: dict[str, set[Callable[[int, bool], None]]] = {}
+        for name in ("basic_ack", "basic_nack"):
+            self.events[name] = set()
+        self.connection = self.channel = self
+        self.confirm_publish = False
+        self._answers = list(answers)
+
+    def confirm_select(self) -> None:
+        """Switch confirms on."""
+
+    def basic_publish(self, *_: object, **__: object) -> None:
+        """Take a message."""
+
+    def drain_events(self, timeout: float) -> None:
+        """Hand out the next answer."""
+        if not self._answers:
+            raise TimeoutError("no answer")
+        name, number, multiple = self._answers.pop(0)
+        for receive in self.events[name]:
+            receive(number, multiple)
+
+
+@pytest.mark.parametrize(
+    ("answers", "taken"),
+    [
+        ([("basic_ack", 5, True)], 5),
+        ([("basic_ack", n, False) for n in (1, 2, 3, 4, 5)], 5),
+        ([("basic_ack", n, False) for n in (5, 3, 1, 2, 4)], 5),
+        ([("basic_ack", 2, True), ("basic_ack", 5, False), ("basic_ack", 4, True)], 5),
+        ([("basic_ack", 3, True)], 3),
+        ([("basic_ack", 4, False), ("basic_ack", 1, False)], 1),
+        ([("basic_nack", 3, False), ("basic_ack", 5, True)], 2),
+        ([("basic_ack", 2, True), ("basic_nack", 3, False), ("basic_ack", 5, True)], 2),
+        ([("basic_ack", 4, False), ("basic_nack", 5, True), ("basic_ack", 5, True)], 0),
+        ([("basic_ack", 1, False), ("basic_nack", 5, True)], 1),
+        ([], 0),
+    ],
+)
+def test_a_confirm_counts_for_its_own_messages_only(
+    answers: list[tuple[str, int, bool]], taken: int
+) -> None:
+    """Whatever the order of RabbitMQ's answers, a message counts as taken that was confirmed."""
+    channel: Any = Answers(("basic_ack", 1, False), *((n, at + 1, m) for n, at, m in answers))
+    batch = batch_of(channel)
+    incomplete: Any = pytest.raises(OSError, match=r"no answer|not accept")
+    with incomplete if taken < 5 else ExitStack(), batch:
+        for _ in range(6):
+            channel.basic_publish(None, exchange="")
+            batch.mark()
+    while channel._answers:
+        channel.drain_events(0)
+    assert batch.taken == 1 + taken
+
+
 @pytest.fixture
 def relay(rabbitmq_broker: Broker) -> Iterator[Proxy]:
     """Return a relay to RabbitMQ."""

@@ -241,6 +241,18 @@ class Scene:
             rows = session.execute(select(RUN.c.state, func.count()).group_by(RUN.c.state)).all()
         return Counter({state: count for state, count in rows})
 
+    def sent(self, names: str) -> int:
+        """Count the runs that are sent, of entries whose names are like `names`."""
+        count = select(func.count()).where(RUN.c.state == "sent", RUN.c.entry_name.like(names))
+        with self.store.database.session() as session:
+            return session.scalar(count) or 0
+
+    def claimants(self) -> set[str]:
+        """Return the ids of the beats that hold claims."""
+        held = select(RUN.c.claimed_by).where(RUN.c.state == "claimed").distinct()
+        with self.store.database.session() as session:
+            return set(session.scalars(held))
+
     def due(self) -> int:
         """Count the entries and runs that a beat has to look at by now, or holds."""
         database = self.store.database
