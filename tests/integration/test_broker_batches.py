@@ -26,9 +26,9 @@ from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BrokerError
 from beatstore.store.claims import Claim, Outcome
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, new_claim, running, send
+from tests.support.inprocess import new_app, new_claim, running, send, send_into
 from tests.support.proxy import Proxy
-from tests.support.servers import PrivateRedis
+from tests.support.servers import PrivateRedis, free_port
 from tests.support.wait import wait_until
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
@@ -400,7 +400,7 @@ def test_what_rabbitmq_did_not_confirm_is_not_sent(
     relay.refuse = True
     outcomes: list[Outcome] = []
     with pytest.raises(BrokerError):
-        outcomes += scheduler.sender.send(claims, until=time.monotonic() + 20)
+        send_into(outcomes, scheduler, claims)
     assert outcomes == []
     relay.cut()
     relay.release()
@@ -474,18 +474,40 @@ def test_rabbitmq_connection_cut_in_the_middle_of_a_batch(
     assert max(found.values()) <= 2
 
 
-def test_a_lock_on_sending_survives_a_lost_rabbitmq_batch(
+def lose_the_broker(scheduler: DBScheduler, relay: Proxy) -> tuple[list[Claim], list[Outcome]]:
+    """Send five claims of a task that locks itself; from the third on there is no broker.
+
+    Returns:
+        The claims, and the outcomes that were known when the broker went away.
+    """
+    task = locking(scheduler)
+    claims = [new_claim(task, args=[n]) for n in range(5)]
+
+    def cut(headers: dict[str, Any], **_: Any) -> None:
+        if headers["id"] == claims[2].task_id:
+            relay.refuse = True
+            relay.cut()
+
+    known: list[Outcome] = []
+    before_task_publish.connect(cut)
+    try:
+        with pytest.raises(BrokerError):
+            send_into(known, scheduler, claims)
+    finally:
+        before_task_publish.disconnect(cut)
+    relay.refuse = False
+    return claims, known
+
+
+def test_a_lock_on_sending_survives_the_loss_of_rabbitmq(
     rabbitmq_broker: Broker, relay: Proxy, new_scheduler: NewScheduler
 ) -> None:
     """A task that locks itself when it is sent is not taken for a duplicate of itself."""
     scheduler = new_scheduler(through(relay, rabbitmq_broker))
-    task = locking(scheduler)
-    claims = [new_claim(task, args=[n]) for n in range(5)]
-    send(scheduler, new_claim())
-    arrived(rabbitmq_broker)
-    relay.cut()
-    assert states(send(scheduler, *claims), claims) == ["sent"] * 5
-    assert set(arrived(rabbitmq_broker)) == set(once(claims))
+    claims, known = lose_the_broker(scheduler, relay)
+    assert known == [Outcome(claim, "sent") for claim in claims[:2]]
+    assert states(send(scheduler, *claims[2:]), claims[2:]) == ["sent"] * 3
+    assert arrived(rabbitmq_broker) == once(claims)
 
 
 # -- Redis ---------------------------------------------------------------------------------
@@ -574,21 +596,30 @@ def test_a_lock_on_sending_survives_a_lost_redis_batch(
     assert set(arrived(redis_broker)) == set(once(claims)) - {claims[3].task_id}
 
 
-def test_a_lock_on_sending_survives_a_lost_redis_connection(
+def test_a_lock_on_sending_survives_the_loss_of_redis(
     private_redis: PrivateRedis, new_scheduler: NewScheduler
 ) -> None:
     """A message that was under way when the connection broke is not its own duplicate."""
     broker = Broker("redis", private_redis.url)
     with Proxy(private_redis.port) as relay:
-        url = f"redis://127.0.0.1:{relay.port}/0"
-        scheduler = new_scheduler(replace(broker, url=url))
-        task = locking(scheduler)
-        send(scheduler, new_claim())
-        arrived(broker)
-        relay.cut()
-        claims = [new_claim(task, args=[n]) for n in range(5)]
-        assert states(send(scheduler, *claims), claims) == ["sent"] * 5
-    assert set(arrived(broker)) == set(once(claims))
+        scheduler = new_scheduler(replace(broker, url=f"redis://127.0.0.1:{relay.port}/0"))
+        claims, known = lose_the_broker(scheduler, relay)
+        assert known == [Outcome(claim, "sent") for claim in claims[:2]]
+        assert states(send(scheduler, *claims[2:]), claims[2:]) == ["sent"] * 3
+    assert arrived(broker) == once(claims)
+
+
+def test_the_next_broker_named_is_tried_at_once(
+    redis_broker: Broker, new_scheduler: NewScheduler
+) -> None:
+    """Where `broker_url` names several, one that is down costs neither the tick nor a wait."""
+    closed = f"redis://127.0.0.1:{free_port()}/0"
+    several = replace(redis_broker, url=f"{closed};{closed};{redis_broker.url}")
+    scheduler, claims = new_scheduler(several), new_claims(3)
+    before = time.monotonic()
+    assert states(send(scheduler, *claims), claims) == ["sent"] * 3
+    assert time.monotonic() - before < 1.5
+    assert arrived(redis_broker) == once(claims)
 
 
 def test_redis_connection_closed_while_idle(

@@ -935,6 +935,31 @@ def test_a_signal_in_the_middle_of_a_tick_loses_and_doubles_nothing(
     assert {message.id for message in messages} == {run.task_id for run in runs}
 
 
+@on_sqlite
+def test_close_in_the_middle_of_a_tick_leaves_it_its_claims(
+    scheduler: DBScheduler, memory_broker: Broker, migrated_url: str
+) -> None:
+    """What the tick is about to send is not handed to other beats while it may still do so."""
+    scheduler.store.add("a", "tests.note", Once(NOON))
+    seen: list[Any] = []
+
+    def on_publish(**_: Any) -> None:
+        scheduler.close()
+        other = Store(migrated_url)
+        seen.extend((run.state, run.wake_at) for run in other.runs())
+        seen.append(len(other.status().beats))
+        other.close()
+
+    signals.before_task_publish.connect(on_publish)
+    try:
+        scheduler.tick()
+    finally:
+        signals.before_task_publish.disconnect(on_publish)
+    ttl = timedelta(seconds=scheduler.store.settings.claim_ttl)
+    assert seen == [("claimed", NOON + ttl), 1]
+    assert len(memory_broker.drain()) == 1
+
+
 # -- under celery's service ----------------------------------------------------------------
 
 

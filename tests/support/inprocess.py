@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from typing import Any
@@ -18,7 +18,7 @@ from beatstore.scheduler import DBScheduler
 from beatstore.store.claims import Claim, Outcome
 from tests.support.brokers import Broker
 
-__all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send"]
+__all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send", "send_into"]
 
 #: A database that can't be opened, for tests that must not need one.
 NOWHERE = "sqlite:////beatstore-no-such-directory/beatstore.db"
@@ -74,6 +74,12 @@ def send(scheduler: DBScheduler, *claims: Claim, until: float | None = None) -> 
     """Send claims as a tick would, and return their outcomes in the order they came."""
     end = time.monotonic() + 20 if until is None else until
     return list(scheduler.sender.send(claims, until=end))
+
+
+def send_into(outcomes: list[Outcome], scheduler: DBScheduler, claims: Sequence[Claim]) -> None:
+    """Send as a tick does, and keep each outcome as it comes, whatever happens then."""
+    for outcome in scheduler.sender.send(claims, until=time.monotonic() + 20):
+        outcomes.append(outcome)
 
 
 class Ear:

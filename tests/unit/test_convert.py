@@ -188,6 +188,12 @@ def test_any_crontab_keeps_its_times(**fields: Any) -> None:
         assert found == expected
 
 
+def test_a_cadence_stays_one() -> None:
+    """Every n-th minute is kept as that, not as a list: it has rules of its own for clocks."""
+    value = crontab(minute="*/15", hour="*/2", day_of_week="1-5")
+    assert as_schedule(value, "UTC").spec == "*/15 */2 * * 1,2,3,4,5"
+
+
 def test_a_crontab_keeps_its_zone() -> None:
     """A zone on the crontab, or of the app it was made with, is stronger than the caller's."""
     app = Celery("zoned", set_as_current=False)
