@@ -34,10 +34,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from beatstore.dialects import EPOCH, BigId, Instant, Json, Name, db_now
 
-__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag"]
+__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Worker"]
 
 #: The Alembic revision whose tables these classes describe.
-REVISION = "0001"
+REVISION = "0002"
 
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
@@ -75,6 +75,10 @@ class Entry(Base):
     `misfire` and `grace_s` may be NULL, which means the setting's default. `cursor_at`
     is the last occurrence accounted for, NULL before the first. `next_due_at` is a
     cache for people to read. `version` counts edits.
+
+    `success_seq`, `failure_seq` and `done_seq` count the final outcomes of its runs. Of an
+    entry that waits, `blocked_by` is the id of one upstream that it waits for, and whose
+    completion wakes it: its own id, where it waits for its own run to end.
     """
 
     __tablename__ = "beatstore_entry"
@@ -105,6 +109,7 @@ class Entry(Base):
     max_retries: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     retry_delay_s: Mapped[float] = mapped_column(Float(53), default=300.0, server_default="300")
     retry_backoff: Mapped[float] = mapped_column(Float(53), default=1.0, server_default="1")
+    retry_jitter_s: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
 
     state: Mapped[str] = mapped_column(Name(16), default="active", server_default="active")
     error: Mapped[str | None] = mapped_column(Text)
@@ -117,6 +122,7 @@ class Entry(Base):
     pending_due_at: Mapped[datetime | None]
     pending_since: Mapped[datetime | None]
     pending_reason: Mapped[str | None] = mapped_column(Text)
+    blocked_by: Mapped[int | None] = mapped_column(BigInteger)
 
     success_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     failure_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
@@ -137,6 +143,12 @@ class Entry(Base):
             postgresql_where=text("wake_at IS NOT NULL"),
             sqlite_where=text("wake_at IS NOT NULL"),
         ),
+        Index(
+            None,
+            "blocked_by",
+            postgresql_where=text("blocked_by IS NOT NULL"),
+            sqlite_where=text("blocked_by IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True, **_MYSQL},
     )
 
@@ -145,7 +157,12 @@ class Entry(Base):
 
 
 class Dependency(Base):
-    """The edge "downstream runs after upstream"."""
+    """The edge "downstream runs after upstream".
+
+    It is satisfied when the upstream's counter that `on` names is above `consumed_seq`,
+    which takes the counter's value whenever the downstream is sent; -1 makes a first run
+    free. `failure_seen` is the upstream's `failure_seq` at that moment.
+    """
 
     __tablename__ = "beatstore_dependency"
 
@@ -163,13 +180,15 @@ class Dependency(Base):
         Name(16), default="wait", server_default="wait"
     )
     timeout_s: Mapped[float | None] = mapped_column(Float(53))
+    failure_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Run(Base):
     """What became of one occurrence, one row per attempt.
 
     `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
-    `wake_at` is when a claim expires, while `state` is `claimed`.
+    `wake_at` is when its claim expires or the next attempt is due (`claimed`), when no
+    report for so long is suspicious (`sent`), or no heartbeat (`started`).
     """
 
     __tablename__ = "beatstore_run"
@@ -203,6 +222,15 @@ class Run(Base):
             sqlite_where=text("wake_at IS NOT NULL"),
         ),
         Index(None, "due_at"),
+        # What is unfinished, and what went wrong; the many that ended well are left out.
+        Index(
+            None,
+            "entry_id",
+            "state",
+            "due_at",
+            postgresql_where=text("state <> 'succeeded'"),
+            sqlite_where=text("state <> 'succeeded'"),
+        ),
         {"sqlite_autoincrement": True, **_MYSQL},
     )
 
@@ -252,3 +280,17 @@ class Beat(Base):
     tick_s: Mapped[float | None] = mapped_column(Float(53))
     planned: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     sent: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Worker(Base):
+    """One worker that reports what becomes of runs: its name and its heartbeat."""
+
+    __tablename__ = "beatstore_worker"
+
+    id: Mapped[str] = mapped_column(Name(36), primary_key=True)
+    name: Mapped[str] = mapped_column(Name(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    version: Mapped[str] = mapped_column(Name(64))
+    started_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    running: Mapped[int] = mapped_column(Integer, default=0, server_default="0")

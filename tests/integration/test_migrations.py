@@ -126,9 +126,10 @@ def catalogue(database: Database) -> list[tuple[Any, ...]]:
 
 
 def _lines(sql: str) -> list[str]:
-    return [
-        line.strip().rstrip(",") for line in re.sub(r"AUTO_INCREMENT=\d+ ", "", sql).split("\n")
-    ]
+    """Split a statement into its columns and constraints; a column added later comes last."""
+    sql = re.sub(r"AUTO_INCREMENT=\d+ ", "", sql)
+    parts = re.split(r",\s+(?![^(]*\))|\n", sql)
+    return [part.strip().rstrip(",) ").replace("\t", " ") for part in parts if part.strip(" ),")]
 
 
 # What they make

@@ -105,6 +105,7 @@ def edit(database: Database, assignments: str, **columns: Any) -> Edit:
         ("misfire = 'all'", {}, "left"),
         ("misfire = NULL", {"misfire": "skip"}, "left"),
         ("grace_s = 0.25", {}, "left"),
+        ("overlap = 'wait'", {}, "left"),
     ],
 )  # fmt: skip
 def test_an_edited_rule_counts_at_the_next_tick(
@@ -138,7 +139,7 @@ def test_a_changed_state_counts_at_the_next_tick(
     [
         "description = 'nightly', task = 'other', source = 'me', args = '[1]', kwargs = '{}'",
         "run_count = 7, success_seq = 7, last_run_at = '2026-01-01 00:00:00.000000'",
-        "overlap = 'skip', max_retries = 2, retry_delay_s = 1, run_timeout_s = 5, error = 'x'",
+        "max_retries = 2, retry_delay_s = 1, run_timeout_s = 5, error = 'x'",
         "spec = spec, kind = kind, state = state, misfire = misfire, grace_s = grace_s",
     ],
 )
@@ -290,6 +291,8 @@ def test_a_server_that_refuses_triggers_is_migrated_without(
         humble.dispose()
         with database.engine.connect() as connection:
             connection.exec_driver_sql(f"DROP USER {user}@'%%'")
-    [warning] = [record.getMessage() for record in caplog.records]
-    assert "refused to make a trigger" in warning
-    assert "wake_at = '1970-01-01' WHERE" in warning
+    warnings = [record.getMessage() for record in caplog.records]
+    assert all("refused to make a trigger" in warning for warning in warnings)
+    [of_entries, of_edges] = warnings
+    assert "wake_at = '1970-01-01' WHERE" in of_entries
+    assert "blocked_by = NULL WHERE" in of_edges
