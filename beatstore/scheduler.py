@@ -45,6 +45,7 @@ from beatstore.errors import (
     SchemaError,
     UnavailableError,
 )
+from beatstore.outage import Outage
 from beatstore.schedules import Cron, tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
@@ -59,9 +60,6 @@ logger = logging.getLogger(__name__)
 #: Seconds between two heartbeats of a beat.
 HEARTBEAT = 10.0
 
-#: The longest wait between two attempts at a database or broker that is away.
-PATIENCE = 3.0
-
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
 
@@ -70,38 +68,6 @@ FAREWELL = 5.0
 
 #: How long to leave rows alone that other beats hold, in seconds.
 CONTENDED = 0.05
-
-
-class Outage:
-    """Whether something is away: logged once when it goes, and once when it is back."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._since: float | None = None
-        self._wait = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Say whether there is none."""
-        return self._since is None
-
-    def begin(self, error: BaseException) -> float:
-        """Note a failure, and return how many seconds to wait before the next attempt."""
-        if self._since is None:
-            self._since = time.monotonic()
-            self._wait = 0.1
-            logger.error("%s is away, waiting for it: %s", self._what, error)
-        else:
-            self._wait = min(self._wait * 2, PATIENCE)
-            logger.debug("%s is still away: %s", self._what, error)
-        return self._wait
-
-    def end(self) -> None:
-        """Note a success."""
-        if self._since is not None:
-            away = time.monotonic() - self._since
-            self._since = None
-            logger.warning("%s is back after %.1f s", self._what, away)
 
 
 class DBScheduler(Scheduler):
