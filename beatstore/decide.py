@@ -1,13 +1,15 @@
 """What becomes of an entry that a beat looks at: the rule, without a clock or a database.
 
-`decide(entry, now, settings)` answers from the entry's own columns. It may be asked at
-any time and as often as anyone likes: `wake_at` only says when the answer may have
-changed, so an early look is harmless and a late one is a misfire or no misfire, as the
-entry's policy says.
+`decide(entry, now, settings, gate)` answers from the entry's own columns, and from what
+its upstreams and its own runs have come to (see `beatstore.gate`). It may be asked at any
+time and as often as anyone likes: `wake_at` only says when the answer may have changed,
+so an early look is harmless and a late one is a misfire or no misfire, as the entry's
+policy says.
 
 Invariants:
     * Every occurrence in (cursor, now] is accounted for exactly once: as a run, folded
-      into a run, or counted in a `missed` row; and the new cursor is the last of them.
+      into a run, or counted in a `missed` or `skipped` row; and the new cursor is the last
+      of them. What waits for an upstream stays ahead of the cursor until it is let through.
     * The cursor never moves back, so a clock that does can't double an occurrence.
     * The work for one look is bounded, however long beat was away.
 
@@ -18,13 +20,15 @@ hand) is a decision too: state `broken`, with the reason in `error`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Protocol
+from typing import Any
 
+from beatstore.after import AfterLook
 from beatstore.config import MISFIRES, Settings
+from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.errors import ScheduleError
+from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
 from beatstore.schedules import Schedule, parse
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "call_problem",
     "decide",
     "jitter_offset",
+    "retry_delay",
     "schedule_of",
 ]
 
@@ -53,63 +58,14 @@ TRIGGERED = "triggered"
 _EVER = datetime.min.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
 
+#: The longest that a growing retry delay becomes, in seconds.
+_LONGEST_RETRY_S = 86400.0
+
 #: Some thirty years: above it, seconds are a mistake, and beyond what dates can hold.
 _FOREVER_S = 1e9
 
 
-class EntryRow(Protocol):
-    """The columns of an entry that the rule reads."""
-
-    id: int
-    kind: str
-    spec: str
-    timezone: str | None
-    start_at: datetime | None
-    end_at: datetime | None
-    max_runs: int | None
-    jitter_s: float
-    misfire: str | None
-    grace_s: float | None
-    state: str
-    error: str | None
-    cursor_at: datetime | None
-    next_due_at: datetime | None
-    run_count: int
-    created_at: datetime
-    args: Any
-    kwargs: Any
-    options: Any
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRun:
-    """A run row to write: one to send (`claimed`), or the record of what was not sent.
-
-    `missed_count` is how many occurrences the row stands for beside its own `due_at`
-    when it is sent, and how many in all when it is `missed`; above `COUNT_LIMIT` it
-    means "more than that many".
-    """
-
-    due_at: datetime
-    state: str = "claimed"
-    reason: str | None = None
-    first_missed_at: datetime | None = None
-    missed_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The runs an entry gets, oldest first, and its columns after this look."""
-
-    state: str
-    runs: tuple[PlannedRun, ...] = ()
-    cursor_at: datetime | None = None
-    next_due_at: datetime | None = None
-    wake_at: datetime | None = None
-    error: str | None = None
-
-
-def decide(entry: EntryRow, now: datetime, settings: Settings) -> Decision:
+def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN) -> Decision:
     """Say what `entry` gets at the instant `now`.
 
     Raises nothing: an entry that can't be decided is `broken`.
@@ -120,7 +76,9 @@ def decide(entry: EntryRow, now: datetime, settings: Settings) -> Decision:
     if problem:
         return broken(entry, problem)
     try:
-        return _Look(entry, now, settings).decision()
+        if entry.kind == "after":
+            return AfterLook(entry, now, gate).decision()
+        return _Look(entry, now, settings, gate).decision()
     except ScheduleError as error:
         return broken(entry, str(error))
 
@@ -152,6 +110,28 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
     return timedelta(seconds=jitter_s * share)
 
 
+def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
+    """Return how long after a failed attempt the next one is due; None: there is none.
+
+    Args:
+        entry: has the columns `max_retries` and `retry_*`.
+        run_id: spreads the retries of several runs over `retry_jitter_s`.
+        attempt: the one that failed, from 1 on.
+    """
+    columns = (entry.max_retries, entry.retry_delay_s, entry.retry_backoff, entry.retry_jitter_s)
+    if not all(isinstance(value, (int, float)) and 0 <= value < _FOREVER_S for value in columns):
+        return None  # a row written by hand
+    if attempt > entry.max_retries:
+        return None
+    longest = max(_LONGEST_RETRY_S, entry.retry_delay_s)
+    try:
+        seconds = min(longest, entry.retry_delay_s * entry.retry_backoff ** (attempt - 1))
+    except OverflowError:
+        seconds = longest
+    spread = jitter_offset(run_id, min(longest, entry.retry_jitter_s))
+    return timedelta(seconds=seconds) + spread
+
+
 def call_problem(entry: EntryRow) -> str | None:
     """Say why no message can be made of the entry's arguments, or None."""
     if not isinstance(entry.args, list):
@@ -169,6 +149,8 @@ def call_problem(entry: EntryRow) -> str | None:
 def _policy_problem(entry: EntryRow) -> str | None:
     if entry.misfire is not None and entry.misfire not in MISFIRES:
         return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
+    if entry.overlap not in OVERLAPS:
+        return f"overlap: expected one of {', '.join(OVERLAPS)}, got {entry.overlap!r}"
     for field in ("grace_s", "jitter_s"):
         value = getattr(entry, field)
         if value is not None and not (isinstance(value, (int, float)) and 0 <= value < _FOREVER_S):
@@ -183,8 +165,10 @@ def _policy_problem(entry: EntryRow) -> str | None:
 class _Look:
     """One look at one active entry. Times are on the scale of `due_at`, not of `wake_at`."""
 
-    def __init__(self, entry: EntryRow, now: datetime, settings: Settings) -> None:
+    def __init__(self, entry: EntryRow, now: datetime, settings: Settings, gate: Gate) -> None:
         self.entry = entry
+        self.gate = gate
+        self.looked_at = now
         self.schedule = schedule_of(entry, settings)
         self.offset = jitter_offset(entry.id, entry.jitter_s)
         self.misfire = entry.misfire or settings.default_misfire
@@ -208,17 +192,84 @@ class _Look:
         oldest = self.schedule.next_after(self.after)
         if oldest is None or oldest > self.until:
             return self._ahead((), self.entry.cursor_at, oldest)
+        if self._remaining() == 0:
+            return Decision("finished", (), self._latest())
+        self._keep_to_same()
         following = self.schedule.next_after(oldest)
-        runs = self._runs(oldest, following)
+        if self.entry.pending_due_at is not None:
+            runs = [self._folded(oldest, self._latest(), None)]
+        else:
+            runs = self._runs(oldest, following)
+        to_send = [run for run in runs if run.state == "claimed"]
+        if not to_send:
+            return self._gone_by(tuple(runs), oldest, following)
+        verdict = pass_or_wait(
+            to_send,
+            self.gate,
+            entry_id=self.entry.id,
+            overlap=self.entry.overlap,
+            since=self.entry.pending_since,
+            now=self.looked_at,
+        )
+        records = tuple(run for run in runs if run.state != "claimed")
+        if verdict.waits is not None:
+            return self._parked(records, to_send[0], verdict)
+        found = self._gone_by(self._in_order(records, verdict.runs), oldest, following)
+        return replace(found, consume=verdict.consume)
+
+    def _keep_to_same(self) -> None:
+        """Look no further than the last occurrence that the upstreams have seen too."""
+        if self.gate.same is None or self.gate.unmet_id is not None:
+            return
+        seen = [at for at in self.gate.same if self.after < at <= self.until]
+        at = next((at for at in seen if self.schedule.next_after(at - _STEP) == at), None)
+        if at is not None:
+            self.until = at
+        else:
+            same = replace(self.gate, unmet_id=self.gate.same_id, unmet=self.gate.same_words)
+            self.gate = same
+
+    def _in_order(
+        self, records: tuple[PlannedRun, ...], passed: tuple[PlannedRun, ...]
+    ) -> tuple[PlannedRun, ...]:
+        """Put what is recorded and what is sent in the order of time."""
+        return tuple(sorted((*records, *passed), key=lambda run: run.due_at))
+
+    def _gone_by(
+        self, runs: tuple[PlannedRun, ...], oldest: datetime, following: datetime | None
+    ) -> Decision:
+        """Return the decision in which nothing waits."""
         remaining = self._remaining()
         to_send = [run for run in runs if run.state == "claimed"]
         if remaining is not None and len(to_send) >= remaining:
             allowed = set(to_send[:remaining])
-            runs = [run for run in runs if run.state != "claimed" or run in allowed]
-            return Decision("finished", tuple(runs), runs[-1].due_at if runs else self._latest())
+            runs = tuple(run for run in runs if run.state != "claimed" or run in allowed)
+            return Decision("finished", runs, runs[-1].due_at)
         through = max(run.due_at for run in runs)
         ahead = following if through == oldest else self.schedule.next_after(through)
-        return self._ahead(tuple(runs), through, ahead)
+        return self._ahead(runs, through, ahead)
+
+    def _parked(
+        self, records: tuple[PlannedRun, ...], first: PlannedRun, verdict: Verdict
+    ) -> Decision:
+        """Return the decision in which an occurrence waits, and the cursor stands before it."""
+        entry = self.entry
+        cursor_at = max((run.due_at for run in records), default=entry.cursor_at)
+        ahead = self.schedule.next_after(self.now)
+        if ahead is not None and entry.end_at is not None and ahead > entry.end_at:
+            ahead = None
+        return Decision(
+            "active",
+            records,
+            cursor_at,
+            ahead,
+            verdict.wake_at,
+            None,
+            entry.pending_due_at or first.first_missed_at or first.due_at,
+            entry.pending_since or self.looked_at,
+            verdict.waits,
+            verdict.blocked_by,
+        )
 
     def _ahead(
         self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, due_at: datetime | None
@@ -256,7 +307,11 @@ class _Look:
         if self.misfire == "skip":
             return self._skip()
         if self.misfire == "coalesce":
-            return [self._coalesced(oldest, self._latest())]
+            late = duration(self.now - oldest)
+            reason = (
+                f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy coalesce"
+            )
+            return [self._folded(oldest, self._latest(), reason)]
         return self._catch_up(self._latest())
 
     def _latest(self) -> datetime:
@@ -273,17 +328,16 @@ class _Look:
         missed = self.schedule.between(self.after, before, COUNT_LIMIT + 1)
         last = self.schedule.latest_before(self.deadline)
         assert last is not None  # there is a misfire, or this policy would not be asked
-        late = _duration(self.now - missed[0])
+        late = duration(self.now - missed[0])
         reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy skip"
         record = PlannedRun(last, "missed", reason, missed[0], len(missed))
         return [record, *self._each(before, BURST)]
 
-    def _coalesced(self, oldest: datetime, latest: datetime) -> PlannedRun:
+    def _folded(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
+        """Make one run of all occurrences; the reason is given if there are several."""
         others = len(self.schedule.between(self.after, latest, COUNT_LIMIT + 2)) - 1
         if not others:
             return PlannedRun(latest)
-        late = _duration(self.now - oldest)
-        reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy coalesce"
         return PlannedRun(latest, "claimed", reason, oldest, others)
 
     def _catch_up(self, latest: datetime) -> list[PlannedRun]:
@@ -302,16 +356,3 @@ def _earlier(at: datetime, seconds: float) -> datetime:
         return at - timedelta(seconds=seconds)
     except OverflowError:
         return _EVER
-
-
-def _duration(span: timedelta) -> str:
-    """Return a span as a person says it, in its two largest units."""
-    seconds = int(span.total_seconds())
-    parts: Sequence[tuple[int, str]] = (
-        (seconds // 86400, "d"),
-        (seconds // 3600 % 24, "h"),
-        (seconds // 60 % 60, "min"),
-        (seconds % 60, "s"),
-    )
-    shown = [f"{value} {unit}" for value, unit in parts if value]
-    return " ".join(shown[:2]) or "0 s"

@@ -46,6 +46,7 @@ from beatstore.errors import (
     UnavailableError,
 )
 from beatstore.outage import Outage
+from beatstore.inquiry import Inquiry
 from beatstore.schedules import Cron, tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
@@ -59,6 +60,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of a beat.
 HEARTBEAT = 10.0
+
+#: Seconds between two searches for entries that wait for what is there already.
+PATROL = 120.0
 
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
@@ -96,6 +100,7 @@ class DBScheduler(Scheduler):
         self.beat_id = str(uuid.uuid4())
         self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
+        self.inquiry = Inquiry(app)
         self._ready = False
         self._in_tick = False
         self._introduced = False
@@ -104,7 +109,7 @@ class DBScheduler(Scheduler):
         self._unsettled: list[Outcome] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
-        self._heartbeat_due = self._broker_retry_at = 0.0
+        self._heartbeat_due = self._patrol_due = self._broker_retry_at = 0.0
         self._replan_after: int | None = None
         self._figures = BeatFigures(None, 0, 0)
         super().__init__(app, *args, **kwargs)
@@ -197,6 +202,7 @@ class DBScheduler(Scheduler):
             # A claim whose commit was never answered would wait until it expires.
             self.queue.release()
             self._database.end()
+        self._end_lost()
         self._keep_house()
         due_in = _seconds_until_due(look)
         if due_in is None or due_in > 0:
@@ -217,12 +223,20 @@ class DBScheduler(Scheduler):
         """Return what to send now, and whether there was anything for this beat to do."""
         claims, found = [], False
         if look.run_wake_at is not None and look.run_wake_at <= look.now:
-            swept, count = self.queue.sweep(look.now)
-            claims, found = swept, count > 0
+            swept = self.queue.sweep(look.now)
+            claims, found = swept.claims, swept.count > 0
+            if swept.suspects:
+                self.inquiry.ask(swept.suspects)
         if look.entry_wake_at is not None and look.entry_wake_at <= look.now:
             planned, count = self.queue.plan(look.now)
             claims, found = claims + planned, found or count > 0
         return claims, found
+
+    def _end_lost(self) -> None:
+        """Write how runs ended that no worker reported on."""
+        endings = self.inquiry.answers()
+        if endings:
+            self.queue.end(endings)
 
     def _send(self, claims: list[Claim], *, until: float) -> int:
         """Send, settle batch by batch, and return how many messages the broker has taken.
@@ -294,6 +308,9 @@ class DBScheduler(Scheduler):
                 self.queue.heartbeat(self._figures)
             if self._listener is None and self.store.settings.listen:
                 self._listen()
+        if now >= self._patrol_due:
+            self._patrol_due = now + PATROL * random.uniform(0.5, 1.5)
+            self.queue.wake_forgotten()
         if self._replan_after is not None:
             self._replan_after = self.queue.replan_zones(self._replan_after)
 

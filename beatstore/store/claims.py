@@ -10,27 +10,33 @@ from typing import Any, cast
 from sqlalchemy import Row, Table
 
 from beatstore.dialects import EPOCH
-from beatstore.models import Beat, Entry, Run
+from beatstore.models import Beat, Dependency, Entry, Run, Worker
 
 __all__ = [
     "BEAT",
     "CALL",
+    "DEPENDENCY",
     "ENTRY",
     "RUN",
+    "WORKER",
     "BeatFigures",
     "Claim",
     "Look",
     "Outcome",
+    "Suspect",
+    "Swept",
     "claim_of",
     "task_id_of",
 ]
 
+DEPENDENCY = cast(Table, Dependency.__table__)
 ENTRY = cast(Table, Entry.__table__)
 RUN = cast(Table, Run.__table__)
 BEAT = cast(Table, Beat.__table__)
+WORKER = cast(Table, Worker.__table__)
 
 #: The columns of an entry that a message is made of, in the order of `Claim`.
-CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
+CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone", "run_timeout_s")
 
 #: Task ids are made from the run's key, so that a second send has the same id. The
 #: entry's time of creation tells apart two databases that share one broker.
@@ -64,6 +70,39 @@ class Claim:
     kind: str
     spec: str
     timezone: str | None
+    run_timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A run that no worker speaks of any more.
+
+    Attributes:
+        run_id: which run.
+        task_id: by which a result backend knows it.
+        name: its entry's name.
+        reason: what is suspicious about it.
+    """
+
+    run_id: int
+    task_id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep found.
+
+    Attributes:
+        claims: runs to send.
+        suspects: runs to ask a result backend about, and then to end.
+        count: how many rows were looked at.
+    """
+
+    claims: list[Claim]
+    suspects: list[Suspect]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

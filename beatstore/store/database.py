@@ -37,7 +37,11 @@ from beatstore.dialects import Instant, connect_defaults, db_now, tune_sqlite
 from beatstore.errors import ConfigError, SessionError
 from beatstore.models import Entry
 
-__all__ = ["Database", "unavailable"]
+__all__ = ["Database", "codes", "rolled_back", "unavailable"]
+
+#: Deadlock and serialization failure: PostgreSQL, then MySQL and MariaDB. The server has
+#: rolled back, so doing it again is safe.
+_ROLLED_BACK = {"40P01", "40001", 1213}
 
 
 class Database:
@@ -130,8 +134,14 @@ class Database:
             self._engine.dispose()
 
     def forget_connections(self) -> None:
-        """Drop the pool without touching its sockets, which belong to the parent process."""
-        if self._engine is not None:
+        """Drop the pool without touching its sockets, which belong to the parent process.
+
+        An engine made here is made anew: the old one may hold a lock of a thread that did
+        not come along.
+        """
+        if self._own:
+            self._engine = None
+        elif self._engine is not None:
             self._engine.dispose(close=False)
 
     def _check_bind(self, session: Any) -> None:
@@ -158,6 +168,18 @@ def unavailable(error: BaseException) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, (OperationalError, InterfaceError))
+
+
+def rolled_back(error: BaseException | None) -> bool:
+    """Say whether the server undid the transaction, to end a deadlock or the like."""
+    return bool(codes(error) & _ROLLED_BACK)
+
+
+def codes(error: BaseException | None) -> set[object]:
+    """Return the server's codes for an error: its SQLSTATE, and on MySQL its number."""
+    orig = getattr(error, "orig", None)
+    states = {getattr(orig, "sqlstate", None), getattr(orig, "pgcode", None)}
+    return states | set(getattr(orig, "args", ())[:1])
 
 
 def _url(target: str | URL) -> URL:

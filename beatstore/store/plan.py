@@ -22,10 +22,14 @@ from sqlalchemy.sql import ColumnElement, Executable
 from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
-from beatstore.decide import Decision, EntryRow, PlannedRun, decide
-from beatstore.dialects import Instant, Unreadable, given_rows, insert_ignore, write_rows
+from beatstore.decide import decide
+from beatstore.decision import Decision, EntryRow, PlannedRun
+from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ignore, write_rows
+from beatstore.gate import OPEN, Gate
+from beatstore.store import cycles
 from beatstore.store.calls import Call, check_allowed
 from beatstore.store.claims import CALL, ENTRY, RUN, Claim, task_id_of
+from beatstore.store.gates import consume, read_gates
 
 __all__ = ["Planner"]
 
@@ -33,7 +37,8 @@ __all__ = ["Planner"]
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
 
 #: What the rule reads, what a message is made of, and what is counted.
-_READ = [ENTRY.c[name] for name in dict.fromkeys([*EntryRow.__annotations__, *CALL, "last_run_at"])]
+_READ_ALSO = ("last_run_at", "blocked_by", "wake_at")
+_READ = [ENTRY.c[name] for name in dict.fromkeys([*EntryRow.__annotations__, *CALL, *_READ_ALSO])]
 _LOCK = select(*_READ).order_by(ENTRY.c.wake_at, ENTRY.c.id).with_for_update(skip_locked=True)
 
 #: The columns that are written.
@@ -45,9 +50,13 @@ _RUN_ROW: dict[str, TypeEngine[Any]] = {
 }
 _ENTRY_ROW: dict[str, TypeEngine[Any]] = {
     **dict.fromkeys(("cursor_at", "next_due_at", "wake_at", "last_run_at"), Instant()),
-    **dict.fromkeys(("state", "error"), Text()),
-    **dict.fromkeys(("b_id", "run_count"), BigInteger()),
+    **dict.fromkeys(("pending_due_at", "pending_since"), Instant()),
+    **dict.fromkeys(("state", "error", "pending_reason"), Text()),
+    **dict.fromkeys(("b_id", "run_count", "blocked_by"), BigInteger()),
 }
+
+#: A `wake_at` before this is of a row that was just written, by whatever means.
+_NEW = EPOCH + timedelta(days=1)
 
 _call_of = attrgetter(*CALL)
 
@@ -59,6 +68,7 @@ class _Plan:
     entry: Row[Any]
     runs: tuple[PlannedRun, ...]
     columns: dict[str, Any]
+    consume: bool = False
 
 
 class Planner:
@@ -75,7 +85,9 @@ class Planner:
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
             return 0, []
-        plans = [self._plan_row(row, now) for row in rows]
+        gates = read_gates(connection, [row for row in rows if Unreadable not in map(type, row)])
+        in_cycles = _cycles(connection, rows, gates)
+        plans = [self._plan_row(row, now, gates.get(row.id, OPEN), in_cycles) for row in rows]
         claims = self._write_runs(connection, plans, now)
         good = [plan.columns for plan in plans if plan.columns["state"] != "broken"]
         bad = [plan.columns for plan in plans if plan.columns["state"] == "broken"]
@@ -84,19 +96,28 @@ class Planner:
             connection.execute(writes.entries, writes.parameters(good))
         if bad:
             connection.execute(_WRITE_ENTRY, bad)
+        through = [plan.entry.id for plan in plans if plan.consume]
+        if through:
+            consume(connection, through)
+        for entry_id in in_cycles.keys() - {row.id for row in rows}:
+            self.quarantine(connection, entry_id, in_cycles[entry_id])
         return len(rows), claims
 
-    def _plan_row(self, row: Row[Any], now: datetime) -> _Plan:
+    def _plan_row(
+        self, row: Row[Any], now: datetime, gate: Gate, in_cycles: dict[int, str]
+    ) -> _Plan:
         try:
             if Unreadable in map(type, row):
                 return _Plan(row, (), _quarantine(row.id, _unreadable(row)))
-            decision = decide(cast(EntryRow, row), now, self._settings)
+            if row.id in in_cycles:
+                return _Plan(row, (), _quarantine(row.id, in_cycles[row.id]))
+            decision = decide(cast(EntryRow, row), now, self._settings, gate)
             if decision.runs:
                 call = Call(row.task, row.args, row.kwargs, row.options)
                 check_allowed(call, self._settings.allowed_tasks)
             if decision.state == "broken":
                 return _Plan(row, (), _quarantine(row.id, decision.error or ""))
-            return _Plan(row, decision.runs, _columns(row, decision, now))
+            return _Plan(row, decision.runs, _columns(row, decision, now), decision.consume)
         except Exception as error:  # noqa: BLE001  (a row written by hand can hold anything)
             return _Plan(row, (), _quarantine(row.id, f"{type(error).__name__}: {error}"))
 
@@ -136,6 +157,8 @@ class Planner:
         self, entry: Row[Any], run: PlannedRun, now: datetime, expires_at: datetime
     ) -> dict[str, Any]:
         claimed = run.state == "claimed"
+        # What counts for others is counted by the sweep, in a transaction of its own.
+        wake_at = expires_at if claimed else now if run.counts else None
         return {
             "entry_id": entry.id,
             "entry_name": entry.name,
@@ -146,7 +169,7 @@ class Planner:
             "first_missed_at": run.first_missed_at,
             "missed_count": run.missed_count,
             "claimed_by": self._beat_id if claimed else None,
-            "wake_at": expires_at if claimed else None,
+            "wake_at": wake_at,
             "finished_at": None if claimed else now,
         }
 
@@ -208,9 +231,32 @@ def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, An
         "cursor_at": decision.cursor_at,
         "next_due_at": decision.next_due_at,
         "wake_at": decision.wake_at,
+        "pending_due_at": decision.pending_due_at,
+        "pending_since": decision.pending_since,
+        "pending_reason": decision.pending_reason,
+        "blocked_by": decision.blocked_by,
         "run_count": entry.run_count + sent,
         "last_run_at": now if sent else entry.last_run_at,
     }
+
+
+def _cycles(
+    connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]
+) -> dict[int, str]:
+    """Return the members of cycles that rows written by hand have formed, and what to say.
+
+    Only rows that were just written are looked into: a new edge wakes its downstream.
+    """
+    found: dict[int, str] = {}
+    for row in rows:
+        new = isinstance(row.wake_at, datetime) and row.wake_at < _NEW
+        if new and row.id in gates and gates[row.id].edges and row.id not in found:
+            members = cycles.cycle_through(connection.execute, row.id)
+            if members:
+                words = cycles.spelled(connection.execute, members)
+                problem = f"a cycle of dependencies: {words}; unlink one of them, then resume these"
+                found |= dict.fromkeys(members, problem)
+    return found
 
 
 def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     look    what time is it, and when is the next row due   1 statement, no lock
     plan    due entries -> decisions -> run rows            1 transaction
-    sweep   runs whose claim expired -> claimed again       1 transaction
+    sweep   runs that nobody looks after -> claims, suspects    1 transaction, 2 with failures
     settle  what became of the messages -> the run rows     1 transaction
 
 Any number of beats call these at once. Rows are locked with SKIP LOCKED (SQLite: one
@@ -22,30 +22,25 @@ expires, and is then sent by whichever beat sweeps first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Table, bindparam, literal, select, update
+from sqlalchemy import Table, and_, case, literal, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.decide import TRIGGERED, call_problem
-from beatstore.dialects import EPOCH, Listener, Unreadable, begin_claim, claim_isolation
+from beatstore.dialects import EPOCH, Instant, Listener, Unreadable
 from beatstore.errors import UnavailableError
-from beatstore.store import beats
-from beatstore.store.claims import CALL, ENTRY, RUN, BeatFigures, Claim, Look, Outcome, claim_of
+from beatstore.store import beats, complete, gates, sweeping
+from beatstore.store.claims import ENTRY, RUN, BeatFigures, Claim, Look, Outcome, Swept
+from beatstore.store.complete import Ending
+from beatstore.store.connection import KeptConnection, read_now, translated
 from beatstore.store.database import Database, unavailable
 from beatstore.store.plan import Planner
 
 __all__ = ["Queue"]
-
-#: What a run of an entry in one of these states is told instead of being sent.
-_HELD = ("paused", "cancelled")
-
-_REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=null())
 
 _UNREADABLE = literal("unreadable")
 
@@ -65,14 +60,14 @@ class Queue:
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._earliest = _earliest(ENTRY), _earliest(RUN)
-        self._connection: Connection | None = None
+        self._kept = KeptConnection(database)
 
     # -- the tick ---------------------------------------------------------------
 
     def look(self) -> Look:
         """Read the clock and the two earliest `wake_at`."""
         now = self._database.now_sql().label("now")
-        with self._connected() as connection:
+        with self._kept.connected() as connection:
             try:
                 row = connection.execute(select(now, *self._earliest)).one()
             except (ValueError, OverflowError, DBAPIError) as error:
@@ -102,7 +97,7 @@ class Queue:
         limit = self._settings.batch_size
         due = ENTRY.c.wake_at <= now
         try:
-            with self._claiming() as connection:
+            with self._kept.claiming() as connection:
                 count, claims = self._planner.plan_where(connection, due, limit, now)
         except UnavailableError:
             raise
@@ -111,41 +106,38 @@ class Queue:
         claims.sort(key=lambda claim: claim.due_at)
         return claims, count
 
-    def sweep(self, now: datetime) -> tuple[list[Claim], int]:
-        """Claim the runs whose earlier claim expired at or before `now`.
+    def sweep(self, now: datetime) -> Swept:
+        """Look at the runs whose `wake_at` has come: what nobody looks after any more.
 
-        A run whose entry was removed, paused or cancelled meanwhile is cancelled, with
-        the reason, unless somebody asked for it by hand.
+            claimed     its claim expired, or a next attempt is due     claimed, to be sent
+            started     no heartbeat of its worker                      suspected, then a suspect
+            sent        not heard of within `run_timeout`               a suspect
+            any other   its end is still to be counted                  counted
 
-        Returns:
-            As `plan`.
+        A run whose entry was removed, paused or cancelled meanwhile is cancelled, with the
+        reason, unless somebody asked for it by hand.
+
+        Args:
+            now: the database's time, from `look`.
+
+        Transaction: opens and commits its own; another one counts.
+        """
+        with self._kept.claiming() as connection:
+            found = sweeping.sweep(connection, now, self._settings, self._beat_id)
+        if found.uncounted:
+            self._kept.claiming_again(
+                lambda connection: complete.count(connection, self._database, found.uncounted)
+            )
+        return found.swept
+
+    def end(self, endings: Sequence[Ending]) -> None:
+        """Write how runs ended that no worker reported on, and what follows.
 
         Transaction: opens and commits its own.
         """
-        limit = self._settings.batch_size
-        with self._claiming() as connection:
-            runs = connection.execute(
-                select(RUN)
-                .where(RUN.c.wake_at <= now)
-                .order_by(RUN.c.wake_at, RUN.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            ).all()
-            if not runs:
-                return [], 0
-            entries = self._entries_of(connection, runs)
-            claims: list[Claim] = []
-            refused: list[dict[str, Any]] = []
-            for run in runs:
-                state, reason = _refusal(run, entries.get(run.entry_id))
-                if state is None:
-                    claims.append(claim_of(run, entries[run.entry_id]))
-                else:
-                    refused.append({"b_id": run.id, "state": state, "reason": reason})
-            self._claim_again(connection, [claim.run_id for claim in claims], now)
-            if refused:
-                connection.execute(_REFUSE, refused)
-        return claims, len(runs)
+        self._kept.claiming_again(
+            lambda connection: complete.finish(connection, self._database, endings)
+        )
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of the claims.
@@ -155,40 +147,60 @@ class Queue:
 
         Transaction: opens and commits its own.
         """
-        with self._claiming() as connection:
-            now = self._database.now_sql()
-            sent = [item.claim.run_id for item in outcomes if item.state == "sent"]
-            self._settle_all(connection, sent, state="sent", sent_at=now, wake_at=None)
-            unsent = [item for item in outcomes if item.state != "sent"]
-            for (state, reason, retry_in), group in _grouped(unsent):
-                again = self._read_now(connection) if state == "claimed" else None
-                self._settle_all(
-                    connection,
-                    [item.claim.run_id for item in group],
-                    state=state,
-                    reason=reason,
-                    finished_at=None if again else now,
-                    wake_at=again + timedelta(seconds=retry_in) if again else None,
-                )
+        sent = [item for item in outcomes if item.state == "sent"]
+        unsent = [item for item in outcomes if item.state != "sent"]
+        with self._kept.claiming() as connection:
+            for timeout_s, ids in _by_timeout(sent):
+                self._settle_sent(connection, ids, timeout_s)
+            if unsent:
+                now = read_now(connection, self._database)
+                for items in _grouped(unsent):
+                    self._settle_unsent(connection, items, now)
 
-    def _settle_all(self, connection: Connection, ids: Sequence[int], **columns: Any) -> None:
-        """Write `columns` to those of these runs that are still this beat's.
+    def _settle_sent(self, connection: Connection, ids: list[int], timeout_s: float | None) -> None:
+        """Mark runs as sent; a worker may have been quicker, and have started or ended them.
 
         A run that was cancelled while its message was on its way has been sent all the
-        same, and says so.
+        same, and says so, unless a worker has dropped it.
         """
-        if ids:
-            values = {name: value for name, value in columns.items() if name != "reason" or value}
-            states = ("claimed", "cancelled") if columns["state"] == "sent" else ("claimed",)
-            connection.execute(
-                update(RUN)
-                .where(
-                    RUN.c.id.in_(ids),
-                    RUN.c.state.in_(states),
-                    RUN.c.claimed_by == self._beat_id,
-                )
-                .values(**values)
+        now: Any = self._database.now_sql()
+        wake_at: Any = null()
+        if timeout_s is not None:
+            now = read_now(connection, self._database)
+            wake_at = literal(now + timedelta(seconds=timeout_s), Instant())
+        dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
+        first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
+        # In this order: MySQL reads a column as what the assignment before has made of it.
+        connection.execute(
+            update(RUN)
+            .where(RUN.c.id.in_(ids), RUN.c.claimed_by == self._beat_id, RUN.c.sent_at.is_(None))
+            .ordered_values(
+                (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),
+                (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
+                (RUN.c.sent_at, now),
             )
+        )
+
+    def _settle_unsent(self, connection: Connection, items: list[Outcome], now: datetime) -> None:
+        """Write what became of claims that all came to the same."""
+        state, reason, retry_in = items[0].state, items[0].reason, items[0].retry_in
+        # What could not be sent is counted by the sweep; what was skipped, by nobody.
+        values: dict[str, Any] = {
+            "state": state,
+            "finished_at": None if state == "claimed" else now,
+            "wake_at": None if state == "skipped" else now + timedelta(seconds=retry_in),
+        }
+        if reason:
+            values["reason"] = reason
+        connection.execute(
+            update(RUN)
+            .where(
+                RUN.c.id.in_([item.claim.run_id for item in items]),
+                RUN.c.state == "claimed",
+                RUN.c.claimed_by == self._beat_id,
+            )
+            .values(values)
+        )
 
     # -- the beat's own row --------------------------------------------------------
 
@@ -201,11 +213,11 @@ class Queue:
 
         Transaction: opens and commits its own, as do the four below.
         """
-        with self._claiming() as connection:
+        with self._kept.claiming() as connection:
             return beats.introduce(
                 connection,
                 self._beat_id,
-                self._read_now(connection),
+                read_now(connection, self._database),
                 host=host,
                 pid=pid,
                 version=version,
@@ -214,18 +226,28 @@ class Queue:
 
     def heartbeat(self, figures: BeatFigures) -> None:
         """Say that this beat is alive, and what it did."""
-        with self._claiming() as connection:
-            beats.heartbeat(connection, self._beat_id, self._read_now(connection), figures)
+        with self._kept.claiming() as connection:
+            beats.heartbeat(
+                connection, self._beat_id, read_now(connection, self._database), figures
+            )
 
     def release(self) -> None:
         """Leave the claims of this beat to whoever sweeps first, be it this one."""
-        with self._claiming() as connection:
-            beats.release(connection, self._beat_id, self._read_now(connection))
+        with self._kept.claiming() as connection:
+            beats.release(connection, self._beat_id, read_now(connection, self._database))
 
     def withdraw(self) -> None:
         """Delete this beat's row, at an orderly end, and leave its claims to the others."""
-        with self._claiming() as connection:
-            beats.withdraw(connection, self._beat_id, self._read_now(connection))
+        with self._kept.claiming() as connection:
+            beats.withdraw(connection, self._beat_id, read_now(connection, self._database))
+
+    def wake_forgotten(self, limit: int = 1000) -> int:
+        """Wake entries that wait for what is there already; return how many.
+
+        There are none, unless dependencies were edited behind beatstore's back: by a
+        cascade on MySQL, which fires no trigger, or with the triggers gone.
+        """
+        return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
 
     def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
         """Have the next `limit` entries that follow a zone looked at again.
@@ -237,12 +259,12 @@ class Queue:
         Returns:
             Where this call ended, or None when there are no more.
         """
-        with self._claiming() as connection:
+        with self._kept.claiming() as connection:
             return beats.replan_zones(connection, after_id, limit)
 
     def listener(self) -> Listener | None:
         """Open what wakes a sleeping beat early, or None where there is no such thing."""
-        with _translated():
+        with translated():
             return Listener.open(self._database.engine)
 
     def close(self, *, orderly: bool = True) -> None:
@@ -252,7 +274,7 @@ class Queue:
             orderly: whether to end its transaction; if not, it is cut, also under a
                 thread that waits on it.
         """
-        self._drop(orderly=orderly)
+        self._kept.drop(orderly=orderly)
 
     # -- steps -------------------------------------------------------------------------
 
@@ -261,7 +283,7 @@ class Queue:
 
         For rows that the driver can't even read (`infinity`, a date out of range).
         """
-        with self._claiming() as connection:
+        with self._kept.claiming() as connection:
             ids = connection.scalars(
                 select(ENTRY.c.id)
                 .where(ENTRY.c.wake_at <= now)
@@ -272,68 +294,14 @@ class Queue:
         for entry_id in ids:
             this = ENTRY.c.id == entry_id
             try:
-                with self._claiming() as connection:
+                with self._kept.claiming() as connection:
                     claims += self._planner.plan_where(connection, this, 1, now)[1]
             except UnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001  (as in plan)
-                with self._claiming() as connection:
+                with self._kept.claiming() as connection:
                     self._planner.quarantine(connection, entry_id, f"unreadable row: {error}")
         return claims, len(ids)
-
-    def _entries_of(self, connection: Connection, runs: Sequence[Row[Any]]) -> dict[int, Row[Any]]:
-        ids = {run.entry_id for run in runs}
-        columns = [ENTRY.c.id, ENTRY.c.state, *(ENTRY.c[name] for name in CALL)]
-        rows = connection.execute(select(*columns).where(ENTRY.c.id.in_(ids)))
-        return {row.id: row for row in rows}
-
-    def _claim_again(self, connection: Connection, ids: Sequence[int], now: datetime) -> None:
-        if ids:
-            expires_at = now + timedelta(seconds=self._settings.claim_ttl)
-            connection.execute(
-                update(RUN)
-                .where(RUN.c.id.in_(ids))
-                .values(state="claimed", claimed_by=self._beat_id, wake_at=expires_at)
-            )
-
-    def _read_now(self, connection: Connection) -> datetime:
-        at = connection.scalar(select(self._database.now_sql()))
-        assert isinstance(at, datetime)
-        return at
-
-    # -- the connection ------------------------------------------------------------------
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        """Yield the one connection of this beat, and drop it if anything goes wrong."""
-        try:
-            with _translated():
-                if self._connection is None:
-                    self._connection = self._connect()
-                yield self._connection
-        except BaseException:
-            self._drop(orderly=False)
-            raise
-
-    @contextmanager
-    def _claiming(self) -> Iterator[Connection]:
-        with self._connected() as connection, begin_claim(connection):
-            yield connection
-
-    def _connect(self) -> Connection:
-        engine = self._database.engine
-        return engine.connect().execution_options(
-            isolation_level=claim_isolation(engine.dialect), **self._database.options
-        )
-
-    def _drop(self, *, orderly: bool) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        with suppress(Exception):
-            if not orderly:
-                connection.invalidate()
-            connection.close()
 
 
 def _earliest(table: Table) -> Any:
@@ -346,38 +314,17 @@ def _earliest(table: Table) -> Any:
     )
 
 
-def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | None]:
-    """Return the state and reason of a run that is not sent after all, or (None, None)."""
-    if run.state != "claimed":
-        return run.state, run.reason  # nothing waits for it; its wake_at is cleared
-    if entry is None:
-        return "cancelled", "entry removed before it was sent"
-    if entry.state in _HELD and run.reason != TRIGGERED:
-        return "cancelled", f"entry {entry.state} before it was sent"
-    problem = "unreadable row" if _any_unreadable(run, entry) else call_problem(entry)
-    return ("failed", problem) if problem else (None, None)
+def _by_timeout(outcomes: Iterable[Outcome]) -> Iterator[tuple[float | None, list[int]]]:
+    """Group the runs that were sent by how long they may go unheard of."""
+    groups: dict[float | None, list[int]] = {}
+    for item in outcomes:
+        groups.setdefault(item.claim.run_timeout_s, []).append(item.claim.run_id)
+    yield from groups.items()
 
 
-def _grouped(
-    outcomes: Iterable[Outcome],
-) -> Iterator[tuple[tuple[str, str | None, float], list[Outcome]]]:
+def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
     """Group what is written alike; there are few groups, and mostly one."""
     groups: dict[tuple[str, str | None, float], list[Outcome]] = {}
     for item in outcomes:
         groups.setdefault((item.state, item.reason, item.retry_in), []).append(item)
-    yield from groups.items()
-
-
-def _any_unreadable(*rows: Row[Any]) -> bool:
-    return any(isinstance(value, Unreadable) for row in rows for value in row)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn "the database did not answer" into an error that level 4 knows."""
-    try:
-        yield
-    except (SQLAlchemyError, OSError) as error:
-        if isinstance(error, OSError) or unavailable(error):
-            raise UnavailableError(f"{type(error).__name__}: {error}") from error
-        raise
+    yield from groups.values()

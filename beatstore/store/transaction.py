@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.database import Database, unavailable
+from beatstore.store.database import Database, codes, rolled_back, unavailable
 
 __all__ = ["explained", "read", "write"]
 
@@ -32,10 +32,6 @@ T = TypeVar("T")
 
 #: How often a transaction is begun that the database chose to end a deadlock.
 _TRIES = 5
-
-#: Deadlock and serialization failure: PostgreSQL, then MySQL and MariaDB. The server has
-#: rolled back, so doing it again is safe.
-_ROLLED_BACK = {"40P01", "40001", 1213}
 
 #: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
 _MISSING = {"42P01", "42703", 1146, 1054}
@@ -66,7 +62,7 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
             with explained(database, own=True), _writing(database) as session:
                 return work(session)
         except UnavailableError as error:
-            if not (left and _codes(error.__cause__) & _ROLLED_BACK):
+            if not (left and rolled_back(error.__cause__)):
                 raise
     raise AssertionError("unreachable")
 
@@ -110,14 +106,7 @@ def _missing(error: BaseException) -> bool:
     if not isinstance(error, DBAPIError) or "beatstore_" not in str(error.orig):
         return False
     sqlite = ("no such table", "no such column", "has no column named")
-    return bool(_codes(error) & _MISSING) or any(words in str(error.orig) for words in sqlite)
-
-
-def _codes(error: BaseException | None) -> set[object]:
-    """Return the server's codes for an error: its SQLSTATE, and on MySQL its number."""
-    orig = getattr(error, "orig", None)
-    states = {getattr(orig, "sqlstate", None), getattr(orig, "pgcode", None)}
-    return states | set(getattr(orig, "args", ())[:1])
+    return bool(codes(error) & _MISSING) or any(words in str(error.orig) for words in sqlite)
 
 
 def _first_line(error: BaseException) -> str:

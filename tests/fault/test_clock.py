@@ -117,7 +117,8 @@ class Bench:
             claims: list[Claim] = []
             found = 0
             if look.run_wake_at is not None and look.run_wake_at <= look.now:
-                claims, found = self.queue.sweep(look.now)
+                swept = self.queue.sweep(look.now)
+                claims, found = swept.claims, swept.count
             if look.entry_wake_at is not None and look.entry_wake_at <= look.now:
                 planned, count = self.queue.plan(look.now)
                 claims, found = claims + planned, found + count

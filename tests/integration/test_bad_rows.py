@@ -151,7 +151,7 @@ def test_an_option_that_celery_does_not_know_fails_that_run_alone(
     with store.database.session() as session:
         session.execute(text("UPDATE beatstore_entry SET args = '{}' WHERE name = 'a'"))
     clock.advance(31)
-    claims, _ = queue.sweep(queue.look().now)
+    claims = queue.sweep(queue.look().now).claims
     queue.close()
     assert [claim.name for claim in claims] == ["b"]
     runs = {run.entry_name: run for run in store.runs()}

@@ -187,7 +187,7 @@ def one_round(store: Store) -> dict[str, list[Executed]]:
     with recorded(store) as found["look"]:
         now = queue.look().now
     with recorded(store) as found["sweep"]:
-        swept, _ = queue.sweep(now)
+        swept = queue.sweep(now).claims
     with recorded(store) as found["plan"]:
         planned, _ = queue.plan(now)
     outcomes = [outcome(number, claim) for number, claim in enumerate([*swept, *planned])]

@@ -62,7 +62,7 @@ def plan(queue: Queue) -> list[Claim]:
 
 def sweep(queue: Queue) -> list[Claim]:
     """Look and sweep once."""
-    return queue.sweep(queue.look().now)[0]
+    return queue.sweep(queue.look().now).claims
 
 
 def sent(claims: list[Claim]) -> list[Outcome]:
@@ -203,7 +203,7 @@ def test_beats_do_not_wait_for_each_other(
     clock.set(due + timedelta(seconds=1))
     for number in range(6):
         store.add(f"e{number}", "t", Once(due + timedelta(microseconds=number)))
-    with first._claiming() as connection:  # the open transaction is the point
+    with first._kept.claiming() as connection:  # the open transaction is the point
         count, held = first._planner.plan_where(
             connection, ENTRY.c.wake_at <= clock.now(), 3, clock.now()
         )

@@ -14,10 +14,10 @@ ROOT = Path(__file__).parents[2]
 # A file imports its own level, those before it, the standard library and what stands here.
 ROOMS = {
     0: "errors clock version",
-    1: "schedules decide graph config",
+    1: "schedules decision gate after decide graph config",
     2: "models dialects",
     3: "store",
-    4: "batches convert outage sender reporter worker task scheduler",
+    4: "batches convert inquiry outage sender reporter worker task scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}

@@ -1,0 +1,91 @@
+"""Runs that no worker reports on: what does the result backend know of them?
+
+A backend may be slow, or away, so it is asked in a thread, and the tick never waits for it.
+Where no backend is configured nobody is asked, and the run is `lost`.
+
+On failure: a backend that does not answer leaves the runs as they are; they are suspected
+again a minute later, and asked after again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, states
+from celery.backends.base import DisabledBackend
+
+from beatstore.store.claims import Suspect
+from beatstore.store.complete import Ending
+
+__all__ = ["Inquiry"]
+
+logger = logging.getLogger(__name__)
+
+_KNOWN = {
+    states.SUCCESS: "succeeded",
+    states.FAILURE: "failed",
+    states.REVOKED: "cancelled",
+    states.REJECTED: "failed",
+    states.IGNORED: "cancelled",
+}
+
+
+class Inquiry:
+    """Asks one app's result backend about suspects."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._answers: queue.SimpleQueue[Ending] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def ask(self, suspects: Sequence[Suspect]) -> None:
+        """Have `answers` give, by and by, how these runs ended.
+
+        What is asked while a former question is still open is asked after a minute, when
+        the run is suspected again.
+        """
+        if isinstance(self._app.backend, DisabledBackend):
+            for suspect in suspects:
+                self._answers.put(_lost(suspect))
+        elif self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
+            self._thread.start()
+
+    def answers(self) -> list[Ending]:
+        """Return what is known by now."""
+        found = []
+        while not self._answers.empty():
+            found.append(self._answers.get())
+        return found
+
+    def _ask(self, suspects: Sequence[Suspect]) -> None:
+        for suspect in suspects:
+            try:
+                meta: dict[str, Any] = self._app.backend.get_task_meta(suspect.task_id)
+            except Exception as error:  # noqa: BLE001  (of any backend's client)
+                logger.warning(
+                    "the result backend can't be asked about %r: %r", suspect.name, error
+                )
+                return
+            self._answers.put(_ending(suspect, meta))
+
+
+def _lost(suspect: Suspect) -> Ending:
+    logger.warning("a run of %r is lost: %s", suspect.name, suspect.reason)
+    return Ending(suspect.run_id, "lost", suspect.reason, suspect.reason)
+
+
+def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
+    state = _KNOWN.get(str(meta.get("status")))
+    if state is None:
+        return _lost(suspect)
+    reason = f"{suspect.reason}; the result backend knew its end"
+    if state != "failed":
+        return Ending(suspect.run_id, state, reason)
+    result, traceback = meta.get("result"), meta.get("traceback")
+    error = f"{type(result).__name__}: {result}"
+    return Ending(suspect.run_id, state, reason, error, str(traceback) if traceback else None)

@@ -1,0 +1,103 @@
+"""Whether dependencies go round in a circle; edges whose first run is free may.
+
+The walk goes from both ends by turns, a level of edges in a statement, and stops when one end
+has nowhere to go. So adding the last entry of a long pipeline reads next to nothing.
+
+Each function joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Executable, Result, select
+from sqlalchemy.sql import ColumnElement
+
+from beatstore.store.claims import DEPENDENCY, ENTRY
+
+__all__ = ["cycle_through", "path", "spelled"]
+
+Execute = Callable[[Executable], Result[Any]]
+
+#: How many ids go into one statement.
+_CHUNK = 1000
+
+#: How many members of a cycle are named.
+_SHOWN = 10
+
+
+def path(execute: Execute, start: int, goal: int) -> list[int] | None:
+    """Return the entries on a way downstream from `start` to `goal`, both included, or None."""
+    if start == goal:
+        return [start]
+    return _meet(execute, start, goal)
+
+
+def cycle_through(execute: Execute, entry_id: int) -> list[int] | None:
+    """Return the members of a cycle that an entry is part of, in order from it, or None."""
+    found = _meet(execute, entry_id, entry_id)
+    return found[:-1] if found else None
+
+
+def spelled(execute: Execute, ids: Iterable[int]) -> str:
+    """Return a cycle as people read it: a -> b -> a."""
+    ids = list(ids)
+    rows = execute(select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(ids[:_CHUNK])))
+    names = {row.id: row.name for row in rows}
+    shown = [repr(names.get(entry_id, entry_id)) for entry_id in ids]
+    if len(shown) > _SHOWN:
+        shown = [*shown[:_SHOWN], "…"]
+    return " -> ".join([*shown, shown[0]])
+
+
+def _meet(execute: Execute, start: int, goal: int) -> list[int] | None:
+    """Search from both ends; a way has at least one edge."""
+    forth: dict[int, int] = {}  # entry -> the one before it on the way from start
+    back: dict[int, int] = {}  # entry -> the one after it on the way to goal
+    ahead, behind = {start}, {goal}
+    while ahead and behind:
+        ahead = _step(execute, ahead, forth, DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
+        met = ahead & (back.keys() | {goal})
+        if met:
+            at = met.pop()
+            rest = [] if at == goal else _walk(back, at, goal)
+            return [*reversed(_walk(forth, at, start)), at, *rest]
+        behind = _step(execute, behind, back, DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id)
+        met = behind & (forth.keys() | {start})
+        if met:
+            at = met.pop()
+            before = [] if at == start else _walk(forth, at, start)
+            return [*reversed(before), at, *_walk(back, at, goal)]
+    return None
+
+
+def _step(
+    execute: Execute,
+    frontier: set[int],
+    known: dict[int, int],
+    near: ColumnElement[int],
+    far: ColumnElement[int],
+) -> set[int]:
+    """Go one edge further, and return what was not known before."""
+    found: set[int] = set()
+    ids = list(frontier)
+    for at in range(0, len(ids), _CHUNK):
+        chosen = near.in_(ids[at : at + _CHUNK])
+        edges = select(near.label("near"), far.label("far")).where(
+            chosen, DEPENDENCY.c.first_free.is_(False)
+        )
+        for edge in execute(edges):
+            if edge.far not in known:
+                known[edge.far] = edge.near
+                found.add(edge.far)
+    return found
+
+
+def _walk(steps: dict[int, int], at: int, end: int) -> list[int]:
+    """Follow `steps` from `at` to `end`; what is passed, without `at` itself."""
+    way: list[int] = []
+    while not way or way[-1] != end:
+        at = steps[at]
+        way.append(at)
+    return way

@@ -1,0 +1,291 @@
+"""What holds entries back, read for a whole batch, and used up when they are sent.
+
+Invariants:
+    * Edges are read after the downstream's row is locked, in a later statement. A completion
+      locks the downstream too, after it has counted: so either this reading sees it, or the
+      completion sees this entry wait, and wakes it.
+    * Asking whether any edge is unsatisfied goes on where the last look of the same wait
+      stopped (`blocked_by`): all looks of one wait together read each edge about once.
+
+Each function joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import Row, Select, and_, case, exists, func, literal_column, or_, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql import ColumnElement
+
+from beatstore.dialects import EPOCH
+from beatstore.gate import OPEN, Gate, unmet_words
+from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
+
+__all__ = ["consume", "counter", "open_runs", "read_gates", "wake_forgotten"]
+
+#: The states of a run that has not ended.
+UNFINISHED = ("claimed", "sent", "started")
+
+#: An instant that is past, and not that of a row just written.
+_AWAKE = EPOCH + timedelta(days=2)
+
+#: How many shared due times are compared, the newest.
+_SAME_LIMIT = 100
+
+#: Where the index of unfinished and failed runs is partial, it is used only with this term.
+NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
+
+_UP = ENTRY.alias("up")
+_EDGE = DEPENDENCY.c
+
+
+def counter(of: Any = _UP) -> ColumnElement[int]:
+    """Return the upstream's counter that an edge asks about."""
+    return case(
+        (_EDGE.on == "success", of.c.success_seq),
+        (_EDGE.on == "failure", of.c.failure_seq),
+        else_=of.c.done_seq,
+    )
+
+
+def read_gates(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
+    """Return the gate of each of these entries that has one; the others' are open.
+
+    Args:
+        connection: in the transaction that locked the rows.
+        rows: entries, with `id`, `overlap`, `kind` and `blocked_by`.
+    """
+    gates: dict[int, Gate] = {}
+    linked = _have_edges(connection, rows)
+    if linked:
+        _read_edges(connection, [row for row in rows if row.id in linked], gates)
+    alone = [row.id for row in rows if row.overlap != "allow"]
+    if alone:
+        for entry_id, due_at in open_runs(connection, alone).items():
+            gates[entry_id] = replace(gates.get(entry_id, OPEN), running=due_at)
+    return gates
+
+
+def consume(connection: Connection, ids: Iterable[int]) -> None:
+    """Use up what the upstreams of these entries have completed so far."""
+    up = ENTRY.alias("seen")
+    same_row = up.c.id == _EDGE.upstream_id
+    connection.execute(
+        update(DEPENDENCY)
+        .where(_EDGE.downstream_id.in_(list(ids)))
+        .values(
+            consumed_seq=select(counter(up)).where(same_row).scalar_subquery(),
+            failure_seen=select(up.c.failure_seq).where(same_row).scalar_subquery(),
+        )
+    )
+
+
+def open_runs(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:
+    """Return the due time of the latest unfinished run of each entry that has one."""
+    found = connection.execute(
+        select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at"))
+        .where(RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED)
+        .group_by(RUN.c.entry_id)
+    )
+    return {row.entry_id: row.due_at for row in found}
+
+
+def _have_edges(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
+    ids = [row.id for row in rows]
+    edge = exists().where(_EDGE.downstream_id == ENTRY.c.id)
+    return set(connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(ids), edge)))
+
+
+def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]) -> None:
+    ids = [row.id for row in rows]
+    unmet = _unmet(connection, ids, resume=True)
+    again = [row.id for row in rows if row.blocked_by is not None and row.id not in unmet]
+    if again:
+        unmet |= _unmet(connection, again, resume=False)
+    notes = _notes(connection, [entry_id for entry_id in ids if entry_id in unmet])
+    for row in rows:
+        edge = unmet.get(row.id)
+        gate = Gate(edges=True)
+        if edge is not None:
+            words = unmet_words(edge.name, edge.on, edge.state)
+            gate = replace(notes[row.id], unmet_id=edge.upstream_id, unmet=words)
+        gates[row.id] = gate
+    for entry_id, same in _same(connection, rows).items():
+        gates[entry_id] = replace(gates[entry_id], **same)
+
+
+def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[int, Row[Any]]:
+    """Return for each entry one upstream whose edge is not satisfied, the newest, if any."""
+    unsatisfied = (
+        select(_EDGE.upstream_id)
+        .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
+        .where(
+            _EDGE.downstream_id == ENTRY.c.id,
+            or_(_EDGE.align != "same", _EDGE.consumed_seq < 0),
+            counter() <= _EDGE.consumed_seq,
+        )
+        .order_by(_EDGE.upstream_id.desc())
+        .limit(1)
+        .correlate(ENTRY)
+    )
+    if resume:
+        before = or_(ENTRY.c.blocked_by.is_(None), _EDGE.upstream_id <= ENTRY.c.blocked_by)
+        unsatisfied = unsatisfied.where(before)
+    first = select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id"))
+    found = first.where(ENTRY.c.id.in_(ids)).subquery("first")
+    rows = connection.execute(
+        select(found.c.id, found.c.upstream_id, _UP.c.name, _UP.c.state, _EDGE.on)
+        .join(_UP, _UP.c.id == found.c.upstream_id)
+        .join(
+            DEPENDENCY,
+            and_(_EDGE.downstream_id == found.c.id, _EDGE.upstream_id == found.c.upstream_id),
+        )
+    )
+    return {int(row.id): cast("Row[Any]", row) for row in rows}
+
+
+def _notes(connection: Connection, ids: Sequence[int]) -> dict[int, Gate]:
+    """Return what else matters while an edge is unsatisfied: completions, failures, timeouts."""
+    gates = dict.fromkeys(ids, Gate(edges=True))
+    if not ids:
+        return gates
+    met = counter() > _EDGE.consumed_seq
+    failed = and_(
+        ~met,
+        _EDGE.on == "success",
+        _EDGE.on_upstream_failure == "skip",
+        _UP.c.failure_seq > _EDGE.failure_seen,
+    )
+    rows = connection.execute(
+        select(
+            _EDGE.downstream_id,
+            func.max(case((and_(met, _EDGE.consumed_seq >= 0), 1), else_=0)).label("begun"),
+            func.min(case((failed, _UP.c.name))).label("failed"),
+            func.min(case((~met, _EDGE.timeout_s))).label("timeout_s"),
+        )
+        .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
+        .where(_EDGE.downstream_id.in_(ids))
+        .group_by(_EDGE.downstream_id)
+    )
+    for row in rows:
+        gate = gates[row.downstream_id]
+        begun = bool(row.begun)
+        gates[row.downstream_id] = replace(
+            gate, begun=begun, failed=row.failed, timeout_s=row.timeout_s
+        )
+    return gates
+
+
+def wake_forgotten(connection: Connection, limit: int) -> int:
+    """Wake entries that sleep although what they wait for is there; return how many.
+
+    A completion, or an edit of an edge, wakes them in time. This is for edits that nothing
+    told of: deletions by a foreign key on MySQL, or a database without the triggers.
+    """
+    edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
+    met = and_(_EDGE.align != "same", counter() > _EDGE.consumed_seq)
+    run = RUN.alias("open")
+    running = exists().where(
+        run.c.entry_id == ENTRY.c.id,
+        run.c.state.in_(UNFINISHED),
+        literal_column("open.state <> 'succeeded'"),
+    )
+    own = ENTRY.c.blocked_by == ENTRY.c.id
+    asleep = (
+        select(ENTRY.c.id)
+        .outerjoin(DEPENDENCY, edge)
+        .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(
+            ENTRY.c.blocked_by.is_not(None),
+            ENTRY.c.wake_at.is_(None),
+            ENTRY.c.state == "active",
+            or_(met, and_(~own, _EDGE.upstream_id.is_(None)), and_(own, ~running)),
+        )
+        .limit(limit)
+    )
+    ids = list(connection.scalars(asleep))
+    if ids:
+        still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
+        connection.execute(update(ENTRY).where(*still).values(wake_at=_AWAKE, blocked_by=None))
+    return len(ids)
+
+
+# -- align="same" --------------------------------------------------------------------------
+
+
+def _same(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, dict[str, Any]]:
+    """Return for the entries with such edges the due times that all those edges have seen."""
+    by_id = {row.id: row for row in rows}
+    edges = connection.execute(
+        select(_EDGE.downstream_id, _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(
+            _EDGE.downstream_id.in_(by_id),
+            _EDGE.align == "same",
+            _EDGE.consumed_seq >= 0,
+        )
+    ).all()
+    found: dict[int, dict[str, Any]] = {}
+    for entry_id in dict.fromkeys(edge.downstream_id for edge in edges):
+        mine = [edge for edge in edges if edge.downstream_id == entry_id]
+        shared = connection.scalars(_shared(by_id[entry_id], cast("list[Row[Any]]", mine)))
+        edge = mine[-1]
+        found[entry_id] = {
+            "same": tuple(shared),
+            "same_id": edge.upstream_id,
+            "same_words": unmet_words(edge.name, edge.on, edge.state) + " for the same due time",
+        }
+    return found
+
+
+_ENDED = {"success": ("succeeded",), "failure": ("failed", "lost")}
+
+
+def _shared(entry: Row[Any], edges: Sequence[Row[Any]]) -> Select[tuple[datetime]]:
+    """Select the due times, newest first, of which every edge's upstream has a fitting run."""
+    first, *others = edges
+    run = RUN.alias("seen")
+    query = (
+        select(run.c.due_at)
+        .where(run.c.entry_id == first.upstream_id, *_fits(run, first.on))
+        .order_by(run.c.due_at.desc())
+        .limit(_SAME_LIMIT)
+        .distinct()
+    )
+    if entry.kind != "after":
+        query = query.where(run.c.due_at > entry.cursor_at) if entry.cursor_at else query
+    else:
+        mine = RUN.alias("mine")
+        taken = exists().where(mine.c.entry_id == entry.id, mine.c.due_at == run.c.due_at)
+        query = query.where(~taken)
+        if entry.run_count:
+            query = query.where(run.c.due_at >= max(entry.cursor_at or EPOCH, entry.created_at))
+        else:
+            # What was complete before it existed counts, once.
+            query = query.limit(1)
+    for edge in others:
+        other = RUN.alias()
+        query = query.where(
+            exists().where(
+                other.c.entry_id == edge.upstream_id,
+                other.c.due_at == run.c.due_at,
+                *_fits(other, edge.on),
+            )
+        )
+    return query
+
+
+def _fits(run: Any, on: str) -> list[ColumnElement[bool]]:
+    """Return the conditions that a run is an outcome, for good, that an edge asks for."""
+    later = RUN.alias()
+    final = ~exists().where(
+        later.c.entry_id == run.c.entry_id,
+        later.c.due_at == run.c.due_at,
+        later.c.attempt > run.c.attempt,
+    )
+    states = _ENDED.get(on, ("succeeded", "failed", "lost"))
+    return [run.c.state.in_(states), final]

@@ -1,0 +1,145 @@
+"""The sweep: runs whose `wake_at` has come, since nobody else looks after them.
+
+Joins the caller's transaction, which locks the runs it finds and nothing else. What must be
+counted is returned, and counted in a transaction of its own, whose locks begin with entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy.engine import Connection
+
+from beatstore.config import Settings
+from beatstore.decide import TRIGGERED, call_problem
+from beatstore.dialects import Unreadable
+from beatstore.gate import duration
+from beatstore.store.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of
+from beatstore.store.reports import SUSPECTED, SUSPICIOUS
+
+__all__ = ["Found", "sweep"]
+
+#: What a run of an entry in one of these states is told instead of being sent.
+_HELD = ("paused", "cancelled")
+
+#: How long a suspect is left to the beat that found it, in seconds.
+_ASKING = 60.0
+
+_REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
+
+
+@dataclass(slots=True)
+class Found:
+    """What a sweep returns, and the runs that are still to be counted."""
+
+    swept: Swept
+    uncounted: list[int] = field(default_factory=list)
+
+
+def sweep(connection: Connection, now: datetime, settings: Settings, beat_id: str) -> Found:
+    """Lock a batch of due runs, and do or return what each needs; see `Queue.sweep`."""
+    runs = connection.execute(
+        select(RUN)
+        .where(RUN.c.wake_at <= now)
+        .order_by(RUN.c.wake_at, RUN.c.id)
+        .limit(settings.batch_size)
+        .with_for_update(skip_locked=True)
+    ).all()
+    found = Found(Swept([], [], len(runs)))
+    if not runs:
+        return found
+    _send_again(connection, [run for run in runs if run.state == "claimed"], now, found)
+    expires_at = now + timedelta(seconds=settings.claim_ttl)
+    claimed = [claim.run_id for claim in found.swept.claims]
+    _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
+    silent = [run for run in runs if run.state in ("sent", "started")]
+    _suspect(connection, silent, now, settings.heartbeat * SUSPICIOUS, found)
+    found.uncounted += [run.id for run in runs if run.state not in ("claimed", "sent", "started")]
+    return found
+
+
+def _send_again(
+    connection: Connection, runs: Sequence[Row[Any]], now: datetime, found: Found
+) -> None:
+    """Sort out what is sent, and what is refused."""
+    if not runs:
+        return
+    columns = [ENTRY.c.id, ENTRY.c.state, *(ENTRY.c[name] for name in CALL)]
+    ids = {run.entry_id for run in runs}
+    entries = {
+        row.id: row for row in connection.execute(select(*columns).where(ENTRY.c.id.in_(ids)))
+    }
+    refused: list[dict[str, Any]] = []
+    for run in runs:
+        state, reason = _refusal(run, entries.get(run.entry_id))
+        if state is None:
+            found.swept.claims.append(claim_of(run, entries[run.entry_id]))
+        else:
+            refused.append(
+                {
+                    "b_id": run.id,
+                    "state": state,
+                    "reason": reason,
+                    "wake_at": now,
+                    "finished_at": now,
+                }
+            )
+    if refused:
+        connection.execute(_REFUSE, refused)
+        found.uncounted += [row["b_id"] for row in refused]
+
+
+def _suspect(
+    connection: Connection,
+    runs: Sequence[Row[Any]],
+    now: datetime,
+    respite_s: float,
+    found: Found,
+) -> None:
+    """Suspect the runs whose worker is silent, and return those that were suspected before.
+
+    The respite is for workers that could not speak: the database was away, or its clock
+    was put forward. Before it is over their next heartbeat takes the suspicion back.
+    """
+    fresh = [run for run in runs if run.state == "started" and run.claimed_by != SUSPECTED]
+    ids = [run.id for run in fresh]
+    _write(connection, ids, claimed_by=SUSPECTED, wake_at=now + timedelta(seconds=respite_s))
+    given_up = [run for run in runs if run.id not in set(ids)]
+    _write(
+        connection,
+        [run.id for run in given_up],
+        wake_at=now + timedelta(seconds=_ASKING),
+    )
+    found.swept.suspects.extend(
+        Suspect(run.id, run.task_id, run.entry_name, _suspicion(run, now)) for run in given_up
+    )
+
+
+def _suspicion(run: Row[Any], now: datetime) -> str:
+    if run.state == "started":
+        return f"worker {run.worker} fell silent"
+    since = run.sent_at or run.due_at
+    return f"no worker reported it within {duration(now - since)} of sending"
+
+
+def _write(connection: Connection, ids: Sequence[int], **values: Any) -> None:
+    if ids:
+        connection.execute(update(RUN).where(RUN.c.id.in_(ids)).values(**values))
+
+
+def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | None]:
+    """Return the state and reason of a run that is not sent after all, or (None, None)."""
+    if entry is None:
+        return "cancelled", "entry removed before it was sent"
+    if entry.state in _HELD and not (run.reason or "").startswith(TRIGGERED):
+        return "cancelled", f"entry {entry.state} before it was sent"
+    problem = "unreadable row" if _any_unreadable(run, entry) else call_problem(entry)
+    return ("failed", problem) if problem else (None, None)
+
+
+def _any_unreadable(*rows: Row[Any]) -> bool:
+    return any(isinstance(value, Unreadable) for row in rows for value in row)
