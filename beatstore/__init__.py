@@ -31,7 +31,8 @@ from beatstore.errors import (
     StoreError,
     UnavailableError,
 )
-from beatstore.models import Entry, Run
+from beatstore.graph import Graph
+from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import (
     Cron,
     Every,
@@ -46,7 +47,7 @@ from beatstore.schedules import (
     monthly,
     weekly,
 )
-from beatstore.store import BeatStatus, Status, Store
+from beatstore.store import BeatStatus, Status, Store, WorkerStatus
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _refused = as_schedule.dispatch(object)
 
 __all__ = [
+    "Audit",
     "BeatStatus",
     "BeatstoreError",
     "Clock",
@@ -66,6 +68,7 @@ __all__ = [
     "EntryExistsError",
     "EntryNotFoundError",
     "Every",
+    "Graph",
     "InvalidEntryError",
     "ManualClock",
     "Once",
@@ -81,6 +84,7 @@ __all__ = [
     "Store",
     "StoreError",
     "UnavailableError",
+    "WorkerStatus",
     "__version__",
     "daily",
     "hourly",

@@ -22,11 +22,11 @@ from functools import partial
 from typing import Any
 
 from beatstore.models import Entry, Run
-from beatstore.store import entries, fields, history
-from beatstore.store.history import BeatStatus, Status
+from beatstore.store import entries, fields, retention
 from beatstore.store.reader import Reader
+from beatstore.store.standing import BeatStatus, Status, WorkerStatus
 
-__all__ = ["BeatStatus", "Status", "Store"]
+__all__ = ["BeatStatus", "Status", "Store", "WorkerStatus"]
 
 #: Seconds, or a timedelta.
 Duration = float | timedelta
@@ -308,11 +308,12 @@ class Store(Reader):
     # -- clearing --------------------------------------------------------------------------
 
     def prune(self, older_than: Duration | None = None, *, session: Any = None) -> int:
-        """Delete what is over and old: one-shots, and runs.
+        """Delete what is over and old: one-shots, runs, and what the audit says of then.
 
-        The newest run of an entry that recurs stays, and so does a one-shot that
-        others depend on. Without `session` each 1,000 rows are a transaction of their
-        own, so that nobody waits for long.
+        The newest run of an entry that recurs stays, and so do its last 5 errors, a run
+        that has not ended, and a one-shot that others wait for. Without `session` each
+        1,000 rows are a transaction of their own, so that nobody waits for long. Beat
+        does the same by itself, by the setting.
 
         Args:
             older_than: seconds, or a timedelta; None takes the setting
@@ -320,19 +321,12 @@ class Store(Reader):
             session: the caller's session, to join its transaction.
 
         Returns:
-            How many rows were deleted.
+            How many entries and runs were deleted.
         """
         age = self.settings.retention if older_than is None else older_than
         kept = timedelta(seconds=fields.seconds("older_than", age))
         before = self._read(session, lambda tx: tx.now()) - kept
-        deleted = 0
-        for clear in (history.prune_entries, history.prune_runs):
-            mark: history.Mark | None = history.BEGINNING
-            while mark is not None:
-                page = partial(clear, before=before, after=mark)
-                mark, count = self._write(session, page)
-                deleted += count
-        return deleted
+        return retention.prune(partial(self._write, session), before)
 
 
 def _call(task: Any, args: Any, kwargs: Any, options: Any) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from beatstore.clock import Clock
 from beatstore.config import Settings
-from beatstore.models import Entry, Run
-from beatstore.store import entries, history, transaction
+from beatstore.graph import Graph
+from beatstore.models import Audit, Entry, Run
+from beatstore.store import audit, entries, graphs, history, standing, transaction
 from beatstore.store.appconf import read_settings
 from beatstore.store.database import Database
-from beatstore.store.history import Status
 from beatstore.store.rows import Transaction
+from beatstore.store.standing import Status
 
 __all__ = ["Reader"]
 
@@ -35,8 +37,10 @@ class Reader:
         engine_options: Mapping[str, Any] | None = None,
         schema: str | None = None,
         clock: Clock | None = None,
+        actor: str | None = None,
     ) -> None:
         self.settings = settings or Settings()
+        self._actor = audit.check_actor(actor)
         self.database = Database(
             target,
             engine_options=engine_options or self.settings.engine_options,
@@ -58,6 +62,18 @@ class Reader:
     def url(self) -> str:
         """The database's URL as text, with its password hidden."""
         return self.database.safe_url
+
+    def by(self: S, actor: str) -> S:
+        """Return the same store in the name of somebody else, for the audit.
+
+        Both use the same connections. `store.by(request.user.name).pause("load")`
+
+        Raises:
+            InvalidEntryError: `actor` is no text of 1 to 255 characters.
+        """
+        theirs = copy.copy(self)
+        theirs._actor = audit.check_actor(actor)
+        return theirs
 
     def close(self) -> None:
         """Close the pooled connections; the store can still be used, and opens others."""
@@ -135,22 +151,31 @@ class Reader:
         self,
         name: str | None = None,
         *,
-        state: str | None = None,
+        state: str | Iterable[str] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        tag: str | None = None,
+        task: str | None = None,
+        worker: str | None = None,
         limit: int = 100,
         before_id: int | None = None,
         session: Any = None,
     ) -> list[Run]:
         """Return a page of runs, the newest first.
 
+        Few runs among many are found by reading the history from its end: give `since`
+        beside a rare tag, task, worker or state.
+
         Args:
             name: only those of this entry, by their due time; None: all, in the order
                 they were recorded. The runs of an entry that was removed are found by
-                reading the history: give `since` where it is long.
-            state: only those in this state.
+                reading the history, too.
+            state: only those in this state, or in one of these.
             since: only those due at this instant or after.
             until: only those due before this instant.
+            tag: only those whose entry has this tag now.
+            task: only those whose entry sends this task now.
+            worker: only those that this worker (`celery@host`) took.
             limit: at most so many.
             before_id: only those that come after this run in the order: the `id` of the
                 last one of the page before.
@@ -159,8 +184,24 @@ class Reader:
         Raises:
             EntryNotFoundError: nothing is known of that name.
         """
-        chosen = history.RunFilter(state, since, until)
+        chosen = history.RunFilter(state, since, until, tag, task, worker)
         return self._read(session, lambda tx: history.runs(tx, name, chosen, limit, before_id))
+
+    def errors(self, name: str, limit: int = 5, *, session: Any = None) -> list[Run]:
+        """Return the last runs of an entry that failed or were lost, the newest first.
+
+        Each has `error`, `traceback` (cut to its end where it is long) and `reason`. The
+        last 5 are kept however old they are.
+
+        Args:
+            name: which entry.
+            limit: at most so many.
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            EntryNotFoundError: nothing is known of that name.
+        """
+        return self._read(session, lambda tx: history.errors(tx, name, limit))
 
     def preview(
         self,
@@ -187,9 +228,51 @@ class Reader:
         """
         return self._read(session, lambda tx: history.preview(tx, name, count, start))
 
+    def graph(
+        self, *, name: str | None = None, tag: str | None = None, session: Any = None
+    ) -> Graph:
+        """Return what depends on what, as data that can be drawn.
+
+        Args:
+            name: only this entry, what it waits for, directly or not, and what waits for
+                it; None: every entry that has an edge.
+            tag: only the entries with this tag, and those at the other end of their edges.
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            EntryNotFoundError: there is no entry of that name.
+            InvalidEntryError: both `name` and `tag` are given.
+        """
+        return self._read(session, lambda tx: graphs.graph(tx, name, tag))
+
+    def audit(
+        self,
+        name: str | None = None,
+        limit: int = 100,
+        before_id: int | None = None,
+        *,
+        session: Any = None,
+    ) -> list[Audit]:
+        """Return a page of the changes made through the API, the newest first.
+
+        Each says `at`, `actor`, `action`, `entry`, and the columns that changed `before`
+        and `after`, with instants as ISO 8601 text.
+
+        Args:
+            name: only those of the entry that had this name then; None: all.
+            limit: at most so many.
+            before_id: only those before this one: the `id` of the last one of the page
+                before.
+            session: the caller's session, to join its transaction.
+        """
+        return self._read(session, lambda tx: audit.audits(tx, name, limit, before_id))
+
     def status(self, *, session: Any = None) -> Status:
-        """Return how things stand: entries and runs by state, lateness, beats."""
-        return self._read(session, history.status)
+        """Return how things stand: entries and runs by state, lateness, beats and workers.
+
+        `warnings` says in sentences what a person should mend.
+        """
+        return self._read(session, standing.status)
 
     # -- transactions ----------------------------------------------------------------------
 
@@ -200,4 +283,5 @@ class Reader:
         return transaction.write(self.database, session, self._in_transaction(work))
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
-        return lambda session: work(Transaction(session, self.database, self.settings))
+        actor = self._actor or ""
+        return lambda session: work(Transaction(session, self.database, self.settings, actor))

@@ -21,16 +21,18 @@ from sqlalchemy.orm import Session, make_transient_to_detached
 from beatstore.config import Settings
 from beatstore.dialects import CHANNEL, insert_ignore
 from beatstore.errors import EntryNotFoundError
-from beatstore.models import Base, Beat, Dependency, Entry, Run, Tag
+from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Worker
 from beatstore.store.database import Database
 
-__all__ = ["BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "Transaction"]
+__all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction"]
 
+AUDIT = cast(Table, Audit.__table__)
 BEAT = cast(Table, Beat.__table__)
 DEPENDENCY = cast(Table, Dependency.__table__)
 ENTRY = cast(Table, Entry.__table__)
 RUN = cast(Table, Run.__table__)
 TAG = cast(Table, Tag.__table__)
+WORKER = cast(Table, Worker.__table__)
 
 T = TypeVar("T", bound=Base)
 
@@ -43,11 +45,15 @@ _NEIGHBOURS = 100
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """An open transaction, ours or the caller's, and what a statement in it needs."""
+    """An open transaction, ours or the caller's, and what a statement in it needs.
+
+    `actor` is who the changes made in it are put down to; see `beatstore.store.audit`.
+    """
 
     session: Session
     database: Database
     settings: Settings
+    actor: str = ""
 
     @property
     def dialect(self) -> Dialect:

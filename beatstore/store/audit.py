@@ -1,0 +1,123 @@
+"""Who changed what: one row for each change, written in the transaction of the change.
+
+Invariants:
+    * A change and its row are committed together, or neither is.
+    * What changed nothing leaves no row.
+    * A row holds the columns that changed, as JSON (an instant as ISO 8601 text): `before`
+      is None for what is new, `after` for what is gone.
+
+What beat does is no change in this sense; the runs are its record.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from beatstore.dialects import Unreadable
+from beatstore.models import Audit, Entry
+from beatstore.store import fields
+from beatstore.store.rows import AUDIT, ENTRY, Transaction
+
+__all__ = ["audits", "changed", "check_actor", "entry_columns", "os_user", "record"]
+
+#: Columns that every edit moves, or that say when beat looks: no news to a reader.
+_UNSAID = frozenset({"wake_at", "version", "created_at", "updated_at"})
+
+
+def record(
+    tx: Transaction,
+    action: str,
+    entry: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """Write down one change; an edit that changed nothing leaves no row.
+
+    Args:
+        tx: the transaction of the change; its actor made it.
+        action: the verb of the API.
+        entry: the entry's name when the change was asked for; "" where it is about none.
+        before: the columns that changed, as they were.
+        after: and as they are.
+    """
+    if before == after:
+        return
+    row = {
+        "at": tx.database.now_sql(),
+        "actor": tx.actor or os_user(),
+        "action": action,
+        "entry": entry,
+        "before": _json(before),
+        "after": _json(after),
+    }
+    tx.execute(insert(AUDIT).values(row).inline())
+
+
+def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None) -> list[Audit]:
+    """Return a page of changes, newest first; see `Store.audit`."""
+    found = select(AUDIT).order_by(AUDIT.c.id.desc())
+    if name is not None:
+        found = found.where(AUDIT.c.entry == name).order_by(None)
+        found = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc())
+    if before_id is not None:
+        found = found.where(AUDIT.c.id < before_id)
+    return tx.all(Audit, found.limit(fields.whole("limit", limit, least=1)))
+
+
+def entry_columns(entry: Entry, tags: Iterable[str] = ()) -> dict[str, Any]:
+    """Return an entry that is added or removed, as far as it says anything."""
+    columns = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
+    said = {name: value for name, value in columns.items() if name not in _UNSAID}
+    words = sorted(tags)
+    return {
+        **{name: value for name, value in said.items() if value is not None},
+        **({"tags": words} if words else {}),
+    }
+
+
+def changed(old: Entry, new: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the columns in which an entry differs, before and after an edit."""
+    names = [column.name for column in ENTRY.columns if column.name not in _UNSAID]
+    differing = [name for name in names if getattr(old, name) != getattr(new, name)]
+    return (
+        {name: getattr(old, name) for name in differing},
+        {name: getattr(new, name) for name in differing},
+    )
+
+
+def check_actor(given: object) -> str | None:
+    """Return the actor that was given, if one was.
+
+    Raises:
+        InvalidEntryError: it is no text of 1 to 255 characters.
+    """
+    return None if given is None else fields.text("actor", given)
+
+
+@cache
+def os_user() -> str:
+    """Return who this process runs as: a login name, or `uid 1000` where there is none."""
+    try:
+        return getpass.getuser()[:255]
+    except (OSError, KeyError, ImportError):
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Unreadable):
+        return value.given
+    if isinstance(value, Mapping):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    return value

@@ -1,0 +1,308 @@
+"""Clearing: what is over and old is deleted, a page of rows at a time.
+
+Invariants:
+    * What is still needed stays: the newest run of an entry that recurs and those its cursor
+      has not passed (they tell occurrences apart), runs that have not ended, an entry's last
+      errors, a one-shot that others wait for, and the row of the last worker.
+    * A page reads and deletes a bounded number of rows, whatever the table holds: it goes on
+      at the mark where the page before ended, and rows that stay are passed once.
+    * Rows that somebody else holds are left for another time; nobody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Subquery,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.orm import Session
+
+from beatstore.config import Settings
+from beatstore.dialects import EPOCH
+from beatstore.store import audit
+from beatstore.store.database import Database
+from beatstore.store.entries import delete_entries
+from beatstore.store.history import ERRORS, NOT_SUCCEEDED
+from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
+
+__all__ = ["Pruner", "prune"]
+
+#: How many of an entry's last errors stay, however old.
+ERRORS_KEPT = 5
+
+#: How long the row of a worker that is gone stays.
+WORKERS_KEPT = timedelta(days=1)
+
+#: How long beat leaves the tables alone when it has been through them.
+REST = timedelta(hours=1)
+
+#: Rows that a page deletes at most; and entries that it reads, for which no index asks.
+_PAGE = 1000
+_ENTRIES_READ = 10_000
+
+#: Entries whose errors are asked for in one statement.
+_ENTRIES_ASKED = 50
+
+#: States of a run of which nothing more is expected, or not for so long as rows are kept.
+_SETTLED = ("sent", "succeeded", "failed", "lost", "cancelled", "missed", "skipped")
+_UNFINISHED = ("claimed", "sent", "started")
+
+_OVER = ("finished", "missed", "cancelled")
+
+#: Where a page of rows ended: (due_at, id) of its last row.
+Mark = tuple[datetime, int]
+
+BEGINNING: Mark = (EPOCH, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page did: how many rows it deleted, and where the next begins, if there is one."""
+
+    deleted: int
+    next: Mark | None
+
+
+def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
+    """Delete a page of the one-shots that are over since before `before`."""
+    window = select(ENTRY.c.id).where(ENTRY.c.id > after[1]).order_by(ENTRY.c.id)
+    ids = window.limit(_ENTRIES_READ).subquery("ids")
+    ends = select(func.max(ids.c.id).label("last"), func.count(ids.c.id).label("read"))
+    end = tx.execute(ends).one()
+    if end.last is None:
+        return Page(0, None)
+    over = select(ENTRY.c.id).where(
+        ENTRY.c.id > after[1],
+        ENTRY.c.id <= end.last,
+        _is_one_shot(ENTRY),
+        ENTRY.c.state.in_(_OVER),
+        ENTRY.c.updated_at < before,
+        or_(ENTRY.c.last_run_at.is_(None), ENTRY.c.last_run_at < before),
+        or_(ENTRY.c.cursor_at.is_(None), ENTRY.c.cursor_at < before),
+        ~_waited_for(),
+        ~_unfinished(),
+    )
+    page = over.order_by(ENTRY.c.id).limit(_PAGE).with_for_update(skip_locked=True)
+    found = list(tx.execute(page).scalars())
+    if found:
+        delete_entries(tx, found)
+    if len(found) == _PAGE:
+        return Page(_PAGE, (EPOCH, found[-1]))
+    return Page(len(found), (EPOCH, end.last) if end.read == _ENTRIES_READ else None)
+
+
+def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
+    """Delete those of the next page of runs due before `before` that are settled and not needed."""
+    due_at, last_id = after
+    following = RUN.c.due_at >= due_at, or_(RUN.c.due_at > due_at, RUN.c.id > last_id)
+    columns = (RUN.c.id, RUN.c.due_at, RUN.c.entry_id, RUN.c.state, RUN.c.wake_at)
+    page = select(*columns).where(*following, RUN.c.due_at < before)
+    read = tx.execute(page.order_by(RUN.c.due_at, RUN.c.id).limit(_PAGE)).all()
+    rows = [row for row in read if isinstance(row.due_at, datetime)]
+    settled = [row for row in rows if _is_settled(row)]
+    kept = _last_errors(tx, {row.entry_id for row in settled if row.state in ERRORS})
+    ids = [row.id for row in settled if row.id not in kept]
+    if ids:
+        free = select(RUN.c.id).where(RUN.c.id.in_(ids), ~_needed())
+        ids = list(tx.execute(free.with_for_update(skip_locked=True)).scalars())
+    if ids:
+        tx.execute(delete(RUN).where(RUN.c.id.in_(ids)))
+    return Page(len(ids), (rows[-1].due_at, rows[-1].id) if rows and len(read) == _PAGE else None)
+
+
+def audits(tx: Transaction, before: datetime, after: Mark) -> Page:
+    """Delete a page of the audit's oldest rows; they are numbered in the order of time."""
+    page = select(AUDIT.c.id, AUDIT.c.at).where(AUDIT.c.id > after[1])
+    rows = tx.execute(page.order_by(AUDIT.c.id).limit(_PAGE)).all()
+    ids = [row.id for row in rows if isinstance(row.at, datetime) and row.at < before]
+    if ids:
+        tx.execute(delete(AUDIT).where(AUDIT.c.id.in_(ids)))
+    return Page(len(ids), (EPOCH, ids[-1]) if len(ids) == _PAGE else None)
+
+
+def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
+    """Delete the rows of workers not heard of for a day, but never the last one's.
+
+    That one tells that outcomes are reported here.
+    """
+    newest = select(WORKER.c.id).order_by(WORKER.c.heartbeat_at.desc(), WORKER.c.id).limit(1)
+    last = tx.execute(newest).scalar()
+    if last is None:
+        return Page(0, None)
+    silent = WORKER.c.heartbeat_at < tx.now() - WORKERS_KEPT
+    gone = tx.execute(delete(WORKER).where(silent, WORKER.c.id != last))
+    return Page(gone.rowcount, None)
+
+
+_Phase = Callable[[Transaction, datetime, Mark], Page]
+
+#: What is cleared, in this order: runs whose entry goes first are needed no longer.
+_PHASES: dict[str, _Phase] = {
+    "entries": entries,
+    "runs": runs,
+    "audits": audits,
+    "workers": workers,
+}
+
+
+def prune(write: Callable[[Callable[[Transaction], Any]], Any], before: datetime) -> int:
+    """Clear everything; see `Store.prune`.
+
+    Args:
+        write: does a piece of work in a transaction.
+        before: what is older is old.
+    """
+    counts = dict.fromkeys(_PHASES, 0)
+    for name, phase in _PHASES.items():
+        mark: Mark | None = BEGINNING
+        while mark is not None:
+            page: Page = write(partial(_call, phase, before, mark))
+            mark = page.next
+            counts[name] += page.deleted
+    deleted = {name: counts[name] for name in ("entries", "runs")}
+    if any(deleted.values()):
+        after = {"before": before, **deleted}
+        write(lambda tx: audit.record(tx, "prune", "", None, after))
+    return sum(deleted.values())
+
+
+def _call(phase: _Phase, before: datetime, mark: Mark, tx: Transaction) -> Page:
+    return phase(tx, before, mark)
+
+
+class Pruner:
+    """Clears for one beat, a page whenever it is asked, and rests when it is through.
+
+    Where it is stands in memory only: a beat that starts begins at the beginning, and two
+    beats that clear the same rows leave each other's alone.
+
+    Args:
+        database: where.
+        settings: `retention` says what is old.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._phase = 0
+        self._mark = BEGINNING
+        self._rests_until = EPOCH
+
+    def is_due(self, now: datetime) -> bool:
+        """Say whether there may be something to clear; asks no database."""
+        # A clock that was set back must not make the rest endless.
+        return not self._rests_until - REST <= now < self._rests_until
+
+    def step(self, connection: Connection, now: datetime) -> bool:
+        """Delete one page, of at most 1,000 runs or entries, if it is time.
+
+        Args:
+            connection: with the transaction open in which rows are claimed (`begin_claim`),
+                which the caller commits.
+            now: the database's time.
+
+        Returns:
+            Whether more is left; False: nothing, for an hour.
+        """
+        if not self.is_due(now):
+            return False
+        before = now - timedelta(seconds=self._settings.retention)
+        with Session(connection, expire_on_commit=False) as session:
+            tx = Transaction(session, self._database, self._settings)
+            page = list(_PHASES.values())[self._phase](tx, before, self._mark)
+        self._mark = page.next or BEGINNING
+        if page.next is None:
+            self._phase = (self._phase + 1) % len(_PHASES)
+            if self._phase == 0:
+                self._rests_until = now + REST
+                return False
+        return True
+
+
+# -- what stays ------------------------------------------------------------------------
+
+
+def _is_one_shot(entry: FromClause) -> ColumnElement[bool]:
+    single = and_(entry.c.kind == "after", entry.c.max_runs == 1)
+    return or_(entry.c.kind == "once", single)
+
+
+def _waited_for() -> ColumnElement[bool]:
+    """Return the condition that an entry is upstream of one that is not itself over."""
+    down = ENTRY.alias("down")
+    edge = DEPENDENCY.join(down, down.c.id == DEPENDENCY.c.downstream_id)
+    over = and_(_is_one_shot(down), down.c.state.in_(_OVER))
+    found = select(down.c.id).select_from(edge).where(DEPENDENCY.c.upstream_id == ENTRY.c.id, ~over)
+    return found.correlate(ENTRY).exists()
+
+
+def _unfinished() -> ColumnElement[bool]:
+    """Return the condition that a run of an entry is under way, or another attempt to come."""
+    found = select(RUN.c.id).where(
+        RUN.c.entry_id == ENTRY.c.id,
+        RUN.c.state.in_(_UNFINISHED),
+        NOT_SUCCEEDED,
+        RUN.c.wake_at.is_not(None),
+    )
+    return found.correlate(ENTRY).exists()
+
+
+def _is_settled(row: Row[tuple[int, datetime, int, str, datetime | None]]) -> bool:
+    return row.state in _SETTLED and row.wake_at is None
+
+
+def _needed() -> ColumnElement[bool]:
+    """Return the condition that a run tells its entry's occurrences apart, or holds it back."""
+    newer, entry = RUN.alias("newer"), ENTRY.alias("entry")
+    follows = or_(
+        newer.c.due_at > RUN.c.due_at,
+        and_(newer.c.due_at == RUN.c.due_at, newer.c.attempt > RUN.c.attempt),
+    )
+    after_it = select(newer.c.id).where(newer.c.entry_id == RUN.c.entry_id, follows)
+    followed = after_it.correlate(RUN).exists()
+    ahead = RUN.c.due_at > entry.c.cursor_at
+    last = and_(entry.c.kind != "once", ~followed)
+    holds = and_(RUN.c.state == "sent", entry.c.overlap != "allow")
+    of_run = select(entry.c.id).where(entry.c.id == RUN.c.entry_id, or_(ahead, last, holds))
+    return of_run.correlate(RUN).exists()
+
+
+def _last_errors(tx: Transaction, entry_ids: set[int]) -> set[int]:
+    """Return the ids of the last errors of those of these entries that still exist."""
+    there = select(ENTRY.c.id).where(ENTRY.c.id.in_(entry_ids)).order_by(ENTRY.c.id)
+    ids = list(tx.execute(there).scalars()) if entry_ids else []
+    found: dict[int, list[tuple[datetime, int]]] = {}
+    for first in range(0, len(ids), _ENTRIES_ASKED):
+        pages = [
+            select(page.c.entry_id, page.c.due_at, page.c.id)
+            for entry_id in ids[first : first + _ENTRIES_ASKED]
+            for state in ERRORS
+            for page in [_newest(entry_id, state)]
+        ]
+        for row in tx.execute(union_all(*pages)):
+            found.setdefault(row.entry_id, []).append((row.due_at, row.id))
+    return {
+        run_id
+        for errors in found.values()
+        for _, run_id in sorted(errors, reverse=True)[:ERRORS_KEPT]
+    }
+
+
+def _newest(entry_id: int, state: str) -> Subquery:
+    page = select(RUN.c.entry_id, RUN.c.due_at, RUN.c.id)
+    page = page.where(RUN.c.entry_id == entry_id, RUN.c.state == state, NOT_SUCCEEDED)
+    return page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(ERRORS_KEPT).subquery()

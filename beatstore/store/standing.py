@@ -1,0 +1,303 @@
+"""How things stand: figures, the processes that were heard of, and what a person should mend.
+
+Invariants:
+    * Nothing here costs more the longer the history is: samples and counts of waiting rows
+      are capped, and counts of runs follow an index of the last hour's or of those that
+      wait for something. Counting entries by state reads them all, and looking for
+      a cycle all edges.
+    * A warning is a sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, case, func, or_, select
+
+from beatstore.dialects import EPOCH
+from beatstore.graph import find_cycle
+from beatstore.store.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
+
+__all__ = ["BeatStatus", "Status", "WorkerStatus", "beats", "status", "workers"]
+
+#: A beat or worker that has not been heard of for so long is taken for dead.
+SILENCE = timedelta(seconds=60)
+
+#: The states of a run that has not ended.
+_UNFINISHED = ("claimed", "sent", "started")
+
+_OVERDUE_LIMIT = 1000
+_LATENESS_SAMPLE = 10_000
+_NAMES_SHOWN = 3
+_MEMBERS_SHOWN = 10
+
+#: An entry may be due for so long before anybody should worry.
+_PATIENCE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class BeatStatus:
+    """One beat process, as it last reported itself.
+
+    Attributes:
+        id: its claims carry this.
+        host: where it runs.
+        pid: its process there.
+        version: of beatstore.
+        started_at: when it began.
+        heartbeat_at: when it was last heard of.
+        alive: that is less than 60 s ago.
+        tick_s: how long its last tick took, in seconds.
+        planned: entries it has looked at since it began.
+        sent: messages it has sent since it began.
+    """
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+    tick_s: float | None
+    planned: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker that reports what becomes of runs, as it last reported itself.
+
+    Attributes:
+        name: its node name, such as `celery@host`.
+        pid: its main process.
+        version: of beatstore.
+        started_at: when it began.
+        heartbeat_at: when it was last heard of.
+        alive: that is less than 60 s ago.
+        running: how many runs it worked on then.
+    """
+
+    name: str
+    pid: int
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+    alive: bool
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How things stand, by the database's clock.
+
+    Attributes:
+        now: when this was so.
+        entries: how many entries there are in each state that occurs.
+        waiting: how many active entries hold back a due occurrence, for an upstream or for
+            a run of their own.
+        runs: how many runs have not ended, by state; of those sent, the ones due in the
+            last hour and the ones with a `run_timeout`.
+        runs_last_hour: how many runs were due in the last hour, by their state now.
+        overdue: entries that wait for a beat to look at them; 1,000 means so many or more.
+        oldest_overdue_at: since when the first of them has waited.
+        lateness_p50_s: of the last hour's runs that were sent (at most the 10,000 newest),
+            half were sent within so many seconds of their due time.
+        lateness_p99_s: and 99 % within so many.
+        beats: the beat processes on record, the newest first.
+        workers: the workers on record that report outcomes, the newest first.
+        warnings: what a person should mend, in sentences that say how.
+    """
+
+    now: datetime
+    entries: dict[str, int] = field(default_factory=dict)
+    waiting: int = 0
+    runs: dict[str, int] = field(default_factory=dict)
+    runs_last_hour: dict[str, int] = field(default_factory=dict)
+    overdue: int = 0
+    oldest_overdue_at: datetime | None = None
+    lateness_p50_s: float | None = None
+    lateness_p99_s: float | None = None
+    beats: list[BeatStatus] = field(default_factory=list)
+    workers: list[WorkerStatus] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def status(tx: Transaction) -> Status:
+    """Return how things stand; see `Store.status`."""
+    now = tx.now()
+    hour_ago = now - timedelta(hours=1)
+    entries = _entries(tx)
+    overdue = _overdue_since(tx, now)
+    lateness = _lateness(tx, hour_ago)
+    last_hour = _by_state(tx, select(RUN.c.state).where(RUN.c.due_at >= hour_ago))
+    found = Status(
+        now=now,
+        entries=entries.by_state,
+        waiting=entries.waiting,
+        runs=_unfinished(tx, hour_ago, last_hour),
+        runs_last_hour=last_hour,
+        overdue=len(overdue),
+        oldest_overdue_at=min(overdue, default=None),
+        lateness_p50_s=_percentile(lateness, 50),
+        lateness_p99_s=_percentile(lateness, 99),
+        beats=beats(tx, now),
+        workers=workers(tx, now),
+    )
+    found.warnings.extend(_warnings(tx, found, entries.need_outcomes))
+    return found
+
+
+# -- entries ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    by_state: dict[str, int]
+    waiting: int
+    need_outcomes: bool
+
+
+def _entries(tx: Transaction) -> _Entries:
+    """Count the entries, in one pass over them."""
+    asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
+    counts = (func.count().label("entries"), func.count(ENTRY.c.pending_due_at).label("waiting"))
+    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"))
+    rows = tx.execute(found.group_by(ENTRY.c.state)).all()
+    linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None
+    return _Entries(
+        {row.state: row.entries for row in rows},
+        sum(row.waiting for row in rows if row.state == "active"),
+        linked or any(row.asking for row in rows),
+    )
+
+
+def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
+    """Return since when each entry has waited that a beat should look at, capped."""
+    waiting = (
+        select(ENTRY.c.wake_at, ENTRY.c.updated_at)
+        .where(ENTRY.c.wake_at <= now)
+        .order_by(ENTRY.c.wake_at)
+        .limit(_OVERDUE_LIMIT)
+    )
+    # A row just written is due since the epoch, which says nothing; its edit does.
+    recent = EPOCH + timedelta(days=1)
+    rows = tx.execute(waiting)
+    return [row.updated_at if row.wake_at < recent else row.wake_at for row in rows]
+
+
+# -- runs ------------------------------------------------------------------------------
+
+
+def _by_state(tx: Transaction, states: Select[Any]) -> dict[str, int]:
+    """Return how often each state occurs in a query that selects nothing else."""
+    [state] = states.selected_columns
+    rows = tx.execute(states.add_columns(func.count().label("rows")).group_by(state))
+    return {row.state: row.rows for row in rows}
+
+
+def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) -> dict[str, int]:
+    """Count the runs that have not ended.
+
+    Where no worker reports, a run stays `sent` for good: only the last hour's count then.
+    """
+    older = select(RUN.c.state).where(RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
+    found = _by_state(tx, older)
+    counts = {state: found.get(state, 0) + last_hour.get(state, 0) for state in _UNFINISHED}
+    return {state: count for state, count in counts.items() if count}
+
+
+def _lateness(tx: Transaction, since: datetime) -> list[float]:
+    sent = (
+        select(RUN.c.due_at, RUN.c.sent_at)
+        .where(RUN.c.due_at >= since, RUN.c.sent_at.is_not(None))
+        .order_by(RUN.c.due_at.desc())
+        .limit(_LATENESS_SAMPLE)
+    )
+    return sorted((row.sent_at - row.due_at).total_seconds() for row in tx.execute(sent))
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float | None:
+    """Return the smallest value that `percent` of all do not exceed."""
+    if not ordered:
+        return None
+    return ordered[-(-len(ordered) * percent // 100) - 1]
+
+
+# -- processes -------------------------------------------------------------------------
+
+
+def beats(tx: Transaction, now: datetime) -> list[BeatStatus]:
+    """Return the beats on record, the newest first."""
+    names = [name for name in BeatStatus.__slots__ if name != "alive"]
+    columns = [BEAT.c[name] for name in names]
+    rows = tx.execute(select(*columns).order_by(BEAT.c.started_at.desc(), BEAT.c.id))
+    return [BeatStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE) for row in rows]
+
+
+def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
+    """Return the workers on record, the newest first."""
+    names = [name for name in WorkerStatus.__slots__ if name != "alive"]
+    columns = [WORKER.c[name] for name in names]
+    rows = tx.execute(select(*columns).order_by(WORKER.c.started_at.desc(), WORKER.c.id))
+    return [WorkerStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE) for row in rows]
+
+
+# -- warnings --------------------------------------------------------------------------
+
+
+def _warnings(tx: Transaction, found: Status, need_outcomes: bool) -> list[str]:
+    said = []
+    if need_outcomes and not found.workers:
+        said.append(
+            "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
+            "reported one: call beatstore.setup(app) in the module of the Celery app."
+        )
+    waited_since = found.oldest_overdue_at
+    overdue = waited_since is not None and found.now - waited_since > _PATIENCE
+    if overdue and not any(beat.alive for beat in found.beats):
+        more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
+        have = "entry has" if found.overdue == 1 else "entries have"
+        said.append(
+            f"No beat is alive, and {found.overdue:,}{more} {have} been due since "
+            f"{waited_since:%Y-%m-%d %H:%M:%S} UTC: start one with "
+            "`celery -A … beat --scheduler beatstore:DBScheduler`."
+        )
+    if found.entries.get("broken"):
+        said.append(_broken_warning(tx, found.entries["broken"]))
+    cycle = _cycle(tx)
+    if cycle:
+        said.append(
+            f"These wait for each other, and none will run: {cycle}. Unlink one, "
+            "or give an edge first_free=True."
+        )
+    return said
+
+
+def _broken_warning(tx: Transaction, count: int) -> str:
+    broken = select(ENTRY.c.name).where(ENTRY.c.state == "broken").order_by(ENTRY.c.name)
+    names = [repr(name) for name in tx.execute(broken.limit(_NAMES_SHOWN)).scalars()]
+    more = f" and {count - len(names):,} more" if count > len(names) else ""
+    are = "entry is" if count == 1 else "entries are"
+    return f"{count:,} {are} broken, and not run: {', '.join(names)}{more}; see explain()."
+
+
+def _cycle(tx: Transaction) -> str | None:
+    """Return the names on a cycle that rows written by hand have formed, or None."""
+    columns = (DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
+    edges = tx.execute(select(*columns).where(DEPENDENCY.c.first_free.is_(False)))
+    members = find_cycle((row.upstream_id, row.downstream_id) for row in edges)
+    if not members:
+        return None
+    first = members.index(min(members))  # the same words, in whatever order rows come
+    members = members[first:] + members[:first]
+    shown = members[:_MEMBERS_SHOWN]
+    named = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(shown))
+    names = {row.id: repr(row.name) for row in tx.execute(named)}
+    if len(members) > len(shown):
+        more = f"… ({len(members) - len(shown):,} more)"
+        return " → ".join([*(names.get(member, "?") for member in shown), more])
+    return " → ".join(names.get(member, "?") for member in [*members, members[0]])

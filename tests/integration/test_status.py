@@ -1,0 +1,224 @@
+"""How things stand, on every database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from beatstore import Store
+from beatstore.clock import ManualClock
+from beatstore.models import Beat, Dependency, Run, Worker
+from beatstore.store import standing
+from beatstore.store.claims import BeatFigures
+from beatstore.store.queue import Queue
+from beatstore.store.standing import Status
+from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
+
+
+@pytest.fixture
+def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
+    """Return a store whose clock is moved by hand; it stands at noon."""
+    store = Store(migrated_url, clock=clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def queue(store: Store) -> Iterator[Queue]:
+    """Return the queue of a beat."""
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    yield queue
+    queue.close()
+
+
+def test_the_status_of_an_empty_store(store: Store) -> None:
+    """Without entries, runs or beats all figures are empty, and none is an error."""
+    assert store.status() == Status(now=NOON)
+
+
+def test_the_status_counts_by_state(store: Store, clock: ManualClock) -> None:
+    """Entries are counted in all, runs if they were due within the hour."""
+    entry = store.add("a", "t", 3600)
+    store.add("b", "t", 3600, paused=True)
+    write(store, Run, *(run(entry, NOON - timedelta(minutes=minute)) for minute in (0, 59, 60, 61)))
+    write(store, Run, run(entry, NOON - timedelta(minutes=1), state="missed"))
+    status = store.status()
+    assert status.entries == {"active": 1, "paused": 1}
+    assert status.runs_last_hour == {"sent": 3, "missed": 1}
+
+
+def test_the_status_says_what_waits_for_a_beat(
+    store: Store, queue: Queue, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overdue entries are counted up to a cap, with the time the first has waited since."""
+    store.add("a", "t", 60)
+    clock.advance(90)
+    store.add("b", "t", 3600, jitter=5)
+    status = store.status()
+    assert (status.overdue, status.oldest_overdue_at) == (2, NOON + timedelta(seconds=60))
+    queue.plan(clock.now())
+    assert store.status().overdue == 0
+    clock.advance(86400)
+    monkeypatch.setattr(standing, "_OVERDUE_LIMIT", 1)
+    assert store.status().overdue == 1
+
+
+def test_the_status_measures_lateness(store: Store) -> None:
+    """The median and the 99th percentile of sent minus due, in seconds, of the last hour."""
+    entry = store.add("a", "t", 60)
+    rows = [
+        run(entry, at, sent_at=at + timedelta(milliseconds=late))
+        for late in range(1, 201)
+        if (at := NOON - timedelta(seconds=late))
+    ]
+    long_ago = NOON - timedelta(hours=2)
+    write(store, Run, *rows, run(entry, long_ago, sent_at=NOON))
+    write(store, Run, run(entry, NOON, state="missed"))
+    status = store.status()
+    assert status.lateness_p50_s == pytest.approx(0.100)
+    assert status.lateness_p99_s == pytest.approx(0.198)
+
+
+def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClock) -> None:
+    """A beat is alive for 60 s after its heartbeat; the newest is first."""
+    write(
+        store,
+        Beat,
+        {
+            **{"id": "old", "host": "h", "pid": 1, "version": "0", "tzdata": "x"},
+            **{"started_at": NOON - DAY, "heartbeat_at": NOON - timedelta(seconds=61)},
+        },
+    )
+    queue.introduce(host="here", pid=7, version="0.1", tzdata="x")
+    queue.heartbeat(BeatFigures(tick_s=0.25, planned=3, sent=2))
+    new, old = store.status().beats
+    assert (new.host, new.pid, new.version, new.alive) == ("here", 7, "0.1", True)
+    assert (new.tick_s, new.planned, new.sent) == (0.25, 3, 2)
+    assert (old.id, old.alive, old.tick_s) == ("old", False, None)
+
+
+def test_the_status_lists_the_workers(store: Store) -> None:
+    """Those that report outcomes; alive for 60 s after they were last heard of."""
+    same = {"pid": 1, "version": "0", "started_at": NOON - DAY}
+    write(
+        store,
+        Worker,
+        {"id": "1", "name": "celery@a", "heartbeat_at": NOON, "running": 3, **same},
+        {"id": "2", "name": "celery@b", "heartbeat_at": NOON - 2 * MINUTE, "running": 0, **same},
+    )
+    first, second = store.status().workers
+    assert (first.name, first.alive, first.running, first.pid) == ("celery@a", True, 3, 1)
+    assert (second.name, second.alive, second.heartbeat_at) == (
+        "celery@b",
+        False,
+        NOON - 2 * MINUTE,
+    )
+
+
+def test_the_status_counts_what_waits(store: Store) -> None:
+    """Active entries that hold an occurrence back; a paused one waits for nobody."""
+    for name in ("a", "b", "c"):
+        store.add(name, "t", 3600)
+        alter(store, name, pending_due_at=NOON, pending_since=NOON, blocked_by=99, wake_at=None)
+    store.pause("c")
+    assert store.status().waiting == 2
+
+
+def test_the_status_counts_runs_that_have_not_ended(store: Store) -> None:
+    """All that a beat still minds, and what was sent in the last hour."""
+    entry = store.add("a", "t", 3600)
+    for minute, state in enumerate(("claimed", "started", "sent", "sent", "succeeded", "failed")):
+        write(store, Run, run(entry, NOON - timedelta(minutes=minute), state=state))
+    for hour, state in ((2, "claimed"), (3, "started"), (4, "sent")):
+        write(store, Run, run(entry, NOON - hour * HOUR, state=state, wake_at=NOON + HOUR))
+    write(store, Run, run(entry, NOON - 5 * HOUR, state="sent"))
+    assert store.status().runs == {"claimed": 2, "started": 2, "sent": 3}
+
+
+# -- warnings ----------------------------------------------------------------------------
+
+NO_WORKER = (
+    "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
+    "reported one: call beatstore.setup(app) in the module of the Celery app."
+)
+
+
+@pytest.mark.parametrize("need", ["downstream", "retries", "overlap"])
+def test_a_missing_setup_is_warned_of_where_outcomes_matter(store: Store, need: str) -> None:
+    """Not where nothing depends on outcomes, and no more once a worker has reported."""
+    up, down = store.add("up", "t", 3600), store.add("down", "t", 3600)
+    assert store.status().warnings == []
+    if need == "downstream":
+        write(store, Dependency, {"upstream_id": up.id, "downstream_id": down.id})
+    else:
+        alter(store, "up", **({"max_retries": 1} if need == "retries" else {"overlap": "skip"}))
+    assert store.status().warnings == [NO_WORKER]
+    gone = {"id": "1", "name": "celery@a", "pid": 1, "version": "0"}
+    write(store, Worker, {**gone, "heartbeat_at": NOON - 300 * DAY})
+    assert store.status().warnings == []
+
+
+def test_a_missing_beat_is_warned_of_when_something_is_due(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """With how to start one; not while one is alive, and not the second something is due."""
+    store.add("a", "t", 60)
+    store.add("b", "t", 60)
+    clock.advance(65)
+    assert store.status().warnings == []
+    clock.advance(55)
+    assert store.status().warnings == [
+        "No beat is alive, and 2 entries have been due since 2026-01-15 12:01:00 UTC: start one "
+        "with `celery -A … beat --scheduler beatstore:DBScheduler`."
+    ]
+    queue.introduce(host="here", pid=7, version="0.1", tzdata="x")
+    assert store.status().warnings == []
+
+
+def test_broken_entries_are_named(store: Store) -> None:
+    """Three of them, and how many more."""
+    for number in range(5):
+        store.add(f"e{number}", "t", 3600)
+        alter(store, f"e{number}", state="broken", wake_at=None)
+    assert store.status().warnings == [
+        "5 entries are broken, and not run: 'e0', 'e1', 'e2' and 2 more; see explain()."
+    ]
+    for number in range(4):
+        store.remove(f"e{number}")
+    assert store.status().warnings == ["1 entry is broken, and not run: 'e4'; see explain()."]
+
+
+def test_a_cycle_is_named(store: Store) -> None:
+    """Its members in order; an edge whose first run is free makes none."""
+    made = [store.add(name, "t", 3600) for name in ("a", "b", "c")]
+    write(store, Worker, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
+    for up, down in ((0, 1), (1, 2)):
+        write(store, Dependency, {"upstream_id": made[up].id, "downstream_id": made[down].id})
+    assert store.status().warnings == []
+    back = {"upstream_id": made[2].id, "downstream_id": made[0].id}
+    write(store, Dependency, {**back, "first_free": True})
+    assert store.status().warnings == []
+    with store.database.engine.begin() as connection:
+        connection.execute(update(Dependency).values(first_free=False))
+    assert store.status().warnings == [
+        "These wait for each other, and none will run: 'a' → 'b' → 'c' → 'a'. Unlink one, "
+        "or give an edge first_free=True."
+    ]
+
+
+def test_a_long_cycle_is_named_in_part(store: Store) -> None:
+    """Ten of its members say enough."""
+    made = [store.add(f"e{number:02}", "t", 3600) for number in range(12)]
+    write(store, Worker, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
+    rows = [
+        {"upstream_id": up.id, "downstream_id": down.id}
+        for up, down in zip(made, [*made[1:], made[0]], strict=True)
+    ]
+    write(store, Dependency, *rows)
+    [warning] = store.status().warnings
+    assert "'e00' → 'e01' → " in warning
+    assert "'e09' → … (2 more). Unlink one" in warning
