@@ -8,12 +8,13 @@
 
 and then `celery -A proj beat --scheduler beatstore:DBScheduler`.
 
-Importing this package imports SQLAlchemy, but not celery: the scheduler is loaded when it
-is asked for.
+Importing this package imports SQLAlchemy, but not celery: the scheduler, and what workers
+need, are loaded when they are asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from beatstore.clock import Clock, ManualClock
@@ -52,8 +53,16 @@ from beatstore.version import __version__
 
 if TYPE_CHECKING:
     from beatstore.scheduler import DBScheduler
+    from beatstore.task import Task
+    from beatstore.worker import setup
 
 _refused = as_schedule.dispatch(object)
+
+_LAZY = {
+    "DBScheduler": "beatstore.scheduler",
+    "Task": "beatstore.task",
+    "setup": "beatstore.worker",
+}
 
 __all__ = [
     "Audit",
@@ -84,6 +93,7 @@ __all__ = [
     "Store",
     "StoreError",
     "UnavailableError",
+    "Task",
     "WorkerStatus",
     "__version__",
     "daily",
@@ -91,6 +101,7 @@ __all__ = [
     "minutely",
     "monthly",
     "weekly",
+    "setup",
 ]
 
 
@@ -107,9 +118,8 @@ def _as_celery_schedule(value: object, timezone: str | None = None) -> Schedule:
 
 
 def __getattr__(name: str) -> Any:
-    """Load the scheduler when it is asked for: it imports celery.beat."""
-    if name == "DBScheduler":
-        from beatstore.scheduler import DBScheduler  # noqa: PLC0415
-
-        return DBScheduler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load what needs celery when it is asked for."""
+    home = _LAZY.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

@@ -47,6 +47,8 @@ class Settings:
         eta_threshold: seconds; None sends every eta to the broker.
         allowed_tasks: patterns of task names that entries may have; None allows all.
         listen: let PostgreSQL wake a sleeping beat as soon as a due row is committed.
+        heartbeat: seconds between two signs of life of a worker; what it runs is suspected
+            to be lost after three without one.
     """
 
     url: str = ""
@@ -63,6 +65,7 @@ class Settings:
     eta_threshold: float | None = None
     allowed_tasks: tuple[str, ...] | None = None
     listen: bool = True
+    heartbeat: float = 10.0
 
     @classmethod
     def read(cls, conf: Mapping[str, Any], *, timezone: str = "UTC") -> Settings:
@@ -188,4 +191,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "eta_threshold": _seconds(0, "3600"),
     "allowed_tasks": _patterns,
     "listen": _flag,
+    "heartbeat": _seconds(0.1, "10"),
 }

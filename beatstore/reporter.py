@@ -1,0 +1,344 @@
+"""The reporter: a queue and a thread that writes what becomes of runs, off the tasks' way.
+
+    handler -> Reporter.report, .ask -> queue -> the thread -> Reports -> database
+
+Invariants:
+    * Nobody waits longer for the database than they say, and not at all while it is known
+      to be away or slow.
+    * Reports are written in the order they came, and wait for the database as long as the
+      process lives; of more than `LIMIT` the least telling go first.
+    * One thread alone uses the connection, which is given back when there is nothing to do.
+
+On failure: a database that is away is logged once and waited for. A report that the
+database refuses is logged and dropped alone.
+
+A forked child must not use its parent's reporter; see `beatstore.worker`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from beatstore.errors import BeatstoreError, StoreError
+from beatstore.outage import Outage
+from beatstore.store.reports import Report
+
+__all__ = ["Reporter", "Writer"]
+
+logger = logging.getLogger(__name__)
+
+#: How many reports wait for the database at most.
+LIMIT = 10_000
+
+#: How many are written in one transaction.
+BATCH = 50
+
+#: Seconds without a report after which the connection is given back.
+IDLE = 10.0
+
+#: How long the start of a run waits for its end, to be written with it.
+LINGER = 0.005
+
+
+class Writer(Protocol):
+    """What the reporter needs of `beatstore.store.reports.Reports`."""
+
+    def write(self, reports: Sequence[Report]) -> None:
+        """Write them in one transaction; writing them again changes nothing."""
+
+    def start(self, report: Report, *, again: bool) -> str | None:
+        """Mark a run started, or return why it must not start."""
+
+    def close(self) -> None:
+        """Give the connection back until it is needed again."""
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    """A report in the queue.
+
+    Attributes:
+        report: what is to be written.
+        again: not None, if it is a question: see `Reports.start`.
+        answer: why the run must not start.
+        written: whether the database has it.
+        over: set when there is nothing more to wait for; None if nobody waits.
+    """
+
+    number: int
+    report: Report
+    again: bool | None
+    over: threading.Event | None
+    answer: str | None = None
+    written: bool = False
+
+    def end_wait(self) -> None:
+        if self.over is not None:
+            self.over.set()
+
+
+class Reporter:
+    """Writes the reports of one process.
+
+    Args:
+        open_writer: makes the writer, in the reporter's thread, when it is first needed.
+        limit: how many reports wait at most.
+        idle: seconds after which the connection is given back.
+        linger: seconds that the start of a run waits for its end.
+    """
+
+    def __init__(
+        self,
+        open_writer: Callable[[], Writer],
+        *,
+        limit: int = LIMIT,
+        idle: float = IDLE,
+        linger: float = LINGER,
+    ) -> None:
+        self._open_writer = open_writer
+        self._limit = limit
+        self._idle = idle
+        self._linger = linger
+        self._changed = threading.Condition()
+        self._numbers = itertools.count()
+        self._items: OrderedDict[int, _Item] = OrderedDict()
+        #: The queued reports that a run was started, by the run.
+        self._started: OrderedDict[int, int] = OrderedDict()
+        self._thread: threading.Thread | None = None
+        self._writer: Writer | None = None
+        self._outage = Outage("the database, for reports of runs,")
+        self._slow = self._overflow = self._hurry = False
+        self._open = self._ending = self._useless = False
+
+    # -- called by the tasks' threads ------------------------------------------------------
+
+    def report(self, report: Report, *, wait: float = 0.0) -> bool:
+        """Queue a report.
+
+        Args:
+            report: what became of a run.
+            wait: how many seconds to wait until it is written.
+
+        Returns:
+            Whether it is written by now.
+        """
+        item = self._put(report, None, waited=wait > 0)
+        return self._await(item, wait)
+
+    def ask(self, report: Report, *, again: bool, wait: float) -> str | None:
+        """Mark a run started, unless it must not start.
+
+        Args:
+            report: of the state `started`.
+            again: whether a run that is started already may be started.
+            wait: how many seconds to wait for the answer.
+
+        Returns:
+            Why it must not start; None if it may, or if there was no answer in time.
+        """
+        item = self._put(report, again, waited=wait > 0)
+        if self._await(item, wait):
+            return item.answer
+        with self._changed:
+            if item.again is not None:
+                self._let_start(item)
+        return None
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all reports are written, and say whether they are."""
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._items, timeout)
+            self._hurry = False
+            return not self._items
+
+    def stop(self, timeout: float) -> None:
+        """Write what is left and end the thread; a later report starts another."""
+        deadline = time.monotonic() + timeout
+        if not self.flush(timeout):
+            logger.error("%d reports of runs were not written in time", len(self._items))
+        with self._changed:
+            thread, self._ending = self._thread, True
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # -- the queue, with `_changed` held -----------------------------------------------------
+
+    def _put(self, report: Report, again: bool | None, *, waited: bool) -> _Item:
+        waited = waited and self._outage.over and not self._slow
+        over = threading.Event() if waited else None
+        with self._changed:
+            item = _Item(next(self._numbers), report, again if waited else None, over)
+            if self._useless:
+                item.end_wait()
+                return item
+            self._ending = False
+            self._merge(item)
+            if len(self._items) >= self._limit:
+                self._drop_one()
+            self._items[item.number] = item
+            if report.state == "started" and item.again is None:
+                self._started[report.run_id] = item.number
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, daemon=True, name="beatstore")
+                self._thread.start()
+            self._changed.notify_all()
+        return item
+
+    def _merge(self, item: _Item) -> None:
+        """Take the start of a run out of the queue when its end arrives."""
+        if item.report.state == "started":
+            return
+        number = self._started.pop(item.report.run_id, None)
+        start = None if number is None else self._items.pop(number, None)
+        if start is not None:
+            if item.report.started is None:
+                item.report = replace(item.report, started=start.report.at)
+            start.end_wait()
+
+    def _drop_one(self) -> None:
+        if not self._overflow:
+            self._overflow = True
+            logger.error("more than %d reports of runs wait: dropping the oldest", self._limit)
+        if self._started:
+            _, number = self._started.popitem(last=False)
+            dropped = self._items.pop(number, None)
+        else:
+            _, dropped = self._items.popitem(last=False)
+        if dropped is not None:
+            dropped.end_wait()
+
+    def _let_start(self, item: _Item) -> None:
+        """Make a report of a question that came to nothing: the run starts anyway."""
+        item.again = None
+        if item.number in self._items:
+            self._started[item.report.run_id] = item.number
+
+    def _await(self, item: _Item, wait: float) -> bool:
+        if item.over is not None and not item.over.wait(wait):
+            self._slow = True  # until the next report is written
+        return item.written
+
+    # -- the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            items = self._next()
+            if items:
+                self._write(items)
+                continue
+            self._close()
+            with self._changed:
+                if self._ending and not self._items:
+                    self._thread = None
+                    return
+
+    def _next(self) -> list[_Item]:
+        """Wait for reports, and return the oldest; none if it is time to close."""
+        with self._changed:
+            while not self._items:
+                if self._ending or not self._changed.wait(self._idle if self._open else None):
+                    return []
+            self._changed.wait_for(self._worth_writing, self._linger)
+            batch: list[_Item] = []
+            for item in self._items.values():
+                if item.again is not None:  # a question goes alone
+                    return batch or [item]
+                batch.append(item)
+                if len(batch) == BATCH:
+                    break
+            return batch
+
+    def _worth_writing(self) -> bool:
+        return len(self._items) > len(self._started) or len(self._items) >= BATCH or self._hurry
+
+    def _write(self, items: list[_Item]) -> bool:
+        """Write a batch; return whether the database is there."""
+        if self._writer is None:
+            try:
+                self._writer = self._open_writer()
+            except Exception as error:  # noqa: BLE001  (it is logged there)
+                self._give_up(error)
+                return False
+        self._open = True
+        try:
+            self._write_together(self._writer, items)
+        except StoreError as error:
+            self._wait_for_database(error)
+            return False
+        except Exception:
+            if len(items) > 1:
+                return all(self._write([one]) for one in items)
+            logger.exception("this report is dropped: %r", items[0].report)
+            self._take_out(items, written=False)
+        return True
+
+    def _write_together(self, writer: Writer, items: list[_Item]) -> None:
+        first = items[0]
+        again = first.again
+        if again is None:
+            writer.write([item.report for item in items])
+        else:
+            first.answer = writer.start(first.report, again=again)
+        self._outage.end()
+        self._slow = False
+        self._take_out(items, written=True)
+        if first.answer is not None and first.again is None:
+            run_id = first.report.run_id
+            logger.warning("run %d was started before this was known: %s", run_id, first.answer)
+
+    def _take_out(self, items: list[_Item], *, written: bool) -> None:
+        with self._changed:
+            for item in items:
+                item.written = written
+                self._items.pop(item.number, None)
+                if self._started.get(item.report.run_id) == item.number:
+                    del self._started[item.report.run_id]
+                item.end_wait()
+            if not self._items:
+                self._overflow = False
+                self._changed.notify_all()
+
+    def _wait_for_database(self, error: StoreError) -> None:
+        wait = self._outage.begin(error)
+        with self._changed:
+            for item in tuple(self._items.values()):
+                if item.again is not None:
+                    self._let_start(item)
+                item.end_wait()
+            hurried = self._hurry
+            self._changed.wait_for(
+                lambda: self._hurry and not hurried, min(wait, 0.2) if hurried else wait
+            )
+
+    def _give_up(self, error: Exception) -> None:
+        """Report nothing in this process, since it is not known where to."""
+        logger.error(
+            "the outcomes of runs are not reported: %s",
+            error,
+            exc_info=not isinstance(error, BeatstoreError),
+        )
+        with self._changed:
+            self._useless = True
+            for item in self._items.values():
+                item.end_wait()
+            self._items.clear()
+            self._started.clear()
+            self._changed.notify_all()
+
+    def _close(self) -> None:
+        self._open = False
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except Exception as error:  # noqa: BLE001  (what it was worth is over anyway)
+                logger.debug("closing the connection: %s", error)

@@ -1,0 +1,200 @@
+"""What a process of a worker has to report with: a reporter, and the heartbeat.
+
+Invariants:
+    * Nothing is read, connected or started before the first report, or the worker's start.
+    * A forked child has nothing of its parent's: no thread, lock, queue or connection.
+
+On failure: a database that is away is logged once and waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery import Celery
+from celery.worker import state as worker_state
+
+from beatstore.config import Settings
+from beatstore.errors import BeatstoreError, StoreError
+from beatstore.outage import Outage
+from beatstore.reporter import Reporter
+from beatstore.store.appconf import read_settings
+from beatstore.store.database import Database
+from beatstore.store.reports import Reports
+
+__all__ = ["RUN_ID", "Heartbeat", "Tracker", "active_requests", "run_id_in"]
+
+logger = logging.getLogger(__name__)
+
+#: The header that names the run; see `beatstore.sender`.
+RUN_ID = "beatstore_run_id"
+
+#: How long the end of a process may wait for the database, in seconds.
+FAREWELL = 5.0
+
+#: What a child has inherited, and must not use.
+_of_the_parent: list[object] = []
+
+
+class OwnReports(Reports):
+    """Reports with an engine of their own, which keeps no connection when they are closed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._own = Database(
+            settings.url, engine_options=settings.engine_options, schema=settings.schema
+        )
+        super().__init__(self._own, settings)
+
+    def close(self) -> None:
+        """Close the connection, which a pool would keep open."""
+        super().close()
+        self._own.dispose()
+
+    def load(self) -> None:
+        """Import the driver, and connect to nothing."""
+        _ = self._own.engine
+
+
+class Tracker:
+    """What a process has for one app: a reporter and, in a worker's main one, a heartbeat."""
+
+    #: Whether this process was forked from the one that set the app up.
+    is_child = False
+
+    def __init__(self, app: Celery) -> None:
+        self._app = weakref.ref(app)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start with nothing; also in a child, whose parent's locks may be held for ever."""
+        self._lock = threading.Lock()
+        self._reporter: Reporter | None = None
+        self._heartbeat: Heartbeat | None = None
+
+    def forked(self) -> None:
+        """Leave what the parent had to the parent."""
+        # Not even collected: a connection that is given up says so to the server.
+        _of_the_parent.append((self._reporter, self._heartbeat))
+        self.begin()
+        self.is_child = True
+
+    @property
+    def reporter(self) -> Reporter:
+        """The reporter of this process."""
+        if self._reporter is None:
+            with self._lock:
+                if self._reporter is None:
+                    self._reporter = Reporter(lambda: self.open()[0])
+        return self._reporter
+
+    def open(self) -> tuple[OwnReports, Settings]:
+        """Make what writes reports."""
+        settings = read_settings(self._app())
+        return OwnReports(settings), settings
+
+    def beat(self, name: str) -> None:
+        """Start the heartbeat."""
+        with self._lock:
+            if self._heartbeat is None:
+                self._heartbeat = Heartbeat(name, self.open, self._app)
+                self._heartbeat.start()
+
+    def stop(self) -> None:
+        """Write what is left, and withdraw the worker."""
+        deadline = time.monotonic() + FAREWELL
+        with self._lock:
+            reporter, heartbeat = self._reporter, self._heartbeat
+            self._heartbeat = None
+        if heartbeat is not None:
+            heartbeat.end()
+        if reporter is not None:
+            reporter.stop(FAREWELL)
+        if heartbeat is not None:
+            heartbeat.join(max(0.1, deadline - time.monotonic()))
+
+
+class Heartbeat(threading.Thread):
+    """Says that a worker and the runs in it are alive, with a connection of its own.
+
+    Args:
+        name: the worker's node name.
+        open_reports: makes what writes to the database.
+        app: whose requests count.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open_reports: Callable[[], tuple[Reports, Settings]],
+        app: Callable[[], Celery | None],
+    ) -> None:
+        super().__init__(daemon=True, name="beatstore-heartbeat")
+        self._node = name
+        self._open = open_reports
+        self._app = app
+        self._worker_id = str(uuid.uuid4())
+        self._over = threading.Event()
+        self._outage = Outage("the database, for the heartbeat,")
+
+    def end(self) -> None:
+        """Have it withdraw the worker."""
+        self._over.set()
+
+    def run(self) -> None:
+        """Beat until the end."""
+        try:
+            reports, settings = self._open()
+        except Exception as error:
+            logger.error(  # noqa: TRY400  (a setting is wrong, and the message says which)
+                "no heartbeat: %s", error, exc_info=not isinstance(error, BeatstoreError)
+            )
+            return
+        wait = 0.0
+        while not self._over.wait(wait):
+            wait = self._beat(reports, settings.heartbeat)
+        try:
+            if self._outage.over:
+                reports.withdraw(self._worker_id)
+            reports.close()
+        except Exception as error:  # noqa: BLE001  (its row is found silent instead)
+            logger.debug("not withdrawn: %s", error)
+
+    def _beat(self, reports: Reports, interval: float) -> float:
+        """Write one, and return how long to wait for the next."""
+        try:
+            reports.heartbeat(self._worker_id, self._node, os.getpid(), self._running())
+        except StoreError as error:
+            return min(interval, self._outage.begin(error))
+        except Exception:
+            logger.exception("the heartbeat failed; trying again in %g s", interval)
+            return interval
+        self._outage.end()
+        return interval
+
+    def _running(self) -> list[int]:
+        app = self._app()
+        active = (run_id_in(one.request_dict) for one in active_requests() if one.app is app)
+        return sorted({run_id for run_id in active if run_id is not None})
+
+
+def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:
+    """Return the id of the run in headers; anybody may have written something else there."""
+    given = headers.get(RUN_ID)
+    return given if type(given) is int else None
+
+
+def active_requests() -> tuple[Any, ...]:
+    """Return the requests that this worker runs."""
+    for _ in range(10):
+        try:
+            return tuple(worker_state.active_requests)
+        except RuntimeError:  # changed by another thread meanwhile
+            continue
+    return ()

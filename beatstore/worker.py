@@ -1,0 +1,320 @@
+"""What becomes of runs, told by the workers: `setup(app)` and celery's signals.
+
+    task_prerun                      started
+    task_success, task_failure       succeeded, failed
+    task_retry, Reject(requeue)      sent: the message is with the broker again
+    Ignore, revoked, expired         cancelled
+    unknown, malformed, Reject       failed
+
+Facts about celery that shape this file:
+    * With prefork the first three lines are seen in a child. What ends a run without its
+      task (revoked, expired, a hard time limit, a killed child) is seen in the main
+      process, by then with no request at hand: so those that were received are kept, weakly.
+    * A message is acknowledged after `task_postrun` at the earliest, where it is late.
+    * A state in `task_postrun` is not final (storing the result may fail after it), and
+      None when something ends the process. `task_success` is final.
+
+Invariants:
+    * Only messages that carry the id of a run are looked at, of the app that was set up.
+    * A task waits for the database for `BUDGET` seconds at most, twice; what is seen
+      outside of a task does not wait.
+
+On failure: see `beatstore.reporter`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery, signals
+from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
+
+from beatstore.store.reports import Report
+from beatstore.tracking import Tracker, active_requests, run_id_in
+
+__all__ = ["refusal", "setup"]
+
+#: How long a task waits for the database: before its start, with the guard, and at its end.
+BUDGET = 0.04
+
+#: What the main process tells a child: this worker still runs an earlier message of the run.
+RUNNING = "beatstore_running"
+
+
+def setup(app: Celery) -> None:
+    """Have the workers of `app` report what becomes of beatstore's runs.
+
+    Call it in the module that makes the app, once or more often. It connects to nothing;
+    the settings are read when the first report is made.
+    """
+    real: Celery = getattr(app, "_get_current_object", lambda: app)()
+    if real in _trackers:
+        return
+    _trackers[real] = Tracker(real)
+    for name, receiver in _RECEIVERS.items():
+        getattr(signals, name).connect(receiver, weak=False, dispatch_uid=f"beatstore.{name}")
+
+
+def refusal(task: Any) -> str | None:
+    """Ask whether the run of the task's current message may start: the start-once guard.
+
+    Returns:
+        Why it must not; None if it may, if the message is not of a run, and if the
+        database does not answer in time.
+    """
+    request = task.request
+    run_id, tracker = run_id_in(request), _trackers.get(task.app)
+    if run_id is None or tracker is None or request.is_eager:
+        return None
+    at = _begin(request)
+    report = Report(run_id, "started", at, str(request.hostname))
+    info = request.delivery_info or {}
+    redelivered = task.acks_late and info.get("redelivered") and not request.get(RUNNING)
+    again = bool(request.retries or redelivered)
+    answer = tracker.reporter.ask(report, again=again, wait=BUDGET)
+    request.refused = answer is not None
+    return answer
+
+
+# -- what the signals say ------------------------------------------------------------------
+
+
+def _on_received(*, sender: Any, request: Any, **_: Any) -> None:
+    """Keep the request; a child can't see what else its worker runs, so it is told."""
+    run_id = run_id_in(request.request_dict)
+    if run_id is None or sender.app not in _trackers:
+        return
+    if any(run_id_in(one.request_dict) == run_id for one in active_requests()):
+        request.request_dict[RUNNING] = True
+    _received[request.id] = request
+
+
+def _on_prerun(*, sender: Any, **_: Any) -> None:
+    request = sender.request
+    if run_id_in(request) is None or request.is_eager:
+        return
+    at = _begin(request)
+    if not getattr(sender, "starts_once", False):  # else the guard says it
+        _report(sender.app, request, "started", at=at)
+
+
+def _on_success(*, sender: Any, **_: Any) -> None:
+    _report(sender.app, sender.request, "succeeded")
+
+
+def _on_failure(
+    *, sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any
+) -> None:
+    if isinstance(exception, Reject):
+        return  # the main process's word for what postrun has reported
+    request = _request_of(sender, task_id)
+    late = sender.acks_late and not getattr(sender, "acks_on_timeout", True)
+    if isinstance(exception, TimeLimitExceeded) and late:
+        _report(sender.app, request, "sent", reason=f"put back in the queue: {exception!r}")
+        return
+    _report(sender.app, request, "failed", error=exception, einfo=einfo)
+
+
+def _on_retry(*, sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
+    said = "retried by the task" if reason is not None else "put back in the queue"
+    _report(sender.app, request, "sent", reason=f"{said}: {reason}" if reason else said)
+
+
+def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
+    request, tracker = sender.request, _trackers.get(sender.app)
+    if tracker is None or run_id_in(request) is None or request.get("refused"):
+        return
+    if isinstance(retval, Reject) and state == "REJECTED":
+        if retval.requeue:  # type: ignore[attr-defined]
+            _report(sender.app, request, "sent", reason=_words("the task raised Reject", retval))
+        else:
+            _report(sender.app, request, "failed", error=retval)
+    elif isinstance(retval, Ignore) and state == "IGNORED":
+        _report(sender.app, request, "cancelled", reason=_words("the task raised Ignore", retval))
+    elif state is None and not tracker.is_child:
+        # Of a child's end the main process hears; of a thread's, nobody.
+        error = sys.exc_info()[1]
+        ends_worker = isinstance(error, (WorkerShutdown, WorkerTerminate))
+        if isinstance(error, (SystemExit, KeyboardInterrupt)) and not ends_worker:
+            _report(sender.app, request, "failed", error=error)
+
+
+def _on_revoked(
+    *,
+    sender: Any,
+    request: Any,
+    terminated: bool = False,
+    signum: Any = None,
+    expired: bool = False,
+    **_: Any,
+) -> None:
+    reason = "revoked"
+    if expired:
+        reason = "expired in the queue"
+    elif terminated:
+        reason = f"terminated by {getattr(signum, 'name', None) or f'signal {signum}'}"
+    _report(sender.app, request, "cancelled", reason=reason)
+
+
+def _on_unknown(*, sender: Any, message: Any, name: str | None = None, **_: Any) -> None:
+    text = f"NotRegistered: {name!r} is not a task of this worker"
+    _report_message(sender, message, text)
+
+
+def _on_rejected(*, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
+    text = "the worker can't read the message" if exc is None else _error_text(exc)
+    _report_message(sender, message, text)
+
+
+def _on_internal_error(
+    *, sender: Any, request: Any, exception: BaseException, einfo: Any = None, **_: Any
+) -> None:
+    _report(sender.app, request, "failed", error=exception, einfo=einfo)
+
+
+def _on_init(*, sender: Any, **_: Any) -> None:
+    """Import the driver once, before there are children, whose first tasks would wait for it."""
+    tracker = _trackers.get(sender.app)
+    if tracker is not None:
+        with suppress(Exception):  # said by the first report
+            tracker.open()[0].load()
+
+
+def _on_ready(*, sender: Any, **_: Any) -> None:
+    tracker = _trackers.get(sender.app)
+    if tracker is not None:
+        tracker.beat(str(sender.hostname))
+
+
+def _on_worker_shutdown(*, sender: Any, **_: Any) -> None:
+    tracker = _trackers.get(sender.app)
+    if tracker is not None:
+        tracker.stop()
+
+
+def _stop_all(**_: Any) -> None:
+    for tracker in list(_trackers.values()):
+        tracker.stop()
+
+
+# -- reports ---------------------------------------------------------------------------------
+
+
+def _report(
+    app: Any,
+    request: Any,
+    state: str,
+    *,
+    at: float | None = None,
+    reason: str | None = None,
+    error: BaseException | None = None,
+    einfo: Any = None,
+) -> None:
+    """Report on the run of a request, if it is of one.
+
+    Args:
+        app: whose task it is.
+        request: a task's own, the worker's, a message's headers, or None.
+        state: what it came to.
+        at: when, if not now.
+        reason: in words.
+        error: what was raised.
+        einfo: with a traceback of it.
+    """
+    tracker = _trackers.get(app)
+    if tracker is None or request is None:
+        return
+    given = getattr(request, "request_dict", request)
+    run_id = run_id_in(given)
+    if run_id is None or given.get("is_eager"):
+        return
+    since = given.get("tracked_since")
+    report = Report(
+        run_id,
+        state,
+        time.monotonic() if at is None else at,
+        str(given.get("hostname")),
+        started=None if state == "started" else since,
+        reason=reason,
+        error=None if error is None else _error_text(error),
+        traceback=None if einfo is None else str(einfo.traceback),
+    )
+    # What was not begun here is told by the main process, which has other things to do.
+    waits = since is not None and state != "started"
+    tracker.reporter.report(report, wait=BUDGET if waits else 0.0)
+
+
+def _report_message(consumer: Any, message: Any, error: str) -> None:
+    """Report that a message came to nothing before there was a request for it."""
+    tracker, run_id = _trackers.get(consumer.app), run_id_in(message.headers or {})
+    if tracker is not None and run_id is not None:
+        report = Report(run_id, "failed", time.monotonic(), str(consumer.hostname), error=error)
+        tracker.reporter.report(report)
+
+
+def _begin(request: Any) -> float:
+    """Return since when the task runs, and remember it."""
+    at = request.get("tracked_since")
+    if at is None:
+        at = request.tracked_since = time.monotonic()
+    assert isinstance(at, float)
+    return at
+
+
+def _request_of(task: Any, task_id: str) -> Any:
+    request = task.request
+    return request if request.id == task_id else _received.get(task_id)
+
+
+def _words(what: str, error: BaseException) -> str:
+    text = ", ".join(str(arg) for arg in error.args if isinstance(arg, (str, Exception)))
+    return f"{what}: {text}" if text else what
+
+
+def _error_text(error: BaseException) -> str:
+    # What can't be pickled is in a wrapper by now, which knows what it was.
+    name = getattr(error, "exc_cls_name", type(error).__name__)
+    try:
+        text = str(error.reason if isinstance(error, Reject) else error)
+    except Exception:  # noqa: BLE001  (of the user's class)
+        text = "(it can't be shown)"
+    return f"{name}: {text}" if text else str(name)
+
+
+_RECEIVERS: dict[str, Callable[..., None]] = {
+    "task_received": _on_received,
+    "task_prerun": _on_prerun,
+    "task_success": _on_success,
+    "task_failure": _on_failure,
+    "task_retry": _on_retry,
+    "task_postrun": _on_postrun,
+    "task_revoked": _on_revoked,
+    "task_unknown": _on_unknown,
+    "task_rejected": _on_rejected,
+    "task_internal_error": _on_internal_error,
+    "worker_init": _on_init,
+    "worker_ready": _on_ready,
+    "worker_shutdown": _on_worker_shutdown,
+    "worker_process_shutdown": _stop_all,
+}
+
+_trackers: weakref.WeakKeyDictionary[Celery, Tracker] = weakref.WeakKeyDictionary()
+_received: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+def _after_fork() -> None:
+    for tracker in list(_trackers.values()):
+        tracker.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+atexit.register(_stop_all)

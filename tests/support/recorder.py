@@ -1,0 +1,85 @@
+"""A stand-in for the worker's half of the store: it notes what it is told, or fails on demand.
+
+writer = Recorder()
+reporter = Reporter(lambda: writer)
+writer.hang()                       # whatever is asked of it waits
+writer.error = UnavailableError()   # or fails
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from beatstore.store.reports import Report
+
+__all__ = ["Recorder"]
+
+
+@dataclass
+class Recorder:
+    """Remembers reports.
+
+    Attributes:
+        batches: what was written, by transaction.
+        asked: the questions of the guard, with their `again`.
+        answer: what the guard says.
+        error: what is raised instead.
+        refuses: of which reports an error is raised.
+        closed: how often the connection was given back.
+        calls: how often anything was tried.
+    """
+
+    batches: list[list[Report]] = field(default_factory=list)
+    asked: list[tuple[Report, bool]] = field(default_factory=list)
+    answer: str | None = None
+    error: Exception | None = None
+    refuses: Callable[[Report], bool] = lambda report: False
+    closed: int = 0
+    calls: int = 0
+    _free: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._free.set()
+
+    @property
+    def reports(self) -> list[Report]:
+        """All that was written."""
+        return [report for batch in self.batches for report in batch]
+
+    @property
+    def states(self) -> list[tuple[int, str]]:
+        """The same, in short."""
+        return [(report.run_id, report.state) for report in self.reports]
+
+    def hang(self) -> None:
+        """Answer nothing from now on."""
+        self._free.clear()
+
+    def release(self) -> None:
+        """Go on."""
+        self._free.set()
+
+    def write(self, reports: Sequence[Report]) -> None:
+        """Note a batch."""
+        self._answer(reports)
+        self.batches.append(list(reports))
+
+    def start(self, report: Report, *, again: bool) -> str | None:
+        """Note a question, and give the answer."""
+        self._answer([report])
+        self.asked.append((report, again))
+        return self.answer
+
+    def close(self) -> None:
+        """Note that the connection was given back."""
+        self.closed += 1
+
+    def _answer(self, reports: Sequence[Report]) -> None:
+        self.calls += 1
+        assert self._free.wait(30)
+        if self.error is not None:
+            raise self.error
+        if any(self.refuses(report) for report in reports):
+            raise ValueError("refused")

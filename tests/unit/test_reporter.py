@@ -1,0 +1,289 @@
+"""The reporter, on a writer that notes what it gets: waits, outages, order, bounds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from beatstore.errors import ConfigError, UnavailableError
+from beatstore.reporter import Reporter
+from beatstore.store.reports import Report
+from tests.support.recorder import Recorder
+from tests.support.wait import wait_until
+
+
+@pytest.fixture
+def writer() -> Iterator[Recorder]:
+    writer = Recorder()
+    yield writer
+    writer.error = None
+    writer.release()
+
+
+@pytest.fixture
+def reporter(writer: Recorder) -> Iterator[Reporter]:
+    reporter = Reporter(lambda: writer)
+    yield reporter
+    writer.error = None
+    writer.release()
+    reporter.stop(10)
+
+
+def started(run_id: int) -> Report:
+    return Report(run_id, "started", time.monotonic(), "w")
+
+
+def ended(run_id: int, state: str = "succeeded") -> Report:
+    return Report(run_id, state, time.monotonic(), "w")
+
+
+def stall(reporter: Reporter, writer: Recorder) -> None:
+    """Have the reporter's thread hang in a write."""
+    writer.hang()
+    reporter.report(ended(0))
+    wait_until(lambda: writer.calls == 1)
+
+
+def test_what_is_waited_for_is_written(reporter: Reporter, writer: Recorder) -> None:
+    """Whoever waits for an end is told that the database has it."""
+    assert reporter.report(ended(1), wait=10)
+    assert writer.states == [(1, "succeeded")]
+
+
+def test_reports_keep_their_order(reporter: Reporter, writer: Recorder) -> None:
+    """Reports are written in the order they came, at most fifty in a transaction."""
+    stall(reporter, writer)
+    for run_id in range(1, 121):
+        reporter.report(ended(run_id))
+    writer.release()
+    assert reporter.flush(10)
+    assert [len(batch) for batch in writer.batches] == [1, 50, 50, 20]
+    assert [report.run_id for report in writer.reports] == list(range(121))
+
+
+def test_a_start_is_written_with_its_end(reporter: Reporter, writer: Recorder) -> None:
+    """An end that finds the start of its run in the queue takes its place, and its time."""
+    stall(reporter, writer)
+    start = started(1)
+    reporter.report(start)
+    reporter.report(started(2))
+    reporter.report(ended(1))
+    writer.release()
+    assert reporter.flush(10)
+    assert writer.states[1:] == [(2, "started"), (1, "succeeded")]
+    assert writer.reports[-1].started == start.at
+
+
+def test_a_retried_run_keeps_its_story(reporter: Reporter, writer: Recorder) -> None:
+    """What went back to the queue and came again is told in this order, each with its start."""
+    stall(reporter, writer)
+    first, second = started(1), started(1)
+    for report in (first, ended(1, "sent"), second, ended(1)):
+        reporter.report(report)
+    writer.release()
+    assert reporter.flush(10)
+    assert writer.states[1:] == [(1, "sent"), (1, "succeeded")]
+    assert [report.started for report in writer.reports[1:]] == [first.at, second.at]
+
+
+def test_a_start_alone_is_written_soon(reporter: Reporter, writer: Recorder) -> None:
+    """The start of a long task does not wait for its end."""
+    reporter.report(started(1))
+    wait_until(lambda: writer.states == [(1, "started")], 2)
+
+
+def test_a_hanging_database_is_waited_for_once(reporter: Reporter, writer: Recorder) -> None:
+    """When the database hangs, one task waits its time, and those after it none."""
+    writer.hang()
+    began = time.monotonic()
+    assert not reporter.report(ended(1), wait=0.04)
+    first = time.monotonic() - began
+    began = time.monotonic()
+    for run_id in range(2, 102):
+        assert not reporter.report(ended(run_id), wait=0.04)
+    assert first < 0.09
+    assert time.monotonic() - began < 0.05
+    writer.release()
+    assert reporter.flush(10)
+    assert len(writer.reports) == 101
+    assert reporter.report(ended(102), wait=10)  # it is trusted again
+
+
+def test_an_outage_loses_nothing(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the database is away nobody waits; all of it is written when it is back."""
+    caplog.set_level(logging.WARNING)
+    writer.error = UnavailableError("gone")
+    assert not reporter.report(ended(0), wait=10)
+    wait_until(lambda: writer.calls >= 3, 10)
+    began = time.monotonic()
+    for run_id in range(1, 200):
+        assert not reporter.report(ended(run_id), wait=10)
+    assert time.monotonic() - began < 0.1
+    writer.error = None
+    wait_until(lambda: len(writer.reports) == 200, 10)
+    assert [report.run_id for report in writer.reports] == list(range(200))
+    said = [record.levelname for record in caplog.records]
+    assert said == ["ERROR", "WARNING"]
+
+
+def test_too_many_reports_drop_starts_first(
+    writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full queue drops the oldest start, without one the oldest end, and says so once."""
+    reporter = Reporter(lambda: writer, limit=4)
+    stall(reporter, writer)
+    for report in (ended(1), started(2), started(3), ended(4), ended(5), ended(6), ended(7)):
+        reporter.report(report)
+    writer.release()
+    assert reporter.flush(10)
+    reporter.stop(10)
+    # The first is in the hands of the writer by then.
+    assert writer.states == [(0, "succeeded"), *((run_id, "succeeded") for run_id in (4, 5, 6, 7))]
+    assert caplog.text.count("dropping the oldest") == 1
+
+
+def test_a_bad_report_is_dropped_alone(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report that can't be written is logged and dropped, and the others are written."""
+    stall(reporter, writer)
+    writer.refuses = lambda report: report.run_id == 3
+    for run_id in range(1, 6):
+        reporter.report(ended(run_id))
+    writer.release()
+    assert reporter.flush(10)
+    assert [report.run_id for report in writer.reports] == [0, 1, 2, 4, 5]
+    assert caplog.text.count("this report is dropped") == 1
+    assert "ValueError: refused" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [None, "it runs elsewhere"])
+def test_the_guard_is_asked(reporter: Reporter, writer: Recorder, answer: str | None) -> None:
+    """A question is answered by the database, alone in its transaction."""
+    writer.answer = answer
+    assert reporter.ask(started(1), again=True, wait=10) == answer
+    assert [(report.run_id, again) for report, again in writer.asked] == [(1, True)]
+    assert writer.reports == []
+
+
+def test_an_answer_too_late_is_no_answer(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without an answer in time the task starts, and what was to be said is logged."""
+    writer.hang()
+    writer.answer = "it runs elsewhere"
+    began = time.monotonic()
+    assert reporter.ask(started(1), again=False, wait=0.04) is None
+    assert time.monotonic() - began < 0.09
+    reporter.report(ended(1), wait=0.04)
+    writer.release()
+    assert reporter.flush(10)
+    assert writer.states == [(1, "succeeded")]
+    assert "run 1 was started before this was known: it runs elsewhere" in caplog.text
+
+
+def test_a_question_in_an_outage_becomes_a_report(reporter: Reporter, writer: Recorder) -> None:
+    """The start of what could not be asked about is written when the database is back."""
+    writer.error = UnavailableError("gone")
+    assert reporter.ask(started(1), again=False, wait=10) is None
+    assert reporter.ask(started(2), again=False, wait=10) is None
+    writer.error = None
+    wait_until(lambda: writer.states == [(1, "started"), (2, "started")], 10)
+    assert writer.asked == []
+
+
+def test_a_question_that_can_t_be_asked(reporter: Reporter, writer: Recorder) -> None:
+    """An error of the guard's own does not keep a task from starting."""
+    writer.refuses = lambda report: True
+    assert reporter.ask(started(1), again=False, wait=10) is None
+
+
+def test_an_idle_process_keeps_no_connection(writer: Recorder) -> None:
+    """The connection is given back when there is nothing to report, once."""
+    reporter = Reporter(lambda: writer, idle=0.02)
+    assert reporter.report(ended(1), wait=10)
+    wait_until(lambda: writer.closed == 1)
+    assert reporter.report(ended(2), wait=10)
+    wait_until(lambda: writer.closed == 2)
+    reporter.stop(10)
+    assert writer.states == [(1, "succeeded"), (2, "succeeded")]
+
+
+def test_the_end_writes_what_is_left(writer: Recorder) -> None:
+    """Stopping writes what waits, gives the connection back and ends the thread."""
+    reporter = Reporter(lambda: writer, linger=30)
+    reporter.report(started(1))
+    reporter.stop(10)
+    assert writer.states == [(1, "started")]
+    assert writer.closed == 1
+    assert reporter.report(ended(1), wait=10)  # and begins anew, if it must
+    reporter.stop(10)
+    assert writer.closed == 2
+
+
+def test_the_end_tries_once_more(writer: Recorder) -> None:
+    """A database that is back by then is not missed because of the patience before."""
+    reporter = Reporter(lambda: writer)
+    writer.error = UnavailableError("gone")
+    reporter.report(ended(1))
+    wait_until(lambda: writer.calls >= 5, 10)  # by now it waits more than a second
+    writer.error = None
+    began = time.monotonic()
+    reporter.stop(10)
+    assert writer.states == [(1, "succeeded")]
+    assert time.monotonic() - began < 1
+
+
+def test_the_end_does_not_wait_for_ever(writer: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    """A process can end while the database is away, and says what is lost with it."""
+    reporter = Reporter(lambda: writer)
+    writer.error = UnavailableError("gone")
+    reporter.report(ended(1))
+    reporter.report(ended(2))
+    began = time.monotonic()
+    reporter.stop(0.3)
+    assert time.monotonic() - began < 1
+    assert "2 reports of runs were not written in time" in caplog.text
+    writer.error = None
+    reporter.stop(10)
+
+
+def test_a_wrong_setting_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Where it is not known where to write, one line says so and nobody waits."""
+
+    def open_writer() -> Recorder:
+        raise ConfigError("beatstore_urll", "x", "a setting that beatstore knows", "beatstore_url")
+
+    reporter = Reporter(open_writer)
+    began = time.monotonic()
+    for run_id in range(100):
+        assert not reporter.report(ended(run_id), wait=10)
+    assert time.monotonic() - began < 5
+    assert reporter.ask(started(1), again=False, wait=10) is None
+    assert reporter.flush(10)
+    reporter.stop(10)
+    assert len(caplog.records) == 1
+
+
+def test_a_child_can_leave_its_parent_s_reporter_alone(writer: Recorder) -> None:
+    """A forked child's own reporter works while its parent's hangs with its lock taken."""
+    reporter = Reporter(lambda: writer)
+    stall(reporter, writer)
+    with warnings.catch_warnings(), reporter._changed:
+        warnings.simplefilter("ignore")  # of newer Pythons, about threads and fork
+        child = os.fork()
+    if child == 0:
+        own = Recorder()
+        done = Reporter(lambda: own).report(ended(1), wait=5)
+        os._exit(0 if done and own.states == [(1, "succeeded")] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    writer.release()
+    reporter.stop(10)
+    assert writer.states == [(0, "succeeded")]
