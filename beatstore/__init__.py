@@ -48,7 +48,7 @@ from beatstore.schedules import (
     monthly,
     weekly,
 )
-from beatstore.store import BeatStatus, Status, Store, WorkerStatus
+from beatstore.store import After, BeatStatus, Status, Store, WorkerStatus
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "After",
     "Audit",
     "BeatStatus",
     "BeatstoreError",
@@ -92,16 +93,16 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
-    "UnavailableError",
     "Task",
+    "UnavailableError",
     "WorkerStatus",
     "__version__",
     "daily",
     "hourly",
     "minutely",
     "monthly",
-    "weekly",
     "setup",
+    "weekly",
 ]
 
 

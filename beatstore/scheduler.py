@@ -45,8 +45,8 @@ from beatstore.errors import (
     SchemaError,
     UnavailableError,
 )
-from beatstore.outage import Outage
 from beatstore.inquiry import Inquiry
+from beatstore.outage import Outage
 from beatstore.schedules import Cron, tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store

@@ -22,11 +22,12 @@ from functools import partial
 from typing import Any
 
 from beatstore.models import Entry, Run
-from beatstore.store import entries, fields, retention
+from beatstore.store import entries, fields, links, retention
+from beatstore.store.links import After
 from beatstore.store.reader import Reader
 from beatstore.store.standing import BeatStatus, Status, WorkerStatus
 
-__all__ = ["BeatStatus", "Status", "Store", "WorkerStatus"]
+__all__ = ["After", "BeatStatus", "Status", "Store", "WorkerStatus"]
 
 #: Seconds, or a timedelta.
 Duration = float | timedelta
@@ -68,6 +69,13 @@ class Store(Reader):
         jitter: Duration | None = None,
         misfire: str | None = None,
         grace: Duration | None = None,
+        after: Iterable[str | After] = (),
+        overlap: str = "allow",
+        run_timeout: Duration | None = None,
+        max_retries: int = 0,
+        retry_delay: Duration = 300,
+        retry_backoff: float = 1,
+        retry_jitter: Duration = 0,
         tags: Iterable[str] = (),
         description: str | None = None,
         source: str = "api",
@@ -82,7 +90,8 @@ class Store(Reader):
                 are taken over; a chain, group or chord too.
             schedule: a Schedule, a cron expression, an aware datetime (once, at once if
                 it has passed), a number of seconds or a timedelta (every so often,
-                counted from `start_at` or now), or an object of `celery.schedules`.
+                counted from `start_at` or now), or an object of `celery.schedules`. None,
+                with `after`: whenever all upstreams have ended as they should.
             args: JSON; given with a Signature, they replace its own.
             kwargs: JSON; added to those of a Signature, and stronger.
             options: what `apply_async` takes, except the time; added to those of
@@ -97,6 +106,17 @@ class Store(Reader):
             misfire: what happens to occurrences that beat sees too late: "skip",
                 "coalesce" (they become one) or "all"; None takes the setting.
             grace: how many seconds late is too late; None takes the setting.
+            after: the entries whose runs this one waits for: names, or `After(…)` to say
+                what is asked of them.
+            overlap: what happens to an occurrence while a run of the entry has not ended:
+                "allow", "skip" (it is recorded) or "wait" (those that wait become one).
+            run_timeout: how long, from sending, a run may go without any report of a
+                worker before it is asked after and called lost; None: for ever. A run whose
+                worker is heard from is never given up; `time_limit` of the task stops it.
+            max_retries: how many more attempts a run that failed or was lost is given.
+            retry_delay: seconds from a failure to the next attempt.
+            retry_backoff: each further delay is so many times the one before, up to a day.
+            retry_jitter: up to so many seconds more, to spread the attempts of many runs.
             tags: words of 1 to 64 characters by which entries are found.
             description: for people.
             source: who owns the entry.
@@ -108,6 +128,7 @@ class Store(Reader):
 
         Raises:
             EntryExistsError: the name is taken. The caller's transaction goes on.
+            EntryNotFoundError: an upstream does not exist.
             InvalidEntryError: an argument can't be stored, or nothing would ever be due.
             ScheduleError: the schedule or its zone is invalid.
         """
@@ -115,8 +136,12 @@ class Store(Reader):
             **_call(task, args, kwargs, options),
             **{"schedule": schedule, "timezone": timezone, "start_at": start_at},
             **{"end_at": end_at, "max_runs": max_runs, "jitter": jitter},
-            **{"misfire": misfire, "grace": grace, "tags": tags},
-            **{"description": description, "source": source, "paused": paused},
+            **{"misfire": misfire, "grace": grace, "after": after},
+            **{"overlap": overlap, "run_timeout": run_timeout},
+            **{"max_retries": max_retries, "retry_delay": retry_delay},
+            **{"retry_backoff": retry_backoff, "retry_jitter": retry_jitter},
+            **{"tags": tags, "description": description},
+            **{"source": source, "paused": paused},
         }
         return self._write(session, lambda tx: entries.add(tx, name, given))
 
@@ -136,6 +161,13 @@ class Store(Reader):
         jitter: Duration | None = None,
         misfire: str | None = None,
         grace: Duration | None = None,
+        after: Iterable[str | After] = (),
+        overlap: str = "allow",
+        run_timeout: Duration | None = None,
+        max_retries: int = 0,
+        retry_delay: Duration = 300,
+        retry_backoff: float = 1,
+        retry_jitter: Duration = 0,
         tags: Iterable[str] = (),
         description: str | None = None,
         source: str = "api",
@@ -163,8 +195,12 @@ class Store(Reader):
             **_call(task, args, kwargs, options),
             **{"schedule": schedule, "timezone": timezone, "start_at": start_at},
             **{"end_at": end_at, "max_runs": max_runs, "jitter": jitter},
-            **{"misfire": misfire, "grace": grace, "tags": tags},
-            **{"description": description, "source": source, "paused": paused},
+            **{"misfire": misfire, "grace": grace, "after": after},
+            **{"overlap": overlap, "run_timeout": run_timeout},
+            **{"max_retries": max_retries, "retry_delay": retry_delay},
+            **{"retry_backoff": retry_backoff, "retry_jitter": retry_jitter},
+            **{"tags": tags, "description": description},
+            **{"source": source, "paused": paused},
         }
         return self._write(session, lambda tx: entries.put(tx, name, given))
 
@@ -233,11 +269,17 @@ class Store(Reader):
         name: str | None = None,
         misfire: str | None = None,
         grace: Duration | None = None,
+        after: Iterable[str | After] = (),
+        run_timeout: Duration | None = None,
+        max_retries: int = 0,
+        retry_delay: Duration = 300,
+        retry_backoff: float = 1,
+        retry_jitter: Duration = 0,
         tags: Iterable[str] = (),
         description: str | None = None,
         session: Any = None,
     ) -> Entry:
-        """Add a one-shot: send `signature` once, at a time.
+        """Add a one-shot: send `signature` once, at a time, or after others.
 
         Args:
             signature: any signature, chain, group or chord; or a task or its name.
@@ -246,6 +288,12 @@ class Store(Reader):
             name: to find it by; None makes one of the task's name.
             misfire: as in `add`.
             grace: as in `add`.
+            after: as in `add`; without `at` and `countdown`, it is due when they have ended.
+            run_timeout: as in `add`.
+            max_retries: as in `add`.
+            retry_delay: as in `add`.
+            retry_backoff: as in `add`.
+            retry_jitter: as in `add`.
             tags: as in `add`.
             description: as in `add`.
             session: the caller's session, to join its transaction.
@@ -259,8 +307,10 @@ class Store(Reader):
             EntryExistsError: the name is taken.
         """
         given = {
-            **{"name": name, "misfire": misfire, "grace": grace},
-            **{"tags": tags, "description": description},
+            **{"name": name, "misfire": misfire, "grace": grace, "after": after},
+            **{"run_timeout": run_timeout, "max_retries": max_retries},
+            **{"retry_delay": retry_delay, "retry_backoff": retry_backoff},
+            **{"retry_jitter": retry_jitter, "tags": tags, "description": description},
         }
         return self._write(
             session, lambda tx: entries.schedule(tx, signature, at, countdown, given)
@@ -277,6 +327,26 @@ class Store(Reader):
             InvalidEntryError: it is cancelled or broken.
         """
         return self._write(session, lambda tx: entries.trigger(tx, name))
+
+    def rerun(self, run: Run | int, *, session: Any = None) -> Run:
+        """Send a run that is over once more, as a next attempt of the same occurrence.
+
+        Whatever its entry waits for; also when that is paused. How it ends counts for the
+        downstreams as any other completion does.
+
+        Args:
+            run: a run, or its id.
+            session: the caller's session, to join its transaction.
+
+        Returns:
+            The new run; beat sends it at its next tick.
+
+        Raises:
+            InvalidEntryError: there is no such run, or it has not ended.
+            EntryNotFoundError: its entry was removed.
+        """
+        run_id = run.id if isinstance(run, Run) else run
+        return self._write(session, lambda tx: entries.rerun(tx, run_id))
 
     def cancel(self, name: str, *, session: Any = None) -> bool:
         """End an entry for good, if that is in time.
@@ -304,6 +374,37 @@ class Store(Reader):
             InvalidEntryError: it is not a one-shot, or `at` is naive.
         """
         return self._write(session, lambda tx: entries.reschedule(tx, name, at))
+
+    # -- dependencies ----------------------------------------------------------------------
+
+    def link(self, name: str, *after: str | After, session: Any = None) -> Entry:
+        """Let an entry wait for others too; an edge that is there already is changed.
+
+        Args:
+            name: the downstream.
+            after: upstreams: names, or `After(…)`.
+            session: the caller's session, to join its transaction.
+
+        Returns:
+            The downstream as it is stored.
+
+        Raises:
+            EntryNotFoundError: one of them does not exist.
+            InvalidEntryError: an upstream would wait for this entry, directly or not.
+        """
+        return self._write(session, lambda tx: links.link(tx, name, links.wanted(after)))
+
+    def unlink(self, name: str, *upstreams: str, session: Any = None) -> Entry:
+        """Let an entry wait for these no longer.
+
+        Returns:
+            The downstream as it is stored.
+
+        Raises:
+            EntryNotFoundError: one of them does not exist.
+            InvalidEntryError: one of them is no upstream of it.
+        """
+        return self._write(session, lambda tx: links.unlink(tx, name, upstreams))
 
     # -- clearing --------------------------------------------------------------------------
 

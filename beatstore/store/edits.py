@@ -24,27 +24,47 @@ from beatstore.config import MISFIRES, Settings
 from beatstore.decide import schedule_of
 from beatstore.dialects import EPOCH
 from beatstore.errors import InvalidEntryError
+from beatstore.gate import OVERLAPS
 from beatstore.schedules import Schedule, as_schedule, parse, zone
-from beatstore.store import fields
+from beatstore.store import fields, links
 from beatstore.store.calls import make_call
 
 if TYPE_CHECKING:
     from beatstore.models import Entry
 
-__all__ = ["FIELDS", "Wanted", "changes", "check", "consequences", "mended", "new_row"]
+__all__ = [
+    "FIELDS",
+    "NOTHING_PENDING",
+    "Wanted",
+    "changes",
+    "check",
+    "consequences",
+    "mended",
+    "new_row",
+]
 
 #: What a caller may name, as `Store.add` does.
 FIELDS = (
     *("task", "args", "kwargs", "options"),
     *("schedule", "timezone", "start_at", "end_at", "max_runs"),
     *("jitter", "misfire", "grace"),
+    *("after", "overlap", "run_timeout"),
+    *("max_retries", "retry_delay", "retry_backoff", "retry_jitter"),
     *("tags", "description", "source", "paused"),
 )
 
 _CALL = frozenset({"task", "args", "kwargs", "options"})
 _SCHEDULE = frozenset({"kind", "spec", "timezone", "start_at"})
 _LIMITS = frozenset({"end_at", "max_runs"})
-_POLICIES = frozenset({"jitter_s", "misfire", "grace_s"})
+_POLICIES = frozenset({"jitter_s", "misfire", "grace_s", "overlap"})
+
+#: What is forgotten when the occurrences become other ones, or are not waited for any more.
+NOTHING_PENDING = {
+    "pending_due_at": None,
+    "pending_since": None,
+    "pending_reason": None,
+    "blocked_by": None,
+}
 
 #: States that an edit of the schedule ends.
 _OVER = ("finished", "missed", "broken", "cancelled")
@@ -55,11 +75,12 @@ _STEP = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The columns an edit asks for; None for tags and paused it does not speak of."""
+    """The columns an edit asks for; None for tags, paused and after it does not speak of."""
 
     columns: dict[str, Any]
     tags: tuple[str, ...] | None = None
     paused: bool | None = None
+    after: tuple[links.After, ...] | None = None
 
 
 def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None) -> Wanted:
@@ -88,7 +109,10 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
         )
     tags = fields.tags(given["tags"]) if "tags" in given else None
     paused = fields.flag("paused", given["paused"]) if "paused" in given else None
-    return Wanted(columns, tags, paused)
+    after = links.wanted(given["after"]) if given.get("after") is not None else None
+    if columns.get("kind") == "after" and after == ():
+        raise _nothing_to_go_by(None)
+    return Wanted(columns, tags, paused, after)
 
 
 def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings) -> dict[str, Any]:
@@ -146,6 +170,7 @@ def consequences(
             "cursor_at": None if row["kind"] == "once" else now,
             "next_due_at": first,
             "error": None,
+            **NOTHING_PENDING,
         }
         state = "active" if state in _OVER else state
         found["wake_at"] = _wake_at(row, first)
@@ -153,10 +178,11 @@ def consequences(
         found["wake_at"] = EPOCH
     if paused:
         state = "paused" if state == "active" else state
+        found |= NOTHING_PENDING
     elif paused is False and state == "paused":
         # Pausing is not downtime: what fell into it is neither run nor missed.
         state = "active"
-        found = {"cursor_at": now, "wake_at": EPOCH, **found}
+        found = {"cursor_at": now, "wake_at": EPOCH, **NOTHING_PENDING, **found}
     if state != "active":
         found["wake_at"] = None
     elif found.get("wake_at") == old.wake_at is not None:
@@ -171,7 +197,8 @@ def consequences(
 def mended(old: Entry, now: datetime) -> dict[str, Any]:
     """Return the columns by which a broken entry is tried again."""
     cursor_at = None if old.kind == "once" else now
-    return {"state": "active", "error": None, "cursor_at": cursor_at, "wake_at": EPOCH}
+    back = {"state": "active", "error": None, "cursor_at": cursor_at, "wake_at": EPOCH}
+    return {**back, **NOTHING_PENDING}
 
 
 def _call(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> dict[str, Any]:
@@ -197,12 +224,16 @@ def _rule(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> di
         zone(named)
     if "schedule" in given:
         stored = old.timezone if old is not None and "timezone" not in given else None
+        if given["schedule"] is None and (given.get("after") or _has_no_clock(given, old)):
+            return {"kind": "after", "spec": "", "timezone": named or settings.default_timezone}
         schedule = _schedule(given["schedule"], named)
         timezone = named or schedule.timezone or stored or settings.default_timezone
         schedule = schedule.in_zone(timezone)
     else:
         assert old is not None  # add() and put() always give both
         timezone = named or settings.default_timezone
+        if old.kind == "after":
+            return {"timezone": timezone}
         schedule = parse(old.kind, old.spec, timezone, old.start_at or old.created_at)
         return {"timezone": timezone}
     if len(schedule.spec.encode()) >= 2**16:
@@ -212,12 +243,7 @@ def _rule(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> di
 
 def _schedule(given: object, timezone: str | None) -> Schedule:
     if given is None:
-        raise InvalidEntryError(
-            "schedule",
-            None,
-            "a Schedule, a cron expression, an aware datetime or a timedelta",
-            "'0 2 * * *' for each night at two",
-        )
+        raise _nothing_to_go_by(given)
     schedule = as_schedule(given, None)
     if timezone and schedule.timezone and timezone != schedule.timezone:
         raise InvalidEntryError(
@@ -226,12 +252,27 @@ def _schedule(given: object, timezone: str | None) -> Schedule:
     return schedule
 
 
-def _first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime:
-    """Return the first occurrence that the entry may run.
+def _has_no_clock(given: Mapping[str, Any], old: Entry | None) -> bool:
+    return old is not None and old.kind == "after" and "after" not in given
+
+
+def _nothing_to_go_by(given: object) -> InvalidEntryError:
+    return InvalidEntryError(
+        "schedule",
+        given,
+        "a Schedule, a cron expression, an aware datetime or a timedelta; or after=[…]",
+        "'0 2 * * *' for each night at two",
+    )
+
+
+def _first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime | None:
+    """Return the first occurrence that the entry may run; None if it has no clock.
 
     Raises:
         InvalidEntryError: there is none.
     """
+    if row["kind"] == "after":
+        return None
     rule = SimpleNamespace(**{"start_at": None, "end_at": None, "created_at": now, **row})
     schedule = schedule_of(rule, settings)
     after = _EVER
@@ -314,6 +355,22 @@ def _misfire(field: str, value: object) -> str | None:
     return None if value is None else fields.choice(field, value, MISFIRES)
 
 
+def _overlap(field: str, value: object) -> str:
+    return fields.choice(field, value, OVERLAPS)
+
+
+def _positive_or_none(field: str, value: object) -> float | None:
+    return None if value is None else fields.seconds(field, value, above=True)
+
+
+def _retries(field: str, value: object) -> int:
+    return fields.whole(field, value)
+
+
+def _backoff(field: str, value: object) -> float:
+    return float(fields.number(field, value, least=1))
+
+
 _SIMPLE = (
     ("start_at", "start_at", _instant_or_none),
     ("end_at", "end_at", _instant_or_none),
@@ -321,6 +378,12 @@ _SIMPLE = (
     ("jitter", "jitter_s", _jitter),
     ("misfire", "misfire", _misfire),
     ("grace", "grace_s", _seconds_or_none),
+    ("overlap", "overlap", _overlap),
+    ("run_timeout", "run_timeout_s", _positive_or_none),
+    ("max_retries", "max_retries", _retries),
+    ("retry_delay", "retry_delay_s", fields.seconds),
+    ("retry_backoff", "retry_backoff", _backoff),
+    ("retry_jitter", "retry_jitter_s", _jitter),
     ("description", "description", fields.note),
     ("source", "source", fields.text),
 )

@@ -16,18 +16,19 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import case, delete, func, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.decide import TRIGGERED
-from beatstore.dialects import EPOCH
+from beatstore.dialects import EPOCH, Instant
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry, Run
 from beatstore.schedules import Once
-from beatstore.store import edits, fields
+from beatstore.store import edits, fields, links
 from beatstore.store.calls import split_time
 from beatstore.store.claims import task_id_of
+from beatstore.store.gates import UNFINISHED, consume
 from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "pause",
     "put",
     "remove",
+    "rerun",
     "reschedule",
     "resume",
     "schedule",
@@ -110,18 +112,9 @@ def schedule(
     times = {
         key: value for key, value in (("at", at), ("countdown", countdown)) if value is not None
     }
-    times = times or own
-    if len(times) != 1:
-        raise InvalidEntryError(
-            "at", times or None, "exactly one of at and countdown", "at=datetime(…, tzinfo=…)"
-        )
-    [(field, value)] = times.items()
-    if field == "countdown":
-        due_at = tx.now() + timedelta(seconds=fields.seconds(field, value))
-    else:
-        due_at = fields.instant(field, value)
+    once = _once(tx, times or own, after=given.get("after"))
     rest = {key: value for key, value in given.items() if key != "name"}
-    named = {"task": task, "schedule": Once(due_at), "timezone": None, **rest}
+    named = {"task": task, "timezone": None, **once, **rest}
     if given["name"] is not None:
         return add(tx, given["name"], named)
     wanted = edits.check(named, tx.settings)
@@ -132,6 +125,23 @@ def schedule(
     return made
 
 
+def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[str, Any]:
+    """Return the arguments by which a one-shot is due."""
+    if not times and after:
+        return {"schedule": None, "max_runs": 1}
+    if len(times) != 1:
+        raise InvalidEntryError(
+            "at",
+            times or None,
+            "exactly one of at and countdown, or after=[…]",
+            "at=datetime(…, tzinfo=…)",
+        )
+    [(field, value)] = times.items()
+    if field == "countdown":
+        return {"schedule": Once(tx.now() + timedelta(seconds=fields.seconds(field, value)))}
+    return {"schedule": Once(fields.instant(field, value))}
+
+
 def pause(tx: Transaction, name: str) -> Entry:
     """Take an entry out of service for a while; see `Store.pause`."""
     return _edit(tx, tx.get(name, lock=True), edits.Wanted({}, paused=True))
@@ -140,6 +150,9 @@ def pause(tx: Transaction, name: str) -> Entry:
 def resume(tx: Transaction, name: str) -> Entry:
     """Put an entry back into service; see `Store.resume`."""
     old = tx.get(name, lock=True)
+    if old.kind == "after" and old.state != "active":
+        # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
+        consume(tx.execute, [old.id])
     if old.state in ("active", "paused"):
         return _edit(tx, old, edits.Wanted({}, paused=False))
     if old.state == "broken":
@@ -161,6 +174,7 @@ def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
     The foreign keys would do that too, but SQLite minds them only where it is told to.
     """
     ids = list(ids)
+    links.wake_downstreams(tx, ids)
     of_them = or_(DEPENDENCY.c.downstream_id.in_(ids), DEPENDENCY.c.upstream_id.in_(ids))
     tx.execute(delete(TAG).where(TAG.c.entry_id.in_(ids)))
     tx.execute(delete(DEPENDENCY).where(of_them))
@@ -211,6 +225,30 @@ def trigger(tx: Transaction, name: str) -> Run:
     return tx.all(Run, select(RUN).where(*key))[0]
 
 
+def rerun(tx: Transaction, run_id: int) -> Run:
+    """Insert a next attempt of a run that is over; see `Store.rerun`."""
+    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
+    if not found:
+        raise InvalidEntryError("run", run_id, "the id of a run on record")
+    run = found[0]
+    tx.get(run.entry_name, lock=True)
+    if run.state in UNFINISHED:
+        raise InvalidEntryError("run", run_id, f"a run that is over; this one is {run.state}")
+    of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
+    entry = tx.get(run.entry_name)
+    if entry.id != run.entry_id:
+        raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
+    last = tx.execute(select(func.max(RUN.c.attempt)).where(*of_key)).scalar_one()
+    again = {
+        **_triggered(entry, run.due_at, last + 1),
+        "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
+    }
+    if not tx.insert(RUN, again):
+        raise InvalidEntryError("run", run_id, "a run of which nobody else starts another attempt")
+    made = select(RUN).where(*of_key, RUN.c.attempt == last + 1)
+    return tx.all(Run, made)[0]
+
+
 def cancel(tx: Transaction, name: str) -> bool:
     """End an entry if it is in time; see `Store.cancel`."""
     in_time = (ENTRY.c.name == name, ENTRY.c.state.not_in(("cancelled", *_TOO_LATE)))
@@ -218,6 +256,7 @@ def cancel(tx: Transaction, name: str) -> bool:
         "state": "cancelled",
         "wake_at": None,
         "next_due_at": None,
+        **edits.NOTHING_PENDING,
         "version": ENTRY.c.version + 1,
         "updated_at": tx.database.now_sql(),
     }
@@ -262,6 +301,8 @@ def _insert(tx: Transaction, name: str, wanted: edits.Wanted) -> Entry | None:
     made = tx.get(name)
     for tag in wanted.tags or ():
         tx.insert(TAG, {"entry_id": made.id, "tag": tag})
+    if wanted.after:
+        links.write(tx, made, wanted.after, new=True)
     return made
 
 
@@ -271,6 +312,8 @@ def _edit(tx: Transaction, old: Entry, wanted: edits.Wanted, *, touched: bool = 
     if changed or _turns(old, wanted.paused):
         changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
     touched |= _write_tags(tx, old, wanted.tags)
+    if wanted.after is not None and links.write(tx, old, wanted.after, new=False):
+        touched = True
     return _update(tx, old, changed, touched=touched)
 
 
@@ -290,8 +333,11 @@ def _cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = Fal
     unsent = [RUN.c.entry_id == entry.id, RUN.c.state == "claimed"]
     if not held:
         unsent.append(RUN.c.claimed_by.is_(None))
-    done = {"state": "cancelled", "reason": reason, "wake_at": None}
-    tx.execute(update(RUN).where(*unsent).values(finished_at=tx.database.now_sql(), **done))
+    now = tx.now()
+    # A next attempt was to decide what the occurrence comes to: now it failed, and counts.
+    counted = case((RUN.c.attempt > 1, literal(now, Instant())))
+    done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
+    tx.execute(update(RUN).where(*unsent).values(done))
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:
@@ -327,6 +373,8 @@ def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -
 def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
     if edits.changes(old, wanted.columns) or _turns(old, wanted.paused):
         return False
+    if wanted.after is not None and set(links.read(tx, old)) != set(wanted.after):
+        return False
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == old.id)).scalars()
     return wanted.tags is None or sorted(found) == list(wanted.tags)
 
@@ -336,13 +384,13 @@ def _turns(old: Entry, paused: bool | None) -> bool:
     return old.state == ("active" if paused else "paused") and paused is not None
 
 
-def _triggered(entry: Entry, due_at: datetime) -> dict[str, Any]:
+def _triggered(entry: Entry, due_at: datetime, attempt: int = 1) -> dict[str, Any]:
     return {
         "entry_id": entry.id,
         "entry_name": entry.name,
         "due_at": due_at,
-        "attempt": 1,
-        "task_id": task_id_of(entry.id, entry.created_at, due_at, 1),
+        "attempt": attempt,
+        "task_id": task_id_of(entry.id, entry.created_at, due_at, attempt),
         "state": "claimed",
         "reason": TRIGGERED,
         "wake_at": EPOCH,

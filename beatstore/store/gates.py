@@ -12,12 +12,24 @@ Each function joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Row, Select, and_, case, exists, func, literal_column, or_, select, update
+from sqlalchemy import (
+    Executable,
+    Row,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
@@ -70,11 +82,11 @@ def read_gates(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Ga
     return gates
 
 
-def consume(connection: Connection, ids: Iterable[int]) -> None:
+def consume(execute: Callable[[Executable], Any], ids: Iterable[int]) -> None:
     """Use up what the upstreams of these entries have completed so far."""
     up = ENTRY.alias("seen")
     same_row = up.c.id == _EDGE.upstream_id
-    connection.execute(
+    execute(
         update(DEPENDENCY)
         .where(_EDGE.downstream_id.in_(list(ids)))
         .values(

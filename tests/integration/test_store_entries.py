@@ -22,8 +22,8 @@ from beatstore.errors import (
     ScheduleError,
 )
 from beatstore.models import Entry, Tag
-from beatstore.store.claims import Claim, Outcome
 from beatstore.store.queue import Queue
+from tests.support.ticks import tick
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -44,19 +44,6 @@ def queue(store: Store) -> Iterator[Queue]:
     queue = Queue(store.database, store.settings, str(uuid.uuid4()))
     yield queue
     queue.close()
-
-
-def tick(queue: Queue) -> list[Claim]:
-    """Plan and sweep until nothing is due, send all, and return what was sent."""
-    claims: list[Claim] = []
-    for step in (queue.plan, queue.sweep):
-        while True:
-            found, count = step(queue.look().now)
-            claims += found
-            if not count:
-                break
-    queue.settle([Outcome(claim, "sent") for claim in claims])
-    return claims
 
 
 def sql(store: Store, statement: str, **values: Any) -> None:

@@ -16,8 +16,9 @@ from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError
-from beatstore.store.claims import Claim, Outcome
+from beatstore.store.claims import Outcome
 from beatstore.store.queue import Queue
+from tests.support.ticks import tick
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -45,19 +46,6 @@ def queue(store: Store) -> Iterator[Queue]:
     queue = Queue(store.database, store.settings, str(uuid.uuid4()))
     yield queue
     queue.close()
-
-
-def tick(queue: Queue) -> list[Claim]:
-    """Plan and sweep until nothing is due, send all, and return what was sent."""
-    claims: list[Claim] = []
-    for step in (queue.plan, queue.sweep):
-        while True:
-            found, count = step(queue.look().now)
-            claims += found
-            if not count:
-                break
-    queue.settle([Outcome(claim, "sent") for claim in claims])
-    return claims
 
 
 # -- schedule --------------------------------------------------------------------------

@@ -1,0 +1,235 @@
+"""Dependencies between entries: written by name, and never in a circle.
+
+Each function works in the open transaction it is given.
+
+Invariants:
+    * Upstreams are locked before an edge to them is written, so no completion of theirs
+      comes between: it either counts for the new edge or sees it.
+    * Whoever closes a circle is refused. Those who link at the same time take turns.
+
+On failure: `InvalidEntryError`, naming the upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import column, delete, insert, select, table, update
+
+from beatstore.dialects import EPOCH
+from beatstore.errors import InvalidEntryError
+from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
+from beatstore.models import VERSION_TABLE, Entry
+from beatstore.store import cycles, fields
+from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction
+
+__all__ = ["After", "link", "read", "unlink", "wake_downstreams", "wanted", "write"]
+
+
+@dataclass(frozen=True)
+class After:
+    """An upstream of an entry, and what is asked of it.
+
+    Args:
+        name: the upstream's name.
+        on: what its run must come to: "success", "done" (whatever it came to) or
+            "failure". Several completions before the downstream runs count as one.
+        first_free: the downstream's first run need not wait. With the entry's own name,
+            which only then is allowed, it never runs while its last run has not ended.
+        align: "latest": any completion since the downstream ran last. "same": the
+            upstream's run of the same due time.
+        on_upstream_failure: "wait" for the next success, or "skip": the occurrence is given
+            up when the upstream has failed, which its own downstreams take for a failure.
+        timeout: how long to wait, in seconds or a timedelta; then it is given up likewise.
+    """
+
+    name: str
+    on: str = "success"
+    first_free: bool = False
+    align: str = "latest"
+    on_upstream_failure: str = "wait"
+    timeout: float | timedelta | None = None
+
+
+def wanted(given: object) -> tuple[After, ...]:
+    """Return the edges that an argument `after` asks for, checked, each upstream once."""
+    if isinstance(given, str | After):
+        given = [given]
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise InvalidEntryError("after", given, "a list of names or After(…)", "['extract']")
+    found = [_checked(one) for one in given]
+    names = [one.name for one in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidEntryError("after", name, "each upstream once")
+    return tuple(found)
+
+
+def _checked(given: object) -> After:
+    one = After(given) if isinstance(given, str) else given
+    if not isinstance(one, After):
+        raise InvalidEntryError("after", given, "a name or After(…)", "After('extract')")
+    timeout = None if one.timeout is None else fields.seconds("timeout", one.timeout, above=True)
+    return After(
+        fields.text("after", one.name),
+        fields.choice("on", one.on, CONDITIONS),
+        fields.flag("first_free", one.first_free),
+        fields.choice("align", one.align, ALIGNS),
+        fields.choice("on_upstream_failure", one.on_upstream_failure, ON_FAILURE),
+        timeout,
+    )
+
+
+def read(tx: Transaction, entry: Entry) -> list[After]:
+    """Return the edges to an entry's upstreams, by their names."""
+    names = [ENTRY.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS)]
+    rows = tx.execute(
+        select(*names)
+        .join(ENTRY, ENTRY.c.id == DEPENDENCY.c.upstream_id)
+        .where(DEPENDENCY.c.downstream_id == entry.id)
+        .order_by(ENTRY.c.name)
+    )
+    return [
+        After(**{key.removesuffix("_s"): value for key, value in row._mapping.items()})
+        for row in rows
+    ]
+
+
+_COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
+
+
+def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> bool:
+    """Make the upstreams of a locked entry those asked for; say whether they were others.
+
+    Args:
+        tx: the open transaction.
+        entry: the downstream.
+        asked: as `wanted` returns them.
+        new: whether the entry was made in this transaction, so that nobody depends on it.
+    """
+    there = [] if new else read(tx, entry)
+    if set(there) == set(asked):
+        return False
+    gone = {one.name for one in there} - {one.name for one in asked}
+    _delete(tx, entry, gone)
+    _insert(tx, entry, [one for one in asked if one not in there], new=new)
+    if not new:
+        _wake(tx, [entry.id])
+    return True
+
+
+def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
+    """Add edges to an entry, or change them; see `Store.link`."""
+    for up in sorted({one.name for one in asked}):
+        tx.get(up, lock=True)
+    entry = tx.get(name, lock=True)
+    there = {one.name: one for one in read(tx, entry)}
+    merged = {**there, **{one.name: one for one in asked}}
+    write(tx, entry, list(merged.values()), new=False)
+    return tx.get(name)
+
+
+def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
+    """Remove edges of an entry; see `Store.unlink`."""
+    entry = tx.get(name, lock=True)
+    there = {one.name: one for one in read(tx, entry)}
+    for up in upstreams:
+        if there.pop(up, None) is None:
+            tx.get(up)
+            raise InvalidEntryError("after", up, f"an upstream of {name!r}")
+    write(tx, entry, list(there.values()), new=False)
+    return tx.get(name)
+
+
+def wake_downstreams(tx: Transaction, ids: Sequence[int]) -> None:
+    """Have the downstreams of entries looked at that are about to be deleted."""
+    below = select(DEPENDENCY.c.downstream_id).where(DEPENDENCY.c.upstream_id.in_(ids))
+    _wake(tx, list(tx.execute(below).scalars()))
+
+
+def _wake(tx: Transaction, ids: Sequence[int]) -> None:
+    """Have entries looked at anew; the triggers on edges do the same for plain SQL."""
+    if ids:
+        awake = update(ENTRY).where(ENTRY.c.id.in_(ids), ENTRY.c.state == "active")
+        tx.execute(awake.values(wake_at=EPOCH, blocked_by=None))
+        tx.notify(EPOCH)
+
+
+def _delete(tx: Transaction, entry: Entry, names: Iterable[str]) -> None:
+    names = list(names)
+    if names:
+        ups = select(ENTRY.c.id).where(ENTRY.c.name.in_(names))
+        of_entry = DEPENDENCY.c.downstream_id == entry.id
+        tx.execute(delete(DEPENDENCY).where(of_entry, DEPENDENCY.c.upstream_id.in_(ups)))
+
+
+def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> None:
+    ups = {one.name: tx.get(one.name, lock=True) for one in sorted(asked, key=lambda one: one.name)}
+    circle = [one for one in asked if not one.first_free]
+    if circle and not new:
+        _take_turns(tx)
+    for one in circle:
+        _refuse_circle(tx, entry, ups[one.name])
+    rows = [_row(entry, ups[one.name], one) for one in asked]
+    if rows and not new:
+        changed = [row["upstream_id"] for row in rows]
+        of_entry = DEPENDENCY.c.downstream_id == entry.id
+        tx.execute(delete(DEPENDENCY).where(of_entry, DEPENDENCY.c.upstream_id.in_(changed)))
+    if rows:
+        tx.execute(insert(DEPENDENCY).values(rows))
+
+
+def _row(entry: Entry, up: Entry, one: After) -> dict[str, Any]:
+    return {
+        "downstream_id": entry.id,
+        "upstream_id": up.id,
+        "on": one.on,
+        "first_free": one.first_free,
+        "align": one.align,
+        "on_upstream_failure": one.on_upstream_failure,
+        "timeout_s": one.timeout,
+        "consumed_seq": _consumed(entry, up, one),
+        "failure_seen": up.failure_seq,
+    }
+
+
+def _consumed(entry: Entry, up: Entry, one: After) -> int:
+    """Return how much of what the upstream has done already is used up.
+
+    Nothing of it, for an entry that never ran: what happened before its first start counts.
+    But what has no clock would then run the moment it is made; so for that, only an upstream
+    that will not run again counts.
+    """
+    if one.first_free:
+        return -1
+    if entry.run_count == 0 and (
+        entry.kind != "after" or up.kind == "once" or up.state == "finished"
+    ):
+        return 0
+    counters = {"success": up.success_seq, "failure": up.failure_seq, "done": up.done_seq}
+    return counters[one.on]
+
+
+def _take_turns(tx: Transaction) -> None:
+    """Wait until nobody else is linking; SQLite has one writer anyway."""
+    version = table(VERSION_TABLE, column("version_num"))
+    tx.execute(select(version.c.version_num).with_for_update())
+
+
+def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
+    if entry.id == up.id:
+        write_instead = f"After({up.name!r}, on='done', first_free=True), or overlap='wait'"
+        raise InvalidEntryError("after", up.name, "another entry", write_instead)
+    way = cycles.path(tx.execute, entry.id, up.id)
+    if way is not None:
+        words = cycles.spelled(tx.execute, way)
+        raise InvalidEntryError(
+            "after",
+            up.name,
+            f"no circle; this would close {words}",
+            "first_free=True on one of them",
+        )

@@ -1,0 +1,47 @@
+"""A beat without a broker: ticks that plan, sweep and mark as sent, and workers in a word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from beatstore import Store
+from beatstore.store.claims import Claim, Outcome, Suspect
+from beatstore.store.complete import Ending
+from beatstore.store.queue import Queue
+from beatstore.store.reports import Report, Reports
+
+__all__ = ["report", "tick"]
+
+
+def tick(queue: Queue) -> list[Claim]:
+    """Plan and sweep until nothing is due, send all, and return what was sent.
+
+    Runs that nobody reports on are lost, as where there is no result backend.
+    """
+    claims: list[Claim] = []
+    while True:
+        now = queue.look().now
+        planned, count = queue.plan(now)
+        swept = queue.sweep(now)
+        if swept.suspects:
+            queue.end([_lost(suspect) for suspect in swept.suspects])
+        claims += [*planned, *swept.claims]
+        if not count and not swept.count:
+            break
+    queue.settle([Outcome(claim, "sent") for claim in claims])
+    return claims
+
+
+def report(store: Store, state: str, claims: Sequence[Claim], error: str | None = None) -> None:
+    """Let a worker say that these runs have come to `state`."""
+    reports = Reports(store.database, store.settings)
+    now = time.monotonic()
+    reports.write(
+        [Report(claim.run_id, state, now, "worker@test", error=error) for claim in claims]
+    )
+    reports.close()
+
+
+def _lost(suspect: Suspect) -> Ending:
+    return Ending(suspect.run_id, "lost", suspect.reason)
