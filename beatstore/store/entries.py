@@ -25,7 +25,7 @@ from beatstore.dialects import EPOCH, Instant
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry, Run
 from beatstore.schedules import Once
-from beatstore.store import edits, fields, links
+from beatstore.store import audit, edits, fields, links
 from beatstore.store.calls import split_time
 from beatstore.store.claims import task_id_of
 from beatstore.store.gates import UNFINISHED, consume
@@ -59,10 +59,10 @@ _TOO_LATE = ("finished", "missed")
 _TRIES = 5
 
 
-def add(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
+def add(tx: Transaction, name: str, given: Mapping[str, Any], action: str = "add") -> Entry:
     """Insert an entry; see `Store.add`."""
     name = fields.text("name", name)
-    made = _insert(tx, name, edits.check(given, tx.settings))
+    made = _insert(tx, action, name, edits.check(given, tx.settings))
     if made is None:
         raise EntryExistsError(name)
     return made
@@ -76,14 +76,14 @@ def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     for _ in range(_TRIES):
         old = tx.find(name)
         if old is None:
-            made = _insert(tx, name, edits.check(given, tx.settings))
+            made = _insert(tx, "put", name, edits.check(given, tx.settings))
             if made is not None:
                 return made
         elif _is_as_asked(tx, old, edits.check(update_only, tx.settings, old)):
             return old
         old = tx.find(name, lock=True)
         if old is not None:
-            return _edit(tx, old, edits.check(update_only, tx.settings, old))
+            return _edit(tx, "put", old, edits.check(update_only, tx.settings, old))
     raise EntryExistsError(name)  # pragma: no cover  (added and removed five times in a row)
 
 
@@ -101,7 +101,7 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     renamed = new_name is not None and new_name != name
     if renamed:
         _rename(tx, old, fields.text("new_name", new_name))
-    return _edit(tx, old, wanted, touched=renamed)
+    return _edit(tx, "change", old, wanted, touched=renamed)
 
 
 def schedule(
@@ -116,12 +116,12 @@ def schedule(
     rest = {key: value for key, value in given.items() if key != "name"}
     named = {"task": task, "timezone": None, **once, **rest}
     if given["name"] is not None:
-        return add(tx, given["name"], named)
+        return add(tx, given["name"], named, "schedule")
     wanted = edits.check(named, tx.settings)
     stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
     made = None
     while made is None:
-        made = _insert(tx, f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
+        made = _insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
     return made
 
 
@@ -144,7 +144,7 @@ def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[s
 
 def pause(tx: Transaction, name: str) -> Entry:
     """Take an entry out of service for a while; see `Store.pause`."""
-    return _edit(tx, tx.get(name, lock=True), edits.Wanted({}, paused=True))
+    return _edit(tx, "pause", tx.get(name, lock=True), edits.Wanted({}, paused=True))
 
 
 def resume(tx: Transaction, name: str) -> Entry:
@@ -152,11 +152,11 @@ def resume(tx: Transaction, name: str) -> Entry:
     old = tx.get(name, lock=True)
     if old.kind == "after" and old.state != "active":
         # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
-        consume(tx.execute, [old.id])
+        consume(tx, [old.id])
     if old.state in ("active", "paused"):
-        return _edit(tx, old, edits.Wanted({}, paused=False))
+        return _edit(tx, "resume", old, edits.Wanted({}, paused=False))
     if old.state == "broken":
-        return _update(tx, old, edits.mended(old, tx.now()))
+        return _update(tx, "resume", old, edits.mended(old, tx.now()))
     write = f"store.change({name!r}, schedule=…), which makes it active"
     raise InvalidEntryError("state", old.state, "a paused or broken entry", write)
 
@@ -164,8 +164,10 @@ def resume(tx: Transaction, name: str) -> Entry:
 def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
+    was = audit.entry_columns(old, **_told(tx, old))
     _cancel_runs(tx, old, "entry removed", held=True)
     delete_entries(tx, [old.id])
+    audit.record(tx, "remove", old.name, was, None)
 
 
 def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
@@ -222,7 +224,9 @@ def trigger(tx: Transaction, name: str) -> Run:
     counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
     tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
     key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
-    return tx.all(Run, select(RUN).where(*key))[0]
+    made = tx.all(Run, select(RUN).where(*key))[0]
+    audit.record(tx, "trigger", name, None, {"run_id": made.id, "due_at": due_at})
+    return made
 
 
 def rerun(tx: Transaction, run_id: int) -> Run:
@@ -245,13 +249,17 @@ def rerun(tx: Transaction, run_id: int) -> Run:
     }
     if not tx.insert(RUN, again):
         raise InvalidEntryError("run", run_id, "a run of which nobody else starts another attempt")
-    made = select(RUN).where(*of_key, RUN.c.attempt == last + 1)
-    return tx.all(Run, made)[0]
+    made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
+    said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
+    audit.record(tx, "rerun", entry.name, None, said)
+    return made
 
 
 def cancel(tx: Transaction, name: str) -> bool:
     """End an entry if it is in time; see `Store.cancel`."""
-    in_time = (ENTRY.c.name == name, ENTRY.c.state.not_in(("cancelled", *_TOO_LATE)))
+    old = tx.get(name, lock=True)
+    if old.state in ("cancelled", *_TOO_LATE):
+        return old.state == "cancelled"
     done = {
         "state": "cancelled",
         "wake_at": None,
@@ -260,10 +268,10 @@ def cancel(tx: Transaction, name: str) -> bool:
         "version": ENTRY.c.version + 1,
         "updated_at": tx.database.now_sql(),
     }
-    if tx.execute(update(ENTRY).where(*in_time).values(done)).rowcount:
-        _cancel_runs(tx, tx.get(name), "entry cancelled before it was sent")
-        return True
-    return tx.get(name).state == "cancelled"
+    tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
+    _cancel_runs(tx, old, "entry cancelled before it was sent")
+    audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
+    return True
 
 
 def reschedule(tx: Transaction, name: str, at: object) -> bool:
@@ -281,16 +289,16 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
         due_at += _STEP
     moved = {"spec": Once(due_at).spec}
     if old.state in ("missed", "broken") and not edits.changes(old, moved):
-        _update(tx, old, edits.mended(old, tx.now()))
+        _update(tx, "reschedule", old, edits.mended(old, tx.now()))
     else:
-        _edit(tx, old, edits.Wanted(moved))
+        _edit(tx, "reschedule", old, edits.Wanted(moved))
     return True
 
 
 # -- writing ---------------------------------------------------------------------------
 
 
-def _insert(tx: Transaction, name: str, wanted: edits.Wanted) -> Entry | None:
+def _insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Entry | None:
     """Insert an entry with its tags; None if the name is taken."""
     now = None if wanted.columns["kind"] == "once" else tx.now()
     row = edits.new_row(name, wanted, now, tx.settings)
@@ -301,31 +309,48 @@ def _insert(tx: Transaction, name: str, wanted: edits.Wanted) -> Entry | None:
     made = tx.get(name)
     for tag in wanted.tags or ():
         tx.insert(TAG, {"entry_id": made.id, "tag": tag})
+    after = [links.told(one) for one in wanted.after or ()]
     if wanted.after:
         links.write(tx, made, wanted.after, new=True)
+    audit.record(tx, action, name, None, audit.entry_columns(made, wanted.tags or (), after))
     return made
 
 
-def _edit(tx: Transaction, old: Entry, wanted: edits.Wanted, *, touched: bool = False) -> Entry:
+def _edit(
+    tx: Transaction, action: str, old: Entry, wanted: edits.Wanted, *, touched: bool = False
+) -> Entry:
     """Make a locked entry as it is wanted, and return it; write nothing if it is so already."""
     changed = edits.changes(old, wanted.columns)
     if changed or _turns(old, wanted.paused):
         changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
-    touched |= _write_tags(tx, old, wanted.tags)
-    if wanted.after is not None and links.write(tx, old, wanted.after, new=False):
-        touched = True
-    return _update(tx, old, changed, touched=touched)
+    beside = _write_tags(tx, old, wanted.tags)
+    if wanted.after is not None:
+        beside |= links.write(tx, old, wanted.after, new=False)
+    return _update(tx, action, old, changed, beside, touched=touched)
 
 
 def _update(
-    tx: Transaction, old: Entry, changed: Mapping[str, Any], *, touched: bool = False
+    tx: Transaction,
+    action: str,
+    old: Entry,
+    changed: Mapping[str, Any],
+    beside: audit.Differences | None = None,
+    *,
+    touched: bool = False,
 ) -> Entry:
-    """Write the columns that change, and count the edit; `touched` counts it in any case."""
-    if changed or touched:
+    """Write the columns that change, and count the edit; `touched` counts it in any case.
+
+    `beside` is what the edit has changed in other tables.
+    """
+    written = bool(changed or beside or touched)
+    if written:
         stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
         tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **stamp}))
         tx.notify(changed.get("wake_at"))
-    return tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
+    new = tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
+    if written:
+        audit.record_edit(tx, action, old, new, beside or {})
+    return new
 
 
 def _cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
@@ -357,17 +382,23 @@ def _rename(tx: Transaction, old: Entry, name: str) -> None:
         raise EntryExistsError(name) from error
 
 
-def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -> bool:
-    """Make the tags of an entry those wanted; say whether they were others."""
+def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -> audit.Differences:
+    """Make the tags of an entry those wanted; return what they were, if they were others."""
     if wanted is None:
-        return False
+        return {}
     of_entry = TAG.c.entry_id == entry.id
     found = set(tx.execute(select(TAG.c.tag).where(of_entry)).scalars())
     if found - set(wanted):
         tx.execute(delete(TAG).where(of_entry, TAG.c.tag.in_(found - set(wanted))))
     for tag in sorted(set(wanted) - found):
         tx.insert(TAG, {"entry_id": entry.id, "tag": tag})
-    return found != set(wanted)
+    return {} if found == set(wanted) else {"tags": (sorted(found), sorted(wanted))}
+
+
+def _told(tx: Transaction, entry: Entry) -> dict[str, Any]:
+    """Return what other tables say of an entry, for the audit."""
+    found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id)).scalars()
+    return {"tags": sorted(found), "after": [links.told(one) for one in links.read(tx, entry)]}
 
 
 def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:

@@ -12,13 +12,12 @@ Each function joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sqlalchemy import (
-    Executable,
     Row,
     Select,
     and_,
@@ -28,12 +27,13 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    tuple_,
     update,
 )
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.dialects import EPOCH
+from beatstore.dialects import EPOCH, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
 
@@ -51,8 +51,23 @@ _SAME_LIMIT = 100
 #: Where the index of unfinished and failed runs is partial, it is used only with this term.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
 
+_CHUNK = 1000
+
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
+
+
+class Executes(Protocol):
+    """A connection, or the API's transaction."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the database speaks."""
+        ...
+
+    def execute(self, statement: Any, /) -> Any:
+        """Execute a statement."""
+        ...
 
 
 def counter(of: Any = _UP) -> ColumnElement[int]:
@@ -82,18 +97,43 @@ def read_gates(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Ga
     return gates
 
 
-def consume(execute: Callable[[Executable], Any], ids: Iterable[int]) -> None:
+def consume(connection: Executes, ids: Iterable[int]) -> None:
     """Use up what the upstreams of these entries have completed so far."""
+    mine = _EDGE.downstream_id.in_(list(ids))
     up = ENTRY.alias("seen")
     same_row = up.c.id == _EDGE.upstream_id
-    execute(
+    if trigger_reads_entries(connection.dialect):
+        _consume_in_steps(connection, mine)
+        return
+    connection.execute(
         update(DEPENDENCY)
-        .where(_EDGE.downstream_id.in_(list(ids)))
+        .where(mine)
         .values(
             consumed_seq=select(counter(up)).where(same_row).scalar_subquery(),
             failure_seen=select(up.c.failure_seq).where(same_row).scalar_subquery(),
         )
     )
+
+
+def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
+    """Do the same in a statement for each pair of counts; mostly there are few."""
+    edges = connection.execute(
+        select(_EDGE.downstream_id, _EDGE.upstream_id, counter().label("count"), _UP.c.failure_seq)
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(mine)
+    )
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for edge in edges:
+        counts = (edge.count, edge.failure_seq)
+        groups.setdefault(counts, []).append((edge.downstream_id, edge.upstream_id))
+    key = tuple_(_EDGE.downstream_id, _EDGE.upstream_id)
+    for (count, failures), pairs in groups.items():
+        for at in range(0, len(pairs), _CHUNK):
+            connection.execute(
+                update(DEPENDENCY)
+                .where(key.in_(pairs[at : at + _CHUNK]))
+                .values(consumed_seq=count, failure_seen=failures)
+            )
 
 
 def open_runs(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:

@@ -24,10 +24,10 @@ from beatstore.dialects import EPOCH
 from beatstore.errors import InvalidEntryError
 from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.models import VERSION_TABLE, Entry
-from beatstore.store import cycles, fields
+from beatstore.store import audit, cycles, fields
 from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction
 
-__all__ = ["After", "link", "read", "unlink", "wake_downstreams", "wanted", "write"]
+__all__ = ["After", "link", "read", "told", "unlink", "wake_downstreams", "wanted", "write"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def read(tx: Transaction, entry: Entry) -> list[After]:
 _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
 
 
-def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> bool:
-    """Make the upstreams of a locked entry those asked for; say whether they were others.
+def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> audit.Differences:
+    """Make the upstreams of a locked entry those asked for; return the edges that differed.
 
     Args:
         tx: the open transaction.
@@ -113,13 +113,23 @@ def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -
     """
     there = [] if new else read(tx, entry)
     if set(there) == set(asked):
-        return False
+        return {}
     gone = {one.name for one in there} - {one.name for one in asked}
     _delete(tx, entry, gone)
     _insert(tx, entry, [one for one in asked if one not in there], new=new)
     if not new:
         _wake(tx, [entry.id])
-    return True
+    before = [told(one) for one in there if one not in asked]
+    return {"after": (before, [told(one) for one in asked if one not in there])}
+
+
+def told(one: After) -> dict[str, Any]:
+    """Return an edge as the audit keeps it: its upstream, and what is not the default."""
+    return {
+        field.name: value
+        for field in fields_of(After)
+        if (value := getattr(one, field.name)) != field.default
+    }
 
 
 def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
@@ -129,7 +139,7 @@ def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
     entry = tx.get(name, lock=True)
     there = {one.name: one for one in read(tx, entry)}
     merged = {**there, **{one.name: one for one in asked}}
-    write(tx, entry, list(merged.values()), new=False)
+    audit.record_edit(tx, "link", entry, entry, write(tx, entry, list(merged.values()), new=False))
     return tx.get(name)
 
 
@@ -141,7 +151,7 @@ def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
         if there.pop(up, None) is None:
             tx.get(up)
             raise InvalidEntryError("after", up, f"an upstream of {name!r}")
-    write(tx, entry, list(there.values()), new=False)
+    audit.record_edit(tx, "unlink", entry, entry, write(tx, entry, list(there.values()), new=False))
     return tx.get(name)
 
 
@@ -162,7 +172,8 @@ def _wake(tx: Transaction, ids: Sequence[int]) -> None:
 def _delete(tx: Transaction, entry: Entry, names: Iterable[str]) -> None:
     names = list(names)
     if names:
-        ups = select(ENTRY.c.id).where(ENTRY.c.name.in_(names))
+        # Read first: MySQL's triggers forbid an edit of edges that reads entries.
+        ups = list(tx.execute(select(ENTRY.c.id).where(ENTRY.c.name.in_(names))).scalars())
         of_entry = DEPENDENCY.c.downstream_id == entry.id
         tx.execute(delete(DEPENDENCY).where(of_entry, DEPENDENCY.c.upstream_id.in_(ups)))
 

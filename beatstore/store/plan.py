@@ -98,7 +98,7 @@ class Planner:
             connection.execute(_WRITE_ENTRY, bad)
         through = [plan.entry.id for plan in plans if plan.consume]
         if through:
-            consume(connection.execute, through)
+            consume(connection, through)
         for entry_id in in_cycles.keys() - {row.id for row in rows}:
             self.quarantine(connection, entry_id, in_cycles[entry_id])
         return len(rows), claims

@@ -1,0 +1,566 @@
+"""Dependencies on every database: when a downstream runs, once, and what it waits for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from beatstore import After, InvalidEntryError, ManualClock, Once, Run, Store
+from beatstore.store.claims import Claim
+from beatstore.store.queue import Queue
+from tests.support.ticks import report, tick
+
+NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+HOURLY = "0 * * * *"
+
+
+class Scene:
+    """A store, a beat without a broker, a clock, and workers in a word."""
+
+    def __init__(self, url: str, clock: ManualClock) -> None:
+        self.clock = clock
+        self.store = Store(url, clock=clock)
+        self.queue = Queue(self.store.database, self.store.settings, str(uuid.uuid4()))
+        self.held: dict[str, list[Claim]] = {}
+
+    def add(self, name: str, schedule: Any = None, **given: Any) -> None:
+        """Add an entry of that name."""
+        self.store.add(name, f"tests.{name}", schedule, **given)
+
+    def at(self, when: str) -> list[str]:
+        """Move the clock to a time of the day, tick, and return the names sent."""
+        hour, minute = when.split(":")
+        self.clock.set(NOON.replace(hour=int(hour), minute=int(minute)))
+        return self.tick()
+
+    def tick(self) -> list[str]:
+        """Tick until nothing is due, and return the names sent, in order."""
+        claims = tick(self.queue)
+        for claim in claims:
+            self.held.setdefault(claim.name, []).append(claim)
+        return [claim.name for claim in claims]
+
+    def end(self, name: str, state: str = "succeeded") -> list[str]:
+        """Let the runs of `name` that are under way end, tick, and return the names sent."""
+        report(
+            self.store,
+            state,
+            self.held.pop(name),
+            "RuntimeError: no" if state == "failed" else None,
+        )
+        return self.tick()
+
+    def runs(self, name: str) -> list[tuple[str, str, int]]:
+        """Return the runs of an entry, oldest first: due time, state, others folded in."""
+        found = sorted(self.store.runs(name), key=lambda run: (run.due_at, run.attempt))
+        return [(f"{run.due_at:%H:%M}", run.state, run.missed_count) for run in found]
+
+    def last(self, name: str) -> Run:
+        """Return the latest run of an entry."""
+        return self.store.runs(name, limit=1)[0]
+
+
+@pytest.fixture
+def scene(migrated_url: str, clock: ManualClock) -> Iterator[Scene]:
+    """Return a scene at noon."""
+    scene = Scene(migrated_url, clock)
+    yield scene
+    scene.queue.close()
+    scene.store.close()
+
+
+# -- djag's rule ---------------------------------------------------------------------------
+#
+# A depender runs when it has a pending event, and every dependee has had at least one new
+# event since the depender last started. Each story is a list of steps: a time (tick then), or
+# "name=state" (its run ends so); each with what must be sent by it.
+
+STORIES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "no event of its own": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": "30 13 * * *", "after": ["up"]}},
+        [("13:00", "up"), ("up=succeeded", ""), ("13:30", "down")],
+    ),
+    "pending, and freed by the completion": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": HOURLY, "after": ["up"]}},
+        [("13:00", "up"), ("13:10", ""), ("up=succeeded", "down")],
+    ),
+    "a failure is no success": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": HOURLY, "after": ["up"]}},
+        [("13:00", "up"), ("up=failed", ""), ("14:00", "up"), ("up=succeeded", "down")],
+    ),
+    "a failure is an end": (
+        {
+            "up": {"schedule": HOURLY},
+            "down": {"schedule": HOURLY, "after": [After("up", on="done")]},
+        },
+        [("13:00", "up"), ("up=failed", "down")],
+    ),
+    "only a failure": (
+        {"up": {"schedule": HOURLY}, "down": {"after": [After("up", on="failure")]}},
+        [("13:00", "up"), ("up=succeeded", ""), ("14:00", "up"), ("up=failed", "down")],
+    ),
+    "a cancelled run counts for nobody": (
+        {
+            "up": {"schedule": HOURLY},
+            "down": {"schedule": HOURLY, "after": [After("up", on="done")]},
+        },
+        [("13:00", "up"), ("up=cancelled", ""), ("14:00", "up"), ("up=succeeded", "down")],
+    ),
+    "each completion counts once": (
+        {"up": {"schedule": "0 13 * * *"}, "down": {"schedule": HOURLY, "after": ["up"]}},
+        [
+            ("13:00", "up"),
+            ("up=succeeded", "down"),
+            ("down=succeeded", ""),
+            ("14:00", ""),
+            ("15:00", ""),
+        ],
+    ),
+    "several completions before one start are one": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": "30 15,16 * * *", "after": ["up"]}},
+        [
+            ("13:00", "up"),
+            ("up=succeeded", ""),
+            ("14:00", "up"),
+            ("up=succeeded", ""),
+            ("15:00", "up"),
+            ("up=succeeded", ""),
+            ("15:30", "down"),
+            ("16:00", "up"),
+            ("16:30", ""),
+        ],
+    ),
+    "a completion while it runs counts for the next": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": "30 13,14 * * *", "after": ["up"]}},
+        [
+            ("13:00", "up"),
+            ("up=succeeded", ""),
+            ("13:30", "down"),
+            ("14:00", "up"),
+            ("up=succeeded", ""),
+            ("down=succeeded", ""),
+            ("14:30", "down"),
+        ],
+    ),
+    "all of several": (
+        {"a": {"schedule": HOURLY}, "b": {"schedule": HOURLY}, "down": {"after": ["a", "b"]}},
+        [
+            ("13:00", "a b"),
+            ("a=succeeded", ""),
+            ("b=succeeded", "down"),
+            ("14:00", "a b"),
+            ("b=succeeded", ""),
+            ("a=succeeded", "down"),
+        ],
+    ),
+    "one of several twice is not both": (
+        {"a": {"schedule": HOURLY}, "b": {"schedule": "0 15 * * *"}, "down": {"after": ["a", "b"]}},
+        [
+            ("13:00", "a"),
+            ("a=succeeded", ""),
+            ("14:00", "a"),
+            ("a=succeeded", ""),
+            ("15:00", "a b"),
+            ("b=succeeded", "down"),
+            ("a=succeeded", ""),
+        ],
+    ),
+    "a first run that is free": (
+        {
+            "up": {"schedule": "0 14 * * *"},
+            "down": {"schedule": HOURLY, "after": [After("up", first_free=True)]},
+        },
+        [("13:00", "down"), ("14:00", "up"), ("up=succeeded", "down"), ("15:00", "")],
+    ),
+    "its own last run": (
+        {"down": {"schedule": HOURLY}},
+        [
+            ("link down down", ""),
+            ("13:00", "down"),
+            ("14:00", ""),
+            ("15:00", ""),
+            ("down=succeeded", "down"),
+            ("down=failed", ""),
+            ("16:00", "down"),
+        ],
+    ),
+    "a chain": (
+        {"a": {"schedule": HOURLY}, "b": {"after": ["a"]}, "c": {"after": ["b"]}},
+        [("13:00", "a"), ("a=succeeded", "b"), ("b=succeeded", "c"), ("c=succeeded", "")],
+    ),
+    "a diamond": (
+        {
+            "a": {"schedule": HOURLY},
+            "b": {"after": ["a"]},
+            "c": {"after": ["a"]},
+            "d": {"after": ["b", "c"]},
+        },
+        [("13:00", "a"), ("a=succeeded", "b c"), ("c=succeeded", ""), ("b=succeeded", "d")],
+    ),
+    "once each: a pipeline": (
+        {
+            "a": {"schedule": Once(NOON.replace(hour=13))},
+            "b": {"after": ["a"], "max_runs": 1},
+            "c": {"after": ["b"], "max_runs": 1},
+        },
+        [("13:00", "a"), ("a=succeeded", "b"), ("b=succeeded", "c"), ("c=succeeded", "")],
+    ),
+    "a coalesced run is one completion": (
+        {"up": {"schedule": HOURLY}, "down": {"after": ["up"]}},
+        [("15:30", "up"), ("up=succeeded", "down"), ("down=succeeded", "")],
+    ),
+    "a skipped occurrence is none": (
+        {
+            "up": {"schedule": HOURLY, "misfire": "skip"},
+            "down": {"after": [After("up", on="done")]},
+        },
+        [("13:30", ""), ("14:00", "up"), ("up=succeeded", "down")],
+    ),
+    "a paused upstream": (
+        {"up": {"schedule": HOURLY}, "down": {"schedule": HOURLY, "after": ["up"]}},
+        [
+            ("pause up", ""),
+            ("13:00", ""),
+            ("resume up", ""),
+            ("14:00", "up"),
+            ("up=succeeded", "down"),
+        ],
+    ),
+    "a deleted upstream holds nobody back": (
+        {
+            "a": {"schedule": HOURLY},
+            "b": {"schedule": HOURLY},
+            "down": {"schedule": HOURLY, "after": ["a", "b"]},
+        },
+        [("13:00", "a b"), ("a=succeeded", ""), ("remove b", "down")],
+    ),
+    "a failed upstream may end the wait": (
+        {
+            "up": {"schedule": HOURLY},
+            "down": {"schedule": HOURLY, "after": [After("up", on_upstream_failure="skip")]},
+            "below": {"after": [After("down", on="failure")]},
+        },
+        [("13:00", "up"), ("up=failed", "below"), ("14:00", "up"), ("up=succeeded", "down")],
+    ),
+    "the end of a wait goes down the chain": (
+        {
+            "a": {"schedule": HOURLY},
+            "b": {"after": [After("a", on_upstream_failure="skip")]},
+            "c": {"after": [After("b", on_upstream_failure="skip")]},
+            "d": {"after": [After("c", on="done")]},
+        },
+        [
+            ("13:00", "a"),
+            ("a=failed", "d"),
+            ("14:00", "a"),
+            ("a=succeeded", "b"),
+            ("b=succeeded", "c"),
+        ],
+    ),
+    "a wait has its time": (
+        {
+            "up": {"schedule": HOURLY},
+            "down": {
+                "schedule": "0 13 * * *",
+                "after": [After("up", timeout=timedelta(minutes=45))],
+            },
+            "below": {"after": [After("down", on="failure")]},
+        },
+        [("13:00", "up"), ("13:44", ""), ("13:45", "below"), ("up=succeeded", "")],
+    ),
+    "an upstream's retry is not its end": (
+        {
+            "up": {"schedule": "0 13 * * *", "max_retries": 1, "retry_delay": 600},
+            "down": {"after": [After("up", on="done")]},
+        },
+        [("13:00", "up"), ("up=failed", ""), ("13:10", "up"), ("up=failed", "down")],
+    ),
+    "the retry that succeeds": (
+        {
+            "up": {"schedule": "0 13 * * *", "max_retries": 1, "retry_delay": 600},
+            "down": {"after": ["up"]},
+            "alarm": {"after": [After("up", on="failure")]},
+        },
+        [("13:00", "up"), ("up=failed", ""), ("13:10", "up"), ("up=succeeded", "down")],
+    ),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_rule_of_dependencies(scene: Scene, story: str) -> None:
+    """A downstream runs when it is due and all its upstreams have newly completed, once."""
+    entries, steps = STORIES[story]
+    for name, given in entries.items():
+        scene.add(name, **given)
+    assert scene.tick() == []
+    for step, expected in steps:
+        assert sorted(take(scene, step)) == sorted(expected.split()), f"{story}: {step}"
+
+
+def take(scene: Scene, step: str) -> list[str]:
+    """Do one step of a story, and return the names that were sent."""
+    if ":" in step:
+        return scene.at(step)
+    if "=" in step:
+        return scene.end(*step.split("="))
+    verb, name, *others = step.split()
+    if verb == "link":
+        scene.store.link(name, *(After(other, on="done", first_free=True) for other in others))
+    else:
+        getattr(scene.store, verb)(name)
+    return scene.tick()
+
+
+def test_what_waits_folds_into_one_run(scene: Scene) -> None:
+    """Occurrences that wait become one run, due when the last of them was, which counts them."""
+    scene.add("up", "0 13 * * *")
+    scene.add("down", HOURLY, after=["up"])
+    assert [scene.at(when) for when in ("13:00", "14:00", "15:00")] == [["up"], [], []]
+    waiting = scene.store.get("down")
+    assert waiting.pending_due_at == waiting.pending_since == NOON.replace(hour=13)
+    assert waiting.pending_reason == "waits for 'up' to succeed"
+    assert waiting.wake_at is None
+    scene.at("15:30")
+    assert scene.end("up") == ["down"]
+    assert scene.runs("down") == [("15:00", "sent", 2)]
+    run = scene.last("down")
+    assert (run.first_missed_at, run.reason) == (NOON.replace(hour=13), "waited 2 h 30 min")
+    now = scene.store.get("down")
+    assert (now.pending_due_at, now.pending_reason, now.blocked_by) == (None, None, None)
+
+
+def test_waiting_is_no_misfire(scene: Scene) -> None:
+    """What waits longer than its grace is sent all the same, even where misfires are skipped."""
+    scene.add("up", "0 13 * * *")
+    scene.add("down", "0 13 * * *", after=["up"], misfire="skip", grace=1)
+    scene.at("13:00")
+    scene.at("23:00")
+    assert scene.end("up") == ["down"]
+
+
+def test_a_misfire_is_recorded_before_the_rest_waits(scene: Scene) -> None:
+    """What beat missed is skipped by its policy; what is in time waits for its upstream."""
+    scene.add("up", "0 20 * * *")
+    scene.add("down", HOURLY, after=["up"], misfire="skip")
+    assert scene.at("15:00") == []
+    assert scene.runs("down") == [("14:00", "missed", 2)]
+    assert scene.store.get("down").pending_due_at == NOON.replace(hour=15)
+
+
+def test_a_completion_counts_that_came_before_the_downstream(scene: Scene) -> None:
+    """With a clock of its own, a new downstream takes what its upstream did before."""
+    scene.add("up", "0 13 * * *")
+    scene.at("13:00")
+    scene.end("up")
+    scene.add("down", HOURLY, after=["up"])
+    assert scene.at("14:00") == ["down"]
+
+
+def test_nothing_without_a_clock_runs_for_being_made(scene: Scene) -> None:
+    """Without a clock it waits for the next completion; of a one-shot there is no other."""
+    scene.add("daily", "0 13 * * *")
+    scene.add("once", Once(NOON.replace(hour=13)))
+    scene.at("13:00")
+    scene.end("daily")
+    scene.end("once")
+    scene.add("report", after=["daily"])
+    scene.add("pipeline", after=["once"], max_runs=1)
+    assert scene.tick() == ["pipeline"]
+    assert scene.store.get("pipeline").state == "finished"
+
+
+# -- align="same" --------------------------------------------------------------------------
+
+
+def test_the_same_due_time(scene: Scene) -> None:
+    """With align="same" a downstream waits for its upstream's run of its own due time."""
+    scene.add("up", HOURLY)
+    scene.add("down", HOURLY, after=[After("up", align="same")])
+    scene.at("13:00")
+    first = scene.held.pop("up")
+    scene.at("14:00")
+    assert scene.end("up") == ["down"]
+    assert scene.runs("down") == [("14:00", "sent", 1)]
+    report(scene.store, "succeeded", first)
+    assert scene.tick() == []
+
+
+def test_without_a_clock_each_shared_due_time_is_a_run(scene: Scene) -> None:
+    """Without a clock, each due time that all upstreams have completed is one run."""
+    scene.add("a", HOURLY)
+    scene.add("b", HOURLY)
+    scene.add("down", after=[After("a", align="same"), After("b", align="same")])
+    scene.at("13:00")
+    late = scene.held.pop("a")
+    scene.end("b")
+    scene.at("14:00")
+    scene.end("a")
+    assert scene.end("b") == ["down"]
+    report(scene.store, "succeeded", late)
+    assert scene.tick() == ["down"]
+    assert scene.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
+
+
+# -- overlap -------------------------------------------------------------------------------
+
+
+def test_overlap_skip_records_what_it_skips(scene: Scene) -> None:
+    """While a run has not ended, an occurrence is recorded as skipped, and why."""
+    scene.add("a", HOURLY, overlap="skip")
+    assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
+    assert scene.end("a") == []
+    assert scene.at("15:00") == ["a"]
+    assert scene.runs("a") == [
+        ("13:00", "succeeded", 0),
+        ("14:00", "skipped", 1),
+        ("15:00", "sent", 0),
+    ]
+    skipped = [run for run in scene.store.runs("a") if run.state == "skipped"]
+    assert "13:00" in (skipped[0].reason or "")
+
+
+@pytest.mark.parametrize("how", ["overlap", "self-edge"])
+def test_overlap_wait_is_an_edge_to_oneself(scene: Scene, how: str) -> None:
+    """While a run has not ended the next waits, several as one; an edge to itself says the same."""
+    scene.add("a", HOURLY, overlap="wait" if how == "overlap" else "allow")
+    if how == "self-edge":
+        scene.store.link("a", After("a", on="done", first_free=True))
+    assert [scene.at(when) for when in ("13:00", "14:00", "15:00")] == [["a"], [], []]
+    assert scene.end("a", "failed") == ["a"]
+    assert scene.runs("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
+    assert scene.end("a") == []
+
+
+def test_a_run_that_is_never_heard_of_holds_up_only_so_long(scene: Scene) -> None:
+    """After `run_timeout` without a word from any worker a run is lost, and the next one runs."""
+    scene.add("a", HOURLY, overlap="wait", run_timeout=5400)
+    assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
+    assert scene.at("14:30") == ["a"]
+    assert scene.runs("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
+
+
+# -- retries -------------------------------------------------------------------------------
+
+
+def test_retries_are_runs_of_their_own(scene: Scene) -> None:
+    """Each attempt is a row with its own task id, and the schedule does not shift."""
+    scene.add("a", HOURLY, max_retries=2, retry_delay=60, retry_backoff=10)
+    scene.at("13:00")
+    assert scene.end("a", "failed") == []
+    assert scene.at("13:01") == ["a"]
+    assert scene.end("a", "failed") == []
+    assert scene.at("13:10") == []
+    assert scene.at("13:11") == ["a"]
+    assert scene.end("a", "failed") == []
+    assert scene.at("14:00") == ["a"]
+    runs = sorted(scene.store.runs("a"), key=lambda run: (run.due_at, run.attempt))
+    assert [(f"{run.due_at:%H}", run.attempt, run.state) for run in runs] == [
+        ("13", 1, "failed"),
+        ("13", 2, "failed"),
+        ("13", 3, "failed"),
+        ("14", 1, "sent"),
+    ]
+    assert len({run.task_id for run in runs}) == 4
+    assert [run.error for run in runs[:3]] == ["RuntimeError: no"] * 3
+
+
+def test_rerun_is_one_more_attempt(scene: Scene) -> None:
+    """A run that failed for good is sent again by hand, and its success frees the downstream."""
+    scene.add("a", "0 13 * * *")
+    scene.add("b", after=["a"])
+    scene.at("13:00")
+    scene.end("a", "failed")
+    again = scene.store.rerun(scene.last("a"))
+    assert (again.attempt, again.due_at) == (2, NOON.replace(hour=13))
+    assert scene.tick() == ["a"]
+    assert scene.end("a") == ["b"]
+    with pytest.raises(InvalidEntryError, match="one is sent"):
+        scene.store.rerun(scene.last("b"))
+
+
+def test_a_retry_that_is_cancelled_is_a_failure(scene: Scene) -> None:
+    """When nobody will try again, whoever waits for the failure is told."""
+    scene.add("a", "0 13 * * *", max_retries=1)
+    scene.add("alarm", after=[After("a", on="failure")])
+    scene.at("13:00")
+    assert scene.end("a", "failed") == []
+    scene.store.cancel("a")
+    assert scene.tick() == ["alarm"]
+
+
+# -- circles -------------------------------------------------------------------------------
+
+
+def test_a_circle_is_refused(scene: Scene) -> None:
+    """Whoever closes a circle is told which; where a first run is free it is none."""
+    scene.add("a", HOURLY)
+    scene.add("b", after=["a"])
+    scene.add("c", after=["b"])
+    with pytest.raises(InvalidEntryError, match="'a' -> 'b' -> 'c' -> 'a'"):
+        scene.store.link("a", "c")
+    with pytest.raises(InvalidEntryError, match="overlap='wait'"):
+        scene.store.link("a", "a")
+    assert scene.store.link("a", After("c", first_free=True)).name == "a"
+
+
+def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Scene) -> None:
+    """Rows that form a circle are broken, with its members on each; the others go on."""
+    for name in ("a", "b", "c"):
+        scene.add(name, HOURLY)
+    scene.add("other", HOURLY, after=["a"])
+    ids = {name: scene.store.get(name).id for name in ("a", "b", "c")}
+    with scene.store.database.engine.begin() as connection:
+        for up, down in (("a", "b"), ("b", "c"), ("c", "a")):
+            connection.execute(
+                text(
+                    "INSERT INTO beatstore_dependency (upstream_id, downstream_id) VALUES (:u, :d)"
+                ),
+                {"u": ids[up], "d": ids[down]},
+            )
+    assert scene.tick() == []
+    for name in ("a", "b", "c"):
+        entry = scene.store.get(name)
+        assert entry.state == "broken"
+        assert "a cycle of dependencies" in (entry.error or "")
+    scene.store.unlink("a", "c")
+    for name in ("a", "b", "c"):
+        scene.store.resume(name)
+    assert scene.at("13:00") == ["a"]
+    scene.end("a")
+    assert scene.store.get("c").pending_reason == "waits for 'b' to succeed"
+
+
+def test_an_edge_by_plain_sql_counts_at_the_next_tick(scene: Scene) -> None:
+    """An edge that is inserted holds back, and one that is deleted lets go."""
+    scene.add("up", "0 20 * * *")
+    scene.add("down", HOURLY)
+    ids = {name: scene.store.get(name).id for name in ("up", "down")}
+    with scene.store.database.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO beatstore_dependency (upstream_id, downstream_id) VALUES (:up, :down)"
+            ),
+            ids,
+        )
+    assert scene.at("13:00") == []
+    with scene.store.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM beatstore_dependency"))
+    assert scene.tick() == ["down"]
+
+
+def test_what_no_trigger_told_of_is_found(scene: Scene) -> None:
+    """An entry that sleeps beside its satisfied edges is woken by the beats' patrol."""
+    scene.add("up", "0 13 * * *")
+    scene.add("down", HOURLY, after=["up"])
+    scene.at("13:00")
+    with scene.store.database.engine.begin() as connection:
+        connection.execute(text("UPDATE beatstore_entry SET success_seq = 1 WHERE name = 'up'"))
+    assert scene.tick() == []
+    assert scene.queue.wake_forgotten() == 1
+    assert scene.tick() == ["down"]
+    assert scene.queue.wake_forgotten() == 0
