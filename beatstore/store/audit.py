@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -25,7 +25,18 @@ from beatstore.models import Audit, Entry
 from beatstore.store import fields
 from beatstore.store.rows import AUDIT, ENTRY, Transaction
 
-__all__ = ["audits", "changed", "check_actor", "entry_columns", "os_user", "record"]
+__all__ = [
+    "Differences",
+    "audits",
+    "check_actor",
+    "entry_columns",
+    "os_user",
+    "record",
+    "record_edit",
+]
+
+#: What differs, by name: as it was, and as it is.
+Differences = dict[str, tuple[Any, Any]]
 
 #: Columns that every edit moves, or that say when beat looks: no news to a reader.
 _UNSAID = frozenset({"wake_at", "version", "created_at", "updated_at"})
@@ -71,25 +82,27 @@ def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None)
     return tx.all(Audit, found.limit(fields.whole("limit", limit, least=1)))
 
 
-def entry_columns(entry: Entry, tags: Iterable[str] = ()) -> dict[str, Any]:
+def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, beside: Differences) -> None:
+    """Write down an edit, by what differs in the entry's row and `beside` it."""
+    columns: Differences = {
+        column.name: (getattr(old, column.name), getattr(new, column.name))
+        for column in ENTRY.columns
+        if column.name not in _UNSAID
+    }
+    differing = {name: pair for name, pair in columns.items() if pair[0] != pair[1]} | beside
+    before = {name: pair[0] for name, pair in differing.items()}
+    record(tx, action, old.name, before, {name: pair[1] for name, pair in differing.items()})
+
+
+def entry_columns(
+    entry: Entry, tags: Sequence[str] = (), after: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Return an entry that is added or removed, as far as it says anything."""
     columns = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
-    said = {name: value for name, value in columns.items() if name not in _UNSAID}
-    words = sorted(tags)
+    columns |= {"tags": sorted(tags) or None, "after": list(after) or None}
     return {
-        **{name: value for name, value in said.items() if value is not None},
-        **({"tags": words} if words else {}),
+        name: value for name, value in columns.items() if name not in _UNSAID and value is not None
     }
-
-
-def changed(old: Entry, new: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns in which an entry differs, before and after an edit."""
-    names = [column.name for column in ENTRY.columns if column.name not in _UNSAID]
-    differing = [name for name in names if getattr(old, name) != getattr(new, name)]
-    return (
-        {name: getattr(old, name) for name in differing},
-        {name: getattr(new, name) for name in differing},
-    )
 
 
 def check_actor(given: object) -> str | None:

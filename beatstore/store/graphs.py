@@ -68,12 +68,12 @@ def _chunks(ids: Iterable[int]) -> Iterator[Sequence[int]]:
 
 
 def _made(tx: Transaction, ids: Iterable[int], edges: Iterable[Row[Any]]) -> Graph:
-    shown = ("id", "name", "state", "task", "next_due_at", "pending_due_at", "pending_reason")
+    shown = ("id", "name", "state", "task", "next_due_at", "pending_since", "pending_reason")
     nodes: dict[int, Node] = {}
     for chunk in _chunks(ids):
         columns = [ENTRY.c[column] for column in shown]
         for row in tx.execute(select(*columns).where(ENTRY.c.id.in_(chunk))):
-            waits = row.pending_due_at is not None
+            waits = row.pending_since is not None
             reason = (row.pending_reason or "waits") if waits else None
             nodes[row.id] = Node(row.name, row.state, row.task, row.next_due_at, reason)
     there = [edge for edge in edges if edge.upstream_id in nodes and edge.downstream_id in nodes]

@@ -164,7 +164,7 @@ class _Entries:
 def _entries(tx: Transaction) -> _Entries:
     """Count the entries, in one pass over them."""
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
-    counts = (func.count().label("entries"), func.count(ENTRY.c.pending_due_at).label("waiting"))
+    counts = (func.count().label("entries"), func.count(ENTRY.c.pending_since).label("waiting"))
     found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"))
     rows = tx.execute(found.group_by(ENTRY.c.state)).all()
     linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None

@@ -101,7 +101,7 @@ def test_edges_and_nodes_say_all_there_is(store: Store) -> None:
         **{"on_upstream_failure": "skip", "timeout_s": 60.0},
     )
     reason = "waits for 'a' to end"
-    alter(store, "b", pending_due_at=NOON, pending_reason=reason, blocked_by=1, wake_at=None)
+    alter(store, "b", pending_since=NOON, pending_reason=reason, blocked_by=1, wake_at=None)
     store.pause("a")
     graph = store.graph()
     assert graph.edges == (Edge("a", "b", "done", True, "same", "skip", 60.0),)
