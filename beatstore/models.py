@@ -42,6 +42,9 @@ REVISION = "0002"
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
 
+#: The edges that can end a wait by themselves; the index of them is partial.
+ENDS_WAIT = "(on_upstream_failure = 'skip' OR timeout_s IS NOT NULL)"
+
 _EPOCH_SQL = text("'1970-01-01 00:00:00.000000'")
 
 #: A MySQL database may default to tables that hold only Latin-1, or to an engine without
@@ -181,6 +184,18 @@ class Dependency(Base):
     )
     timeout_s: Mapped[float | None] = mapped_column(Float(53))
     failure_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+    __table_args__ = (
+        Index(
+            "ix_beatstore_dependency_ends_wait",
+            "downstream_id",
+            "on_upstream_failure",
+            "timeout_s",
+            postgresql_where=text(ENDS_WAIT),
+            sqlite_where=text(ENDS_WAIT),
+        ),
+        _MYSQL,
+    )
 
 
 class Run(Base):

@@ -35,6 +35,7 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
+from beatstore.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
 
 __all__ = ["consume", "counter", "open_runs", "read_gates", "wake_forgotten"]
@@ -50,6 +51,9 @@ _SAME_LIMIT = 100
 
 #: Where the index of unfinished and failed runs is partial, it is used only with this term.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
+
+#: Likewise the index of edges that can end a wait by themselves.
+ENDS_WAIT: ColumnElement[bool] = literal_column(ENDS_WAIT_SQL)
 
 _CHUNK = 1000
 
@@ -84,7 +88,7 @@ def read_gates(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Ga
 
     Args:
         connection: in the transaction that locked the rows.
-        rows: entries, with `id`, `overlap`, `kind` and `blocked_by`.
+        rows: entries, with `id`, `overlap`, `kind`, `pending_since` and `blocked_by`.
     """
     gates: dict[int, Gate] = {}
     linked = _have_edges(connection, rows)
@@ -158,7 +162,7 @@ def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[in
     again = [row.id for row in rows if row.blocked_by is not None and row.id not in unmet]
     if again:
         unmet |= _unmet(connection, again, resume=False)
-    notes = _notes(connection, [entry_id for entry_id in ids if entry_id in unmet])
+    notes = _notes(connection, [row for row in rows if row.id in unmet])
     for row in rows:
         edge = unmet.get(row.id)
         gate = Gate(edges=True)
@@ -187,48 +191,62 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
     if resume:
         before = or_(ENTRY.c.blocked_by.is_(None), _EDGE.upstream_id <= ENTRY.c.blocked_by)
         unsatisfied = unsatisfied.where(before)
-    first = select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id"))
-    found = first.where(ENTRY.c.id.in_(ids)).subquery("first")
-    rows = connection.execute(
-        select(found.c.id, found.c.upstream_id, _UP.c.name, _UP.c.state, _EDGE.on)
-        .join(_UP, _UP.c.id == found.c.upstream_id)
-        .join(
-            DEPENDENCY,
-            and_(_EDGE.downstream_id == found.c.id, _EDGE.upstream_id == found.c.upstream_id),
+    found = connection.execute(
+        select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id")).where(
+            ENTRY.c.id.in_(ids)
         )
+    )
+    pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
+    if not pairs:
+        return {}
+    # In a statement of its own: joined to the one above, its subquery is asked several times.
+    rows = connection.execute(
+        select(
+            _EDGE.downstream_id.label("id"), _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state
+        )
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(pairs))
     )
     return {int(row.id): cast("Row[Any]", row) for row in rows}
 
 
-def _notes(connection: Connection, ids: Sequence[int]) -> dict[int, Gate]:
-    """Return what else matters while an edge is unsatisfied: completions, failures, timeouts."""
-    gates = dict.fromkeys(ids, Gate(edges=True))
-    if not ids:
+def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
+    """Return what else matters of entries that have an unsatisfied edge.
+
+    Only edges that can end the wait are read, which have an index of their own, and for an
+    entry without a clock whether its wait has begun.
+    """
+    gates = {row.id: Gate(edges=True, begun=row.pending_since is not None) for row in rows}
+    if not gates:
         return gates
     met = counter() > _EDGE.consumed_seq
+    sleeping = [row.id for row in rows if row.kind == "after" and row.pending_since is None]
+    if sleeping:
+        edge = and_(_EDGE.downstream_id == ENTRY.c.id, met, _EDGE.consumed_seq >= 0)
+        of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
+        begun = select(ENTRY.c.id).where(
+            ENTRY.c.id.in_(sleeping), of_edge.correlate(ENTRY).exists()
+        )
+        for entry_id in connection.scalars(begun):
+            gates[entry_id] = replace(gates[entry_id], begun=True)
     failed = and_(
-        ~met,
         _EDGE.on == "success",
         _EDGE.on_upstream_failure == "skip",
         _UP.c.failure_seq > _EDGE.failure_seen,
     )
-    rows = connection.execute(
+    ending = connection.execute(
         select(
             _EDGE.downstream_id,
-            func.max(case((and_(met, _EDGE.consumed_seq >= 0), 1), else_=0)).label("begun"),
             func.min(case((failed, _UP.c.name))).label("failed"),
-            func.min(case((~met, _EDGE.timeout_s))).label("timeout_s"),
+            func.min(_EDGE.timeout_s).label("timeout_s"),
         )
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(_EDGE.downstream_id.in_(ids))
+        .where(_EDGE.downstream_id.in_(gates), ENDS_WAIT, ~met)
         .group_by(_EDGE.downstream_id)
     )
-    for row in rows:
+    for row in ending:
         gate = gates[row.downstream_id]
-        begun = bool(row.begun)
-        gates[row.downstream_id] = replace(
-            gate, begun=begun, failed=row.failed, timeout_s=row.timeout_s
-        )
+        gates[row.downstream_id] = replace(gate, failed=row.failed, timeout_s=row.timeout_s)
     return gates
 
 

@@ -44,6 +44,12 @@ _INDEXES = (
         ["entry_id", "state", "due_at"],
         "state <> 'succeeded'",
     ),
+    (
+        "ix_beatstore_dependency_ends_wait",
+        "beatstore_dependency",
+        ["downstream_id", "on_upstream_failure", "timeout_s"],
+        "(on_upstream_failure = 'skip' OR timeout_s IS NOT NULL)",
+    ),
 )
 
 
@@ -93,7 +99,9 @@ def _names() -> set[str]:
     for table in inspector.get_table_names(schema):
         if table.startswith("beatstore_"):
             found.add(table)
-            found |= {f"{table}.{column['name']}" for column in inspector.get_columns(table, schema)}
+            found |= {
+                f"{table}.{column['name']}" for column in inspector.get_columns(table, schema)
+            }
             found |= {str(index["name"]) for index in inspector.get_indexes(table, schema)}
     return found
 
@@ -280,7 +288,9 @@ def _mysql_edges() -> None:
     wake_new, wake_old = (
         _WAKE.format(epoch=_EPOCH, row=row).rstrip().rstrip(";") for row in ("NEW", "OLD")
     )
-    free = "SET NEW.consumed_seq = IF(NEW.first_free AND NEW.consumed_seq = 0, -1, NEW.consumed_seq)"
+    free = (
+        "SET NEW.consumed_seq = IF(NEW.first_free AND NEW.consumed_seq = 0, -1, NEW.consumed_seq)"
+    )
     edited = f"{wake_new} AND NOT {_same(columns)}"
     refused = None
     for name, when, action in (
