@@ -31,7 +31,8 @@ class Outage:
         if self._since is None:
             self._since = time.monotonic()
             self._wait = 0.1
-            logger.error("%s is away, waiting for it: %s", self._what, error)
+            first_line = str(error).partition("\n")[0]
+            logger.error("%s is away, waiting for it: %s", self._what, first_line)
         else:
             self._wait = min(self._wait * 2, PATIENCE)
             logger.debug("%s is still away: %s", self._what, error)

@@ -163,7 +163,7 @@ class Reporter:
     def stop(self, timeout: float) -> None:
         """Write what is left and end the thread; a later report starts another."""
         deadline = time.monotonic() + timeout
-        if not self.flush(timeout):
+        if not self.flush(timeout) and not self._ending:
             logger.error("%d reports of runs were not written in time", len(self._items))
         with self._changed:
             thread, self._ending = self._thread, True

@@ -77,6 +77,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._reporter: Reporter | None = None
         self._heartbeat: Heartbeat | None = None
+        self._stopped_at: float | None = None
 
     def forked(self) -> None:
         """Leave what the parent had to the parent."""
@@ -108,14 +109,16 @@ class Tracker:
 
     def stop(self) -> None:
         """Write what is left, and withdraw the worker."""
-        deadline = time.monotonic() + FAREWELL
         with self._lock:
             reporter, heartbeat = self._reporter, self._heartbeat
             self._heartbeat = None
+            # At its end a process may be told so more than once, and waits once.
+            self._stopped_at = self._stopped_at or time.monotonic()
+            deadline = self._stopped_at + FAREWELL
         if heartbeat is not None:
             heartbeat.end()
         if reporter is not None:
-            reporter.stop(FAREWELL)
+            reporter.stop(max(0.0, deadline - time.monotonic()))
         if heartbeat is not None:
             heartbeat.join(max(0.1, deadline - time.monotonic()))
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import time
 import weakref
@@ -159,7 +160,7 @@ def _on_revoked(
     if expired:
         reason = "expired in the queue"
     elif terminated:
-        reason = f"terminated by {getattr(signum, 'name', None) or f'signal {signum}'}"
+        reason = f"terminated by {_signal_name(signum)}"
     _report(sender.app, request, "cancelled", reason=reason)
 
 
@@ -276,6 +277,13 @@ def _request_of(task: Any, task_id: str) -> Any:
 def _words(what: str, error: BaseException) -> str:
     text = ", ".join(str(arg) for arg in error.args if isinstance(arg, (str, Exception)))
     return f"{what}: {text}" if text else what
+
+
+def _signal_name(given: Any) -> str:
+    try:
+        return signal.Signals(given).name
+    except ValueError:
+        return str(given)
 
 
 def _error_text(error: BaseException) -> str:

@@ -279,7 +279,8 @@ def request_of(app: Celery, task: Any, run_id: int = 1) -> Any:
     [
         ({"terminated": False, "signum": None, "expired": True}, "expired in the queue"),
         ({"terminated": False, "signum": None, "expired": False}, "revoked"),
-        ({"terminated": True, "signum": 15, "expired": False}, "terminated by signal 15"),
+        ({"terminated": True, "signum": 15, "expired": False}, "terminated by SIGTERM"),
+        ({"terminated": True, "signum": "9", "expired": False}, "terminated by 9"),
     ],
 )
 def test_revoked(app: Celery, writer: Recorder, said: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,279 @@
+"""Outcomes from real workers: entries that beat sends, redeliveries, deaths, outages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+import redis
+from sqlalchemy import make_url
+
+from beatstore import Every
+from tests.support.brokers import Broker
+from tests.support.outcomes import Stage
+from tests.support.project import Project
+from tests.support.proxy import Proxy
+from tests.support.wait import wait_until
+
+NewProject = Callable[..., Project]
+
+APP = "tests.support.tracked_app"
+
+#: Beats and workers notice quickly who is silent.
+SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
+
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
+on_rabbitmq = pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
+
+
+@pytest.fixture
+def new_stage(
+    broker: Broker, migrated_url: str, new_project: NewProject
+) -> Iterator[Callable[..., Stage]]:
+    """Hand out `new_stage(database_url=None, **settings)`."""
+    made: list[Stage] = []
+
+    def new(database_url: str | None = None, **settings: Any) -> Stage:
+        project = new_project(broker, database_url or migrated_url, {**SETTINGS, **settings}, APP)
+        made.append(Stage(project, migrated_url))
+        return made[-1]
+
+    yield new
+    for stage in made:
+        stage.close()
+
+
+@pytest.fixture
+def stage(new_stage: Callable[..., Stage]) -> Stage:
+    return new_stage()
+
+
+@pytest.fixture
+def proxy(migrated_url: str) -> Iterator[Proxy]:
+    with Proxy(make_url(migrated_url).port or 5432) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def apart(new_stage: Callable[..., Stage], migrated_url: str, proxy: Proxy) -> Stage:
+    """Hand out a stage whose workers reach the database through the proxy."""
+    url = make_url(migrated_url).set(host="127.0.0.1", port=proxy.port)
+    return new_stage(url.render_as_string(hide_password=False))
+
+
+# -- with a real beat ------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+@on_redis
+def test_an_entry_and_its_outcome(stage: Stage) -> None:
+    """What beat sends and a worker runs has its outcome in its row, on every database."""
+    store = stage.store
+    store.add("well", "tests.note", Every(timedelta(hours=1)))
+    store.add("badly", "tests.break", Every(timedelta(hours=1)))
+    store.trigger("well")
+    store.trigger("badly")
+    stage.project.beat()
+    stage.worker("threads")
+
+    def ended() -> dict[str, Any] | None:
+        runs = {run.entry_name: run for run in store.runs()}
+        return runs if {run.state for run in runs.values()} == {"succeeded", "failed"} else None
+
+    runs = wait_until(ended, 30, lambda: str(store.runs()))
+    assert runs is not None
+    well, badly = runs["well"], runs["badly"]
+    assert (well.state, well.error) == ("succeeded", None)
+    assert (badly.state, badly.error) == ("failed", "TrackedError: it broke")
+    assert well.sent_at <= well.finished_at
+    assert well.worker == badly.worker
+
+
+@on_postgresql
+@on_redis
+def test_a_killed_worker_s_run_is_lost(stage: Stage) -> None:
+    """The run of a worker that is killed with -9 is lost, as soon as it is silent for long."""
+    stage.project.beat()
+    worker = stage.worker("threads")
+    run_id = stage.send("tests.hold", str(stage.file("never")))
+    stage.wait_for(run_id, "started")
+    worker.kill9()
+    lost = stage.wait_for(run_id, "lost")
+    assert lost.finished_at is not None
+
+
+@on_postgresql
+@on_redis
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_slow_run_is_not_lost(stage: Stage, pool: str) -> None:
+    """A run that takes many heartbeats, of a worker that is alive, ends as it ends."""
+    stage.project.beat()
+    stage.worker(pool)
+    path = stage.file("go")
+    run_id = stage.send("tests.hold", str(path))
+    deadline = stage.wait_for(run_id, "started").wake_at
+    # Ten times the heartbeat is twice as long as it takes to give up a silent worker.
+    target = deadline + timedelta(seconds=10 * SETTINGS["beatstore_heartbeat"])
+    wait_until(lambda: stage.run(run_id).wake_at > target, 30)
+    assert stage.run(run_id).state == "started"
+    path.touch()
+    stage.wait_for(run_id, "succeeded")
+
+
+# -- a message that comes twice ----------------------------------------------------------------
+
+
+@on_postgresql
+@on_rabbitmq
+@pytest.mark.parametrize("task", ["tests.late", "tests.once_late"])
+def test_a_redelivery_is_the_same_run(stage: Stage, task: str) -> None:
+    """A late acknowledged message whose worker is killed runs again, as the same run."""
+    first = stage.worker("prefork")
+    path = stage.file("go")
+    run_id = stage.send(task, str(path))
+    stage.wait_for(run_id, "started")
+    first.kill9()
+    stage.worker("prefork")
+    stage.wait_until_ran(run_id, 2)
+    path.touch()
+    run = stage.wait_for(run_id, "succeeded")
+    assert run.attempt == 1
+    assert len(stage.ran(run_id)) == 2
+
+
+@pytest.mark.smoke
+@on_postgresql
+@on_redis
+def test_the_guard_drops_a_second_message(stage: Stage) -> None:
+    """A second message of a run does not start its task, while it runs and when it is over."""
+    worker = stage.worker("threads", "--concurrency", "2")
+    path = stage.file("go")
+    run_id = stage.send("tests.once", str(path))
+    stage.wait_for(run_id, "started")
+    stage.send_again(run_id, "tests.once")
+    worker.wait_for_output("is dropped: ")
+    assert stage.run(run_id).state == "started"
+    path.touch()
+    stage.wait_for(run_id, "succeeded")
+    stage.send_again(run_id, "tests.once")
+    worker.wait_for_output("is dropped: the run is succeeded")
+    assert len(stage.ran(run_id)) == 1
+    assert stage.run(run_id).state == "succeeded"
+
+
+@on_postgresql
+@on_redis
+def test_the_guard_between_workers(stage: Stage) -> None:
+    """A second message at another worker does not start its task either."""
+    stage.worker("prefork")
+    path = stage.file("go")
+    run_id = stage.send("tests.once", str(path))
+    stage.wait_for(run_id, "started")
+    other = stage.worker("prefork", "--queues", "other")
+    stage.send_again(run_id, "tests.once", queue="other")
+    other.wait_for_output("is dropped: 0@")
+    path.touch()
+    stage.wait_for(run_id, "succeeded")
+    assert len(stage.ran(run_id)) == 1
+
+
+@on_postgresql
+@on_redis
+def test_a_message_redelivered_too_early(stage: Stage, broker: Broker) -> None:
+    """What the broker delivers again while its worker still runs it, the guard drops."""
+    path = stage.file("go")
+    run_id = stage.send("tests.once_late", str(path))
+    with closing(redis.Redis.from_url(broker.url)) as server:
+        (raw,) = cast(list[bytes], server.lrange(broker.queue, 0, -1))
+        worker = stage.worker("prefork", "--concurrency", "2")
+        stage.wait_for(run_id, "started")
+        wait_until(lambda: stage.store.status().workers[0].running == 1, 20)
+        # As kombu writes it when a message was not acknowledged for too long.
+        message = json.loads(raw)
+        message["headers"]["redelivered"] = True
+        message["properties"]["delivery_info"]["redelivered"] = True
+        message["properties"]["delivery_tag"] = "again"
+        server.lpush(broker.queue, json.dumps(message))
+    worker.wait_for_output("is dropped: 0@")
+    path.touch()
+    stage.wait_for(run_id, "succeeded")
+    assert len(stage.ran(run_id)) == 1
+
+
+# -- a database that is away -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["cut", "hang"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+@on_postgresql
+@on_redis
+def test_an_outage_is_not_the_tasks_business(
+    apart: Stage, proxy: Proxy, how: str, pool: str
+) -> None:
+    """Without the database tasks run as fast as ever, and their outcomes arrive later."""
+    stage = apart
+    worker = stage.worker(pool)
+    path = stage.file("go")
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+    meanwhile = stage.send("tests.hold", str(path))
+    stage.wait_for(meanwhile, "started")
+    if how == "cut":
+        proxy.refuse = True
+        proxy.cut()
+    else:
+        proxy.hold()
+    path.touch()
+    runs = [stage.send("tests.once" if number % 2 else "tests.note") for number in range(20)]
+    for run_id in runs:
+        stage.wait_until_ran(run_id)
+    begun = sorted(stage.ran(run_id)[0].at for run_id in runs)
+    # The first may wait, and finds out; the others know.
+    assert begun[-1] - begun[0] < timedelta(seconds=1)
+    if how == "cut":
+        assert {stage.run(run_id).state for run_id in runs} == {"sent"}
+    proxy.refuse = False
+    proxy.release()
+    ended = [stage.wait_for(run_id, "succeeded") for run_id in (meanwhile, *runs)]
+    (ran,) = stage.ran(runs[-1])
+    assert abs((ended[-1].finished_at - ran.at).total_seconds()) < 0.5
+    assert "raised unexpected" not in worker.output()
+    assert "Signal handler" not in worker.output()
+
+
+@on_postgresql
+@on_redis
+def test_a_worker_can_end_in_an_outage(apart: Stage, proxy: Proxy) -> None:
+    """A worker that is asked to end while the database is away ends, and not much later."""
+    worker = apart.worker("threads")
+    proxy.refuse = True
+    proxy.cut()
+    apart.wait_until_ran(apart.send("tests.note"))
+    assert worker.terminate(15) == 0
+    assert worker.output().count("1 reports of runs were not written in time") == 1
+
+
+@on_postgresql
+@on_redis
+def test_a_wrong_setting_stops_no_task(new_stage: Callable[..., Stage]) -> None:
+    """With a setting that beatstore can't use, tasks run, and the worker's log says why."""
+    stage = new_stage()
+    stage.project.settings["beatstore_no_such"] = 1
+    worker = stage.worker("threads")
+    stage.wait_until_ran(stage.send("tests.note"))
+    worker.wait_for_output("the outcomes of runs are not reported: beatstore_no_such")
+
+
+def test_nothing_of_ours(redis_broker: Broker, new_project: NewProject) -> None:
+    """A worker that is set up, without a database, runs what beatstore did not send."""
+    project = new_project(redis_broker, None, {}, APP)
+    worker = project.worker("--pool", "solo")
+    with project.app() as app:
+        app.send_task("tests.note", task_id="a")
+    wait_until(lambda: len(project.runs()) == 1, 30, worker.output)
+    assert worker.terminate() == 0
+    assert "is away, waiting for it: " in worker.output()

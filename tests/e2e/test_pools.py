@@ -1,0 +1,149 @@
+"""Each way in which a run can end, on each of celery's pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.brokers import Broker
+from tests.support.outcomes import Stage
+from tests.support.project import Project
+
+NewProject = Callable[..., Project]
+
+APP = "tests.support.tracked_app"
+
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
+
+
+@pytest.fixture
+def stage(broker: Broker, migrated_url: str, new_project: NewProject) -> Iterator[Stage]:
+    project = new_project(broker, migrated_url, {"beatstore_heartbeat": 0.3}, APP)
+    stage = Stage(project, migrated_url)
+    yield stage
+    stage.close()
+
+
+def check_common_ends(stage: Stage) -> None:
+    """Send one run of each kind, and check what is said of it."""
+    path = stage.file("go")
+    requeued = stage.send("tests.requeue", str(path))
+    expected = {
+        "tests.note": ("succeeded", None, None),
+        "tests.break": ("failed", None, "TrackedError: it broke"),
+        "tests.ignore": ("cancelled", "the task raised Ignore: not today", None),
+        "tests.reject": ("failed", None, "Reject: not for me"),
+        "tests.no-such": (
+            "failed",
+            None,
+            "NotRegistered: 'tests.no-such' is not a task of this worker",
+        ),
+    }
+    sent = {task: stage.send(task) for task in expected}
+    retried = stage.send("tests.retry")
+    for task, (state, reason, error) in expected.items():
+        run = stage.wait_for(sent[task], state)
+        assert (run.reason, run.error) == (reason, error), task
+        assert run.worker is not None
+        assert run.finished_at is not None
+        if task != "tests.no-such":
+            (ran,) = stage.ran(run.id)
+            assert run.started_at is not None
+            assert abs((ran.at - run.started_at).total_seconds()) < 0.5
+            assert run.finished_at >= run.started_at
+    broken = stage.run(sent["tests.break"])
+    assert 'raise TrackedError("it broke")' in broken.traceback
+    again = stage.wait_for(retried, "succeeded")
+    assert len(stage.ran(retried)) == 2
+    assert again.attempt == 1
+    stage.wait_until_ran(requeued, 2)
+    path.touch()
+    stage.wait_for(requeued, "succeeded")
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", POOLS)
+def test_ends(stage: Stage, pool: str) -> None:
+    """Success, failure, retry, Ignore, Reject, expiry, an unknown task, a revoked one."""
+    worker = stage.worker(pool)
+    check_common_ends(stage)
+    # RabbitMQ throws such a message away by itself, and no worker hears of it.
+    expired = stage.wait_for(stage.send("tests.note", expires=-10), "cancelled")
+    assert (expired.reason, expired.started_at) == ("expired in the queue", None)
+    revoked = stage.add()
+    stage.revoke(stage.task_id(revoked))
+    stage.send_again(revoked, "tests.note")
+    assert stage.wait_for(revoked, "cancelled").reason == "revoked"
+    assert "Signal handler" not in worker.output()
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
+def test_ends_on_rabbitmq(stage: Stage) -> None:
+    """The same over AMQP, where a worker has another main loop."""
+    stage.worker("prefork")
+    check_common_ends(stage)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "mariadb"], indirect=True)
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_ends_on_other_databases(stage: Stage, pool: str) -> None:
+    """The same with another driver."""
+    stage.worker(pool)
+    check_common_ends(stage)
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet"])
+def test_terminated(stage: Stage, pool: str) -> None:
+    """A run that is terminated in the middle is cancelled, and its worker goes on."""
+    stage.worker(pool)
+    run_id = stage.send("tests.hold", str(stage.file("never")))
+    stage.wait_for(run_id, "started")
+    stage.revoke(stage.task_id(run_id), terminate=True)
+    assert stage.wait_for(run_id, "cancelled").reason == "terminated by SIGTERM"
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_hard_time_limit(stage: Stage, pool: str) -> None:
+    """A run that is killed at its time limit has failed, with that as its error."""
+    stage.worker(pool)
+    run = stage.wait_for(stage.send("tests.limited"), "failed")
+    assert run.error.startswith("TimeLimitExceeded")
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_killed_child(stage: Stage) -> None:
+    """A run whose process is killed with -9 has failed, with that as its error."""
+    stage.worker("prefork")
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+    run = stage.wait_for(stage.send("tests.die"), "failed")
+    assert run.error.startswith("WorkerLostError: Worker exited prematurely: signal 9")
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_children_come_and_go(stage: Stage) -> None:
+    """A child that ends after each task, forked from a busy parent, reports like the first."""
+    worker = stage.worker("prefork", "--max-tasks-per-child", "1", "--concurrency", "2")
+    runs = [stage.send("tests.note") for _ in range(6)]
+    for run_id in runs:
+        stage.wait_for(run_id, "succeeded")
+    assert len({ran.pid for ran in stage.project.runs()}) == 6
+    (alive,) = stage.store.status().workers
+    assert worker.terminate() == 0
+    (ended,) = stage.store.status().workers
+    # In the end it says that it has not been heard of for a while.
+    assert ended.heartbeat_at < alive.heartbeat_at
