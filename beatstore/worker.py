@@ -290,7 +290,7 @@ def _error_text(error: BaseException) -> str:
     # What can't be pickled is in a wrapper by now, which knows what it was.
     name = getattr(error, "exc_cls_name", type(error).__name__)
     try:
-        text = str(error.reason if isinstance(error, Reject) else error)
+        text = str(getattr(error, "reason", error) if isinstance(error, Reject) else error)
     except Exception:  # noqa: BLE001  (of the user's class)
         text = "(it can't be shown)"
     return f"{name}: {text}" if text else str(name)

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, select
 
 from beatstore import Store
 from beatstore.models import Entry, Run
@@ -50,16 +50,26 @@ class Stage:
     def add(self, **columns: Any) -> int:
         """Insert an entry, and a run of it that is sent, without a message; return the run's id."""
         number = next(self._numbers)
-        name = f"entry-{number}"
-        entry = {"name": name, "task": "tests.note", "kind": "cron", "spec": "0 0 1 1 *"}
-        due_at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        given = {
+            "name": f"entry-{number}",
+            "task": "tests.note",
+            "kind": "cron",
+            "spec": "0 0 1 1 *",
+        }
         with self.store.database.session() as session:
-            made = session.execute(insert(Entry).values(**entry, wake_at=None, **columns))
-            (entry_id,) = made.inserted_primary_key or (0,)
-            run = {"entry_id": entry_id, "entry_name": name, "due_at": due_at, "state": "sent"}
-            made = session.execute(insert(Run).values(task_id=f"task-{number}", **run))
-            (run_id,) = made.inserted_primary_key or (0,)
-        return int(run_id)
+            entry = Entry(**given, wake_at=None, **columns)
+            session.add(entry)
+            session.flush()
+            run = Run(
+                entry_id=entry.id,
+                entry_name=entry.name,
+                due_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
+                task_id=f"task-{number}",
+                state="sent",
+            )
+            session.add(run)
+            session.flush()
+            return run.id
 
     def send(self, task: str, *args: Any, **options: Any) -> int:
         """Add a run, and send its message; return the run's id."""
@@ -112,11 +122,6 @@ class Stage:
     def file(self, name: str) -> Path:
         """Return the path of a file that tasks wait for; it does not exist yet."""
         return self.project.directory / name
-
-    def rewrite(self, run_id: int, **columns: Any) -> None:
-        """Change the row of a run, as nobody should."""
-        with self.store.database.session() as session:
-            session.execute(update(Run).where(Run.id == run_id).values(**columns))
 
     def close(self) -> None:
         """Close the connections; the project ends the processes."""
