@@ -10,7 +10,7 @@ from benchmarks.places import Places
 from benchmarks.report import Table, machine
 from tests.support.absent import Unavailable
 
-NAMES = ("idle", "throughput", "costs", "lateness", "changes")
+NAMES = ("idle", "throughput", "costs", "lateness", "changes", "hops", "tracking", "fans")
 
 
 def main() -> None:

@@ -157,7 +157,7 @@ def reset(url: str) -> None:
 def optimize(url: str) -> None:
     """Leave no dead rows to the next measurement, and give the planner its figures."""
     kind = sa.make_url(url).get_backend_name()
-    tables = ("beatstore_entry", "beatstore_run")
+    tables = ("beatstore_entry", "beatstore_run", "beatstore_dependency")
     for table in tables:
         if kind == "postgresql":
             _run(url, f"VACUUM (ANALYZE) {table}")
