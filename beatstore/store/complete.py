@@ -26,7 +26,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
-from beatstore.dialects import CHANNEL, insert_ignore
+from beatstore.dialects import CHANNEL, Instant, db_now, insert_ignore
 from beatstore.store.claims import DEPENDENCY, ENTRY, RUN, task_id_of
 from beatstore.store.database import Database
 
@@ -40,9 +40,6 @@ ERROR_LENGTH = 2000
 TRACEBACK_LENGTH = 20_000
 
 _CHUNK = 1000
-
-_READ_ENTRY = ("blocked_by", "max_retries", "retry_delay_s", "retry_backoff", "retry_jitter_s")
-
 
 _WAITING = ("id", "state", "kind", "blocked_by", "pending_due_at", "wake_at")
 
@@ -95,10 +92,57 @@ _COUNTERS = ("success_seq", "failure_seq", "done_seq")
 _SUCCESS = ("success_seq", "done_seq")
 _FAILURE = ("failure_seq", "done_seq")
 
+# -- the statements, made once: a worker executes them for each of its tasks ---------------
+
+_IDS: Any = bindparam("ids", expanding=True)
+
+#: The entries of runs, locked, and both in rows, with the time.
+_LOCK = (
+    select(
+        func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
+        *(RUN.c[name] for name in ("id", "entry_id", "due_at", "attempt", "state", "reason")),
+        *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
+        *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
+        *(ENTRY.c[name] for name in ("retry_backoff", "retry_jitter_s")),
+    )
+    .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
+    .where(RUN.c.id.in_(_IDS))
+    .order_by(ENTRY.c.id, RUN.c.id)
+    .with_for_update(of=ENTRY)
+)
+
+_WRITE = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
+    .values(
+        wake_at=null(),
+        **{
+            name: bindparam(f"b_{name}", type_=RUN.c[name].type)
+            for name in ("state", "finished_at", "error", "traceback")
+        },
+        **{
+            name: func.coalesce(bindparam(f"b_{name}", type_=RUN.c[name].type), RUN.c[name])
+            for name in ("reason", "worker", "started_at")
+        },
+    )
+)
+
 _COUNT = (
     update(ENTRY)
     .where(ENTRY.c.id == bindparam("b_id"))
     .values({name: ENTRY.c[name] + bindparam(f"b_{name}") for name in _COUNTERS})
+)
+
+_EDGES = select(
+    *(DEPENDENCY.c[name] for name in ("upstream_id", "downstream_id", "align")),
+    DEPENDENCY.c.on_upstream_failure,
+).where(DEPENDENCY.c.upstream_id.in_(_IDS))
+
+_LOCK_DOWNSTREAMS = (
+    select(*(ENTRY.c[name] for name in _WAITING))
+    .where(ENTRY.c.id.in_(_IDS))
+    .order_by(ENTRY.c.id)
+    .with_for_update()
 )
 
 
@@ -140,18 +184,9 @@ def _lock(
     connection: Connection, database: Database, ids: Iterable[int]
 ) -> tuple[list[Row[Any]], datetime]:
     """Lock the entries of runs, and return both in rows, and the time."""
-    of_run = [RUN.c[name] for name in ("id", "entry_id", "due_at", "attempt", "state", "reason")]
-    of_entry: list[Any] = [
-        ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")
-    ]
-    of_entry += [ENTRY.c[name] for name in _READ_ENTRY]
-    rows = connection.execute(
-        select(database.now_sql().label("now"), *of_run, *of_entry)
-        .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
-        .where(RUN.c.id.in_(list(ids)))
-        .order_by(ENTRY.c.id, RUN.c.id)
-        .with_for_update(of=ENTRY)
-    ).all()
+    clock = database.clock
+    given = {"ids": list(ids), "now": None if clock is None else clock.now()}
+    rows = connection.execute(_LOCK, given).all()
     if rows:
         return list(rows), max(row.now for row in rows)
     return [], connection.execute(select(database.now_sql())).scalar_one()
@@ -222,21 +257,18 @@ def _write(
 ) -> bool:
     """Write an outcome to a run that is in one of `states`; say whether it was."""
     finished_at = now - _span(ending.age_s)
-    values: dict[str, Any] = {
-        "state": ending.state,
-        "finished_at": finished_at,
-        "wake_at": null(),
-        "error": ending.error[:ERROR_LENGTH] if ending.error else None,
-        "traceback": _end(ending.traceback),
+    given = {
+        "b_id": run_id,
+        "b_states": list(states),
+        "b_state": ending.state,
+        "b_finished_at": finished_at,
+        "b_error": ending.error[:ERROR_LENGTH] if ending.error else None,
+        "b_traceback": _end(ending.traceback),
+        "b_reason": ending.reason[:ERROR_LENGTH] if ending.reason else None,
+        "b_worker": ending.worker[:255] if ending.worker else None,
+        "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
     }
-    if ending.reason:
-        values["reason"] = ending.reason[:ERROR_LENGTH]
-    if ending.worker:
-        values["worker"] = ending.worker[:255]
-    if ending.ran_s is not None:
-        values["started_at"] = func.coalesce(RUN.c.started_at, finished_at - _span(ending.ran_s))
-    written = update(RUN).where(RUN.c.id == run_id, RUN.c.state.in_(states)).values(values)
-    return connection.execute(written).rowcount == 1
+    return connection.execute(_WRITE, given).rowcount == 1
 
 
 def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:
@@ -288,14 +320,7 @@ def _waiting(
 ) -> set[int]:
     """Lock the downstreams of these entries; return those that this may set free."""
     completed = set(completed)
-    edges = connection.execute(
-        select(
-            DEPENDENCY.c.upstream_id,
-            DEPENDENCY.c.downstream_id,
-            DEPENDENCY.c.align,
-            DEPENDENCY.c.on_upstream_failure,
-        ).where(DEPENDENCY.c.upstream_id.in_(completed))
-    ).all()
+    edges = connection.execute(_EDGES, {"ids": list(completed)}).all()
     # These look at every completion, the others at the one that they know they wait for.
     eager = {
         edge.downstream_id
@@ -308,12 +333,7 @@ def _waiting(
     for at in range(0, len(ordered), _CHUNK):
         # By their ids alone: what else is asked may be changing under a beat's hands, and is
         # true only of the row that was waited for.
-        rows = connection.execute(
-            select(*(ENTRY.c[name] for name in _WAITING))
-            .where(ENTRY.c.id.in_(ordered[at : at + _CHUNK]))
-            .order_by(ENTRY.c.id)
-            .with_for_update()
-        )
+        rows = connection.execute(_LOCK_DOWNSTREAMS, {"ids": ordered[at : at + _CHUNK]})
         woken |= {
             row.id
             for row in rows
