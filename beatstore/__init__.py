@@ -48,7 +48,7 @@ from beatstore.schedules import (
     monthly,
     weekly,
 )
-from beatstore.store import After, BeatStatus, Status, Store, WorkerStatus
+from beatstore.store import After, BeatStatus, Explanation, Status, Store, WorkerStatus
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ __all__ = [
     "EntryExistsError",
     "EntryNotFoundError",
     "Every",
+    "Explanation",
     "Graph",
     "InvalidEntryError",
     "ManualClock",

@@ -23,11 +23,12 @@ from typing import Any
 
 from beatstore.models import Entry, Run
 from beatstore.store import entries, fields, links, retention
+from beatstore.store.answers import Explanation
 from beatstore.store.links import After
 from beatstore.store.reader import Reader
 from beatstore.store.standing import BeatStatus, Status, WorkerStatus
 
-__all__ = ["After", "BeatStatus", "Status", "Store", "WorkerStatus"]
+__all__ = ["After", "BeatStatus", "Explanation", "Status", "Store", "WorkerStatus"]
 
 #: Seconds, or a timedelta.
 Duration = float | timedelta

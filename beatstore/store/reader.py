@@ -14,7 +14,17 @@ from beatstore.clock import Clock
 from beatstore.config import Settings
 from beatstore.graph import Graph
 from beatstore.models import Audit, Entry, Run
-from beatstore.store import audit, entries, graphs, history, standing, transaction
+from beatstore.store import (
+    answers,
+    audit,
+    entries,
+    graphs,
+    history,
+    occurrences,
+    standing,
+    transaction,
+)
+from beatstore.store.answers import Explanation
 from beatstore.store.appconf import read_settings
 from beatstore.store.database import Database
 from beatstore.store.rows import Transaction
@@ -227,6 +237,26 @@ class Reader:
             ScheduleError: its schedule is invalid (a row written by hand).
         """
         return self._read(session, lambda tx: history.preview(tx, name, count, start))
+
+    def explain(self, name: str, at: datetime | None = None, *, session: Any = None) -> Explanation:
+        """Say in plain words why an entry has or has not run.
+
+        What state it is in, since when and by whom; what it waits for, and what that is
+        doing; what runs, is retried, or was sent and never heard of; when it is due next;
+        what became of its last occurrences, and why. Print it, or read its fields.
+
+        Args:
+            name: which entry; of one that was removed, the audit tells.
+            at: an occurrence to account for instead: "why did 03:00 not run?".
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            EntryNotFoundError: nothing is known of that name.
+            InvalidEntryError: `at` is naive.
+        """
+        if at is not None:
+            return self._read(session, lambda tx: occurrences.explain_at(tx, name, at))
+        return self._read(session, lambda tx: answers.explain(tx, name))
 
     def graph(
         self, *, name: str | None = None, tag: str | None = None, session: Any = None

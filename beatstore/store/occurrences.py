@@ -1,0 +1,356 @@
+"""Why did 03:00 not run? What became of one occurrence of an entry, from what is on record.
+
+Looked for in this order: the run of that due time; a run or record that it was folded into;
+what waits; what no beat has looked at yet; and, where an occurrence was passed over without
+a run, the change that did so. The schedule and the state that are judged by are those of
+that time, as far as the audit tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+from sqlalchemy import select
+
+from beatstore.decide import schedule_of
+from beatstore.errors import ScheduleError
+from beatstore.gate import duration
+from beatstore.models import Audit, Entry, Run
+from beatstore.schedules import Schedule
+from beatstore.store import fields
+from beatstore.store.answers import Answer, Explanation, gone
+from beatstore.store.rows import AUDIT, RUN, Transaction
+from beatstore.store.words import sentence
+
+__all__ = ["explain_at"]
+
+#: So many changes, and so many runs that follow, are looked through.
+_CHANGES_READ = 1000
+_RUNS_READ = 200
+
+_STEP = timedelta(microseconds=1)
+
+#: What of an entry says whether an instant is an occurrence, and whether it may run.
+_RULE = ("kind", "spec", "timezone", "start_at", "end_at", "state")
+
+_INSTANTS = ("start_at", "end_at", "cursor_at")
+
+#: The verdict on a run, by its state.
+_VERDICTS = {
+    "claimed": "sending",
+    "sent": "sent",
+    "started": "running",
+    "succeeded": "ran",
+}
+
+_SAID = {
+    "ran": "ran",
+    "late": "ran",
+    "failed": "failed",
+    "sending": "is about to be sent",
+    "running": "is running",
+    "retrying": "failed, and is tried again",
+    "lost": "was sent and lost",
+}
+
+
+def explain_at(tx: Transaction, name: str, at: object) -> Explanation:
+    """Say what became of one occurrence; see `Store.explain`."""
+    due_at = fields.instant("at", at)
+    entry = tx.find(name)
+    if entry is None:
+        return _of_removed(tx, name, due_at)
+    answer = _Occurrence(tx, entry, due_at)
+    for step in (
+        answer.as_run,
+        answer.as_folded,
+        answer.as_unborn,
+        answer.as_no_occurrence,
+        answer.as_future,
+        answer.as_waiting,
+        answer.as_passed_over,
+        answer.as_out_of_service,
+        answer.as_due,
+    ):
+        if step():
+            return answer.explanation()
+    answer.as_unknown()
+    return answer.explanation()
+
+
+def _of_removed(tx: Transaction, name: str, at: datetime) -> Explanation:
+    found = gone(tx, name)
+    of_then = select(RUN).where(RUN.c.due_at == at, RUN.c.entry_name == name)
+    runs = tx.all(Run, of_then.order_by(RUN.c.attempt.desc()).limit(1))
+    state = runs[0].state if runs else "removed"
+    if runs:
+        found.sentences.append(f"Its run of then is on record: {runs[0].state}.")
+    return replace(found, at=at, verdict=_VERDICTS.get(state, state), run=runs[0] if runs else None)
+
+
+class _Occurrence(Answer):
+    """One occurrence of an entry; each `as_…` tells what it is, if it is that."""
+
+    def __init__(self, tx: Transaction, entry: Entry, at: datetime) -> None:
+        super().__init__(tx, entry)
+        self.at = at
+        self.subject = f"The occurrence of {entry.name!r} at {self.told.when(at)}"
+        self.facts["at"] = at
+        self._later = self._changes(AUDIT.c.at > at)
+        self.then = self._as_of(self._later)
+
+    def _say(self, verdict: str, text: str) -> bool:
+        self.facts["verdict"] = verdict
+        self.said.append(sentence(text))
+        return True
+
+    # -- runs ------------------------------------------------------------------------------
+
+    def as_run(self) -> bool:
+        """It has a run, or a record, of its own."""
+        page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at == self.at)
+        runs = self.tx.all(Run, page.order_by(RUN.c.attempt))
+        if not runs:
+            return False
+        run = runs[-1]
+        verdict = _VERDICTS.get(run.state, run.state)
+        if run.state == "claimed" and run.attempt > 1:
+            verdict = "retrying"
+        if verdict == "ran" and self._is_late(run):
+            verdict = "late"
+        said = _SAID.get(verdict, f"was {verdict}")
+        if run.sent_at is not None and verdict in ("late", "sent") and self._is_late(run):
+            said += f", {duration(run.sent_at - run.due_at)} late"
+        self.facts["run"] = run
+        self._say(verdict, f"{self.subject} {said}")
+        self.said += [self.told.ended(one) for one in runs]
+        if run.reason and run.state == "succeeded" and not run.missed_count:
+            self.said.append(f"Its record says: {run.reason}.")
+        if run.state == "sent" and self._is_silent(run):
+            self.tell_silence(run)
+        return True
+
+    def _is_late(self, run: Run) -> bool:
+        grace_s = self.entry.grace_s
+        grace_s = self.tx.settings.default_grace if grace_s is None else grace_s
+        return run.sent_at is not None and (run.sent_at - run.due_at).total_seconds() > grace_s
+
+    def as_folded(self) -> bool:
+        """It is one of several that a later run or record stands for."""
+        page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at > self.at)
+        following = self.tx.all(Run, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
+        covers = [run for run in following if run.first_missed_at is not None]
+        covers = [run for run in covers if cast(datetime, run.first_missed_at) <= self.at]
+        if not covers or self._schedule_then() is None or not self._is_occurrence():
+            return False
+        run = covers[0]
+        self.facts["run"] = run
+        if run.state in ("missed", "skipped"):
+            self._say(run.state, f"{self.subject} was {run.state}, with others")
+        else:
+            which = self.told.which(run)
+            self._say("coalesced", f"{self.subject} was folded into {which}")
+        self.said.append(self.told.ended(run))
+        return True
+
+    # -- no occurrence ---------------------------------------------------------------------
+
+    def as_unborn(self) -> bool:
+        """The entry was not there yet."""
+        entry = self.entry
+        if self.at >= entry.created_at or entry.kind == "once":
+            return False
+        made = next((row for row in reversed(self._later) if row.before is None), None)
+        by = f", by {made.actor}" if made is not None and made.action in _ADDING else ""
+        added = f"it was added at {self.told.moment(entry.created_at)}{by}"
+        return self._say("not created", f"{entry.name!r} did not exist then: {added}")
+
+    def as_no_occurrence(self) -> bool:
+        """The schedule of then is not due at that instant."""
+        name = f"{self.entry.name!r}"
+        at = self.told.when(self.at)
+        if self.then.kind == "after":
+            self._say("not an occurrence", f"{name} has no clock: nothing of it was due at {at}")
+            return self._tell_neighbours(*self._runs_around())
+        schedule = self._schedule_then()
+        if schedule is None:
+            why = f": {self.entry.error}" if self.entry.error else ""
+            return self._say("broken", f"The schedule of {name} can't be read{why}")
+        if self._is_occurrence():
+            return False
+        rule = self.told.rule(cast(Entry, self.then))
+        self._say("not an occurrence", f"{at} is no occurrence of {name} ({rule})")
+        self._tell_change_of_rule()
+        end_at = self.then.end_at
+        after = schedule.next_after(self.at)
+        after = None if after is not None and end_at is not None and after > end_at else after
+        return self._tell_neighbours(schedule.latest_before(self.at), after)
+
+    def _tell_neighbours(self, before: datetime | None, after: datetime | None) -> bool:
+        if before is not None and before >= self.entry.created_at:
+            self.said.append(f"The one before is {self.told.when(before)}.")
+        if after is not None:
+            self.said.append(f"The one after is {self.told.when(after)}.")
+        return True
+
+    def _runs_around(self) -> tuple[datetime | None, datetime | None]:
+        mine = select(RUN.c.due_at).where(RUN.c.entry_id == self.entry.id).limit(1)
+        before = mine.where(RUN.c.due_at < self.at).order_by(RUN.c.due_at.desc())
+        after = mine.where(RUN.c.due_at > self.at).order_by(RUN.c.due_at)
+        return self.tx.execute(before).scalar(), self.tx.execute(after).scalar()
+
+    def _tell_change_of_rule(self) -> None:
+        """Say who took the occurrence away, where an edit before that instant did."""
+        for change in self._changes(AUDIT.c.at <= self.at):
+            before = change.before if isinstance(change.before, dict) else {}
+            if not before.keys() & {"kind", "spec", "timezone", "start_at", "end_at"}:
+                continue
+            was = self._as_of([change], self.then)
+            schedule = self._read(was)
+            if schedule is not None and _is_due(schedule, was, self.at):
+                when = self.told.moment(change.at)
+                rule = self.told.rule(cast(Entry, was))
+                self.said.append(
+                    f"It was one ({rule}) until {change.actor} changed that at {when}."
+                )
+            return
+
+    def as_future(self) -> bool:
+        """It is still to come."""
+        if self.at <= self.now:
+            return False
+        coming = f"{self.subject} is still to come, in {self.told.until(self.at)}"
+        if self.entry.state == "active":
+            return self._say("future", coming)
+        self._say("future", f"{coming}, and will not run as things are")
+        self.tell_state()
+        return True
+
+    # -- no run ----------------------------------------------------------------------------
+
+    def as_waiting(self) -> bool:
+        """It waits, or is to be folded into what waits."""
+        pending = self.entry.pending_due_at
+        if pending is None or self.at < pending or self.entry.state != "active":
+            return False
+        folded = f", with the one of {self.told.moment(pending)}" if self.at > pending else ""
+        self._say("waiting", f"{self.subject} waits{folded}")
+        self.tell_wait()
+        return True
+
+    def as_passed_over(self) -> bool:
+        """A change of the entry moved its cursor past it: it was paused, or edited."""
+        for change in reversed(self._later):
+            before, after = self._cursor(change.before), self._cursor(change.after)
+            if after is None or after < self.at or (before is not None and before >= self.at):
+                continue
+            if self.then.state == "paused":
+                return self._was_paused(change)
+            when = self.told.moment(change.at)
+            return self._say(
+                "passed over",
+                f"{self.subject} was not run: no beat had looked at it when {change.actor} "
+                f"changed the entry at {when}, and an edit counts from when it is made",
+            )
+        return False
+
+    def _was_paused(self, resumed: Audit) -> bool:
+        since = next(
+            (
+                change
+                for change in self._changes(AUDIT.c.at <= self.at)
+                if isinstance(change.after, dict) and change.after.get("state") == "paused"
+            ),
+            None,
+        )
+        said = "" if since is None else f", since {self.told.moment(since.at)}, by {since.actor}"
+        until = f"{resumed.actor} resumed it at {self.told.moment(resumed.at)}"
+        return self._say("paused", f"{self.subject} was not run: it was paused then{said}. {until}")
+
+    def as_out_of_service(self) -> bool:
+        """The entry is in no state to run anything, and was not then."""
+        if self.entry.state == "active" or self._is_passed():
+            return False
+        self._say(self.entry.state, f"{self.subject} was not run")
+        self.tell_state()
+        return True
+
+    def _is_passed(self) -> bool:
+        """Say whether the occurrence is accounted for, or was passed over."""
+        return self.entry.cursor_at is not None and self.entry.cursor_at >= self.at
+
+    def as_due(self) -> bool:
+        """No beat has looked at it yet."""
+        if self._is_passed():
+            return False
+        ago = self.told.ago(self.at)
+        self._say("due", f"{self.subject} has been due for {ago}, and no beat has looked at it")
+        self.tell_beats()
+        return True
+
+    def as_unknown(self) -> None:
+        """Tell that nothing is on record."""
+        kept = timedelta(seconds=self.tx.settings.retention)
+        self._say("unknown", f"{self.subject} has no record")
+        if self.at < self.now - kept:
+            self.said.append(f"Records are kept for {duration(kept)}.")
+        else:
+            self.said.append("Its row was deleted, or the entry's was edited past the API.")
+
+    # -- as it was -------------------------------------------------------------------------
+
+    def _changes(self, when: Any) -> Sequence[Audit]:
+        """Return changes of the entry, the newest first."""
+        found = select(AUDIT).where(AUDIT.c.entry == self.entry.name, when)
+        page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(_CHANGES_READ)
+        return self.tx.all(Audit, page)
+
+    def _as_of(self, changes: Sequence[Audit], row: Any = None) -> SimpleNamespace:
+        """Undo changes, the newest first, and return what the entry was."""
+        row = self.entry if row is None else row
+        was = {name: getattr(row, name) for name in (*_RULE, "name", "created_at")}
+        for change in changes:
+            if isinstance(change.before, dict):
+                known = {name: change.before[name] for name in _RULE if name in change.before}
+                was |= {name: _read_instant(name, value) for name, value in known.items()}
+        return SimpleNamespace(**was)
+
+    def _schedule_then(self) -> Schedule | None:
+        return self._read(self.then)
+
+    def _read(self, row: SimpleNamespace) -> Schedule | None:
+        try:
+            return schedule_of(cast(Any, row), self.tx.settings)
+        except (ScheduleError, TypeError, AttributeError):  # a row written by hand
+            return None
+
+    def _is_occurrence(self) -> bool:
+        schedule = self._schedule_then()
+        return schedule is not None and _is_due(schedule, self.then, self.at)
+
+    @staticmethod
+    def _cursor(columns: Any) -> datetime | None:
+        said = columns.get("cursor_at") if isinstance(columns, dict) else None
+        return cast("datetime | None", _read_instant("cursor_at", said))
+
+
+_ADDING = ("add", "put", "schedule")
+
+
+def _is_due(schedule: Schedule, row: SimpleNamespace, at: datetime) -> bool:
+    if row.start_at is not None and at < row.start_at:
+        return False
+    if row.end_at is not None and at > row.end_at:
+        return False
+    return schedule.next_after(at - _STEP) == at
+
+
+def _read_instant(name: str, value: Any) -> Any:
+    """Return a column as the audit keeps it, as the row has it."""
+    if name in _INSTANTS and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    return value
