@@ -64,6 +64,9 @@ HEARTBEAT = 10.0
 #: Seconds between two searches for entries that wait for what is there already.
 PATROL = 120.0
 
+#: Seconds between two pages of old rows that are deleted, and from one clearing to the next.
+BREATH, REST = 0.5, 3600.0
+
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
 
@@ -110,6 +113,7 @@ class DBScheduler(Scheduler):
         self._database = Outage("the database")
         self._broker = Outage("the broker")
         self._heartbeat_due = self._patrol_due = self._broker_retry_at = 0.0
+        self._prune_due = time.monotonic() + PATROL * random.uniform(0.5, 1.5)
         self._replan_after: int | None = None
         self._figures = BeatFigures(None, 0, 0)
         super().__init__(app, *args, **kwargs)
@@ -206,6 +210,7 @@ class DBScheduler(Scheduler):
         self._keep_house()
         due_in = _seconds_until_due(look)
         if due_in is None or due_in > 0:
+            self._prune(look)
             return self._sleep(self.max_interval if due_in is None else due_in)
         if not self._broker_ready():
             return self._broker_retry_at - time.monotonic()
@@ -313,6 +318,13 @@ class DBScheduler(Scheduler):
             self.queue.wake_forgotten()
         if self._replan_after is not None:
             self._replan_after = self.queue.replan_zones(self._replan_after)
+
+    def _prune(self, look: Look) -> None:
+        """Clear a page of old rows, if it is time."""
+        now = time.monotonic()
+        if now >= self._prune_due:
+            more = self.queue.prune(look.now)
+            self._prune_due = now + (BREATH if more else REST * random.uniform(0.5, 1.5))
 
     def _introduce(self) -> None:
         changed = self.queue.introduce(

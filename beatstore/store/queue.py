@@ -39,6 +39,7 @@ from beatstore.store.complete import Ending
 from beatstore.store.connection import KeptConnection, read_now, translated
 from beatstore.store.database import Database, unavailable
 from beatstore.store.plan import Planner
+from beatstore.store.retention import Pruner
 
 __all__ = ["Queue"]
 
@@ -60,6 +61,7 @@ class Queue:
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._earliest = _earliest(ENTRY), _earliest(RUN)
+        self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
 
     # -- the tick ---------------------------------------------------------------
@@ -248,6 +250,19 @@ class Queue:
         cascade on MySQL, which fires no trigger, or with the triggers gone.
         """
         return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
+
+    def prune(self, now: datetime) -> bool:
+        """Delete one page of what is over and older than the setting `beatstore_retention`.
+
+        Args:
+            now: the database's time.
+
+        Returns:
+            Whether more is left; False: nothing, for an hour.
+        """
+        if not self._pruner.is_due(now):
+            return False
+        return self._kept.claiming_again(lambda connection: self._pruner.step(connection, now))
 
     def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
         """Have the next `limit` entries that follow a zone looked at again.
