@@ -116,8 +116,7 @@ def _on_failure(
     if isinstance(exception, Reject):
         return  # the main process's word for what postrun has reported
     request = _request_of(sender, task_id)
-    late = sender.acks_late and not getattr(sender, "acks_on_timeout", True)
-    if isinstance(exception, TimeLimitExceeded) and late:
+    if isinstance(exception, TimeLimitExceeded) and _comes_again(sender):
         _report(sender.app, request, "sent", reason=f"put back in the queue: {exception!r}")
         return
     _report(sender.app, request, "failed", error=exception, einfo=einfo)
@@ -140,11 +139,7 @@ def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **
     elif isinstance(retval, Ignore) and state == "IGNORED":
         _report(sender.app, request, "cancelled", reason=_words("the task raised Ignore", retval))
     elif state is None and not tracker.is_child:
-        # Of a child's end the main process hears; of a thread's, nobody.
-        error = sys.exc_info()[1]
-        ends_worker = isinstance(error, (WorkerShutdown, WorkerTerminate))
-        if isinstance(error, (SystemExit, KeyboardInterrupt)) and not ends_worker:
-            _report(sender.app, request, "failed", error=error)
+        _report_exit(sender, request, sys.exc_info()[1])
 
 
 def _on_revoked(
@@ -252,6 +247,21 @@ def _report(
     tracker.reporter.report(report, wait=BUDGET if waits else 0.0)
 
 
+def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
+    """Report a task that ended its thread: of a child's end the main process hears; here, nobody.
+
+    Not if the whole worker ends with it, and its message may come again; nor of a greenlet
+    that is killed, since that is said to be revoked.
+    """
+    if error is None or isinstance(error, (Exception, WorkerShutdown, WorkerTerminate)):
+        return
+    name = type(error).__name__
+    if name == "Timeout" and _comes_again(task):  # gevent's, at the time limit
+        _report(task.app, request, "sent", reason=f"put back in the queue: {error!r}")
+    elif name != "GreenletExit":
+        _report(task.app, request, "failed", error=error)
+
+
 def _report_message(consumer: Any, message: Any, error: str) -> None:
     """Report that a message came to nothing before there was a request for it."""
     tracker, run_id = _trackers.get(consumer.app), run_id_in(message.headers or {})
@@ -277,6 +287,14 @@ def _request_of(task: Any, task_id: str) -> Any:
 def _words(what: str, error: BaseException) -> str:
     text = ", ".join(str(arg) for arg in error.args if isinstance(arg, (str, Exception)))
     return f"{what}: {text}" if text else what
+
+
+def _comes_again(task: Any) -> bool:
+    """Say whether the message of a task that ran into its time limit is put back."""
+    acknowledged = getattr(task, "acks_on_timeout", None)
+    if acknowledged is None:  # celery before 5.7
+        acknowledged = task.acks_on_failure_or_timeout
+    return bool(task.acks_late and not acknowledged)
 
 
 def _signal_name(given: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery, signals
 from celery.app.trace import build_tracer
-from celery.exceptions import Ignore, Reject, TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown
 from celery.worker import state as worker_state
 
 import beatstore
@@ -177,17 +177,36 @@ def test_retry(app: Celery, writer: Recorder, monkeypatch: pytest.MonkeyPatch) -
     assert sent[0]["beatstore_run_id"] == 1
 
 
-def test_what_ends_a_thread(app: Celery, writer: Recorder) -> None:
-    """A task that exits is reported where there is no main process to hear of it."""
+class GreenletExit(BaseException):
+    """What ends a greenlet."""
+
+
+class Timeout(BaseException):
+    """What ends a greenlet at its time limit."""
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (SystemExit("done"), [("failed", "SystemExit: done")]),
+        (Timeout("3 seconds"), [("failed", "Timeout: 3 seconds")]),
+        (GreenletExit(), []),
+        (WorkerShutdown(), []),
+    ],
+)
+def test_what_ends_a_thread(
+    app: Celery, writer: Recorder, error: BaseException, ending: list[tuple[str, str]]
+) -> None:
+    """A task that ends its thread is reported where there is no main process to hear of it."""
 
     @app.task(shared=False)
     def exits() -> None:
-        sys.exit("done")
+        raise error
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(type(error)):
         run(exits)
-    report = only(app, writer)
-    assert (report.state, report.error) == ("failed", "SystemExit: done")
+    ends = [report for report in told(app, writer) if report.state != "started"]
+    assert [(report.state, report.error) for report in ends] == ending
 
 
 def test_a_result_that_can_t_be_stored(
@@ -552,4 +571,4 @@ def test_a_child_begins_anew(app: Celery, writer: Recorder) -> None:
         os._exit(0 if fresh and writer.states == [(2, "succeeded")] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     writer.release()
-    assert [report.run_id for report in told(app, writer)] == [1]
+    assert {report.run_id for report in told(app, writer)} == {1}
