@@ -103,6 +103,48 @@ with tempfile.TemporaryDirectory() as folder:
     assert "ran 0 times" in done.stdout
 
 
+@pytest.mark.timeout(90)
+def test_the_nightly_pipeline_runs_by_itself(tmp_path: Path) -> None:
+    """With a real beat and worker `load` runs once, after both before it, and no alarm goes off."""
+    done = nightly(tmp_path)
+    said = [line.split("  ", 2)[-1].strip() for line in done.stdout.splitlines()]
+    ends = [said.index(f"{name} is done") for name in ("clean   ", "enrich   (attempt 2)")]
+    assert said.count("load     has started") <= said.count("load     is done") == 1
+    assert max(ends) < said.index("load     is done")
+    assert "enrich   failed: ConnectionError: the address service does not answer" in said
+    assert not any(line.startswith("alarm ") for line in said)
+    assert "'load' is active: after its upstreams, without a clock." in said
+    assert "flowchart LR" in said
+    assert said[-1] in (
+        "extract, clean, enrich, load: each ran once, in order.",
+        "extract, enrich, clean, load: each ran once, in order.",
+    )
+
+
+@pytest.mark.timeout(90)
+def test_the_nightly_pipeline_cries_for_help(tmp_path: Path) -> None:
+    """When a part of it fails for good, `load` is given up, with the reason, and the alarm runs."""
+    done = nightly(tmp_path, "--broken")
+    assert "load     was skipped: upstream 'enrich' failed" in done.stdout
+    assert "alarm    is done" in done.stdout
+    assert done.stdout.endswith("load was given up, and the alarm went off.\n")
+
+
+def nightly(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the example to its good end."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "nightly.py"), *options],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path()), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=80,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not list(tmp_path.glob("beatstore-nightly-*"))
+    return done
+
+
 def path() -> list[str]:
     """Return the import path of the examples' processes."""
     return [str(EXAMPLES), *filter(None, sys.path)]
