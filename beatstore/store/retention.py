@@ -13,21 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    Subquery,
-    and_,
-    delete,
-    func,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, FromClause, ScalarSelect, and_, delete, func, or_, select
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
@@ -41,7 +31,7 @@ from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transact
 
 __all__ = ["Pruner", "prune"]
 
-#: How many of an entry's last errors stay, however old.
+#: How many of an entry's last errors stay, however old, of each kind.
 ERRORS_KEPT = 5
 
 #: How long the row of a worker that is gone stays.
@@ -53,9 +43,6 @@ REST = timedelta(hours=1)
 #: Rows that a page deletes at most; and entries that it reads, for which no index asks.
 _PAGE = 1000
 _ENTRIES_READ = 10_000
-
-#: Entries whose errors are asked for in one statement.
-_ENTRIES_ASKED = 50
 
 #: States of a run of which nothing more is expected, or not for so long as rows are kept.
 _SETTLED = ("sent", "succeeded", "failed", "lost", "cancelled", "missed", "skipped")
@@ -114,8 +101,10 @@ def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
     read = tx.execute(page.order_by(RUN.c.due_at, RUN.c.id).limit(_PAGE)).all()
     rows = [row for row in read if isinstance(row.due_at, datetime)]
     settled = [row for row in rows if _is_settled(row)]
-    kept = _last_errors(tx, {row.entry_id for row in settled if row.state in ERRORS})
-    ids = [row.id for row in settled if row.id not in kept]
+    kept = _kept_since(tx, {row.entry_id for row in settled if row.state in ERRORS})
+    # An entry that is gone keeps none: what is before the end of time goes.
+    end = datetime.max.replace(tzinfo=timezone.utc)
+    ids = [row.id for row in settled if row.due_at < kept.get((row.entry_id, row.state), end)]
     if ids:
         free = select(RUN.c.id).where(RUN.c.id.in_(ids), ~_needed())
         ids = list(tx.execute(free.with_for_update(skip_locked=True)).scalars())
@@ -272,7 +261,9 @@ def _needed() -> ColumnElement[bool]:
         newer.c.due_at > RUN.c.due_at,
         and_(newer.c.due_at == RUN.c.due_at, newer.c.attempt > RUN.c.attempt),
     )
-    after_it = select(newer.c.id).where(newer.c.entry_id == RUN.c.entry_id, follows)
+    # The first term says nothing new, but where in the index to begin.
+    ahead_of_it = newer.c.due_at >= RUN.c.due_at
+    after_it = select(newer.c.id).where(newer.c.entry_id == RUN.c.entry_id, ahead_of_it, follows)
     followed = after_it.correlate(RUN).exists()
     ahead = RUN.c.due_at > entry.c.cursor_at
     last = and_(entry.c.kind != "once", ~followed)
@@ -281,28 +272,20 @@ def _needed() -> ColumnElement[bool]:
     return of_run.correlate(RUN).exists()
 
 
-def _last_errors(tx: Transaction, entry_ids: set[int]) -> set[int]:
-    """Return the ids of the last errors of those of these entries that still exist."""
-    there = select(ENTRY.c.id).where(ENTRY.c.id.in_(entry_ids)).order_by(ENTRY.c.id)
-    ids = list(tx.execute(there).scalars()) if entry_ids else []
-    found: dict[int, list[tuple[datetime, int]]] = {}
-    for first in range(0, len(ids), _ENTRIES_ASKED):
-        pages = [
-            select(page.c.entry_id, page.c.due_at, page.c.id)
-            for entry_id in ids[first : first + _ENTRIES_ASKED]
-            for state in ERRORS
-            for page in [_newest(entry_id, state)]
-        ]
-        for row in tx.execute(union_all(*pages)):
-            found.setdefault(row.entry_id, []).append((row.due_at, row.id))
-    return {
-        run_id
-        for errors in found.values()
-        for _, run_id in sorted(errors, reverse=True)[:ERRORS_KEPT]
-    }
+def _kept_since(tx: Transaction, entry_ids: set[int]) -> dict[tuple[int, str], datetime]:
+    """Return since when each of these entries keeps its errors, by the state they are in.
+
+    For an entry that has no more errors in that state than are kept it is the epoch; one that
+    is gone has no place in the answer.
+    """
+    if not entry_ids:
+        return {}
+    columns = [_oldest_kept(state).label(state) for state in ERRORS]
+    rows = tx.execute(select(ENTRY.c.id, *columns).where(ENTRY.c.id.in_(entry_ids)))
+    return {(row.id, state): getattr(row, state) or EPOCH for row in rows for state in ERRORS}
 
 
-def _newest(entry_id: int, state: str) -> Subquery:
-    page = select(RUN.c.entry_id, RUN.c.due_at, RUN.c.id)
-    page = page.where(RUN.c.entry_id == entry_id, RUN.c.state == state, NOT_SUCCEEDED)
-    return page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(ERRORS_KEPT).subquery()
+def _oldest_kept(state: str) -> ScalarSelect[datetime]:
+    page = select(RUN.c.due_at).where(RUN.c.entry_id == ENTRY.c.id, RUN.c.state == state)
+    last = page.where(NOT_SUCCEEDED).order_by(RUN.c.due_at.desc())
+    return last.offset(ERRORS_KEPT - 1).limit(1).correlate(ENTRY).scalar_subquery()
