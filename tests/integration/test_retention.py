@@ -319,8 +319,11 @@ def test_rows_that_can_not_be_read_stop_nobody(store: Store) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-def test_a_page_reads_no_run_that_it_is_not_about(store: Store) -> None:
-    """Among many runs, of few entries or many, each statement goes by an index."""
+def test_a_page_reads_no_run_that_it_is_not_about(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a page is a small part of what there is, each statement goes by an index."""
+    monkeypatch.setattr(retention, "_PAGE", 100)
     entry = store.add("a", "t", 60)
     rows = [
         run(number, NOON - 90 * DAY + timedelta(seconds=second), state=state)
