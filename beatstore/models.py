@@ -203,7 +203,8 @@ class Run(Base):
 
     `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
     `wake_at` is when its claim expires or the next attempt is due (`claimed`), when no
-    report for so long is suspicious (`sent`), or no heartbeat (`started`).
+    report for so long is suspicious (`sent`), or no heartbeat (`started`). `parts` are the
+    numbers of those members of a group that have not ended.
     """
 
     __tablename__ = "beatstore_run"
@@ -226,6 +227,7 @@ class Run(Base):
     worker: Mapped[str | None] = mapped_column(Name(255))
     error: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
+    parts: Mapped[list[int] | None] = mapped_column(Json)
 
     __table_args__ = (
         UniqueConstraint("entry_id", "due_at", "attempt"),

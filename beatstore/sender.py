@@ -24,13 +24,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
-from celery import Celery, signature
+from celery import Celery
 from celery.app.task import Task
 from celery.beat import BeatLazyFunc, ScheduleEntry
 from kombu import Connection
 from kombu.exceptions import OperationalError, SerializationError, SerializerNotInstalled
 
 from beatstore.batches import BATCH_ERRORS, Batch, batch_of
+from beatstore.canvas import CANVAS, canvas_of
 from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
 from beatstore.store.claims import Claim, Outcome
@@ -44,13 +45,6 @@ BATCH = 100
 
 #: Seconds until a send that failed for an unknown reason is tried again.
 RETRY = 5.0
-
-#: celery's own tasks that stand for a canvas, and the types of their signatures, which
-#: their rows hold whole.
-_CANVAS = {
-    **{f"celery.{kind}": kind for kind in ("chain", "group", "chord", "chunks")},
-    **{f"celery.{kind}": f"x{kind}" for kind in ("map", "starmap")},
-}
 
 #: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
 _DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
@@ -180,16 +174,9 @@ class Sender:
         args = [_evaluated(value) for value in entry.args or ()]
         kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
         name = str(entry.task)
-        if name in _CANVAS:
-            canvas = {
-                "task": name,
-                "args": args,
-                "kwargs": kwargs,
-                "options": {},
-                "subtask_type": _CANVAS[name],
-                "immutable": False,
-            }
-            return signature(canvas, app=app).apply_async(producer=producer, **options)
+        if name in CANVAS:
+            canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
+            return canvas.apply_async(producer=producer, **options)
         task = app.tasks.get(name)
         if task is not None:
             return task.apply_async(args, kwargs, producer=producer, **options)

@@ -29,12 +29,16 @@ from beatstore.store.appconf import read_settings
 from beatstore.store.database import Database
 from beatstore.store.reports import Reports
 
-__all__ = ["RUN_ID", "Heartbeat", "Tracker", "active_requests", "run_id_in"]
+__all__ = ["PART", "RUN_ID", "STEP", "Heartbeat", "Tracker", "active_requests", "run_id_in"]
 
 logger = logging.getLogger(__name__)
 
 #: The header that names the run; see `beatstore.sender`.
 RUN_ID = "beatstore_run_id"
+
+#: The header that says which task of a canvas a message is for: `STEP`, after which others
+#: come, or "3/10", the third of ten that come last.
+PART, STEP = "beatstore_part", "step"
 
 #: How long the end of a process may wait for the database, in seconds.
 FAREWELL = 5.0
@@ -188,9 +192,13 @@ class Heartbeat(threading.Thread):
 
 
 def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:
-    """Return the id of the run in headers; anybody may have written something else there."""
+    """Return the id of the run that a message is of, by its headers or its request.
+
+    The members of a group have all the same headers, and none of them is the run. Anybody
+    may have written something else there.
+    """
     given = headers.get(RUN_ID)
-    return given if type(given) is int else None
+    return given if type(given) is int and not headers.get("group") else None
 
 
 def active_requests() -> tuple[Any, ...]:

@@ -58,6 +58,7 @@ class Report:
         reason: why, in words.
         error: the exception, in one line.
         traceback: and where it came from.
+        part: "3/10", of the third of ten tasks that must all succeed.
     """
 
     run_id: int
@@ -68,6 +69,7 @@ class Report:
     reason: str | None = None
     error: str | None = None
     traceback: str | None = None
+    part: str | None = None
 
 
 class Reports:
@@ -149,6 +151,7 @@ class Reports:
     def _write(self, connection: Connection, reports: Sequence[Report]) -> None:
         for part in _each_run_once(reports):
             ends = [report for report in part if report.state not in ("started", "sent")]
+            ends = [report for report in ends if self._is_last(connection, report)]
             others = [report for report in part if report.state in ("started", "sent")]
             if others:
                 now = read_now(connection, self._database)
@@ -159,6 +162,19 @@ class Reports:
                         self._mark_sent(connection, report, now)
             if ends:
                 finish(connection, self._database, [_ending(report) for report in ends])
+
+    def _is_last(self, connection: Connection, report: Report) -> bool:
+        """Say whether a run ends with this report: not while other members of a group are left."""
+        if report.part is None or report.state != "succeeded":
+            return True
+        number, count = (int(word) for word in report.part.split("/"))
+        of_run = RUN.c.id == report.run_id
+        found = select(RUN.c.parts).where(of_run).with_for_update()
+        parts = connection.scalar(found)
+        left = parts if isinstance(parts, list) else list(range(1, count + 1))
+        left = [part for part in left if part != number]
+        connection.execute(update(RUN).where(of_run).values(parts=left))
+        return not left
 
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
         now = read_now(connection, self._database)
@@ -207,10 +223,11 @@ class Reports:
         values: dict[str, Any] = {
             "state": "sent",
             "worker": report.worker[:255],
-            "reason": (report.reason or "")[:ERROR_LENGTH] or None,
-            "error": (report.error or "")[:ERROR_LENGTH] or None,
             "wake_at": wake_at,
         }
+        for name, text in (("reason", report.reason), ("error", report.error)):
+            if text:
+                values[name] = text[:ERROR_LENGTH]
         of_run = update(RUN).where(RUN.c.id == report.run_id)
         connection.execute(of_run.where(RUN.c.state.in_((*_WAITING, "started"))).values(values))
 

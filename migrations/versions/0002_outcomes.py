@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.dialects import Instant, Name, db_now
+from beatstore.dialects import Instant, Json, Name, db_now
 
 revision = "0002"
 down_revision = "0001"
@@ -31,6 +31,7 @@ _COLUMNS: dict[str, Callable[[], list[sa.Column[Any]]]] = {
         sa.Column("retry_jitter_s", sa.Float(53), server_default="0", nullable=False),
         sa.Column("blocked_by", sa.BigInteger),
     ],
+    "beatstore_run": lambda: [sa.Column("parts", Json)],
     "beatstore_dependency": lambda: [
         sa.Column("failure_seen", sa.BigInteger, server_default="0", nullable=False),
     ],

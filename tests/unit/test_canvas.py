@@ -1,0 +1,71 @@
+"""Canvases as one run: which of their messages begin it, go on with it and end it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery import Celery, chain, chord, group, signature
+
+from beatstore.canvas import canvas_of
+from beatstore.tracking import PART
+from tests.support.brokers import Broker
+from tests.support.inprocess import new_app
+
+
+@pytest.fixture
+def app(memory_broker: Broker) -> Celery:
+    """Return an app with the task `t`."""
+    app = new_app(memory_broker, "sqlite://")
+
+    @app.task(name="t", shared=False)
+    def t(*args: Any) -> None:
+        """Do nothing."""
+
+    return app
+
+
+def parts(app: Celery, canvas: Any) -> list[str]:
+    """Return the parts that the tasks of a stored canvas carry, in their order."""
+    stored = dict(canvas)
+    made = canvas_of(stored["task"], [], dict(stored["kwargs"]), {"beatstore_run_id": 7}, app)
+    found: list[str] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict) and isinstance(node.get("options"), dict):
+            headers = node["options"].get("headers") or {}
+            if PART in headers:
+                assert headers["beatstore_run_id"] == 7
+                found.append(headers[PART])
+        for child in node.values() if isinstance(node, dict) else node:
+            if isinstance(child, dict | list | tuple):
+                walk(child)
+
+    walk(made["kwargs"])
+    return found
+
+
+def t(app: Celery) -> Any:
+    """Return a signature of the task."""
+    return signature("t", app=app, immutable=True)
+
+
+def test_a_chain_ends_with_its_last_task(app: Celery) -> None:
+    """All tasks of a chain but the last are steps."""
+    assert parts(app, chain(t(app), t(app), t(app), app=app)) == ["step", "step", "1/1"]
+
+
+def test_a_group_ends_with_all_its_members(app: Celery) -> None:
+    """Each member of a group is one of as many parts."""
+    assert parts(app, group([t(app), t(app), t(app)], app=app)) == ["1/3", "2/3", "3/3"]
+
+
+def test_a_chord_ends_with_its_body(app: Celery) -> None:
+    """The members of a chord's header are steps."""
+    assert parts(app, chord([t(app), t(app)], t(app), app=app)) == ["step", "step", "1/1"]
+
+
+def test_canvases_in_canvases(app: Celery) -> None:
+    """What ends a run is whatever nothing comes after, however deep."""
+    inner = chain(t(app), t(app), app=app)
+    assert parts(app, group([inner, t(app)], app=app)) == ["step", "1/2", "2/2"]
