@@ -11,6 +11,7 @@ Facts about celery that shape this file:
       task (revoked, expired, a hard time limit, a killed child) is seen in the main
       process, by then with no request at hand: so those that were received are kept, weakly.
     * A message is acknowledged after `task_postrun` at the earliest, where it is late.
+    * A task that replaces another has its id, and none of its headers.
     * A state in `task_postrun` is not final (storing the result may fail after it), and
       None when something ends the process. `task_success` is final.
 
@@ -34,16 +35,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from beatstore.store.reports import Report
-from beatstore.tracking import Tracker, active_requests, run_id_in
+from beatstore.tracking import RUN_ID, Tracker, active_requests, run_id_in
 
 __all__ = ["refusal", "setup"]
 
 #: How long a task waits for the database: before its start, with the guard, and at its end.
 BUDGET = 0.04
+
+#: The header of a message of which the task replaces that of an earlier one.
+GOES_ON = "beatstore_goes_on"
 
 #: What the main process tells a child: this worker still runs an earlier message of the run.
 RUNNING = "beatstore_running"
@@ -78,7 +82,7 @@ def refusal(task: Any) -> str | None:
     report = Report(run_id, "started", at, str(request.hostname))
     info = request.delivery_info or {}
     redelivered = task.acks_late and info.get("redelivered") and not request.get(RUNNING)
-    again = bool(request.retries or redelivered)
+    again = bool(request.retries or redelivered or request.get(GOES_ON))
     answer = tracker.reporter.ask(report, again=again, wait=BUDGET)
     request.refused = answer is not None
     return answer
@@ -104,6 +108,22 @@ def _on_prerun(*, sender: Any, **_: Any) -> None:
     at = _begin(request)
     if not getattr(sender, "starts_once", False):  # else the guard says it
         _report(sender.app, request, "started", at=at)
+
+
+def _on_publish(*, sender: Any, headers: dict[str, Any], **_: Any) -> None:
+    """Let a run go on in the task that replaces its own."""
+    task: Any = current_task
+    if not task or headers is None or RUN_ID in headers:
+        return
+    request = task.request
+    if run_id_in(request) is None or headers.get("id") != request.id:
+        return
+    # Said first, or the other task could be started before.
+    _report(task.app, request, "sent", reason=f"goes on with {sender}")
+    request.went_on = True
+    given = request.headers or {}
+    headers.update({key: given[key] for key in given if key.startswith("beatstore_")})
+    headers[GOES_ON] = True
 
 
 def _on_success(*, sender: Any, **_: Any) -> None:
@@ -136,7 +156,7 @@ def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **
             _report(sender.app, request, "sent", reason=_words("the task raised Reject", retval))
         else:
             _report(sender.app, request, "failed", error=retval)
-    elif isinstance(retval, Ignore) and state == "IGNORED":
+    elif isinstance(retval, Ignore) and state == "IGNORED" and not request.get("went_on"):
         _report(sender.app, request, "cancelled", reason=_words("the task raised Ignore", retval))
     elif state is None and not tracker.is_child:
         _report_exit(sender, request, sys.exc_info()[1])
@@ -315,6 +335,7 @@ def _error_text(error: BaseException) -> str:
 
 
 _RECEIVERS: dict[str, Callable[..., None]] = {
+    "before_task_publish": _on_publish,
     "task_received": _on_received,
     "task_prerun": _on_prerun,
     "task_success": _on_success,

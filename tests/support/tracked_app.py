@@ -101,3 +101,10 @@ def once_late(self: Task[..., Any], path: str) -> None:
     leave_line(self)
     while not os.path.exists(path):
         time.sleep(0.02)
+
+
+@app.task(name="tests.replace", bind=True, shared=False)
+def replace(self: Task[..., Any], name: str) -> Any:
+    """Be replaced by another task."""
+    leave_line(self)
+    return self.replace(app.tasks[name].si())

@@ -61,13 +61,13 @@ def run(task: Any, run_id: Any = 1, *args: Any, **headers: Any) -> Any:
 
 
 def told(app: Celery, writer: Recorder) -> list[Report]:
-    """Return the reports, once all of them are written."""
+    """Return the reports but those of starts, which come or not, once all are written."""
     assert worker._trackers[app].reporter.flush(10)
-    return writer.reports
+    return [report for report in writer.reports if report.state != "started"]
 
 
 def only(app: Celery, writer: Recorder) -> Report:
-    """Return the report of how the run ended, or of whatever came last."""
+    """Return what was reported last."""
     return told(app, writer)[-1]
 
 
@@ -80,7 +80,7 @@ def test_success(app: Celery, writer: Recorder) -> None:
 
     began = time.monotonic()
     run(fine)
-    (report,) = writer.reports
+    report = writer.reports[-1]
     assert (report.run_id, report.state, report.worker) == (1, "succeeded", "w@h")
     assert report.started is not None
     assert began <= report.started <= report.at
@@ -205,8 +205,7 @@ def test_what_ends_a_thread(
 
     with pytest.raises(type(error)):
         run(exits)
-    ends = [report for report in told(app, writer) if report.state != "started"]
-    assert [(report.state, report.error) for report in ends] == ending
+    assert [(report.state, report.error) for report in told(app, writer)] == ending
 
 
 def test_a_result_that_can_t_be_stored(
@@ -226,7 +225,7 @@ def test_a_result_that_can_t_be_stored(
         run(fine)
     report = told(app, writer)[0]
     assert (report.state, report.error) == ("failed", "RuntimeError: no backend")
-    assert {one.state for one in writer.reports} == {"failed"}
+    assert {one.state for one in told(app, writer)} == {"failed"}
 
 
 def test_others_cost_nothing(app: Celery, writer: Recorder) -> None:
@@ -281,6 +280,60 @@ def test_names_are_loaded_late() -> None:
         "beatstore.setup; beatstore.Task; assert 'celery' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+# -- runs that go on in another message ------------------------------------------------------
+
+
+@pytest.fixture
+def sent(app: Celery) -> Iterator[list[dict[str, Any]]]:
+    """Collect the headers of what tasks send."""
+    found: list[dict[str, Any]] = []
+
+    def keep(*, headers: dict[str, Any], **_: Any) -> None:
+        found.append(headers)
+
+    app.set_current()
+    signals.after_task_publish.connect(keep)
+    yield found
+    signals.after_task_publish.disconnect(keep)
+
+
+def test_a_task_that_is_replaced(app: Celery, writer: Recorder, sent: list[dict[str, Any]]) -> None:
+    """A run goes on in the task that replaces its own."""
+
+    @app.task(shared=False)
+    def other() -> None: ...
+
+    @app.task(shared=False, bind=True)
+    def first(self: Any) -> None:
+        raise self.replace(other.si())
+
+    run(first, headers={"beatstore_run_id": 1})
+    assert [report.state for report in told(app, writer)] == ["sent"]
+    (other_s,) = sent
+    assert (other_s["id"], other_s["beatstore_run_id"]) == ("the-id", 1)
+
+
+def test_the_guard_lets_a_replacement_start(app: Celery, writer: Recorder, guarded: Any) -> None:
+    """The task that replaces another starts, though the run is started."""
+    run(guarded, 1, beatstore_goes_on=True)
+    assert [again for _, again in writer.asked] == [True]
+
+
+def test_what_a_task_sends_else(app: Celery, writer: Recorder, sent: list[dict[str, Any]]) -> None:
+    """Other messages that a task sends are none of its run."""
+
+    @app.task(shared=False)
+    def other() -> None: ...
+
+    @app.task(shared=False)
+    def first() -> None:
+        other.delay()
+
+    run(first)
+    assert only(app, writer).state == "succeeded"
+    assert "beatstore_run_id" not in sent[0]
 
 
 # -- the main process of a worker ------------------------------------------------------------
