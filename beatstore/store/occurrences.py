@@ -24,7 +24,7 @@ from beatstore.schedules import Schedule
 from beatstore.store import fields
 from beatstore.store.answers import Answer, Explanation, gone
 from beatstore.store.rows import AUDIT, RUN, Transaction
-from beatstore.store.words import sentence
+from beatstore.store.words import clause, sentence
 
 __all__ = ["explain_at"]
 
@@ -185,13 +185,30 @@ class _Occurrence(Answer):
         rule = self.told.rule(cast(Entry, self.then))
         self._say("not an occurrence", f"{at} is no occurrence of {name} ({rule})")
         self._tell_change_of_rule()
-        end_at = self.then.end_at
-        after = schedule.next_after(self.at)
-        after = None if after is not None and end_at is not None and after > end_at else after
-        return self._tell_neighbours(schedule.latest_before(self.at), after)
+        self._tell_bounds()
+        return self._tell_neighbours(*self._due_around(schedule))
+
+    def _tell_bounds(self) -> None:
+        """Say that the instant is before the entry's start or after its end."""
+        start_at, end_at = self.then.start_at, self.then.end_at
+        if start_at is not None and self.at < start_at:
+            self.said.append(f"Nothing of it is due before {self.told.when(start_at)}.")
+        if end_at is not None and self.at > end_at:
+            self.said.append(f"Nothing of it is due after {self.told.when(end_at)}.")
+
+    def _due_around(self, schedule: Schedule) -> tuple[datetime | None, datetime | None]:
+        """Return the occurrence before the instant and the one after it, if there are such."""
+        start_at, end_at = self.then.start_at, self.then.end_at
+        first = self.entry.created_at if start_at is None else max(start_at, self.entry.created_at)
+        before = schedule.latest_before(self.at if end_at is None else min(self.at, end_at + _STEP))
+        after = schedule.next_after(max(self.at, first - _STEP))
+        return (
+            None if before is None or before < first else before,
+            None if after is None or (end_at is not None and after > end_at) else after,
+        )
 
     def _tell_neighbours(self, before: datetime | None, after: datetime | None) -> bool:
-        if before is not None and before >= self.entry.created_at:
+        if before is not None:
             self.said.append(f"The one before is {self.told.when(before)}.")
         if after is not None:
             self.said.append(f"The one after is {self.told.when(after)}.")
@@ -248,8 +265,8 @@ class _Occurrence(Answer):
             before, after = self._cursor(change.before), self._cursor(change.after)
             if after is None or after < self.at or (before is not None and before >= self.at):
                 continue
-            if self.then.state == "paused":
-                return self._was_paused(change)
+            if self.then.state != "active":
+                return self._was_out_of_service(change)
             when = self.told.moment(change.at)
             return self._say(
                 "passed over",
@@ -258,18 +275,23 @@ class _Occurrence(Answer):
             )
         return False
 
-    def _was_paused(self, resumed: Audit) -> bool:
-        since = next(
+    def _was_out_of_service(self, ended: Audit) -> bool:
+        """Tell of the pause, or whatever it was, that a later change ended."""
+        state = self.then.state
+        put = next(
             (
                 change
                 for change in self._changes(AUDIT.c.at <= self.at)
-                if isinstance(change.after, dict) and change.after.get("state") == "paused"
+                if isinstance(change.after, dict) and change.after.get("state") == state
             ),
             None,
         )
-        said = "" if since is None else f", since {self.told.moment(since.at)}, by {since.actor}"
-        until = f"{resumed.actor} resumed it at {self.told.moment(resumed.at)}"
-        return self._say("paused", f"{self.subject} was not run: it was paused then{said}. {until}")
+        said = "" if put is None else f", since {self.told.moment(put.at)}, by {put.actor}"
+        error = ended.before.get("error") if isinstance(ended.before, dict) else None
+        said += f" ({clause(error)})" if state == "broken" and error else ""
+        verb = "resumed" if ended.action == "resume" else "changed"
+        until = f"{ended.actor} {verb} it at {self.told.moment(ended.at)}"
+        return self._say(state, f"{self.subject} was not run: it was {state} then{said}. {until}")
 
     def as_out_of_service(self) -> bool:
         """The entry is in no state to run anything, and was not then."""

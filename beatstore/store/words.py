@@ -90,7 +90,7 @@ class Told:
             return f"every {entry.spec} s" if entry.spec.isdigit() else f"every {entry.spec}"
         if entry.kind == "once":
             return f"once, at {entry.spec}"
-        return f"{entry.kind} {entry.spec!r} in {self.zone_name}"
+        return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.zone_name}"
 
     def state(self, entry: Entry, since: datetime | None, by: str | None) -> list[str]:
         """Return what state an entry is in, and what ends it."""

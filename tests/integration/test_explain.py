@@ -879,6 +879,25 @@ def edited_before(scene: Scene) -> None:
     scene.clock.set(ASKED)
 
 
+def mended(scene: Scene) -> None:
+    """Broken when it was due, and mended by bob since."""
+    broken(scene)
+    alter(scene.store, "load", cursor_at=THREE - DAY, wake_at=None)
+    scene.clock.set(THREE + 2 * MINUTE)
+    scene.store.by("bob").resume("load")
+    scene.clock.set(ASKED)
+
+
+def not_begun(scene: Scene) -> None:
+    """It starts next week."""
+    alter(scene.store, "load", start_at=THREE + 7 * DAY, wake_at=THREE + DAY)
+
+
+def over(scene: Scene) -> None:
+    """It ended an hour before."""
+    alter(scene.store, "load", end_at=THREE - HOUR, created_at=THREE - 3 * DAY, wake_at=None)
+
+
 def clockless(scene: Scene) -> None:
     """It has no clock; it ran before and after."""
     alter(scene.store, "load", kind="after", spec="", wake_at=None)
@@ -1075,6 +1094,36 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         [
             f"{AT} was not run: it was paused then, since 02:50:00, by ann. "
             "bob resumed it at 03:02:00."
+        ],
+    ),
+    (
+        mended,
+        THREE,
+        "broken",
+        [
+            f"{AT} was not run: it was broken then (spec: nonsense). bob resumed it at 03:02:00.",
+        ],
+    ),
+    (
+        not_begun,
+        THREE,
+        "not an occurrence",
+        [
+            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is no occurrence of 'load' "
+            "(cron '0 3 * * *' in Europe/Berlin).",
+            "Nothing of it is due before 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
+            "The one after is 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
+        ],
+    ),
+    (
+        over,
+        THREE,
+        "not an occurrence",
+        [
+            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is no occurrence of 'load' "
+            "(cron '0 3 * * *' in Europe/Berlin).",
+            "Nothing of it is due after 2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
+            "The one before is 2026-01-14 03:00 Europe/Berlin (02:00 UTC).",
         ],
     ),
     (
