@@ -196,8 +196,8 @@ class Reporter:
 
     def _merge(self, item: _Item) -> None:
         """Take the start of a run out of the queue when its end arrives."""
-        if item.report.state == "started":
-            return
+        if item.report.state == "started" or item.report.part is not None:
+            return  # the end of a part need not be the run's
         number = self._started.pop(item.report.run_id, None)
         start = None if number is None else self._items.pop(number, None)
         if start is not None:

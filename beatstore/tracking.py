@@ -192,13 +192,9 @@ class Heartbeat(threading.Thread):
 
 
 def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:
-    """Return the id of the run that a message is of, by its headers or its request.
-
-    The members of a group have all the same headers, and none of them is the run. Anybody
-    may have written something else there.
-    """
+    """Return the id of the run in headers; anybody may have written something else there."""
     given = headers.get(RUN_ID)
-    return given if type(given) is int and not headers.get("group") else None
+    return given if type(given) is int else None
 
 
 def active_requests() -> tuple[Any, ...]:

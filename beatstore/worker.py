@@ -39,7 +39,7 @@ from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from beatstore.store.reports import Report
-from beatstore.tracking import RUN_ID, Tracker, active_requests, run_id_in
+from beatstore.tracking import PART, RUN_ID, STEP, Tracker, active_requests, run_id_in
 
 __all__ = ["refusal", "setup"]
 
@@ -76,8 +76,8 @@ def refusal(task: Any) -> str | None:
     """
     request = task.request
     run_id, tracker = run_id_in(request), _trackers.get(task.app)
-    if run_id is None or tracker is None or request.is_eager:
-        return None
+    if run_id is None or tracker is None or request.is_eager or request.get(PART):
+        return None  # the tasks of a canvas are many messages of one run
     at = _begin(request)
     report = Report(run_id, "started", at, str(request.hostname))
     info = request.delivery_info or {}
@@ -106,7 +106,7 @@ def _on_prerun(*, sender: Any, **_: Any) -> None:
     if run_id_in(request) is None or request.is_eager:
         return
     at = _begin(request)
-    if not getattr(sender, "starts_once", False):  # else the guard says it
+    if request.get(PART) or not getattr(sender, "starts_once", False):  # else the guard says it
         _report(sender.app, request, "started", at=at)
 
 
@@ -252,6 +252,9 @@ def _report(
     if run_id is None or given.get("is_eager"):
         return
     since = given.get("tracked_since")
+    part = given.get(PART)
+    if part == STEP and state == "succeeded":
+        state = "sent"  # the next step's message is with the broker
     report = Report(
         run_id,
         state,
@@ -261,6 +264,7 @@ def _report(
         reason=reason,
         error=None if error is None else _error_text(error),
         traceback=None if einfo is None else str(einfo.traceback),
+        part=None if part == STEP else part,
     )
     # What was not begun here is told by the main process, which has other things to do.
     waits = since is not None and state != "started"

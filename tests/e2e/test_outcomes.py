@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 import pytest
 import redis
+from celery import chain, group
 from sqlalchemy import make_url
 
 from beatstore import Every
@@ -92,6 +93,44 @@ def test_an_entry_and_its_outcome(stage: Stage) -> None:
     assert (badly.state, badly.error) == ("failed", "TrackedError: it broke")
     assert well.sent_at <= well.finished_at
     assert well.worker == badly.worker
+
+
+@on_postgresql
+@on_redis
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_a_canvas_is_one_run(stage: Stage, pool: str) -> None:
+    """A chain and a group are one run each, and all of their tasks run."""
+    app = stage.app
+    once = app.signature("tests.once", immutable=True)
+    note = app.signature("tests.note", immutable=True)
+    broken = app.signature("tests.break", immutable=True)
+    canvases = {
+        "chain": (chain(once, note, once, app=app), "succeeded", 3),
+        "group": (group([once, note, once], app=app), "succeeded", 3),
+        "broken": (chain(note, broken, note, app=app), "failed", 2),
+    }
+    at = datetime.now(timezone.utc) - timedelta(seconds=1)
+    for name, (canvas, _, _) in canvases.items():
+        stage.store.schedule(canvas, at=at, name=name)
+    stage.worker(pool, "--concurrency", "2")
+    stage.project.beat()
+    for name, (_, state, count) in canvases.items():
+        wait_until(lambda name=name: stage.store.runs(name), 30)
+        (run,) = stage.store.runs(name)
+        stage.wait_for(run.id, state)
+        assert len(stage.ran(run.id)) == count
+
+
+@on_postgresql
+@on_redis
+def test_a_run_goes_on_in_another_task(stage: Stage) -> None:
+    """A run whose task is replaced by another ends as that one ends."""
+    stage.worker("prefork")
+    well = stage.send("tests.replace", "tests.once")
+    badly = stage.send("tests.replace", "tests.break")
+    stage.wait_for(well, "succeeded")
+    assert stage.wait_for(badly, "failed").error == "TrackedError: it broke"
+    assert [ran.task for ran in stage.ran(well)] == ["tests.replace", "tests.once"]
 
 
 @on_postgresql

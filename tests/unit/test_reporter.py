@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,16 @@ def test_a_retried_run_keeps_its_story(reporter: Reporter, writer: Recorder) -> 
     assert reporter.flush(10)
     assert writer.states[1:] == [(1, "sent"), (1, "succeeded")]
     assert [report.started for report in writer.reports[1:]] == [first.at, second.at]
+
+
+def test_the_end_of_a_part_is_not_the_end(reporter: Reporter, writer: Recorder) -> None:
+    """The start of a run stays in the queue when only a part of it has ended."""
+    stall(reporter, writer)
+    reporter.report(started(1))
+    reporter.report(replace(ended(1), part="1/2"))
+    writer.release()
+    assert reporter.flush(10)
+    assert writer.states[1:] == [(1, "started"), (1, "succeeded")]
 
 
 def test_a_start_alone_is_written_soon(reporter: Reporter, writer: Recorder) -> None:

@@ -321,6 +321,19 @@ def test_the_guard_lets_a_replacement_start(app: Celery, writer: Recorder, guard
     assert [again for _, again in writer.asked] == [True]
 
 
+def test_a_part_of_a_canvas(app: Celery, writer: Recorder, guarded: Any) -> None:
+    """The tasks of a canvas all start, and say which part of the run has ended."""
+    writer.answer = "it runs elsewhere"
+    run(guarded, 1, beatstore_part="step")
+    run(guarded, 1, beatstore_part="2/3")
+    assert len(guarded.ran) == 2
+    assert writer.asked == []
+    assert [(report.state, report.part) for report in told(app, writer)] == [
+        ("sent", None),
+        ("succeeded", "2/3"),
+    ]
+
+
 def test_what_a_task_sends_else(app: Celery, writer: Recorder, sent: list[dict[str, Any]]) -> None:
     """Other messages that a task sends are none of its run."""
 
