@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,65 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from beatstore import After, InvalidEntryError, ManualClock, Once, Run, Store
-from beatstore.store.claims import Claim
-from beatstore.store.queue import Queue
-from tests.support.ticks import report, tick
+from beatstore import After, InvalidEntryError, ManualClock, Once
+from tests.support.play import Play
+from tests.support.ticks import report
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 HOURLY = "0 * * * *"
 
 
-class Scene:
-    """A store, a beat without a broker, a clock, and workers in a word."""
-
-    def __init__(self, url: str, clock: ManualClock) -> None:
-        self.clock = clock
-        self.store = Store(url, clock=clock)
-        self.queue = Queue(self.store.database, self.store.settings, str(uuid.uuid4()))
-        self.held: dict[str, list[Claim]] = {}
-
-    def add(self, name: str, schedule: Any = None, **given: Any) -> None:
-        """Add an entry of that name."""
-        self.store.add(name, f"tests.{name}", schedule, **given)
-
-    def at(self, when: str) -> list[str]:
-        """Move the clock to a time of the day, tick, and return the names sent."""
-        hour, minute = when.split(":")
-        self.clock.set(NOON.replace(hour=int(hour), minute=int(minute)))
-        return self.tick()
-
-    def tick(self) -> list[str]:
-        """Tick until nothing is due, and return the names sent, in order."""
-        claims = tick(self.queue)
-        for claim in claims:
-            self.held.setdefault(claim.name, []).append(claim)
-        return [claim.name for claim in claims]
-
-    def end(self, name: str, state: str = "succeeded") -> list[str]:
-        """Let the runs of `name` that are under way end, tick, and return the names sent."""
-        report(
-            self.store,
-            state,
-            self.held.pop(name),
-            "RuntimeError: no" if state == "failed" else None,
-        )
-        return self.tick()
-
-    def runs(self, name: str) -> list[tuple[str, str, int]]:
-        """Return the runs of an entry, oldest first: due time, state, others folded in."""
-        found = sorted(self.store.runs(name), key=lambda run: (run.due_at, run.attempt))
-        return [(f"{run.due_at:%H:%M}", run.state, run.missed_count) for run in found]
-
-    def last(self, name: str) -> Run:
-        """Return the latest run of an entry."""
-        return self.store.runs(name, limit=1)[0]
-
-
 @pytest.fixture
-def scene(migrated_url: str, clock: ManualClock) -> Iterator[Scene]:
+def scene(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
     """Return a scene at noon."""
-    scene = Scene(migrated_url, clock)
+    scene = Play(migrated_url, clock)
     yield scene
     scene.queue.close()
     scene.store.close()
@@ -292,7 +244,7 @@ STORIES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_the_rule_of_dependencies(scene: Scene, story: str) -> None:
+def test_the_rule_of_dependencies(scene: Play, story: str) -> None:
     """A downstream runs when it is due and all its upstreams have newly completed, once."""
     entries, steps = STORIES[story]
     for name, given in entries.items():
@@ -302,7 +254,7 @@ def test_the_rule_of_dependencies(scene: Scene, story: str) -> None:
         assert sorted(take(scene, step)) == sorted(expected.split()), f"{story}: {step}"
 
 
-def take(scene: Scene, step: str) -> list[str]:
+def take(scene: Play, step: str) -> list[str]:
     """Do one step of a story, and return the names that were sent."""
     if ":" in step:
         return scene.at(step)
@@ -316,7 +268,7 @@ def take(scene: Scene, step: str) -> list[str]:
     return scene.tick()
 
 
-def test_what_waits_folds_into_one_run(scene: Scene) -> None:
+def test_what_waits_folds_into_one_run(scene: Play) -> None:
     """Occurrences that wait become one run, due when the last of them was, which counts them."""
     scene.add("up", "0 13 * * *")
     scene.add("down", HOURLY, after=["up"])
@@ -334,7 +286,7 @@ def test_what_waits_folds_into_one_run(scene: Scene) -> None:
     assert (now.pending_due_at, now.pending_reason, now.blocked_by) == (None, None, None)
 
 
-def test_waiting_is_no_misfire(scene: Scene) -> None:
+def test_waiting_is_no_misfire(scene: Play) -> None:
     """What waits longer than its grace is sent all the same, even where misfires are skipped."""
     scene.add("up", "0 13 * * *")
     scene.add("down", "0 13 * * *", after=["up"], misfire="skip", grace=1)
@@ -343,7 +295,7 @@ def test_waiting_is_no_misfire(scene: Scene) -> None:
     assert scene.end("up") == ["down"]
 
 
-def test_a_misfire_is_recorded_before_the_rest_waits(scene: Scene) -> None:
+def test_a_misfire_is_recorded_before_the_rest_waits(scene: Play) -> None:
     """What beat missed is skipped by its policy; what is in time waits for its upstream."""
     scene.add("up", "0 20 * * *")
     scene.add("down", HOURLY, after=["up"], misfire="skip")
@@ -352,7 +304,7 @@ def test_a_misfire_is_recorded_before_the_rest_waits(scene: Scene) -> None:
     assert scene.store.get("down").pending_due_at == NOON.replace(hour=15)
 
 
-def test_a_completion_counts_that_came_before_the_downstream(scene: Scene) -> None:
+def test_a_completion_counts_that_came_before_the_downstream(scene: Play) -> None:
     """With a clock of its own, a new downstream takes what its upstream did before."""
     scene.add("up", "0 13 * * *")
     scene.at("13:00")
@@ -361,7 +313,7 @@ def test_a_completion_counts_that_came_before_the_downstream(scene: Scene) -> No
     assert scene.at("14:00") == ["down"]
 
 
-def test_nothing_without_a_clock_runs_for_being_made(scene: Scene) -> None:
+def test_nothing_without_a_clock_runs_for_being_made(scene: Play) -> None:
     """Without a clock it waits for the next completion; of a one-shot there is no other."""
     scene.add("daily", "0 13 * * *")
     scene.add("once", Once(NOON.replace(hour=13)))
@@ -377,7 +329,7 @@ def test_nothing_without_a_clock_runs_for_being_made(scene: Scene) -> None:
 # -- align="same" --------------------------------------------------------------------------
 
 
-def test_the_same_due_time(scene: Scene) -> None:
+def test_the_same_due_time(scene: Play) -> None:
     """With align="same" a downstream waits for its upstream's run of its own due time."""
     scene.add("up", HOURLY)
     scene.add("down", HOURLY, after=[After("up", align="same")])
@@ -390,7 +342,7 @@ def test_the_same_due_time(scene: Scene) -> None:
     assert scene.tick() == []
 
 
-def test_without_a_clock_each_shared_due_time_is_a_run(scene: Scene) -> None:
+def test_without_a_clock_each_shared_due_time_is_a_run(scene: Play) -> None:
     """Without a clock, each due time that all upstreams have completed is one run."""
     scene.add("a", HOURLY)
     scene.add("b", HOURLY)
@@ -409,7 +361,7 @@ def test_without_a_clock_each_shared_due_time_is_a_run(scene: Scene) -> None:
 # -- overlap -------------------------------------------------------------------------------
 
 
-def test_overlap_skip_records_what_it_skips(scene: Scene) -> None:
+def test_overlap_skip_records_what_it_skips(scene: Play) -> None:
     """While a run has not ended, an occurrence is recorded as skipped, and why."""
     scene.add("a", HOURLY, overlap="skip")
     assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
@@ -425,7 +377,7 @@ def test_overlap_skip_records_what_it_skips(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("how", ["overlap", "self-edge"])
-def test_overlap_wait_is_an_edge_to_oneself(scene: Scene, how: str) -> None:
+def test_overlap_wait_is_an_edge_to_oneself(scene: Play, how: str) -> None:
     """While a run has not ended the next waits, several as one; an edge to itself says the same."""
     scene.add("a", HOURLY, overlap="wait" if how == "overlap" else "allow")
     if how == "self-edge":
@@ -436,7 +388,7 @@ def test_overlap_wait_is_an_edge_to_oneself(scene: Scene, how: str) -> None:
     assert scene.end("a") == []
 
 
-def test_a_run_that_is_never_heard_of_holds_up_only_so_long(scene: Scene) -> None:
+def test_a_run_that_is_never_heard_of_holds_up_only_so_long(scene: Play) -> None:
     """After `run_timeout` without a word from any worker a run is lost, and the next one runs."""
     scene.add("a", HOURLY, overlap="wait", run_timeout=5400)
     assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
@@ -447,7 +399,7 @@ def test_a_run_that_is_never_heard_of_holds_up_only_so_long(scene: Scene) -> Non
 # -- retries -------------------------------------------------------------------------------
 
 
-def test_retries_are_runs_of_their_own(scene: Scene) -> None:
+def test_retries_are_runs_of_their_own(scene: Play) -> None:
     """Each attempt is a row with its own task id, and the schedule does not shift."""
     scene.add("a", HOURLY, max_retries=2, retry_delay=60, retry_backoff=10)
     scene.at("13:00")
@@ -469,7 +421,7 @@ def test_retries_are_runs_of_their_own(scene: Scene) -> None:
     assert [run.error for run in runs[:3]] == ["RuntimeError: no"] * 3
 
 
-def test_rerun_is_one_more_attempt(scene: Scene) -> None:
+def test_rerun_is_one_more_attempt(scene: Play) -> None:
     """A run that failed for good is sent again by hand, and its success frees the downstream."""
     scene.add("a", "0 13 * * *")
     scene.add("b", after=["a"])
@@ -483,7 +435,7 @@ def test_rerun_is_one_more_attempt(scene: Scene) -> None:
         scene.store.rerun(scene.last("b"))
 
 
-def test_a_retry_that_is_cancelled_is_a_failure(scene: Scene) -> None:
+def test_a_retry_that_is_cancelled_is_a_failure(scene: Play) -> None:
     """When nobody will try again, whoever waits for the failure is told."""
     scene.add("a", "0 13 * * *", max_retries=1)
     scene.add("alarm", after=[After("a", on="failure")])
@@ -496,7 +448,7 @@ def test_a_retry_that_is_cancelled_is_a_failure(scene: Scene) -> None:
 # -- circles -------------------------------------------------------------------------------
 
 
-def test_a_circle_is_refused(scene: Scene) -> None:
+def test_a_circle_is_refused(scene: Play) -> None:
     """Whoever closes a circle is told which; where a first run is free it is none."""
     scene.add("a", HOURLY)
     scene.add("b", after=["a"])
@@ -508,7 +460,7 @@ def test_a_circle_is_refused(scene: Scene) -> None:
     assert scene.store.link("a", After("c", first_free=True)).name == "a"
 
 
-def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Scene) -> None:
+def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Play) -> None:
     """Rows that form a circle are broken, with its members on each; the others go on."""
     for name in ("a", "b", "c"):
         scene.add(name, HOURLY)
@@ -535,7 +487,7 @@ def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Scene) -> None:
     assert scene.store.get("c").pending_reason == "waits for 'b' to succeed"
 
 
-def test_an_edge_by_plain_sql_counts_at_the_next_tick(scene: Scene) -> None:
+def test_an_edge_by_plain_sql_counts_at_the_next_tick(scene: Play) -> None:
     """An edge that is inserted holds back, and one that is deleted lets go."""
     scene.add("up", "0 20 * * *")
     scene.add("down", HOURLY)
@@ -553,7 +505,7 @@ def test_an_edge_by_plain_sql_counts_at_the_next_tick(scene: Scene) -> None:
     assert scene.tick() == ["down"]
 
 
-def test_what_no_trigger_told_of_is_found(scene: Scene) -> None:
+def test_what_no_trigger_told_of_is_found(scene: Play) -> None:
     """An entry that sleeps beside its satisfied edges is woken by the beats' patrol."""
     scene.add("up", "0 13 * * *")
     scene.add("down", HOURLY, after=["up"])
