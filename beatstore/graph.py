@@ -31,9 +31,9 @@ _COLOURS = {
     "broken": ("#ffebee", "#c62828"),
 }
 
-#: In a Mermaid label everything is written as a code but letters, digits, blanks and the
-#: marks between two of them, such as the dot of "etl.load".
-_MERMAID = re.compile(r"(?<=\w)([./-])(?=\w)|[^\w ]")
+#: In a Mermaid label everything is written as a code but letters, digits, single blanks and
+#: the marks between two of them, such as the dot of "etl.load".
+_MERMAID = re.compile(r"(?<=\w)([./-])(?=\w)|[^\w ]|(?<!\S) | (?!\S)")
 
 #: In a label DOT reads backslashes, quotes and HTML's entities.
 _DOT = re.compile(r'[\x00-\x1f\x7f"&\\]')
