@@ -18,9 +18,17 @@ from beatstore.decide import jitter_offset, schedule_of
 from beatstore.dialects import EPOCH
 from beatstore.errors import ScheduleError
 from beatstore.models import Audit, Entry, Run
+from beatstore.schedules import zone
 from beatstore.store import standing
 from beatstore.store.rows import AUDIT, Transaction
-from beatstore.store.upstreams import Upstream, changed_to, last_runs, unfinished, unmet
+from beatstore.store.upstreams import (
+    Upstream,
+    changed_to,
+    last_runs,
+    readable,
+    unfinished,
+    unmet,
+)
 from beatstore.store.words import SILENT, Told, sentence
 
 __all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
@@ -130,8 +138,8 @@ class Answer:
 
     def __init__(self, tx: Transaction, entry: Entry) -> None:
         self.tx = tx
-        self.entry = entry
-        self.told = Told(entry.timezone or tx.settings.default_timezone, tx.now())
+        self.entry = readable(entry)
+        self.told = Told(_zone_name(tx, entry), tx.now())
         self.now = self.told.now
         self.workers = standing.workers(tx, self.now)
         self.facts: dict[str, Any] = {}
@@ -270,6 +278,15 @@ class Answer:
         self.said += [self.told.ended(run) for run in shown]
         if not self.workers and any(run.state == "sent" for run in shown):
             self.said.append(self.told.unreported(0))
+
+
+def _zone_name(tx: Transaction, entry: Entry) -> str:
+    name = entry.timezone or tx.settings.default_timezone
+    try:
+        zone(name)
+    except ScheduleError:  # that may be why it is broken
+        return "UTC"
+    return name
 
 
 # -- when it is due ------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from beatstore.schedules import Schedule
 from beatstore.store import fields
 from beatstore.store.answers import Answer, Explanation, gone
 from beatstore.store.rows import AUDIT, RUN, Transaction
+from beatstore.store.upstreams import read_runs
 from beatstore.store.words import clause, sentence
 
 __all__ = ["explain_at"]
@@ -85,7 +86,7 @@ def explain_at(tx: Transaction, name: str, at: object) -> Explanation:
 def _of_removed(tx: Transaction, name: str, at: datetime) -> Explanation:
     found = gone(tx, name)
     of_then = select(RUN).where(RUN.c.due_at == at, RUN.c.entry_name == name)
-    runs = tx.all(Run, of_then.order_by(RUN.c.attempt.desc()).limit(1))
+    runs = read_runs(tx, of_then.order_by(RUN.c.attempt.desc()).limit(1))
     state = runs[0].state if runs else "removed"
     if runs:
         found.sentences.append(f"Its run of then is on record: {runs[0].state}.")
@@ -113,7 +114,7 @@ class _Occurrence(Answer):
     def as_run(self) -> bool:
         """It has a run, or a record, of its own."""
         page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at == self.at)
-        runs = self.tx.all(Run, page.order_by(RUN.c.attempt))
+        runs = read_runs(self.tx, page.order_by(RUN.c.attempt))
         if not runs:
             return False
         run = runs[-1]
@@ -142,7 +143,7 @@ class _Occurrence(Answer):
     def as_folded(self) -> bool:
         """It is one of several that a later run or record stands for."""
         page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at > self.at)
-        following = self.tx.all(Run, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
+        following = read_runs(self.tx, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
         covers = [run for run in following if run.first_missed_at is not None]
         covers = [run for run in covers if cast(datetime, run.first_missed_at) <= self.at]
         if not covers or self._schedule_then() is None or not self._is_occurrence():

@@ -185,8 +185,13 @@ def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
     )
     # A row just written is due since the epoch, which says nothing; its edit does.
     recent = EPOCH + timedelta(days=1)
-    rows = tx.execute(waiting)
-    return [row.updated_at if row.wake_at < recent else row.wake_at for row in rows]
+    since = (
+        row.wake_at
+        if isinstance(row.wake_at, datetime) and row.wake_at >= recent
+        else row.updated_at
+        for row in tx.execute(waiting)
+    )
+    return [at if isinstance(at, datetime) else now for at in since]
 
 
 # -- runs ------------------------------------------------------------------------------
@@ -217,7 +222,11 @@ def _lateness(tx: Transaction, since: datetime) -> list[float]:
         .order_by(RUN.c.due_at.desc())
         .limit(_LATENESS_SAMPLE)
     )
-    return sorted((row.sent_at - row.due_at).total_seconds() for row in tx.execute(sent))
+    return sorted(
+        (row.sent_at - row.due_at).total_seconds()
+        for row in tx.execute(sent)
+        if isinstance(row.sent_at, datetime) and isinstance(row.due_at, datetime)
+    )
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float | None:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import and_, case, exists, func, or_, select
+from sqlalchemy import Select, and_, case, exists, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.dialects import EPOCH, Unreadable
 from beatstore.models import Audit, Entry, Run
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
 from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.words import Told, clause
 
-__all__ = ["Upstream", "changed_to", "last_runs", "unfinished", "unmet"]
+__all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
+
+R = TypeVar("R", Entry, Run)
+
+#: Instants that each row has.
+_NEEDED = ("created_at", "updated_at")
 
 #: So many upstreams are told of.
 SHOWN = 10
@@ -71,7 +78,8 @@ def unmet(tx: Transaction, entry: Entry, told: Told) -> tuple[int, int, list[Ups
     page = found.where(mine, unsatisfied).order_by(stuck, _UP.c.name).limit(SHOWN)
     rows = tx.execute(page).all()
     ids = [row.upstream_id for row in rows]
-    by_id = {up.id: up for up in tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))}
+    found_ups = tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))
+    by_id = {up.id: readable(up) for up in found_ups}
     ups = [_upstream(tx, entry, by_id.get(row.upstream_id), row, told) for row in rows]
     return counts.edges, counts.unmet, ups
 
@@ -88,9 +96,7 @@ def _unsatisfied(entry: Entry) -> ColumnElement[bool]:
         else_=run.c.state.in_(_FITS_ANY),
     )
     seen = select(run.c.id).where(run.c.entry_id == _EDGE.upstream_id, states)
-    after = entry.pending_due_at or max(
-        at for at in (entry.cursor_at, entry.created_at) if isinstance(at, datetime)
-    )
+    after = entry.pending_due_at or max(entry.cursor_at or EPOCH, entry.created_at)
     seen = seen.where(run.c.due_at >= after)
     if entry.kind == "after":
         mine = RUN.alias("mine")
@@ -117,7 +123,7 @@ def _upstream(
         ).scalar()
         return Upstream(name or f"entry {upstream_id}", on, align, "removed", "it was removed")
     doing = _doing(tx, entry, up, told)
-    upcoming = up.next_due_at if isinstance(up.next_due_at, datetime) else None
+    upcoming = up.next_due_at
     if up.state != "active" or (upcoming is not None and upcoming <= told.now):
         upcoming = None
     if upcoming is not None:
@@ -157,14 +163,27 @@ def unfinished(tx: Transaction, entry_id: int, limit: int) -> tuple[bool, list[R
     found: list[Run] = []
     for state in _UNFINISHED:
         page = select(RUN).where(RUN.c.entry_id == entry_id, RUN.c.state == state, NOT_SUCCEEDED)
-        found += tx.all(Run, page.order_by(RUN.c.due_at.desc()).limit(limit + 1))
+        found += read_runs(tx, page.order_by(RUN.c.due_at.desc()).limit(limit + 1))
     return len(found) > limit, found[:limit]
 
 
 def last_runs(tx: Transaction, entry_id: int, limit: int) -> Sequence[Run]:
     """Return the last runs of an entry, the newest first."""
     page = select(RUN).where(RUN.c.entry_id == entry_id)
-    return tx.all(Run, page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit))
+    return read_runs(tx, page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit))
+
+
+def read_runs(tx: Transaction, page: Select[Any]) -> list[Run]:
+    """Return runs, without those whose due time nobody can read."""
+    return [readable(run) for run in tx.all(Run, page) if isinstance(run.due_at, datetime)]
+
+
+def readable(row: R) -> R:
+    """Return a row as if what can't be read in it (written by hand) were not there."""
+    for column in row.__table__.columns:
+        if isinstance(getattr(row, column.name), Unreadable):
+            setattr(row, column.name, EPOCH if column.name in _NEEDED else None)
+    return row
 
 
 def changed_to(tx: Transaction, name: str, state: str) -> Audit | None:

@@ -822,14 +822,40 @@ def test_an_explanation_is_facts_too(scene: Scene) -> None:
 
 
 def test_rows_written_by_hand_are_explained(scene: Scene) -> None:
-    """A schedule that can't be read, and options that are none, are no error here."""
+    """A schedule or zone that can't be read, and options that are none, are no error here."""
     alter(scene.store, "load", spec="nonsense", options=[1], wake_at=None)
-    silent_run = {"sent_at": THREE - HOUR}
-    scene.run(**silent_run)
+    scene.run(sent_at=THREE - HOUR)
     assert "cron 'nonsense'" in scene.said()[0]
     assert scene.store.explain("load").next_due_at is None
     found = scene.store.explain("load", THREE + MINUTE)
     assert found.sentences == ["The schedule of 'load' can't be read."]
+    error = "timezone: expected an IANA zone, got 'Mars/Phobos'"
+    alter(scene.store, "load", timezone="Mars/Phobos", state="broken", error=error, wake_at=None)
+    assert scene.said()[0] == f"'load' is broken: {error}."
+    assert scene.said(THREE + MINUTE)[0] == f"The schedule of 'load' can't be read: {error}."
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_instants_that_are_none_are_explained(scene: Scene) -> None:
+    """Where a database stores anything, an answer leaves out what can't be read."""
+    scene.upstream()
+    running(scene)
+    scene.run(THREE - HOUR, sent_at=THREE - HOUR)
+    retried_at = {"attempt": 3, "state": "failed", "error": "boom"}
+    scene.run(**retried_at)
+    with scene.store.database.engine.begin() as connection:
+        for statement in (
+            "UPDATE beatstore_entry SET pending_since = 'x', next_due_at = 'x', created_at = 'x'",
+            "UPDATE beatstore_entry SET cursor_at = 'x', start_at = 'x', args = 'x'",
+            "UPDATE beatstore_run SET finished_at = 'x', sent_at = 'x', started_at = 'x'",
+            "UPDATE beatstore_entry SET wake_at = '1999', updated_at = 'x'",
+        ):
+            connection.exec_driver_sql(statement)
+    assert scene.said()
+    assert scene.said(THREE)
+    assert scene.said(THREE + MINUTE)
+    assert scene.store.status().overdue == 2
+    assert scene.store.graph().nodes
 
 
 # -- an occurrence -----------------------------------------------------------------------
