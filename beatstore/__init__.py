@@ -52,6 +52,7 @@ from beatstore.store import After, BeatStatus, Explanation, Status, Store, Worke
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
+    from beatstore.retrying import StoredRetry, retryable
     from beatstore.scheduler import DBScheduler
     from beatstore.task import Task
     from beatstore.worker import setup
@@ -60,7 +61,9 @@ _refused = as_schedule.dispatch(object)
 
 _LAZY = {
     "DBScheduler": "beatstore.scheduler",
+    "StoredRetry": "beatstore.retrying",
     "Task": "beatstore.task",
+    "retryable": "beatstore.retrying",
     "setup": "beatstore.worker",
 }
 
@@ -94,6 +97,7 @@ __all__ = [
     "Status",
     "Store",
     "StoreError",
+    "StoredRetry",
     "Task",
     "UnavailableError",
     "WorkerStatus",
@@ -102,6 +106,7 @@ __all__ = [
     "hourly",
     "minutely",
     "monthly",
+    "retryable",
     "setup",
     "weekly",
 ]

@@ -17,7 +17,8 @@ ROOMS = {
     1: "schedules decision gate after decide graph config",
     2: "models dialects",
     3: "store",
-    4: "batches canvas convert inquiry outage sender reporter tracking worker task scheduler",
+    4: "batches canvas convert inquiry outage sender reporter tracking worker task retrying "
+    "scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}

@@ -1,0 +1,107 @@
+"""What a simulation needs of SQL: a database of its own, and what came of its runs.
+
+Each function opens and closes a session of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, and_, event, func, or_, select
+
+from beatstore.clock import Clock
+from beatstore.config import Settings
+from beatstore.store import Store
+from beatstore.store.claims import CALL, ENTRY, RUN
+from beatstore.store.database import Database
+
+__all__ = ["Mark", "happened", "mark", "scratch", "under_way", "waiting"]
+
+_SHOWN = (
+    *("id", "entry_name", "due_at", "attempt", "state", "reason", "error", "sent_at"),
+    *("started_at", "finished_at", "first_missed_at", "missed_count", "wake_at"),
+)
+
+#: The tables as `migrate` makes them, which takes longer than most simulations.
+_template: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where the history stood: the newest run, and those that had not ended."""
+
+    last_id: int
+    open_ids: frozenset[int]
+
+
+def scratch(clock: Clock, settings: Settings | None) -> Store:
+    """Return a store on new tables in a file that is gone when the store is.
+
+    A file rather than memory, so that every connection and thread sees the same; nothing in
+    it is worth waiting for a disk.
+    """
+    global _template  # noqa: PLW0603  (a cache)
+    folder = tempfile.mkdtemp(prefix="beatstore-")
+    path = os.path.join(folder, "beatstore.db")
+    if _template is not None:
+        with open(path, "wb") as file:
+            file.write(_template)
+    store = Store(f"sqlite:///{path}", settings=settings, clock=clock)
+    weakref.finalize(store.database, shutil.rmtree, folder, ignore_errors=True)
+    event.listen(store.database.engine, "connect", _hurry)
+    if _template is None:
+        store.migrate()
+        store.close()  # which brings all of it into the one file
+        with open(path, "rb") as file:
+            _template = file.read()
+    return store
+
+
+def _hurry(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=OFF")
+    cursor.close()
+
+
+def mark(database: Database) -> Mark:
+    """Say where the history stands."""
+    with database.session() as session:
+        last_id = session.scalar(select(func.max(RUN.c.id)))
+        found = select(RUN.c.id).where(RUN.c.state.in_(("claimed", "sent", "started")))
+        return Mark(last_id or 0, frozenset(session.scalars(found)))
+
+
+def under_way(database: Database) -> list[Row[Any]]:
+    """Return the runs whose messages were sent, and that have not ended, oldest first."""
+    columns = [RUN.c[name] for name in ("id", "entry_name", "state", "sent_at", "started_at")]
+    columns += [RUN.c[name] for name in ("due_at", "attempt", "wake_at")]
+    call = [ENTRY.c[name] for name in CALL if name != "name"]
+    found = select(*columns, *call).outerjoin(ENTRY, ENTRY.c.id == RUN.c.entry_id)
+    found = found.where(RUN.c.state.in_(("sent", "started")))
+    with database.session() as session:
+        return list(session.execute(found.order_by(RUN.c.sent_at, RUN.c.id)))
+
+
+def happened(database: Database, since: Mark) -> list[Row[Any]]:
+    """Return the runs that are newer than a mark, or had not ended then."""
+    columns = [RUN.c[name] for name in _SHOWN]
+    with database.session() as session:
+        found = list(session.execute(select(*columns).where(RUN.c.id > since.last_id)))
+        for run_id in sorted(since.open_ids):
+            found += session.execute(select(*columns).where(RUN.c.id == run_id))
+    return found
+
+
+def waiting(database: Database) -> list[Row[Any]]:
+    """Return the entries that something of waits, or that are broken, by name."""
+    waits = and_(ENTRY.c.state == "active", ENTRY.c.pending_reason.is_not(None))
+    columns = [ENTRY.c[name] for name in ("name", "state", "error", "pending_reason")]
+    columns += [ENTRY.c[name] for name in ("pending_since", "pending_due_at")]
+    found = select(*columns).where(or_(waits, ENTRY.c.state == "broken"))
+    with database.session() as session:
+        return list(session.execute(found.order_by(ENTRY.c.name)))

@@ -1,0 +1,167 @@
+"""Time that jumps: a beat without a broker, the reports of workers without tasks, one clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from beatstore.clock import ManualClock
+from beatstore.store import Store, virtual
+from beatstore.store.claims import Claim, Look, Outcome
+from beatstore.store.complete import Ending
+from beatstore.store.queue import Queue
+from beatstore.store.reports import Report, Reports
+from beatstore.testing.workers import Running, Sent, Workers
+
+__all__ = ["Simulation"]
+
+#: How many entries are planned at once: no other beat waits for the rows.
+_BATCH = 1000
+
+#: How many runs are reported in one transaction: SQLite may take no more than 999 values.
+_REPORTED = 900
+
+#: Seconds that the simulated worker may be silent: it never is, and need not say so.
+_FOREVER = 366 * 86400.0
+
+#: More looks at one and the same instant are a circle.
+_ROUNDS = 10_000
+
+_WORKER = "simulated"
+
+
+class Simulation:
+    """One span of time: a beat without a broker, and workers without tasks."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: ManualClock,
+        workers: Workers,
+        away: Sequence[tuple[datetime, datetime]],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._workers = workers
+        self._away = away
+        database, settings = store.database, store.settings
+        self._queue = Queue(database, replace(settings, batch_size=_BATCH), _WORKER)
+        self._reports = Reports(database, replace(settings, heartbeat=_FOREVER))
+        self._dying = Reports(database, settings)
+
+    def run(self, until: datetime) -> None:
+        """Let time pass."""
+        try:
+            self._resume()
+            self._run(until)
+            self._clock.set(until)
+            self._tell_started(self._workers.untold())
+        finally:
+            for half in (self._queue, self._reports, self._dying):
+                half.close()
+
+    def _run(self, until: datetime) -> None:
+        look, rounds = self._queue.look(), 0
+        while True:
+            at = self._next(look)
+            if at is None or at >= until:
+                return
+            rounds = rounds + 1 if at == self._clock.now() else 0
+            if rounds > _ROUNDS:
+                raise RuntimeError(f"no end at {at.isoformat()}: entries set off each other")
+            self._clock.set(at)
+            if not self._end(at):
+                self._tick(replace(look, now=at))
+            look = self._queue.look()
+
+    def _next(self, look: Look) -> datetime | None:
+        """Return the next instant at which a run ends or beat has something to do."""
+        due = [at for at in (look.entry_wake_at, look.run_wake_at) if at is not None]
+        moments = [self._back(max(min(due), self._clock.now()))] if due else []
+        end = self._workers.next_end()
+        return min([*moments, *([] if end is None else [end])], default=None)
+
+    def _back(self, at: datetime) -> datetime:
+        """Return when beat is there, at `at` or later."""
+        for begin, end in self._away:
+            if begin <= at < end:
+                at = end
+        return at
+
+    def _end(self, now: datetime) -> bool:
+        """Let the runs end whose time has come; say whether there were any."""
+        ended = self._workers.end(now)
+        dead = [running for running in ended if running.outcome.state == "lost"]
+        if dead:
+            # Nothing is heard of them after this.
+            self._dying.heartbeat(_WORKER, _WORKER, 0, [one.work.run_id for one in dead])
+        self._write([self._report(one) for one in ended if one.outcome.state != "lost"])
+        if ended:
+            self._begin(now)
+        return bool(ended)
+
+    def _report(self, running: Running) -> Report:
+        said = running.outcome
+        # Reports tell their age by the monotonic clock; what is still to come has none.
+        at = float(math.ceil(time.monotonic()) + 3600)
+        took = (running.at - running.work.started_at).total_seconds()
+        return Report(
+            running.work.run_id, said.state, at, _WORKER, at - took, said.reason, said.error
+        )
+
+    def _write(self, reports: Sequence[Report]) -> None:
+        for first in range(0, len(reports), _REPORTED):
+            self._reports.write(reports[first : first + _REPORTED])
+
+    def _begin(self, now: datetime) -> None:
+        self._tell_started(self._workers.begin(now))
+
+    def _tell_started(self, runs: Iterable[Running]) -> None:
+        self._write([replace(self._report(one), state="started") for one in runs])
+
+    def _resume(self) -> None:
+        """Go on with what an earlier simulation has left under way."""
+        now = self._clock.now()
+        found = virtual.under_way(self._store.database)
+        living = now + timedelta(seconds=_FOREVER)
+        runs = [run for run in found if run.state == "sent" or run.wake_at > living]
+        self._workers.take(
+            Sent(
+                *(run.id, run.entry_name, run.task, run.args, run.kwargs, run.due_at, run.attempt),
+                *(run.sent_at, run.run_timeout_s is not None, run.started_at),
+            )
+            for run in sorted(runs, key=lambda run: run.state != "started")
+        )
+        self._begin(now)
+
+    def _tick(self, look: Look) -> None:
+        """Sweep, plan and send what is due, as beat does."""
+        claims: list[Claim] = []
+        now, count = look.now, 0
+        if look.run_wake_at is not None and look.run_wake_at <= now:
+            swept = self._queue.sweep(now)
+            claims, count = swept.claims, swept.count
+            lost = [Ending(run.run_id, "lost", run.reason) for run in swept.suspects]
+            if lost:
+                self._queue.end(lost)
+        if look.entry_wake_at is not None and look.entry_wake_at <= now:
+            planned, looked_at = self._queue.plan(now)
+            claims, count = claims + planned, count + looked_at
+        if not count:
+            raise RuntimeError("a due row is held by another beat; simulate a store of its own")
+        if claims:
+            for first in range(0, len(claims), _REPORTED):
+                part = claims[first : first + _REPORTED]
+                self._queue.settle([Outcome(claim, "sent") for claim in part])
+            self._workers.take(_sent(claim, now) for claim in claims)
+            self._begin(now)
+
+
+def _sent(claim: Claim, now: datetime) -> Sent:
+    return Sent(
+        *(claim.run_id, claim.name, claim.task, claim.args, claim.kwargs),
+        *(claim.due_at, claim.attempt, now, claim.run_timeout_s is not None),
+    )
