@@ -151,6 +151,11 @@ class Reporter:
                 self._let_start(item)
         return None
 
+    def prepare(self, wait: float) -> bool:
+        """Connect, so that the first question is answered in time; say whether that is done."""
+        # No run has this id. What is written for it makes all that is cold warm.
+        return self.report(Report(0, "started", time.monotonic(), ""), wait=wait)
+
     def flush(self, timeout: float) -> bool:
         """Wait until all reports are written, and say whether they are."""
         with self._changed:

@@ -40,6 +40,9 @@ RUN_ID = "beatstore_run_id"
 #: come, or "3/10", the third of ten that come last.
 PART, STEP = "beatstore_part", "step"
 
+#: How long the start of a process that asks may wait for the database, in seconds.
+PREPARATION = 1.0
+
 #: How long the end of a process may wait for the database, in seconds.
 FAREWELL = 5.0
 
@@ -103,6 +106,13 @@ class Tracker:
         """Make what writes reports."""
         settings = read_settings(self._app())
         return OwnReports(settings), settings
+
+    def prepare(self) -> None:
+        """Connect before the first task, where there are tasks that ask before they start."""
+        app = self._app()
+        tasks = () if app is None else app.tasks.values()
+        if any(getattr(task, "starts_once", False) for task in tasks):
+            self.reporter.prepare(PREPARATION)
 
     def beat(self, name: str) -> None:
         """Start the heartbeat."""

@@ -207,6 +207,12 @@ def _on_ready(*, sender: Any, **_: Any) -> None:
     tracker = _trackers.get(sender.app)
     if tracker is not None:
         tracker.beat(str(sender.hostname))
+        tracker.prepare()
+
+
+def _on_process_init(**_: Any) -> None:
+    for tracker in list(_trackers.values()):
+        tracker.prepare()
 
 
 def _on_worker_shutdown(*, sender: Any, **_: Any) -> None:
@@ -352,6 +358,7 @@ _RECEIVERS: dict[str, Callable[..., None]] = {
     "task_internal_error": _on_internal_error,
     "worker_init": _on_init,
     "worker_ready": _on_ready,
+    "worker_process_init": _on_process_init,
     "worker_shutdown": _on_worker_shutdown,
     "worker_process_shutdown": _stop_all,
 }

@@ -190,7 +190,7 @@ def test_a_redelivery_is_the_same_run(stage: Stage, task: str) -> None:
 @on_redis
 def test_the_guard_drops_a_second_message(stage: Stage) -> None:
     """A second message of a run does not start its task, while it runs and when it is over."""
-    worker = stage.worker("threads", "--concurrency", "2")
+    worker = stage.worker("threads", "--concurrency", "2", budget=10)
     path = stage.file("go")
     run_id = stage.send("tests.once", str(path))
     stage.wait_for(run_id, "started")
@@ -213,7 +213,7 @@ def test_the_guard_between_workers(stage: Stage) -> None:
     path = stage.file("go")
     run_id = stage.send("tests.once", str(path))
     stage.wait_for(run_id, "started")
-    other = stage.worker("prefork", "--queues", "other")
+    other = stage.worker("prefork", "--queues", "other", budget=10)
     stage.send_again(run_id, "tests.once", queue="other")
     other.wait_for_output("is dropped: 0@")
     path.touch()
@@ -229,7 +229,7 @@ def test_a_message_redelivered_too_early(stage: Stage, broker: Broker) -> None:
     run_id = stage.send("tests.once_late", str(path))
     with closing(redis.Redis.from_url(broker.url)) as server:
         (raw,) = cast(list[bytes], server.lrange(broker.queue, 0, -1))
-        worker = stage.worker("prefork", "--concurrency", "2")
+        worker = stage.worker("prefork", "--concurrency", "2", budget=10)
         stage.wait_for(run_id, "started")
         wait_until(lambda: stage.store.status().workers[0].running == 1, 20)
         # As kombu writes it when a message was not acknowledged for too long.

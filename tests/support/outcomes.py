@@ -41,9 +41,18 @@ class Stage:
         self.app = project.app()
         self._numbers = itertools.count(1)
 
-    def worker(self, pool: str = "prefork", *arguments: str) -> Process:
-        """Start a worker, and wait until it takes messages."""
-        process = self.project.worker("--pool", pool, *arguments)
+    def worker(
+        self, pool: str = "prefork", *arguments: str, budget: float | None = None
+    ) -> Process:
+        """Start a worker, and wait until it takes messages.
+
+        Args:
+            pool: its `--pool`.
+            arguments: further ones of `celery worker`.
+            budget: what stands for `beatstore.worker.BUDGET`.
+        """
+        env = {} if budget is None else {"BEATSTORE_TEST_BUDGET": str(budget)}
+        process = self.project.worker("--pool", pool, *arguments, env=env)
         process.wait_for_output(" ready.", 60)
         return process
 

@@ -510,17 +510,29 @@ def test_a_worker_knows_what_it_runs(app: Celery, writer: Recorder, guarded: Any
 
 def test_the_guard_in_an_outage(app: Celery, writer: Recorder, guarded: Any) -> None:
     """While the database hangs, guard and end together cost a task less than 100 ms."""
+    assert 2 * worker.BUDGET < 0.1
     writer.hang()
     began = time.monotonic()
-    run(guarded)
-    assert time.monotonic() - began < 0.1
-    began = time.monotonic()
-    for _ in range(10):
+    for _ in range(11):
         run(guarded)
-    assert time.monotonic() - began < 0.05
+    # One of them waits, once; the rest is room for a busy machine.
+    assert time.monotonic() - began < worker.BUDGET + 0.3
     assert len(guarded.ran) == 11
     writer.release()
     assert only(app, writer).state == "succeeded"
+
+
+def test_the_guard_is_prepared(app: Celery, writer: Recorder) -> None:
+    """A process connects before its first task where tasks ask, and else not."""
+    signals.worker_process_init.send("w@h")
+    assert worker._trackers[app]._reporter is None
+
+    @app.task(base=beatstore.Task, shared=False)
+    def asks() -> None: ...
+
+    app.finalize()
+    signals.worker_process_init.send("w@h")
+    assert writer.states == [(0, "started")]
 
 
 def test_a_task_may_do_without(app: Celery, writer: Recorder) -> None:
