@@ -2,7 +2,7 @@
 
     celery -A quickstart worker --beat --scheduler beatstore:DBScheduler --loglevel INFO
 
-run in this folder, fires three entries out of `quickstart.db`. The broker is a folder, so
+run in this folder, fires its entries out of `quickstart.db`. The broker is a folder, so
 that nothing needs to be installed; a real one is one line.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from celery import Celery
 from celery.signals import beat_init
 
+import beatstore
 from beatstore import Cron, Store
 
 HERE = Path(__file__).resolve().parent / "quickstart-data"
@@ -24,6 +25,7 @@ app.conf.broker_transport_options = {
     "control_folder": str(HERE / "control"),
 }
 app.conf.beatstore_url = f"sqlite:///{HERE / 'quickstart.db'}"
+beatstore.setup(app)  # workers say how runs end
 
 
 @app.task
@@ -38,3 +40,4 @@ def store_entries(**kwargs):
     store.put("berlin", report, Cron("* * * * * */5", "Europe/Berlin"), args=["Berlin"])
     store.put("oslo", report, timedelta(seconds=3), args=["Oslo"])
     store.put("night", report, "0 2 * * *", args=["everywhere"], description="at two each night")
+    store.put("both", report, after=["berlin", "oslo"], args=["Berlin and Oslo"])

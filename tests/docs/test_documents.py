@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import beatstore
 from beatstore import errors
@@ -66,9 +67,26 @@ def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert done.returncode == 0, done.stdout + done.stderr
     store = beatstore.Store(url)
     names = [entry.name for entry in store.entries()]
-    assert len(names) == 3
+    assert len(names) == 4
     assert names[:2] == ["berlin", "hourly"]
+    assert names[3] == "summary"
+    assert [one.upstream for one in store.graph().edges] == ["berlin", "hourly"]
     assert store.entries()[2].next_due_at.year == 2125
+    store.close()
+
+
+def test_the_pipeline_of_the_readme_can_be_stored(tmp_path: Path) -> None:
+    """The README's pipeline, and what is asked about it, can be typed as they stand."""
+    store = beatstore.Store(f"sqlite:///{tmp_path / 'app.db'}")
+    store.migrate()
+    pipeline, questions = (b for b in blocks(ROOT / "README.md", "python") if '"enrich"' in b)
+    names = {"store": store}
+    exec(compile(pipeline, "README.md", "exec"), names)
+    store.trigger("enrich")
+    with store.database.session() as session:
+        session.execute(text("UPDATE beatstore_run SET state = 'failed'"))
+    exec(compile(questions, "README.md", "exec"), names)
+    assert [run.attempt for run in store.runs("enrich")] == [2, 1]
     store.close()
 
 
