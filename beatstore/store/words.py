@@ -6,7 +6,6 @@ the date where that is today's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 
@@ -261,13 +260,6 @@ class Told:
         if workers:
             return "No worker that reports outcomes is alive."
         return f"What became of what was sent is not known: no worker has ever reported; {_SETUP}."
-
-
-def names(said: Sequence[str]) -> str:
-    """Return several things as a person lists them."""
-    if len(said) < 2:  # noqa: PLR2004
-        return "".join(said)
-    return f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def _time(at: datetime) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 
 from beatstore import Cron, RRule, Store
 from beatstore.clock import ManualClock
+from beatstore.dialects import EPOCH
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.store.claims import Outcome
@@ -200,6 +201,12 @@ def cancelled(scene: Scene) -> None:
 def overdue(scene: Scene) -> None:
     """No beat has looked at it; one is alive."""
     scene.looked(cursor_at=THREE - DAY, wake_at=THREE)
+
+
+def written_by_hand(scene: Scene) -> None:
+    """Nobody has looked at it since it was written, an hour ago."""
+    at = {"created_at": THREE - HOUR, "updated_at": THREE - HOUR}
+    scene.looked(cursor_at=None, wake_at=EPOCH, **at)
 
 
 def no_beat(scene: Scene) -> None:
@@ -454,6 +461,16 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
     (cancelled, ["'load' is cancelled since 01:00:00, by bob.", NEVER]),
     (
         overdue,
+        [
+            ACTIVE,
+            "It has been due since 03:00:00 (5 min), and no beat has looked at it.",
+            "One beat is alive, but may be busy or stuck: see store.status().",
+            NEXT,
+            NEVER,
+        ],
+    ),
+    (
+        written_by_hand,
         [
             ACTIVE,
             "It has been due since 03:00:00 (5 min), and no beat has looked at it.",
