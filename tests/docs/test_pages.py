@@ -89,7 +89,11 @@ def proj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Modu
     def load(batch: int) -> None:
         """Do nothing."""
 
-    vars(module).update(app=app, load=load)
+    @app.task(name="proj.send_mail", shared=False)
+    def send_mail(to: str) -> None:
+        raise ConnectionError("the mail server does not answer")
+
+    vars(module).update(app=app, load=load, send_mail=send_mail)
     monkeypatch.setitem(sys.modules, "proj", module)
     yield module
     app.close()
