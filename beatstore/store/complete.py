@@ -30,10 +30,13 @@ from beatstore.dialects import CHANNEL, Instant, db_now, insert_ignore
 from beatstore.store.claims import DEPENDENCY, ENTRY, RUN, task_id_of
 from beatstore.store.database import Database
 
-__all__ = ["Ending", "count", "finish"]
+__all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
 
 #: States from which a report may end a run. A cancelled one may have been on its way.
 _OPEN = ("claimed", "sent", "started", "cancelled")
+
+#: What `claimed_by` says of a run that no worker has spoken of for too long.
+SUSPECTED = "suspected"
 
 #: How long a text of an error is kept: its beginning, and of a traceback the end.
 ERROR_LENGTH = 2000
@@ -197,8 +200,17 @@ def _finish_one(
 ) -> None:
     if run.state == "lost":
         _finish_late(connection, run, ending, now, tally)
+    elif ending.state == "lost" and not _still_suspected(connection, run.id):
+        return  # it was heard of, just now
     elif _write(connection, run.id, ending, now, _OPEN):
         _follow(connection, run, ending, now, tally)
+
+
+def _still_suspected(connection: Connection, run_id: int) -> bool:
+    """Lock a run, and say whether still nobody has spoken of it."""
+    of_run = (RUN.c.id == run_id, RUN.c.claimed_by == SUSPECTED)
+    found = connection.execute(select(RUN.c.id).where(*of_run).with_for_update()).first()
+    return found is not None
 
 
 def _follow(

@@ -126,7 +126,7 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
     """Return the next occurrences of an entry; see `Store.preview`."""
     entry = tx.get(name)
     count = fields.whole("count", count, most=_PREVIEW_LIMIT)
-    if entry.state not in ("active", "paused"):
+    if entry.state not in ("active", "paused") or entry.kind == "after":
         return []
     schedule = schedule_of(entry, tx.settings)
     after = tx.now() if start is None else fields.instant("start", start) - _STEP

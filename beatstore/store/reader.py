@@ -224,7 +224,7 @@ class Reader:
         """Return the next due times of an entry, oldest first, in the entry's own zone.
 
         `end_at` and `max_runs` count; jitter is not added. A paused entry shows what it
-        would do; one that is over, or broken, has none.
+        would do; one that is over or broken has none, nor has one without a clock.
 
         Args:
             name: which entry.

@@ -27,21 +27,21 @@ from sqlalchemy.sql.expression import null
 from beatstore.config import Settings
 from beatstore.dialects import insert_ignore
 from beatstore.store.claims import ENTRY, RUN, WORKER
-from beatstore.store.complete import ERROR_LENGTH, Ending, finish
+from beatstore.store.complete import ERROR_LENGTH, SUSPECTED, Ending, finish
 from beatstore.store.connection import KeptConnection, read_now
 from beatstore.store.database import Database
 from beatstore.version import __version__
 
-__all__ = ["SUSPECTED", "Report", "Reports"]
-
-#: What `claimed_by` says of a started run whose worker has fallen silent.
-SUSPECTED = "suspected"
+__all__ = ["Report", "Reports"]
 
 #: How many heartbeats may stay out before a worker is suspected, and then given up.
 SILENT, SUSPICIOUS = 3, 2
 
 #: States in which a run has not begun to be worked on.
 _WAITING = ("claimed", "sent")
+
+#: Takes a suspicion back.
+_NOT_SUSPECTED = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +207,7 @@ class Reports:
                 worker=report.worker[:255],
                 started_at=now - timedelta(seconds=_age(report)),
                 finished_at=null(),
+                claimed_by=_NOT_SUSPECTED,
                 wake_at=now + self._silence,
             )
         )
@@ -223,6 +224,7 @@ class Reports:
         values: dict[str, Any] = {
             "state": "sent",
             "worker": report.worker[:255],
+            "claimed_by": _NOT_SUSPECTED,
             "wake_at": wake_at,
         }
         for name, text in (("reason", report.reason), ("error", report.error)):
@@ -236,9 +238,8 @@ class Reports:
     ) -> None:
         now = read_now(connection, self._database)
         if running:
-            known = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
             alive = update(RUN).where(RUN.c.id.in_(list(running)), RUN.c.state == "started")
-            connection.execute(alive.values(wake_at=now + self._silence, claimed_by=known))
+            connection.execute(alive.values(wake_at=now + self._silence, claimed_by=_NOT_SUSPECTED))
         values = {"heartbeat_at": now, "running": len(running)}
         beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
         if not connection.execute(beat).rowcount:

@@ -19,7 +19,8 @@ from beatstore.decide import TRIGGERED, call_problem
 from beatstore.dialects import Unreadable
 from beatstore.gate import duration
 from beatstore.store.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of
-from beatstore.store.reports import SUSPECTED, SUSPICIOUS
+from beatstore.store.complete import SUSPECTED
+from beatstore.store.reports import SUSPICIOUS
 
 __all__ = ["Found", "sweep"]
 
@@ -112,6 +113,7 @@ def _suspect(
     _write(
         connection,
         [run.id for run in given_up],
+        claimed_by=SUSPECTED,
         wake_at=now + timedelta(seconds=_ASKING),
     )
     found.swept.suspects.extend(

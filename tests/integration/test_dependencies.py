@@ -516,3 +516,26 @@ def test_what_no_trigger_told_of_is_found(scene: Play) -> None:
     assert scene.queue.wake_forgotten() == 1
     assert scene.tick() == ["down"]
     assert scene.queue.wake_forgotten() == 0
+
+
+def test_nothing_can_be_said_of_when_without_a_clock(scene: Play) -> None:
+    """An entry that follows others has no due times of its own to show."""
+    scene.add("up", HOURLY)
+    scene.add("down", after=["up"])
+    assert scene.store.preview("down") == []
+    assert scene.store.get("down").next_due_at is None
+
+
+def test_an_edit_keeps_what_it_does_not_name(scene: Play) -> None:
+    """put() makes the upstreams those named, change() leaves them alone where it names none."""
+    for name in ("a", "b"):
+        scene.add(name, HOURLY)
+    scene.add("down", after=["a"])
+    scene.store.change("down", max_retries=3)
+    assert scene.store.put("down", "tests.down", after=["a"], max_retries=3).version == 2
+    assert scene.store.put("down", "tests.down", after=["a", "b"], max_retries=3).version == 3
+    scene.store.change("down", after=["b"])
+    scene.at("13:00")
+    assert scene.end("b") == ["down"]
+    with pytest.raises(InvalidEntryError, match="after=\\[…\\]"):
+        scene.store.put("down", "tests.down")

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from beatstore import After, ManualClock, Run
 from beatstore.store.claims import Outcome
+from beatstore.store.complete import Ending
 from beatstore.store.reports import Report, Reports
 from tests.support.play import Play
 
@@ -115,7 +116,7 @@ def test_a_slow_task_with_a_live_worker_is_never_lost(play: Play, reports: Repor
     play.clock.advance(3 * HEARTBEAT)
     play.tick()
     assert play.last("a").claimed_by == "suspected"
-    for _ in range(50):
+    for _ in range(12):
         reports.heartbeat("w", WORKER, 1, [run.id])
         assert play.last("a").claimed_by != "suspected"
         play.clock.advance(2 * HEARTBEAT)
@@ -253,3 +254,13 @@ def test_the_worker_is_on_record(play: Play, reports: Reports) -> None:
     with play.store.database.engine.connect() as connection:
         rows = connection.execute(text("SELECT name, pid, running FROM beatstore_worker")).all()
     assert [tuple(row) for row in rows] == [(WORKER, 7, 0)]
+
+
+def test_heard_of_at_the_last_moment(play: Play, reports: Reports) -> None:
+    """A run that a worker speaks of while beat asks after it is not lost."""
+    run = begin(play, run_timeout=60)
+    play.clock.advance(61)
+    [suspect] = play.queue.sweep(play.queue.look().now).suspects
+    reports.write([said(run, "started")])
+    play.queue.end([Ending(suspect.run_id, "lost", suspect.reason)])
+    assert play.last("a").state == "started"
