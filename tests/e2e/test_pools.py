@@ -89,6 +89,7 @@ def test_ends_on_rabbitmq(stage: Stage) -> None:
     check_common_ends(stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["sqlite", "mariadb"], indirect=True)
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
