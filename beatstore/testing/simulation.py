@@ -57,8 +57,8 @@ class Simulation:
         try:
             self._resume()
             self._run(until)
-            self._clock.set(until)
             self._tell_started(self._workers.untold())
+            self._clock.set(until)
         finally:
             for half in (self._queue, self._reports, self._dying):
                 half.close()
@@ -120,7 +120,15 @@ class Simulation:
         self._tell_started(self._workers.begin(now))
 
     def _tell_started(self, runs: Iterable[Running]) -> None:
-        self._write([replace(self._report(one), state="started") for one in runs])
+        """Write that runs were started, each at the instant at which it was."""
+        by_start: dict[datetime, list[Running]] = {}
+        for one in runs:
+            by_start.setdefault(one.work.started_at, []).append(one)
+        now = self._clock.now()
+        for at, begun in sorted(by_start.items()):
+            self._clock.set(at)
+            self._write([replace(self._report(one), state="started") for one in begun])
+        self._clock.set(now)
 
     def _resume(self) -> None:
         """Go on with what an earlier simulation has left under way."""
