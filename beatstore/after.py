@@ -54,11 +54,12 @@ class AfterLook:
         if verdict.waits is not None:
             since = entry.pending_since or self.now
             return self._waiting(verdict.waits, verdict.blocked_by, since, verdict.wake_at)
+        # What is skipped for an overlap is used up too: it would be due again at each look.
         if self._over(sum(run.state == "claimed" for run in verdict.runs)):
-            return Decision("finished", verdict.runs, entry.cursor_at, consume=verdict.consume)
+            return Decision("finished", verdict.runs, entry.cursor_at, consume=True)
         more = gate.same is not None and len(gate.same) > 1
         found = self._waiting(wake_at=self.now if more else None)
-        return replace(found, runs=verdict.runs, consume=verdict.consume)
+        return replace(found, runs=verdict.runs, consume=True)
 
     def _over(self, sent: int) -> bool:
         """Say whether `sent` more runs are the last."""
