@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
@@ -66,7 +68,8 @@ class OwnReports(Reports):
 
     def load(self) -> None:
         """Import the driver, and connect to nothing."""
-        _ = self._own.engine
+        with _cooperative_psycopg():
+            _ = self._own.engine
 
 
 class Tracker:
@@ -199,6 +202,24 @@ class Heartbeat(threading.Thread):
         app = self._app()
         active = (run_id_in(one.request_dict) for one in active_requests() if one.app is app)
         return sorted({run_id for run_id in active if run_id is not None})
+
+
+@contextmanager
+def _cooperative_psycopg() -> Iterator[None]:
+    """Have psycopg wait in Python while it is imported here under eventlet, not in C.
+
+    It finds out about gevent by itself. Under eventlet a server that stands still would
+    stop the whole worker.
+    """
+    name, patcher = "PSYCOPG_WAIT_FUNC", sys.modules.get("eventlet.patcher")
+    if name in os.environ or patcher is None or not patcher.is_monkey_patched("select"):
+        yield
+        return
+    os.environ[name] = "wait_select"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:

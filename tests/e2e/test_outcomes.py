@@ -27,7 +27,7 @@ APP = "tests.support.tracked_app"
 #: Beats and workers notice quickly who is silent.
 SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
-OTHERS = ("threads", "gevent")
+OTHERS = ("threads", "gevent", "eventlet")
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
