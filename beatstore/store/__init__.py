@@ -137,7 +137,7 @@ class Store(Reader):
             **_call(task, args, kwargs, options),
             **{"schedule": schedule, "timezone": timezone, "start_at": start_at},
             **{"end_at": end_at, "max_runs": max_runs, "jitter": jitter},
-            **{"misfire": misfire, "grace": grace, "after": after},
+            **{"misfire": misfire, "grace": grace, "after": after and links.wanted(after)},
             **{"overlap": overlap, "run_timeout": run_timeout},
             **{"max_retries": max_retries, "retry_delay": retry_delay},
             **{"retry_backoff": retry_backoff, "retry_jitter": retry_jitter},
@@ -196,7 +196,7 @@ class Store(Reader):
             **_call(task, args, kwargs, options),
             **{"schedule": schedule, "timezone": timezone, "start_at": start_at},
             **{"end_at": end_at, "max_runs": max_runs, "jitter": jitter},
-            **{"misfire": misfire, "grace": grace, "after": after},
+            **{"misfire": misfire, "grace": grace, "after": after and links.wanted(after)},
             **{"overlap": overlap, "run_timeout": run_timeout},
             **{"max_retries": max_retries, "retry_delay": retry_delay},
             **{"retry_backoff": retry_backoff, "retry_jitter": retry_jitter},
@@ -227,6 +227,8 @@ class Store(Reader):
             InvalidEntryError: as in `add`; or there is no such field.
             ScheduleError: as in `add`.
         """
+        if given.get("after"):
+            given["after"] = links.wanted(given["after"])
         return self._write(session, lambda tx: entries.change(tx, name, given))
 
     def pause(self, name: str, *, session: Any = None) -> Entry:
@@ -308,7 +310,8 @@ class Store(Reader):
             EntryExistsError: the name is taken.
         """
         given = {
-            **{"name": name, "misfire": misfire, "grace": grace, "after": after},
+            **{"name": name, "misfire": misfire, "grace": grace},
+            **{"after": after and links.wanted(after)},
             **{"run_timeout": run_timeout, "max_retries": max_retries},
             **{"retry_delay": retry_delay, "retry_backoff": retry_backoff},
             **{"retry_jitter": retry_jitter, "tags": tags, "description": description},

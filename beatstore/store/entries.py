@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, func, literal, or_, select, update
+from sqlalchemy import case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
@@ -81,6 +81,7 @@ def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
                 return made
         elif _is_as_asked(tx, old, edits.check(update_only, tx.settings, old)):
             return old
+        _lock_upstreams(tx, given)
         old = tx.find(name, lock=True)
         if old is not None:
             return _edit(tx, "put", old, edits.check(update_only, tx.settings, old))
@@ -96,6 +97,7 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
             known = (*edits.FIELDS, "new_name")
             expected = "a field that change() edits"
             raise InvalidEntryError(field, given[field], expected, fields.nearest(field, known))
+    _lock_upstreams(tx, named)
     old = tx.get(name, lock=True)
     wanted = edits.check(named, tx.settings, old)
     renamed = new_name is not None and new_name != name
@@ -235,20 +237,23 @@ def rerun(tx: Transaction, run_id: int) -> Run:
     if not found:
         raise InvalidEntryError("run", run_id, "the id of a run on record")
     run = found[0]
-    tx.get(run.entry_name, lock=True)
-    if run.state in UNFINISHED:
-        raise InvalidEntryError("run", run_id, f"a run that is over; this one is {run.state}")
-    of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
-    entry = tx.get(run.entry_name)
-    if entry.id != run.entry_id:
+    # By its id: it may have been renamed since.
+    name = tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
+    entry = tx.get(run.entry_name if name is None else name, lock=True)
+    if name is None:
         raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
-    last = tx.execute(select(func.max(RUN.c.attempt)).where(*of_key)).scalar_one()
+    of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
+    attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
+    for one in attempts:
+        if one.state in UNFINISHED:
+            said = f"a run that is over; its attempt {one.attempt} is {one.state}"
+            raise InvalidEntryError("run", run_id, said)
+    last = attempts[-1].attempt
     again = {
         **_triggered(entry, run.due_at, last + 1),
         "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
     }
-    if not tx.insert(RUN, again):
-        raise InvalidEntryError("run", run_id, "a run of which nobody else starts another attempt")
+    tx.insert(RUN, again)
     made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
     said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
     audit.record(tx, "rerun", entry.name, None, said)
@@ -327,6 +332,12 @@ def _edit(
     if wanted.after is not None:
         beside |= links.write(tx, old, wanted.after, new=False)
     return _update(tx, action, old, changed, beside, touched=touched)
+
+
+def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
+    """Lock what comes before the entry itself, if it is given upstreams."""
+    if given.get("after"):
+        links.prepare(tx, links.wanted(given["after"]))
 
 
 def _update(

@@ -4,8 +4,10 @@ Each function works in the open transaction it is given.
 
 Invariants:
     * Upstreams are locked before an edge to them is written, so no completion of theirs
-      comes between: it either counts for the new edge or sees it.
-    * Whoever closes a circle is refused. Those who link at the same time take turns.
+      comes between: it either counts for the new edge or sees it. As a completion does,
+      this locks upstreams first.
+    * Whoever closes a circle is refused. Those who link at the same time take turns, before
+      they lock anything else.
 
 On failure: `InvalidEntryError`, naming the upstream.
 """
@@ -27,7 +29,17 @@ from beatstore.models import VERSION_TABLE, Entry
 from beatstore.store import audit, cycles, fields
 from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction
 
-__all__ = ["After", "link", "read", "told", "unlink", "wake_downstreams", "wanted", "write"]
+__all__ = [
+    "After",
+    "link",
+    "prepare",
+    "read",
+    "told",
+    "unlink",
+    "wake_downstreams",
+    "wanted",
+    "write",
+]
 
 
 @dataclass(frozen=True)
@@ -134,13 +146,19 @@ def told(one: After) -> dict[str, Any]:
 
 def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
     """Add edges to an entry, or change them; see `Store.link`."""
-    for up in sorted({one.name for one in asked}):
-        tx.get(up, lock=True)
+    prepare(tx, asked)
     entry = tx.get(name, lock=True)
     there = {one.name: one for one in read(tx, entry)}
     merged = {**there, **{one.name: one for one in asked}}
     audit.record_edit(tx, "link", entry, entry, write(tx, entry, list(merged.values()), new=False))
     return tx.get(name)
+
+
+def prepare(tx: Transaction, asked: Iterable[After]) -> None:
+    """Take the locks that come before an entry's own, when its upstreams are edited."""
+    _take_turns(tx)
+    for up in sorted({one.name for one in asked}):
+        tx.find(up, lock=True)
 
 
 def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
@@ -181,8 +199,6 @@ def _delete(tx: Transaction, entry: Entry, names: Iterable[str]) -> None:
 def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> None:
     ups = {one.name: tx.get(one.name, lock=True) for one in sorted(asked, key=lambda one: one.name)}
     circle = [one for one in asked if not one.first_free]
-    if circle and not new:
-        _take_turns(tx)
     for one in circle:
         _refuse_circle(tx, entry, ups[one.name])
     rows = [_row(entry, ups[one.name], one) for one in asked]
@@ -226,9 +242,14 @@ def _consumed(entry: Entry, up: Entry, one: After) -> int:
 
 
 def _take_turns(tx: Transaction) -> None:
-    """Wait until nobody else is linking; SQLite has one writer anyway."""
-    version = table(VERSION_TABLE, column("version_num"))
-    tx.execute(select(version.c.version_num).with_for_update())
+    """Wait until nobody else is linking.
+
+    A write, not a lock: who looks at the database as it was before somebody else's turn is
+    refused by PostgreSQL then, and made to wait by SQLite.
+    """
+    # A schema_translate_map is for tables of a MetaData.
+    version = table(VERSION_TABLE, column("version_num"), schema=tx.database.schema)
+    tx.execute(update(version).values(version_num=version.c.version_num))
 
 
 def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:

@@ -294,14 +294,14 @@ def _mysql_edges() -> None:
     )
     edited = f"{wake_new} AND NOT {_same(columns)}"
     refused = None
-    for name, when, action in (
+    for event, when, action in (
         ("free", "BEFORE INSERT", free),
         ("insert", "AFTER INSERT", wake_new),
         ("update", "AFTER UPDATE", edited),
         ("delete", "AFTER DELETE", wake_old),
     ):
         on = f"{when} ON beatstore_dependency FOR EACH ROW"
-        name = f"beatstore_dependency_{name}"
+        name = f"beatstore_dependency_{event}"
         refused = _mysql_trigger(name, f"CREATE TRIGGER {name} {on} {action}") or refused
     if refused:
         _logger.warning(

@@ -431,8 +431,12 @@ def test_rerun_is_one_more_attempt(scene: Play) -> None:
     assert (again.attempt, again.due_at) == (2, NOON.replace(hour=13))
     assert scene.tick() == ["a"]
     assert scene.end("a") == ["b"]
-    with pytest.raises(InvalidEntryError, match="one is sent"):
+    with pytest.raises(InvalidEntryError, match="attempt 1 is sent"):
         scene.store.rerun(scene.last("b"))
+    scene.store.change("a", new_name="z")
+    assert scene.store.rerun(again).entry_name == "z"
+    with pytest.raises(InvalidEntryError, match="attempt 3 is claimed"):
+        scene.store.rerun(again)
 
 
 def test_a_retry_that_is_cancelled_is_a_failure(scene: Play) -> None:
