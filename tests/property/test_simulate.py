@@ -1,0 +1,202 @@
+"""Random graphs in virtual time: whatever fails, hangs or is away, the rule of dependencies holds.
+
+The invariants are read off the ledger alone, by what each run's message had behind it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from zlib import crc32
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from beatstore import Store, testing
+from beatstore.schedules import parse
+from beatstore.testing import Ledger, Outcome, Row, Work, simulate
+
+START = datetime(2026, 1, 15, tzinfo=timezone.utc)
+HOURS = 2
+SPECS = ("*/10 * * * *", "*/15 * * * *", "0 * * * *", "7,37 * * * *", "*/25 * * * *")
+ENDS = ("succeeded", "succeeded", "succeeded", "failed", "lost", "cancelled")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An entry of a random graph; its upstreams have lower numbers."""
+
+    spec: str | None
+    upstreams: tuple[int, ...]
+    misfire: str
+    max_retries: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph, how its runs go, and how its time goes by."""
+
+    nodes: tuple[Node, ...]
+    seed: int
+    cuts: tuple[int, ...]
+    downtime: tuple[tuple[datetime, datetime], ...]
+    concurrency: int | None
+
+    def fate(self, work: Work) -> Outcome:
+        """Say how a run goes: the same for the same run, however time is cut."""
+        number = crc32(f"{self.seed}/{work.name}/{work.due_at}/{work.attempt}".encode())
+        return Outcome(ENDS[number % len(ENDS)], duration=number // 7 % 1500 + 0.5)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a case."""
+    nodes = []
+    for number in range(draw(st.integers(2, 5))):
+        earlier = st.lists(st.integers(0, number - 1), max_size=3, unique=True)
+        upstreams = tuple(draw(earlier)) if number else ()
+        clocks = st.sampled_from([*SPECS, None] if upstreams else SPECS)
+        misfire = draw(st.sampled_from(["skip", "coalesce", "all"]))
+        nodes.append(Node(draw(clocks), upstreams, misfire, draw(st.integers(0, 1))))
+    minutes = st.integers(1, HOURS * 60 - 1)
+    cuts = tuple(sorted(draw(st.sets(minutes, max_size=3))))
+    away = draw(st.one_of(st.none(), st.tuples(minutes, st.integers(1, 90))))
+    downtime = ()
+    if away is not None:
+        begin = START + timedelta(minutes=away[0])
+        downtime = ((begin, begin + timedelta(minutes=away[1])),)
+    concurrency = draw(st.sampled_from([None, None, 2]))
+    return Case(tuple(nodes), draw(st.integers(0, 2**16)), cuts, downtime, concurrency)
+
+
+def play(case: Case, cuts: tuple[int, ...]) -> tuple[Store, list[Row], Ledger]:
+    """Run a case, and return its store, its rows in the order of time, and the last ledger."""
+    store = testing.store(START)
+    for number, node in enumerate(case.nodes):
+        store.add(
+            f"n{number}",
+            "a.task",
+            node.spec,
+            after=[f"n{upstream}" for upstream in node.upstreams],
+            misfire=node.misfire,
+            max_retries=node.max_retries,
+            retry_delay=90,
+        )
+    rows: dict[int, Row] = {}
+    for minutes in (*cuts, HOURS * 60):
+        ledger = simulate(
+            store,
+            START + timedelta(minutes=minutes),
+            outcome=case.fate,
+            downtime=case.downtime,
+            concurrency=case.concurrency,
+        )
+        rows |= {row.run_id: row for row in ledger}
+    return store, sorted(rows.values(), key=lambda row: (row.at, row.run_id)), ledger
+
+
+def tell(rows: list[Row]) -> list[object]:
+    """Return what two simulations of the same must have in common."""
+    return sorted(
+        (row.at, row.name, row.due_at, row.attempt, row.state, str(row.finished_at)) for row in rows
+    )
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(case=cases())
+def test_the_rule_holds_however_time_goes_by(case: Case) -> None:
+    """No run without a new success of each upstream, none twice for it, none stuck or forgotten."""
+    store, rows, ledger = play(case, case.cuts)
+    try:
+        successes = _successes(rows)
+        first_tries = _first_tries(rows)
+        for number, node in enumerate(case.nodes):
+            sends = first_tries[f"n{number}"]
+            for upstream in node.upstreams:
+                _each_send_has_its_success(sends, successes[f"n{upstream}"])
+                assert len(sends) <= len(successes[f"n{upstream}"])
+        _nothing_is_stuck(case, ledger, first_tries, successes)
+        _every_occurrence_is_accounted_for(case, store, rows)
+    finally:
+        store.close()
+    if case.cuts:
+        whole, expected, _ = play(case, ())
+        whole.close()
+        assert tell(rows) == tell(expected)
+
+
+def _successes(rows: list[Row]) -> Mapping[str, list[datetime]]:
+    """Return when each entry succeeded."""
+    found: dict[str, list[datetime]] = defaultdict(list)
+    for row in rows:
+        if row.state == "succeeded":
+            assert row.finished_at is not None
+            found[row.name].append(row.finished_at)
+    return found
+
+
+def _first_tries(rows: list[Row]) -> Mapping[str, list[datetime]]:
+    """Return when each entry was sent, retries apart."""
+    found: dict[str, list[datetime]] = defaultdict(list)
+    for row in rows:
+        if row.sent_at is not None and row.attempt == 1:
+            found[row.name].append(row.sent_at)
+    return found
+
+
+def _each_send_has_its_success(sends: list[datetime], successes: list[datetime]) -> None:
+    """Between two sends of a downstream the upstream has succeeded."""
+    before = START
+    for at in sends:
+        assert any(before < done <= at for done in successes), (before, at, successes)
+        before = at
+
+
+def _nothing_is_stuck(
+    case: Case,
+    ledger: Ledger,
+    sends: Mapping[str, list[datetime]],
+    successes: Mapping[str, list[datetime]],
+) -> None:
+    """What waits at the end has an upstream without a success since it was last sent."""
+    end = START + timedelta(hours=HOURS)
+    away = any(begin <= end <= until for begin, until in case.downtime)
+    for left in ledger.waiting:
+        assert not left.why.startswith("it is broken"), left
+        if left.why.startswith("waits for"):
+            node = case.nodes[int(left.name[1:])]
+            last = max(sends[left.name], default=START)
+            assert away or any(
+                all(done <= last for done in successes[f"n{upstream}"])
+                for upstream in node.upstreams
+            ), left
+        else:
+            assert left.since is not None
+            assert away or left.since >= end, left
+
+
+def _every_occurrence_is_accounted_for(case: Case, store: Store, rows: list[Row]) -> None:
+    """Each occurrence until the entry's last look was sent, folded, recorded, or still waits."""
+    for number, node in enumerate(case.nodes):
+        if node.spec is None:
+            continue
+        name = f"n{number}"
+        entry = store.get(name)
+        own = [row for row in rows if row.name == name and row.attempt == 1]
+        counted = sum(
+            row.missed_count + 1 if row.sent_at is not None else row.missed_count for row in own
+        )
+        through = max((row.due_at for row in own), default=START)
+        schedule = parse("cron", node.spec, "UTC", START)
+        assert counted == len(schedule.between(START, through, 1000)), (name, own)
+        following = schedule.next_after(through)
+        end = START + timedelta(hours=HOURS)
+        away = any(begin <= end <= until for begin, until in case.downtime)
+        if following is not None and following < end:
+            assert away or entry.pending_due_at == following, (name, following)
