@@ -543,3 +543,31 @@ def test_an_edit_keeps_what_it_does_not_name(scene: Play) -> None:
     assert scene.end("b") == ["down"]
     with pytest.raises(InvalidEntryError, match="after=\\[…\\]"):
         scene.store.put("down", "tests.down")
+
+
+def test_a_free_first_run_by_plain_sql(scene: Play) -> None:
+    """An edge inserted with only its obvious columns lets the first run go, and no other."""
+    scene.add("up", "0 20 * * *")
+    scene.add("down", HOURLY)
+    ids = {name: scene.store.get(name).id for name in ("up", "down")}
+    with scene.store.database.engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO beatstore_dependency (upstream_id, downstream_id, first_free) "
+                "VALUES (:up, :down, true)"
+            ),
+            ids,
+        )
+    assert scene.at("13:00") == ["down"]
+    assert scene.at("14:00") == []
+
+
+def test_an_upstream_deleted_by_plain_sql(scene: Play) -> None:
+    """Its edges go with it, and who waited for it goes on; on MySQL a patrol finds out."""
+    scene.add("up", "0 20 * * *")
+    scene.add("down", HOURLY, after=["up"])
+    assert scene.at("13:00") == []
+    with scene.store.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'up'"))
+    scene.queue.wake_forgotten()
+    assert scene.tick() == ["down"]
