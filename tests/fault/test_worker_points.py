@@ -12,6 +12,7 @@ from tests.support.brokers import Broker
 from tests.support.outcomes import Stage
 from tests.support.project import Project
 from tests.support.proxy import Proxy
+from tests.support.servers import PrivateRedis
 
 NewProject = Callable[..., Project]
 
@@ -73,3 +74,21 @@ def test_ended_and_not_reported(stage: Stage, proxy: Proxy) -> None:
     stage.project.beat()
     lost = stage.wait_for(run_id, "lost")
     assert "fell silent" in lost.reason
+
+
+def test_the_broker_is_away(
+    private_redis: PrivateRedis, migrated_url: str, new_project: NewProject
+) -> None:
+    """A worker whose broker dies reports the task that it has, and goes on when it is back."""
+    project = new_project(Broker("redis", private_redis.url), migrated_url, SETTINGS, APP)
+    with closing(Stage(project, migrated_url)) as stage:
+        worker = stage.worker("prefork")
+        path = stage.file("go")
+        run_id = stage.send("tests.hold", str(path))
+        stage.wait_for(run_id, "started")
+        private_redis.kill9()
+        worker.wait_for_output("Connection to broker lost")
+        path.touch()
+        stage.wait_for(run_id, "succeeded")
+        private_redis.start()
+        stage.wait_for(stage.send("tests.note"), "succeeded", 60)
