@@ -47,6 +47,10 @@ IDLE = 10.0
 LINGER = 0.005
 
 
+#: An id that no run has.
+NO_RUN = 0
+
+
 class Writer(Protocol):
     """What the reporter needs of `beatstore.store.reports.Reports`."""
 
@@ -153,8 +157,8 @@ class Reporter:
 
     def prepare(self, wait: float) -> bool:
         """Connect, so that the first question is answered in time; say whether that is done."""
-        # No run has this id. What is written for it makes all that is cold warm.
-        return self.report(Report(0, "started", time.monotonic(), ""), wait=wait)
+        # What is written for no run at all makes everything that is cold warm.
+        return self.report(Report(NO_RUN, "started", time.monotonic(), ""), wait=wait)
 
     def flush(self, timeout: float) -> bool:
         """Wait until all reports are written, and say whether they are."""
@@ -320,6 +324,10 @@ class Reporter:
                 if item.again is not None:
                     self._let_start(item)
                 item.end_wait()
+            prepared = self._started.pop(NO_RUN, None)
+            if prepared is not None:  # nothing is lost with that
+                self._items.pop(prepared, None)
+                self._changed.notify_all()
             hurried = self._hurry
             self._changed.wait_for(
                 lambda: self._hurry and not hurried, min(wait, 0.2) if hurried else wait

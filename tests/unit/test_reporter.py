@@ -212,6 +212,19 @@ def test_a_question_that_can_t_be_asked(reporter: Reporter, writer: Recorder) ->
     assert reporter.ask(started(1), again=False, wait=10) is None
 
 
+def test_preparing_leaves_nothing(writer: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that could not connect ahead of time has nothing to write at its end."""
+    reporter = Reporter(lambda: writer)
+    writer.error = UnavailableError("gone")
+    assert not reporter.prepare(10)
+    reporter.stop(0)
+    assert "not written in time" not in caplog.text
+    writer.error = None
+    reporter.report(ended(1))
+    reporter.stop(10)
+    assert writer.states == [(1, "succeeded")]
+
+
 def test_an_idle_process_keeps_no_connection(writer: Recorder) -> None:
     """The connection is given back when there is nothing to report, once."""
     reporter = Reporter(lambda: writer, idle=0.02)
