@@ -37,6 +37,9 @@ __all__ = ["Report", "Reports"]
 #: How many heartbeats may stay out before a worker is suspected, and then given up.
 SILENT, SUSPICIOUS = 3, 2
 
+#: Longer than a worker may be silent and be taken for alive.
+_GONE = timedelta(seconds=61)
+
 #: States in which a run has not begun to be worked on.
 _WAITING = ("claimed", "sent")
 
@@ -138,9 +141,9 @@ class Reports:
         """
         with self._kept.claiming() as connection:
             # The row stays, as the sign that outcomes are reported here; it is just silent.
-            now = read_now(connection, self._database)
+            silent_since = read_now(connection, self._database) - max(self._silence, _GONE)
             of_worker = update(WORKER).where(WORKER.c.id == worker_id)
-            connection.execute(of_worker.values(heartbeat_at=now - self._silence, running=0))
+            connection.execute(of_worker.values(heartbeat_at=silent_since, running=0))
 
     def close(self) -> None:
         """Give the connection back; the next call opens another."""

@@ -469,7 +469,10 @@ def test_the_migrate_command_without_a_database(
 def test_canvases_run_as_celery_runs_them(
     redis_broker: Broker, migrated_url: str, new_project: NewProject, store: Store
 ) -> None:
-    """Chains, groups, chords, maps and chunks run; the result is kept under the run's own id."""
+    """Chains, groups, chords, maps and chunks run, and are one run that ends with their last task.
+
+    The result is kept under the run's own id.
+    """
     add, total = canvas_app.add, canvas_app.total
     canvases: dict[str, tuple[Any, Any]] = {
         "task": (add.s(1, 1), 2),
@@ -489,7 +492,9 @@ def test_canvases_run_as_celery_runs_them(
     worker = project.worker()
     beat = project.beat()
     wait_until(
-        lambda: len(store.runs(state="sent")) == len(canvases), 40, lambda: beat.output()[-3000:]
+        lambda: sum(run.sent_at is not None for run in store.runs()) == len(canvases),
+        40,
+        lambda: beat.output()[-3000:],
     )
     ids = {run.entry_name: run.task_id for run in store.runs()}
     with project.app() as app:
@@ -511,6 +516,12 @@ def test_canvases_run_as_celery_runs_them(
     assert {run.headers["beatstore_run_id"] for run in members} == {
         run.id for run in store.runs("group")
     }
+    wait_until(
+        lambda: {run.state for run in store.runs()} == {"succeeded"},
+        30,
+        lambda: str([(run.entry_name, run.state, run.error, run.parts) for run in store.runs()]),
+    )
+    assert all(run.parts in (None, []) for run in store.runs())
     assert beat.terminate() == 0
     assert worker.terminate() == 0
 

@@ -6,9 +6,12 @@ from typing import Any
 
 from celery import Task
 
+import beatstore
 from tests.support.app import app, leave_line
 
 __all__ = ["APP", "add", "app", "total"]
+
+beatstore.setup(app)
 
 #: What `celery -A` is given.
 APP = "tests.support.canvas_app"
