@@ -8,6 +8,7 @@ share, of which each is one run, oldest first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -34,17 +35,20 @@ class AfterLook:
             return self._waiting(wake_at=entry.start_at)
         if not self.gate.edges:
             return self._waiting("it has no upstreams; link some")
-        gate = self.gate
+        gate, due = self.gate, self.gate.same or ()
         if gate.same is not None and not gate.same and gate.unmet_id is None:
-            gate = replace(gate, unmet_id=gate.same_id, unmet=gate.same_words)
+            failed = gate.same_failed
+            due = tuple(at for at, _ in failed) or gate.same_begun
+            gate = gate.waiting_for_same(failed[-1][1] if failed else None)
         if gate.unmet_id is not None and not gate.begun and gate.failed is None:
             return self._waiting(gate.unmet)
-        return self._at_the_gate(gate)
+        return self._at_the_gate(gate, due)
 
-    def _at_the_gate(self, gate: Gate) -> Decision:
+    def _at_the_gate(self, gate: Gate, due: Sequence[datetime]) -> Decision:
+        """Decide about the oldest of these due times, or about this moment."""
         entry = self.entry
         verdict = pass_or_wait(
-            [PlannedRun(gate.same[-1] if gate.same else self.now)],
+            [PlannedRun(due[-1] if due else self.now)],
             gate,
             entry_id=entry.id,
             overlap=entry.overlap,
@@ -57,8 +61,7 @@ class AfterLook:
         # What is skipped for an overlap is used up too: it would be due again at each look.
         if self._over(sum(run.state == "claimed" for run in verdict.runs)):
             return Decision("finished", verdict.runs, entry.cursor_at, consume=True)
-        more = gate.same is not None and len(gate.same) > 1
-        found = self._waiting(wake_at=self.now if more else None)
+        found = self._waiting(wake_at=self.now if len(due) > 1 else None)
         return replace(found, runs=verdict.runs, consume=True)
 
     def _over(self, sent: int) -> bool:

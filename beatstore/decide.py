@@ -221,13 +221,19 @@ class _Look:
         """Look no further than the last occurrence that the upstreams have seen too."""
         if self.gate.same is None or self.gate.unmet_id is not None:
             return
-        seen = [at for at in self.gate.same if self.after < at <= self.until]
-        at = next((at for at in seen if self.schedule.next_after(at - _STEP) == at), None)
+        at = next(filter(self._is_due, self.gate.same), None)
         if at is not None:
             self.until = at
-        else:
-            same = replace(self.gate, unmet_id=self.gate.same_id, unmet=self.gate.same_words)
-            self.gate = same
+            return
+        # Or than the first that one of them has failed.
+        failures = (one for one in reversed(self.gate.same_failed) if self._is_due(one[0]))
+        at, name = next(failures, (None, None))
+        self.until = self.until if at is None else at
+        self.gate = self.gate.waiting_for_same(name)
+
+    def _is_due(self, at: datetime) -> bool:
+        """Say whether `at` is an occurrence that is not accounted for."""
+        return self.after < at <= self.until and self.schedule.next_after(at - _STEP) == at
 
     def _in_order(
         self, records: tuple[PlannedRun, ...], passed: tuple[PlannedRun, ...]

@@ -57,6 +57,11 @@ class Gate:
             None where there is no such edge.
         same_id: an upstream of such an edge.
         same_words: that upstream, in words.
+        same_failed: due times, newest first, at which such an upstream failed, where that
+            ends the wait, and its name.
+        same_begun: due times, newest first, that some of these edges have seen, and that an
+            entry without a clock has not run for.
+        same_timeout_s: how long such an edge may be waited for, the shortest.
         running: the due time of a run of its own that has not ended.
     """
 
@@ -69,7 +74,21 @@ class Gate:
     same: tuple[datetime, ...] | None = None
     same_id: int | None = None
     same_words: str | None = None
+    same_failed: tuple[tuple[datetime, str], ...] = ()
+    same_begun: tuple[datetime, ...] = ()
+    same_timeout_s: float | None = None
     running: datetime | None = None
+
+    def waiting_for_same(self, failed: str | None = None) -> Gate:
+        """Return this gate where no due time is shared; an upstream may have failed."""
+        return replace(
+            self,
+            unmet_id=self.same_id,
+            unmet=self.same_words,
+            begun=bool(self.same_begun),
+            failed=failed,
+            timeout_s=self.same_timeout_s,
+        )
 
 
 #: The gate of an entry that nothing holds back.

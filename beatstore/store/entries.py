@@ -246,8 +246,8 @@ def rerun(tx: Transaction, run_id: int) -> Run:
     attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
     for one in attempts:
         if one.state in UNFINISHED:
-            said = f"a run that is over; its attempt {one.attempt} is {one.state}"
-            raise InvalidEntryError("run", run_id, said)
+            expected = f"a run that is over; its attempt {one.attempt} is {one.state}"
+            raise InvalidEntryError("run", run_id, expected)
     last = attempts[-1].attempt
     again = {
         **_triggered(entry, run.due_at, last + 1),

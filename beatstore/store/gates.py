@@ -288,10 +288,10 @@ def wake_forgotten(connection: Connection, limit: int) -> int:
 
 
 def _same(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, dict[str, Any]]:
-    """Return for the entries with such edges the due times that all those edges have seen."""
+    """Return what the gates of the entries with such edges say of them."""
     by_id = {row.id: row for row in rows}
     edges = connection.execute(
-        select(_EDGE.downstream_id, _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
+        select(*_SAME_EDGE)
         .join(_UP, _UP.c.id == _EDGE.upstream_id)
         .where(
             _EDGE.downstream_id.in_(by_id),
@@ -301,48 +301,85 @@ def _same(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, dict[st
     ).all()
     found: dict[int, dict[str, Any]] = {}
     for entry_id in dict.fromkeys(edge.downstream_id for edge in edges):
-        mine = [edge for edge in edges if edge.downstream_id == entry_id]
-        shared = connection.scalars(_shared(by_id[entry_id], cast("list[Row[Any]]", mine)))
+        entry = by_id[entry_id]
+        mine = cast("list[Row[Any]]", [edge for edge in edges if edge.downstream_id == entry_id])
+        shared = tuple(connection.scalars(_shared(entry, mine)))
         edge = mine[-1]
         found[entry_id] = {
-            "same": tuple(shared),
+            "same": shared,
             "same_id": edge.upstream_id,
             "same_words": unmet_words(edge.name, edge.on, edge.state) + " for the same due time",
+            **({} if shared else _not_shared(connection, entry, mine)),
         }
     return found
 
 
+_SAME_EDGE = (
+    *(_EDGE[name] for name in ("downstream_id", "upstream_id", "on")),
+    *(_EDGE.on_upstream_failure, _EDGE.timeout_s, _UP.c.name, _UP.c.state),
+)
+
+
+def _not_shared(
+    connection: Connection, entry: Row[Any], edges: Sequence[Row[Any]]
+) -> dict[str, Any]:
+    """Return what may end a wait for a shared due time."""
+    failed: list[tuple[datetime, str]] = []
+    for edge in edges:
+        if edge.on_upstream_failure == "skip" and edge.on == "success":
+            ended = _due_times(entry, [edge.upstream_id], "failure")
+            failed += [(at, str(edge.name)) for at in connection.scalars(ended).all()]
+    begun: Any = ()
+    if entry.kind == "after":
+        ups = [edge.upstream_id for edge in edges]
+        begun = connection.scalars(_due_times(entry, ups, "done"))
+    timeouts = [edge.timeout_s for edge in edges if edge.timeout_s is not None]
+    return {
+        "same_failed": tuple(sorted(failed, reverse=True)),
+        "same_begun": tuple(begun),
+        "same_timeout_s": min(timeouts, default=None),
+    }
+
+
 _ENDED = {"success": ("succeeded",), "failure": ("failed", "lost")}
 
+_SEEN = RUN.alias("seen")
 
-def _shared(entry: Row[Any], edges: Sequence[Row[Any]]) -> Select[tuple[datetime]]:
-    """Select the due times, newest first, of which every edge's upstream has a fitting run."""
-    first, *others = edges
-    run = RUN.alias("seen")
+
+def _due_times(entry: Row[Any], ups: Sequence[int], on: str) -> Select[Any]:
+    """Select the due times, newest first, of runs of any of these upstreams that have ended so.
+
+    Only those that an entry with a clock has not accounted for, and one without a clock has
+    no run of.
+    """
     query = (
-        select(run.c.due_at)
-        .where(run.c.entry_id == first.upstream_id, *_fits(run, first.on))
-        .order_by(run.c.due_at.desc())
+        select(_SEEN.c.due_at)
+        .where(_SEEN.c.entry_id.in_(ups), *_fits(_SEEN, on))
+        .order_by(_SEEN.c.due_at.desc())
         .limit(_SAME_LIMIT)
         .distinct()
     )
     if entry.kind != "after":
-        query = query.where(run.c.due_at > entry.cursor_at) if entry.cursor_at else query
-    else:
-        mine = RUN.alias("mine")
-        taken = exists().where(mine.c.entry_id == entry.id, mine.c.due_at == run.c.due_at)
-        query = query.where(~taken)
-        if entry.run_count:
-            query = query.where(run.c.due_at >= max(entry.cursor_at or EPOCH, entry.created_at))
-        else:
-            # What was complete before it existed counts, once.
-            query = query.limit(1)
+        return query.where(_SEEN.c.due_at > entry.cursor_at) if entry.cursor_at else query
+    mine = RUN.alias("mine")
+    taken = exists().where(mine.c.entry_id == entry.id, mine.c.due_at == _SEEN.c.due_at)
+    since = max(entry.cursor_at or EPOCH, entry.created_at)
+    if on == "success" and not entry.run_count:
+        # What was complete before it existed counts, once.
+        return query.where(~taken).limit(1)
+    return query.where(~taken, _SEEN.c.due_at >= since)
+
+
+def _shared(entry: Row[Any], edges: Sequence[Row[Any]]) -> Select[Any]:
+    """Select the due times, newest first, of which every edge's upstream has a fitting run."""
+    first, *others = edges
+    query = _due_times(entry, [first.upstream_id], first.on)
     for edge in others:
         other = RUN.alias()
         query = query.where(
             exists().where(
                 other.c.entry_id == edge.upstream_id,
-                other.c.due_at == run.c.due_at,
+                other.c.due_at == _SEEN.c.due_at,
                 *_fits(other, edge.on),
             )
         )

@@ -1,4 +1,4 @@
-"""What should end a wait for the same due time: it does not yet, and the page says so."""
+"""What ends a wait for the same due time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from beatstore import After, ManualClock
 from tests.support.play import Play
 
 HOURLY = "0 * * * *"
-
-pytestmark = pytest.mark.xfail(reason='align="same" reads neither setting', strict=True)
 
 
 @pytest.fixture
