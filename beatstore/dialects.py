@@ -58,6 +58,7 @@ __all__ = [
     "db_now",
     "given_rows",
     "insert_ignore",
+    "shows_the_past",
     "trigger_reads_entries",
     "tune_sqlite",
     "write_rows",
@@ -231,6 +232,16 @@ def trigger_reads_entries(dialect: Dialect) -> bool:
     MySQL refuses that for the statement as a whole, whatever the trigger comes to.
     """
     return dialect.name in ("mysql", "mariadb")
+
+
+def shows_the_past(connection: Connection) -> bool:
+    """Say whether an open transaction reads the database as it was before, and writes it as it is.
+
+    MySQL's does under its default, REPEATABLE READ; only what it locks it sees as it is.
+    """
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return False
+    return connection.get_isolation_level() != "READ COMMITTED"
 
 
 @contextmanager

@@ -26,12 +26,24 @@ _CHUNK = 1000
 #: How many members of a cycle are named.
 _SHOWN = 10
 
+#: From which column of an edge to which a walk goes.
+_DOWN = DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id
+_UP = DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id
 
-def path(execute: Execute, start: int, goal: int) -> list[int] | None:
-    """Return the entries on a way downstream from `start` to `goal`, both included, or None."""
+
+def path(execute: Execute, start: int, goal: int, *, current: bool = False) -> list[int] | None:
+    """Return the entries on a way downstream from `start` to `goal`, both included, or None.
+
+    Args:
+        execute: executes a statement.
+        start: an entry's id.
+        goal: another one's.
+        current: whether to lock the edges that are read, which MySQL shows as they are now
+            then, and not as they were when the transaction began.
+    """
     if start == goal:
         return [start]
-    return _meet(execute, start, goal)
+    return _meet(execute, start, goal, current)
 
 
 def cycle_through(execute: Execute, entry_id: int) -> list[int] | None:
@@ -51,19 +63,19 @@ def spelled(execute: Execute, ids: Iterable[int]) -> str:
     return " -> ".join([*shown, shown[0]])
 
 
-def _meet(execute: Execute, start: int, goal: int) -> list[int] | None:
+def _meet(execute: Execute, start: int, goal: int, current: bool = False) -> list[int] | None:
     """Search from both ends; a way has at least one edge."""
     forth: dict[int, int] = {}  # entry -> the one before it on the way from start
     back: dict[int, int] = {}  # entry -> the one after it on the way to goal
     ahead, behind = {start}, {goal}
     while ahead and behind:
-        ahead = _step(execute, ahead, forth, DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
+        ahead = _step(execute, ahead, forth, _DOWN, current)
         met = ahead & (back.keys() | {goal})
         if met:
             at = met.pop()
             rest = [] if at == goal else _walk(back, at, goal)
             return [*reversed(_walk(forth, at, start)), at, *rest]
-        behind = _step(execute, behind, back, DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id)
+        behind = _step(execute, behind, back, _UP, current)
         met = behind & (forth.keys() | {start})
         if met:
             at = met.pop()
@@ -76,18 +88,19 @@ def _step(
     execute: Execute,
     frontier: set[int],
     known: dict[int, int],
-    near: ColumnElement[int],
-    far: ColumnElement[int],
+    direction: tuple[ColumnElement[int], ColumnElement[int]],
+    current: bool,
 ) -> set[int]:
     """Go one edge further, and return what was not known before."""
     found: set[int] = set()
+    near, far = direction
     ids = list(frontier)
     for at in range(0, len(ids), _CHUNK):
         chosen = near.in_(ids[at : at + _CHUNK])
         edges = select(near.label("near"), far.label("far")).where(
             chosen, DEPENDENCY.c.first_free.is_(False)
         )
-        for edge in execute(edges):
+        for edge in execute(edges.with_for_update(read=True) if current else edges):
             if edge.far not in known:
                 known[edge.far] = edge.near
                 found.add(edge.far)

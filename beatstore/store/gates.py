@@ -387,12 +387,17 @@ def _shared(entry: Row[Any], edges: Sequence[Row[Any]]) -> Select[Any]:
 
 
 def _fits(run: Any, on: str) -> list[ColumnElement[bool]]:
-    """Return the conditions that a run is an outcome, for good, that an edge asks for."""
+    """Return the conditions that a run is an outcome, for good, that an edge asks for.
+
+    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
+    its entry was paused.
+    """
     later = RUN.alias()
     final = ~exists().where(
         later.c.entry_id == run.c.entry_id,
         later.c.due_at == run.c.due_at,
         later.c.attempt > run.c.attempt,
+        later.c.state != "cancelled",
     )
     states = _ENDED.get(on, ("succeeded", "failed", "lost"))
     return [run.c.state.in_(states), final]

@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import column, delete, insert, select, table, update
 
-from beatstore.dialects import EPOCH
+from beatstore.dialects import EPOCH, shows_the_past
 from beatstore.errors import InvalidEntryError
 from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.models import VERSION_TABLE, Entry
@@ -256,7 +256,8 @@ def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
     if entry.id == up.id:
         write_instead = f"After({up.name!r}, on='done', first_free=True), or overlap='wait'"
         raise InvalidEntryError("after", up.name, "another entry", write_instead)
-    way = cycles.path(tx.execute, entry.id, up.id)
+    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    way = cycles.path(tx.execute, entry.id, up.id, current=shows_the_past(connection))
     if way is not None:
         words = cycles.spelled(tx.execute, way)
         raise InvalidEntryError(

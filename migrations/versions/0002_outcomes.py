@@ -258,7 +258,8 @@ def _postgresql_edges() -> None:
     wake_new, wake_old = (_WAKE.format(epoch=f"{_EPOCH}+00", row=row) for row in ("NEW", "OLD"))
     op.execute(
         f"""
-        CREATE FUNCTION beatstore_dependency_edit() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE FUNCTION beatstore_dependency_edit() RETURNS trigger LANGUAGE plpgsql
+        SET search_path FROM CURRENT AS $$ -- that of the migration: tables may have a schema
         BEGIN
             IF TG_OP = 'INSERT' AND NEW.first_free AND NEW.consumed_seq = 0 THEN
                 UPDATE beatstore_dependency SET consumed_seq = -1
