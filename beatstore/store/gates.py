@@ -400,4 +400,10 @@ def _fits(run: Any, on: str) -> list[ColumnElement[bool]]:
         later.c.state != "cancelled",
     )
     states = _ENDED.get(on, ("succeeded", "failed", "lost"))
-    return [run.c.state.in_(states), final]
+    if on == "success":
+        return [run.c.state.in_(states), final]
+    # To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
+    gave_up = and_(
+        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like("overlap:%")
+    )
+    return [or_(run.c.state.in_(states), gave_up), final]
