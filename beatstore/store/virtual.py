@@ -84,7 +84,7 @@ def under_way(database: Database) -> list[Row[Any]]:
     found = select(*columns, *call).outerjoin(ENTRY, ENTRY.c.id == RUN.c.entry_id)
     found = found.where(RUN.c.state.in_(("sent", "started")))
     with database.session() as session:
-        return list(session.execute(found.order_by(RUN.c.sent_at, RUN.c.id)))
+        return list(session.execute(found.order_by(RUN.c.sent_at, RUN.c.due_at, RUN.c.id)))
 
 
 def happened(database: Database, since: Mark) -> list[Row[Any]]:

@@ -9,12 +9,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from beatstore.clock import ManualClock
+from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
-from beatstore.store.claims import Claim, Look, Outcome
+from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.complete import Ending
 from beatstore.store.queue import Queue
 from beatstore.store.reports import Report, Reports
 from beatstore.testing.workers import Running, Sent, Workers
+from beatstore.version import __version__
 
 __all__ = ["Simulation"]
 
@@ -55,13 +57,23 @@ class Simulation:
     def run(self, until: datetime) -> None:
         """Let time pass."""
         try:
+            self._appear()
             self._resume()
             self._run(until)
             self._tell_started(self._workers.untold())
             self._clock.set(until)
+            self._appear()
         finally:
             for half in (self._queue, self._reports, self._dying):
                 half.close()
+
+    def _appear(self) -> None:
+        """Say that beat and worker are there, as `Store.status` and `explain` will be asked."""
+        now = self._clock.now()
+        self._dying.heartbeat(_WORKER, _WORKER, 0, [])
+        if self._back(now) == now:
+            self._queue.introduce(host=_WORKER, pid=0, version=__version__, tzdata=tzdata_version())
+            self._queue.heartbeat(BeatFigures(None, 0, 0))
 
     def _run(self, until: datetime) -> None:
         look, rounds = self._queue.look(), 0
@@ -135,11 +147,15 @@ class Simulation:
         now = self._clock.now()
         found = virtual.under_way(self._store.database)
         living = now + timedelta(seconds=_FOREVER)
-        runs = [run for run in found if run.state == "sent" or run.wake_at > living]
+        runs = [run for run in found if run.state == "sent" or (run.wake_at or now) > living]
         self._workers.take(
             Sent(
-                *(run.id, run.entry_name, run.task, run.args, run.kwargs, run.due_at, run.attempt),
-                *(run.sent_at, run.run_timeout_s is not None, run.started_at),
+                *(run.id, run.entry_name, run.task or "", run.args or [], run.kwargs or {}),
+                due_at=run.due_at,
+                attempt=run.attempt,
+                sent_at=run.sent_at,
+                watched=run.run_timeout_s is not None,
+                started_at=run.started_at,
             )
             for run in sorted(runs, key=lambda run: run.state != "started")
         )
@@ -164,6 +180,8 @@ class Simulation:
             for first in range(0, len(claims), _REPORTED):
                 part = claims[first : first + _REPORTED]
                 self._queue.settle([Outcome(claim, "sent") for claim in part])
+            # In an order that can be read off the rows, when another simulation goes on.
+            claims.sort(key=lambda claim: (claim.due_at, claim.run_id))
             self._workers.take(_sent(claim, now) for claim in claims)
             self._begin(now)
 

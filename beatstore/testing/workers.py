@@ -69,6 +69,8 @@ class Outcome:
     reason: str | None = None
 
 
+_WELL = Outcome()
+
 #: What may be said of a run, of the runs of an entry one by one, or by a callable.
 Said = str | Outcome | Exception
 Outcomes = Said | Sequence[Said] | Callable[[Work], Said | None]
@@ -116,7 +118,7 @@ def _as_outcome(said: object) -> Outcome:
         return Outcome("failed", error=f"{type(said).__name__}: {said}")
     made = Outcome(said) if isinstance(said, str) else said
     if made is None:
-        return Outcome()
+        return _WELL
     if not isinstance(made, Outcome) or made.state not in _ENDS:
         raise ConfigError("outcome", said, f"one of {', '.join(_ENDS)}, or an Outcome", "'failed'")
     if made.state == "failed" and made.error is None:
@@ -131,7 +133,7 @@ def _as_span(seconds: object) -> timedelta:
     return max(span, _MOMENT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sent:
     """A message with the broker.
 

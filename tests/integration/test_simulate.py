@@ -308,6 +308,26 @@ def test_entries_can_be_edited_meanwhile(quick: Store) -> None:
     assert len(simulate(quick, DAY, outcome=stop)) == 3
 
 
+def test_the_store_tells_of_it_too(quick: Store) -> None:
+    """Afterwards `status` and `explain` speak of what was simulated as of what has happened."""
+    diamond(quick)
+    simulate(quick, at("3:00"), outcome={"enrich": "failed"}, duration={"clean": 7200})
+    status = quick.status()
+    assert len(status.beats) == len(status.workers) == 1
+    assert status.warnings == []
+    explained = quick.explain("load")
+    assert {upstream.name for upstream in explained.waits_for} == {"enrich", "clean"}
+    assert explained.beats_alive == 1
+
+
+def test_a_run_whose_entry_was_removed_ends(quick: Store) -> None:
+    """What is under way when its entry is removed goes on, in the next simulation too."""
+    quick.add("a", "a.a", "0 1 * * *")
+    simulate(quick, at("1:30"), duration=7200)
+    quick.remove("a")
+    assert [row.finished_at for row in simulate(quick, at("4:00"), duration=7200)] == [at("3:00")]
+
+
 # -- the arguments, and the store ---------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     """Draw a case."""
     nodes = []
-    for number in range(draw(st.integers(2, 5))):
+    for number in range(draw(st.integers(2, 4))):
         earlier = st.lists(st.integers(0, number - 1), max_size=3, unique=True)
         upstreams = tuple(draw(earlier)) if number else ()
         clocks = st.sampled_from([*SPECS, None] if upstreams else SPECS)
