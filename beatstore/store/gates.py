@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal,
     literal_column,
     or_,
     select,
@@ -33,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.dialects import EPOCH, trigger_reads_entries
+from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
@@ -46,7 +47,7 @@ UNFINISHED = ("claimed", "sent", "started")
 #: An instant that is past, and not that of a row just written.
 _AWAKE = EPOCH + timedelta(days=2)
 
-#: How many shared due times are compared, the newest.
+#: How many runs of an upstream are looked at for a shared due time, the newest.
 _SAME_LIMIT = 100
 
 #: Where the index of unfinished and failed runs is partial, it is used only with this term.
@@ -303,7 +304,7 @@ def _same(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, dict[st
     for entry_id in dict.fromkeys(edge.downstream_id for edge in edges):
         entry = by_id[entry_id]
         mine = cast("list[Row[Any]]", [edge for edge in edges if edge.downstream_id == entry_id])
-        shared = tuple(connection.scalars(_shared(entry, mine)))
+        shared = _shared(connection, entry, mine)
         edge = mine[-1]
         found[entry_id] = {
             "same": shared,
@@ -327,16 +328,15 @@ def _not_shared(
     failed: list[tuple[datetime, str]] = []
     for edge in edges:
         if edge.on_upstream_failure == "skip" and edge.on == "success":
-            ended = _due_times(entry, [edge.upstream_id], "failure")
-            failed += [(at, str(edge.name)) for at in connection.scalars(ended).all()]
-    begun: Any = ()
-    if entry.kind == "after":
-        ups = [edge.upstream_id for edge in edges]
-        begun = connection.scalars(_due_times(entry, ups, "done"))
+            ended = connection.scalars(_due_times(entry, edge.upstream_id, "failure"))
+            failed += [(at, str(edge.name)) for at in ended]
+    begun: set[datetime] = set()
+    for edge in edges if entry.kind == "after" else ():
+        begun.update(connection.scalars(_due_times(entry, edge.upstream_id, "done")))
     timeouts = [edge.timeout_s for edge in edges if edge.timeout_s is not None]
     return {
         "same_failed": tuple(sorted(failed, reverse=True)),
-        "same_begun": tuple(begun),
+        "same_begun": tuple(sorted(begun, reverse=True)),
         "same_timeout_s": min(timeouts, default=None),
     }
 
@@ -346,44 +346,61 @@ _ENDED = {"success": ("succeeded",), "failure": ("failed", "lost")}
 _SEEN = RUN.alias("seen")
 
 
-def _due_times(entry: Row[Any], ups: Sequence[int], on: str) -> Select[Any]:
-    """Select the due times, newest first, of runs of any of these upstreams that have ended so.
+def _due_times(entry: Row[Any], upstream_id: int, on: str, *, ever: bool = False) -> Select[Any]:
+    """Select the due times, newest first, of an upstream's last runs that have ended so.
 
     Only those that an entry with a clock has not accounted for, and one without a clock has
-    no run of.
+    no run of; and with `ever` those from before there was such an entry, too.
     """
+    # However long its history is, no more of it is read.
+    last = RUN.alias("last")
+    oldest = (
+        select(last.c.due_at)
+        .where(last.c.entry_id == upstream_id)
+        .order_by(last.c.due_at.desc())
+        .offset(_SAME_LIMIT)
+        .limit(1)
+        .scalar_subquery()
+    )
+    since = func.coalesce(oldest, literal(EPOCH, Instant()))
     query = (
         select(_SEEN.c.due_at)
-        .where(_SEEN.c.entry_id.in_(ups), *_fits(_SEEN, on))
+        .where(
+            _SEEN.c.entry_id == upstream_id,
+            _SEEN.c.due_at >= since,
+            *_fits(_SEEN, on),
+        )
         .order_by(_SEEN.c.due_at.desc())
-        .limit(_SAME_LIMIT)
         .distinct()
     )
     if entry.kind != "after":
         return query.where(_SEEN.c.due_at > entry.cursor_at) if entry.cursor_at else query
     mine = RUN.alias("mine")
-    taken = exists().where(mine.c.entry_id == entry.id, mine.c.due_at == _SEEN.c.due_at)
-    since = max(entry.cursor_at or EPOCH, entry.created_at)
-    if on == "success" and not entry.run_count:
+    taken = exists().where(
+        mine.c.entry_id == entry.id, mine.c.due_at == _SEEN.c.due_at, mine.c.due_at >= since
+    )
+    begun_at = max(entry.cursor_at or EPOCH, entry.created_at)
+    return query.where(~taken) if ever else query.where(~taken, _SEEN.c.due_at >= begun_at)
+
+
+def _shared(
+    connection: Connection, entry: Row[Any], edges: Sequence[Row[Any]]
+) -> tuple[datetime, ...]:
+    """Return the due times, newest first, of which every edge's upstream has a fitting run.
+
+    A statement for each upstream: joined, their histories are multiplied by a database that
+    has no statistics of them yet.
+    """
+    seen: list[set[datetime]] = []
+    for edge in edges:
+        ever = edge.on == "success" and not entry.run_count
+        found = connection.scalars(_due_times(entry, edge.upstream_id, edge.on, ever=ever))
+        seen.append(set(found))
+    shared = sorted(set.intersection(*seen), reverse=True)
+    if entry.kind == "after" and not entry.run_count:
         # What was complete before it existed counts, once.
-        return query.where(~taken).limit(1)
-    return query.where(~taken, _SEEN.c.due_at >= since)
-
-
-def _shared(entry: Row[Any], edges: Sequence[Row[Any]]) -> Select[Any]:
-    """Select the due times, newest first, of which every edge's upstream has a fitting run."""
-    first, *others = edges
-    query = _due_times(entry, [first.upstream_id], first.on)
-    for edge in others:
-        other = RUN.alias()
-        query = query.where(
-            exists().where(
-                other.c.entry_id == edge.upstream_id,
-                other.c.due_at == _SEEN.c.due_at,
-                *_fits(other, edge.on),
-            )
-        )
-    return query
+        return tuple(at for at in shared if at >= entry.created_at) or tuple(shared[:1])
+    return tuple(shared)
 
 
 def _fits(run: Any, on: str) -> list[ColumnElement[bool]]:

@@ -315,6 +315,18 @@ def test_a_run_given_up_too_early_and_the_same_due_time(store: Store, worker: Re
     assert [one.state for one in store.runs("up")] == ["cancelled", "succeeded"]
 
 
+def test_two_due_times_before_the_first_look(store: Store, worker: Reports) -> None:
+    """A downstream that finds two shared due times at its first look runs for each of them."""
+    store.add("up", "t", SELDOM)
+    store.add("down", "t", after=[After("up", align="same")])
+    runs = [run for _ in range(2) for run in start_runs(store, ["up"])]
+    ending(worker, runs)()
+    with Beats(store) as beats:
+        beats.wait_for("down", 2)
+        beats.wait_until_quiet()
+    assert [one.due_at for one in store.runs("down")] == [one.due_at for one in store.runs("up")]
+
+
 # -- two completions -------------------------------------------------------------------------
 
 
