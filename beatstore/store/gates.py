@@ -346,11 +346,11 @@ _ENDED = {"success": ("succeeded",), "failure": ("failed", "lost")}
 _SEEN = RUN.alias("seen")
 
 
-def _due_times(entry: Row[Any], upstream_id: int, on: str, *, ever: bool = False) -> Select[Any]:
+def _due_times(entry: Row[Any], upstream_id: int, on: str) -> Select[tuple[datetime]]:
     """Select the due times, newest first, of an upstream's last runs that have ended so.
 
-    Only those that an entry with a clock has not accounted for, and one without a clock has
-    no run of; and with `ever` those from before there was such an entry, too.
+    Only those that an entry with a clock has not accounted for; and for one without a clock,
+    those since it was made, or resumed, that it has no run of.
     """
     # However long its history is, no more of it is read.
     last = RUN.alias("last")
@@ -380,7 +380,7 @@ def _due_times(entry: Row[Any], upstream_id: int, on: str, *, ever: bool = False
         mine.c.entry_id == entry.id, mine.c.due_at == _SEEN.c.due_at, mine.c.due_at >= since
     )
     begun_at = max(entry.cursor_at or EPOCH, entry.created_at)
-    return query.where(~taken) if ever else query.where(~taken, _SEEN.c.due_at >= begun_at)
+    return query.where(~taken, _SEEN.c.due_at >= begun_at)
 
 
 def _shared(
@@ -391,16 +391,8 @@ def _shared(
     A statement for each upstream: joined, their histories are multiplied by a database that
     has no statistics of them yet.
     """
-    seen: list[set[datetime]] = []
-    for edge in edges:
-        ever = edge.on == "success" and not entry.run_count
-        found = connection.scalars(_due_times(entry, edge.upstream_id, edge.on, ever=ever))
-        seen.append(set(found))
-    shared = sorted(set.intersection(*seen), reverse=True)
-    if entry.kind == "after" and not entry.run_count:
-        # What was complete before it existed counts, once.
-        return tuple(at for at in shared if at >= entry.created_at) or tuple(shared[:1])
-    return tuple(shared)
+    seen = [set(connection.scalars(_due_times(entry, edge.upstream_id, edge.on))) for edge in edges]
+    return tuple(sorted(set.intersection(*seen), reverse=True))
 
 
 def _fits(run: Any, on: str) -> list[ColumnElement[bool]]:

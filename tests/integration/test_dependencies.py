@@ -571,3 +571,16 @@ def test_an_upstream_deleted_by_plain_sql(scene: Play) -> None:
         connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'up'"))
     scene.queue.wake_forgotten()
     assert scene.tick() == ["down"]
+
+
+def test_a_due_time_from_before_it_was_made_is_none_of_its_own(scene: Play) -> None:
+    """Without a clock, an entry runs for the due times its upstreams share from then on."""
+    scene.add("up", HOURLY)
+    scene.at("13:00")
+    scene.end("up")
+    scene.at("13:30")
+    scene.add("down", after=[After("up", align="same")])
+    assert scene.tick() == []
+    scene.at("14:00")
+    assert scene.end("up") == ["down"]
+    assert scene.runs("down") == [("14:00", "sent", 0)]
