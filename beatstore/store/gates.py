@@ -346,7 +346,7 @@ _ENDED = {"success": ("succeeded",), "failure": ("failed", "lost")}
 _SEEN = RUN.alias("seen")
 
 
-def _due_times(entry: Row[Any], upstream_id: int, on: str) -> Select[tuple[datetime]]:
+def _due_times(entry: Row[Any], upstream_id: int, on: str) -> Select[Any]:
     """Select the due times, newest first, of an upstream's last runs that have ended so.
 
     Only those that an entry with a clock has not accounted for; and for one without a clock,
