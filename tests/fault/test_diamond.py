@@ -3,7 +3,8 @@
 Each round kills or cuts one thing at a random moment, starts another in its place, and
 reckons at the end. `BEATSTORE_TEST_ROUNDS` says how many rounds there are for each database
 and each fault, one without it; `BEATSTORE_TEST_SECONDS` for how long each is fed;
-`BEATSTORE_FAULT_SEED` repeats a run.
+`BEATSTORE_TEST_BROKER=redis` is another broker than RabbitMQ; `BEATSTORE_FAULT_SEED` repeats
+a run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.support.wait import wait_until
 
 ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", "1"))
 SECONDS = float(os.environ.get("BEATSTORE_TEST_SECONDS", "10"))
+BROKER = os.environ.get("BEATSTORE_TEST_BROKER", "rabbitmq")
 SEED = int(os.environ.get("BEATSTORE_FAULT_SEED", "0")) or random.randrange(1, 10**6)
 
 #: Whatever is silent is noticed quickly.
@@ -103,22 +105,25 @@ def play(diamond: Diamond, fault: str, align: str, rng: random.Random) -> Counte
 
 @pytest.fixture
 def new_diamond(
-    rabbitmq_broker: Broker, database_server: DatabaseServer, new_project: Callable[..., Project]
+    request: pytest.FixtureRequest,
+    database_server: DatabaseServer,
+    new_project: Callable[..., Project],
 ) -> Iterator[Callable[[], Diamond]]:
     """Hand out what makes a diamond on a new database; the one before it is gone by then."""
+    broker: Broker = request.getfixturevalue(f"{BROKER}_broker")
     made: list[Diamond] = []
 
     def end() -> None:
         for diamond in made:
             diamond.close()
             database_server.drop(diamond.url)
-            rabbitmq_broker.purge()
+            broker.purge()
         made.clear()
 
     def new() -> Diamond:
         end()
         url = database_server.create_migrated()
-        project = new_project(rabbitmq_broker, url, SETTINGS, "tests.support.diamond_app")
+        project = new_project(broker, url, SETTINGS, "tests.support.diamond_app")
         made.append(Diamond(project, url))
         return made[-1]
 

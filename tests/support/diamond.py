@@ -214,7 +214,15 @@ class Diamond:
 
     def tell(self) -> str:
         """Return what there is to see."""
-        columns = ("state", "wake_at", "blocked_by", "success_seq", "failure_seq", "done_seq")
+        columns = (
+            "state",
+            "error",
+            "wake_at",
+            "blocked_by",
+            "success_seq",
+            "failure_seq",
+            "done_seq",
+        )
         lines = [
             f"{entry.name}: " + ", ".join(f"{key} {getattr(entry, key)}" for key in columns)
             for entry in self.store.entries()
