@@ -99,8 +99,9 @@ class Queue:
         limit = self._settings.batch_size
         due = ENTRY.c.wake_at <= now
         try:
-            with self._kept.claiming() as connection:
-                count, claims = self._planner.plan_where(connection, due, limit, now)
+            count, claims = self._kept.claiming_again(
+                lambda connection: self._planner.plan_where(connection, due, limit, now)
+            )
         except UnavailableError:
             raise
         except Exception:  # noqa: BLE001  (whatever one row did must not stop the others)
@@ -124,8 +125,9 @@ class Queue:
 
         Transaction: opens and commits its own; another one counts.
         """
-        with self._kept.claiming() as connection:
-            found = sweeping.sweep(connection, now, self._settings, self._beat_id)
+        found = self._kept.claiming_again(
+            lambda connection: sweeping.sweep(connection, now, self._settings, self._beat_id)
+        )
         if found.uncounted:
             self._kept.claiming_again(
                 lambda connection: complete.count(connection, self._database, found.uncounted)
