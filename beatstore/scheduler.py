@@ -105,7 +105,7 @@ class DBScheduler(Scheduler):
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
         self._ready = False
-        self._in_tick = False
+        self._in_tick = self._ending = False
         self._introduced = False
         self._listener: Any = None
         self._farewell: threading.Thread | None = None
@@ -179,6 +179,7 @@ class DBScheduler(Scheduler):
         Returns:
             Seconds until the next tick: finite, 0 or more, at most `max_interval`.
         """
+        self._check_end()
         self._in_tick = True
         started = time.monotonic()
         try:
@@ -260,12 +261,18 @@ class DBScheduler(Scheduler):
                 if len(batch) >= BATCH:
                     self._settle(batch)
                     batch = []
+                    self._check_end()
         finally:
             # Also when a signal ends beat here: what was sent is written down, and what
             # was not is left to the next beat at once.
             self._settle(batch + [Outcome(claim, "claimed") for claim in left.values()])
         self._broker.end()
         return sent
+
+    def _check_end(self) -> None:
+        """End beat where the signal's exception met a destructor, in which Python drops it."""
+        if self._ending:
+            raise SystemExit
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Write down what became of the claims, with what could not be written before."""
@@ -399,6 +406,7 @@ class DBScheduler(Scheduler):
         the handler raises next unwinds the tick, which settles what it was doing.
         """
         if self._in_tick:
+            self._ending = True
             return
         self._close_listener()
         if self._introduced and self._database.over:

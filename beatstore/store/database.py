@@ -137,9 +137,11 @@ class Database:
         """Drop the pool without touching its sockets, which belong to the parent process.
 
         An engine made here is made anew: the old one may hold a lock of a thread that did
-        not come along.
+        not come along. It is kept, since some drivers' connections say goodbye to the
+        server when they are collected.
         """
         if self._own:
+            _of_the_parent.append(self._engine)
             self._engine = None
         elif self._engine is not None:
             self._engine.dispose(close=False)
@@ -211,6 +213,9 @@ def _place(url: URL) -> tuple[str, str, int | None, str]:
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+#: What a forked child has inherited, and must not use.
+_of_the_parent: list[Engine | None] = []
 
 
 def _after_fork() -> None:

@@ -960,6 +960,24 @@ def test_close_in_the_middle_of_a_tick_leaves_it_its_claims(
     assert len(memory_broker.drain()) == 1
 
 
+@on_sqlite
+def test_a_beat_ends_though_the_signals_exception_was_dropped(
+    scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """Closed in the middle of a tick, it sends no other batch, whatever became of SystemExit."""
+    for number in range(250):
+        scheduler.store.add(f"a-{number}", "tests.note", Once(NOON))
+    signals.before_task_publish.connect(lambda **_: scheduler.close(), weak=False, dispatch_uid="x")
+    try:
+        with pytest.raises(SystemExit):
+            scheduler.tick()
+        with pytest.raises(SystemExit):
+            scheduler.tick()
+    finally:
+        signals.before_task_publish.disconnect(dispatch_uid="x")
+    assert len(memory_broker.drain()) == 100
+
+
 # -- under celery's service ----------------------------------------------------------------
 
 
