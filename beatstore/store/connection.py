@@ -16,13 +16,15 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.dialects import begin_claim, claim_isolation, db_now
 from beatstore.errors import UnavailableError
 from beatstore.store.database import Database, rolled_back, unavailable
 
 __all__ = ["KeptConnection", "read_now", "translated"]
 
 T = TypeVar("T")
+
+_NOW = select(db_now())
 
 #: How often work is done again that the database ended to resolve a deadlock.
 _TRIES = 5
@@ -85,7 +87,7 @@ def read_now(connection: Connection, database: Database) -> datetime:
     """Return what the clock says: the database's, or the injected one."""
     if database.clock is not None:
         return database.clock.now()
-    at = connection.scalar(select(database.now_sql()))
+    at = connection.scalar(_NOW)
     assert isinstance(at, datetime)
     return at
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -45,6 +45,19 @@ _WAITING = ("claimed", "sent")
 
 #: Takes a suspicion back.
 _NOT_SUSPECTED = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
+
+
+#: Marks a run as started; made once, for a worker executes it for each of its tasks.
+_START = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
+    .values(
+        state="started",
+        finished_at=null(),
+        claimed_by=_NOT_SUSPECTED,
+        **{name: bindparam(f"b_{name}") for name in ("worker", "started_at", "wake_at")},
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,19 +215,14 @@ class Reports:
     def _mark_started(
         self, connection: Connection, report: Report, now: datetime, states: Sequence[str]
     ) -> bool:
-        marked = (
-            update(RUN)
-            .where(RUN.c.id == report.run_id, RUN.c.state.in_(states))
-            .values(
-                state="started",
-                worker=report.worker[:255],
-                started_at=now - timedelta(seconds=_age(report)),
-                finished_at=null(),
-                claimed_by=_NOT_SUSPECTED,
-                wake_at=now + self._silence,
-            )
-        )
-        return connection.execute(marked).rowcount == 1
+        given = {
+            "b_id": report.run_id,
+            "b_states": list(states),
+            "b_worker": report.worker[:255],
+            "b_started_at": now - timedelta(seconds=_age(report)),
+            "b_wake_at": now + self._silence,
+        }
+        return connection.execute(_START, given).rowcount == 1
 
     def _mark_sent(self, connection: Connection, report: Report, now: datetime) -> None:
         """Mark a run whose message went back to the queue: celery's own retry, or a requeue."""

@@ -26,11 +26,12 @@ def tick(queue: Queue) -> list[Claim]:
         swept = queue.sweep(now)
         if swept.suspects:
             queue.end([_lost(suspect) for suspect in swept.suspects])
-        claims += [*planned, *swept.claims]
+        found = [*planned, *swept.claims]
+        if found:
+            queue.settle([Outcome(claim, "sent") for claim in found])
+        claims += found
         if not count and not swept.count:
-            break
-    queue.settle([Outcome(claim, "sent") for claim in claims])
-    return claims
+            return claims
 
 
 def report(store: Store, state: str, claims: Sequence[Claim], error: str | None = None) -> None:
