@@ -37,7 +37,7 @@ from beatstore.dialects import EPOCH, BigId, Instant, Json, Name, db_now
 __all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Worker"]
 
 #: The Alembic revision whose tables these classes describe.
-REVISION = "0002"
+REVISION = "0003"
 
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
@@ -82,6 +82,9 @@ class Entry(Base):
     `success_seq`, `failure_seq` and `done_seq` count the final outcomes of its runs. Of an
     entry that waits, `blocked_by` is the id of one upstream that it waits for, and whose
     completion wakes it: its own id, where it waits for its own run to end.
+
+    `declared` is what the code that owns the entry (`source`) last said of it; what differs
+    from it was edited since. NULL for what no code declares.
     """
 
     __tablename__ = "beatstore_entry"
@@ -118,6 +121,7 @@ class Entry(Base):
     error: Mapped[str | None] = mapped_column(Text)
     description: Mapped[str | None] = mapped_column(Text)
     source: Mapped[str] = mapped_column(Name(255), default="api", server_default="api")
+    declared: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     wake_at: Mapped[datetime | None] = mapped_column(default=EPOCH, server_default=_EPOCH_SQL)
     cursor_at: Mapped[datetime | None]

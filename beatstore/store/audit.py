@@ -39,7 +39,7 @@ __all__ = [
 Differences = dict[str, tuple[Any, Any]]
 
 #: Columns that every edit moves, or that say when beat looks: no news to a reader.
-_UNSAID = frozenset({"wake_at", "version", "created_at", "updated_at"})
+_UNSAID = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
 
 
 def record(

@@ -11,49 +11,37 @@ On failure: arguments are refused before anything is written.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.decide import TRIGGERED
-from beatstore.dialects import EPOCH, Instant
+from beatstore.dialects import Instant
 from beatstore.errors import EntryExistsError, InvalidEntryError
-from beatstore.models import Entry, Run
-from beatstore.schedules import Once
+from beatstore.models import Entry
 from beatstore.store import audit, edits, fields, links
-from beatstore.store.calls import split_time
-from beatstore.store.claims import task_id_of
-from beatstore.store.gates import UNFINISHED, consume
+from beatstore.store.gates import consume
 from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
 
 __all__ = [
     "add",
-    "cancel",
+    "cancel_runs",
     "change",
+    "edit",
     "entries",
+    "insert",
     "pause",
     "put",
     "remove",
-    "rerun",
-    "reschedule",
     "resume",
-    "schedule",
     "tags",
-    "trigger",
+    "write",
 ]
 
 #: The states of an entry.
 STATES = ("active", "paused", "finished", "missed", "cancelled", "broken")
-
-_STEP = timedelta(microseconds=1)
-
-#: States in which an entry's run has been sent, or never will be.
-_TOO_LATE = ("finished", "missed")
 
 #: How often put() looks again when the entry comes and goes under its hands.
 _TRIES = 5
@@ -62,7 +50,7 @@ _TRIES = 5
 def add(tx: Transaction, name: str, given: Mapping[str, Any], action: str = "add") -> Entry:
     """Insert an entry; see `Store.add`."""
     name = fields.text("name", name)
-    made = _insert(tx, action, name, edits.check(given, tx.settings))
+    made = insert(tx, action, name, edits.check(given, tx.settings))
     if made is None:
         raise EntryExistsError(name)
     return made
@@ -76,7 +64,7 @@ def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     for _ in range(_TRIES):
         old = tx.find(name)
         if old is None:
-            made = _insert(tx, "put", name, edits.check(given, tx.settings))
+            made = insert(tx, "put", name, edits.check(given, tx.settings))
             if made is not None:
                 return made
         elif _is_as_asked(tx, old, edits.check(update_only, tx.settings, old)):
@@ -84,7 +72,7 @@ def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
         _lock_upstreams(tx, given)
         old = tx.find(name, lock=True)
         if old is not None:
-            return _edit(tx, "put", old, edits.check(update_only, tx.settings, old))
+            return edit(tx, "put", old, edits.check(update_only, tx.settings, old))
     raise EntryExistsError(name)  # pragma: no cover  (added and removed five times in a row)
 
 
@@ -103,50 +91,12 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     renamed = new_name is not None and new_name != name
     if renamed:
         _rename(tx, old, fields.text("new_name", new_name))
-    return _edit(tx, "change", old, wanted, touched=renamed)
-
-
-def schedule(
-    tx: Transaction, task: object, at: object, countdown: object, given: Mapping[str, Any]
-) -> Entry:
-    """Insert a one-shot; see `Store.schedule`."""
-    task, own = split_time(task)
-    times = {
-        key: value for key, value in (("at", at), ("countdown", countdown)) if value is not None
-    }
-    once = _once(tx, times or own, after=given.get("after"))
-    rest = {key: value for key, value in given.items() if key != "name"}
-    named = {"task": task, "timezone": None, **once, **rest}
-    if given["name"] is not None:
-        return add(tx, given["name"], named, "schedule")
-    wanted = edits.check(named, tx.settings)
-    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
-    made = None
-    while made is None:
-        made = _insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
-    return made
-
-
-def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[str, Any]:
-    """Return the arguments by which a one-shot is due."""
-    if not times and after:
-        return {"schedule": None, "max_runs": 1}
-    if len(times) != 1:
-        raise InvalidEntryError(
-            "at",
-            times or None,
-            "exactly one of at and countdown, or after=[…]",
-            "at=datetime(…, tzinfo=…)",
-        )
-    [(field, value)] = times.items()
-    if field == "countdown":
-        return {"schedule": Once(tx.now() + timedelta(seconds=fields.seconds(field, value)))}
-    return {"schedule": Once(fields.instant(field, value))}
+    return edit(tx, "change", old, wanted, touched=renamed)
 
 
 def pause(tx: Transaction, name: str) -> Entry:
     """Take an entry out of service for a while; see `Store.pause`."""
-    return _edit(tx, "pause", tx.get(name, lock=True), edits.Wanted({}, paused=True))
+    return edit(tx, "pause", tx.get(name, lock=True), edits.Wanted({}, paused=True))
 
 
 def resume(tx: Transaction, name: str) -> Entry:
@@ -156,18 +106,18 @@ def resume(tx: Transaction, name: str) -> Entry:
         # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
         consume(tx, [old.id])
     if old.state in ("active", "paused"):
-        return _edit(tx, "resume", old, edits.Wanted({}, paused=False))
+        return edit(tx, "resume", old, edits.Wanted({}, paused=False))
     if old.state == "broken":
-        return _update(tx, "resume", old, edits.mended(old, tx.now()))
-    write = f"store.change({name!r}, schedule=…), which makes it active"
-    raise InvalidEntryError("state", old.state, "a paused or broken entry", write)
+        return write(tx, "resume", old, edits.mended(old, tx.now()))
+    instead = f"store.change({name!r}, schedule=…), which makes it active"
+    raise InvalidEntryError("state", old.state, "a paused or broken entry", instead)
 
 
 def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
     was = audit.entry_columns(old, **_told(tx, old))
-    _cancel_runs(tx, old, "entry removed", held=True)
+    cancel_runs(tx, old, "entry removed", held=True)
     delete_entries(tx, [old.id])
     audit.record(tx, "remove", old.name, was, None)
 
@@ -210,100 +160,10 @@ def tags(tx: Transaction, name: str) -> list[str]:
     return sorted(found.scalars())
 
 
-def trigger(tx: Transaction, name: str) -> Run:
-    """Insert a run that beat sends at once; see `Store.trigger`."""
-    entry = tx.get(name, lock=True)
-    if entry.state in ("cancelled", "broken"):
-        why = f"{entry.state}: {entry.error}" if entry.error else entry.state
-        write = f"store.resume({name!r})" if entry.state == "broken" else "another entry"
-        raise InvalidEntryError("state", why, "an entry that can be sent", write)
-    asked_at = due_at = tx.now()
-    if not due_at.microsecond:
-        # An occurrence of the schedule may have this very second; it is another one.
-        due_at += _STEP
-    while not tx.insert(RUN, _triggered(entry, due_at)):
-        due_at += _STEP  # triggered twice within one tick of the clock
-    counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
-    tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
-    key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
-    made = tx.all(Run, select(RUN).where(*key))[0]
-    audit.record(tx, "trigger", name, None, {"run_id": made.id, "due_at": due_at})
-    return made
-
-
-def rerun(tx: Transaction, run_id: int) -> Run:
-    """Insert a next attempt of a run that is over; see `Store.rerun`."""
-    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
-    if not found:
-        raise InvalidEntryError("run", run_id, "the id of a run on record")
-    run = found[0]
-    # By its id: it may have been renamed since.
-    name = tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
-    entry = tx.get(run.entry_name if name is None else name, lock=True)
-    if name is None:
-        raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
-    of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
-    attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
-    for one in attempts:
-        if one.state in UNFINISHED:
-            expected = f"a run that is over; its attempt {one.attempt} is {one.state}"
-            raise InvalidEntryError("run", run_id, expected)
-    last = attempts[-1].attempt
-    again = {
-        **_triggered(entry, run.due_at, last + 1),
-        "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
-    }
-    tx.insert(RUN, again)
-    made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
-    said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
-    audit.record(tx, "rerun", entry.name, None, said)
-    return made
-
-
-def cancel(tx: Transaction, name: str) -> bool:
-    """End an entry if it is in time; see `Store.cancel`."""
-    old = tx.get(name, lock=True)
-    if old.state in ("cancelled", *_TOO_LATE):
-        return old.state == "cancelled"
-    done = {
-        "state": "cancelled",
-        "wake_at": None,
-        "next_due_at": None,
-        **edits.NOTHING_PENDING,
-        "version": ENTRY.c.version + 1,
-        "updated_at": tx.database.now_sql(),
-    }
-    tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
-    _cancel_runs(tx, old, "entry cancelled before it was sent")
-    audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
-    return True
-
-
-def reschedule(tx: Transaction, name: str, at: object) -> bool:
-    """Move a one-shot if it is in time; see `Store.reschedule`."""
-    due_at = fields.instant("at", at)
-    old = tx.get(name, lock=True)
-    if old.kind != "once":
-        write = f"store.change({name!r}, schedule=…)"
-        raise InvalidEntryError("name", name, f"a one-shot; this is {old.kind} {old.spec!r}", write)
-    if old.state in ("finished", "cancelled"):
-        return False
-    taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
-    while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
-        # It has a record (it was missed then), and an instant has no second one.
-        due_at += _STEP
-    moved = {"spec": Once(due_at).spec}
-    if old.state in ("missed", "broken") and not edits.changes(old, moved):
-        _update(tx, "reschedule", old, edits.mended(old, tx.now()))
-    else:
-        _edit(tx, "reschedule", old, edits.Wanted(moved))
-    return True
-
-
 # -- writing ---------------------------------------------------------------------------
 
 
-def _insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Entry | None:
+def insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Entry | None:
     """Insert an entry with its tags; None if the name is taken."""
     now = None if wanted.columns["kind"] == "once" else tx.now()
     row = edits.new_row(name, wanted, now, tx.settings)
@@ -321,7 +181,7 @@ def _insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> En
     return made
 
 
-def _edit(
+def edit(
     tx: Transaction, action: str, old: Entry, wanted: edits.Wanted, *, touched: bool = False
 ) -> Entry:
     """Make a locked entry as it is wanted, and return it; write nothing if it is so already."""
@@ -331,7 +191,7 @@ def _edit(
     beside = _write_tags(tx, old, wanted.tags)
     if wanted.after is not None:
         beside |= links.write(tx, old, wanted.after, new=False)
-    return _update(tx, action, old, changed, beside, touched=touched)
+    return write(tx, action, old, changed, beside, touched=touched)
 
 
 def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
@@ -340,7 +200,7 @@ def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
         links.prepare(tx, links.wanted(given["after"]))
 
 
-def _update(
+def write(
     tx: Transaction,
     action: str,
     old: Entry,
@@ -364,7 +224,7 @@ def _update(
     return new
 
 
-def _cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
+def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
     """Cancel the runs of an entry that are not sent yet; with `held` those of a beat too."""
     unsent = [RUN.c.entry_id == entry.id, RUN.c.state == "claimed"]
     if not held:
@@ -424,19 +284,6 @@ def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
 def _turns(old: Entry, paused: bool | None) -> bool:
     """Say whether pausing or resuming makes a difference to this entry."""
     return old.state == ("active" if paused else "paused") and paused is not None
-
-
-def _triggered(entry: Entry, due_at: datetime, attempt: int = 1) -> dict[str, Any]:
-    return {
-        "entry_id": entry.id,
-        "entry_name": entry.name,
-        "due_at": due_at,
-        "attempt": attempt,
-        "task_id": task_id_of(entry.id, entry.created_at, due_at, attempt),
-        "state": "claimed",
-        "reason": TRIGGERED,
-        "wake_at": EPOCH,
-    }
 
 
 def _matches(tx: Transaction, pattern: str) -> ColumnElement[bool]:

@@ -1,0 +1,175 @@
+"""What is sent once: one-shots, and single runs beside a schedule.
+
+Each function works in the open transaction it is given; what holds for edits of entries
+holds here (see `beatstore.store.entries`).
+
+On failure: arguments are refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from beatstore.decide import TRIGGERED
+from beatstore.dialects import EPOCH
+from beatstore.errors import InvalidEntryError
+from beatstore.models import Entry, Run
+from beatstore.schedules import Once
+from beatstore.store import audit, edits, entries, fields
+from beatstore.store.calls import split_time
+from beatstore.store.claims import task_id_of
+from beatstore.store.gates import UNFINISHED
+from beatstore.store.rows import ENTRY, RUN, Transaction
+
+__all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
+
+_STEP = timedelta(microseconds=1)
+
+#: States in which an entry's run has been sent, or never will be.
+_TOO_LATE = ("finished", "missed")
+
+
+def schedule(
+    tx: Transaction, task: object, at: object, countdown: object, given: Mapping[str, Any]
+) -> Entry:
+    """Insert a one-shot; see `Store.schedule`."""
+    task, own = split_time(task)
+    times = {
+        key: value for key, value in (("at", at), ("countdown", countdown)) if value is not None
+    }
+    once = _once(tx, times or own, after=given.get("after"))
+    rest = {key: value for key, value in given.items() if key != "name"}
+    named = {"task": task, "timezone": None, **once, **rest}
+    if given["name"] is not None:
+        return entries.add(tx, given["name"], named, "schedule")
+    wanted = edits.check(named, tx.settings)
+    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
+    made = None
+    while made is None:
+        made = entries.insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
+    return made
+
+
+def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[str, Any]:
+    """Return the arguments by which a one-shot is due."""
+    if not times and after:
+        return {"schedule": None, "max_runs": 1}
+    if len(times) != 1:
+        raise InvalidEntryError(
+            "at",
+            times or None,
+            "exactly one of at and countdown, or after=[…]",
+            "at=datetime(…, tzinfo=…)",
+        )
+    [(field, value)] = times.items()
+    if field == "countdown":
+        return {"schedule": Once(tx.now() + timedelta(seconds=fields.seconds(field, value)))}
+    return {"schedule": Once(fields.instant(field, value))}
+
+
+def trigger(tx: Transaction, name: str) -> Run:
+    """Insert a run that beat sends at once; see `Store.trigger`."""
+    entry = tx.get(name, lock=True)
+    if entry.state in ("cancelled", "broken"):
+        why = f"{entry.state}: {entry.error}" if entry.error else entry.state
+        write = f"store.resume({name!r})" if entry.state == "broken" else "another entry"
+        raise InvalidEntryError("state", why, "an entry that can be sent", write)
+    asked_at = due_at = tx.now()
+    if not due_at.microsecond:
+        # An occurrence of the schedule may have this very second; it is another one.
+        due_at += _STEP
+    while not tx.insert(RUN, _triggered(entry, due_at)):
+        due_at += _STEP  # triggered twice within one tick of the clock
+    counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
+    tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
+    key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
+    made = tx.all(Run, select(RUN).where(*key))[0]
+    audit.record(tx, "trigger", name, None, {"run_id": made.id, "due_at": due_at})
+    return made
+
+
+def rerun(tx: Transaction, run_id: int) -> Run:
+    """Insert a next attempt of a run that is over; see `Store.rerun`."""
+    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
+    if not found:
+        raise InvalidEntryError("run", run_id, "the id of a run on record")
+    run = found[0]
+    # By its id: it may have been renamed since.
+    name = tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
+    entry = tx.get(run.entry_name if name is None else name, lock=True)
+    if name is None:
+        raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
+    of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
+    attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
+    for one in attempts:
+        if one.state in UNFINISHED:
+            expected = f"a run that is over; its attempt {one.attempt} is {one.state}"
+            raise InvalidEntryError("run", run_id, expected)
+    last = attempts[-1].attempt
+    again = {
+        **_triggered(entry, run.due_at, last + 1),
+        "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
+    }
+    tx.insert(RUN, again)
+    made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
+    said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
+    audit.record(tx, "rerun", entry.name, None, said)
+    return made
+
+
+def cancel(tx: Transaction, name: str) -> bool:
+    """End an entry if it is in time; see `Store.cancel`."""
+    old = tx.get(name, lock=True)
+    if old.state in ("cancelled", *_TOO_LATE):
+        return old.state == "cancelled"
+    done = {
+        "state": "cancelled",
+        "wake_at": None,
+        "next_due_at": None,
+        **edits.NOTHING_PENDING,
+        "version": ENTRY.c.version + 1,
+        "updated_at": tx.database.now_sql(),
+    }
+    tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
+    entries.cancel_runs(tx, old, "entry cancelled before it was sent")
+    audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
+    return True
+
+
+def reschedule(tx: Transaction, name: str, at: object) -> bool:
+    """Move a one-shot if it is in time; see `Store.reschedule`."""
+    due_at = fields.instant("at", at)
+    old = tx.get(name, lock=True)
+    if old.kind != "once":
+        write = f"store.change({name!r}, schedule=…)"
+        raise InvalidEntryError("name", name, f"a one-shot; this is {old.kind} {old.spec!r}", write)
+    if old.state in ("finished", "cancelled"):
+        return False
+    taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
+    while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
+        # It has a record (it was missed then), and an instant has no second one.
+        due_at += _STEP
+    moved = {"spec": Once(due_at).spec}
+    if old.state in ("missed", "broken") and not edits.changes(old, moved):
+        entries.write(tx, "reschedule", old, edits.mended(old, tx.now()))
+    else:
+        entries.edit(tx, "reschedule", old, edits.Wanted(moved))
+    return True
+
+
+def _triggered(entry: Entry, due_at: datetime, attempt: int = 1) -> dict[str, Any]:
+    return {
+        "entry_id": entry.id,
+        "entry_name": entry.name,
+        "due_at": due_at,
+        "attempt": attempt,
+        "task_id": task_id_of(entry.id, entry.created_at, due_at, attempt),
+        "state": "claimed",
+        "reason": TRIGGERED,
+        "wake_at": EPOCH,
+    }
