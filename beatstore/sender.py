@@ -194,9 +194,8 @@ class Sender:
         try:
             one_by_one = self._has_own_way(claims[0])
             with batch_of(self._scheduler.producer, one_by_one=one_by_one) as batch:
-                for claim in claims:
-                    _check_time(until)
-                    entries.append(self._apply(claim, broker_errors))
+                for entry in self._applied(claims, until, broker_errors):
+                    entries.append(entry)
                     batch.mark()
                 _check_time(until)  # most transports have written them, but not all
         except broker_errors as error:
@@ -206,6 +205,12 @@ class Sender:
             return
         except _TooLateError:
             taken = batch.taken if batch is not None else 0
+            if taken < len(entries):
+                logger.warning(
+                    "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
+                    "trying again",
+                    entries[taken].name,
+                )
             yield from (entry.outcome() for entry in entries[:taken])
             yield from (Outcome(claim, "claimed") for claim in claims[taken:])
             return
@@ -215,6 +220,8 @@ class Sender:
             yield from (entry.outcome() for entry in entries[:taken])
             raise
         yield from (entry.outcome() for entry in entries)
+        if len(entries) < len(claims):
+            yield from self._send_batch(claims[len(entries) :], until)
 
     def _resend(
         self, claims: Sequence[Claim], error: BaseException, until: float, *, again: bool
@@ -234,6 +241,21 @@ class Sender:
             yield Outcome(claims[0], "failed", f"{type(error).__name__}: {error}")
         else:
             yield _try_later(claims[0], error)
+
+    def _applied(
+        self, claims: Sequence[Claim], until: float, broker_errors: tuple[type[Exception], ...]
+    ) -> Iterator[BeatEntry]:
+        """Send message by message, until half of the time that is left is over.
+
+        What is sent by then is written before more is: where hooks are slow, time would
+        else end before the batch is full, at each try, and nothing would ever be written.
+        """
+        write_at = (time.monotonic() + until) / 2
+        for number, claim in enumerate(claims):
+            _check_time(until)
+            if number and time.monotonic() >= write_at:
+                return
+            yield self._apply(claim, broker_errors)
 
     def _apply(self, claim: Claim, broker_errors: tuple[type[Exception], ...]) -> BeatEntry:
         """Send one message through the hooks, and past them if they fail.

@@ -79,7 +79,7 @@ def _set(catcher: _Catcher) -> None:
         "message": lambda: _around(Sender, "_apply", after=always),
         "writing": lambda: _set_half_way(catcher),
         "settling": lambda: _around(Queue, "settle", before=with_sent),
-        "settled": lambda: _around(Queue, "_settle_all", after=always),
+        "settled": lambda: _around(Queue, "_settle_sent", after=always),
         "marked": lambda: _set_after_mark(catcher, Queue),
     }
     ways[catcher.point]()

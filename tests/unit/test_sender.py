@@ -23,6 +23,7 @@ from celery.schedules import BaseSchedule, crontab, schedule
 from celery.signals import before_task_publish
 
 from beatstore import sender as sender_module
+from beatstore.batches import Batch
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BeatEntry, BrokerError
 from beatstore.store.claims import Claim, Outcome
@@ -582,6 +583,50 @@ def test_the_deadline_ends_a_batch(
         *(Outcome(claim, "claimed") for claim in claims[30:]),
     ]
     assert len(memory_broker.drain()) == 30
+
+
+def test_slow_hooks_get_smaller_batches(
+    app: Celery,
+    scheduler: DBScheduler,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A batch is written while its claims are good, and the size forgets how slow hooks were."""
+    now, seconds, sizes = [0.0], [1.0], []
+
+    class Together(Batch):
+        """Messages that arrive when the batch ends, as in Redis' pipelines."""
+
+        written = False
+
+        @property
+        def taken(self) -> int:
+            return self.marked if self.written else 0
+
+        def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+            self.written = kind is None
+            sizes.append(self.taken)
+
+    def publish(*_: Any, **kwargs: Any) -> AsyncResult[Any]:
+        now[0] += seconds[0]
+        return AsyncResult(kwargs["task_id"], app=app)
+
+    monkeypatch.setattr(sender_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sender_module, "batch_of", lambda producer, **_: Together(producer))
+    monkeypatch.setattr(app, "send_task", publish)
+    claims = [new_claim("elsewhere.task") for _ in range(BATCH)]
+    outcomes = list(scheduler.sender.send(claims, until=32))
+    assert sizes == [16, 8, 4, 2, 1, 0]
+    assert outcomes == [
+        *(Outcome(claim, "sent") for claim in claims[:31]),
+        *(Outcome(claim, "claimed") for claim in claims[31:]),
+    ]
+    [record] = caplog.records
+    assert claims[31].name in record.getMessage()
+    seconds[0] = 0.0
+    sizes.clear()
+    assert {one.state for one in scheduler.sender.send(claims[31:], until=64)} == {"sent"}
+    assert sizes == [BATCH - 31]
 
 
 def test_messages_leave_in_the_order_of_their_claims(
