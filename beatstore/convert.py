@@ -7,7 +7,7 @@ carried exactly or refused with the reason.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -15,18 +15,25 @@ from zoneinfo import ZoneInfo
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.errors import ScheduleError
-from beatstore.schedules import Cron, Every, Schedule, Solar, as_schedule
+from beatstore.schedules import Cron, Every, RRule, Schedule, Solar, as_schedule, zone
 
-__all__ = ["celery_schedule"]
+__all__ = ["celery_schedule", "clock_interval", "own_zone", "zone_name"]
 
 _CRONTAB_FIELDS = 5
 
-#: The intervals that, counted from the clock (`relative`), are also a cron expression.
-_RELATIVE = {
-    timedelta(minutes=1): "* * * * *",
-    timedelta(hours=1): "0 * * * *",
-    timedelta(days=1): "0 0 * * *",
-}
+#: What an interval counted from the clock is cut to, with its cron expression.
+_UNITS = (
+    (timedelta(days=1), "0 0 * * *"),
+    (timedelta(hours=1), "0 * * * *"),
+    (timedelta(minutes=1), "* * * * *"),
+    (timedelta(seconds=1), None),
+)
+
+#: Where such intervals count from, in their zone: any beginning of a day would do.
+_FROM = datetime(2024, 1, 1)  # noqa: DTZ001  (a wall clock's)
+
+#: What a schedule computes its times with; a class with one of its own can't be stored.
+_RULE = ("is_due", "remaining_estimate", "remaining_delta", "now", "maybe_make_aware", "to_local")
 
 
 @lru_cache(maxsize=4096)
@@ -78,29 +85,65 @@ def _from_crontab(value: Any, timezone: str | None = None) -> Schedule:
     ]
     fields = [_field(value, *one) for one in sets]
     either = fields[2].startswith("*") or fields[4].startswith("*")
-    return Cron(" ".join(fields), _zone_of(value) or timezone, day_or=either)
+    return Cron(" ".join(fields), own_zone(value) or timezone, day_or=either)
 
 
 @as_schedule.register(schedule)
 def _from_interval(value: Any, timezone: str | None = None) -> Schedule:
-    """Carry an interval; one counted from the clock (`relative`) only where cron has it."""
+    """Carry an interval; one with `relative` by what celery's rounding makes of it."""
     _refuse_subclass(value, schedule)
     if not value.relative:
         return Every(value.run_every)
-    expression = _RELATIVE.get(value.run_every)
-    if expression is None:
-        raise ScheduleError(
-            "schedule",
-            value,
-            "an interval without relative=True",
-            f"Every({value.run_every.total_seconds():g}), or a cron expression",
+    return clock_interval(value.run_every, own_zone(value) or timezone)
+
+
+@lru_cache(maxsize=1024)
+def clock_interval(every: timedelta, timezone: str | None) -> Schedule:
+    """Return the schedule of an interval with `relative=True`.
+
+    celery adds the interval to the last run and cuts what comes out to a whole day, hour,
+    minute or second, the largest that is in the interval. So the interval is as good as cut
+    too: each 90 minutes is each hour. What is left open there, from when every third hour
+    counts, is from midnight in 2024 here; a restart does not move it.
+
+    Args:
+        every: the interval.
+        timezone: the zone of the clock; None where it is not known.
+
+    Raises:
+        ScheduleError: it is less than a second; or it is of hours, and the zone is unknown,
+            or moves its clock by less than an hour.
+    """
+    unit, expression = next((one for one in _UNITS if every >= one[0]), (None, None))
+    if unit is None:
+        raise ScheduleError("schedule", every, "a second or more with relative=True", "Every(…)")
+    count = every // unit
+    if count == 1 and expression is not None:
+        return Cron(expression, timezone)
+    if unit == timedelta(days=1):
+        return RRule(f"DTSTART:{_FROM:%Y%m%dT%H%M%S} RRULE:FREQ=DAILY;INTERVAL={count}", timezone)
+    if unit == timedelta(hours=1) and (timezone is None or not _by_the_hour(timezone)):
+        wanted = (
+            "no hours with relative=True where the zone is not known"
+            if timezone is None
+            else f"no hours with relative=True in {timezone}, which changes by part of an hour"
         )
-    return Cron(expression, timezone)
+        raise ScheduleError("schedule", every, wanted, f"Every({count * 3600}, anchor=…)")
+    return Every(count * unit, anchor=_FROM.replace(tzinfo=zone(timezone or "UTC")))
+
+
+@lru_cache(maxsize=64)
+def _by_the_hour(timezone: str) -> bool:
+    """Say whether a zone's clock shows the same minute as ever, after each change."""
+    tz = zone(timezone)
+    weeks = (_FROM.replace(tzinfo=tz) + timedelta(weeks=week) for week in range(53 * 14))
+    return len({(week.utcoffset() or timedelta()) % timedelta(hours=1) for week in weeks}) == 1
 
 
 @as_schedule.register(solar)
 def _from_solar(value: solar, timezone: str | None = None) -> Schedule:
     """Carry an event of the sun."""
+    _refuse_subclass(value, solar)
     return Solar(value.event, value.lat, value.lon)
 
 
@@ -115,21 +158,39 @@ def _field(value: crontab, original: Any, members: set[int], full: int) -> str:
     return ",".join(str(member) for member in sorted(members))
 
 
-def _zone_of(value: Any) -> str | None:
-    """Return the zone that a schedule was given, itself or by its app."""
-    if "tz" in vars(value) or value._app is not None:
-        key = getattr(value.tz, "key", None) or getattr(value.tz, "zone", None)
-        if key is None:
-            raise ScheduleError("timezone", value.tz, "a zone with a name", "timezone='UTC'")
-        return str(key)
+def own_zone(value: Any) -> str | None:
+    """Return the zone that a celery schedule was given, itself or by its app; None for none."""
+    if "tz" in vars(value) or value._app is not None or type(value).tz is not BaseSchedule.tz:
+        return zone_name(value.tz)
     return None
 
 
+def zone_name(tz: Any) -> str:
+    """Return the IANA name of a zone object.
+
+    Raises:
+        ScheduleError: it has none.
+    """
+    key = getattr(tz, "key", None) or getattr(tz, "zone", None)
+    if key is None and str(tz) == "UTC":
+        key = "UTC"
+    if key is None:
+        raise ScheduleError("timezone", tz, "a zone with a name", "timezone='UTC'")
+    return str(key)
+
+
+@as_schedule.register(BaseSchedule)
+def _refuse_unknown(value: Any, timezone: str | None = None) -> Schedule:
+    """Refuse a schedule that is code."""
+    del timezone
+    raise _own_rule(value, "a crontab, schedule or solar of celery's")
+
+
 def _refuse_subclass(value: Any, known: type[BaseSchedule]) -> None:
-    if type(value).is_due is not known.is_due or value.nowfun is not None:
-        raise ScheduleError(
-            "schedule",
-            value,
-            f"a {known.__name__} with celery's own is_due and clock",
-            "a schedule of beatstore's",
-        )
+    changed = any(getattr(type(value), one, None) is not getattr(known, one, None) for one in _RULE)
+    if changed or value.nowfun is not None:
+        raise _own_rule(value, f"a {known.__name__} with celery's own is_due and clock")
+
+
+def _own_rule(value: Any, expected: str) -> ScheduleError:
+    return ScheduleError("schedule", value, expected, "a schedule of beatstore's")

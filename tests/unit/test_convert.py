@@ -14,7 +14,7 @@ from celery.schedules import BaseSchedule, crontab, maybe_schedule, schedule, so
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beatstore import Cron, Every, ScheduleError, Solar, as_schedule
+from beatstore import Cron, Every, RRule, ScheduleError, Solar, as_schedule
 from beatstore.convert import celery_schedule
 from tests.support.processes import ROOT
 
@@ -225,10 +225,80 @@ def test_a_relative_interval_is_kept_where_cron_has_it(every: timedelta, express
     assert as_schedule(value, "Europe/Berlin") == Cron(expression, "Europe/Berlin")
 
 
-def test_another_relative_interval_is_refused() -> None:
-    """What rounds to the clock in a way of its own is refused, with what to write instead."""
-    with pytest.raises(ScheduleError, match=r"relative=True; got|Every\(420\)"):
-        as_schedule(schedule(timedelta(minutes=7), relative=True))
+def relative_by_celery(
+    every: timedelta, tz: ZoneInfo, start: datetime, count: int, late: timedelta
+) -> list[datetime]:
+    """Return when celery's beat finds a relative interval due, so many times after `start`."""
+    now = start.astimezone(tz)
+    value = schedule(every, relative=True, nowfun=lambda: now)
+    found = []
+    for _ in range(count):
+        due = now.astimezone(UTC) + value.remaining_estimate(now)
+        now = due.astimezone(tz)
+        assert value.is_due(found[-1].astimezone(tz) if found else start.astimezone(tz)).is_due
+        found.append(due)
+        now = (due + late).astimezone(tz)
+    return found
+
+
+RELATIVE = [
+    *(timedelta(seconds=n) for n in (1, 2.5, 7, 30, 59)),
+    *(timedelta(seconds=n) for n in (60, 90, 300, 3540)),
+    *(timedelta(minutes=n) for n in (60, 90, 180, 400, 1439)),
+    *(timedelta(hours=n) for n in (24, 36, 48, 7 * 24, 100)),
+]
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("every", RELATIVE, ids=str)
+def test_a_relative_interval_keeps_its_times(every: timedelta, name: str) -> None:
+    """One that rounds to the clock is due when celery's is, but for where its count begins."""
+    tz, late = ZoneInfo(name), timedelta(milliseconds=40)
+    found = as_schedule(schedule(every, relative=True), name)
+    begin = datetime(2026, 3, 7, 2, 37, 11, tzinfo=UTC)  # both zones change their clocks soon
+    # Where celery's beat and this one have once been due together, they are for ever.
+    first = found.in_zone(name).next_after(begin)
+    assert first is not None
+    expected = relative_by_celery(every, tz, first + late, 120, late)
+    assert found.in_zone(name).between(first, expected[-1], 1000) == expected
+
+
+@given(seconds=st.integers(1, 40 * 86400), name=st.sampled_from(["UTC", "Asia/Kathmandu"]))
+@settings(max_examples=60, deadline=None)
+def test_any_relative_interval_keeps_its_times(seconds: int, name: str) -> None:
+    """Whatever its length, what is cut off and what is kept is as celery does it."""
+    every, late = timedelta(seconds=seconds), timedelta(milliseconds=40)
+    found = as_schedule(schedule(every, relative=True), name).in_zone(name)
+    first = found.next_after(NEW_YEAR)
+    assert first is not None
+    expected = relative_by_celery(every, ZoneInfo(name), first + late, 5, late)
+    assert found.between(first, expected[-1], 10) == expected
+
+
+def test_a_relative_interval_does_not_move() -> None:
+    """It is counted from a fixed instant, in two processes and after a restart the same."""
+    value = schedule(timedelta(hours=5), relative=True)
+    assert as_schedule(value, "Asia/Kolkata").spec == "18000 from 2023-12-31T18:30:00+00:00"
+    days = as_schedule(schedule(timedelta(days=3), relative=True))
+    assert days == RRule("DTSTART:20240101T000000 RRULE:FREQ=DAILY;INTERVAL=3")
+
+
+@pytest.mark.parametrize(
+    ("every", "name", "reason"),
+    [
+        (timedelta(seconds=0.5), "UTC", "a second or more"),
+        (timedelta(hours=3), None, "the zone is not known"),
+        (timedelta(hours=3), "Australia/Lord_Howe", "part of an hour"),
+        (timedelta(hours=3), "No/Where", "No/Where"),
+        (timedelta(0), "UTC", "a second or more"),
+    ],
+)
+def test_a_relative_interval_that_can_not_be_kept_is_refused(
+    every: timedelta, name: str | None, reason: str
+) -> None:
+    """Where no schedule has celery's times, the interval is refused with the reason."""
+    with pytest.raises(ScheduleError, match=reason):
+        as_schedule(schedule(every, relative=True), name)
 
 
 def test_the_sun_is_carried() -> None:
@@ -251,6 +321,17 @@ class Business(schedule):
         return super().is_due(last_run_at)
 
 
+class Later(crontab):
+    """One that leaves `is_due` alone, and changes what that asks."""
+
+    def remaining_estimate(self, last_run_at, *args):
+        return super().remaining_estimate(last_run_at, *args) + timedelta(hours=1)
+
+
+class Holidays(BaseSchedule):
+    """One that is nothing of celery's."""
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -259,8 +340,13 @@ class Business(schedule):
         crontab(0, 4, nowfun=lambda: datetime.now(UTC)),
         schedule(60, nowfun=lambda: datetime.now(UTC)),
         BaseSchedule(),
+        Later(0, 4),
+        Holidays(),
     ],
-    ids=["crontab subclass", "schedule subclass", "crontab clock", "schedule clock", "base"],
+    ids=[
+        *("crontab subclass", "schedule subclass", "crontab clock", "schedule clock", "base"),
+        *("crontab estimate", "own class"),
+    ],
 )
 def test_what_computes_its_own_times_is_refused(value: BaseSchedule) -> None:
     """A schedule with code of its own can't be stored, and is refused at once."""
