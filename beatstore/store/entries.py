@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import case, delete, literal, or_, select, update
+from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
@@ -32,16 +32,21 @@ __all__ = [
     "edit",
     "entries",
     "insert",
+    "matching",
     "pause",
     "put",
     "remove",
     "resume",
     "tags",
+    "tags_of",
     "write",
 ]
 
 #: The states of an entry.
 STATES = ("active", "paused", "finished", "missed", "cancelled", "broken")
+
+#: How many names go into one statement.
+_NAMES = 1000
 
 #: How often put() looks again when the entry comes and goes under its hands.
 _TRIES = 5
@@ -139,18 +144,24 @@ def entries(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
 ) -> list[Entry]:
     """Return a page of entries, by name; see `Store.entries`."""
-    found = select(ENTRY).order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1))
-    if (tag := chosen["tag"]) is not None:
-        found = found.where(ENTRY.c.id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag)))
-    if (state := chosen["state"]) is not None:
-        found = found.where(ENTRY.c.state == fields.choice("state", state, STATES))
-    if (source := chosen["source"]) is not None:
-        found = found.where(ENTRY.c.source == source)
-    if (name := chosen["name"]) is not None:
-        found = found.where(_matches(tx, name))
+    found = matching(tx, select(ENTRY), chosen)
     if after is not None:
         found = found.where(ENTRY.c.name > after)
-    return tx.all(Entry, found)
+    limit = fields.whole("limit", limit, least=1)
+    return tx.all(Entry, found.order_by(ENTRY.c.name).limit(limit))
+
+
+def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:
+    """Return a query of entries with the conditions of `Store.entries`."""
+    if (tag := chosen.get("tag")) is not None:
+        found = found.where(ENTRY.c.id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag)))
+    if (state := chosen.get("state")) is not None:
+        found = found.where(ENTRY.c.state == fields.choice("state", state, STATES))
+    if (source := chosen.get("source")) is not None:
+        found = found.where(ENTRY.c.source == source)
+    if (name := chosen.get("name")) is not None:
+        found = found.where(_matches(tx, name))
+    return found
 
 
 def tags(tx: Transaction, name: str) -> list[str]:
@@ -158,6 +169,18 @@ def tags(tx: Transaction, name: str) -> list[str]:
     entry = tx.get(name)
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id))
     return sorted(found.scalars())
+
+
+def tags_of(tx: Transaction, names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the tags of several entries, by name; see `Store.tags_of`."""
+    found: dict[str, list[str]] = {}
+    wanted = list(names)
+    for first in range(0, len(wanted), _NAMES):
+        some = ENTRY.c.name.in_(wanted[first : first + _NAMES])
+        rows = select(ENTRY.c.name, TAG.c.tag).join(TAG, TAG.c.entry_id == ENTRY.c.id).where(some)
+        for name, tag in tx.execute(rows):
+            found.setdefault(name, []).append(tag)
+    return {name: sorted(tags) for name, tags in found.items()}
 
 
 # -- writing ---------------------------------------------------------------------------

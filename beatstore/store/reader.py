@@ -12,9 +12,10 @@ from sqlalchemy.orm import Session
 
 from beatstore.clock import Clock
 from beatstore.config import Settings
-from beatstore.graph import Graph
+from beatstore.graph import Edge, Graph
 from beatstore.models import Audit, Entry, Run
 from beatstore.store import (
+    agenda,
     answers,
     audit,
     entries,
@@ -24,6 +25,7 @@ from beatstore.store import (
     standing,
     transaction,
 )
+from beatstore.store.agenda import Occurrence
 from beatstore.store.answers import Explanation
 from beatstore.store.appconf import read_settings
 from beatstore.store.database import Database
@@ -115,6 +117,10 @@ class Reader:
 
     # -- reading ---------------------------------------------------------------------------
 
+    def now(self, *, session: Any = None) -> datetime:
+        """Return what the database's clock says, in UTC."""
+        return self._read(session, lambda tx: tx.now())
+
     def get(self, name: str, *, session: Any = None) -> Entry:
         """Return the entry of that name.
 
@@ -149,6 +155,21 @@ class Reader:
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
         return self._read(session, lambda tx: entries.entries(tx, chosen, limit, after))
 
+    def names(
+        self,
+        *,
+        tag: str | None = None,
+        state: str | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+        session: Any = None,
+    ) -> list[str]:
+        """Return a page of names of entries, in order; the arguments are those of `entries`."""
+        chosen = {"tag": tag, "state": state, "name": name, "source": source}
+        return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
+
     def tags(self, name: str, *, session: Any = None) -> list[str]:
         """Return the tags of an entry, sorted.
 
@@ -156,6 +177,10 @@ class Reader:
             EntryNotFoundError: there is no such entry.
         """
         return self._read(session, lambda tx: entries.tags(tx, name))
+
+    def tags_of(self, names: Iterable[str], *, session: Any = None) -> dict[str, list[str]]:
+        """Return the tags of several entries by name, sorted; who has none is left out."""
+        return self._read(session, lambda tx: entries.tags_of(tx, names))
 
     def runs(
         self,
@@ -238,6 +263,39 @@ class Reader:
         """
         return self._read(session, lambda tx: history.preview(tx, name, count, start))
 
+    def agenda(
+        self,
+        *,
+        start: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        tag: str | None = None,
+        name: str | None = None,
+        session: Any = None,
+    ) -> list[Occurrence]:
+        """Return what is sent next: the due times of all entries, in the order of sending.
+
+        What is due already comes first: "overdue", where no beat has looked yet, or
+        "waiting", where an upstream or a run of the entry's own holds it back. `end_at`,
+        `max_runs` and jitter count; retries, and entries without a clock, are not in it.
+        The work grows with `limit`, not with the number of entries; but for a later
+        `start`, the entries due before that are read too.
+
+        Args:
+            start: only what is sent at this instant or after; None: from now on, and what
+                is due already.
+            until: only what is sent before this instant.
+            limit: at most so many, up to 10,000.
+            tag: only of entries with this tag.
+            name: only of entries whose name matches, as in `entries`.
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            InvalidEntryError: `start` or `until` is naive, or they are the wrong way round.
+        """
+        chosen = {"tag": tag, "name": name}
+        return self._read(session, lambda tx: agenda.agenda(tx, chosen, start, until, limit))
+
     def explain(self, name: str, at: datetime | None = None, *, session: Any = None) -> Explanation:
         """Say in plain words why an entry has or has not run.
 
@@ -274,6 +332,14 @@ class Reader:
             InvalidEntryError: both `name` and `tag` are given.
         """
         return self._read(session, lambda tx: graphs.graph(tx, name, tag))
+
+    def edges(self, name: str, *, session: Any = None) -> list[Edge]:
+        """Return the edges to the upstreams of an entry, and those from it to its downstreams.
+
+        Raises:
+            EntryNotFoundError: there is no such entry.
+        """
+        return self._read(session, lambda tx: graphs.edges(tx, name))
 
     def audit(
         self,
