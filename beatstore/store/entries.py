@@ -33,6 +33,7 @@ __all__ = [
     "entries",
     "insert",
     "matching",
+    "names",
     "pause",
     "put",
     "remove",
@@ -144,11 +145,28 @@ def entries(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
 ) -> list[Entry]:
     """Return a page of entries, by name; see `Store.entries`."""
-    found = matching(tx, select(ENTRY), chosen)
+    return tx.all(Entry, _page(tx, select(ENTRY), chosen, limit, after))
+
+
+def names(
+    tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
+) -> list[str]:
+    """Return a page of names; see `Store.names`."""
+    return list(tx.execute(_page(tx, select(ENTRY.c.name), chosen, limit, after)).scalars())
+
+
+def _page(
+    tx: Transaction,
+    found: Select[Any],
+    chosen: Mapping[str, str | None],
+    limit: int,
+    after: str | None,
+) -> Select[Any]:
+    """Return a query of a page of entries, by name."""
+    found = matching(tx, found, chosen)
     if after is not None:
         found = found.where(ENTRY.c.name > after)
-    limit = fields.whole("limit", limit, least=1)
-    return tx.all(Entry, found.order_by(ENTRY.c.name).limit(limit))
+    return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1))
 
 
 def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:

@@ -14,7 +14,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.graph import Edge, Graph, Node
 from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction
 
-__all__ = ["graph"]
+__all__ = ["edges", "graph"]
 
 #: How many ids go into one statement.
 _CHUNK = 1000
@@ -40,6 +40,17 @@ def graph(tx: Transaction, name: str | None, tag: str | None) -> Graph:
         edges = list(tx.execute(select(DEPENDENCY)))
         ids = _ends(edges)
     return _made(tx, ids, edges)
+
+
+def edges(tx: Transaction, name: str) -> list[Edge]:
+    """Return the edges of one entry; see `Store.edges`."""
+    entry_id = tx.get(name).id
+    both = [
+        *_edges(tx, _EDGE.downstream_id, [entry_id]),
+        *_edges(tx, _EDGE.upstream_id, [entry_id]),
+    ]
+    rows = {(edge.upstream_id, edge.downstream_id): edge for edge in both}
+    return list(_made(tx, _ends(rows.values()) | {entry_id}, rows.values()).edges)
 
 
 def _reach(tx: Transaction, start: int, here: Column[int], there: Column[int]) -> set[int]:

@@ -441,7 +441,7 @@ def test_the_migrate_command(
     assert migrate(project) == (0, f"{shown} is at revision {REVISION} already")
     set_revision(database_url, "9999")
     status, line = migrate(project)
-    assert status == 1
+    assert status == 3
     assert "newer than this beatstore knows" in line
 
 
@@ -453,12 +453,12 @@ def test_the_migrate_command_without_a_database(
     project = new_project(filesystem_broker, url)
     announce(project.directory)
     status, line = migrate(project)
-    assert status == 1
+    assert status == 3
     assert "refused" in line
     assert "secret" not in line
     project.settings["beatstore_batchsize"] = 5
     status, line = migrate(project)
-    assert status == 1
+    assert status == 2
     assert "beatstore_batch_size" in line
 
 

@@ -1,0 +1,84 @@
+"""What a verb works on: the store of the Celery app, or of the URL that was given.
+
+On failure: no database is named (a usage error), a setting can't be used (`ConfigError`),
+or an SQLite file is not there (`SchemaError`: opening it would make an empty one).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from beatstore.cli.group import Verbs
+from beatstore.config import Settings
+from beatstore.errors import SchemaError
+from beatstore.store import Store
+from beatstore.store.appconf import read_settings
+
+__all__ = ["app_of", "open_store"]
+
+_KEY = "beatstore.cli.store"
+
+
+def app_of(context: click.Context) -> Any:
+    """Return the Celery app that the verb was called for; None for `beatstore --url`."""
+    return getattr(context.obj, "app", None)
+
+
+def open_store(context: click.Context, *, make: bool = False) -> Store:
+    """Return the store that a verb works on: one for each call, closed after it.
+
+    Args:
+        context: of the verb.
+        make: an SQLite file that is not there may be made.
+    """
+    store: Store | None = context.meta.get(_KEY)
+    if store is None:
+        settings = _settings(context)
+        store = Store(settings.url, settings=settings)
+        context.meta[_KEY] = store
+        context.call_on_close(store.close)
+    if not make:
+        _look_for_file(store)
+    return store
+
+
+def _settings(context: click.Context) -> Settings:
+    group = context
+    while group.parent is not None and not isinstance(group.command, Verbs):
+        group = group.parent
+    app = app_of(context)
+    url = group.params.get("url")
+    schema = group.params.get("schema")
+    if app is None:
+        url = url or os.environ.get("BEATSTORE_URL")
+        schema = schema or os.environ.get("BEATSTORE_SCHEMA") or None
+    if app is None and not url:
+        message = (
+            "Which database? Write `beatstore --url postgresql+psycopg://user@host/database …`, "
+            "set BEATSTORE_URL, or write `celery -A proj beatstore …`."
+        )
+        raise click.UsageError(message, group)
+    named = Settings.read({"beatstore_url": url, "beatstore_schema": schema}) if url else None
+    if app is None:
+        assert named is not None
+        return named
+    settings = read_settings(app)
+    if named is not None:
+        # The options of the engine, and the schema, are of the app's own database.
+        return replace(settings, url=named.url, schema=schema, engine_options={})
+    return replace(settings, schema=schema) if schema else settings
+
+
+def _look_for_file(store: Store) -> None:
+    url = store.database.url
+    path = url.database or ""
+    if url.get_backend_name() != "sqlite" or path in ("", ":memory:") or path.startswith("file:"):
+        return
+    if not os.path.exists(path):
+        raise SchemaError(
+            f"{store.url}: there is no such file; `beatstore migrate` makes it, with the tables"
+        )

@@ -1,0 +1,191 @@
+"""One entry as a person reads it: its schedule in a few words, and everything about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from beatstore.cli.output import View, as_json, span, text
+from beatstore.errors import ScheduleError
+from beatstore.graph import Edge
+from beatstore.models import Entry, Run
+from beatstore.store import Store
+
+__all__ = ["facts_of", "lines_of", "rule_of", "short_rule"]
+
+#: So many runs and due times are shown.
+_SHOWN = 5
+
+#: So many downstreams are named.
+_NAMED = 20
+
+_COLUMNS = (
+    *("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone"),
+    *("start_at", "end_at", "max_runs", "jitter_s", "misfire", "grace_s", "overlap"),
+    *("run_timeout_s", "max_retries", "retry_delay_s", "retry_backoff", "retry_jitter_s"),
+    *("state", "error", "description", "source", "next_due_at"),
+    *("pending_due_at", "pending_since", "pending_reason"),
+    *("success_seq", "failure_seq", "done_seq", "run_count", "last_run_at"),
+    *("version", "created_at", "updated_at"),
+)
+
+_RUN = (
+    *("id", "due_at", "attempt", "state", "reason", "first_missed_at", "missed_count"),
+    *("task_id", "sent_at", "started_at", "finished_at", "worker", "error"),
+)
+
+
+def rule_of(entry: Entry) -> dict[str, Any]:
+    """Return the columns that say when an entry is due."""
+    return {"kind": entry.kind, "spec": entry.spec, "timezone": entry.timezone}
+
+
+def short_rule(rule: Mapping[str, Any], view: View) -> str:
+    """Return a schedule in a few words."""
+    kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
+    if kind == "after":
+        return "after its upstreams"
+    if kind == "every":
+        seconds, _, anchor = spec.partition(" from ")
+        often = span(float(seconds)) if seconds.isdigit() else f"{seconds} s"
+        return f"every {often} from {anchor}" if anchor else f"every {often}"
+    if kind in ("cron", "rrule") and zone_name:
+        return f"{kind} {spec} {zone_name}"
+    return f"{kind} {spec}"
+
+
+def facts_of(store: Store, entry: Entry) -> dict[str, Any]:
+    """Return all that is known of an entry, by the names of its columns."""
+    name = entry.name
+    edges = store.edges(name)
+    return {
+        **{column: getattr(entry, column) for column in _COLUMNS},
+        "tags": store.tags(name),
+        "after": [_upstream(edge) for edge in edges if edge.downstream == name],
+        "before": [edge.downstream for edge in edges if edge.upstream == name],
+        "next": next_due(store, name),
+        "runs": [_run(run) for run in store.runs(name, limit=_SHOWN)],
+    }
+
+
+def next_due(store: Store, name: str) -> list[Any]:
+    """Return the next due times of an entry; none of one whose schedule can't be read."""
+    try:
+        return list(store.preview(name, _SHOWN))
+    except ScheduleError:
+        return []
+
+
+def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
+    """Yield what a person sees of the facts: a title and a text, which may have lines."""
+    yield "name", facts["name"]
+    yield "task", facts["task"]
+    yield "arguments", _call(facts)
+    yield "options", as_json(facts["options"]) if facts["options"] else ""
+    yield "schedule", short_rule(facts, view)
+    yield "within", _within(facts, view)
+    yield "misfire", _misfire(facts, view)
+    yield "overlap", facts["overlap"]
+    yield "run timeout", "" if facts["run_timeout_s"] is None else span(facts["run_timeout_s"])
+    yield "retries", _retries(facts)
+    yield "after", "\n".join(_edge_in_words(edge) for edge in facts["after"])
+    yield "before", _downstreams(facts["before"])
+    yield "state", _state(facts)
+    yield "waits", _waits(facts, view)
+    yield "runs", _counters(facts, view)
+    yield view.title("next due"), "\n".join(view.when(at) for at in facts["next"])
+    yield view.title("last runs"), "\n".join(_run_in_words(run, view) for run in facts["runs"])
+    yield "tags", text(facts["tags"])
+    yield "description", facts["description"] or ""
+    yield "source", facts["source"]
+    yield view.title("created"), view.at(facts["created_at"])
+    yield view.title("edited"), _edited(facts, view)
+
+
+def _upstream(edge: Edge) -> dict[str, Any]:
+    """Return an edge as `beatstore.After` has it."""
+    told = {**asdict(edge), "name": edge.upstream}
+    return {key: value for key, value in told.items() if key not in ("upstream", "downstream")}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {column: getattr(run, column) for column in _RUN}
+
+
+def _call(facts: Mapping[str, Any]) -> str:
+    said = [as_json(facts[part]) for part in ("args", "kwargs") if facts[part]]
+    return " ".join(said)
+
+
+def _within(facts: Mapping[str, Any], view: View) -> str:
+    start_at, end_at, runs = facts["start_at"], facts["end_at"], facts["max_runs"]
+    said = [
+        f"from {view.at(start_at)}" if start_at else "",
+        f"to {view.at(end_at)}" if end_at else "",
+        f"{runs:,} runs at most" if runs is not None else "",
+        f"up to {span(facts['jitter_s'])} late, by jitter" if facts["jitter_s"] else "",
+    ]
+    return ", ".join(word for word in said if word)
+
+
+def _misfire(facts: Mapping[str, Any], view: View) -> str:
+    settings = view.store.settings
+    grace = settings.default_grace if facts["grace_s"] is None else facts["grace_s"]
+    return f"{facts['misfire'] or settings.default_misfire}, grace {span(grace)}"
+
+
+def _retries(facts: Mapping[str, Any]) -> str:
+    if not facts["max_retries"]:
+        return ""
+    said = f"{facts['max_retries']}, after {span(facts['retry_delay_s'])}"
+    if facts["retry_backoff"] != 1:
+        said += f", each delay {facts['retry_backoff']:g} times the one before"
+    jitter = facts["retry_jitter_s"]
+    return f"{said}, and up to {span(jitter)} more" if jitter else said
+
+
+def _edge_in_words(edge: Mapping[str, Any]) -> str:
+    told = {key: value for key, value in edge.items() if key != "name"}
+    label = Edge(edge["name"], "", **told).label
+    return f"{edge['name']} ({label})" if label else edge["name"]
+
+
+def _downstreams(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    said = ", ".join(names[:_NAMED])
+    return f"{said}, and {more:,} more" if more > 0 else said
+
+
+def _state(facts: Mapping[str, Any]) -> str:
+    return f"{facts['state']}: {facts['error']}" if facts["error"] else facts["state"]
+
+
+def _waits(facts: Mapping[str, Any], view: View) -> str:
+    if facts["pending_since"] is None:
+        return ""
+    since = f"since {view.when(facts['pending_since'])}"
+    return f"{since}: {facts['pending_reason']}" if facts["pending_reason"] else since
+
+
+def _counters(facts: Mapping[str, Any], view: View) -> str:
+    runs = f"{facts['run_count']:,}"
+    if facts["last_run_at"] is not None:
+        runs += f", the last {view.when(facts['last_run_at'])}"
+    if facts["done_seq"]:
+        runs += f"; {facts['success_seq']:,} succeeded, {facts['failure_seq']:,} failed"
+    return runs
+
+
+def _run_in_words(run: Mapping[str, Any], view: View) -> str:
+    why = run["error"] or run["reason"] or ""
+    attempt = f", attempt {run['attempt']}" if run["attempt"] > 1 else ""
+    said = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
+    return f"{said}: {why.strip().splitlines()[0]}" if why.strip() else said
+
+
+def _edited(facts: Mapping[str, Any], view: View) -> str:
+    times = facts["version"] - 1
+    if times < 1:
+        return ""
+    return f"{view.at(facts['updated_at'])}, {times:,} time{'s' if times > 1 else ''}"

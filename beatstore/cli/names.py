@@ -1,0 +1,39 @@
+"""Names completed in the shell; nothing is said when the database is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from beatstore.cli.context import open_store
+from beatstore.store import Store
+
+__all__ = ["complete_entry"]
+
+#: Nobody reads more below a prompt.
+_MOST = 50
+
+
+def complete_entry(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of entries that begin so."""
+    return _asked(context, lambda store: store.names(name=f"{incomplete}*", limit=_MOST))
+
+
+def _asked(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:
+    with suppress(Exception):
+        _load_app(context.find_root())
+        return question(open_store(context))
+    return []
+
+
+def _load_app(root: click.Context) -> None:
+    """Load the app of `celery -A`, which completion does not do."""
+    name: Any = root.params.get("app")
+    if root.obj is None and isinstance(name, str):
+        from celery.app.utils import find_app  # noqa: PLC0415  (not for `beatstore --url`)
+        from celery.bin.base import CLIContext  # noqa: PLC0415
+
+        root.obj = CLIContext(find_app(name), no_color=True, workdir=None)

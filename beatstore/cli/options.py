@@ -1,0 +1,189 @@
+"""Options that several verbs have, and what they take: instants, spans, JSON, edges.
+
+On failure: a usage error that names the option, and what to write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from dateutil.parser import isoparse
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules import zone
+
+__all__ = [
+    "DURATION",
+    "INSTANT",
+    "JSON_ARRAY",
+    "JSON_OBJECT",
+    "PAIR",
+    "ZONE",
+    "filters",
+    "in_zone",
+    "printing",
+]
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:  # generic from click 8.4 on
+    _ParamType = click.ParamType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)?\s*)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class _Instant(_ParamType):
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read ISO 8601; without an offset the result is naive, see `in_zone`."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return isoparse(str(value).strip().replace(" ", "T", 1))
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no ISO 8601 time: write 2030-01-31T09:30+01:00, or "
+                "'2030-01-31 09:30' for the clock in --timezone",
+                param,
+                ctx,
+            )
+
+
+class _Duration(_ParamType):
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read seconds, or numbers with units, the larger ones first or not: 1h30m."""
+        if isinstance(value, int | float):
+            return float(value)
+        given = str(value).strip().lower()
+        parts = _DURATION.findall(given)
+        whole = re.sub(r"\s", "", "".join(f"{number}{unit}" for number, unit in parts))
+        bare = [unit for _, unit in parts if not unit]
+        if not parts or whole != re.sub(r"\s", "", given) or (bare and len(parts) > 1):
+            self.fail(f"{value!r} is no span: write seconds, or 90s, 5m, 1h30m, 2d", param, ctx)
+        return float(sum(float(number) * _SECONDS[unit or "s"] for number, unit in parts))
+
+
+class _Json(_ParamType):
+    def __init__(self, kind: type, example: str) -> None:
+        self.name = "json"
+        self.kind = kind
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read JSON of one kind."""
+        if isinstance(value, self.kind):
+            return value
+        try:
+            found = json.loads(value, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"{_short(value)} is no JSON ({error}): write {self.example}", param, ctx)
+        if not isinstance(found, self.kind):
+            wanted = "a JSON array" if self.kind is list else "a JSON object"
+            self.fail(f"{_short(value)} is not {wanted}: write {self.example}", param, ctx)
+        return found
+
+
+class _Pair(_ParamType):
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Read a key and a value, which is JSON or else text."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, rest = str(value).partition("=")
+        if not equals or not key.strip():
+            self.fail(f"{value!r} has no value: write queue=etl", param, ctx)
+        try:
+            return key.strip(), json.loads(rest, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return key.strip(), rest
+
+
+class _Zone(_ParamType):
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the IANA name of a zone."""
+        try:
+            zone(value)
+        except ScheduleError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"JSON has no {word}")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"  # noqa: PLR2004
+
+
+INSTANT = _Instant()
+DURATION = _Duration()
+PAIR = _Pair()
+ZONE = _Zone()
+JSON_ARRAY = _Json(list, "'[1, \"two\"]'")
+JSON_OBJECT = _Json(dict, "'{\"key\": 1}'")
+
+
+def in_zone(at: datetime, zone_name: str) -> datetime:
+    """Return an instant that was given; one without an offset is what the clock there shows.
+
+    A time that the clock shows twice is the first of the two.
+
+    Raises:
+        UsageError: the clock never shows it.
+    """
+    if at.tzinfo is not None:
+        return at
+    tz = zone(zone_name)
+    found = at.replace(tzinfo=tz)
+    utc = zone("UTC")
+    if found.astimezone(utc).astimezone(tz).replace(tzinfo=None) != at:
+        raise click.UsageError(
+            f"{at.isoformat(' ')} is no time in {zone_name}, where the clock was put forward "
+            "then; write another, or one with its offset"
+        )
+    return found
+
+
+# -- options that several verbs have -------------------------------------------------------
+
+
+def printing(command: F) -> F:
+    """Add the options of a verb that prints: `as_json` and `timezone`; see `output.View`."""
+    zone_help = "Show times in this zone; default: that of the settings."
+    command = click.option("--timezone", type=ZONE, help=zone_help)(command)
+    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+
+
+def filters(command: F) -> F:
+    """Add the filters of entries: `tag`, `state`, `name` and `source`, as `Store.entries` has."""
+    states = click.Choice(["active", "paused", "finished", "missed", "cancelled", "broken"])
+    for option in (
+        click.option("--source", help="Only those that this owner keeps."),
+        click.option("--name", metavar="GLOB", help="Only names like this: * and ? as in files."),
+        click.option("--state", type=states, help="Only those in this state."),
+        click.option("--tag", help="Only those with this tag."),
+    ):
+        command = option(command)
+    return command
