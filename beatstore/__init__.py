@@ -8,8 +8,9 @@
 
 and then `celery -A proj beat --scheduler beatstore:DBScheduler`.
 
-Importing this package imports SQLAlchemy, but not celery: the scheduler, and what workers
-need, are loaded when they are asked for.
+Importing this package imports neither SQLAlchemy nor celery: the store, the scheduler, and
+what workers need, are loaded when they are asked for, so that what only passes by (any
+`celery` command, to which ours is added) is not held up.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from beatstore.errors import (
     UnavailableError,
 )
 from beatstore.graph import Graph
-from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import (
     Cron,
     Every,
@@ -48,21 +48,31 @@ from beatstore.schedules import (
     monthly,
     weekly,
 )
-from beatstore.store import After, BeatStatus, Explanation, Status, Store, WorkerStatus
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
+    from beatstore.models import Audit, Entry, Run
     from beatstore.retrying import StoredRetry, retryable
     from beatstore.scheduler import DBScheduler
+    from beatstore.store import After, BeatStatus, Explanation, Status, Store, WorkerStatus
     from beatstore.task import Task
     from beatstore.worker import setup
 
 _refused = as_schedule.dispatch(object)
 
 _LAZY = {
+    "After": "beatstore.store",
+    "Audit": "beatstore.models",
+    "BeatStatus": "beatstore.store",
     "DBScheduler": "beatstore.scheduler",
+    "Entry": "beatstore.models",
+    "Explanation": "beatstore.store",
+    "Run": "beatstore.models",
+    "Status": "beatstore.store",
+    "Store": "beatstore.store",
     "StoredRetry": "beatstore.retrying",
     "Task": "beatstore.task",
+    "WorkerStatus": "beatstore.store",
     "retryable": "beatstore.retrying",
     "setup": "beatstore.worker",
 }
@@ -125,8 +135,9 @@ def _as_celery_schedule(value: object, timezone: str | None = None) -> Schedule:
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs celery when it is asked for."""
+    """Load what needs SQLAlchemy or celery when it is asked for."""
     home = _LAZY.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
