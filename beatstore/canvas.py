@@ -14,9 +14,16 @@ from celery import Celery, signature
 from celery.canvas import Signature, chord, chunks, group
 from celery.canvas import _chain as chain
 
+from beatstore.store.calls import CANVAS as PARTS
+from beatstore.store.calls import LINKS
 from beatstore.tracking import PART, STEP
 
-__all__ = ["CANVAS", "canvas_of"]
+__all__ = ["CANVAS", "canvas_of", "thawed"]
+
+#: What freezing a signature writes into its options.
+_FROZEN = frozenset(
+    ("task_id", "root_id", "parent_id", "group_id", "group_index", "chord", "reply_to")
+)
 
 #: celery's own tasks that stand for a canvas, and the types of their signatures, which
 #: their rows hold whole.
@@ -50,6 +57,32 @@ def canvas_of(
         own = leaf.options.get("headers") or {}
         leaf.options["headers"] = {**own, **headers, PART: part}
     return canvas
+
+
+def thawed(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a canvas with no id on any signature in them.
+
+    A frozen canvas can be sent once: the next attempt would have the same ids, and its
+    chords would count on from what the first has left.
+    """
+    parts = PARTS[name]
+    return {key: _thawed(value) if key in parts else value for key, value in kwargs.items()}
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_thawed(item) for item in value]
+    if not isinstance(value, dict) or not isinstance(value.get("task"), str):
+        return value
+    found = {**value}
+    if isinstance(value.get("options"), dict):
+        options = {key: given for key, given in value["options"].items() if key not in _FROZEN}
+        found["options"] = {
+            key: _thawed(given) if key in LINKS else given for key, given in options.items()
+        }
+    if value["task"] in PARTS and isinstance(value.get("kwargs"), dict):
+        found["kwargs"] = thawed(value["task"], value["kwargs"])
+    return found
 
 
 def _leaves(canvas: Any, *, last: bool) -> Iterator[tuple[Signature[Any], bool]]:

@@ -6,7 +6,8 @@
     ├── EntryError
     │   ├── InvalidEntryError (ValueError)   a field of an entry can't be stored
     │   ├── EntryNotFoundError (LookupError)
-    │   └── EntryExistsError
+    │   ├── EntryExistsError
+    │   └── LoadError (ValueError)        documents that can't be loaded
     └── StoreError
         ├── SessionError (ValueError)     session= belongs to another database
         ├── SchemaError                   tables missing, or of another revision
@@ -25,12 +26,17 @@ __all__ = [
     "EntryExistsError",
     "EntryNotFoundError",
     "InvalidEntryError",
+    "LoadError",
     "ScheduleError",
     "SchemaError",
     "SessionError",
     "StoreError",
     "UnavailableError",
 ]
+
+
+#: How much of a value stands in a message, in characters.
+_LONGEST = 300
 
 
 class BeatstoreError(Exception):
@@ -55,8 +61,10 @@ class _FieldError(BeatstoreError, ValueError):
         super().__init__(field, given, expected, write)
 
     def __str__(self) -> str:
-        text = f"{self.field}: expected {self.expected}, got {_short(self.given)}"
-        return f"{text}; write {self.write}" if self.write else text
+        field = self.field if len(self.field) <= _LONGEST else f"{self.field[:_LONGEST]}…"
+        text = f"{field}: expected {self.expected}, got {_short(self.given)}"
+        # Nobody copies half of a value, nor a page of it.
+        return f"{text}; write {self.write}" if self.write and len(self.write) <= _LONGEST else text
 
 
 class ConfigError(_FieldError):
@@ -89,8 +97,8 @@ class EntryNotFoundError(EntryError, LookupError):
         super().__init__(name, nearest)
 
     def __str__(self) -> str:
-        hint = f"; did you mean {self.nearest!r}?" if self.nearest else ""
-        return f"no entry is named {self.name!r}{hint}"
+        hint = f"; did you mean {_short(self.nearest)}?" if self.nearest else ""
+        return f"no entry is named {_short(self.name)}{hint}"
 
 
 class EntryExistsError(EntryError):
@@ -98,17 +106,36 @@ class EntryExistsError(EntryError):
 
     Args:
         name: the name that is taken.
+        instead: what to do, where `put` and `change` are no help.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, instead: str | None = None) -> None:
         self.name = name
-        super().__init__(name)
+        self.instead = instead
+        super().__init__(name, instead)
 
     def __str__(self) -> str:
-        return (
-            f"an entry named {self.name!r} exists already; "
-            "use put() to create or update, or change() to edit it"
-        )
+        instead = self.instead or "use put() to create or update, or change() to edit it"
+        return f"an entry named {self.name!r} exists already; {instead}"
+
+
+class LoadError(EntryError, ValueError):
+    """Some documents can't be loaded, so none was.
+
+    Args:
+        refused: by its line, what is wrong with each.
+    """
+
+    def __init__(self, refused: dict[int, str]) -> None:
+        self.refused = refused
+        super().__init__(refused)
+
+    def __str__(self) -> str:
+        shown = [f"line {line}: {reason}" for line, reason in list(self.refused.items())[:3]]
+        more = len(self.refused) - len(shown)
+        many = "1 document" if len(self.refused) == 1 else f"{len(self.refused):,} documents"
+        rest = f"; and {more:,} more" if more else ""
+        return f"nothing was loaded, since {many} can't be: {'; '.join(shown)}{rest}"
 
 
 class StoreError(BeatstoreError):
@@ -127,7 +154,10 @@ class UnavailableError(StoreError):
     """The database did not answer; what was asked may or may not have happened."""
 
 
-def _short(value: object, limit: int = 200) -> str:
-    """Return `repr(value)`, cut to `limit` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+def _short(value: object) -> str:
+    """Return `repr(value)`, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  (it is too deep, or its class is broken)
+        return f"a {type(value).__name__} that can't be shown"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"

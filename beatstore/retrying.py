@@ -17,8 +17,6 @@ exception is raised, and logged with the reason.
 from __future__ import annotations
 
 import logging
-import threading
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,13 +28,11 @@ from celery.exceptions import Ignore, Reject
 from beatstore.errors import InvalidEntryError
 from beatstore.store import Store, fields
 from beatstore.store.calls import Call, make_call
+from beatstore.store.shared import store_of
 
 __all__ = ["Retryable", "StoredRetry", "retryable"]
 
 logger = logging.getLogger(__name__)
-
-_stores: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +123,7 @@ class Retryable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the task with these arguments, and return its result or a `StoredRetry`."""
-        store = self._store or _store_of(self.task.app)
+        store = self._store or store_of(self.task.app)
         # Made beforehand also because the task may change what it is given.
         call = make_call(self.task, args, kwargs, allowed=store.settings.allowed_tasks)
         try:
@@ -176,12 +172,3 @@ class Retryable:
         run = self.task.run
         name = getattr(run, "__qualname__", self.task.name)
         return f"{getattr(run, '__module__', '')}.{name}".lstrip(".")
-
-
-def _store_of(app: Any) -> Store:
-    """Return the store that an app's settings describe, made once."""
-    with _lock:
-        found = _stores.get(app)
-        if found is None:
-            found = _stores[app] = Store.from_app(app)
-        return found

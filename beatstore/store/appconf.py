@@ -7,17 +7,26 @@ from typing import Any
 from beatstore.config import PREFIX, Settings
 from beatstore.errors import ConfigError
 
-__all__ = ["read_settings"]
+__all__ = ["given_settings", "read_settings"]
 
 
 def read_settings(app: Any) -> Settings:
     """Read the settings of a Celery app, however it was configured.
 
-    Celery keeps the keys of a configuration as they were written: with a namespace
-    (`config_from_object("…", namespace="CELERY")`) the key is `CELERY_BEATSTORE_URL`.
-
     Raises:
         ConfigError: a setting is unknown, or its value can't be used.
+    """
+    found = given_settings(app)
+    if found.get(f"{PREFIX}default_timezone") is not None:
+        return Settings.read(found)
+    return Settings.read(found, timezone=_zone_name(app.timezone))
+
+
+def given_settings(app: Any) -> dict[str, Any]:
+    """Return the settings of a Celery app as they were written, by their names.
+
+    Celery keeps the keys of a configuration as they were written: with a namespace
+    (`config_from_object("…", namespace="CELERY")`) the key is `CELERY_BEATSTORE_URL`.
     """
     keys = list(app.conf)  # which loads the configuration, if nothing has so far
     conf = app.conf
@@ -30,9 +39,7 @@ def read_settings(app: Any) -> Settings:
         if name.startswith(PREFIX):
             # By its plain name first: what was set on the app is stronger than what was read.
             found[name] = conf[name] if name in conf else conf[key]
-    if found.get(f"{PREFIX}default_timezone") is not None:
-        return Settings.read(found)
-    return Settings.read(found, timezone=_zone_name(app.timezone))
+    return found
 
 
 def _zone_name(timezone: Any) -> str:

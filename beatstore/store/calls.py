@@ -22,7 +22,16 @@ from typing import Any
 from beatstore.errors import InvalidEntryError
 from beatstore.store import fields
 
-__all__ = ["Call", "check_allowed", "make_call", "split_time"]
+__all__ = [
+    "CANVAS",
+    "LINKS",
+    "Call",
+    "check_allowed",
+    "check_id",
+    "make_call",
+    "own_id",
+    "split_time",
+]
 
 #: The tasks whose keyword arguments hold signatures, and the names of those arguments.
 CANVAS: Mapping[str, tuple[str, ...]] = {
@@ -34,8 +43,11 @@ CANVAS: Mapping[str, tuple[str, ...]] = {
     "celery.chunks": ("task",),
 }
 
+#: Characters in a task's id, as result backends take it.
+_ID_LENGTH = 155
+
 #: The options that hold signatures.
-_LINKS = ("link", "link_error", "chain", "chord")
+LINKS = ("link", "link_error", "chain", "chord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,42 @@ def split_time(task: object) -> tuple[object, dict[str, Any]]:
     if isinstance(time.get("eta"), str):
         time["eta"] = _read_iso("eta", time["eta"])
     return {**task, "options": options}, time
+
+
+def own_id(task: object) -> str | None:
+    """Return the id that a signature's result has, if it is frozen or was given one.
+
+    That of a chord is its body's, and that of a chain its last task's.
+    """
+    if not isinstance(task, Mapping):
+        return None
+    options, parts = task.get("options"), task.get("kwargs")
+    given = options.get("task_id") if isinstance(options, Mapping) else None
+    if isinstance(parts, Mapping):
+        steps = parts.get("tasks")
+        if task.get("task") == "celery.chord":
+            given = own_id(parts.get("body")) or given  # its own is that of its header
+        elif task.get("task") == "celery.chain" and isinstance(steps, list | tuple) and steps:
+            given = given or own_id(steps[-1])
+    return None if given is None else _id("options['task_id']", given)
+
+
+def check_id(options: Mapping[str, Any], *, once: bool) -> str | None:
+    """Return the id that the message of an entry has, if its options say so.
+
+    Args:
+        options: of the entry.
+        once: whether it is sent once, and no more.
+
+    Raises:
+        InvalidEntryError: it is no id, or the entry recurs.
+    """
+    given = options.get("task_id")
+    if given is None:
+        return None
+    if not once:
+        raise InvalidEntryError("options['task_id']", given, *_OF_THE_RUN)
+    return _id("options['task_id']", given)
 
 
 def check_allowed(call: Call, allowed: Sequence[str] | None) -> None:
@@ -174,7 +222,7 @@ def _signatures(value: object) -> list[dict[str, Any]]:
 
 def _tasks(name: str, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
     """Yield the name of every task that this call may start."""
-    held = [options.get(link) for link in _LINKS]
+    held = [options.get(link) for link in LINKS]
     if name in CANVAS:
         held += [kwargs.get(part) for part in CANVAS[name]]
     else:
@@ -216,6 +264,10 @@ def _line(field: str, value: object) -> str:
     raise InvalidEntryError(
         field, value, "text", f"its name, {name!r}" if isinstance(name, str) else "'name'"
     )
+
+
+def _id(field: str, value: object) -> str:
+    return fields.text(field, value, _ID_LENGTH, write="str(uuid.uuid4())")
 
 
 def _object(field: str, value: object) -> dict[str, Any]:
@@ -291,11 +343,12 @@ _KNOWN: Mapping[str, _Check] = {
     ),
     **dict.fromkeys(("group_index", "retries", "replaced_task_nesting", "timestamp"), fields.whole),
     **dict.fromkeys(("headers", "retry_policy", "message_attributes"), _object),
-    **dict.fromkeys(_LINKS, _callbacks),
+    **dict.fromkeys(LINKS, _callbacks),
     "priority": partial(fields.whole, most=255),
     "expires": _expires,
     "delivery_mode": _delivery_mode,
     "stamped_headers": _words,
+    "task_id": _id,
 }
 
 #: What a chord takes beside them: how often its callback asks whether it may start.
@@ -310,7 +363,7 @@ _OF_A_PROCESS = ("only what can be stored: this lives in one process", "the opti
 
 _REFUSED: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("eta", "countdown", "DelaySeconds", "delay_seconds"), _OF_THE_SCHEDULE),
-    **dict.fromkeys(("task_id", "correlation_id"), _OF_THE_RUN),
+    "correlation_id": _OF_THE_RUN,
     **dict.fromkeys(("producer", "publisher", "connection", "router", "result_cls"), _OF_A_PROCESS),
     **dict.fromkeys(("task_type", "event_dispatcher", "declare"), _OF_A_PROCESS),
     **dict.fromkeys(

@@ -27,7 +27,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.gate import OVERLAPS
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.store import fields, links
-from beatstore.store.calls import make_call
+from beatstore.store.calls import check_id, make_call
 
 if TYPE_CHECKING:
     from beatstore.models import Entry
@@ -38,6 +38,7 @@ __all__ = [
     "Wanted",
     "changes",
     "check",
+    "check_span",
     "consequences",
     "mended",
     "new_row",
@@ -101,18 +102,24 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     for field, column, turn in _SIMPLE:
         if field in given:
             columns[column] = turn(field, given[field])
-    start_at = columns.get("start_at", old and old.start_at)
-    end_at = columns.get("end_at", old and old.end_at)
-    if isinstance(start_at, datetime) and isinstance(end_at, datetime) and end_at <= start_at:
-        raise InvalidEntryError(
-            "end_at", end_at.isoformat(), f"an instant after start_at, {start_at.isoformat()}"
-        )
+    check_span(
+        columns.get("start_at", old and old.start_at), columns.get("end_at", old and old.end_at)
+    )
+    _settle_id(columns, old)
     tags = fields.tags(given["tags"]) if "tags" in given else None
     paused = fields.flag("paused", given["paused"]) if "paused" in given else None
     after = links.wanted(given["after"]) if given.get("after") is not None else None
     if columns.get("kind") == "after" and after == ():
         raise _nothing_to_go_by(None)
     return Wanted(columns, tags, paused, after)
+
+
+def check_span(start_at: object, end_at: object) -> None:
+    """Refuse an end that is not after the start; either may be missing or unreadable."""
+    if isinstance(start_at, datetime) and isinstance(end_at, datetime) and end_at <= start_at:
+        raise InvalidEntryError(
+            "end_at", end_at.isoformat(), f"an instant after start_at, {start_at.isoformat()}"
+        )
 
 
 def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings) -> dict[str, Any]:
@@ -172,6 +179,9 @@ def consequences(
             "error": None,
             **NOTHING_PENDING,
         }
+        if state == "finished":
+            # A message with the id it had was sent, and this will be another one.
+            found |= _without_id(changed.get("options", old.options))
         state = "active" if state in _OVER else state
         found["wake_at"] = _wake_at(row, first)
     elif changed.keys() & (_LIMITS | _POLICIES):
@@ -211,6 +221,31 @@ def _call(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> di
             asked = {**{name: getattr(old, name) for name in _CALL}, **asked}
     call = make_call(**asked, allowed=settings.allowed_tasks)
     return {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
+
+
+def _settle_id(columns: dict[str, Any], old: Entry | None) -> None:
+    """Leave a one-shot the id that its message was given; what recurs has none."""
+    stored = old.options if old is not None and isinstance(old.options, dict) else {}
+    options = columns.get("options", stored)
+    kind, max_runs = (columns.get(name, getattr(old, name, None)) for name in ("kind", "max_runs"))
+    once, own = kind == "once" or max_runs == 1, stored.get("task_id")
+    if own is None:
+        check_id(options, once=once)
+    elif options.get("task_id", own) != own:
+        raise InvalidEntryError(
+            "options['task_id']", options["task_id"], "the id it has, by which it is known", own
+        )
+    elif not once:
+        columns |= _without_id(options)
+    elif "options" in columns:
+        columns["options"] = {**options, "task_id": own}
+
+
+def _without_id(options: object) -> dict[str, Any]:
+    """Return the column without the id of a message, if it has one."""
+    if not isinstance(options, dict) or "task_id" not in options:
+        return {}
+    return {"options": {key: value for key, value in options.items() if key != "task_id"}}
 
 
 # -- the schedule ----------------------------------------------------------------------

@@ -17,11 +17,11 @@ from sqlalchemy import select, update
 
 from beatstore.decide import TRIGGERED
 from beatstore.dialects import EPOCH
-from beatstore.errors import InvalidEntryError
+from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry, Run
 from beatstore.schedules import Once
 from beatstore.store import audit, edits, entries, fields
-from beatstore.store.calls import split_time
+from beatstore.store.calls import own_id, split_time
 from beatstore.store.claims import task_id_of
 from beatstore.store.gates import UNFINISHED
 from beatstore.store.rows import ENTRY, RUN, Transaction
@@ -29,6 +29,14 @@ from beatstore.store.rows import ENTRY, RUN, Transaction
 __all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
 
 _STEP = timedelta(microseconds=1)
+
+#: More seconds than any other field takes.
+_LONG = 1e9
+
+_ID_TAKEN = (
+    "a task's id is used once: leave task_id out, or make the signature anew if it was "
+    "frozen, or sent, before"
+)
 
 #: States in which an entry's run has been sent, or never will be.
 _TOO_LATE = ("finished", "missed")
@@ -45,11 +53,18 @@ def schedule(
     once = _once(tx, times or own, after=given.get("after"))
     rest = {key: value for key, value in given.items() if key != "name"}
     named = {"task": task, "timezone": None, **once, **rest}
+    task_id = own_id(task)
+    if task_id is not None:
+        named["options"] = {"task_id": task_id}
     if given["name"] is not None:
         return entries.add(tx, given["name"], named, "schedule")
     wanted = edits.check(named, tx.settings)
-    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
     made = None
+    if task_id is not None:
+        made = entries.insert(tx, "schedule", task_id, wanted)
+        if made is None:
+            raise EntryExistsError(task_id, _ID_TAKEN)
+    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
     while made is None:
         made = entries.insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
     return made
@@ -68,8 +83,21 @@ def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[s
         )
     [(field, value)] = times.items()
     if field == "countdown":
-        return {"schedule": Once(tx.now() + timedelta(seconds=fields.seconds(field, value)))}
+        return {"schedule": Once(_ahead(tx.now(), value))}
     return {"schedule": Once(fields.instant(field, value))}
+
+
+def _ahead(now: datetime, countdown: object) -> datetime:
+    """Return the instant that is so many seconds ahead: a few, or some thousand years."""
+    try:
+        if isinstance(countdown, timedelta) and countdown >= timedelta(0):
+            return now + countdown
+        if isinstance(countdown, int | float) and countdown >= _LONG:
+            return now + timedelta(seconds=countdown)
+    except OverflowError:
+        expected = "seconds that end before the year 10000"
+        raise InvalidEntryError("countdown", countdown, expected) from None
+    return now + timedelta(seconds=fields.seconds("countdown", countdown))
 
 
 def trigger(tx: Transaction, name: str) -> Run:

@@ -27,7 +27,7 @@ from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ignore, write_rows
 from beatstore.gate import OPEN, Gate
 from beatstore.store import cycles
-from beatstore.store.calls import Call, check_allowed
+from beatstore.store.calls import Call, check_allowed, check_id
 from beatstore.store.claims import CALL, ENTRY, RUN, Claim, task_id_of
 from beatstore.store.gates import consume, read_gates
 
@@ -69,6 +69,7 @@ class _Plan:
     runs: tuple[PlannedRun, ...]
     columns: dict[str, Any]
     consume: bool = False
+    task_id: str | None = None
 
 
 class Planner:
@@ -112,12 +113,16 @@ class Planner:
             if row.id in in_cycles:
                 return _Plan(row, (), _quarantine(row.id, in_cycles[row.id]))
             decision = decide(cast(EntryRow, row), now, self._settings, gate)
+            own_id = None
             if decision.runs:
                 call = Call(row.task, row.args, row.kwargs, row.options)
                 check_allowed(call, self._settings.allowed_tasks)
+                if row.kind == "once" or row.max_runs == 1:
+                    own_id = check_id(row.options, once=True)
             if decision.state == "broken":
                 return _Plan(row, (), _quarantine(row.id, decision.error or ""))
-            return _Plan(row, decision.runs, _columns(row, decision, now), decision.consume)
+            columns = _columns(row, decision, now)
+            return _Plan(row, decision.runs, columns, decision.consume, own_id)
         except Exception as error:  # noqa: BLE001  (a row written by hand can hold anything)
             return _Plan(row, (), _quarantine(row.id, f"{type(error).__name__}: {error}"))
 
@@ -126,9 +131,7 @@ class Planner:
     ) -> list[Claim]:
         """Insert the decided runs, and return those of them that this beat now holds."""
         expires_at = now + timedelta(seconds=self._settings.claim_ttl)
-        rows = [
-            self._run_row(plan.entry, run, now, expires_at) for plan in plans for run in plan.runs
-        ]
+        rows = [self._run_row(plan, run, now, expires_at) for plan in plans for run in plan.runs]
         if rows:
             writes = _writes(connection.dialect)
             connection.execute(writes.runs, writes.parameters(rows))
@@ -154,16 +157,16 @@ class Planner:
         ]
 
     def _run_row(
-        self, entry: Row[Any], run: PlannedRun, now: datetime, expires_at: datetime
+        self, plan: _Plan, run: PlannedRun, now: datetime, expires_at: datetime
     ) -> dict[str, Any]:
-        claimed = run.state == "claimed"
+        entry, claimed = plan.entry, run.state == "claimed"
         # What counts for others is counted by the sweep, in a transaction of its own.
         wake_at = expires_at if claimed else now if run.counts else None
         return {
             "entry_id": entry.id,
             "entry_name": entry.name,
             "due_at": run.due_at,
-            "task_id": task_id_of(entry.id, entry.created_at, run.due_at, 1),
+            "task_id": plan.task_id or task_id_of(entry.id, entry.created_at, run.due_at, 1),
             "state": run.state,
             "reason": run.reason,
             "first_missed_at": run.first_missed_at,

@@ -199,7 +199,7 @@ def test_a_failure_is_logged(mail: Mail, fixed: Store, caplog: pytest.LogCapture
 
 def test_the_store_of_the_app_is_made_once(app: Celery, mail: Mail) -> None:
     """Without `store`, retries go where the app's settings say, over one store for an app."""
-    from beatstore.retrying import _stores
+    from beatstore.store.shared import _stores
 
     first = retryable(mail.task)(1)
     second = retryable(mail.task)(2)
@@ -211,11 +211,11 @@ def test_the_store_of_the_app_is_made_once(app: Celery, mail: Mail) -> None:
 
 def test_an_app_that_is_gone_takes_its_store_along(migrated_url: str) -> None:
     """Apps that come and go, as in tests, leave nothing behind."""
-    from beatstore.retrying import _store_of, _stores
+    from beatstore.store.shared import _stores, store_of
 
     app = Celery("gone", broker="memory://", set_as_current=False)
     app.conf.beatstore_url = migrated_url
-    _store_of(app)
+    store_of(app)
     assert app in _stores
     app.close()
     del app

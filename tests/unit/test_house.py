@@ -17,8 +17,8 @@ ROOMS = {
     1: "schedules decision gate after decide graph config declared",
     2: "models dialects",
     3: "store",
-    4: "batches canvas convert inquiry outage sender reporter tracking worker task retrying "
-    "scheduler",
+    4: "batches beatschedule canvas convert discovery inquiry marks moving outage sender reporter "
+    "tracking worker task eta retrying scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}

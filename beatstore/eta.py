@@ -1,0 +1,202 @@
+"""Tasks that are due far in the future: entries in the database, instead of messages.
+
+A message with an eta is taken by a worker at once, and waits in its memory. Redis delivers
+it again every hour (the visibility timeout), RabbitMQ closes the connection after half an
+hour (the consumer timeout), and a worker that is full of such messages takes no others.
+
+Invariants:
+    * The entry's name, its message, and the result that the caller has share one id.
+    * What belongs to a run under way stays with the broker: its row waits for that message.
+    * What can't be stored is an error; it is never sent to the broker instead. A retry
+      alone is, since the worker would throw its message away.
+
+On failure: the errors of `Store.schedule` reach the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from numbers import Real
+from typing import Any
+
+from celery import Celery
+from celery.utils import uuid
+from celery.utils.time import maybe_iso8601, maybe_make_aware
+
+from beatstore.config import PREFIX
+from beatstore.errors import BeatstoreError, EntryExistsError
+from beatstore.store.appconf import given_settings
+from beatstore.store.shared import store_of
+from beatstore.tracking import RUN_ID, run_id_in
+
+__all__ = ["divert", "keep"]
+
+logger = logging.getLogger(__name__)
+
+#: What lives in one process, and what a message that was taken knows of its delivery.
+_NOT_KEPT = frozenset(
+    ("producer", "publisher", "connection", "router", "redelivered", "add_to_parent")
+)
+
+#: Options of which None says that the task's own value does not count.
+_CLEARED = ("expires", "time_limit", "soft_time_limit")
+
+#: An entry in one of these states is over, and a retry with its id is of another message.
+_OVER = ("finished", "missed")
+
+_thresholds: weakref.WeakKeyDictionary[Celery, float | None] = weakref.WeakKeyDictionary()
+
+
+def divert(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
+    """Store what is due further away than `beatstore_eta_threshold`.
+
+    Args:
+        task: whose `apply_async` was called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        options: all the others.
+
+    Returns:
+        The result; None if the message is the broker's.
+    """
+    app: Celery = task.app
+    threshold = _threshold(app)
+    if threshold is None or app.conf.task_always_eager or task.name.startswith("celery."):
+        return None
+    time = _time(options)
+    if _ahead(app, time) <= threshold:
+        return None
+    current: Any = app.current_worker_task
+    again = current is not None and current.request.id == options.get("task_id")
+    if RUN_ID in (options.get("headers") or {}):
+        return None
+    if again and run_id_in(current.request) is not None:
+        return None
+    given = {**options, "eta": None, "countdown": None, **time}
+    if given.get("expires") is not None:
+        given["expires"] = _expires(app, given["expires"])
+    try:
+        return keep(task, args, kwargs, given)
+    except BeatstoreError as error:
+        if not again:
+            raise
+        return _stored_before(task, str(options["task_id"]), error)
+
+
+def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session: Any = None) -> Any:
+    """Store a call, and return its result.
+
+    Args:
+        task: what is called.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        options: those of `apply_async`, with either `eta` or `countdown`.
+        session: the caller's session, to join its transaction.
+    """
+    if task.typing and hasattr(task, "__header__"):
+        task.__header__(*(args or ()), **(kwargs or {}))
+    dump = getattr(task, "_dump_pydantic_arguments", None)
+    if dump is not None and options.get("serializer") != "pickle":
+        args, kwargs = dump(args, kwargs)
+    app, parent = task.app, task.app.current_worker_task
+    found = _options(app, options)
+    if parent:
+        _descend(app, parent.request, found)
+    entry = store_of(app).schedule(
+        {"task": task.name, "args": args or (), "kwargs": kwargs or {}, "options": found},
+        # Like a message that waits, it is sent whenever there is a beat again.
+        misfire="coalesce",
+        session=session,
+    )
+    result = task.AsyncResult(entry.name)
+    result.ignored = found.get("ignore_result", task.ignore_result)
+    if parent and options.get("add_to_parent", True):
+        parent.add_trail(result)
+    return result
+
+
+def _threshold(app: Celery) -> float | None:
+    """Return from how many seconds on a time is far; None: none is."""
+    try:
+        return _thresholds[app]
+    except KeyError:
+        # Without the setting nothing is diverted, whatever is wrong with the others.
+        given = given_settings(app).get(f"{PREFIX}eta_threshold")
+        found = None if given is None else store_of(app).settings.eta_threshold
+        _thresholds[app] = found
+        return found
+
+
+def _time(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the time of sending that celery would take, as it would read it."""
+    countdown, eta = options.get("countdown"), options.get("eta")
+    if countdown:
+        return {"countdown": countdown} if isinstance(countdown, Real) else {}
+    try:
+        return {"eta": _instant(eta)} if eta else {}
+    except (TypeError, ValueError, AttributeError):
+        return {}  # celery says what is wrong with it
+
+
+def _ahead(app: Celery, time: Mapping[str, Any]) -> float:
+    """Return how many seconds ahead a time is."""
+    eta = time.get("eta")
+    return float(time.get("countdown", 0)) if eta is None else (eta - app.now()).total_seconds()
+
+
+def _expires(app: Celery, given: Any) -> Any:
+    """Return when a message expires: celery counts seconds from the call, not from the eta."""
+    if isinstance(given, Real):
+        return app.now() + timedelta(seconds=float(given))
+    try:
+        return _instant(given)
+    except (TypeError, ValueError, AttributeError):
+        return given  # refused, with the reason, when it is stored
+
+
+def _instant(given: Any) -> datetime:
+    """Read an instant as a worker does: without a zone it is in UTC."""
+    at: Any = maybe_iso8601(given)
+    return maybe_make_aware(at)
+
+
+def _options(app: Celery, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are stored, with the id of the task."""
+    found = {
+        key: value
+        for key, value in given.items()
+        if key not in _NOT_KEPT and (key in _CLEARED or value not in (None, ""))
+    }
+    found.setdefault("task_id", uuid())
+    queue = getattr(found.get("queue"), "name", None)
+    if queue in app.amqp.queues:  # a queue that was given as an object, and that beat knows
+        found["queue"] = queue
+    return found
+
+
+def _descend(app: Celery, request: Any, options: dict[str, Any]) -> None:
+    """Give a call that a task makes the parents that celery would."""
+    options.setdefault("root_id", request.root_id or request.id)
+    options.setdefault("parent_id", request.id)
+    priority = (request.delivery_info or {}).get("priority")
+    if app.conf.task_inherit_parent_priority and priority is not None:
+        options.setdefault("priority", priority)
+
+
+def _stored_before(task: Any, task_id: str, error: BeatstoreError) -> Any:
+    """Say what becomes of a retry that was not stored: the result, or None for the broker."""
+    state = None
+    if isinstance(error, EntryExistsError):
+        try:
+            state = store_of(task.app).get(task_id).state
+        except BeatstoreError as second:
+            error = second
+    if state is None or state in _OVER:
+        logger.warning("%s[%s] is retried by the broker: %s", task.name, task_id, error)
+        return None
+    # Its message came twice, and was retried before.
+    logger.info("%s[%s]: its retry is stored already", task.name, task_id)
+    return task.AsyncResult(task_id)
