@@ -19,7 +19,7 @@ from beatstore.dialects import EPOCH
 from beatstore.errors import ScheduleError
 from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import zone
-from beatstore.store import standing
+from beatstore.store import fields, standing
 from beatstore.store.rows import AUDIT, Transaction
 from beatstore.store.upstreams import (
     Upstream,
@@ -120,6 +120,8 @@ def gone(tx: Transaction, name: str) -> Explanation:
     Raises:
         EntryNotFoundError: the audit does not know of it.
     """
+    if not fields.storable(name):
+        raise tx.missing(name)
     found = select(AUDIT).where(AUDIT.c.entry == name)
     page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(1)
     change = next(iter(tx.all(Audit, page)), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -26,17 +26,22 @@ from beatstore.store import fields
 from beatstore.store.rows import AUDIT, ENTRY, Transaction
 
 __all__ = [
+    "Change",
     "Differences",
     "audits",
     "check_actor",
     "entry_columns",
     "os_user",
     "record",
+    "record_all",
     "record_edit",
 ]
 
 #: What differs, by name: as it was, and as it is.
 Differences = dict[str, tuple[Any, Any]]
+
+#: An entry's name, and its columns before and after, as far as they changed.
+Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 
 #: Columns that every edit moves, or that say when beat looks: no news to a reader.
 _UNSAID = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
@@ -58,24 +63,26 @@ def record(
         before: the columns that changed, as they were.
         after: and as they are.
     """
-    if before == after:
-        return
-    row = {
-        "at": tx.database.now_sql(),
-        "actor": tx.actor or os_user(),
-        "action": action,
-        "entry": entry,
-        "before": _json(before),
-        "after": _json(after),
-    }
-    tx.execute(insert(AUDIT).values(row).inline())
+    record_all(tx, action, [(entry, before, after)])
+
+
+def record_all(tx: Transaction, action: str, changes: Iterable[Change]) -> None:
+    """Write down many changes by one verb; see `record`."""
+    same = {"at": tx.database.now_sql(), "action": action, "actor": tx.actor or os_user()}
+    rows = [
+        {"entry": entry, "before": _json(before), "after": _json(after)}
+        for entry, before, after in changes
+        if before != after
+    ]
+    if rows:
+        tx.execute(insert(AUDIT).values(same).inline(), rows)
 
 
 def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None) -> list[Audit]:
     """Return a page of changes, newest first; see `Store.audit`."""
     found = select(AUDIT).order_by(AUDIT.c.id.desc())
     if name is not None:
-        found = found.where(AUDIT.c.entry == name).order_by(None)
+        found = found.where(AUDIT.c.entry == fields.sought("name", name)).order_by(None)
         found = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc())
     if before_id is not None:
         found = found.where(AUDIT.c.id < before_id)

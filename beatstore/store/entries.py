@@ -165,20 +165,21 @@ def _page(
     """Return a query of a page of entries, by name."""
     found = matching(tx, found, chosen)
     if after is not None:
-        found = found.where(ENTRY.c.name > after)
+        found = found.where(ENTRY.c.name > fields.sought("after", after))
     return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1))
 
 
 def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:
     """Return a query of entries with the conditions of `Store.entries`."""
     if (tag := chosen.get("tag")) is not None:
-        found = found.where(ENTRY.c.id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag)))
+        tagged = select(TAG.c.entry_id).where(TAG.c.tag == fields.sought("tag", tag))
+        found = found.where(ENTRY.c.id.in_(tagged))
     if (state := chosen.get("state")) is not None:
         found = found.where(ENTRY.c.state == fields.choice("state", state, STATES))
     if (source := chosen.get("source")) is not None:
-        found = found.where(ENTRY.c.source == source)
+        found = found.where(ENTRY.c.source == fields.sought("source", source))
     if (name := chosen.get("name")) is not None:
-        found = found.where(_matches(tx, name))
+        found = found.where(_matches(tx, fields.sought("name", name)))
     return found
 
 
@@ -192,7 +193,7 @@ def tags(tx: Transaction, name: str) -> list[str]:
 def tags_of(tx: Transaction, names: Iterable[str]) -> dict[str, list[str]]:
     """Return the tags of several entries, by name; see `Store.tags_of`."""
     found: dict[str, list[str]] = {}
-    wanted = list(names)
+    wanted = [name for name in names if fields.storable(name)]
     for first in range(0, len(wanted), _NAMES):
         some = ENTRY.c.name.in_(wanted[first : first + _NAMES])
         rows = select(ENTRY.c.name, TAG.c.tag).join(TAG, TAG.c.entry_id == ENTRY.c.id).where(some)

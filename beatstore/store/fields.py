@@ -30,6 +30,8 @@ __all__ = [
     "number",
     "plain",
     "seconds",
+    "sought",
+    "storable",
     "tags",
     "text",
     "whole",
@@ -74,15 +76,25 @@ def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | Non
     raise InvalidEntryError(field, value, expected, write or (repr(cleaned) if cleaned else None))
 
 
+def storable(value: object) -> bool:
+    """Say whether a value is text that every database can hold, and can be asked for."""
+    return isinstance(value, str) and not any(
+        char == "\0" or unicodedata.category(char) == "Cs" for char in value
+    )
+
+
+def sought(field: str, value: object) -> str:
+    """Return text that rows are searched for by; what none can hold has an error, not a page."""
+    if isinstance(value, str) and storable(value):
+        return str.__str__(value)
+    raise InvalidEntryError(field, value, "text, without NUL and half surrogate pairs")
+
+
 def note(field: str, value: object) -> str | None:
     """Return text of any lines for people to read, or None."""
     if value is None:
         return None
-    if (
-        isinstance(value, str)
-        and len(value) <= _NOTE_LENGTH
-        and not any(char == "\0" or unicodedata.category(char) == "Cs" for char in value)
-    ):
+    if isinstance(value, str) and len(value) <= _NOTE_LENGTH and storable(value):
         return str.__str__(value)
     raise InvalidEntryError(
         field, value, f"text of at most {_NOTE_LENGTH} characters, without NUL", "a shorter text"

@@ -12,6 +12,7 @@ from sqlalchemy import Column, Row, select
 
 from beatstore.errors import InvalidEntryError
 from beatstore.graph import Edge, Graph, Node
+from beatstore.store import fields
 from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction
 
 __all__ = ["edges", "graph"]
@@ -32,7 +33,11 @@ def graph(tx: Transaction, name: str | None, tag: str | None) -> Graph:
         ids |= _reach(tx, entry_id, _EDGE.upstream_id, _EDGE.downstream_id)
         edges = [edge for edge in _edges(tx, _EDGE.downstream_id, ids) if edge.upstream_id in ids]
     elif tag is not None:
-        ids = set(tx.execute(select(TAG.c.entry_id).where(TAG.c.tag == tag)).scalars())
+        ids = set(
+            tx.execute(
+                select(TAG.c.entry_id).where(TAG.c.tag == fields.sought("tag", tag))
+            ).scalars()
+        )
         both = [*_edges(tx, _EDGE.downstream_id, ids), *_edges(tx, _EDGE.upstream_id, ids)]
         edges = list({(edge.upstream_id, edge.downstream_id): edge for edge in both}.values())
         ids |= _ends(edges)

@@ -63,6 +63,8 @@ def runs(
     if before_id is not None:
         found = found.where(_before(tx, before_id))
     found = found.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
+    if not fields.storable(name):
+        raise tx.missing(name)
     entry = tx.find(name)
     if entry is not None:
         return tx.all(Run, found.where(RUN.c.entry_id == entry.id))
@@ -97,12 +99,14 @@ def _chosen(found: Select[Any], chosen: RunFilter) -> Select[Any]:
         found = found.where(RUN.c.due_at < fields.instant("until", chosen.until))
     if chosen.tag is not None:
         tagged = select(TAG.c.entry_id).where(TAG.c.entry_id == RUN.c.entry_id)
-        found = found.where(tagged.where(TAG.c.tag == chosen.tag).exists())
+        found = found.where(tagged.where(TAG.c.tag == fields.sought("tag", chosen.tag)).exists())
     if chosen.task is not None:
         of_task = select(ENTRY.c.id).where(ENTRY.c.id == RUN.c.entry_id)
-        found = found.where(of_task.where(ENTRY.c.task == chosen.task).exists())
+        found = found.where(
+            of_task.where(ENTRY.c.task == fields.sought("task", chosen.task)).exists()
+        )
     if chosen.worker is not None:
-        found = found.where(RUN.c.worker == chosen.worker)
+        found = found.where(RUN.c.worker == fields.sought("worker", chosen.worker))
     return found
 
 

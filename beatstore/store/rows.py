@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -22,6 +23,7 @@ from beatstore.config import Settings
 from beatstore.dialects import CHANNEL, insert_ignore
 from beatstore.errors import EntryNotFoundError
 from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Worker
+from beatstore.store import fields
 from beatstore.store.database import Database
 
 __all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction"]
@@ -60,13 +62,16 @@ class Transaction:
         """The dialect of the connection that our statements go to."""
         return self.session.get_bind(Entry).dialect
 
-    def execute(self, statement: Executable) -> CursorResult[Any]:
-        """Execute a statement on our tables, wherever they are."""
+    def execute(
+        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Execute a statement on our tables, wherever they are; with `rows`, for each of them."""
         # SQLAlchemy 2.1 would flush for a Core statement too, 2.0 would not. The mapper says
         # which database is meant in a session that is bound to several.
         with self.session.no_autoflush:
             result = self.session.execute(
                 statement,
+                rows,
                 execution_options=self.database.options,
                 bind_arguments={"mapper": Entry},
             )
@@ -101,6 +106,8 @@ class Transaction:
             name: compared exactly.
             lock: keep others from writing the row until the transaction ends.
         """
+        if not fields.storable(name):
+            return None
         statement = select(ENTRY).where(ENTRY.c.name == name)
         if lock and self.dialect.name == "sqlite":
             # SQLite locks at the first write. If that came after reading, another's commit
@@ -129,6 +136,8 @@ class Transaction:
         It looks at the neighbours of the name and of its beginnings in the index, not
         at all names.
         """
+        if not fields.storable(name):
+            return EntryNotFoundError(name)
         near: set[str] = set()
         for start in {name, name[: len(name) // 2], name[:1]}:
             for side, order in (
