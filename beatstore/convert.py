@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
+from beatstore.declared import Unsure, form, identity
 from beatstore.errors import ScheduleError
 from beatstore.schedules import Cron, Every, RRule, Schedule, Solar, as_schedule, zone
 
@@ -160,7 +161,8 @@ def _field(value: crontab, original: Any, members: set[int], full: int) -> str:
 
 def own_zone(value: Any) -> str | None:
     """Return the zone that a celery schedule was given, itself or by its app; None for none."""
-    if "tz" in vars(value) or value._app is not None or type(value).tz is not BaseSchedule.tz:
+    given = "tz" in vars(value) or getattr(value, "_app", None) is not None
+    if given or type(value).tz is not BaseSchedule.tz:
         return zone_name(value.tz)
     return None
 
@@ -194,3 +196,38 @@ def _refuse_subclass(value: Any, known: type[BaseSchedule]) -> None:
 
 def _own_rule(value: Any, expected: str) -> ScheduleError:
     return ScheduleError("schedule", value, expected, "a schedule of beatstore's")
+
+
+# What tells two of them apart without reading them, for `Store.sync`.
+
+
+@identity.register(crontab)
+def _crontab_identity(value: Any) -> object:
+    _unsure_of_subclass(value, crontab)
+    fields = (value._orig_minute, value._orig_hour, value._orig_day_of_month)
+    dates = (value._orig_month_of_year, value._orig_day_of_week)
+    return form((*fields, *dates, _own_zone_or_unsure(value)))
+
+
+@identity.register(schedule)
+def _interval_identity(value: Any) -> object:
+    _unsure_of_subclass(value, schedule)
+    return form((value.run_every, value.relative, _own_zone_or_unsure(value)))
+
+
+@identity.register(solar)
+def _solar_identity(value: Any) -> object:
+    _unsure_of_subclass(value, solar)
+    return form((value.event, value.lat, value.lon))
+
+
+def _unsure_of_subclass(value: BaseSchedule, known: type[BaseSchedule]) -> None:
+    if type(value) is not known or value.nowfun is not None:
+        raise Unsure
+
+
+def _own_zone_or_unsure(value: Any) -> str | None:
+    try:
+        return own_zone(value)
+    except ScheduleError:
+        raise Unsure from None

@@ -26,15 +26,17 @@ from typing import Any, Protocol
 
 from celery import Celery
 from celery.app.task import Task
-from celery.beat import BeatLazyFunc, ScheduleEntry
+from celery.beat import ScheduleEntry
 from kombu import Connection
 from kombu.exceptions import OperationalError, SerializationError, SerializerNotInstalled
 
 from beatstore.batches import BATCH_ERRORS, Batch, batch_of
-from beatstore.canvas import CANVAS, canvas_of
+from beatstore.beatschedule import evaluated
+from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
 from beatstore.store.claims import Claim, Outcome
+from beatstore.task import Task as OwnTask
 
 __all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]
 
@@ -171,10 +173,12 @@ class Sender:
         """
         app: Any = self._scheduler.app
         options = dict(entry.options or {})
-        args = [_evaluated(value) for value in entry.args or ()]
-        kwargs = {key: _evaluated(value) for key, value in (entry.kwargs or {}).items()}
+        args = [evaluated(app, value) for value in entry.args or ()]
+        kwargs = {key: evaluated(app, value) for key, value in (entry.kwargs or {}).items()}
         name = str(entry.task)
         if name in CANVAS:
+            if entry.claim.options.get("task_id") != options.get("task_id"):
+                kwargs = thawed(name, kwargs)
             canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
             return canvas.apply_async(producer=producer, **options)
         task = app.tasks.get(name)
@@ -288,7 +292,9 @@ class Sender:
         if task is None:
             return False
         classes = task.__class__.__mro__
-        return next(one for one in classes if "apply_async" in vars(one)) is not Task
+        # beatstore.Task only adds what becomes of an eta, which beat never gives.
+        own = next(one for one in classes if "apply_async" in vars(one) and one is not OwnTask)
+        return own is not Task
 
     def _broker_errors(self) -> tuple[type[Exception], ...]:
         connection = self._connection()
@@ -365,7 +371,3 @@ def _taken_over(result: Any, task_id: str) -> str | None:
     if sent_id == task_id:
         return None
     return f"already queued: {sent_id}" if sent_id else "already queued"
-
-
-def _evaluated(value: Any) -> Any:
-    return value() if isinstance(value, BeatLazyFunc) else value

@@ -1,0 +1,196 @@
+"""What `app.conf.beat_schedule` says, as entries that can be stored.
+
+`beat_entries` reads it as celery's own scheduler would; `evaluated` is for the moment of
+sending, when a `BeatLazyFunc` among the arguments is called.
+
+A function can't be stored, so in its place the row names it, and the function itself is
+looked up in the `beat_schedule` of the app that sends:
+
+    {"beatstore_lazy": "proj.tasks.today", "entry": "daily-report", "argument": "day"}
+
+where `argument` is a place in `args`, or a key of `kwargs`.
+
+On failure: an entry that can't be read is refused with the reason, and the others go on. A
+function that is not there, or raises, is a `LazyArgumentError`: that run fails, alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+from celery.beat import BeatLazyFunc
+from celery.schedules import BaseSchedule, crontab, schedule, solar
+
+from beatstore.convert import clock_interval, own_zone, zone_name
+from beatstore.declared import Declared
+from beatstore.errors import BeatstoreError, InvalidEntryError
+
+__all__ = ["CLEANUP", "SOURCE", "LazyArgumentError", "beat_entries", "evaluated"]
+
+#: Who owns the rows that come from `beat_schedule`.
+SOURCE = "beat_schedule"
+
+#: The entry that celery adds where results expire and nobody else removes them.
+CLEANUP = "celery.backend_cleanup"
+
+_LAZY = "beatstore_lazy"
+
+#: What an entry of `beat_schedule` may say: the arguments of celery's `ScheduleEntry`.
+_KNOWN = frozenset({"task", "schedule", "args", "kwargs", "options", "relative"})
+
+#: And what it says of itself when it is such an object; beat keeps that in the database.
+_OF_BEAT = frozenset({"name", "app", "last_run_at", "total_run_count"})
+
+
+#: Schedules that mean the same in any zone.
+_WITHOUT_ZONE = (int, float, timedelta, schedule, solar)
+
+
+class LazyArgumentError(ValueError):
+    """An argument that is a function could not be found, or not be called."""
+
+
+def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
+    """Read `beat_schedule`, with what `add_periodic_task` added and celery's own clean-up.
+
+    Returns:
+        The entries, and by name why others can't be stored.
+    """
+    reader = _Reader(app)
+    found: list[Declared] = []
+    refused: dict[str, str] = {}
+    for name, given in {**_cleanup(app), **app.conf.beat_schedule}.items():
+        try:
+            found.append(reader.read(name, given))
+        except BeatstoreError as error:
+            refused[str(name)] = str(error)
+        except Exception as error:  # noqa: BLE001  (objects of anybody's; the others go on)
+            refused[str(name)] = f"{type(error).__name__}: {error}"
+    return found, refused
+
+
+def _cleanup(app: Celery) -> dict[str, Any]:
+    """Return celery's daily clean-up where celery itself would schedule it."""
+    if not app.conf.result_expires or app.backend.supports_autoexpire:
+        return {}
+    options = {"expires": 12 * 3600}
+    return {CLEANUP: {"task": CLEANUP, "schedule": crontab("0", "4"), "options": options}}
+
+
+class _Reader:
+    """Reads the entries of one app."""
+
+    def __init__(self, app: Celery) -> None:
+        self._tz = app.timezone
+        deadline = app.conf.beat_cron_starting_deadline
+        # celery leaves out what is older than this; without it, it runs however late it is.
+        self._deadline = {} if deadline is None else {"grace": deadline, "misfire": "skip"}
+
+    def read(self, name: object, given: Any) -> Declared:
+        """Return one entry as it is declared here; its values are checked where it is stored."""
+        if not isinstance(name, str):
+            raise InvalidEntryError("name", name, "text", repr(str(name)))
+        entry = dict(given)
+        for key in entry.keys() - _KNOWN - _OF_BEAT:
+            raise InvalidEntryError(key, entry[key], f"one of {', '.join(sorted(_KNOWN))}")
+        rule = entry.get("schedule")
+        timezone = own_zone(rule) if isinstance(rule, BaseSchedule) else None
+        every = _relative(rule, entry.get("relative"))
+        if timezone is None and (every is not None or not isinstance(rule, _WITHOUT_ZONE)):
+            timezone = zone_name(self._tz)
+        return Declared(
+            name,
+            entry.get("task"),
+            rule if every is None else clock_interval(every, timezone),
+            args=_stored(name, entry.get("args")),
+            kwargs=_stored(name, entry.get("kwargs")) or None,
+            options=entry.get("options") or None,
+            timezone=timezone,
+            **(self._deadline if isinstance(rule, crontab) else {}),
+        )
+
+
+def _relative(rule: Any, relative: object) -> timedelta | None:
+    """Return the interval, if it is one that counts from the clock."""
+    if type(rule) is schedule:
+        own: Any = rule
+        return own.run_every if own.relative and own.nowfun is None else None
+    if not relative or isinstance(rule, bool):
+        return None
+    if isinstance(rule, timedelta):
+        return rule
+    return timedelta(seconds=rule) if isinstance(rule, int | float) else None
+
+
+# -- functions among the arguments -------------------------------------------------------
+
+
+def _stored(entry: str, arguments: Any) -> Any:
+    """Return `args` or `kwargs` with a name in the place of each function."""
+    if not arguments:
+        return ()
+    if isinstance(arguments, Mapping):
+        return {key: _named(entry, key, value) for key, value in arguments.items()}
+    if isinstance(arguments, str | bytes):
+        return arguments  # refused where it is stored
+    return [_named(entry, place, value) for place, value in enumerate(arguments)]
+
+
+def _named(entry: str, argument: object, value: object) -> object:
+    if not isinstance(value, BeatLazyFunc):
+        return value
+    return {_LAZY: _name_of(value), "entry": entry, "argument": argument}
+
+
+def _name_of(lazy: BeatLazyFunc) -> str:
+    function = vars(lazy)["_func"]
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def evaluated(app: Celery, value: Any) -> Any:
+    """Return an argument as it is sent: called, if it is or names a `BeatLazyFunc`.
+
+    Args:
+        app: in its `beat_schedule` the function is looked up.
+        value: an argument as it is stored.
+
+    Raises:
+        LazyArgumentError: the function is not there, or raises.
+    """
+    if isinstance(value, BeatLazyFunc):
+        lazy, place = value, "an argument"
+    elif isinstance(value, dict) and _LAZY in value:
+        lazy = _found(app, value)
+        place = f"argument {value.get('argument')!r} of {value.get('entry')!r}"
+    else:
+        return value
+    try:
+        return lazy()
+    except Exception as error:
+        # Whatever it is: an OSError in here says nothing about the broker.
+        raise LazyArgumentError(
+            f"{_name_of(lazy)} for {place} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _found(app: Celery, value: Mapping[str, Any]) -> BeatLazyFunc:
+    entry: Any
+    argument: Any
+    entry, argument = value.get("entry"), value.get("argument")
+    found: Any = None
+    given: Any = app.conf.beat_schedule.get(entry) if isinstance(entry, str) else None
+    try:
+        held = dict(given)["kwargs" if isinstance(argument, str) else "args"]
+        found = held[argument] if isinstance(argument, str) else [*held][int(argument)]
+    except (TypeError, ValueError, LookupError):
+        pass  # the code has changed since, or it is another app's
+    if isinstance(found, BeatLazyFunc) and _name_of(found) == value[_LAZY]:
+        return found
+    raise LazyArgumentError(
+        f"{value[_LAZY]} is not argument {argument!r} of {entry!r} in the beat_schedule of this "
+        "beat's app, which has to call it"
+    )

@@ -1,0 +1,294 @@
+"""The decorator `scheduled`, and how it is found again on the tasks of an app.
+
+A mark is kept on what was decorated: on the function, where `@scheduled` stands below
+`@app.task`, and else on the task. A task that celery has not made yet is not made for it: a
+mark waits for it, or is looked up when the app is asked for its entries.
+
+Invariants:
+    * Importing a decorated module touches no database and makes no task.
+    * The name of an entry depends on its own decorator, and on whether an unnamed one
+      stands closer to the function; on nothing above it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from celery import Celery
+from celery.app.task import Task
+from celery.local import Proxy
+from celery.schedules import BaseSchedule, crontab, schedule, solar
+
+from beatstore.declared import Declared
+from beatstore.schedules import Schedule
+
+__all__ = ["Mark", "declared_by", "is_task", "marks_of", "resolved", "scheduled", "unused"]
+
+T = TypeVar("T")
+
+#: Seconds, or a timedelta.
+Duration = float | timedelta
+
+_ATTRIBUTE = "__beatstore_scheduled__"
+
+#: How much of a long schedule is in the name of a further entry of a task.
+_LONG = 80
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mark:
+    """One `@scheduled`.
+
+    Attributes:
+        module: where it stands.
+        target: what it stands on, for people.
+        said: what it says; without a task, and with the name "" for none.
+    """
+
+    module: str
+    target: str
+    said: Declared
+
+
+#: Marks on tasks that celery makes anew for each app, with that task.
+_SHARED: list[tuple[Any, Mark]] = []
+
+#: Marks on functions, which may never become tasks.
+_ON_FUNCTIONS: list[Mark] = []
+
+
+def scheduled(
+    schedule: Any = None,
+    *,
+    name: str | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    timezone: str | None = None,
+    start_at: datetime | None = None,
+    end_at: datetime | None = None,
+    max_runs: int | None = None,
+    jitter: Duration | None = None,
+    misfire: str | None = None,
+    grace: Duration | None = None,
+    after: Any = (),
+    overlap: str = "allow",
+    run_timeout: Duration | None = None,
+    max_retries: int = 0,
+    retry_delay: Duration = 300,
+    retry_backoff: float = 1,
+    retry_jitter: Duration = 0,
+    tags: Iterable[str] = (),
+    description: str | None = None,
+    paused: bool = False,
+) -> Callable[[T], T]:
+    """Declare an entry for a task: `beat` and `celery -A proj beatstore sync` store it.
+
+        @beatstore.scheduled("0 9 * * mon-fri", timezone="Europe/Berlin")
+        @app.task
+        def report(): ...
+
+    It may stand above or below `@app.task` or `@shared_task`, and several times. The
+    arguments are those of `Store.add`, and mean the same; nothing is checked before the
+    entry is stored.
+
+    Args:
+        schedule: as in `add`; None, with `after`, for an entry without a clock.
+        name: the entry's name. None takes the task's name; of several without a name the
+            one closest to the function does, and each other adds its schedule in brackets.
+        args: as in `add`.
+        kwargs: as in `add`.
+        options: as in `add`.
+        timezone: as in `add`.
+        start_at: as in `add`.
+        end_at: as in `add`.
+        max_runs: as in `add`.
+        jitter: as in `add`.
+        misfire: as in `add`.
+        grace: as in `add`.
+        after: as in `add`; a task stands for its first entry.
+        overlap: as in `add`.
+        run_timeout: as in `add`.
+        max_retries: as in `add`.
+        retry_delay: as in `add`.
+        retry_backoff: as in `add`.
+        retry_jitter: as in `add`.
+        tags: as in `add`.
+        description: as in `add`.
+        paused: as in `add`; it only counts when the entry is new.
+
+    Returns:
+        A decorator that returns what it is given.
+    """
+    said = Declared(
+        name or "",
+        None,
+        schedule,
+        args=args,
+        kwargs=kwargs,
+        options=options,
+        timezone=timezone,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        jitter=jitter,
+        misfire=misfire,
+        grace=grace,
+        after=after,
+        overlap=overlap,
+        run_timeout=run_timeout,
+        max_retries=max_retries,
+        retry_delay=retry_delay,
+        retry_backoff=retry_backoff,
+        retry_jitter=retry_jitter,
+        tags=tags,
+        description=description,
+        paused=paused,
+    )
+    module = sys._getframe(1).f_globals.get("__name__", "__main__")
+
+    def decorate(target: T) -> T:
+        _attach(target, module, said)
+        return target
+
+    return decorate
+
+
+def _attach(target: Any, module: str, said: Declared) -> None:
+    kind = type(target)
+    if issubclass(kind, Proxy):
+        mark = Mark(module, "a task", said)
+        if hasattr(kind, "__then__"):
+            # Made once, by its app: the mark waits for that.
+            target.__then__(lambda: _put(target._get_current_object(), mark))
+        else:
+            _SHARED.append((target, mark))
+        return
+    if not callable(target):
+        raise TypeError(
+            f"@scheduled: expected a task or its function, got {target!r}; "
+            "write it directly above or below @app.task"
+        )
+    mark = Mark(module, f"{module}.{getattr(target, '__qualname__', kind.__qualname__)}", said)
+    _put(target, mark)
+    if not isinstance(target, Task):
+        _ON_FUNCTIONS.append(mark)
+
+
+def _put(target: Any, mark: Mark) -> None:
+    setattr(target, _ATTRIBUTE, (*vars(target).get(_ATTRIBUTE, ()), mark))
+
+
+def is_task(value: object) -> bool:
+    """Say whether a value is a task, also one that is not made yet; it is not made for this."""
+    return issubclass(type(value), Proxy) or isinstance(value, Task)
+
+
+# -- what is found on the tasks of an app --------------------------------------------------
+
+
+def marks_of(app: Celery) -> Iterator[tuple[str, list[Mark]]]:
+    """Yield the tasks of an app that have marks: name and marks, closest to the function first."""
+    shared: dict[str, list[Mark]] = {}
+    for proxy, mark in _SHARED:
+        shared.setdefault(proxy._get_current_object().name, []).append(mark)
+    for name, task in sorted(app.tasks.items()):
+        marks = [*_of_task(task), *shared.get(name, ())]
+        if marks:
+            yield name, marks
+
+
+def _of_task(task: Any) -> Iterator[Mark]:
+    # What celery wraps around the function copies its attributes; a class that other tasks
+    # are made from keeps its mark to itself.
+    yield from getattr(task.run, _ATTRIBUTE, ())
+    yield from vars(type(task)).get(_ATTRIBUTE, ())
+    yield from vars(task).get(_ATTRIBUTE, ())
+
+
+def _marks_on(task: Any) -> list[Mark]:
+    shared = [mark for proxy, mark in _SHARED if proxy._get_current_object().name == task.name]
+    return [*_of_task(task), *shared]
+
+
+def unused(apps: Iterable[Celery]) -> list[Mark]:
+    """Return the marks on functions that are no task of any of these apps."""
+    used = {mark for app in apps for _, marks in marks_of(app) for mark in marks}
+    return [mark for mark in _ON_FUNCTIONS if mark not in used]
+
+
+def declared_by(task: str, marks: Sequence[Mark]) -> Iterator[tuple[Mark, Declared]]:
+    """Yield the entries that a task's marks declare, with their names."""
+    first = True
+    for mark in marks:
+        said = mark.said
+        name = said.name
+        if not name:
+            name = task if first else f"{task} ({words(said)})"
+            first = False
+        yield mark, dataclasses.replace(said, name=name, task=task, after=resolved(said.after))
+
+
+def resolved(after: Any) -> Any:
+    """Return `after` with names in the place of tasks; what is wrong in it is left so."""
+    if is_task(after):
+        return (_first_entry(after),)
+    if isinstance(after, str | Mapping):
+        return after
+    return tuple(map(_upstream, after)) if isinstance(after, Iterable) else _upstream(after)
+
+
+def _upstream(one: Any) -> Any:
+    if is_task(one):
+        return _first_entry(one)
+    if is_task(getattr(one, "name", None)):  # After(task), known by its looks: it needs SQL
+        return dataclasses.replace(one, name=_first_entry(one.name))
+    return one
+
+
+def _first_entry(task: Any) -> str:
+    """Return the name of the first entry that a task declares, or would."""
+    marks = _marks_on(task)
+    return str((marks[0].said.name if marks else "") or task.name)
+
+
+def words(said: Declared) -> str:
+    """Return in few words when an entry is due; the same in every process."""
+    text = " ".join(_of_schedule(said.schedule).split())
+    if said.timezone:
+        text = f"{text} {said.timezone}"
+    if len(text) > _LONG:
+        text = f"{text[:_LONG]}… {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return text
+
+
+def _of_schedule(value: Any) -> str:
+    if isinstance(value, Schedule):
+        return f"{value.kind} {value.spec} {value.timezone or ''}"
+    if isinstance(value, BaseSchedule):
+        return _of_celery(value)
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, int | float):
+        return f"every {value:g} s"
+    return "after" if value is None else str(value)
+
+
+def _of_celery(value: Any) -> str:
+    if isinstance(value, crontab):
+        fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+        given = (getattr(value, f"_orig_{field}") for field in fields)
+        return " ".join(
+            str(one) if isinstance(one, str | int) else ",".join(map(str, sorted(one)))
+            for one in given
+        )
+    if isinstance(value, solar):
+        return f"{value.event} {value.lat:g} {value.lon:g}"
+    if isinstance(value, schedule):
+        return f"every {value.seconds:g} s"
+    return type(value).__qualname__
