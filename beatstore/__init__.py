@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from beatstore.clock import Clock, ManualClock
 from beatstore.config import Settings
+from beatstore.declared import Declared, identity
 from beatstore.errors import (
     BeatstoreError,
     ConfigError,
@@ -27,6 +28,7 @@ from beatstore.errors import (
     EntryExistsError,
     EntryNotFoundError,
     InvalidEntryError,
+    LoadError,
     ScheduleError,
     SchemaError,
     SessionError,
@@ -51,14 +53,25 @@ from beatstore.schedules import (
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
+    from beatstore.marks import scheduled
     from beatstore.models import Audit, Entry, Run
     from beatstore.retrying import StoredRetry, retryable
     from beatstore.scheduler import DBScheduler
-    from beatstore.store import After, BeatStatus, Explanation, Status, Store, WorkerStatus
+    from beatstore.store import (
+        After,
+        BeatStatus,
+        Explanation,
+        LoadReport,
+        Occurrence,
+        Status,
+        Store,
+        WorkerStatus,
+    )
     from beatstore.task import Task
     from beatstore.worker import setup
 
 _refused = as_schedule.dispatch(object)
+_unsure = identity.dispatch(object)
 
 _LAZY = {
     "After": "beatstore.store",
@@ -67,6 +80,8 @@ _LAZY = {
     "DBScheduler": "beatstore.scheduler",
     "Entry": "beatstore.models",
     "Explanation": "beatstore.store",
+    "LoadReport": "beatstore.store",
+    "Occurrence": "beatstore.store",
     "Run": "beatstore.models",
     "Status": "beatstore.store",
     "Store": "beatstore.store",
@@ -74,6 +89,7 @@ _LAZY = {
     "Task": "beatstore.task",
     "WorkerStatus": "beatstore.store",
     "retryable": "beatstore.retrying",
+    "scheduled": "beatstore.marks",
     "setup": "beatstore.worker",
 }
 
@@ -86,6 +102,7 @@ __all__ = [
     "ConfigError",
     "Cron",
     "DBScheduler",
+    "Declared",
     "Entry",
     "EntryError",
     "EntryExistsError",
@@ -94,7 +111,10 @@ __all__ = [
     "Explanation",
     "Graph",
     "InvalidEntryError",
+    "LoadError",
+    "LoadReport",
     "ManualClock",
+    "Occurrence",
     "Once",
     "RRule",
     "Run",
@@ -117,6 +137,7 @@ __all__ = [
     "minutely",
     "monthly",
     "retryable",
+    "scheduled",
     "setup",
     "weekly",
 ]
@@ -124,14 +145,23 @@ __all__ = [
 
 @as_schedule.register(object)
 def _as_celery_schedule(value: object, timezone: str | None = None) -> Schedule:
-    """Take celery's own schedules too, and import what knows them when the first one is met."""
+    """Take celery's own schedules too."""
+    taught = _taught(as_schedule, value)
+    return _refused(value, timezone) if taught is _as_celery_schedule else taught(value, timezone)
+
+
+@identity.register(object)
+def _celery_identity(value: object) -> object:
+    """Tell celery's own schedules apart too."""
+    taught = _taught(identity, value)
+    return _unsure(value) if taught is _celery_identity else taught(value)
+
+
+def _taught(function: Any, value: object) -> Any:
+    """Return what knows a value's type, importing what knows celery's when one is met."""
     if any(base.__module__.startswith("celery.") for base in type(value).__mro__):
         import beatstore.convert  # noqa: F401, PLC0415
-
-        taught = as_schedule.dispatch(type(value))
-        if taught is not _as_celery_schedule:
-            return taught(value, timezone)
-    return _refused(value, timezone)
+    return function.dispatch(type(value))
 
 
 def __getattr__(name: str) -> Any:

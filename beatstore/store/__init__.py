@@ -21,14 +21,26 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from beatstore.errors import LoadError
 from beatstore.models import Entry, Run
-from beatstore.store import fields, links, oneshots, retention
+from beatstore.store import fields, links, loading, oneshots, retention
+from beatstore.store.agenda import Occurrence
 from beatstore.store.answers import Explanation
 from beatstore.store.editor import Duration, Editor
 from beatstore.store.links import After
+from beatstore.store.loading import LoadReport
 from beatstore.store.standing import BeatStatus, Status, WorkerStatus
 
-__all__ = ["After", "BeatStatus", "Explanation", "Status", "Store", "WorkerStatus"]
+__all__ = [
+    "After",
+    "BeatStatus",
+    "Explanation",
+    "LoadReport",
+    "Occurrence",
+    "Status",
+    "Store",
+    "WorkerStatus",
+]
 
 
 class Store(Editor):
@@ -197,6 +209,47 @@ class Store(Editor):
             InvalidEntryError: one of them is no upstream of it.
         """
         return self._write(session, lambda tx: links.unlink(tx, name, upstreams))
+
+    # -- from one database to another ------------------------------------------------------
+
+    def load(
+        self,
+        documents: Iterable[Any],
+        *,
+        replace: bool = False,
+        keep_going: bool = False,
+        dry_run: bool = False,
+        session: Any = None,
+    ) -> LoadReport:
+        """Store the entries that `export` wrote, here or in another database.
+
+        A new entry goes on where it was: its cursor and counters come along, and what
+        fell due since then is made up for by its misfire policy. Let no beat run where it
+        came from, or both send it. An entry that is here already keeps its own progress.
+        Without `session` this is one transaction; what is read is checked before it.
+
+        Args:
+            documents: lines of JSON (an open file), or the dicts of `export`.
+            replace: make entries that are here already as their documents say; otherwise
+                one that differs is refused.
+            keep_going: load the others, where some are refused.
+            dry_run: write nothing, and report what would become of them.
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            LoadError: some were refused, and nothing was written.
+            InvalidEntryError: the header says another format.
+        """
+        now = self._read(session, lambda tx: tx.now())
+        gathered = loading.gather(documents, self.settings, now)
+        how = {"replace": replace, "keep_going": keep_going, "dry_run": dry_run}
+        try:
+            report = self._write(session, lambda tx: loading.write(tx, gathered, **how))
+        finally:
+            gathered.close()
+        if report.refused and not (keep_going or dry_run):
+            raise LoadError(report.refused)
+        return report
 
     # -- clearing --------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.store import entries, fields
 from beatstore.store.rows import ENTRY, Transaction
 
-__all__ = ["Occurrence", "agenda"]
+__all__ = ["Occurrence", "accounted_for", "agenda"]
 
 _MOST = 10_000
 _PAGE = 500
@@ -180,7 +180,7 @@ class _Merged:
         """Yield the occurrences of one entry within the window; none of one that is broken."""
         try:
             coming = _Coming(row, self._tx.settings)
-            oldest = coming.after(_accounted_for(row))
+            oldest = coming.after(accounted_for(row))
         except (ScheduleError, TypeError, ValueError, OverflowError):
             return  # a row written by hand, which a beat will take out of service
         if oldest is None or coming.remaining == 0:
@@ -245,7 +245,7 @@ class _Coming:
         return Occurrence(row.name, row.task, due_at, due_at + self.offset, state, why)
 
 
-def _accounted_for(row: Any) -> datetime:
+def accounted_for(row: Any) -> datetime:
     """Return the instant after which nothing of an entry was decided yet; see `decide`."""
     if row.kind == "once":
         return row.cursor_at or _EVER

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from beatstore.store import (
     occurrences,
     standing,
     transaction,
+    transfer,
 )
 from beatstore.store.agenda import Occurrence
 from beatstore.store.answers import Explanation
@@ -295,6 +296,35 @@ class Reader:
         """
         chosen = {"tag": tag, "name": name}
         return self._read(session, lambda tx: agenda.agenda(tx, chosen, start, until, limit))
+
+    def export(
+        self,
+        *,
+        tag: str | None = None,
+        state: str | None = None,
+        name: str | None = None,
+        source: str | None = None,
+        session: Any = None,
+    ) -> Generator[dict[str, Any], None, None]:
+        """Yield a header, and each entry as a dict of plain JSON, for `load`.
+
+        Everything `add` takes, the state, what code declared, and how far the entry has
+        come; not its runs, nor the audit. All are read from one state of the database,
+        some hundred at a time; stop beat and the workers first, if it is to be a move.
+
+            with open("entries.jsonl", "w") as file:
+                for document in store.export():
+                    print(json.dumps(document), file=file)
+
+        Args:
+            tag: only those with this tag.
+            state: only those in this state.
+            name: only those whose name matches, as in `entries`.
+            source: only those of this owner.
+            session: the caller's session, to join its transaction.
+        """
+        chosen = {"tag": tag, "state": state, "name": name, "source": source}
+        return transfer.export(self.database, self.settings, chosen, session)
 
     def explain(self, name: str, at: datetime | None = None, *, session: Any = None) -> Explanation:
         """Say in plain words why an entry has or has not run.

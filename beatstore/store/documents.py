@@ -1,0 +1,348 @@
+"""Entries as JSON documents: what `export` writes and `load` reads.
+
+A document holds the arguments of `Store.add` by their names, as far as they are not the
+default; the schedule as its kind, spec and zone; and beside them
+
+    state, error     of the entry
+    declared         what the code that owns it said last
+    progress         how far it has come: its cursor, its counters, and of each upstream
+                     what it has used up
+
+Instants are ISO 8601 text. Progress is what makes a move from one database to another
+neither repeat nor lose an occurrence: the cursor says what was accounted for there, and
+what fell due since is made up for here by the entry's misfire policy. A document without
+it, written by hand, is a new entry, which counts from now.
+
+Nothing here executes SQL.
+
+On failure: `InvalidEntryError` or `ScheduleError`, naming the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+from beatstore.config import Settings
+from beatstore.decide import schedule_of
+from beatstore.dialects import EPOCH, Unreadable
+from beatstore.errors import InvalidEntryError
+from beatstore.models import Entry
+from beatstore.schedules import Every, as_schedule, parse
+from beatstore.store import edits, fields, links
+from beatstore.store.agenda import accounted_for
+from beatstore.store.entries import STATES
+from beatstore.store.links import After
+
+__all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
+
+#: The key of a header, and the version of what follows it.
+HEADER, VERSION = "beatstore", 1
+
+#: The arguments by their names, the columns that hold them, and what is left out.
+_FIELDS: dict[str, tuple[str, Any]] = {
+    "task": ("task", None),
+    "args": ("args", []),
+    "kwargs": ("kwargs", {}),
+    "options": ("options", {}),
+    "start_at": ("start_at", None),
+    "end_at": ("end_at", None),
+    "max_runs": ("max_runs", None),
+    "jitter": ("jitter_s", 0),
+    "misfire": ("misfire", None),
+    "grace": ("grace_s", None),
+    "overlap": ("overlap", "allow"),
+    "run_timeout": ("run_timeout_s", None),
+    "max_retries": ("max_retries", 0),
+    "retry_delay": ("retry_delay_s", 300),
+    "retry_backoff": ("retry_backoff", 1),
+    "retry_jitter": ("retry_jitter_s", 0),
+    "description": ("description", None),
+    "source": ("source", "api"),
+}
+
+_SCHEDULE = ("kind", "spec", "timezone")
+_KNOWN = (
+    *("name", "schedule", "timezone", "tags", "after", "state", "error", "declared"),
+    *("progress", *_FIELDS),
+)
+
+_COUNTERS = ("run_count", "success_seq", "failure_seq", "done_seq")
+_MARKS = ("created_at", "cursor_at", "last_run_at", "pending_due_at", "pending_since")
+
+#: What an entry that sends nothing any more may be.
+_OVER = ("finished", "missed", "cancelled", "broken")
+
+_LARGEST = 2**63 - 1
+
+
+# -- writing -----------------------------------------------------------------------------
+
+
+def document(
+    entry: Entry,
+    tags: Sequence[str],
+    after: Sequence[After],
+    used: Mapping[str, tuple[int, int]],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Return an entry as a document.
+
+    Args:
+        entry: as it is stored.
+        tags: its tags.
+        after: the edges to its upstreams.
+        used: by upstream, what it has used up: `consumed_seq` and `failure_seen`.
+        settings: give the zone that counts where the row names none.
+    """
+    zone = entry.timezone or settings.default_timezone
+    made: dict[str, Any] = {
+        "name": entry.name,
+        "task": entry.task,
+        "schedule": {"kind": entry.kind, "spec": entry.spec, "timezone": zone},
+    }
+    for name, (column, default) in _FIELDS.items():
+        if (value := getattr(entry, column)) != default:
+            made[name] = value
+    if tags:
+        made["tags"] = sorted(tags)
+    if after:
+        made["after"] = [links.told(one) for one in sorted(after, key=lambda one: one.name)]
+    made |= {"state": entry.state} if entry.state != "active" else {}
+    made |= {"error": entry.error} if entry.error is not None else {}
+    made |= {"declared": entry.declared} if entry.declared is not None else {}
+    progress = {mark: value for mark in _MARKS if (value := getattr(entry, mark)) is not None}
+    progress |= {name: value for name in _COUNTERS if (value := getattr(entry, name))}
+    if used:
+        progress["upstreams"] = {name: list(used[name]) for name in sorted(used)}
+    made["progress"] = progress
+    return {name: _plain(value) for name, value in made.items()}
+
+
+def definition(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without what came of it: what somebody asked for."""
+    asked = {name: value for name, value in made.items() if name not in ("progress", "error")}
+    if asked.get("state") in ("finished", "missed", "broken"):
+        del asked["state"]
+    return asked
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it; what is none is shown, and refused when it is loaded."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Unreadable):
+        return {"unreadable": value.given}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"unreadable": str(value)}
+    return value
+
+
+# -- reading -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A document that was read and found good.
+
+    Attributes:
+        name: of the entry.
+        wanted: what it asks for.
+        state: of the entry.
+        row: all columns but the id, for a new entry.
+        used: by upstream, what it has used up where it comes from.
+        moved: whether it brings progress along.
+    """
+
+    name: str
+    wanted: edits.Wanted
+    state: str
+    row: dict[str, Any]
+    used: dict[str, tuple[int, int]] = field(default_factory=dict)
+    moved: bool = False
+
+
+def read(given: object, settings: Settings, now: datetime) -> Loaded:
+    """Return what a document asks for.
+
+    Args:
+        given: a document, as JSON gives it back.
+        settings: the settings in force.
+        now: the database's time.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidEntryError("document", given, "a JSON object with an entry")
+    for key in given:
+        if key not in _KNOWN:
+            expected, write = "a field of an entry", fields.nearest(key, _KNOWN)
+            raise InvalidEntryError(str(key), given[key], expected, write)
+    name = fields.text("name", given.get("name"))
+    state = fields.choice("state", given.get("state", "active"), STATES)
+    wanted = _wanted(given, state, settings)
+    progress = given.get("progress")
+    if progress is None:
+        row = _new(name, wanted, state, now, settings)
+        loaded = Loaded(name, wanted, state, row)
+    else:
+        marks, used = _progress(progress)
+        row = {"name": name, **wanted.columns, "created_at": now, **marks}
+        row |= _next_look(row, state, settings)
+        loaded = Loaded(name, wanted, state, row, used, moved=True)
+    loaded.row |= {"state": state, "error": fields.note("error", given.get("error"))}
+    loaded.row["updated_at"] = now
+    return loaded
+
+
+def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.Wanted:
+    asked = {name: given[name] for name in _FIELDS if given.get(name) is not None}
+    for name in ("start_at", "end_at"):
+        if name in asked:
+            asked[name] = _instant(name, asked[name])
+    asked.setdefault("task", None)
+    after = links.wanted([_after(one) for one in _list("after", given.get("after"))])
+    rule, columns = _rule(given, state, settings, asked.get("start_at"), after)
+    wanted = edits.check(
+        {
+            **{name: default for name, (_, default) in _FIELDS.items() if name != "task"},
+            **asked,
+            "schedule": rule,
+            "tags": _list("tags", given.get("tags")),
+            "paused": state == "paused",
+        },
+        settings,
+    )
+    declared = given.get("declared")
+    if declared is not None and not isinstance(declared, Mapping):
+        raise InvalidEntryError("declared", declared, "a JSON object, or null")
+    columns["declared"] = None if declared is None else fields.plain("declared", declared)
+    return edits.Wanted({**wanted.columns, **columns}, wanted.tags, wanted.paused, after)
+
+
+def _rule(
+    given: Mapping[str, Any],
+    state: str,
+    settings: Settings,
+    start_at: datetime | None,
+    after: Sequence[After],
+) -> tuple[Any, dict[str, Any]]:
+    """Return the schedule of a document, checked, and its columns, as they are given."""
+    schedule = given.get("schedule")
+    if schedule is None and after:
+        schedule = {"kind": "after", "spec": ""}
+    if not isinstance(schedule, Mapping):
+        if not isinstance(schedule, str):
+            write = '{"kind": "cron", "spec": "0 2 * * *", "timezone": "Europe/Berlin"}'
+            raise InvalidEntryError("schedule", schedule, "an object, or a cron expression", write)
+        schedule = {"kind": "cron", "spec": as_schedule(schedule).spec}
+    for key in schedule:
+        if key not in _SCHEDULE:
+            expected = f"one of {', '.join(_SCHEDULE)}"
+            raise InvalidEntryError(f"schedule[{key!r}]", schedule[key], expected)
+    columns = {
+        "kind": fields.text("kind", schedule.get("kind"), 16),
+        "spec": fields.note("spec", schedule.get("spec", "")) or "",
+        "timezone": fields.text(
+            "timezone",
+            schedule.get("timezone") or given.get("timezone") or settings.default_timezone,
+            64,
+        ),
+    }
+    if state == "broken" or columns["kind"] == "after":
+        # Broken by its schedule, perhaps: it is moved as it is. What has no clock has none.
+        return Every(60), columns
+    return parse(**columns, anchor=start_at or EPOCH), columns
+
+
+def _new(
+    name: str, wanted: edits.Wanted, state: str, now: datetime, settings: Settings
+) -> dict[str, Any]:
+    """Return the columns of an entry that counts from now."""
+    if state in ("active", "paused"):
+        return edits.new_row(name, wanted, now, settings)
+    cursor_at = None if wanted.columns["kind"] == "once" else now
+    row = {"name": name, **wanted.columns, "created_at": now, "cursor_at": cursor_at}
+    return row | {"next_due_at": None, "wake_at": None}
+
+
+def _next_look(row: Mapping[str, Any], state: str, settings: Settings) -> dict[str, Any]:
+    """Return when a beat looks at an entry that has come so far."""
+    if state in _OVER:
+        return {"next_due_at": None, "wake_at": None}
+    due_at = None
+    if row["kind"] != "after":
+        rule = SimpleNamespace(**{"cursor_at": None, **row})
+        due_at = schedule_of(rule, settings).next_after(accounted_for(rule))
+    waits = row.get("pending_since") is not None
+    at_once = due_at is None or waits or row["jitter_s"]
+    wake_at = None if state == "paused" else EPOCH if at_once else due_at
+    return {"next_due_at": due_at, "wake_at": wake_at}
+
+
+def _progress(given: object) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
+    """Return the columns of an entry's progress, and what it used up of its upstreams."""
+    if not isinstance(given, Mapping):
+        raise InvalidEntryError("progress", given, "a JSON object, or null for a new entry")
+    found: dict[str, Any] = {}
+    used: dict[str, tuple[int, int]] = {}
+    for key, value in given.items():
+        path = f"progress[{key!r}]"
+        if key in _MARKS:
+            found[key] = _instant(path, value)
+        elif key in _COUNTERS:
+            found[key] = fields.whole(path, value, most=_LARGEST)
+        elif key == "upstreams" and isinstance(value, Mapping):
+            used = {fields.text(path, name): _used(path, pair) for name, pair in value.items()}
+        else:
+            known = (*_MARKS, *_COUNTERS, "upstreams")
+            raise InvalidEntryError(path, value, "progress", fields.nearest(key, known))
+    return found, used
+
+
+def _used(path: str, pair: object) -> tuple[int, int]:
+    if isinstance(pair, list | tuple) and len(pair) == 2:  # noqa: PLR2004
+        consumed, failures = pair
+        return (
+            fields.whole(path, consumed, least=-1, most=_LARGEST),
+            fields.whole(path, failures, most=_LARGEST),
+        )
+    raise InvalidEntryError(path, pair, "two whole numbers: consumed_seq and failure_seen")
+
+
+def _after(given: object) -> object:
+    """Return an edge as `links.wanted` takes it."""
+    if not isinstance(given, Mapping):
+        return given
+    known = [one.name for one in fields_of(After)]
+    for key in given:
+        if key not in known:
+            raise InvalidEntryError("after", key, "a field of After", fields.nearest(key, known))
+    return After(**{"name": "", **given})
+
+
+def _list(name: str, given: object) -> list[Any]:
+    if given is None:
+        return []
+    if isinstance(given, list | tuple):
+        return list(given)
+    raise InvalidEntryError(name, given, "a list")
+
+
+def _instant(path: str, given: object) -> datetime:
+    """Return an instant that was written as text."""
+    if isinstance(given, str):
+        text = f"{given[:-1]}+00:00" if given.endswith(("Z", "z")) else given
+        try:
+            given = datetime.fromisoformat(text)
+        except ValueError:
+            write = '"2030-01-31T09:30:00+00:00"'
+            raise InvalidEntryError(path, given, "an instant, as ISO 8601 text", write) from None
+    return fields.instant(path, given)

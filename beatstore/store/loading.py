@@ -1,0 +1,429 @@
+"""Entries into a database, from documents: read and checked first, and then written at once.
+
+    gather    each document is read and checked, and the good ones are put aside, in a file
+              where they are many; no transaction is open
+    write     one transaction: names, upstreams and circles are looked at, and then the
+              entries are written, some hundred at a time, and their edges at the end
+
+Invariants:
+    * What is refused is named by its line, with the reason. Unless the caller goes on
+      without it, nothing is written then.
+    * An entry that is there already keeps its progress: what it has sent is not sent again.
+    * Memory holds names and edges, but no more than a page of entries.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from beatstore.config import Settings
+from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
+from beatstore.graph import find_cycle
+from beatstore.models import Entry
+from beatstore.store import audit, edits, entries, links, oneshots
+from beatstore.store.documents import HEADER, VERSION, Loaded, definition, document, read
+from beatstore.store.links import After
+from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction
+from beatstore.store.transfer import documents
+
+__all__ = ["Gathered", "LoadReport", "gather", "write"]
+
+_PAGE = 500
+
+#: How much of what was read is kept in memory, in bytes.
+_MEMORY = 4_000_000
+
+#: The columns in which rows hold instants, which JSON has none of.
+_INSTANTS = (
+    *("start_at", "end_at", "cursor_at", "next_due_at", "wake_at", "created_at"),
+    *("updated_at", "last_run_at", "pending_due_at", "pending_since"),
+)
+
+#: What a new row has in the columns that documents don't speak of.
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("cursor_at", "last_run_at", "pending_due_at", "pending_since")),
+    **dict.fromkeys(("pending_reason", "blocked_by", "error", "declared")),
+    **dict.fromkeys(("success_seq", "failure_seq", "done_seq", "run_count"), 0),
+    "version": 1,
+}
+
+#: An up- or downstream, as far as an edge asks.
+_COUNTED = (
+    *("id", "name", "kind", "state", "run_count", "success_seq", "failure_seq", "done_seq"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of the documents.
+
+    Attributes:
+        created: how many entries are new.
+        replaced: how many were there, and are now as their documents say.
+        unchanged: how many were there, and as their documents say.
+        refused: by its line, why a document was not loaded.
+        dry_run: whether nothing was written.
+    """
+
+    created: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    refused: dict[int, str] = field(default_factory=dict)
+    dry_run: bool = False
+
+
+# -- reading -----------------------------------------------------------------------------
+
+
+class Gathered:
+    """Documents that were read: the good ones put aside, the others refused."""
+
+    def __init__(self) -> None:
+        self.refused: dict[int, str] = {}
+        #: The line of each entry.
+        self.lines: dict[str, int] = {}
+        #: The edges of each entry that has some.
+        self.after: dict[str, tuple[After, ...]] = {}
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115  (closed by `close`)
+            _MEMORY, "w+", encoding="utf-8"
+        )
+
+    def add(self, line: int, loaded: Loaded) -> None:
+        """Put a good one aside."""
+        name = loaded.name
+        if name in self.lines:
+            self.refused[line] = f"name: {name!r} is on line {self.lines[name]} already"
+            return
+        self.lines[name] = line
+        if loaded.wanted.after:
+            self.after[name] = loaded.wanted.after
+        self._file.write(_packed(loaded) + "\n")
+
+    def pages(self) -> Iterator[list[Loaded]]:
+        """Yield what was put aside, a page at a time; any number of times."""
+        self._file.seek(0)
+        while lines := list(islice(self._file, _PAGE)):
+            yield [_unpacked(line) for line in lines]
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+def gather(given: Iterable[Any], settings: Settings, now: datetime) -> Gathered:
+    """Read documents.
+
+    Args:
+        given: each a line of JSON, or what is in one.
+        settings: the settings in force.
+        now: the database's time.
+
+    Raises:
+        InvalidEntryError: a header says that what follows is of another format.
+    """
+    gathered = Gathered()
+    for line, one in enumerate(given, 1):
+        if isinstance(one, str | bytes) and not one.strip():
+            continue
+        try:
+            made = json.loads(one) if isinstance(one, str | bytes) else one
+            if isinstance(made, Mapping) and HEADER in made:
+                _check_header(made)
+                continue
+            gathered.add(line, read(made, settings, now))
+        except _OtherFormatError:
+            gathered.close()
+            raise
+        except (BeatstoreError, ValueError, RecursionError) as error:
+            ours = isinstance(error, BeatstoreError)
+            gathered.refused[line] = str(error) if ours else f"not JSON: {_short(error)}"
+    return gathered
+
+
+class _OtherFormatError(InvalidEntryError):
+    """What follows can't be read at all."""
+
+
+def _check_header(header: Mapping[str, Any]) -> None:
+    if header[HEADER] != VERSION:
+        expected = f"the format {VERSION}, which this version of beatstore writes"
+        raise _OtherFormatError(HEADER, header[HEADER], expected)
+
+
+def _short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+def _packed(loaded: Loaded) -> str:
+    """Return what was read as a line of text."""
+    row = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in loaded.row.items()
+    }
+    after = [links.told(one) for one in loaded.wanted.after or ()]
+    packed = (list(loaded.wanted.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
+    return json.dumps((loaded.name, list(loaded.wanted.columns), *packed))
+
+
+def _unpacked(line: str) -> Loaded:
+    name, columns, tags, after, state, row, used, moved = json.loads(line)
+    for column in _INSTANTS:
+        if row.get(column) is not None:
+            row[column] = datetime.fromisoformat(row[column])
+    wanted = edits.Wanted(
+        {column: row[column] for column in columns},
+        tuple(tags),
+        state == "paused",
+        tuple(After(**one) for one in after),
+    )
+    pairs = {up: (pair[0], pair[1]) for up, pair in used.items()}
+    return Loaded(name, wanted, state, row, pairs, moved)
+
+
+# -- writing -----------------------------------------------------------------------------
+
+
+class _Undone(Exception):  # noqa: N818  (no error)
+    """Takes back what was written since the savepoint."""
+
+
+def write(
+    tx: Transaction, gathered: Gathered, *, replace: bool, keep_going: bool, dry_run: bool
+) -> LoadReport:
+    """Write what was gathered; see `Store.load`."""
+    links.take_turns(tx)
+    writing = _Writing(tx, gathered, replace=replace)
+    # The connection's savepoint: the session's would flush what the caller has pending.
+    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    try:
+        with connection.begin_nested():
+            writing.write()
+            writing.undo(always=dry_run, refused=not keep_going)
+    except _Undone:
+        pass
+    except IntegrityError as error:
+        raise EntryExistsError("(one of these)", "it was added just now; load again") from error
+    figures = (len(writing.created), len(writing.replaced), writing.unchanged)
+    return LoadReport(*figures, dict(sorted(writing.refused.items())), dry_run)
+
+
+class _Writing:
+    """One writing of what was gathered; a transaction that is begun again makes another."""
+
+    def __init__(self, tx: Transaction, gathered: Gathered, *, replace: bool) -> None:
+        self.refused = dict(gathered.refused)
+        self.created: set[str] = set()
+        self.replaced: set[str] = set()
+        self.unchanged = 0
+        self._tx = tx
+        self._gathered = gathered
+        self._replace = replace
+        self._after = dict(gathered.after)
+        self._moved: set[str] = set()
+        self._used: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def write(self) -> None:
+        """Write what can be written."""
+        self._refuse_circles()
+        self._refuse_orphans()
+        for page in self._gathered.pages():
+            good = [one for one in page if self._takes(one.name)]
+            there = self._there(one.name for one in good)
+            self._insert([one for one in good if one.name not in there])
+            self._meet([one for one in good if one.name in there])
+        self._link()
+        self._relink()
+
+    def undo(self, *, always: bool, refused: bool) -> None:
+        """Take it back, always or if something was refused."""
+        if always or (refused and self.refused):
+            raise _Undone
+
+    def _takes(self, name: str) -> bool:
+        """Say whether an entry of this name is among the good ones."""
+        lines = self._gathered.lines
+        return name in lines and lines[name] not in self.refused
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.refused[self._gathered.lines[name]] = reason
+        self._after.pop(name, None)
+
+    def _there(self, names: Iterable[str]) -> set[str]:
+        """Return those of the names that the database has."""
+        found: set[str] = set()
+        for some in _paged(names):
+            found |= set(
+                self._tx.execute(select(ENTRY.c.name).where(ENTRY.c.name.in_(some))).scalars()
+            )
+        return found
+
+    # -- edges, before anything is written ----------------------------------------------------
+
+    def _refuse_circles(self) -> None:
+        if not self._after:
+            return
+        bound = self._stored_edges()
+        for name, after in self._after.items():
+            bound[name] = [one.name for one in after if not one.first_free]
+        while members := find_cycle((up, name) for name, ups in bound.items() for up in ups):
+            words = " → ".join(repr(name) for name in [*members, members[0]])
+            expected = "no circle of entries that wait for each other"
+            for name in members:
+                bound.pop(name)
+                if name in self._after:
+                    self._refuse(name, str(InvalidEntryError("after", words, expected)))
+
+    def _stored_edges(self) -> dict[str, list[str]]:
+        """Return the upstreams of each entry that no document speaks of."""
+        up, down = ENTRY.alias("up"), ENTRY.alias("down")
+        ends = DEPENDENCY.join(up, up.c.id == DEPENDENCY.c.upstream_id)
+        ends = ends.join(down, down.c.id == DEPENDENCY.c.downstream_id)
+        names = select(up.c.name.label("up"), down.c.name.label("down")).select_from(ends)
+        found: dict[str, list[str]] = {}
+        for row in self._tx.execute(names.where(DEPENDENCY.c.first_free.is_(False))):
+            if row.down not in self._gathered.lines:
+                found.setdefault(row.down, []).append(row.up)
+        return found
+
+    def _refuse_orphans(self) -> None:
+        """Refuse what waits for an entry that will not be there, and what waits for that."""
+        downstreams: dict[str, list[str]] = {}
+        for name, after in self._after.items():
+            for one in after:
+                downstreams.setdefault(one.name, []).append(name)
+        stored = self._there([*downstreams, *self._after])
+        missing = [up for up in downstreams if up not in stored and not self._takes(up)]
+        while missing:
+            up = missing.pop()
+            for name in downstreams.get(up, ()):
+                if self._takes(name):
+                    expected = "an entry that is stored, or loaded with this one"
+                    self._refuse(name, str(InvalidEntryError("after", up, expected)))
+                    missing += [] if name in stored else [name]
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def _insert(self, page: Sequence[Loaded]) -> None:
+        if not page:
+            return
+        tx = self._tx
+        rows = [{**_EMPTY, **one.row} for one in page]
+        tx.execute(insert(ENTRY), rows)
+        tagged = {one.name: one.wanted.tags for one in page if one.wanted.tags}
+        if tagged:
+            ids = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.name.in_(tagged))
+            tags = [
+                {"entry_id": row.id, "tag": tag}
+                for row in tx.execute(ids)
+                for tag in tagged[row.name]
+            ]
+            tx.execute(insert(TAG), tags)
+        changes = [
+            (one.name, None, _audited(one, row)) for one, row in zip(page, rows, strict=True)
+        ]
+        audit.record_all(tx, "load", changes)
+        self.created |= {one.name for one in page}
+        self._moved |= {one.name for one in page if one.moved}
+        self._used |= {one.name: one.used for one in page if one.used}
+
+    def _meet(self, page: Sequence[Loaded]) -> None:
+        """Compare documents with the entries of their names, and write what differs."""
+        if not page:
+            return
+        names = [one.name for one in page]
+        rows = self._tx.all(Entry, select(ENTRY).where(ENTRY.c.name.in_(names)))
+        stored = {made["name"]: definition(made) for made in documents(self._tx, rows)}
+        for one in page:
+            theirs = stored[one.name]
+            ours = definition(_document(one, self._tx.settings))
+            if _canonical(theirs) == _canonical(ours):
+                self.unchanged += 1
+            elif self._replace:
+                self._edit(one)
+                self.replaced.add(one.name)
+            else:
+                keys = {**theirs, **ours}
+                differing = [key for key in keys if theirs.get(key) != ours.get(key)]
+                reason = f"an entry named {one.name!r} exists, with another {', '.join(differing)}"
+                self._refuse(one.name, reason)
+
+    def _edit(self, one: Loaded) -> None:
+        """Make an entry that is there as its document says; its progress stays."""
+        tx = self._tx
+        old = tx.get(one.name, lock=True)
+        if old.state == "cancelled" != one.state:
+            old = entries.write(tx, "load", old, edits.mended(old, tx.now()))
+        wanted = edits.Wanted(one.wanted.columns, one.wanted.tags, one.state == "paused")
+        entries.edit(tx, "load", old, wanted)
+        if one.state == "cancelled":
+            oneshots.cancel(tx, one.name)
+
+    # -- edges -------------------------------------------------------------------------------
+
+    def _link(self) -> None:
+        """Write the edges of what is new."""
+        tx = self._tx
+        for names in _paged(name for name in self._after if name in self.created):
+            ends = {*names, *(one.name for name in names for one in self._after[name])}
+            columns = [ENTRY.c[column] for column in _COUNTED]
+            found = select(*columns).where(ENTRY.c.name.in_(ends)).order_by(ENTRY.c.id)
+            rows = {row.name: row for row in tx.execute(found.with_for_update())}
+            edges = [
+                self._edge(rows[name], rows[one.name], one)
+                for name in names
+                for one in self._after[name]
+            ]
+            tx.execute(insert(DEPENDENCY), edges)
+            # The database takes 0 for "no value given", where the first run is free.
+            for edge in edges:
+                if edge["first_free"] and edge["consumed_seq"] == 0:
+                    key = (
+                        DEPENDENCY.c[end] == edge[end] for end in ("downstream_id", "upstream_id")
+                    )
+                    tx.execute(update(DEPENDENCY).where(and_(*key)).values(consumed_seq=0))
+
+    def _edge(self, down: Any, up: Any, one: After) -> dict[str, Any]:
+        row = links.edge_row(down, up, one)
+        used = self._used.get(down.name, {}).get(up.name)
+        if used is not None and up.name in self._moved:
+            row["consumed_seq"], row["failure_seen"] = used
+        return row
+
+    def _relink(self) -> None:
+        """Give the entries that were there the upstreams that their documents name."""
+        for name in sorted(self.replaced):
+            after = self._after.get(name, ())
+            links.prepare(self._tx, after)
+            old = self._tx.get(name, lock=True)
+            entries.edit(self._tx, "load", old, edits.Wanted({}, after=after))
+
+
+def _audited(one: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
+    entry: Any = SimpleNamespace(id=None, **row)
+    after = [links.told(edge) for edge in one.wanted.after or ()]
+    return audit.entry_columns(entry, one.wanted.tags or (), after)
+
+
+def _document(one: Loaded, settings: Settings) -> dict[str, Any]:
+    entry: Any = SimpleNamespace(**{**_EMPTY, **one.row})
+    return document(entry, one.wanted.tags or (), one.wanted.after or (), {}, settings)
+
+
+def _canonical(made: Mapping[str, Any]) -> str:
+    return json.dumps(made, sort_keys=True)
+
+
+def _paged(names: Iterable[str]) -> Iterator[list[str]]:
+    coming = iter(names)
+    while page := list(islice(coming, _PAGE)):
+        yield page

@@ -1,0 +1,107 @@
+"""Entries out of one database: all of them as documents, a page at a time.
+
+The pages are read from one state of the database, so that what an edge says to have used
+up of its upstream agrees with what the upstream says to have done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from beatstore.config import Settings
+from beatstore.dialects import begin_reading
+from beatstore.models import Entry
+from beatstore.store import links
+from beatstore.store.database import Database
+from beatstore.store.documents import HEADER, VERSION, document
+from beatstore.store.entries import matching
+from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
+from beatstore.store.transaction import explained
+
+__all__ = ["documents", "export"]
+
+_PAGE = 500
+
+
+def export(
+    database: Database, settings: Settings, chosen: Mapping[str, str | None], given: Any
+) -> Generator[dict[str, Any], None, None]:
+    """Yield a header and all chosen entries; see `Store.export`.
+
+    Args:
+        database: where.
+        settings: the settings in force.
+        chosen: filters by their names.
+        given: the caller's session, or None.
+    """
+    with explained(database, own=given is None), _snapshot(database, settings, given) as tx:
+        yield {HEADER: VERSION, "at": tx.now().isoformat(), "unsent_runs": _unsent(tx)}
+        last_id = 0
+        while True:
+            # In the order they were made: upstreams come first, mostly, and the same again
+            # when they are exported from where they were loaded.
+            page = matching(tx, select(ENTRY), chosen).where(ENTRY.c.id > last_id)
+            entries = tx.all(Entry, page.order_by(ENTRY.c.id).limit(_PAGE))
+            if not entries:
+                return
+            yield from documents(tx, entries)
+            last_id = entries[-1].id
+
+
+@contextmanager
+def _snapshot(database: Database, settings: Settings, given: Any) -> Iterator[Transaction]:
+    if given is not None:
+        with database.session(given) as session:
+            yield Transaction(session, database, settings)
+        return
+    with (
+        database.engine.connect() as connection,
+        begin_reading(connection),
+        Session(connection, expire_on_commit=False) as session,
+    ):
+        yield Transaction(session, database, settings)
+
+
+def _unsent(tx: Transaction) -> int:
+    """Count the runs that are to be sent yet, retries among them: they stay behind."""
+    unsent = select(func.count()).where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed")
+    return int(tx.execute(unsent).scalar_one())
+
+
+def documents(tx: Transaction, entries: Sequence[Entry]) -> Iterable[dict[str, Any]]:
+    """Return a page of entries as documents."""
+    ids = [entry.id for entry in entries]
+    tags: dict[int, list[str]] = {}
+    for row in tx.execute(select(TAG).where(TAG.c.entry_id.in_(ids))):
+        tags.setdefault(row.entry_id, []).append(row.tag)
+    after = links.read_all(tx, DEPENDENCY.c.downstream_id.in_(ids))
+    used = _used(tx, list(after))
+    return [
+        document(
+            entry,
+            tags.get(entry.id, ()),
+            after.get(entry.id, ()),
+            used.get(entry.id, {}),
+            tx.settings,
+        )
+        for entry in entries
+    ]
+
+
+def _used(tx: Transaction, ids: Sequence[int]) -> dict[int, dict[str, tuple[int, int]]]:
+    """Return by downstream and upstream what was used up, for those downstreams."""
+    if not ids:
+        return {}
+    edge = DEPENDENCY.c
+    columns = (edge.downstream_id, ENTRY.c.name, edge.consumed_seq, edge.failure_seen)
+    of_edges = select(*columns).join(ENTRY, ENTRY.c.id == edge.upstream_id)
+    found: dict[int, dict[str, tuple[int, int]]] = {}
+    for row in tx.execute(of_edges.where(edge.downstream_id.in_(ids))):
+        pair = (row.consumed_seq, row.failure_seen)
+        found.setdefault(row.downstream_id, {})[row.name] = pair
+    return found
