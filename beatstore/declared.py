@@ -1,13 +1,23 @@
-"""An entry as code declares it: what `Store.sync` makes the database agree with."""
+"""An entry as code declares it: what `Store.sync` makes the database agree with.
+
+Invariants:
+    * Two declarations with the same digest make the same row, in whatever processes the two
+      digests were made. What can't be told for certain has no digest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import singledispatch
+from hashlib import blake2b
 from typing import Any
 
-__all__ = ["Declared"]
+from beatstore.schedules import Schedule
+from beatstore.version import __version__
+
+__all__ = ["Declared", "Unsure", "digest", "form", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +68,108 @@ class Declared(_Policies):
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         del found["name"]
         return found
+
+
+class Unsure(Exception):  # noqa: N818  (an answer, not an error)
+    """What a value comes to can't be told without storing it."""
+
+
+def digest(one: Declared, *context: object) -> str | None:
+    """Return a short text that changes whenever the row would; None where that is not certain.
+
+    Much cheaper than reading the schedule. Another version of beatstore may store the same
+    declaration in another way, so its digests differ.
+
+    Args:
+        one: what is declared; its `tags` and `after` can be gone through twice.
+        context: what else the row depends on, such as the default zone.
+    """
+    said: list[object] = [__version__]
+    try:
+        for name, default in _FIELDS:
+            value = getattr(one, name)
+            if value is not default:
+                plain = type(value) in _PLAIN
+                said.append((name, value if plain else _FORMS.get(name, form)(value)))
+        said.append(form(context))
+        return blake2b(repr(said).encode(), digest_size=16).hexdigest()
+    except (Unsure, RecursionError):
+        return None
+
+
+def form(value: object) -> object:
+    """Return builtins whose `repr` is the same for equal values only, in every process.
+
+    What JSON would make of a value decides: a subclass of dict is its items.
+
+    Raises:
+        Unsure: there are none.
+    """
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is list or kind is tuple:
+        return [form(item) for item in value]  # type: ignore[attr-defined]
+    return _of_kind(value)
+
+
+def _of_kind(value: object) -> object:
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise Unsure
+        return "dict", sorted((str.__str__(key), form(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return [form(item) for item in value]
+    for plain, exact in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+        if isinstance(value, plain):
+            return exact(value)
+    return type(value).__qualname__, identity(value)
+
+
+@singledispatch
+def identity(value: object) -> object:
+    """Return what tells a value from others of its type, as `form` returns it.
+
+    For each type that may be declared there is a function registered here.
+
+    Raises:
+        Unsure: there is none, or this value is a special one.
+    """
+    raise Unsure
+
+
+@identity.register
+def _(value: datetime) -> object:
+    return value.isoformat()
+
+
+@identity.register
+def _(value: timedelta) -> object:
+    return value // timedelta(microseconds=1)
+
+
+@identity.register(set)
+@identity.register(frozenset)
+def _(value: Iterable[object]) -> object:
+    return sorted(repr(form(item)) for item in value)
+
+
+@identity.register
+def _(value: range) -> object:
+    return repr(value)
+
+
+@identity.register
+def _(value: Schedule) -> object:
+    return value.kind, value.spec, value.timezone
+
+
+def _task(value: object) -> object:
+    """Return what a task is known by: a Task has a name, and nothing else of it is stored."""
+    name = getattr(value, "name", None)
+    return form(value) if isinstance(value, Mapping) or not isinstance(name, str) else name
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_FORMS = {"task": _task}
+_FIELDS = tuple((field.name, field.default) for field in fields(Declared))

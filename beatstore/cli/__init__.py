@@ -26,11 +26,34 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Entries": {
         "list": ("entries:list_", "List entries, a page at a time."),
         "show": ("entries:show", "Show everything about one entry."),
+        "add": ("entries:add", "Add an entry, and show when it is due."),
+        "change": (
+            "entries:change",
+            "Change what is named of an entry, and leave the rest as it is.",
+        ),
+        "pause": ("bulk:pause", "Let entries send nothing until they are resumed."),
+        "resume": ("bulk:resume", "Put paused or broken entries back into service."),
+        "remove": ("bulk:remove", "Delete entries; their runs stay on record."),
+        "trigger": (
+            "bulk:trigger",
+            "Run entries now, beside their schedules; also paused ones, or those that are over.",
+        ),
+        "schedule": (
+            "entries:schedule",
+            "Send a task once: at a time, in a while, or after others.",
+        ),
+        "cancel": ("bulk:cancel", "End entries for good, if that is in time."),
     },
     "Operating": {
         "migrate": (
             "operating:migrate",
             "Create the tables, or bring them to the revision this version needs.",
+        ),
+    },
+    "Moving entries": {
+        "import": (
+            "importing:import_",
+            "Move entries over from django-celery-beat or sqlalchemy-celery-beat.",
         ),
     },
 }
@@ -40,7 +63,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 @click.option("--url", metavar="URL", help="The database, as an SQLAlchemy URL.")
 @click.option("--schema", help="The database schema that the tables are in.")
 def beatstore(url: str | None, schema: str | None) -> None:
-    r"""Look after the entries that beat sends.
+    """Look after the entries that beat sends.
 
     The database is that of the Celery app, or the one that --url or the variable
     BEATSTORE_URL names (and --schema or BEATSTORE_SCHEMA). Each verb has a --help.
@@ -52,7 +75,7 @@ def beatstore(url: str | None, schema: str | None) -> None:
       2  wrong usage
       3  the database or the broker can't be reached, or the tables are not of
          this version
-    """
+    """  # noqa: D301  (click reads the backspace)
     del url, schema  # read off the context, which completion makes without calling this
 
 

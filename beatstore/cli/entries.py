@@ -1,21 +1,29 @@
-"""The verbs that look at entries: list and show."""
+"""The verbs about one entry: list, show, add, change, and schedule for one-shots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.entry import facts_of, lines_of, rule_of, short_rule
+from beatstore.cli.entry import facts_of, lines_of, next_due, short_rule
+from beatstore.cli.fields import (
+    call_fields,
+    given_fields,
+    instant,
+    policy_fields,
+    schedule_fields,
+)
 from beatstore.cli.names import complete_entry
-from beatstore.cli.options import filters, printing
+from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
 from beatstore.cli.output import Column, View, note
+from beatstore.errors import EntryNotFoundError
 from beatstore.models import Entry
 from beatstore.store import Store
 
-__all__ = ["list_", "show"]
+__all__ = ["add", "change", "list_", "schedule", "show"]
 
 #: How many entries --all reads at a time.
 _PAGE = 1000
@@ -23,7 +31,9 @@ _PAGE = 1000
 
 @click.command("list")
 @filters
-@click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, metavar="N", help="At most so many; 100."
+)
 @click.option(
     "--after", metavar="NAME", help="Go on after this name.", shell_complete=complete_entry
 )
@@ -47,43 +57,47 @@ def list_(
 
     In the order of their names. What follows a page is shown by --after and the last name.
     """
-    store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
     chosen = {"tag": tag, "state": state, "name": name, "source": source}
-    pages = _pages(store, chosen, after, None if all_ else limit)
+    pages = _Pages(view.store, chosen, after, None if all_ else limit)
     columns = (
         Column("name"),
         Column("task"),
-        Column("schedule", show=lambda rule: short_rule(rule, view)),
+        Column("schedule", of_row=lambda row: short_rule(row, view)),
         Column("next_due_at", view.title("next due"), view.when),
         Column("state"),
         Column("last_run_at", view.title("last run"), view.at),
         Column("tags"),
     )
     view.rows(columns, pages, nothing="no entry matches" if any(chosen.values()) else "no entries")
+    if pages.more_after is not None:
+        note(f"more entries follow: --after {pages.more_after!r}, or --all")
 
 
-def _pages(
-    store: Store, chosen: dict[str, str | None], after: str | None, limit: int | None
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the list; with a limit, say how to go on."""
-    left = limit
-    while True:
-        size = _PAGE if left is None else min(left, _PAGE)
-        page = store.entries(**chosen, limit=size + 1, after=after)
-        more, page = len(page) > size, page[:size]
-        names = [entry.name for entry in page]
-        tags = store.tags_of(names)
-        for entry in page:
-            yield _row(entry, tags.get(entry.name, []))
-        if left is not None:
-            left -= len(page)
-        if not more:
-            return
-        after = names[-1]
-        if left == 0:
-            note(f"more entries follow: --after {after!r}, or --all")
-            return
+class _Pages:
+    """The rows of a list, read a page at a time; `more_after` is the last name, if more follow."""
+
+    def __init__(
+        self, store: Store, chosen: Mapping[str, str | None], after: str | None, limit: int | None
+    ) -> None:
+        self.store = store
+        self.chosen = chosen
+        self.after = after
+        self.left = limit
+        self.more_after: str | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        more = True
+        while more and self.left != 0:
+            size = _PAGE if self.left is None else min(self.left, _PAGE)
+            found = self.store.entries(**self.chosen, limit=size + 1, after=self.after)
+            more, page = len(found) > size, found[:size]
+            names = [entry.name for entry in page]
+            tags = self.store.tags_of(names)
+            yield from (_row(entry, tags.get(entry.name, [])) for entry in page)
+            self.after = names[-1] if names else None
+            self.left = None if self.left is None else self.left - size
+        self.more_after = self.after if more else None
 
 
 def _row(entry: Entry, tags: list[str]) -> dict[str, Any]:
@@ -91,7 +105,9 @@ def _row(entry: Entry, tags: list[str]) -> dict[str, Any]:
     return {
         "name": entry.name,
         "task": entry.task,
-        "schedule": rule_of(entry),
+        "kind": entry.kind,
+        "spec": entry.spec,
+        "timezone": entry.timezone,
         "next_due_at": entry.next_due_at if entry.state in ("active", "paused") else None,
         "state": entry.state,
         "last_run_at": entry.last_run_at,
@@ -112,3 +128,129 @@ def show(context: click.Context, name: str, as_json: bool, timezone: str | None)
     view = View(context, json=as_json, timezone=timezone)
     facts = facts_of(store, store.get(name))
     view.facts(facts, lines_of(facts, view))
+
+
+@click.command()
+@click.argument("name")
+@click.argument("task")
+@schedule_fields()
+@call_fields()
+@policy_fields()
+@click.option("--source", help="Who owns the entry; default: api.")
+@click.option("--paused", is_flag=True, help="Add it without running it.")
+@click.option("--put", is_flag=True, help="If there is one of that name, make it so.")
+@json_option
+@click.pass_context
+def add(context: click.Context, /, **params: Any) -> None:
+    """Add an entry, and show when it is due.
+
+    SCHEDULE is a cron expression; the options have the other kinds. Without any it needs
+    --after, and runs whenever all its upstreams have ended as they should.
+
+    \b
+      beatstore add nightly etl.extract "0 2 * * *" --timezone Europe/Berlin
+      beatstore add load etl.load --after nightly --option queue=etl
+    """  # noqa: D301  (click reads the backspace)
+    store, view = _editing(context, params)
+    given = given_fields(params, view.zone_name)
+    given |= {key: params[key] for key in ("source", "paused") if params[key]}
+    if "schedule" not in given and not given.get("after"):
+        raise click.UsageError("When? Write SCHEDULE, or one of its options, or --after NAME.")
+    name, task, schedule = params["name"], params["task"], given.pop("schedule", None)
+    if not params["put"]:
+        _tell(store, view, store.add(name, task, schedule, **given), "added")
+        return
+    before = _version(store, name)
+    entry = store.put(name, task, schedule, **given)
+    _tell(store, view, entry, _what_happened(before, entry))
+
+
+@click.command()
+@click.argument("name", shell_complete=complete_entry)
+@schedule_fields(change=True)
+@click.option("--task", help="Another task.")
+@call_fields(change=True)
+@policy_fields(change=True)
+@click.option("--source", help="Another owner.")
+@click.option("--new-name", help="Another name.")
+@json_option
+@click.pass_context
+def change(context: click.Context, /, **params: Any) -> None:
+    """Change what is named of an entry, and leave the rest as it is.
+
+    What is given replaces what was stored: all options of the message, all tags, all
+    upstreams. An empty value, or --no-OPTION, clears: --end-at "", or --no-end-at.
+    A new schedule counts from now.
+    """
+    store, view = _editing(context, params)
+    given = given_fields(params, view.zone_name)
+    given |= {key: params[key] for key in ("task", "source", "new_name") if params[key]}
+    if not given:
+        raise click.UsageError("What is to change? Name an option; --help has them.")
+    before = _version(store, params["name"])
+    entry = store.change(params["name"], **given)
+    _tell(store, view, entry, _what_happened(before, entry))
+
+
+@click.command()
+@click.argument("task")
+@click.option("--at", type=INSTANT, help="When.")
+@click.option("--in", "in_", type=DURATION, help="Or how far from now: 90s, 5m, 2d.")
+@click.option("--name", help="To find it by; default: one is made of the task's.")
+@call_fields()
+@policy_fields()
+@click.option("--timezone", type=ZONE, help="Zone of the times given and shown.")
+@json_option
+@click.pass_context
+def schedule(context: click.Context, /, **params: Any) -> None:
+    """Send a task once: at a time, in a while, or after others.
+
+    \b
+      beatstore schedule mail.send --at "2030-01-31 09:30" --kwargs '{"user": 7}'
+      beatstore schedule mail.send --in 2h
+    """  # noqa: D301  (click reads the backspace)
+    store, view = _editing(context, params)
+    given = given_fields({**params, "at": None}, view.zone_name)
+    parts = {key: given.pop(key) for key in ("args", "kwargs", "options") if key in given}
+    given.pop("timezone", None)
+    at, countdown = params["at"], params["in_"]
+    many = (at is not None) + (countdown is not None)
+    if many > 1 or not (many or given.get("after")):
+        raise click.UsageError("When? Write one of --at and --in, or --after NAME.")
+    given |= {"at": instant(at, view.zone_name), "countdown": countdown, "name": params["name"]}
+    entry = store.schedule({"task": params["task"], **parts}, **given)
+    _tell(store, view, entry, "scheduled")
+
+
+def _editing(context: click.Context, params: Mapping[str, Any]) -> tuple[Store, View]:
+    zone_name = params["timezone"] if isinstance(params["timezone"], str) else None
+    view = View(context, json=params["as_json"], timezone=zone_name)
+    return view.store, view
+
+
+def _version(store: Store, name: str) -> int | None:
+    """Return how often an entry was edited so far; None where there is none."""
+    try:
+        return store.get(name).version
+    except EntryNotFoundError:
+        return None
+
+
+def _what_happened(before: int | None, entry: Entry) -> str:
+    if before is None:
+        return "added"
+    return "unchanged" if entry.version == before else "changed"
+
+
+def _tell(store: Store, view: View, entry: Entry, done: str) -> None:
+    """Show an entry that was written, and when it is due."""
+    due = next_due(store, entry.name)
+    facts = {"done": done, **facts_of(store, entry)} if view.json else {}
+    lines = [
+        (done, entry.name),
+        ("task", entry.task),
+        ("schedule", short_rule(vars(entry), view)),
+        ("state", entry.state),
+        (view.title("next due"), "\n".join(view.when(at) for at in due)),
+    ]
+    view.facts(facts, lines)

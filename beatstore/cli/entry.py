@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -10,9 +11,10 @@ from beatstore.cli.output import View, as_json, span, text
 from beatstore.errors import ScheduleError
 from beatstore.graph import Edge
 from beatstore.models import Entry, Run
+from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 
-__all__ = ["facts_of", "lines_of", "rule_of", "short_rule"]
+__all__ = ["facts_of", "lines_of", "next_due", "short_rule"]
 
 #: So many runs and due times are shown.
 _SHOWN = 5
@@ -36,13 +38,8 @@ _RUN = (
 )
 
 
-def rule_of(entry: Entry) -> dict[str, Any]:
-    """Return the columns that say when an entry is due."""
-    return {"kind": entry.kind, "spec": entry.spec, "timezone": entry.timezone}
-
-
 def short_rule(rule: Mapping[str, Any], view: View) -> str:
-    """Return a schedule in a few words."""
+    """Return a schedule in a few words, of the columns `kind`, `spec` and `timezone`."""
     kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
     if kind == "after":
         return "after its upstreams"
@@ -52,6 +49,9 @@ def short_rule(rule: Mapping[str, Any], view: View) -> str:
         return f"every {often} from {anchor}" if anchor else f"every {often}"
     if kind in ("cron", "rrule") and zone_name:
         return f"{kind} {spec} {zone_name}"
+    if kind == "once":
+        with suppress(ScheduleError):
+            return f"once {view.at(read_instant('spec', spec))}"
     return f"{kind} {spec}"
 
 
@@ -188,4 +188,4 @@ def _edited(facts: Mapping[str, Any], view: View) -> str:
     times = facts["version"] - 1
     if times < 1:
         return ""
-    return f"{view.at(facts['updated_at'])}, {times:,} time{'s' if times > 1 else ''}"
+    return f"{view.at(facts['updated_at'])}, {times:,} edit{'s' if times > 1 else ''}"

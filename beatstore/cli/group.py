@@ -168,8 +168,10 @@ def _secrets(ctx: click.Context) -> set[str]:
     for url in _urls(ctx):
         rest = url.partition("://")[2]
         user, at, _ = rest.rpartition("@")
-        if at:
-            found.add(user.partition(":")[2])
+        password = user.partition(":")[2]
+        if at and password:
+            # Unescaped, an @ in it ends the password for some readers, and not for others.
+            found |= {password, *password.split("@")}
     plain = {unquote_plus(secret) for secret in found}
     spelt = found | plain | {quote(one) for one in plain} | {quote_plus(one) for one in plain}
     return {secret for secret in spelt if len(secret) >= _SHORTEST}
@@ -179,6 +181,10 @@ def _urls(ctx: click.Context) -> Iterator[str]:
     """Yield every URL that this call may connect to."""
     yield str(ctx.params.get("url") or "")
     yield os.environ.get("BEATSTORE_URL", "")
+    yield from ctx.meta.get("beatstore.cli.urls", ())  # of a verb that has others
+    store = ctx.meta.get("beatstore.cli.store")
+    if store is not None:
+        yield store.database.url.render_as_string(hide_password=False)
     app = getattr(ctx.obj, "app", None)
     for setting in ("beatstore_url", "broker_url", "broker_read_url", "broker_write_url"):
         yield _setting(app, setting)

@@ -11,7 +11,7 @@ import click
 from beatstore.cli.context import open_store
 from beatstore.store import Store
 
-__all__ = ["complete_entry"]
+__all__ = ["complete_edge", "complete_entry"]
 
 #: Nobody reads more below a prompt.
 _MOST = 50
@@ -20,6 +20,11 @@ _MOST = 50
 def complete_entry(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of entries that begin so."""
     return _asked(context, lambda store: store.names(name=f"{incomplete}*", limit=_MOST))
+
+
+def complete_edge(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of entries that begin so, for an upstream."""
+    return [] if ":" in incomplete else complete_entry(context, param, incomplete)
 
 
 def _asked(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,23 +17,32 @@ from dateutil.parser import isoparse
 
 from beatstore.errors import ScheduleError
 from beatstore.schedules import zone
+from beatstore.store import After
 
 __all__ = [
     "DURATION",
+    "EDGE",
     "INSTANT",
     "JSON_ARRAY",
     "JSON_OBJECT",
     "PAIR",
+    "SOLAR",
     "ZONE",
+    "Clearable",
     "filters",
     "in_zone",
+    "json_option",
     "printing",
 ]
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     _ParamType = click.ParamType[Any]
 else:  # generic from click 8.4 on
     _ParamType = click.ParamType
+
+_EDGE_FIELDS = frozenset(field.name for field in fields(After)) - {"name"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -116,6 +126,79 @@ class _Pair(_ParamType):
             return key.strip(), rest
 
 
+class _Edge(_ParamType):
+    name = "name"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> After:
+        """Read the name of an upstream, and after a colon what is asked of it.
+
+        A name may have colons too: what follows the last one is a part of it unless it
+        reads like the fields of `After`.
+        """
+        if isinstance(value, After):
+            return value
+        given = str(value)
+        name, colon, rest = given.rpartition(":")
+        pairs = [part.partition("=") for part in rest.split(",")]
+        if not colon or not all(key.strip() in _EDGE_FIELDS for key, _, _ in pairs):
+            return After(given)
+        told: dict[str, Any] = {}
+        for key, equals, word in pairs:
+            told[key.strip()] = self._value(key.strip(), word.strip() if equals else "true")
+        return After(name, **told)
+
+    def _value(self, key: str, word: str) -> Any:
+        if key == "first_free":
+            if word.lower() not in ("true", "false"):
+                self.fail(f"first_free={word}: write first_free, or first_free=false")
+            return word.lower() == "true"
+        return DURATION.convert(word, None, None) if key == "timeout" else word
+
+
+class _Solar(_ParamType):
+    name = "event,lat,lon"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float, float]:
+        """Read an event of the sun, and the place by its degrees."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            event, lat, lon = str(value).split(",")
+            return event.strip(), float(lat), float(lon)
+        except ValueError:
+            self.fail(f"{value!r}: write event,latitude,longitude: sunset,52.5,13.4", param, ctx)
+
+
+class Clearable(_ParamType):
+    """Takes what another type takes, or nothing, which clears what was set."""
+
+    EMPTY = object()
+
+    def __init__(self, of: Any) -> None:
+        self.of: Any = click.types.convert_type(of)
+        self.name = self.of.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a value; `EMPTY` for an empty one."""
+        return self.EMPTY if value in ("", self.EMPTY) else self.of.convert(value, param, ctx)
+
+    def get_metavar(self, *args: Any, **kwargs: Any) -> str | None:
+        """Return what the help shows for the value."""
+        shown: str | None = self.of.get_metavar(*args, **kwargs)
+        return shown
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete as the other type does."""
+        found: list[CompletionItem] = self.of.shell_complete(ctx, param, incomplete)
+        return found
+
+
 class _Zone(_ParamType):
     name = "zone"
 
@@ -141,6 +224,8 @@ INSTANT = _Instant()
 DURATION = _Duration()
 PAIR = _Pair()
 ZONE = _Zone()
+EDGE = _Edge()
+SOLAR = _Solar()
 JSON_ARRAY = _Json(list, "'[1, \"two\"]'")
 JSON_OBJECT = _Json(dict, "'{\"key\": 1}'")
 
@@ -169,11 +254,16 @@ def in_zone(at: datetime, zone_name: str) -> datetime:
 # -- options that several verbs have -------------------------------------------------------
 
 
+def json_option(command: F) -> F:
+    """Add the option `--json` of every verb that prints, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+
+
 def printing(command: F) -> F:
     """Add the options of a verb that prints: `as_json` and `timezone`; see `output.View`."""
     zone_help = "Show times in this zone; default: that of the settings."
     command = click.option("--timezone", type=ZONE, help=zone_help)(command)
-    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+    return json_option(command)
 
 
 def filters(command: F) -> F:

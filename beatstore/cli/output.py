@@ -60,12 +60,20 @@ class Column:
         title: over the column; None: the field's name, with blanks.
         show: makes text of the value; None: `text`.
         right: numbers stand right.
+        of_row: makes the text of the whole row instead.
     """
 
     field: str
     title: str | None = None
     show: Callable[[Any], str] | None = None
     right: bool = False
+    of_row: Callable[[Mapping[str, Any]], str] | None = None
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """Return the text for a row."""
+        if self.of_row is not None:
+            return self.of_row(row)
+        return (self.show or text)(row.get(self.field))
 
 
 class View:
@@ -149,6 +157,10 @@ class View:
         shown = (self._cells(columns, row) for row in chain(first, coming))
         self._print_table(columns, shown)
 
+    def line(self, said: str) -> None:
+        """Print a line for people."""
+        self._echo(_clean(said))
+
     def facts(self, facts: Mapping[str, Any], shown: Iterable[tuple[str, str]]) -> None:
         """Print one thing: its facts as a JSON object, or the lines `shown` with their titles."""
         if self.json:
@@ -164,7 +176,7 @@ class View:
                 self._echo(f"{' ' * (width + 1)} {line}")
 
     def _cells(self, columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
-        return [_clean((column.show or text)(row.get(column.field))) for column in columns]
+        return [_clean(column.cell(row)) for column in columns]
 
     def _print_table(self, columns: Sequence[Column], rows: Iterator[list[str]]) -> None:
         titles = [column.title or column.field.replace("_", " ") for column in columns]
@@ -179,13 +191,18 @@ class View:
             page = list(islice(rows, _PAGE))
 
     def _line(self, columns: Sequence[Column], cells: list[str], widths: list[int]) -> str:
-        shown = []
-        for column, cell, width in zip(columns, cells, widths, strict=True):
-            fitted = _cut(cell, width) if sys.stdout.isatty() else cell
-            padded = _padded(fitted, width, right=column.right)
-            colour = _COLOURS.get(cell) if column.field == "state" else None
-            shown.append(click.style(padded, fg=colour) if colour else padded)
-        return _GAP.join(shown).rstrip()
+        cut = sys.stdout.isatty()
+        shown = [
+            _padded(_cut(cell, width) if cut else cell, width, right=column.right)
+            for column, cell, width in zip(columns, cells, widths, strict=True)
+        ]
+        if not self._colours():
+            return _GAP.join(shown).rstrip()
+        coloured = (
+            click.style(padded, fg=_COLOURS.get(cell) if column.field == "state" else None)
+            for column, cell, padded in zip(columns, cells, shown, strict=True)
+        )
+        return _GAP.join(coloured)
 
     def _echo(self, line: str) -> None:
         click.echo(line, color=None if self._colours() else False)

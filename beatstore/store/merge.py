@@ -1,0 +1,160 @@
+"""What code says of an entry, what it said last, and what the row says: who wins, by field.
+
+The baseline, in the column `declared`, is what code said at the last sync. A field that
+still has it follows the code; one that has not was edited since, and stays.
+
+Invariants:
+    * A user's edit is never overwritten, and never mixed with what code says of the same
+      field: when it is due (`schedule`, `timezone`, `start_at`) is one thing.
+    * Merged twice, the second time changes nothing.
+
+Pure: no SQL and no clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from beatstore.dialects import Unreadable
+from beatstore.store import links
+from beatstore.store.edits import Wanted
+
+__all__ = [
+    "COLUMNS",
+    "Said",
+    "differing",
+    "let_go_in",
+    "merged",
+    "of_code",
+    "of_row",
+    "packed",
+    "unpacked",
+]
+
+#: An entry in JSON: by column, and its `tags` and edges (`after`), sorted.
+Said = dict[str, Any]
+
+#: The fields that `Store.add` has, by what holds them.
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    **{name: (name,) for name in ("task", "args", "kwargs", "options")},
+    **{"schedule": ("kind", "spec"), "timezone": ("timezone",), "start_at": ("start_at",)},
+    **{"end_at": ("end_at",), "max_runs": ("max_runs",), "jitter": ("jitter_s",)},
+    **{"misfire": ("misfire",), "grace": ("grace_s",), "after": ("after",)},
+    **{"overlap": ("overlap",), "run_timeout": ("run_timeout_s",)},
+    **{"max_retries": ("max_retries",), "retry_delay": ("retry_delay_s",)},
+    **{"retry_backoff": ("retry_backoff",), "retry_jitter": ("retry_jitter_s",)},
+    **{"tags": ("tags",), "description": ("description",)},
+}
+
+#: What is merged as one.
+_DUE = ("schedule", "timezone", "start_at")
+_GROUPS = (_DUE, *((name,) for name in FIELDS if name not in _DUE))
+
+#: The columns among what is merged.
+COLUMNS = tuple(
+    column
+    for columns in FIELDS.values()
+    for column in columns
+    if column not in ("tags", "after")
+)
+
+#: What a baseline leaves out. It is part of what is stored: a new default of `Declared`
+#: changes nothing here.
+_LEFT_OUT: Said = {
+    **{"args": [], "kwargs": {}, "options": {}, "start_at": None, "end_at": None},
+    **{"max_runs": None, "jitter_s": 0.0, "misfire": None, "grace_s": None},
+    **{"overlap": "allow", "run_timeout_s": None, "max_retries": 0, "retry_delay_s": 300.0},
+    **{"retry_backoff": 1.0, "retry_jitter_s": 0.0, "tags": [], "description": None, "after": []},
+}
+
+_DOCUMENTS = ("args", "kwargs", "options")
+
+
+def of_code(wanted: Wanted) -> Said:
+    """Return what code says; `wanted` is what `edits.check` made of it."""
+    said = {column: _json(wanted.columns[column]) for column in COLUMNS}
+    said["tags"] = list(wanted.tags or ())
+    said["after"] = _edges(wanted.after or ())
+    return said
+
+
+def of_row(row: Any, tags: Iterable[str], after: Iterable[links.After]) -> Said:
+    """Return what the database says; `row` has the columns."""
+    said = {column: _json(getattr(row, column)) for column in COLUMNS}
+    said["tags"] = sorted(tags)
+    said["after"] = _edges(after)
+    return said
+
+
+def packed(
+    said: Said, *, paused: bool, digest: str | None, let_go: str | None = None
+) -> dict[str, Any]:
+    """Return the column `declared`.
+
+    Args:
+        said: what code says.
+        paused: whether it says that the entry starts paused.
+        digest: of the declaration, if it has one.
+        let_go: the state that the entry had when it left the code.
+    """
+    kept = {name: value for name, value in said.items() if not _same(value, _LEFT_OUT.get(name, ...))}
+    found: dict[str, Any] = {"said": kept}
+    beside = {"paused": paused or None, "digest": digest, "let_go": let_go}
+    return found | {name: value for name, value in beside.items() if value is not None}
+
+
+def unpacked(declared: object) -> Said | None:
+    """Return what code said; None where it said nothing that can be read."""
+    said = declared.get("said") if isinstance(declared, dict) else None
+    return {**_LEFT_OUT, **said} if isinstance(said, dict) else None
+
+
+def let_go_in(declared: object) -> str | None:
+    """Return the state that an entry had when it left the code; None: it is in the code."""
+    return declared.get("let_go") if isinstance(declared, dict) else None
+
+
+def merged(row: Said, base: Said, code: Said) -> Said:
+    """Return what the entry becomes: the row, but for what code alone has changed."""
+    found = dict(row)
+    for group in _GROUPS:
+        columns = [column for field in group for column in FIELDS[field]]
+        if _alike(row, base, columns) and not _alike(base, code, columns):
+            found |= {column: code[column] for column in columns}
+    return found
+
+
+def differing(row: Said, code: Said) -> tuple[str, ...]:
+    """Return the fields in which they differ, by the names that `Store.add` has for them."""
+    if row == code and not any(row[name] for name in _DOCUMENTS):
+        return ()
+    return tuple(field for field, columns in FIELDS.items() if not _alike(row, code, columns))
+
+
+def _alike(one: Said, other: Said, columns: Iterable[str]) -> bool:
+    return all(_same(one[column], other.get(column, ...)) for column in columns)
+
+
+def _same(one: object, other: object) -> bool:
+    if one != other:
+        return False
+    # Python takes 1, 1.0 and True for equal, and for a task they are not.
+    return not isinstance(one, list | dict) or _canonical(one) == _canonical(other)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _edges(after: Iterable[links.After]) -> list[dict[str, Any]]:
+    return [links.told(one) for one in sorted(after, key=lambda one: one.name)]
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    # A cell that somebody has spoilt is like nothing that code can say.
+    return ["unreadable", value.given] if isinstance(value, Unreadable) else value
