@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Occurrence,
         Status,
         Store,
+        SyncReport,
         WorkerStatus,
     )
     from beatstore.task import Task
@@ -86,6 +87,7 @@ _LAZY = {
     "Status": "beatstore.store",
     "Store": "beatstore.store",
     "StoredRetry": "beatstore.retrying",
+    "SyncReport": "beatstore.store",
     "Task": "beatstore.task",
     "WorkerStatus": "beatstore.store",
     "retryable": "beatstore.retrying",
@@ -128,6 +130,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoredRetry",
+    "SyncReport",
     "Task",
     "UnavailableError",
     "WorkerStatus",

@@ -221,7 +221,7 @@ def _solar_identity(value: Any) -> object:
     return form((value.event, value.lat, value.lon))
 
 
-def _unsure_of_subclass(value: BaseSchedule, known: type[BaseSchedule]) -> None:
+def _unsure_of_subclass(value: Any, known: type[BaseSchedule]) -> None:
     if type(value) is not known or value.nowfun is not None:
         raise Unsure
 

@@ -120,7 +120,7 @@ def _of_kind(value: object) -> object:
         return "dict", sorted((str.__str__(key), form(item)) for key, item in value.items())
     if isinstance(value, list | tuple):
         return [form(item) for item in value]
-    for plain, exact in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
+    for plain, exact in _EXACT:
         if isinstance(value, plain):
             return exact(value)
     return type(value).__qualname__, identity(value)
@@ -171,5 +171,10 @@ def _task(value: object) -> object:
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_EXACT: tuple[tuple[type, Any], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+)
 _FORMS = {"task": _task}
 _FIELDS = tuple((field.name, field.default) for field in fields(Declared))

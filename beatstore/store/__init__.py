@@ -16,20 +16,23 @@ the connection comes through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+from beatstore.declared import Declared
 from beatstore.errors import LoadError
 from beatstore.models import Entry, Run
-from beatstore.store import fields, links, loading, oneshots, retention
+from beatstore.store import fields, links, loading, oneshots, retention, sync
 from beatstore.store.agenda import Occurrence
 from beatstore.store.answers import Explanation
 from beatstore.store.editor import Duration, Editor
 from beatstore.store.links import After
 from beatstore.store.loading import LoadReport
 from beatstore.store.standing import BeatStatus, Status, WorkerStatus
+from beatstore.store.sync import SyncReport
 
 __all__ = [
     "After",
@@ -39,8 +42,11 @@ __all__ = [
     "Occurrence",
     "Status",
     "Store",
+    "SyncReport",
     "WorkerStatus",
 ]
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Store(Editor):
@@ -250,6 +256,74 @@ class Store(Editor):
         if report.refused and not (keep_going or dry_run):
             raise LoadError(report.refused)
         return report
+
+    # -- declared in code ------------------------------------------------------------------
+
+    def sync(
+        self,
+        entries: Iterable[Declared],
+        *,
+        source: str,
+        dry_run: bool = False,
+        refused: Mapping[str, str] = _NONE,
+        session: Any = None,
+    ) -> SyncReport:
+        """Make the entries of a source what its code says now.
+
+        A field that somebody has edited since the last sync keeps the edit, and so does
+        an entry that was paused or cancelled. What is no longer declared is cancelled; when
+        it comes back, it goes on as it was. Entries of other sources are left alone, but
+        for those that their own code has let go of: declared here, they move here. Once
+        more with the same entries changes nothing.
+
+        Args:
+            entries: all that `source` declares.
+            source: who owns the entries: any name but "api".
+            dry_run: only say what would be done.
+            refused: names that could not be declared, each with the reason. They are
+                reported, and their rows are left as they are.
+            session: the caller's session, to join its transaction.
+
+        Returns:
+            What was done. An entry that can't be stored is refused there, and the others
+            go on.
+
+        Raises:
+            InvalidEntryError: `source` is no name for code, or one of `entries` is no
+                `Declared`.
+        """
+        given = {source: (entries, refused)}
+        return self.sync_all(given, dry_run=dry_run, session=session)[0]
+
+    def sync_all(
+        self,
+        sources: Mapping[str, tuple[Iterable[Declared], Mapping[str, str]]],
+        *,
+        owned: str | None = None,
+        dry_run: bool = False,
+        session: Any = None,
+    ) -> list[SyncReport]:
+        """Do the same for several sources at once.
+
+        So entries may wait for those of another source, and move from one to another.
+
+        Args:
+            sources: by its name, what each source declares, and what it refuses itself.
+            owned: a source whose name begins so and that is not among them is gone, with
+                all that it declared.
+            dry_run: as in `sync`.
+            session: as in `sync`.
+
+        Returns:
+            A report for each source, and for those that are gone, where that changed
+            anything.
+
+        Raises:
+            InvalidEntryError: as in `sync`.
+        """
+        given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
+        do = self._read if dry_run else self._write
+        return do(session, lambda tx: sync.sync(tx, given, owned, dry=dry_run))
 
     # -- clearing --------------------------------------------------------------------------
 

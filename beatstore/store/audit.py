@@ -28,6 +28,7 @@ from beatstore.store.rows import AUDIT, ENTRY, Transaction
 __all__ = [
     "Change",
     "Differences",
+    "Edit",
     "audits",
     "check_actor",
     "entry_columns",
@@ -35,6 +36,8 @@ __all__ = [
     "record",
     "record_all",
     "record_edit",
+    "record_edits",
+    "said",
 ]
 
 #: What differs, by name: as it was, and as it is.
@@ -42,6 +45,9 @@ Differences = dict[str, tuple[Any, Any]]
 
 #: An entry's name, and its columns before and after, as far as they changed.
 Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
+
+#: An entry as it was, the columns that change, and what differs beside them.
+Edit = tuple[Entry, Mapping[str, Any], Differences]
 
 #: Columns that every edit moves, or that say when beat looks: no news to a reader.
 _UNSAID = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
@@ -105,11 +111,31 @@ def entry_columns(
     entry: Entry, tags: Sequence[str] = (), after: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """Return an entry that is added or removed, as far as it says anything."""
-    columns = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
-    columns |= {"tags": sorted(tags) or None, "after": list(after) or None}
+    row = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
+    return said(row | {"tags": sorted(tags) or None, "after": list(after) or None})
+
+
+def said(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those columns that a reader wants to know."""
     return {
         name: value for name, value in columns.items() if name not in _UNSAID and value is not None
     }
+
+
+def record_edits(tx: Transaction, action: str, edits: Iterable[Edit]) -> None:
+    """Write down many edits by one verb, by the columns that each of them gives other values."""
+    record_all(tx, action, (_change(*edit) for edit in edits))
+
+
+def _change(old: Entry, new: Mapping[str, Any], beside: Differences) -> Change:
+    columns = {name: (getattr(old, name), value) for name, value in new.items()}
+    differing = {
+        name: pair
+        for name, pair in columns.items()
+        if name not in _UNSAID and pair[0] != pair[1]
+    } | beside
+    before = {name: pair[0] for name, pair in differing.items()}
+    return old.name, before, {name: pair[1] for name, pair in differing.items()}
 
 
 def check_actor(given: object) -> str | None:

@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "check_span",
     "consequences",
+    "first_due",
     "mended",
     "new_row",
 ]
@@ -134,7 +135,7 @@ def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings)
     row = {"name": name, **wanted.columns}
     if now is not None:
         row["created_at"] = row["updated_at"] = now
-    first = _first_due(row, now, settings)
+    first = first_due(row, now, settings)
     return {
         **row,
         "state": "paused" if wanted.paused else "active",
@@ -172,7 +173,7 @@ def consequences(
     found: dict[str, Any] = {}
     rescheduled = _rescheduled(old, row, changed)
     if rescheduled or _revived(old, row, changed):
-        first = _first_due(row, now, settings) if rescheduled else None
+        first = first_due(row, now, settings) if rescheduled else None
         found = {
             "cursor_at": None if row["kind"] == "once" else now,
             "next_due_at": first,
@@ -300,7 +301,7 @@ def _nothing_to_go_by(given: object) -> InvalidEntryError:
     )
 
 
-def _first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime | None:
+def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime | None:
     """Return the first occurrence that the entry may run; None if it has no clock.
 
     Raises:

@@ -11,7 +11,7 @@ On failure: arguments are refused before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, case, delete, literal, or_, select, update
@@ -23,11 +23,12 @@ from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry
 from beatstore.store import audit, edits, fields, links
 from beatstore.store.gates import consume
-from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
+from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
 
 __all__ = [
     "add",
     "cancel_runs",
+    "cancel_runs_of",
     "change",
     "edit",
     "entries",
@@ -268,14 +269,22 @@ def write(
 
 def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
     """Cancel the runs of an entry that are not sent yet; with `held` those of a beat too."""
-    unsent = [RUN.c.entry_id == entry.id, RUN.c.state == "claimed"]
-    if not held:
-        unsent.append(RUN.c.claimed_by.is_(None))
+    cancel_runs_of(tx, [entry.id], reason, held=held)
+
+
+def cancel_runs_of(
+    tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False
+) -> None:
+    """Do the same for many entries."""
     now = tx.now()
     # A next attempt was to decide what the occurrence comes to: now it failed, and counts.
     counted = case((RUN.c.attempt > 1, literal(now, Instant())))
     done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
-    tx.execute(update(RUN).where(*unsent).values(done))
+    for some in chunks(ids):
+        unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
+        if not held:
+            unsent.append(RUN.c.claimed_by.is_(None))
+        tx.execute(update(RUN).where(*unsent).values(done))
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:

@@ -20,7 +20,7 @@ from dataclasses import fields as fields_of
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import column, delete, insert, select, table, update
+from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
 from beatstore.dialects import EPOCH, shows_the_past
 from beatstore.errors import InvalidEntryError
@@ -31,11 +31,15 @@ from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction
 
 __all__ = [
     "After",
+    "edge_row",
     "link",
     "prepare",
     "read",
+    "read_all",
+    "take_turns",
     "told",
     "unlink",
+    "wake",
     "wake_downstreams",
     "wanted",
     "write",
@@ -98,17 +102,23 @@ def _checked(given: object) -> After:
 
 def read(tx: Transaction, entry: Entry) -> list[After]:
     """Return the edges to an entry's upstreams, by their names."""
-    names = [ENTRY.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS)]
+    return read_all(tx, DEPENDENCY.c.downstream_id == entry.id).get(entry.id, [])
+
+
+def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[After]]:
+    """Return the edges to the upstreams of the downstreams chosen, by their ids and names."""
+    up = ENTRY.alias("up")
+    names = [up.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS)]
     rows = tx.execute(
-        select(*names)
-        .join(ENTRY, ENTRY.c.id == DEPENDENCY.c.upstream_id)
-        .where(DEPENDENCY.c.downstream_id == entry.id)
-        .order_by(ENTRY.c.name)
+        select(DEPENDENCY.c.downstream_id, *names)
+        .join(up, up.c.id == DEPENDENCY.c.upstream_id)
+        .where(chosen)
+        .order_by(up.c.name)
     )
-    return [
-        After(**{key.removesuffix("_s"): value for key, value in row._mapping.items()})
-        for row in rows
-    ]
+    found: dict[int, list[After]] = {}
+    for row in rows:
+        found.setdefault(row[0], []).append(After(*tuple(row)[1:]))
+    return found
 
 
 _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
@@ -130,7 +140,7 @@ def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -
     _delete(tx, entry, gone)
     _insert(tx, entry, [one for one in asked if one not in there], new=new)
     if not new:
-        _wake(tx, [entry.id])
+        wake(tx, [entry.id])
     before = [told(one) for one in there if one not in asked]
     return {"after": (before, [told(one) for one in asked if one not in there])}
 
@@ -156,7 +166,7 @@ def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
 
 def prepare(tx: Transaction, asked: Iterable[After]) -> None:
     """Take the locks that come before an entry's own, when its upstreams are edited."""
-    _take_turns(tx)
+    take_turns(tx)
     for up in sorted({one.name for one in asked}):
         tx.find(up, lock=True)
 
@@ -176,10 +186,10 @@ def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
 def wake_downstreams(tx: Transaction, ids: Sequence[int]) -> None:
     """Have the downstreams of entries looked at that are about to be deleted."""
     below = select(DEPENDENCY.c.downstream_id).where(DEPENDENCY.c.upstream_id.in_(ids))
-    _wake(tx, list(tx.execute(below).scalars()))
+    wake(tx, list(tx.execute(below).scalars()))
 
 
-def _wake(tx: Transaction, ids: Sequence[int]) -> None:
+def wake(tx: Transaction, ids: Sequence[int]) -> None:
     """Have entries looked at anew; the triggers on edges do the same for plain SQL."""
     if ids:
         awake = update(ENTRY).where(ENTRY.c.id.in_(ids), ENTRY.c.state == "active")
@@ -201,7 +211,7 @@ def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool)
     circle = [one for one in asked if not one.first_free]
     for one in circle:
         _refuse_circle(tx, entry, ups[one.name])
-    rows = [_row(entry, ups[one.name], one) for one in asked]
+    rows = [edge_row(entry, ups[one.name], one) for one in asked]
     if rows and not new:
         changed = [row["upstream_id"] for row in rows]
         of_entry = DEPENDENCY.c.downstream_id == entry.id
@@ -210,7 +220,8 @@ def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool)
         tx.execute(insert(DEPENDENCY).values(rows))
 
 
-def _row(entry: Entry, up: Entry, one: After) -> dict[str, Any]:
+def edge_row(entry: Any, up: Any, one: After) -> dict[str, Any]:
+    """Return the row of an edge between two locked entries, or what has their columns."""
     return {
         "downstream_id": entry.id,
         "upstream_id": up.id,
@@ -224,7 +235,7 @@ def _row(entry: Entry, up: Entry, one: After) -> dict[str, Any]:
     }
 
 
-def _consumed(entry: Entry, up: Entry, one: After) -> int:
+def _consumed(entry: Any, up: Any, one: After) -> int:
     """Return how much of what the upstream has done already is used up.
 
     Nothing of it, for an entry that never ran: what happened before its first start counts.
@@ -238,10 +249,10 @@ def _consumed(entry: Entry, up: Entry, one: After) -> int:
     ):
         return 0
     counters = {"success": up.success_seq, "failure": up.failure_seq, "done": up.done_seq}
-    return counters[one.on]
+    return int(counters[one.on])
 
 
-def _take_turns(tx: Transaction) -> None:
+def take_turns(tx: Transaction) -> None:
     """Wait until nobody else is linking.
 
     A write, not a lock: who looks at the database as it was before somebody else's turn is

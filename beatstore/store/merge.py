@@ -27,10 +27,11 @@ __all__ = [
     "Said",
     "differing",
     "let_go_in",
-    "merged",
     "of_code",
     "of_row",
     "packed",
+    "paused_in",
+    "taken",
     "unpacked",
 ]
 
@@ -55,10 +56,7 @@ _GROUPS = (_DUE, *((name,) for name in FIELDS if name not in _DUE))
 
 #: The columns among what is merged.
 COLUMNS = tuple(
-    column
-    for columns in FIELDS.values()
-    for column in columns
-    if column not in ("tags", "after")
+    column for columns in FIELDS.values() for column in columns if column not in ("tags", "after")
 )
 
 #: What a baseline leaves out. It is part of what is stored: a new default of `Declared`
@@ -100,7 +98,9 @@ def packed(
         digest: of the declaration, if it has one.
         let_go: the state that the entry had when it left the code.
     """
-    kept = {name: value for name, value in said.items() if not _same(value, _LEFT_OUT.get(name, ...))}
+    kept = {
+        name: value for name, value in said.items() if not _same(value, _LEFT_OUT.get(name, ...))
+    }
     found: dict[str, Any] = {"said": kept}
     beside = {"paused": paused or None, "digest": digest, "let_go": let_go}
     return found | {name: value for name, value in beside.items() if value is not None}
@@ -117,13 +117,21 @@ def let_go_in(declared: object) -> str | None:
     return declared.get("let_go") if isinstance(declared, dict) else None
 
 
-def merged(row: Said, base: Said, code: Said) -> Said:
-    """Return what the entry becomes: the row, but for what code alone has changed."""
-    found = dict(row)
+def paused_in(declared: object) -> bool:
+    """Say whether code said that the entry is paused."""
+    return isinstance(declared, dict) and bool(declared.get("paused"))
+
+
+def taken(row: Said, base: Said, code: Said) -> set[str]:
+    """Return what of the row is to become as code says: what code alone has changed.
+
+    Columns, and `tags` and `after`.
+    """
+    found: set[str] = set()
     for group in _GROUPS:
         columns = [column for field in group for column in FIELDS[field]]
-        if _alike(row, base, columns) and not _alike(base, code, columns):
-            found |= {column: code[column] for column in columns}
+        if _alike(row, base, columns) and not _alike(row, code, columns):
+            found.update(columns)
     return found
 
 

@@ -23,6 +23,7 @@ from beatstore.store import (
     history,
     occurrences,
     standing,
+    sync,
     transaction,
     transfer,
 )
@@ -399,6 +400,20 @@ class Reader:
         `warnings` says in sentences what a person should mend.
         """
         return self._read(session, standing.status)
+
+    def edited(self, names: Iterable[str], *, session: Any = None) -> dict[str, tuple[str, ...]]:
+        """Return those of these entries that differ from what their code says, and in what.
+
+        Args:
+            names: of entries.
+            session: the caller's session, to join its transaction.
+
+        Returns:
+            The fields that differ, by the names that `add` has for them, and `state` where
+            somebody paused, resumed or cancelled the entry; by the entries' names. An entry
+            that no code declares is left out.
+        """
+        return self._read(session, lambda tx: sync.edited(tx, names))
 
     # -- transactions ----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -26,7 +26,7 @@ from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Wor
 from beatstore.store import fields
 from beatstore.store.database import Database
 
-__all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction"]
+__all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction", "chunks"]
 
 AUDIT = cast(Table, Audit.__table__)
 BEAT = cast(Table, Beat.__table__)
@@ -37,6 +37,10 @@ TAG = cast(Table, Tag.__table__)
 WORKER = cast(Table, Worker.__table__)
 
 T = TypeVar("T", bound=Base)
+Item = TypeVar("Item")
+
+#: How many of them go into one statement.
+_CHUNK = 1000
 
 #: How far ahead of its time a row is announced to the beats of PostgreSQL.
 _SOON = timedelta(seconds=1)
@@ -159,6 +163,13 @@ class Transaction:
             return
         due = self.database.now_sql() >= wake_at - _SOON
         self.execute(select(func.pg_notify(CHANNEL, "")).where(due))
+
+
+def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield ids, names or rows in lists that one statement can take."""
+    found = list(items)
+    for at in range(0, len(found), _CHUNK):
+        yield found[at : at + _CHUNK]
 
 
 def _snapshot(kind: type[T], row: Row[Any]) -> T:

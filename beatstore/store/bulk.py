@@ -1,0 +1,82 @@
+"""Many entries written at once: a statement for each kind of change, not for each entry.
+
+Each function works in the open transaction it is given, on rows that it holds locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
+
+from beatstore.dialects import insert_ignore
+from beatstore.store.known import current
+from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+
+__all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "remove_tags", "write"]
+
+
+def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Insert entries of one source, and return their ids by name.
+
+    Those whose name somebody else took at the same time are missing.
+    """
+    found: dict[str, int] = {}
+    if rows:
+        tx.execute(insert_ignore(ENTRY, tx.dialect).inline(), rows)
+    for some in chunks(rows):
+        names = [row["name"] for row in some]
+        ours = ENTRY.c.name.in_(names), ENTRY.c.source == some[0]["source"]
+        made = tx.execute(current(tx, select(ENTRY.c.name, ENTRY.c.id).where(*ours)))
+        found.update((row.name, row.id) for row in made)
+    return found
+
+
+def write(
+    tx: Transaction, changes: Mapping[int, Mapping[str, Any]], **stamp: ColumnElement[Any]
+) -> None:
+    """Update entries, by their ids; those of which the same columns change in one go.
+
+    `stamp` is what all of them get beside.
+    """
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for entry_id, changed in changes.items():
+        values = {f"new_{column}": value for column, value in changed.items()}
+        alike.setdefault(tuple(sorted(changed)), []).append({"entry": entry_id, **values})
+    for columns, rows in alike.items():
+        given = {name: bindparam(f"new_{name}", type_=ENTRY.c[name].type) for name in columns}
+        mine = update(ENTRY).where(ENTRY.c.id == bindparam("entry"))
+        tx.execute(mine.values({**given, **stamp}), rows)
+
+
+def insert_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
+    """Give entries tags that they do not have."""
+    rows = [{"entry_id": entry_id, "tag": tag} for entry_id, tag in pairs]
+    if rows:
+        tx.execute(insert_ignore(TAG, tx.dialect).inline(), rows)
+
+
+def remove_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
+    """Take tags away from entries."""
+    rows = [{"entry": entry_id, "word": tag} for entry_id, tag in pairs]
+    if rows:
+        mine = TAG.c.entry_id == bindparam("entry"), TAG.c.tag == bindparam("word")
+        tx.execute(delete(TAG).where(*mine), rows)
+
+
+def insert_edges(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert edges, as `links.edge_row` makes them."""
+    if rows:
+        tx.execute(insert(DEPENDENCY), rows)
+
+
+def remove_edges(tx: Transaction, pairs: Iterable[tuple[int, int]]) -> None:
+    """Delete edges: (downstream's id, upstream's id)."""
+    rows = [{"down": down, "up": up} for down, up in pairs]
+    if rows:
+        ends = (
+            DEPENDENCY.c.downstream_id == bindparam("down"),
+            DEPENDENCY.c.upstream_id == bindparam("up"),
+        )
+        tx.execute(delete(DEPENDENCY).where(*ends), rows)

@@ -1,0 +1,229 @@
+"""One declared entry on its way into the database: what its row becomes.
+
+Pure but for the objects it fills in; see `beatstore.store.merge` for who wins.
+
+Invariants:
+    * A user's pause or cancel stands. What the code let go of is put back as it was.
+    * An edit of the code follows the rules of an edit by `Store.change`.
+
+On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+from beatstore.config import Settings
+from beatstore.declared import Declared
+from beatstore.dialects import EPOCH
+from beatstore.errors import InvalidEntryError
+from beatstore.models import Entry
+from beatstore.store import audit, edits, fields, links, merge
+from beatstore.store.known import Beside
+
+__all__ = ["One", "edited", "is_in_service", "let_go"]
+
+#: The states of an entry of which nothing more is due.
+_OVER = ("finished", "missed", "cancelled")
+
+
+@dataclass
+class One:
+    """A declared entry.
+
+    Attributes:
+        declared: what code says.
+        source: which code.
+        digest: of what it says.
+        wanted: the same, once it was read.
+        old: the entry as it is stored, locked.
+        row: the columns of a new row, or those that change.
+        tags: as they are and as they become, if they change.
+        after: the edges likewise.
+        kept: in which fields a user's edit stands though code says otherwise.
+    """
+
+    declared: Declared
+    source: str
+    digest: str | None = None
+    wanted: edits.Wanted = field(default_factory=lambda: edits.Wanted({}))
+    old: Entry | None = None
+    row: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[list[str], list[str]] | None = None
+    after: tuple[list[links.After], list[links.After]] | None = None
+    kept: tuple[str, ...] = ()
+
+    @property
+    def is_updated(self) -> bool:
+        """Whether anything changes that a person can see."""
+        return bool(self.row.keys() - {"declared"} or self.tags or self.after)
+
+    @property
+    def returns(self) -> bool:
+        """Whether an entry is put back into service."""
+        return self.old is not None and self.old.state == "cancelled" and "state" in self.row
+
+    @classmethod
+    def of(cls, entry: Entry) -> One:
+        """Return a stored entry that does not change."""
+        return cls(Declared(entry.name, entry.task), entry.source, old=entry)
+
+    def becomes(self, column: str) -> Any:
+        """Return what a column becomes; None where only the database knows."""
+        return self.row.get(column, getattr(self.old, column, None))
+
+    def node(self, entry_id: int) -> Any:
+        """Return the columns that an edge needs, as they become; see `links.edge_row`."""
+        counters = ("run_count", "success_seq", "failure_seq", "done_seq")
+        shown = {name: getattr(self.old, name, 0) for name in counters}
+        shown |= {name: self.becomes(name) for name in ("kind", "state")}
+        return SimpleNamespace(**shown, id=entry_id)
+
+    def differences(self) -> audit.Differences:
+        """Return what changes in other tables, for the audit."""
+        found: audit.Differences = {"tags": self.tags} if self.tags else {}
+        if self.after:
+            was, becomes = self.after
+            gone = [links.told(one) for one in was if one not in becomes]
+            found["after"] = gone, [links.told(one) for one in becomes if one not in was]
+        return found
+
+    def check(self, settings: Settings) -> None:
+        """Read what is declared in full."""
+        fields.text("name", self.declared.name)
+        given = {**self.declared.given(), "source": self.source}
+        # An empty one leaves a signature's own alone.
+        given |= {key: given[key] or None for key in ("args", "kwargs", "options")}
+        self.wanted = edits.check(given, settings)
+
+    def settle(self, beside: Beside, now: datetime, settings: Settings) -> None:
+        """Say what the row becomes; `beside` has the tags and edges of stored entries."""
+        if self.old is None:
+            self._make(now, settings)
+        else:
+            self._merge(self.old, beside, now, settings)
+
+    def _make(self, now: datetime, settings: Settings) -> None:
+        self.row = edits.new_row(self.declared.name, self.wanted, now, settings)
+        self.row["declared"] = self._baseline(merge.of_code(self.wanted))
+        self.tags = ([], list(self.wanted.tags)) if self.wanted.tags else None
+        self.after = ([], list(self.wanted.after)) if self.wanted.after else None
+
+    def _merge(self, old: Entry, beside: Beside, now: datetime, settings: Settings) -> None:
+        was, code = beside.said(old), merge.of_code(self.wanted)
+        taken = merge.taken(was, merge.unpacked(old.declared) or was, code)
+        self.kept = merge.differing(was | {name: code[name] for name in taken}, code)
+        if "tags" in taken:
+            self.tags = sorted(beside.tags.get(old.id, [])), list(self.wanted.tags or ())
+        if "after" in taken:
+            self.after = beside.after.get(old.id, []), list(self.wanted.after or ())
+        columns = {name: self.wanted.columns[name] for name in taken & self.wanted.columns.keys()}
+        _check_mixed(old, columns, code["after"] if self.after else was["after"])
+        changed = edits.changes(old, columns)
+        self.row = {**changed, **self._follow(old, changed, now, settings)}
+        if _is_edited(self.row.get("state", old.state), paused=bool(self.wanted.paused)):
+            self.kept = (*self.kept, "state")
+        beside_it = {"source": self.source, "declared": self._baseline(code)}
+        self.row |= edits.changes(old, beside_it)
+
+    def _baseline(self, code: merge.Said) -> dict[str, Any]:
+        return merge.packed(code, paused=bool(self.wanted.paused), digest=self.digest)
+
+    def _follow(
+        self, old: Entry, changed: Mapping[str, Any], now: datetime, settings: Settings
+    ) -> dict[str, Any]:
+        """Return the columns by which beat follows, and the state."""
+        state, paused = _state(old), self._turn(old)
+        if old.state == "cancelled":
+            if state == "cancelled":
+                return {}  # by a user: the fields follow the code, and nothing is due
+            is_paused = state == "paused" if paused is None else paused
+            return _returned(old, changed, is_paused, now, settings)
+        if not changed and paused is None:
+            return {}
+        found = edits.consequences(old, changed, paused, now, settings)
+        if self.wanted.paused and state in _OVER and found.get("state") == "active":
+            found |= {"state": "paused", "wake_at": None}
+        return found
+
+    def _turn(self, old: Entry) -> bool | None:
+        """Return whether code pauses or resumes the entry; None leaves that alone."""
+        code = bool(self.wanted.paused)
+        base = merge.paused_in(old.declared) if merge.unpacked(old.declared) else code
+        state = _state(old)
+        if state not in ("active", "paused") or base == code or (state == "paused") != base:
+            return None
+        return code
+
+
+def edited(row: Any, beside: Beside) -> tuple[str, ...]:
+    """Return the fields in which an entry differs from what its code says.
+
+    Args:
+        row: has the entry's columns.
+        beside: its tags and edges.
+    """
+    code = merge.unpacked(row.declared)
+    if code is None or merge.let_go_in(row.declared):
+        return ()
+    found = merge.differing(beside.said(row), code)
+    is_edited = _is_edited(row.state, paused=merge.paused_in(row.declared))
+    return (*found, "state") if is_edited else found
+
+
+def is_in_service(old: Entry) -> bool:
+    """Say whether an entry that leaves the code is to be taken out of service for that."""
+    return old.state not in _OVER
+
+
+def let_go(old: Entry) -> dict[str, Any]:
+    """Return the columns that change when an entry leaves the code."""
+    said = old.declared if isinstance(old.declared, dict) else {}
+    left = {"declared": {**said, "let_go": old.state}}
+    if not is_in_service(old):
+        return left
+    over = {"state": "cancelled", "wake_at": None, "next_due_at": None}
+    return {**left, **over, **edits.NOTHING_PENDING}
+
+
+def _state(old: Entry) -> str:
+    """Return the state of an entry, or the one that it had when the code let go of it."""
+    before = merge.let_go_in(old.declared)
+    return old.state if before is None or old.state != "cancelled" else before
+
+
+def _is_edited(state: str, *, paused: bool) -> bool:
+    """Say whether a user put an entry into this state; `paused` is what code says."""
+    return state == "cancelled" or (state in ("active", "paused") and paused != (state == "paused"))
+
+
+def _returned(
+    old: Entry, changed: Mapping[str, Any], paused: bool, now: datetime, settings: Settings
+) -> dict[str, Any]:
+    """Return the columns by which an entry is in service again that had left the code."""
+    row = edits.consequences(old, changed, None, now, settings)
+    if row.get("state") != "active":
+        # As `resume` does: what was due meanwhile is neither run nor missed.
+        row = {"state": "active", "error": None, "cursor_at": now, "wake_at": EPOCH}
+        row |= edits.NOTHING_PENDING
+        with suppress(InvalidEntryError):  # beat says what that comes to
+            rule = {name: getattr(old, name) for name in _RULE} | dict(changed)
+            row["next_due_at"] = edits.first_due(rule, now, settings)
+    return {**row, "state": "paused", "wake_at": None} if paused else row
+
+
+#: What an entry's first due time depends on.
+_RULE = ("kind", "spec", "timezone", "start_at", "end_at", "created_at")
+
+
+def _check_mixed(old: Entry, columns: Mapping[str, Any], after: object) -> None:
+    """Refuse what is impossible only because a user's edit stands beside the code's."""
+    edits.check_span(columns.get("start_at", old.start_at), columns.get("end_at", old.end_at))
+    if columns.get("kind", old.kind) == "after" and not after:
+        expected = "a schedule, since somebody removed all that the entry waits for"
+        raise InvalidEntryError("schedule", None, expected)

@@ -1,0 +1,118 @@
+"""What the database holds of many entries at once: rows, tags and edges, in a few statements.
+
+Each function joins the open transaction it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Row, Select, select
+
+from beatstore.dialects import shows_the_past
+from beatstore.models import Entry
+from beatstore.store import links, merge
+from beatstore.store.links import After
+from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+
+__all__ = ["Beside", "beside", "beside_owned", "current", "locked", "named", "owned", "sources"]
+
+_SHOWN = [ENTRY.c[name] for name in ("id", "name", "source", "state", "declared", *merge.COLUMNS)]
+
+
+class Beside:
+    """What other tables say of entries, by their ids."""
+
+    def __init__(self) -> None:
+        self.tags: dict[int, list[str]] = {}
+        self.after: dict[int, list[After]] = {}
+
+    def said(self, row: Any) -> merge.Said:
+        """Return all that the database says of an entry; `row` has its columns."""
+        return merge.of_row(row, self.tags.get(row.id, ()), self.after.get(row.id, ()))
+
+
+def sources(tx: Transaction, prefix: str) -> list[str]:
+    """Return the sources of which there are entries and that begin so, sorted."""
+    found = tx.execute(select(ENTRY.c.source).distinct()).scalars()
+    return sorted(source for source in found if source.startswith(prefix))
+
+
+def owned(tx: Transaction, sources: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the rows of these sources, by name."""
+    found: dict[str, Row[Any]] = {}
+    for some in chunks(sources):
+        mine = select(*_SHOWN).where(ENTRY.c.source.in_(some))
+        found |= {row.name: row for row in tx.execute(current(tx, mine))}
+    return found
+
+
+def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the rows of these names."""
+    found: dict[str, Row[Any]] = {}
+    for some in chunks(names):
+        wanted = select(*_SHOWN).where(ENTRY.c.name.in_(some))
+        found |= {row.name: row for row in tx.execute(current(tx, wanted))}
+    return found
+
+
+def beside(tx: Transaction, ids: Iterable[int]) -> Beside:
+    """Return the tags and edges of these entries."""
+    found = Beside()
+    for some in chunks(ids):
+        _read_beside(tx, found, some)
+    return found
+
+
+def beside_owned(tx: Transaction, sources: Iterable[str]) -> Beside:
+    """Return the tags and edges of all entries of these sources."""
+    found = Beside()
+    for some in chunks(sources):
+        _read_beside(tx, found, select(ENTRY.c.id).where(ENTRY.c.source.in_(some)))
+    return found
+
+
+def _read_beside(tx: Transaction, found: Beside, ids: list[int] | Select[Any]) -> None:
+    tags = select(TAG.c.entry_id, TAG.c.tag).where(TAG.c.entry_id.in_(ids))
+    for row in tx.execute(tags):
+        found.tags.setdefault(row.entry_id, []).append(row.tag)
+    found.after |= links.read_all(tx, DEPENDENCY.c.downstream_id.in_(ids))
+
+
+def locked(tx: Transaction, ids: Iterable[int], *, lock: bool = True) -> dict[int, Entry]:
+    """Return entries as they are now, kept from others until the transaction ends.
+
+    Upstreams are locked before their downstreams, as a completion does.
+    """
+    found: dict[int, Entry] = {}
+    for level in _levels(tx, set(ids)) if lock else [sorted(ids)]:
+        for some in chunks(level):
+            statement = select(ENTRY).where(ENTRY.c.id.in_(some)).order_by(ENTRY.c.id)
+            statement = statement.with_for_update() if lock else statement
+            found |= {entry.id: entry for entry in tx.all(Entry, statement)}
+    return found
+
+
+def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
+    """Return ids in the order of their edges among each other, by levels."""
+    ups: dict[int, set[int]] = {}
+    columns = DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id
+    for some in chunks(sorted(ids)):
+        for edge in tx.execute(select(*columns).where(columns[0].in_(some))):
+            if edge.upstream_id in ids and edge.upstream_id != edge.downstream_id:
+                ups.setdefault(edge.downstream_id, set()).add(edge.upstream_id)
+    levels: list[list[int]] = []
+    left = set(ids)
+    while left:
+        free = [entry_id for entry_id in left if not ups.get(entry_id, set()) & left]
+        # Those that wait for each other in a circle come last, in any order.
+        levels.append(sorted(free or left))
+        left.difference_update(levels[-1])
+    return levels
+
+
+def current(tx: Transaction, statement: Select[Any]) -> Select[Any]:
+    """Return a statement that reads what is there now, not when the transaction began."""
+    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    return statement.with_for_update(read=True) if shows_the_past(connection) else statement

@@ -1,0 +1,101 @@
+"""What a sync writes, once it is known what becomes of each entry.
+
+Works in the open transaction it is given, on entries that are locked. Each kind of change is
+a statement for all entries, and so is the audit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from beatstore.models import Entry
+from beatstore.store import audit, bulk, declaring, entries, links
+from beatstore.store.declaring import One
+from beatstore.store.gates import consume
+from beatstore.store.rows import ENTRY, Transaction
+
+__all__ = ["insert", "let_go", "update"]
+
+
+def insert(tx: Transaction, new: Mapping[str, One]) -> dict[str, int]:
+    """Insert entries without their tags and edges; return the ids of those it made, by name."""
+    made = bulk.insert_entries(tx, [one.row for one in new.values()])
+    told = ((name, None, _told(new[name], entry_id)) for name, entry_id in made.items())
+    audit.record_all(tx, "sync", told)
+    return made
+
+
+def update(
+    tx: Transaction, those: Mapping[str, One], new: Mapping[str, int], ups: Mapping[str, Entry]
+) -> None:
+    """Write what changes of stored entries, and the tags and edges of those and of new ones.
+
+    Args:
+        tx: the open transaction.
+        those: the entries, new ones included, by name.
+        new: the ids of the new ones.
+        ups: the upstreams that are stored, by name.
+    """
+    olds = [(one.old, one) for one in those.values() if one.old is not None]
+    seen = [(old, one) for old, one in olds if one.is_updated]
+    bulk.write(tx, {old.id: one.row for old, one in seen}, **_stamp(tx))
+    bulk.write(tx, {old.id: one.row for old, one in olds if one.row and not one.is_updated})
+    ids = {**new, **{old.name: old.id for old, _ in olds}}
+    _write_tags(tx, ids, those)
+    _write_edges(tx, ids, those, ups)
+    # What the upstreams did while an entry was out of the code is over.
+    consume(tx, [old.id for old, one in seen if one.returns and one.becomes("kind") == "after"])
+    links.wake(tx, [old.id for old, one in seen if one.after])
+    times = [at for _, one in seen if (at := one.row.get("wake_at")) is not None]
+    tx.notify(min(times, default=None))
+    audit.record_edits(tx, "sync", ((old, one.row, one.differences()) for old, one in seen))
+
+
+def let_go(tx: Transaction, left: Iterable[Entry]) -> None:
+    """Take entries out of service that have left the code; those that are over, mark so."""
+    columns = [(old, declaring.let_go(old)) for old in left]
+    served = [(old, row) for old, row in columns if declaring.is_in_service(old)]
+    bulk.write(tx, {old.id: row for old, row in served}, **_stamp(tx))
+    bulk.write(tx, {old.id: row for old, row in columns if not declaring.is_in_service(old)})
+    entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry left the code")
+    cancelled = {"state": "cancelled"}
+    audit.record_all(tx, "sync", ((old.name, {"state": old.state}, cancelled) for old, _ in served))
+
+
+def _stamp(tx: Transaction) -> dict[str, Any]:
+    return {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
+
+
+def _told(one: One, entry_id: int) -> dict[str, Any]:
+    beside = {name: pair[1] for name, pair in one.differences().items()}
+    return audit.said({"id": entry_id, **one.row, **beside})
+
+
+def _write_tags(tx: Transaction, ids: Mapping[str, int], those: Mapping[str, One]) -> None:
+    tags = [
+        (ids[name], set(one.tags[0]), set(one.tags[1])) for name, one in those.items() if one.tags
+    ]
+    bulk.remove_tags(tx, [(at, tag) for at, was, now in tags for tag in sorted(was - now)])
+    bulk.insert_tags(tx, [(at, tag) for at, was, now in tags for tag in sorted(now - was)])
+
+
+def _write_edges(
+    tx: Transaction, ids: Mapping[str, int], those: Mapping[str, One], ups: Mapping[str, Entry]
+) -> None:
+    up_ids = {**{name: up.id for name, up in ups.items()}, **ids}
+    gone: list[tuple[int, int]] = []
+    made: list[dict[str, Any]] = []
+    for name, one in those.items():
+        was, becomes = one.after or ((), ())
+        # An edge that changes is taken away and made again: what it waits for is another thing.
+        for edge in was:
+            if edge not in becomes and edge.name in up_ids:
+                gone.append((ids[name], up_ids[edge.name]))
+        for edge in becomes:
+            if edge not in was:
+                up = those.get(edge.name) or One.of(ups[edge.name])
+                ends = one.node(ids[name]), up.node(up_ids[edge.name])
+                made.append(links.edge_row(*ends, edge))
+    bulk.remove_edges(tx, gone)
+    bulk.insert_edges(tx, made)

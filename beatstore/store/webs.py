@@ -1,0 +1,121 @@
+"""Edges of many entries at once: which of them can't be, before any is written.
+
+Where several entries are to get their edges together, each of them is judged by what all
+of them become: the order in which they were given makes no difference.
+
+Invariants:
+    * What is not refused can be written as it is: every upstream is there or is made with
+      it, and no circle is closed. All members of a circle that are to change are refused.
+    * Somebody whose upstream is refused, and not there yet, is refused too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+
+from beatstore.errors import InvalidEntryError
+from beatstore.graph import find_cycle
+from beatstore.store.known import current
+from beatstore.store.links import After
+from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction, chunks
+
+__all__ = ["Web"]
+
+
+class Web:
+    """The edges that entries are to have, and those that are there.
+
+    Args:
+        tx: the open transaction.
+        asked: the edges to be of each entry whose edges change, by its name.
+        new: the names of the entries that are to be made.
+        there: the names of those upstreams that exist.
+    """
+
+    def __init__(
+        self,
+        tx: Transaction,
+        asked: Mapping[str, Sequence[After]],
+        new: Iterable[str],
+        there: Iterable[str],
+    ) -> None:
+        self._asked = dict(asked)
+        self._there = {*there, *new}
+        self._new = set(new)
+        self._stored = self._read(tx) if self._asked else {}
+        #: What can't be, with the reason, by name.
+        self.refused: dict[str, str] = {}
+
+    def judge(self) -> dict[str, str]:
+        """Return the names of those whose edges can't be written, each with the reason."""
+        self._refuse_missing(self._asked)
+        while (circle := find_cycle(self._edges())) is not None:
+            changing = [name for name in circle if name in self._asked]
+            if not changing:
+                # Somebody closed it by plain SQL; the rule takes care of it.
+                self._stored[circle[0]].discard(circle[-1])
+            for name in changing:
+                self._refuse(name, _circle(circle, name))
+            self._refuse_missing(self._asked)
+        return self.refused
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.refused[name] = reason
+        self._asked.pop(name)
+        if name in self._new:
+            self._there.discard(name)
+
+    def _refuse_missing(self, names: Iterable[str]) -> None:
+        below: dict[str, list[str]] = {}
+        for name, edges in self._asked.items():
+            for edge in edges:
+                below.setdefault(edge.name, []).append(name)
+        left = [name for up, downs in below.items() if up not in self._there for name in downs]
+        while left:
+            name = left.pop()
+            if name not in self._asked:
+                continue
+            missing = next(up.name for up in self._asked[name] if up.name not in self._there)
+            beside = ", for it was refused" if missing in self.refused else ""
+            self._refuse(name, f"after: no entry is named {missing!r}{beside}")
+            left += below.get(name, []) if name in self._new else []
+
+    def _edges(self) -> Iterable[tuple[str, str]]:
+        for name, edges in self._asked.items():
+            yield from ((edge.name, name) for edge in edges if not edge.first_free)
+        for name, ups in self._stored.items():
+            if name not in self._asked:
+                yield from ((up, name) for up in ups)
+
+    def _read(self, tx: Transaction) -> dict[str, set[str]]:
+        """Return the edges from which a circle could come: those above what changes."""
+        found: dict[str, set[str]] = {}
+        ahead = {up.name for ups in self._asked.values() for up in ups} | self._asked.keys()
+        up, down = ENTRY.alias("up"), ENTRY.alias("down")
+        edges = (
+            select(down.c.name.label("down"), up.c.name.label("up"))
+            .join_from(DEPENDENCY, down, down.c.id == DEPENDENCY.c.downstream_id)
+            .join(up, up.c.id == DEPENDENCY.c.upstream_id)
+            .where(DEPENDENCY.c.first_free.is_(False))
+        )
+        while ahead:
+            found |= {name: set() for name in ahead}
+            for some in chunks(sorted(ahead)):
+                for edge in tx.execute(current(tx, edges.where(down.c.name.in_(some)))):
+                    found[edge.down].add(edge.up)
+            ahead = {name for name in ahead for name in found[name]} - found.keys()
+        return found
+
+
+def _circle(members: Sequence[str], name: str) -> str:
+    at = members.index(name)
+    if len(members) == 1:
+        instead = f"After({name!r}, on='done', first_free=True), or overlap='wait'"
+        return str(InvalidEntryError("after", name, "another entry", instead))
+    way = " -> ".join(repr(one) for one in [*members, members[0]])
+    expected = f"no circle; this would close {way}"
+    return str(
+        InvalidEntryError("after", members[at - 1], expected, "first_free=True on one of them")
+    )
