@@ -62,6 +62,11 @@ class Inquiry:
             found.append(self._answers.get())
         return found
 
+    def wait(self, seconds: float) -> None:
+        """Wait for the answers to what was asked, for so long at most."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
     def _ask(self, suspects: Sequence[Suspect]) -> None:
         for suspect in suspects:
             try:

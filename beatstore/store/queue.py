@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Table, and_, case, literal, select, update
+from sqlalchemy import Column, ColumnElement, Table, and_, case, literal, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import null
@@ -40,6 +40,7 @@ from beatstore.store.connection import KeptConnection, read_now, translated
 from beatstore.store.database import Database, unavailable
 from beatstore.store.plan import Planner
 from beatstore.store.retention import Pruner
+from beatstore.store.rows import TAG
 
 __all__ = ["Queue"]
 
@@ -53,14 +54,18 @@ class Queue:
         database: where the rows are.
         settings: batch size, claim expiry and the defaults of the rule.
         beat_id: names this beat in `claimed_by`; at most 36 characters.
+        tag: keeps the tick to entries with this tag, and their runs.
     """
 
-    def __init__(self, database: Database, settings: Settings, beat_id: str) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, beat_id: str, *, tag: str | None = None
+    ) -> None:
         self._database = database
         self._settings = settings
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
-        self._earliest = _earliest(ENTRY), _earliest(RUN)
+        self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
+        self._earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
         self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
 
@@ -97,7 +102,7 @@ class Queue:
         Transaction: opens and commits its own.
         """
         limit = self._settings.batch_size
-        due = ENTRY.c.wake_at <= now
+        due = and_(ENTRY.c.wake_at <= now, self._entries)
         try:
             count, claims = self._kept.claiming_again(
                 lambda connection: self._planner.plan_where(connection, due, limit, now)
@@ -126,7 +131,13 @@ class Queue:
         Transaction: opens and commits its own; another one counts.
         """
         found = self._kept.claiming_again(
-            lambda connection: sweeping.sweep(connection, now, self._settings, self._beat_id)
+            lambda connection: sweeping.sweep(
+                connection,
+                and_(RUN.c.wake_at <= now, self._runs),
+                now,
+                self._settings,
+                self._beat_id,
+            )
         )
         if found.uncounted:
             self._kept.claiming_again(
@@ -303,7 +314,7 @@ class Queue:
         with self._kept.claiming() as connection:
             ids = connection.scalars(
                 select(ENTRY.c.id)
-                .where(ENTRY.c.wake_at <= now)
+                .where(ENTRY.c.wake_at <= now, self._entries)
                 .order_by(ENTRY.c.wake_at, ENTRY.c.id)
                 .limit(self._settings.batch_size)
             ).all()
@@ -321,10 +332,17 @@ class Queue:
         return claims, len(ids)
 
 
-def _earliest(table: Table) -> Any:
+def _tagged(entry_id: Column[int], tag: str | None) -> ColumnElement[bool]:
+    """Return the condition that an entry has the tag, or none where there is no tag."""
+    if tag is None:
+        return true()
+    return entry_id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag))
+
+
+def _earliest(table: Table, which: ColumnElement[bool]) -> Any:
     return (
         select(table.c.wake_at)
-        .where(table.c.wake_at.is_not(None))
+        .where(table.c.wake_at.is_not(None), which)
         .order_by(table.c.wake_at)
         .limit(1)
         .scalar_subquery()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
@@ -41,11 +41,17 @@ class Found:
     uncounted: list[int] = field(default_factory=list)
 
 
-def sweep(connection: Connection, now: datetime, settings: Settings, beat_id: str) -> Found:
+def sweep(
+    connection: Connection,
+    due: ColumnElement[bool],
+    now: datetime,
+    settings: Settings,
+    beat_id: str,
+) -> Found:
     """Lock a batch of due runs, and do or return what each needs; see `Queue.sweep`."""
     runs = connection.execute(
         select(RUN)
-        .where(RUN.c.wake_at <= now)
+        .where(due)
         .order_by(RUN.c.wake_at, RUN.c.id)
         .limit(settings.batch_size)
         .with_for_update(skip_locked=True)

@@ -18,7 +18,7 @@ ROOMS = {
     2: "models dialects",
     3: "store",
     4: "batches beatschedule canvas convert discovery inquiry marks moving outage sender reporter "
-    "tracking worker task eta retrying scheduler",
+    "ticking tracking worker task eta retrying scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}
