@@ -39,7 +39,7 @@ _INTERRUPTED = 130
 _IN_URL = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]*@(?=[^\s@])")
 
 #: A password among the parameters of a URL or of a connection.
-_IN_QUERY = re.compile(r"(?i)\b((?:ssl)?passw(?:or)?d|passphrase)(['\"]?\s*[=:]\s*)[^\s&,;)]+")
+_IN_QUERY = re.compile(r"(?i)\b((?:ssl)?passw(?:or)?d|passphrase)(['\"]?\s*[=:]\s*)([^\s&,;)]+)")
 
 #: Shorter ones could stand in any word.
 _SHORTEST = 4
@@ -169,6 +169,7 @@ def _secrets(ctx: click.Context) -> set[str]:
         rest = url.partition("://")[2]
         user, at, _ = rest.rpartition("@")
         password = user.partition(":")[2]
+        found |= {match[3] for match in _IN_QUERY.finditer(rest)}
         if at and password:
             # Unescaped, an @ in it ends the password for some readers, and not for others.
             found |= {password, *password.split("@")}

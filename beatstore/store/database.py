@@ -93,8 +93,10 @@ class Database:
 
     @property
     def safe_url(self) -> str:
-        """The URL as text, with its password hidden."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL as text, with its password hidden, and those among its parameters."""
+        secret = {key: "***" for key in self.url.query if key.lower() in _SECRET}
+        shown = self.url.update_query_dict(secret).render_as_string(hide_password=True)
+        return shown.replace("=%2A%2A%2A", "=***")
 
     def now(self, session: Session) -> datetime:
         """Read the clock: the injected one, or the database's."""
@@ -211,6 +213,9 @@ def _place(url: URL) -> tuple[str, str, int | None, str]:
     host = {"localhost": "127.0.0.1", "": "127.0.0.1"}.get(url.host or "", url.host or "")
     return kind, host, url.port or ports.get(kind), url.database or ""
 
+
+#: Parameters of a URL by which drivers take a password.
+_SECRET = frozenset({"password", "passwd", "sslpassword", "ssl_key_password"})
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 

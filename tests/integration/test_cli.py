@@ -1,0 +1,411 @@
+"""What holds for every verb of the command line, and both ways to call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from beatstore import Store
+from beatstore.cli import VERBS, beatstore
+from beatstore.cli.group import hide
+from beatstore.cli.output import span
+from tests.support.brokers import Broker
+from tests.support.command import WAYS, Command
+from tests.support.entrypoints import announce
+from tests.support.processes import ROOT
+from tests.support.project import Project
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+both_ways = pytest.mark.parametrize("way", WAYS)
+
+ALL = {verb: line for section in VERBS.values() for verb, (_, line) in section.items()}
+
+#: What each verb is called with; one that is not here needs nothing.
+ARGUMENTS = {
+    "show": ["a"],
+    "add": ["a", "t.a", "@daily"],
+    "change": ["a", "--task", "t.b"],
+    "pause": ["--all"],
+    "resume": ["--all"],
+    "remove": ["--all"],
+    "trigger": ["--all"],
+    "cancel": ["--all"],
+    "schedule": ["t.a", "--in", "5"],
+    "rerun": ["1"],
+    "why": ["a"],
+    "errors": ["a"],
+    "import": ["--from", "django-celery-beat"],
+}
+
+#: Verbs that need the code of an app, and say so.
+OF_AN_APP = {"sync", "tick"}
+
+SECRET = "s3cr3t/w0rd @!"
+
+
+def verb(name: str) -> click.Command:
+    """Return the command of a verb."""
+    found = beatstore.get_command(click.Context(beatstore), name)
+    assert found is not None
+    return found
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, away from this directory."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+# -- the table of verbs --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_help_of_a_verb(name: str) -> None:
+    """Each verb can be imported, has help, and its line in the table is that of its help."""
+    done = Command("sqlite://")(name, "--help")
+    assert done.code == 0
+    assert done.out.startswith(f"Usage: beatstore {name} ")
+    assert (verb(name).help or "").splitlines()[0] == ALL[name]
+    for option in verb(name).params:
+        assert isinstance(option, click.Argument) or option.help or option.hidden, option.name
+
+
+def test_the_help_names_every_verb_and_exit_code() -> None:
+    """`--help` lists all verbs with their lines, under headings, and the exit codes."""
+    done = Command("sqlite://")("--help")
+    said = re.sub(r"\s+", " ", done.out)
+    for name, line in ALL.items():
+        assert f" {name} {line}" in said
+    for heading in VERBS:
+        assert f"{heading}:\n" in done.out
+    for code in ("0 done", "1 refused, not found, or too late", "2 wrong usage", "3 the database"):
+        assert code in said
+
+
+def test_help_is_cheap() -> None:
+    """Neither the plugin nor its help imports SQLAlchemy, alembic, celery or a verb."""
+    done = python(
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from beatstore.cli import beatstore\n"
+        "assert CliRunner().invoke(beatstore, ['--help']).exit_code == 0\n"
+        "print([name for name in sys.modules if name.startswith(('sqlalchemy', 'alembic', "
+        "'celery', 'kombu', 'beatstore.store', 'beatstore.cli.'))])"
+    )
+    assert done.stdout.strip() == "['beatstore.cli.group']", done.stderr
+
+
+# -- errors --------------------------------------------------------------------------------
+
+
+def secret_url(url: str) -> str:
+    """Return a URL with a password that has to be escaped in it."""
+    return make_url(url).set(password=SECRET).render_as_string(hide_password=False)
+
+
+@both_ways
+@pytest.mark.parametrize("driver", ["postgresql+psycopg", "mysql+pymysql"])
+@pytest.mark.parametrize("name", ALL)
+def test_no_verb_shows_a_password(name: str, driver: str, way: str) -> None:
+    """With a server that refuses, a verb ends with 3 and one line, without the password."""
+    url = secret_url(f"{driver}://user@127.0.0.1:1/db")
+    done = Command(url, way)(name, *ARGUMENTS.get(name, []))
+    escaped = url.partition("user:")[2].partition("@127")[0]
+    for spelt in (SECRET, escaped, "s3cr3t", "w0rd"):
+        assert spelt not in done.out + done.err
+    if name in OF_AN_APP and way == "url":
+        assert done.code == 2
+        return
+    assert done.code == 3, done.err
+    assert done.out == ""
+    assert re.fullmatch(r"beatstore: .*127\.0\.0\.1.*\n", done.err), done.err
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_refused_password_is_not_shown(database_url: str) -> None:
+    """A server that answers, and refuses the password, does not make it visible."""
+    done = Command(secret_url(database_url))("list")
+    if done.code == 0:  # a server that trusts everybody on this machine
+        done = Command(secret_url(str(make_url(database_url).set(username="nobody"))))("list")
+    assert done.code == 3
+    assert "s3cr3t" not in done.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:s3cr3t@[half/db",
+        "postgresql+nothing://me:s3cr3t@h/db",
+        "nonsense://me:s3cr3t@h/db",
+        "me:s3cr3t@h/db",
+        "postgresql+psycopg://127.0.0.1:1/db?user=me&password=s3cr3t",
+        "postgresql+psycopg://me:s3cr3t@127.0.0.1:port/db",
+        "sqlite:///x.db?password=s3cr3t",
+    ],
+)
+def test_a_wrong_url_does_not_show_its_password(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL that can't be used is an error of one line without its password."""
+    monkeypatch.chdir(tmp_path)
+    done = Command(url)("list")
+    assert done.code in (2, 3)
+    assert "s3cr3t" not in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_text_is_cleaned_of_passwords() -> None:
+    """Passwords in URLs and among parameters are hidden in any text, and given ones too."""
+    assert hide("to amqp://a:b:c@h//: no") == "to amqp://a:***@h//: no"
+    assert hide("redis://:pw@h and pg://u:p@h") == "redis://:***@h and pg://u:***@h"
+    assert hide("host=h password=pw user=u") == "host=h password=*** user=u"
+    assert hide("x?sslpassword=pw&a=b") == "x?sslpassword=***&a=b"
+    assert hide("so hunter2 it is", ["hunter2"]) == "so *** it is"
+
+
+def test_no_database_is_named() -> None:
+    """Without an app, a URL and the variable, the command says how to name a database."""
+    done = Command("")("list", env={"BEATSTORE_URL": None})
+    assert done.code == 2
+    assert "BEATSTORE_URL" in done.err
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_the_variables_name_the_database(migrated_url: str, store: Store) -> None:
+    """`BEATSTORE_URL` stands for --url."""
+    store.add("a", "t.a", "@daily")
+    call = Command("")
+    call.arguments = []
+    done = call("list", "--json", env={"BEATSTORE_URL": migrated_url})
+    assert [row["name"] for row in done.json] == ["a"]
+
+
+@on_sqlite
+def test_url_is_stronger_than_the_app(migrated_url: str, store: Store, tmp_path: Path) -> None:
+    """With `--url`, the app's settings count, but for where the tables are."""
+    store.add("a", "t.a", "@daily")
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    call = Command(other, "app", timezone="Asia/Tokyo", beatstore_schema="elsewhere")
+    call.arguments = ["--url", migrated_url]
+    done = call("list")
+    assert done.code == 0, done.err
+    assert "Asia/Tokyo" in done.lines[0]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_the_schema_can_be_named(database_url: str) -> None:
+    """`--schema` says where the tables are, for an app and without one."""
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA beat"))
+    engine.dispose()
+    for way in WAYS:
+        call = Command(database_url, way)
+        call.arguments += ["--schema", "beat"]
+        assert call("migrate").code == 0
+        assert call("add", way, "t.a", "@daily").code == 0
+        assert Command(database_url, way)("list").code == 3
+    assert [row["name"] for row in call("list", "--json").json] == ["app", "url"]
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """A mistyped path of an SQLite file is an error, and leaves no empty file behind."""
+    file = tmp_path / "mistyped.db"
+    done = Command(f"sqlite:///{file}")("list")
+    assert done.code == 3
+    assert "there is no such file" in done.err
+    assert not file.exists()
+    assert Command(f"sqlite:///{file}")("migrate").code == 0
+    assert file.exists()
+
+
+def test_tables_that_are_not_there(database_url: str) -> None:
+    """Without the tables every verb says what to run, with exit code 3."""
+    if database_url.startswith("sqlite"):
+        create_engine(database_url).connect().close()
+    done = Command(database_url)("list")
+    assert done.code == 3
+    assert "migrate" in done.err
+
+
+def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the driver the error says what to install."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    done = Command("postgresql+psycopg://u@127.0.0.1:1/db")("list")
+    assert done.code != 0
+    assert "pip install 'beatstore[postgres]'" in done.err
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Command]:
+    """Hand out `failing(error)`, a command line whose `list` raises it."""
+
+    def failing(error: BaseException) -> Command:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise error
+
+        monkeypatch.setattr(verb("list"), "callback", fail)
+        return Command("sqlite://")
+
+    return failing
+
+
+def test_the_unexpected_is_one_line(failing: Callable[[BaseException], Command]) -> None:
+    """An error that nobody expected is its type and text, without a traceback or a password."""
+    call = failing(RuntimeError("no way\nto amqp://me:s3cr3t@h/"))
+    done = call("list")
+    assert done.code == 1
+    assert done.err == (
+        "beatstore: RuntimeError: no way to amqp://me:***@h/ (BEATSTORE_DEBUG=1 shows where)\n"
+    )
+
+
+def test_the_traceback_can_be_seen(failing: Callable[[BaseException], Command]) -> None:
+    """`BEATSTORE_DEBUG=1` shows where it happened, still without the password."""
+    done = failing(RuntimeError(SECRET))("list", env={"BEATSTORE_DEBUG": "1"})
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert "raise error" in done.err
+    call = failing(RuntimeError("to amqp://me:s3cr3t@h/"))
+    assert "s3cr3t" not in call("list", env={"BEATSTORE_DEBUG": "1"}).err
+
+
+def test_ctrl_c_is_quiet(failing: Callable[[BaseException], Command]) -> None:
+    """Who interrupts a verb sees nothing, and the exit code says it."""
+    done = failing(KeyboardInterrupt())("list")
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+# -- for real ------------------------------------------------------------------------------
+
+MAIN = "import sys; from beatstore.cli import main; sys.argv[0] = 'beatstore'; main()"
+
+
+def run(*arguments: str, cwd: Path, head: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the installed command, perhaps with another behind it."""
+    command = [sys.executable, "-c", MAIN, *arguments]
+    if head:
+        command = ["sh", "-c", f'"$@" | {head}', "sh", *command]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@on_sqlite
+def test_without_an_app(migrated_url: str, tmp_path: Path) -> None:
+    """`beatstore --url` works in a process of its own, and imports no celery."""
+    done = run("--url", migrated_url, "add", "a", "t.a", "@daily", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "a"
+    code = (
+        "import sys; sys.argv = sys.argv[1:]\n"
+        "from beatstore.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'celery', 'kombu', 'alembic'} & set(sys.modules)))"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", code, "beatstore", "--url", migrated_url, "list"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert listed.stdout.splitlines()[-1] == "[]", listed.stderr
+
+
+@on_sqlite
+def test_a_closed_pipe_is_quiet(migrated_url: str, store: Store, tmp_path: Path) -> None:
+    """`| head` ends the verb without a word."""
+    for number in range(200):
+        store.add(f"e{number}", "t.a", "@daily", description="x" * 500)
+    given = ["--url", migrated_url, "list", "--all", "--json"]
+    done = run(*given, cwd=tmp_path, head="head -n 1")
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+@on_sqlite
+def test_a_table_fits_the_terminal(migrated_url: str, store: Store, tmp_path: Path) -> None:
+    """On a terminal long cells are cut, also where characters are wide; in a pipe none is."""
+    store.add("日本" * 20, "t." + "a" * 100, "@daily", tags=["x" * 60])
+    command = [sys.executable, "-c", MAIN, "--url", migrated_url, "list"]
+    shown = on_a_terminal(command, columns=90, cwd=tmp_path)
+    assert "…" in shown
+    assert "日本" in shown
+    widths = [sum(2 if ord(char) > 0x2E80 else 1 for char in line) for line in shown.splitlines()]
+    assert max(widths) <= 90
+    piped = run("--url", migrated_url, "list", cwd=tmp_path).stdout
+    assert "a" * 100 in piped
+    assert "…" not in piped
+
+
+def on_a_terminal(command: list[str], *, columns: int, cwd: Path) -> str:
+    """Return what a command writes to a terminal of so many columns, without its colours."""
+    main, side = pty.openpty()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(columns), "TERM": "xterm"}
+    env.pop("NO_COLOR", None)
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=side, stderr=side, stdin=side)
+    os.close(side)
+    found = b""
+    try:
+        while part := os.read(main, 65536):
+            found += part
+    except OSError:  # Linux says so that the other end is closed
+        pass
+    finally:
+        os.close(main)
+        process.wait(timeout=60)
+    text = found.decode().replace("\r\n", "\n")
+    assert "\x1b[" in text, "no colours"
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_with_an_app(
+    filesystem_broker: Broker,
+    migrated_url: str,
+    store: Store,
+    new_project: Callable[..., Project],
+) -> None:
+    """`celery -A proj beatstore` works on the app's database, in the app's zone."""
+    store.add("a", "t.a", "@daily")
+    project = new_project(filesystem_broker, migrated_url, {"timezone": "Asia/Tokyo"})
+    announce(project.directory)
+    process = project.celery("beatstore", "list")
+    assert process.wait() == 0
+    assert "next due (Asia/Tokyo)" in process.output()
+    assert "\na     t.a" in process.output()
+
+
+# -- spans ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        *((0, "0 s"), (59.9, "59 s"), (60, "1 min"), (90, "1 min 30 s"), (600, "10 min")),
+        *((3599, "59 min"), (3600, "1 h"), (7500, "2 h 5 min"), (86_400, "1 d")),
+        *((31_557_600, "1 y"), (31_557_600 * 499, "499 y"), (40 * 86_400, "40 d")),
+    ],
+)
+def test_spans_are_short(seconds: float, said: str) -> None:
+    """A span is said in its largest unit, and the next one where that says little."""
+    assert span(seconds) == said
