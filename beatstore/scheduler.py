@@ -38,16 +38,11 @@ from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
 from beatstore.batches import bounded
-from beatstore.errors import (
-    BeatstoreError,
-    EntryExistsError,
-    InvalidEntryError,
-    SchemaError,
-    UnavailableError,
-)
+from beatstore.discovery import import_code, log
+from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
-from beatstore.schedules import Cron, tzdata_version
+from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
@@ -121,7 +116,10 @@ class DBScheduler(Scheduler):
     # -- start ---------------------------------------------------------------------------
 
     def setup_schedule(self) -> None:
-        """Check the tables before the first tick; a database that is away is waited for."""
+        """Check the tables and import what code declares, before the first tick.
+
+        A database that is away is waited for: then it is done in a tick.
+        """
         thread = threading.get_ident()
         if thread in self._starting:
             # celery's signal handler makes a scheduler to close it, if there is none yet:
@@ -148,28 +146,8 @@ class DBScheduler(Scheduler):
             if not migrate:
                 raise
             self.store.migrate()
-        self._install_backend_cleanup()
-        if self.app.conf.beat_schedule:
-            logger.warning(
-                "beat_schedule has %d entries, which beatstore does not send; "
-                "store them with Store.put()",
-                len(self.app.conf.beat_schedule),
-            )
+        log(import_code(self.store, self.app))
         self._ready = True
-
-    def _install_backend_cleanup(self) -> None:
-        """Store celery's daily clean-up where celery itself would schedule it."""
-        if not self.app.conf.result_expires or self.app.backend.supports_autoexpire:
-            return
-        name = "celery.backend_cleanup"
-        try:
-            self.store.add(
-                name, name, Cron("0 4 * * *"), options={"expires": 12 * 3600}, source="celery"
-            )
-        except EntryExistsError:
-            pass  # it may have been edited, or paused
-        except InvalidEntryError as error:
-            logger.warning("%s is not stored, and old results stay: %s", name, error)
 
     # -- the tick ------------------------------------------------------------------------
 

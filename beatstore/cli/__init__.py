@@ -51,6 +51,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         ),
     },
     "Moving entries": {
+        "sync": (
+            "syncing:sync",
+            "Bring what the code declares into the database, as beat does when it starts.",
+        ),
         "import": (
             "importing:import_",
             "Move entries over from django-celery-beat or sqlalchemy-celery-beat.",

@@ -18,7 +18,7 @@ __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "rem
 
 
 def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Insert entries of one source, and return their ids by name.
+    """Insert entries, and return their ids by name.
 
     Those whose name somebody else took at the same time are missing.
     """
@@ -26,10 +26,10 @@ def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[s
     if rows:
         tx.execute(insert_ignore(ENTRY, tx.dialect).inline(), rows)
     for some in chunks(rows):
-        names = [row["name"] for row in some]
-        ours = ENTRY.c.name.in_(names), ENTRY.c.source == some[0]["source"]
-        made = tx.execute(current(tx, select(ENTRY.c.name, ENTRY.c.id).where(*ours)))
-        found.update((row.name, row.id) for row in made)
+        sources = {row["name"]: row["source"] for row in some}
+        named = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.source).where(ENTRY.c.name.in_(sources))
+        made = tx.execute(current(tx, named))
+        found.update((row.name, row.id) for row in made if row.source == sources[row.name])
     return found
 
 
