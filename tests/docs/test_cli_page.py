@@ -1,0 +1,52 @@
+"""The page on the command line is typed into a shell: what it prints is what the page shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from beatstore.cli import VERBS
+from tests.support.command import Command
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
+
+
+def sessions() -> list[tuple[str, list[str]]]:
+    """Return each command that begins with `beatstore`, and the lines that it prints."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    calls = [part for block in blocks for part in block.split("$ ")[1:]]
+    found = [(call.splitlines()[0], call.splitlines()[1:]) for call in calls]
+    return [(line, shown) for line, shown in found if re.match(r"beatstore (?!--url)", line)]
+
+
+def like(shown: list[str]) -> re.Pattern[str]:
+    """Return the pattern for what is shown; … stands for anything, and so do runs of blanks."""
+    lines = ["…" if line.strip() == "…" else " ".join(line.split()) for line in shown]
+    text = re.escape("\n".join(lines)).replace("…", "(?:.|\n)*?").replace(r"\ ", r" +")
+    return re.compile(text)
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    """Every `$ beatstore …` of the page works, and prints the lines below it."""
+    pytest.importorskip("ephem")
+    call = Command(f"sqlite:///{tmp_path / 'page.db'}")
+    typed = sessions()
+    assert len(typed) > 10
+    for line, shown in typed:
+        done = call(*shlex.split(line)[1:])
+        assert done.code == 0, f"{line}: {done.err}"
+        if shown:
+            said = "\n".join(" ".join(part.split()) for part in (done.err + done.out).splitlines())
+            assert like(shown).fullmatch(said), f"{line}\n{said}"
+
+
+def test_every_verb_is_on_the_page() -> None:
+    """Each verb of the command line is told of, under the heading that the help has it under."""
+    written = PAGE.read_text()
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", written, flags=re.M)}
+    for heading, verbs in VERBS.items():
+        for verb in verbs:
+            assert re.search(rf"`(beatstore )?{verb}\b|beatstore {verb}\b", sections[heading]), verb
