@@ -53,6 +53,7 @@ __all__ = [
     "Name",
     "Unreadable",
     "begin_claim",
+    "begin_reading",
     "claim_isolation",
     "connect_defaults",
     "db_now",
@@ -278,6 +279,31 @@ def begin_claim(connection: Connection) -> Iterator[Connection]:
     finally:
         if connection.in_transaction():
             connection.rollback()
+
+
+@contextmanager
+def begin_reading(connection: Connection) -> Iterator[Connection]:
+    """Open a transaction that sees one state of the database, and that can't write."""
+    name = connection.dialect.name
+    if name == "sqlite":
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+    elif name == "postgresql":
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    with connection.begin():
+        if name in ("mysql", "mariadb"):
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        if name != "sqlite":
+            yield connection
+            return
+        driver: Any = connection.connection.driver_connection
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        if not driver.in_transaction:  # an engine of the application's own may begin by itself
+            connection.exec_driver_sql("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("PRAGMA query_only = OFF")
 
 
 def claim_isolation(dialect: Dialect) -> str:

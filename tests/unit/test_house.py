@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[2]
 # A file imports its own level, those before it, the standard library and what stands here.
 ROOMS = {
     0: "errors clock version",
-    1: "schedules decision gate after decide graph config declared",
+    1: "schedules decision gate after decide graph drawing config declared",
     2: "models dialects",
     3: "store",
-    4: "batches beatschedule canvas convert discovery inquiry marks moving outage sender reporter "
-    "ticking tracking worker task eta retrying scheduler",
+    4: "batches beatschedule canvas convert discovery inquiry marks moving outage peers reporter "
+    "sender ticking tracking worker task eta retrying scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}

@@ -1,0 +1,152 @@
+"""The verb that moves entries over from another scheduler's tables: import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from beatstore.cli.context import app_of, open_store
+from beatstore.cli.group import REFUSED
+from beatstore.cli.options import ZONE
+from beatstore.cli.output import Column, View
+from beatstore.moving import How, Moved, move, of_app, place_of
+
+__all__ = ["import_"]
+
+#: How many entries of one outcome a person is told of.
+_MOST = 50
+
+#: The outcomes that a person is told of by name; of the others, how many.
+_TOLD = ("created", "updated", "deactivated", "kept", "refused", "left out", "not exact")
+
+
+@click.command("import")
+@click.option(
+    "--from",
+    "package",
+    type=click.Choice(["django-celery-beat", "sqlalchemy-celery-beat"]),
+    required=True,
+    help="Whose tables they are.",
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    help="The database that those tables are in; default: beatstore's own.",
+)
+@click.option("--schema", help="The schema that those tables are in.")
+@click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
+@click.option(
+    "--paused",
+    is_flag=True,
+    help="Pause every entry; importing once more without puts them into service.",
+)
+@click.option(
+    "--overdue",
+    is_flag=True,
+    help="Take one-shots too whose time has passed before they ran; they run at once.",
+)
+@click.option(
+    "--naive-timezone",
+    type=ZONE,
+    default="UTC",
+    help="Zone of times that the tables keep without one (Django without USE_TZ); UTC.",
+)
+@click.option(
+    "--crontab-timezone",
+    type=ZONE,
+    help="Zone of every crontab (DJANGO_CELERY_BEAT_TZ_AWARE = False); default: that of its row.",
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+@click.pass_context
+def import_(
+    context: click.Context,
+    *,
+    package: str,
+    url: str | None,
+    schema: str | None,
+    dry_run: bool,
+    paused: bool,
+    overdue: bool,
+    naive_timezone: str,
+    crontab_timezone: str | None,
+    as_json: bool,
+) -> None:
+    """Move entries over from django-celery-beat or sqlalchemy-celery-beat.
+
+    Their tables are read, never written. It can be repeated: what changed there is followed,
+    what left there is taken out of service here, and what somebody changed here is kept.
+
+    Exits with 1 if an entry was refused; the others are moved.
+    """
+    store = open_store(context)
+    view = View(context, json=as_json, store=store)
+    how: dict[str, Any] = {
+        **{"paused": paused, "overdue": overdue, "timezone": naive_timezone},
+        "crontab_timezone": crontab_timezone,
+    }
+    app = app_of(context)
+    if app is not None:
+        how |= of_app(app)
+        url, schema = (url, schema) if url else place_of(app, package, schema)
+    if url:
+        context.meta["beatstore.cli.urls"] = [url]
+    done = move(store, package, url=url, schema=schema, how=How(**how), dry_run=dry_run)
+    if as_json:
+        view.facts(_facts(done, dry_run=dry_run), ())
+    else:
+        _tell(view, done, dry_run=dry_run)
+    if done.report.refused:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _facts(done: Moved, *, dry_run: bool) -> dict[str, Any]:
+    report = done.report
+    return {
+        **{"source": done.source, "url": done.url, "dry_run": dry_run},
+        **{"created": report.created, "updated": report.updated},
+        **{"deactivated": report.deactivated, "unchanged": report.unchanged},
+        **{"kept": report.kept, "refused": report.refused, "left_out": done.left},
+        "not_exact": [vars(note) for note in done.notes],
+    }
+
+
+def _tell(view: View, done: Moved, *, dry_run: bool) -> None:
+    outcomes = _outcomes(done)
+    columns = (Column("outcome"), Column("name"), Column("why"))
+    view.rows(columns, _rows(outcomes), nothing="nothing differs")
+    counts = [f"{len(names)} {outcome}" for outcome, names in outcomes.items() if names]
+    before = "Dry run, nothing is written" if dry_run else "Moved over"
+    summary = ", ".join(counts) or "no tasks"
+    click.echo(f"{before}: {summary}, from {done.source} at {done.url}.")
+
+
+def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:
+    """Return the names of each outcome, and what there is to say of them."""
+    report = done.report
+    kept = {name: ", ".join(fields) for name, fields in report.kept.items()}
+    notes: dict[str, str] = {}
+    for note in done.notes:
+        said = f"{note.field}: {note.why}; here: {note.instead}"
+        notes[note.name] = f"{notes[note.name]}; {said}" if note.name in notes else said
+    return {
+        "created": dict.fromkeys(report.created, ""),
+        "updated": dict.fromkeys(report.updated, ""),
+        "deactivated": dict.fromkeys(report.deactivated, ""),
+        "unchanged": dict.fromkeys(report.unchanged, ""),
+        "kept": {name: f"{fields} as changed here" for name, fields in kept.items()},
+        "refused": report.refused,
+        "left out": done.left,
+        "not exact": notes,
+    }
+
+
+def _rows(outcomes: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
+    for outcome in _TOLD:
+        names = outcomes[outcome]
+        for name, why in list(names.items())[:_MOST]:
+            yield {"outcome": outcome, "name": name, "why": why}
+        if len(names) > _MOST:
+            more = f"… and {len(names) - _MOST:,} more; --json has all"
+            yield {"outcome": outcome, "name": more, "why": ""}

@@ -1,0 +1,395 @@
+"""What stands in the tables of other schedulers, as entries of ours.
+
+Invariants:
+    * A row is carried with the meaning that their scheduler gives it, or the report says
+      what differs; or it is refused, or left out, with the reason. It never stops another.
+    * What has run there as often as it should does not run again here.
+
+On failure: whatever is wrong with a row is the reason why it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any
+
+from celery.schedules import crontab
+
+import beatstore.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
+from beatstore.declared import Declared
+from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
+from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone
+
+__all__ = ["PEERS", "Found", "How", "Note", "Peer", "peer_of", "read"]
+
+Row = Mapping[str, Any]
+
+_CLEANUP = "celery.backend_cleanup"
+_PERIODS = ("days", "hours", "minutes", "seconds", "microseconds")
+_STEP = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another scheduler: the tables it keeps, and how a task of its names its schedule."""
+
+    tables: Mapping[str, str]
+    #: The kinds of schedule that a task has, with their ids, the one that counts first.
+    schedules: Callable[[Row], list[tuple[str, Any]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How rows are read.
+
+    Attributes:
+        paused: every entry is paused, to be put into service by moving once more without.
+        overdue: carry a one-shot too whose time has passed before it ran; it runs at once.
+        timezone: zone of instants that the tables keep without one.
+        crontab_timezone: zone of every crontab; None for that of its row.
+        grace: seconds, of entries with a crontab; None for the default.
+        leave: names that are not carried, with the reason.
+    """
+
+    paused: bool = False
+    overdue: bool = False
+    timezone: str = "UTC"
+    crontab_timezone: str | None = None
+    grace: float | None = None
+    leave: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an entry is not carried exactly in: of which field, why, and what was done."""
+
+    name: str
+    field: str
+    why: str
+    instead: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What rows come to; by name, in the order of their ids.
+
+    Attributes:
+        entries: what `Store.sync` takes.
+        notes: what is not exact in them.
+        refused: what can't be carried, with the reason; an entry here stays as it is.
+        left: what is not to be carried, with the reason; an entry here is deactivated.
+    """
+
+    entries: tuple[Declared, ...]
+    notes: tuple[Note, ...]
+    refused: Mapping[str, str]
+    left: Mapping[str, str]
+
+
+def read(
+    package: str,
+    tables: Mapping[str, list[dict[str, Any]]],
+    now: datetime,
+    how: How,
+    known: Callable[[str], bool],
+) -> Found:
+    """Turn rows into entries.
+
+    Args:
+        package: whose rows they are.
+        tables: rows of `tasks`, `interval`, `crontab`, `solar` and `clocked`.
+        now: the database's time.
+        how: how they are read.
+        known: whether an entry of this name was carried before.
+    """
+    reader = _Reader(peer_of(package), tables, now, how, known)
+    entries: list[Declared] = []
+    refused: dict[str, str] = {}
+    left: dict[str, str] = {}
+    for row in sorted(tables["tasks"], key=lambda row: row.get("id") or 0):
+        name = str(row.get("name"))
+        try:
+            entries.append(reader.entry(name, row))
+        except _Left as reason:
+            left[name] = str(reason)
+        except BeatstoreError as error:
+            refused[name] = str(error)
+        except Exception as error:  # noqa: BLE001  (one bad row is no reason to carry none)
+            refused[name] = f"{type(error).__name__}: {error}"
+    carried = {entry.name for entry in entries}
+    notes = tuple(note for note in reader.notes if note.name in carried)
+    return Found(tuple(entries), notes, refused, left)
+
+
+class _Left(Exception):  # noqa: N818  (a finding, not an error)
+    """A row is not to be carried; the text says why."""
+
+
+class _Reader:
+    """Reads one task after the other, and notes what is not exact."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        tables: Mapping[str, list[dict[str, Any]]],
+        now: datetime,
+        how: How,
+        known: Callable[[str], bool],
+    ) -> None:
+        self.notes: list[Note] = []
+        self._peer = peer
+        self._now = now
+        self._how = how
+        self._known = known
+        self._zone = zone(how.timezone)
+        if how.crontab_timezone is not None:
+            zone(how.crontab_timezone)
+        self._schedules = {
+            kind: {row.get("id"): row for row in tables.get(kind, ())}
+            for kind in peer.tables
+            if kind != "tasks"
+        }
+
+    def entry(self, name: str, row: Row) -> Declared:
+        """Return the entry for a row.
+
+        Raises:
+            _Left: it is not to be carried.
+        """
+        if name in self._how.leave:
+            raise _Left(self._how.leave[name])
+        enabled = _flag(row, "enabled", default=True)
+        if name == _CLEANUP:
+            raise _Left(_cleanup(enabled))
+        kind, schedule_row = self._schedule_row(name, row)
+        start_at = self._instant(row, "start_time")
+        expires = self._instant(row, "expires")
+        if expires is not None and expires <= self._now:
+            raise _Left(f"it expired at {_said(expires)}")
+        one_off = kind == "clocked" or _flag(row, "one_off")
+        if one_off and enabled and (row.get("total_run_count") or 0) > 0:
+            raise _Left("it runs once, and has run")
+        schedule = self._schedule(name, row, kind, schedule_row, start_at)
+        once = isinstance(schedule, Once)
+        if isinstance(schedule, Once):
+            self._check_time(name, row, schedule.at, expires)
+        elif expires is not None and not self._known(name):
+            self._check_end(schedule, start_at, expires)
+        return Declared(
+            name,
+            row.get("task"),
+            schedule,
+            args=_json(row, "args", list),
+            kwargs=_json(row, "kwargs", dict),
+            options=_options(row, expires),
+            start_at=None if once else start_at,
+            # There the end is the first instant at which nothing runs, here the last that may.
+            end_at=None if expires is None else expires - _STEP,
+            max_runs=1 if one_off and not once else None,
+            grace=self._how.grace if kind == "crontab" else None,
+            description=row.get("description") or None,
+            paused=self._how.paused or not enabled,
+        )
+
+    def _check_time(self, name: str, row: Row, at: datetime, expires: datetime | None) -> None:
+        """Leave out a one-shot whose time has passed, unless it is still to run."""
+        last = self._instant(row, "last_run_at")
+        if expires is not None and expires <= at:
+            raise _Left(f"it expires at {_said(expires)}, before its time")
+        if at > self._now:
+            return
+        if last is not None and last >= at:
+            raise _Left(f"it ran at {_said(last)}")
+        if not _flag(row, "enabled", default=True):
+            raise _Left(f"it is disabled, and its time, {_said(at)}, has passed")
+        if not (self._how.overdue or self._known(name)):
+            raise _Left(
+                f"its time, {_said(at)}, has passed, and it has not run there; "
+                "with --overdue it is taken, and runs at once"
+            )
+
+    def _check_end(self, rule: Schedule, start_at: datetime | None, expires: datetime) -> None:
+        """Leave out what is not due any more before it expires."""
+        start = self._now if start_at is None else max(self._now, start_at - _STEP)
+        if isinstance(rule, Every):
+            rule = rule.anchored(self._now)
+        due = rule.next_after(start)
+        if due is not None and due >= expires:
+            raise _Left(f"it expires at {_said(expires)}, before its next time")
+
+    # -- schedules -------------------------------------------------------------------------
+
+    def _schedule_row(self, name: str, row: Row) -> tuple[str, Row]:
+        given = self._peer.schedules(row)
+        if not given:
+            raise InvalidEntryError("schedule", None, "an interval, crontab, solar or clocked one")
+        kind, key = given[0]
+        if kind not in self._schedules:
+            raise InvalidEntryError("schedule", kind, f"one of {', '.join(self._schedules)}")
+        if len(given) > 1:
+            others = ", ".join(other for other, _ in given[1:])
+            self.notes.append(
+                Note(name, "schedule", f"it has several: {kind}, {others}", f"{kind}, as there")
+            )
+        found = self._schedules[kind].get(key)
+        if found is None:
+            table = self._peer.tables[kind]
+            raise InvalidEntryError("schedule", f"{kind} {key}", f"an id that {table} has")
+        return kind, found
+
+    def _schedule(
+        self, name: str, row: Row, kind: str, given: Row, start_at: datetime | None
+    ) -> Schedule:
+        if kind == "interval":
+            return self._interval(row, given, start_at)
+        if kind == "clocked":
+            at = self._instant(given, "clocked_time")
+            if at is None:
+                raise InvalidEntryError("clocked_time", None, "an instant")
+            # It waits for both, so the later one is its time.
+            return Once(at if start_at is None else max(at, start_at))
+        if start_at is not None and start_at > self._now and row.get("last_run_at") is None:
+            self.notes.append(
+                Note(
+                    name,
+                    "start_time",
+                    f"there it may run at {_said(start_at)} itself, which is no time of its rule",
+                    "the first time of its rule from then on",
+                )
+            )
+        if kind == "solar":
+            place = float(given["latitude"]), float(given["longitude"])
+            return Solar(str(given["event"]), *place)
+        named = self._how.crontab_timezone
+        if named is None and "timezone" in given:
+            named = str(given["timezone"] or "UTC")
+        return _cron(tuple(str(given.get(part) or "*") for part in _CRONTAB), named)
+
+    def _interval(self, row: Row, given: Row, start_at: datetime | None) -> Every:
+        """Return an interval that goes on where theirs is.
+
+        There the next run is a period after the last; of a task that never ran, after the
+        row's last change, or at its start.
+        """
+        period, every = given.get("period"), given.get("every")
+        if period not in _PERIODS:
+            raise InvalidEntryError("period", period, f"one of {', '.join(_PERIODS)}")
+        if every is None or int(every) < 1:
+            raise InvalidEntryError("every", every, "a whole number of 1 or more")
+        step = timedelta(**{str(period): int(every)})
+        last = self._instant(row, "last_run_at")
+        if last is None and start_at is None:
+            last = self._instant(row, "date_changed")
+        if start_at is not None and (last is None or last + step <= start_at):
+            last = start_at
+        return Every(step, last)
+
+    # -- values ----------------------------------------------------------------------------
+
+    def _instant(self, row: Row, column: str) -> datetime | None:
+        value = row.get(column)
+        if isinstance(value, str) and value:
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                raise InvalidEntryError(column, value, "an instant") from None
+        if value is None:
+            return None
+        if not isinstance(value, datetime):
+            raise InvalidEntryError(column, value, "an instant")
+        return value.replace(tzinfo=self._zone) if value.tzinfo is None else value
+
+
+_CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+
+
+@lru_cache(maxsize=4096)
+def _cron(texts: tuple[str, ...], zone_name: str | None) -> Schedule:
+    """Return the rule that celery reads out of the texts of a crontab."""
+    theirs: Any = crontab(**dict(zip(_CRONTAB, texts, strict=True)))
+    return as_schedule(theirs, zone_name)
+
+
+def _options(row: Row, expires: datetime | None) -> dict[str, Any]:
+    """Return the options of the messages."""
+    found = {name: row[name] for name in ("queue", "exchange", "routing_key") if row.get(name)}
+    if row.get("priority") is not None:
+        found["priority"] = row["priority"]
+    # A message that waits for its worker beyond the end is not run there either.
+    lifetime = expires or row.get("expire_seconds")
+    if lifetime:
+        found["expires"] = lifetime
+    headers = _json(row, "headers", dict)
+    return {**found, "headers": headers} if headers else found
+
+
+def _json(row: Row, column: str, kind: type[Any]) -> Any:
+    """Return what JSON text says, which must be of a kind; nothing is an empty one."""
+    text = row.get(column)
+    try:
+        # Values that kombu marks as its own (`__type__`) stay as they stand: the message is
+        # the same, and the worker reads them.
+        value = text if isinstance(text, list | dict) else json.loads(text or "null")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEntryError(column, text, f"JSON ({error})") from None
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        expected = "a list as JSON" if kind is list else "an object as JSON"
+        raise InvalidEntryError(column, text, expected, "[]" if kind is list else "{}")
+    return value
+
+
+def _flag(row: Row, column: str, *, default: bool = False) -> bool:
+    value = row.get(column)
+    return default if value is None else bool(value)
+
+
+def _said(at: datetime) -> str:
+    return f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _cleanup(enabled: bool) -> str:
+    reason = "beatstore sends it by itself, where celery's own beat would"
+    return reason if enabled else f"{reason}; to keep it disabled, pause it here"
+
+
+def peer_of(package: str) -> Peer:
+    """Return the scheduler of a package.
+
+    Raises:
+        ConfigError: there is none that can be read.
+    """
+    if package not in PEERS:
+        known = " or ".join(PEERS)
+        raise ConfigError("package", package, known, repr(next(iter(PEERS))))
+    return PEERS[package]
+
+
+def _by_columns(row: Row) -> list[tuple[str, Any]]:
+    """Find the schedules that a task names in a column for each kind, in that order."""
+    kinds = ("interval", "crontab", "solar", "clocked")
+    return [(kind, row[f"{kind}_id"]) for kind in kinds if row.get(f"{kind}_id") is not None]
+
+
+def _by_discriminator(row: Row) -> list[tuple[str, Any]]:
+    """Find the one schedule that a task names by its class and id."""
+    if row.get("discriminator") is None or row.get("schedule_id") is None:
+        return []
+    return [(str(row["discriminator"]).removesuffix("schedule"), row["schedule_id"])]
+
+
+def _tables(pattern: str) -> dict[str, str]:
+    kinds = ("interval", "crontab", "solar", "clocked")
+    schedules = {kind: pattern.format(f"{kind}schedule") for kind in kinds}
+    return {"tasks": pattern.format("periodictask"), **schedules}
+
+
+PEERS: Mapping[str, Peer] = {
+    "django-celery-beat": Peer(_tables("django_celery_beat_{}"), _by_columns),
+    "sqlalchemy-celery-beat": Peer(_tables("celery_{}"), _by_discriminator),
+}
