@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -56,6 +56,7 @@ def list_(
     """List entries, a page at a time.
 
     In the order of their names. What follows a page is shown by --after and the last name.
+    "edited" are the fields in which an entry differs from what its code declares.
     """
     view = View(context, json=as_json, timezone=timezone)
     chosen = {"tag": tag, "state": state, "name": name, "source": source}
@@ -68,6 +69,7 @@ def list_(
         Column("state"),
         Column("last_run_at", view.title("last run"), view.at),
         Column("tags"),
+        Column("edited"),
     )
     view.rows(columns, pages, nothing="no entry matches" if any(chosen.values()) else "no entries")
     if pages.more_after is not None:
@@ -94,13 +96,16 @@ class _Pages:
             more, page = len(found) > size, found[:size]
             names = [entry.name for entry in page]
             tags = self.store.tags_of(names)
-            yield from (_row(entry, tags.get(entry.name, [])) for entry in page)
+            declared = [entry.name for entry in page if entry.declared is not None]
+            edited = self.store.edited(declared) if declared else {}
+            for entry in page:
+                yield _row(entry, tags.get(entry.name, ()), edited.get(entry.name, ()))
             self.after = names[-1] if names else None
             self.left = None if self.left is None else self.left - size
         self.more_after = self.after if more else None
 
 
-def _row(entry: Entry, tags: list[str]) -> dict[str, Any]:
+def _row(entry: Entry, tags: Sequence[str], edited: Sequence[str]) -> dict[str, Any]:
     """Return what the list knows of an entry."""
     return {
         "name": entry.name,
@@ -112,7 +117,8 @@ def _row(entry: Entry, tags: list[str]) -> dict[str, Any]:
         "state": entry.state,
         "last_run_at": entry.last_run_at,
         "run_count": entry.run_count,
-        "tags": tags,
+        "tags": list(tags),
+        "edited": list(edited),
         "source": entry.source,
         "description": entry.description,
     }

@@ -62,6 +62,7 @@ def facts_of(store: Store, entry: Entry) -> dict[str, Any]:
     return {
         **{column: getattr(entry, column) for column in _COLUMNS},
         "tags": store.tags(name),
+        "edited": list(store.edited([name]).get(name, ())),
         "after": [_upstream(edge) for edge in edges if edge.downstream == name],
         "before": [edge.downstream for edge in edges if edge.upstream == name],
         "next": next_due(store, name),
@@ -99,6 +100,7 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "tags", text(facts["tags"])
     yield "description", facts["description"] or ""
     yield "source", facts["source"]
+    yield "differs from its code in", text(facts["edited"])
     yield view.title("created"), view.at(facts["created_at"])
     yield view.title("edited"), _edited(facts, view)
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 import beatstore.cli.bulk
-from beatstore import After, Cron, Every, Once, Store
+from beatstore import After, Cron, Declared, Every, Once, Store
 from beatstore.models import Entry
 from tests.support.command import WAYS, Command, Done
 
@@ -69,7 +69,7 @@ def test_list_for_programs(call: Command, store: Store) -> None:
     assert row == {
         **{"name": "a", "task": "t.a", "kind": "once", "spec": "2525-11-11T09:30:00+00:00"},
         **{"timezone": "UTC", "next_due_at": "2525-11-11T09:30:00+00:00", "state": "active"},
-        **{"last_run_at": None, "run_count": 0, "tags": ["x"], "source": "api"},
+        **{"last_run_at": None, "run_count": 0, "tags": ["x"], "edited": [], "source": "api"},
         "description": "hello",
     }
 
@@ -133,6 +133,22 @@ def test_list_all_reads_page_by_page(
     ]
     assert done.err == ""
     assert len(call("list", "--all").lines) == 6
+
+
+def test_what_differs_from_its_code_is_marked(call: Command, store: Store) -> None:
+    """An entry that somebody edited or paused is listed with the fields that differ."""
+    code = [Declared(name, "t.a", "@daily", tags=["x"]) for name in "abc"]
+    store.sync(code, source="mine")
+    store.change("a", grace=5, tags=["y"])
+    store.pause("c")
+    store.add("own", "t.a", "@daily")
+    rows = {row["name"]: row["edited"] for row in call("list", "--json").json}
+    assert {name: sorted(edited) for name, edited in rows.items()} == {
+        **{"a": ["grace", "tags"], "b": [], "c": ["state"], "own": []},
+    }
+    assert call("list").lines[3].endswith(" x     state")
+    (line,) = [line for line in call("show", "a").lines if line.startswith("differs")]
+    assert line.partition(":")[2].strip() in ("grace, tags", "tags, grace")
 
 
 @both_ways
