@@ -279,6 +279,19 @@ def test_all_of_it_comes_through(app: Celery) -> None:
     assert found(app)["n"] == Declared("n", "t.task", "0 9 * * *", **said)
 
 
+def test_what_can_be_gone_through_once_is_kept(app: Celery) -> None:
+    """A generator of tags or upstreams is there again when beat imports once more."""
+
+    @scheduled("0 9 * * *", tags=(tag for tag in "ab"), after=(name for name in "cd"))
+    @app.task(name="t.task")
+    def task() -> None:
+        """Do nothing."""
+
+    for _ in range(2):
+        assert tuple(found(app)["t.task"].tags) == ("a", "b")
+        assert found(app)["t.task"].after == ("c", "d")
+
+
 def test_after_a_task(app: Celery) -> None:
     """An upstream may be a task, which stands for its first entry, or for one of its name."""
 
@@ -306,6 +319,7 @@ def test_after_a_task(app: Celery) -> None:
     def last() -> None:
         """Do nothing."""
 
+    assert not up.__evaluated__()
     entries = found(app)
     upstreams = entries["t.last"].after
     assert upstreams == ("first", "t.second", "t.undeclared", "x", After("y", on="done"))
