@@ -44,13 +44,58 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "cancel": ("bulk:cancel", "End entries for good, if that is in time."),
     },
+    "Runs and answers": {
+        "next": ("runs:next_", "Show what is sent next: the due times of all entries, or of one."),
+        "runs": (
+            "runs:runs",
+            "Show what became of due times, the newest first, a page at a time.",
+        ),
+        "errors": (
+            "runs:errors",
+            "Show the last runs that failed or were lost, the newest first.",
+        ),
+        "rerun": (
+            "runs:rerun",
+            "Send runs that are over once more, as next attempts of the same due times.",
+        ),
+        "why": ("runs:why", "Say why an entry has or has not run."),
+        "graph": (
+            "graphs:graph",
+            "Show what depends on what: of all entries that do, or of those around one.",
+        ),
+        "audit": (
+            "runs:audit",
+            "Show who changed what through beatstore, the newest first.",
+        ),
+    },
     "Operating": {
         "migrate": (
             "operating:migrate",
             "Create the tables, or bring them to the revision this version needs.",
         ),
+        "status": (
+            "operating:status",
+            "Show how things stand: entries, runs, lateness, beats, workers, and what to mend.",
+        ),
+        "check": (
+            "operating:check",
+            "Say whether what is due is sent, by the exit code: for probes and monitors.",
+        ),
+        "tick": (
+            "operating:tick",
+            "Send what is due once, and end: for a system's cron, without a beat.",
+        ),
+        "prune": (
+            "operating:prune",
+            "Delete what is over and old: one-shots, runs, and what the audit says of then.",
+        ),
     },
     "Moving entries": {
+        "export": ("transfer:export", "Write entries as lines of JSON, for `load`."),
+        "load": (
+            "transfer:load",
+            "Store the entries that `export` wrote, from a file or the standard input.",
+        ),
         "sync": (
             "syncing:sync",
             "Bring what the code declares into the database, as beat does when it starts.",

@@ -1,14 +1,29 @@
-"""The verbs of those who run it."""
+"""The verbs of those who run it: migrate, status, check, tick, prune."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
 import click
 
-from beatstore.cli.context import open_store
+from beatstore.cli.bulk import can_ask
+from beatstore.cli.context import app_of, open_store
+from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
+from beatstore.cli.options import DURATION, json_option, printing
+from beatstore.cli.output import View, span
+from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
 from beatstore.store.migrate import revision_of
 from beatstore.store.transaction import explained
 
-__all__ = ["migrate"]
+__all__ = ["check", "migrate", "prune", "status", "tick"]
+
+_DAY_S = 86_400
 
 
 @click.command()
@@ -22,3 +37,243 @@ def migrate(context: click.Context) -> None:
         after = revision_of(store.database)
     done = f"at revision {after} already" if before == after else f"now at revision {after}"
     click.echo(f"beatstore: {store.url} is {done}")
+
+
+# -- how things stand ----------------------------------------------------------------------
+
+
+@click.command()
+@printing
+@click.pass_context
+def status(context: click.Context, *, as_json: bool, timezone: str | None) -> None:
+    """Show how things stand: entries, runs, lateness, beats, workers, and what to mend."""
+    store = open_store(context)
+    view = View(context, json=as_json, timezone=timezone)
+    found = store.status()
+    facts = {"database": store.url, **asdict(found)}
+    view.facts(facts, _status_lines(store, found, view))
+
+
+def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str, str]]:
+    yield "database", store.url
+    yield view.title("now"), view.at(found.now)
+    waiting = f"; {found.waiting:,} waiting" if found.waiting else ""
+    yield "entries", (_counts(found.entries) or "none") + waiting
+    yield "overdue", _overdue(found, view)
+    yield "runs not ended", _counts(found.runs) or "none"
+    yield "runs of the last hour", _counts(found.runs_last_hour) or "none"
+    if found.lateness_p50_s is not None and found.lateness_p99_s is not None:
+        half, most = f"{found.lateness_p50_s:.3g} s", f"{found.lateness_p99_s:.3g} s"
+        yield "sent late by", f"{half} (half of them), {most} (99 %)"
+    yield "beats", "\n".join(_beat(beat, view) for beat in found.beats) or "none was heard of"
+    workers = (_worker(worker, view) for worker in found.workers)
+    yield "workers", "\n".join(workers) or "none has reported"
+    yield "to mend", "\n".join(found.warnings)
+
+
+def _counts(by_state: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {state}" for state, count in sorted(by_state.items()))
+
+
+def _overdue(found: Status, view: View) -> str:
+    if found.oldest_overdue_at is None:
+        return "none"
+    return f"{found.overdue:,}, the first since {view.when(found.oldest_overdue_at)}"
+
+
+def _beat(beat: BeatStatus, view: View) -> str:
+    alive = "alive" if beat.alive else f"silent since {view.when(beat.heartbeat_at)}"
+    took = "" if beat.tick_s is None else f", last tick {beat.tick_s:.3g} s"
+    return f"{beat.host} pid {beat.pid}: {alive}, {beat.sent:,} sent{took}, {beat.version}"
+
+
+def _worker(worker: WorkerStatus, view: View) -> str:
+    alive = "alive" if worker.alive else f"silent since {view.when(worker.heartbeat_at)}"
+    return f"{worker.name} pid {worker.pid}: {alive}, {worker.running:,} running, {worker.version}"
+
+
+@click.command()
+@click.option(
+    "--max-overdue",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="For how long something may be due and not looked at.",
+)
+@click.option("--no-beat", is_flag=True, help="No beat need be alive, where `tick` sends.")
+@json_option
+@click.pass_context
+def check(context: click.Context, *, max_overdue: float, no_beat: bool, as_json: bool) -> None:
+    """Say whether what is due is sent, by the exit code: for probes and monitors.
+
+    0: the tables are of this version, a beat is alive, and nothing is overdue. 1: something
+    is wrong, which is printed. 3: the database can't say.
+    """
+    store = open_store(context)
+    store.check()
+    found = store.health()
+    reasons = _reasons(found, max_overdue, no_beat=no_beat)
+    waited = found.overdue_since and (found.now - found.overdue_since).total_seconds()
+    facts = {
+        "healthy": not reasons,
+        "reasons": reasons,
+        "beats_alive": found.beats_alive,
+        "overdue_s": waited or 0.0,
+        "overdue_since": found.overdue_since,
+    }
+    beats = "1 beat is" if found.beats_alive == 1 else f"{found.beats_alive} beats are"
+    lines = reasons or [f"healthy: {beats} alive, and nothing is overdue"]
+    view = View(context, json=as_json)
+    if as_json:
+        view.facts(facts, ())
+    for line in lines:
+        if not as_json:
+            view.line(line)
+    if reasons:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:
+    reasons = []
+    if not found.beats_alive and not no_beat:
+        reasons.append("no beat is alive: none was heard of in the last minute")
+    if found.overdue_since is not None:
+        waited = found.now - found.overdue_since
+        if waited.total_seconds() > max_overdue:
+            allowed = span(max_overdue)
+            reasons.append(f"something is due for {span(waited)}, and not sent ({allowed} allowed)")
+    return reasons
+
+
+# -- sending without a beat ----------------------------------------------------------------
+
+
+@click.command()
+@click.option("--tag", help="Only entries with this tag.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="60s",
+    show_default=True,
+    help="For how long to go on, if there is so much to do.",
+)
+@json_option
+@click.pass_context
+def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bool) -> None:
+    """Send what is due once, and end: for a system's cron, without a beat.
+
+    It may run beside beats, and beside itself. The exit code is 1 if a message could not be
+    made, or something was left for the next tick; 3 if the database or broker is away.
+    """
+    app = app_of(context)
+    if app is None:
+        raise click.UsageError(
+            "Sending takes the tasks and the broker of an app: write `celery -A proj beatstore "
+            "tick`.",
+            context,
+        )
+    store = open_store(context, make=True)
+    from beatstore.sender import BrokerError  # noqa: PLC0415  (imports celery)
+    from beatstore.ticking import tick as send  # noqa: PLC0415
+
+    with _log_lines():
+        try:
+            report = send(_app_on(app, store), tag=tag, timeout=timeout)
+        except BrokerError as error:
+            raise fail(f"the broker is away: {error}", UNREACHABLE) from None
+    view = View(context, json=as_json)
+    counted = (f"{report.sent:,} sent", *_some(report.skipped, "skipped"))
+    counted += (*_some(report.failed, "failed"), *_some(report.left, "left for the next tick"))
+    view.facts(asdict(report), [])
+    if not as_json:
+        view.line(f"{', '.join(counted)}, in {report.seconds:.3g} s")
+    if report.failed or report.left:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _app_on(app: Any, store: Store) -> Any:
+    """Return the app, on the database that was named beside it."""
+    settings = store.settings
+    names = {"beatstore_url": settings.url, "beatstore_schema": settings.schema}
+    if any(app.conf.get(name) != value for name, value in names.items()):
+        app.conf.update(names, beatstore_engine_options=dict(settings.engine_options))
+    return app
+
+
+def _some(count: int, what: str) -> tuple[str, ...]:
+    return (f"{count:,} {what}",) if count else ()
+
+
+class _Lines(logging.Handler):
+    """Writes what is logged as one line each, without a traceback or a password."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        said = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            said += f": {record.exc_info[1]!r}"
+        click.echo(f"beatstore: {hide(' '.join(said.split()))}", err=True)
+
+
+@contextmanager
+def _log_lines() -> Iterator[None]:
+    """Show what sending logs, for a while."""
+    logger, handler = logging.getLogger("beatstore"), _Lines(logging.WARNING)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+
+
+# -- clearing ------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option(
+    "--days",
+    type=click.FloatRange(0, 36_500),
+    help="What is older; default: the setting beatstore_retention.",
+)
+@click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+@json_option
+@click.pass_context
+def prune(context: click.Context, *, days: float | None, yes: bool, as_json: bool) -> None:
+    """Delete what is over and old: one-shots, runs, and what the audit says of then.
+
+    The newest run of each entry stays, and so do its last five errors. Beat does the same
+    by itself, by the setting.
+    """
+    store = open_store(context)
+    age = store.settings.retention if days is None else days * _DAY_S
+    now = store.now()
+    if not yes:
+        if not can_ask():
+            raise fail("prune? Nobody is here to answer: write --yes if you mean it")
+        if not click.confirm(f"Delete what is older than {span(age)}?", err=True):
+            raise fail("nothing was done")
+    with _progress() as progress:
+        deleted = store.prune(age, progress=progress)
+    view = View(context, json=as_json)
+    before = now - timedelta(seconds=age)
+    view.facts({"deleted": deleted, "before": before}, [])
+    if not as_json:
+        view.line(f"{deleted:,} entries and runs were deleted, from before {view.at(before)}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar on a terminal, of how many old runs were looked at."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label="old runs", file=sys.stderr, show_pos=True) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield move
+        bar.update(max(0, (bar.length or 1) - bar.pos))

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +20,7 @@ from beatstore.schedules import zone
 from beatstore.store import After
 
 __all__ = [
+    "AGO",
     "DURATION",
     "EDGE",
     "INSTANT",
@@ -68,6 +69,26 @@ class _Instant(_ParamType):
                 param,
                 ctx,
             )
+
+
+class _Ago(_ParamType):
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | timedelta:
+        """Read a time as `INSTANT` does, or how long ago it was."""
+        if isinstance(value, datetime | timedelta):
+            return value
+        given = str(value).strip().lower().removesuffix("ago").strip()
+        # A bare number may be a year.
+        if not given.isdecimal() and given and not _DURATION.sub("", given).strip():
+            seconds = DURATION.convert(given, param, ctx)
+            try:
+                return timedelta(seconds=seconds)
+            except OverflowError:
+                self.fail(f"{value!r} is too long ago", param, ctx)
+        return INSTANT.convert(value, param, ctx)
 
 
 class _Duration(_ParamType):
@@ -221,6 +242,7 @@ def _short(value: object) -> str:
 
 
 INSTANT = _Instant()
+AGO = _Ago()
 DURATION = _Duration()
 PAIR = _Pair()
 ZONE = _Zone()

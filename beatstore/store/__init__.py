@@ -16,7 +16,7 @@ the connection comes through.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
@@ -31,13 +31,14 @@ from beatstore.store.answers import Explanation
 from beatstore.store.editor import Duration, Editor
 from beatstore.store.links import After
 from beatstore.store.loading import LoadReport
-from beatstore.store.standing import BeatStatus, Status, WorkerStatus
+from beatstore.store.standing import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.sync import SyncReport
 
 __all__ = [
     "After",
     "BeatStatus",
     "Explanation",
+    "Health",
     "LoadReport",
     "Occurrence",
     "Status",
@@ -327,7 +328,13 @@ class Store(Editor):
 
     # -- clearing --------------------------------------------------------------------------
 
-    def prune(self, older_than: Duration | None = None, *, session: Any = None) -> int:
+    def prune(
+        self,
+        older_than: Duration | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        session: Any = None,
+    ) -> int:
         """Delete what is over and old: one-shots, runs, and what the audit says of then.
 
         The newest run of an entry that recurs stays, and so do its last 5 errors, a run
@@ -338,6 +345,8 @@ class Store(Editor):
         Args:
             older_than: seconds, or a timedelta; None takes the setting
                 `beatstore_retention`.
+            progress: called after each page, with how many old runs were looked at, and
+                how many there were to begin with.
             session: the caller's session, to join its transaction.
 
         Returns:
@@ -346,4 +355,4 @@ class Store(Editor):
         age = self.settings.retention if older_than is None else older_than
         kept = timedelta(seconds=fields.seconds("older_than", age))
         before = self._read(session, lambda tx: tx.now()) - kept
-        return retention.prune(partial(self._write, session), before)
+        return retention.prune(partial(self._write, session), before, progress)

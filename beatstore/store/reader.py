@@ -32,7 +32,7 @@ from beatstore.store.answers import Explanation
 from beatstore.store.appconf import read_settings
 from beatstore.store.database import Database
 from beatstore.store.rows import Transaction
-from beatstore.store.standing import Status
+from beatstore.store.standing import Health, Status
 
 __all__ = ["Reader"]
 
@@ -414,6 +414,10 @@ class Reader:
             that no code declares is left out.
         """
         return self._read(session, lambda tx: sync.edited(tx, names))
+
+    def health(self, *, session: Any = None) -> Health:
+        """Return whether somebody sends what is due: cheap enough to ask every few seconds."""
+        return self._read(session, standing.health)
 
     # -- transactions ----------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Invariants:
     * What is still needed stays: the newest run of an entry that recurs and those its cursor
       has not passed (they tell occurrences apart), runs that have not ended, an entry's last
-      errors, a one-shot that others wait for, and the row of the last worker.
+      errors, a one-shot that others wait for or that code declares, and the last worker's row.
     * A page reads and deletes a bounded number of rows, whatever the table holds: it goes on
       at the mark where the page before ended, and rows that stay are passed once.
     * Rows that somebody else holds are left for another time; nobody waits.
@@ -27,6 +27,7 @@ from beatstore.store import audit
 from beatstore.store.database import Database
 from beatstore.store.entries import delete_entries
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
+from beatstore.store.merge import let_go_in
 from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
 __all__ = ["Pruner", "prune"]
@@ -58,10 +59,17 @@ BEGINNING: Mark = (EPOCH, 0)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page did: how many rows it deleted, and where the next begins, if there is one."""
+    """What a page did.
+
+    Attributes:
+        deleted: how many rows.
+        next: where the next page begins, if there is one.
+        read: how many runs it looked at.
+    """
 
     deleted: int
     next: Mark | None
+    read: int = 0
 
 
 def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
@@ -72,7 +80,7 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
     end = tx.execute(ends).one()
     if end.last is None:
         return Page(0, None)
-    over = select(ENTRY.c.id).where(
+    over = select(ENTRY.c.id, ENTRY.c.declared).where(
         ENTRY.c.id > after[1],
         ENTRY.c.id <= end.last,
         _is_one_shot(ENTRY),
@@ -84,12 +92,14 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
         ~_unfinished(),
     )
     page = over.order_by(ENTRY.c.id).limit(_PAGE).with_for_update(skip_locked=True)
-    found = list(tx.execute(page).scalars())
-    if found:
-        delete_entries(tx, found)
+    found = tx.execute(page).all()
+    # The next sync would make a declared one anew, and it would run once more.
+    ids = [row.id for row in found if row.declared is None or let_go_in(row.declared)]
+    if ids:
+        delete_entries(tx, ids)
     if len(found) == _PAGE:
-        return Page(_PAGE, (EPOCH, found[-1]))
-    return Page(len(found), (EPOCH, end.last) if end.read == _ENTRIES_READ else None)
+        return Page(len(ids), (EPOCH, found[-1].id))
+    return Page(len(ids), (EPOCH, end.last) if end.read == _ENTRIES_READ else None)
 
 
 def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
@@ -110,7 +120,8 @@ def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
         ids = list(tx.execute(free.with_for_update(skip_locked=True)).scalars())
     if ids:
         tx.execute(delete(RUN).where(RUN.c.id.in_(ids)))
-    return Page(len(ids), (rows[-1].due_at, rows[-1].id) if rows and len(read) == _PAGE else None)
+    mark = (rows[-1].due_at, rows[-1].id) if rows and len(read) == _PAGE else None
+    return Page(len(ids), mark, len(read))
 
 
 def audits(tx: Transaction, before: datetime, after: Mark) -> Page:
@@ -148,25 +159,39 @@ _PHASES: dict[str, _Phase] = {
 }
 
 
-def prune(write: Callable[[Callable[[Transaction], Any]], Any], before: datetime) -> int:
+def prune(
+    write: Callable[[Callable[[Transaction], Any]], Any],
+    before: datetime,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
     """Clear everything; see `Store.prune`.
 
     Args:
         write: does a piece of work in a transaction.
         before: what is older is old.
+        progress: is told how many old runs were looked at, of how many.
     """
     counts = dict.fromkeys(_PHASES, 0)
+    total = write(partial(_count_runs, before)) if progress else 0
+    done = 0
     for name, phase in _PHASES.items():
         mark: Mark | None = BEGINNING
         while mark is not None:
             page: Page = write(partial(_call, phase, before, mark))
             mark = page.next
             counts[name] += page.deleted
+            done += page.read
+            if progress:
+                progress(min(done, total), total)
     deleted = {name: counts[name] for name in ("entries", "runs")}
     if any(deleted.values()):
         after = {"before": before, **deleted}
         write(lambda tx: audit.record(tx, "prune", "", None, after))
     return sum(deleted.values())
+
+
+def _count_runs(before: datetime, tx: Transaction) -> int:
+    return int(tx.execute(select(func.count()).where(RUN.c.due_at < before)).scalar_one())
 
 
 def _call(phase: _Phase, before: datetime, mark: Mark, tx: Transaction) -> Page:

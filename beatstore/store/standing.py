@@ -21,7 +21,16 @@ from beatstore.dialects import EPOCH
 from beatstore.graph import find_cycle
 from beatstore.store.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
-__all__ = ["BeatStatus", "Status", "WorkerStatus", "beats", "status", "workers"]
+__all__ = [
+    "BeatStatus",
+    "Health",
+    "Status",
+    "WorkerStatus",
+    "beats",
+    "health",
+    "status",
+    "workers",
+]
 
 #: A beat or worker that has not been heard of for so long is taken for dead.
 SILENCE = timedelta(seconds=60)
@@ -126,6 +135,30 @@ class Status:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether somebody sends what is due, by the database's clock; costs little to ask.
+
+    Attributes:
+        now: when this was so.
+        beats_alive: how many beats were heard of in the last minute.
+        overdue_since: since when the entry or run that waits longest has waited for a beat
+            to look at it; None: none waits.
+    """
+
+    now: datetime
+    beats_alive: int
+    overdue_since: datetime | None
+
+
+def health(tx: Transaction) -> Health:
+    """Return whether somebody sends what is due; see `Store.health`."""
+    now = tx.now()
+    alive = sum(beat.alive for beat in beats(tx, now))
+    waiting = [*_overdue_since(tx, now), *_unswept_since(tx, now)]
+    return Health(now, alive, min(waiting, default=None))
+
+
 def status(tx: Transaction) -> Status:
     """Return how things stand; see `Store.status`."""
     now = tx.now()
@@ -189,6 +222,23 @@ def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
         row.wake_at
         if isinstance(row.wake_at, datetime) and row.wake_at >= recent
         else row.updated_at
+        for row in tx.execute(waiting)
+    )
+    return [at if isinstance(at, datetime) else now for at in since]
+
+
+def _unswept_since(tx: Transaction, now: datetime) -> list[datetime]:
+    """Return since when each run has waited that a beat should look at, capped."""
+    waiting = (
+        select(RUN.c.wake_at, RUN.c.due_at)
+        .where(RUN.c.wake_at <= now)
+        .order_by(RUN.c.wake_at)
+        .limit(_OVERDUE_LIMIT)
+    )
+    # A run that was asked for by hand is to be looked at since the epoch.
+    recent = EPOCH + timedelta(days=1)
+    since = (
+        row.wake_at if isinstance(row.wake_at, datetime) and row.wake_at >= recent else row.due_at
         for row in tx.execute(waiting)
     )
     return [at if isinstance(at, datetime) else now for at in since]

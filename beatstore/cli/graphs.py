@@ -1,0 +1,109 @@
+"""The verb that shows what depends on what."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from beatstore.cli.context import open_store
+from beatstore.cli.group import fail
+from beatstore.cli.names import complete_entry
+from beatstore.cli.options import printing
+from beatstore.cli.output import Column, View
+from beatstore.drawing import ASCII, Row, drawn
+from beatstore.graph import Graph, Node
+
+__all__ = ["graph"]
+
+#: More entries are not drawn: nobody follows so many lines.
+_MOST = 100
+
+_FORMATS = ("text", "mermaid", "dot", "json")
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=complete_entry)
+@click.option(
+    "--tag", help="Only entries with this tag, and those at the other end of their edges."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_FORMATS),
+    default="text",
+    help="A drawing in the terminal, Mermaid, Graphviz' DOT, or JSON.",
+)
+@printing
+@click.pass_context
+def graph(
+    context: click.Context,
+    *,
+    name: str | None,
+    tag: str | None,
+    form: str,
+    as_json: bool,
+    timezone: str | None,
+) -> None:
+    """Show what depends on what: of all entries that do, or of those around one.
+
+    With a name: what that entry waits for, directly or not, and what waits for it.
+    """
+    if name is not None and tag is not None:
+        raise click.UsageError("Write the name of an entry or --tag, one of the two.", context)
+    store = open_store(context)
+    view = View(context, json=as_json or form == "json", timezone=timezone)
+    found = store.graph(name=name, tag=tag)
+    if view.json:
+        view.facts(asdict(found), ())
+    elif form == "text":
+        _draw(view, found)
+    else:
+        click.echo(found.mermaid() if form == "mermaid" else found.dot(), nl=False)
+
+
+def _draw(view: View, found: Graph) -> None:
+    if len(found.nodes) > _MOST:
+        raise fail(
+            f"{len(found.nodes):,} entries are too many to draw: write the name of one or --tag, "
+            "for those around it; or --format mermaid, dot or json"
+        )
+    columns = (
+        Column("entry"),
+        Column("state"),
+        Column("next_due_at", view.title("next due"), view.when),
+        Column("said", "what for"),
+    )
+    plain = not _can_show("│─●")
+    rows = (_row(row, plain=plain) for row in drawn(found))
+    view.rows(columns, rows, nothing="no entry depends on another")
+
+
+def _row(row: Row, *, plain: bool) -> dict[str, Any]:
+    picture = row.picture.translate(ASCII) if plain else row.picture
+    said = "; ".join([*_waits(row.node), *row.said])
+    return {
+        "entry": f"{picture} {row.node.name}",
+        "state": _state(row.node),
+        "next_due_at": row.node.next_due_at if row.node.state == "active" else None,
+        "said": said.translate(ASCII) if plain else said,
+    }
+
+
+def _state(node: Node) -> str:
+    return "waiting" if node.state == "active" and node.waits_because is not None else node.state
+
+
+def _waits(node: Node) -> list[str]:
+    return [node.waits_because] if node.waits_because and node.state == "active" else []
+
+
+def _can_show(characters: str) -> bool:
+    """Say whether the terminal's encoding has these characters."""
+    try:
+        characters.encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True

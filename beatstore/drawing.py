@@ -1,0 +1,178 @@
+"""A graph drawn in characters, a line for each entry, as a terminal shows it.
+
+    ● extract
+    ├─● audit
+    ├─● clean
+    │ ├─● load
+    └─┴─● report
+
+Each entry has a lane, which runs down from it to the last entry that waits for it, and
+bends into each of those. An entry stands below all its upstreams. Lanes that a line only
+crosses stand in it as they are.
+
+Pure. What a circle has, or an edge that may be free (`first_free`), can lead up the page: it
+is said in words.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from beatstore.graph import Edge, Graph, Node
+
+__all__ = ["Row", "drawn"]
+
+#: More lanes than these are not opened to the right while there is room on the left.
+_WIDE = 12
+
+_MARKS = {"paused": "‖", "finished": "✓", "missed": "○", "cancelled": "✗", "broken": "✗"}
+
+#: What stands for these characters where only ASCII can be shown.
+ASCII = str.maketrans({
+    **dict.fromkeys("│", "|"), **dict.fromkeys("─", "-"), **dict.fromkeys("├└┴┼┤┘", "+"),
+    **{"●": "*", "◌": "~", "‖": "=", "✓": "v", "○": "o", "✗": "x", "→": ">"},
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One entry in the drawing.
+
+    Attributes:
+        picture: its lanes and its mark.
+        node: the entry.
+        said: what the lines don't say of its edges: what is asked of an upstream, and
+            edges that are not drawn.
+    """
+
+    picture: str
+    node: Node
+    said: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> str:
+        """The picture with the name, as it stands in the drawing."""
+        return f"{self.picture} {self.node.name}"
+
+
+def drawn(graph: Graph) -> list[Row]:
+    """Return the rows of a drawing, upstreams first."""
+    order = _ordered(graph)
+    place = {name: at for at, name in enumerate(order)}
+    ups: dict[str, list[Edge]] = {name: [] for name in order}
+    for edge in graph.edges:
+        ups[edge.downstream].append(edge)
+    below = dict.fromkeys(order, 0)
+    for edge in graph.edges:
+        below[edge.upstream] += place[edge.upstream] < place[edge.downstream]
+    nodes = {node.name: node for node in graph.nodes}
+    lanes = _Lanes(below)
+    rows = []
+    for name in order:
+        above = [edge for edge in ups[name] if place[edge.upstream] < place[name]]
+        picture = lanes.row(name, [edge.upstream for edge in above], _mark(nodes[name]))
+        rows.append(Row(picture, nodes[name], tuple(_said(ups[name], above))))
+    return rows
+
+
+def _ordered(graph: Graph) -> list[str]:
+    """Return the names so that upstreams come first, and what belongs together is together."""
+    waits = {node.name: 0 for node in graph.nodes}
+    downs: dict[str, list[str]] = {name: [] for name in waits}
+    for edge in graph.edges:
+        if not edge.first_free and edge.upstream != edge.downstream:
+            waits[edge.downstream] += 1
+            downs[edge.upstream].append(edge.downstream)
+    # What became ready last comes first; among what is ready together, by name.
+    ready = [(0, name) for name, count in waits.items() if not count]
+    heapq.heapify(ready)
+    order: list[str] = []
+    seen: set[str] = set()
+    step = 0
+    while len(order) < len(waits):
+        if not ready:  # a circle, of rows written by hand: begin somewhere
+            ready = [(0, min(name for name in waits if name not in seen))]
+        name = heapq.heappop(ready)[1]
+        if name in seen:
+            continue
+        seen.add(name)
+        order.append(name)
+        step -= 1
+        for down in downs[name]:
+            waits[down] -= 1
+            if not waits[down] and down not in seen:
+                heapq.heappush(ready, (step, down))
+    return order
+
+
+def _mark(node: Node) -> str:
+    if node.state == "active":
+        return "●" if node.waits_because is None else "◌"
+    return _MARKS.get(node.state, "✗")
+
+
+def _said(edges: list[Edge], above: list[Edge]) -> list[str]:
+    said = []
+    for edge in edges:
+        if edge not in above:
+            said.append(f"{edge.upstream} → {edge.label or 'a circle'}")
+        elif edge.label:
+            said.append(f"{edge.upstream}: {edge.label}")
+    return said
+
+
+@dataclass(slots=True)
+class _Lanes:
+    """The lanes that are open: of which upstream each is; None: free."""
+
+    left: dict[str, int]
+    open: list[str | None] = field(default_factory=list)
+
+    def row(self, name: str, upstreams: list[str], mark: str) -> str:
+        """Draw an entry that its upstreams' lanes lead to, and open its own."""
+        joined = {self.open.index(up): up for up in upstreams}
+        at = self._place(joined)
+        for up in upstreams:
+            self.left[up] -= 1
+        first, last = min([at, *joined]), max([at, *joined])
+        cells = []
+        for lane in range(max(len(self.open), at + 1)):
+            within = first <= lane < last
+            cells.append(self._cell(lane, at, joined, mark) + ("─" if within else " "))
+        for lane, up in joined.items():
+            if not self.left[up]:
+                self.open[lane] = None
+        self._open(at, name)
+        return "".join(cells).rstrip()
+
+    def _place(self, joined: dict[int, str]) -> int:
+        """Return where an entry stands: right of its upstreams, or where there is room."""
+        free = [lane for lane, of in enumerate(self.open) if of is None]
+        right = [lane for lane in free if lane > max(joined, default=-1)]
+        if right:
+            return right[0]
+        return free[0] if free and len(self.open) >= _WIDE else len(self.open)
+
+    def _cell(self, lane: int, at: int, joined: dict[int, str], mark: str) -> str:
+        if lane == at:
+            return mark
+        of = self.open[lane]
+        first, last = min([at, *joined]), max([at, *joined])
+        if lane not in joined:
+            if of is not None:
+                return "│"
+            return "─" if first < lane < last else " "
+        goes_on = self.left[joined[lane]] > 0
+        if lane == first:
+            return "├" if goes_on else "└"
+        if lane == last:
+            return "┤" if goes_on else "┘"
+        return "┼" if goes_on else "┴"
+
+    def _open(self, at: int, name: str) -> None:
+        if at == len(self.open):
+            self.open.append(None)
+        self.open[at] = name if self.left[name] else None
+        while self.open and self.open[-1] is None:
+            self.open.pop()

@@ -1,0 +1,258 @@
+"""The verbs about what ran and what will: next, runs, errors, rerun, why, audit."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from beatstore import Cron, Once, Run, Store
+from tests.support.command import WAYS, Command
+from tests.support.written import HOUR, MINUTE, run, write
+
+UTC = timezone.utc
+FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+both_ways = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture
+def way() -> str:
+    """Call without an app, unless the test is for both ways."""
+    return "url"
+
+
+@pytest.fixture
+def call(migrated_url: str, way: str) -> Command:
+    """Hand out the command line on the same database as `store`."""
+    return Command(migrated_url, way)
+
+
+def history(store: Store) -> datetime:
+    """Store an entry `a` with five runs, hourly until an hour ago, and `b` with one; say when."""
+    now = store.now().replace(microsecond=0)
+    a, b = store.add("a", "t.a", "@daily", tags=["x"]), store.add("b", "t.b", "@daily")
+    states = ["succeeded", "failed", "succeeded", "lost", "succeeded"]
+    told: dict[str, dict[str, Any]] = {
+        "failed": {"error": "ValueError: no\nreally", "traceback": "line 1\nline 2"},
+        "lost": {"reason": "worker w fell silent"},
+        "succeeded": {"worker": "celery@w"},
+    }
+    for back, state in enumerate(states, 1):
+        at = now - back * HOUR
+        times = {"sent_at": at, "started_at": at, "finished_at": at + MINUTE}
+        write(store, Run, run(a, at, state=state, **times, **told[state]))
+    write(store, Run, run(b, now - 90 * MINUTE))
+    return now
+
+
+# -- next ----------------------------------------------------------------------------------
+
+
+@both_ways
+def test_next_merges_all_entries(call: Command, store: Store) -> None:
+    """The due times of all entries stand in one list, with what sends them and when."""
+    store.add("often", "t.often", 3600)
+    store.add("far", "t.far", Once(store.now() + 90 * MINUTE))
+    done = call("next", "--count", "3")
+    assert done.code == 0
+    title, *lines = done.lines
+    assert title.split() == ["when", "(UTC)", "name", "task", "note"]
+    assert [line.split()[-2] for line in lines] == ["often", "far", "often"]
+    assert "in 59 min" in lines[0]
+    rows = call("next", "--json", "--count", "2", "--name", "o*").json
+    assert [row["name"] for row in rows] == ["often", "often"]
+    assert set(rows[0]) == {"name", "task", "due_at", "send_at", "state", "reason"}
+
+
+def test_next_of_one_entry(call: Command, store: Store) -> None:
+    """With a name it is that entry's schedule; of a paused one too, which is said."""
+    store.add("daily", "t.a", Cron("0 9 * * *", "Europe/Berlin"), paused=True)
+    window = ("--start", "2525-01-01T00:00Z", "--until", "2525-01-03T00:00Z")
+    done = call("next", "daily", "--json", *window)
+    assert [row["due_at"] for row in done.json] == [
+        "2525-01-01T08:00:00+00:00",
+        "2525-01-02T08:00:00+00:00",
+    ]
+    assert "paused" in done.err
+    shown = call("next", "daily", "--count", "1", "--timezone", "Asia/Tokyo", *window[:2])
+    assert shown.lines[1].startswith("2525-01-01 17:00:00")
+
+
+def test_next_says_what_is_held_back(call: Command, store: Store) -> None:
+    """What is due already comes first, with the reason; where nothing is, that is said."""
+    assert call("next").err == "beatstore: nothing is due\n"
+    store.add("late", "t.a", Once(store.now() - HOUR))
+    store.add("spread", "t.b", Once(FAR), jitter=1000)
+    _, late, spread = call("next").lines
+    assert late.endswith("overdue")
+    assert "due 2525-11-11 09:30:00, by jitter" in spread
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nobody"], 1),
+        (["a", "--tag", "x"], 2),
+        (["--count", "0"], 2),
+        (["--until", "yesterday"], 2),
+        (["--start", "2030-01-02T00:00Z", "--until", "2030-01-01T00:00Z"], 1),
+    ],
+)
+def test_what_next_refuses(call: Command, store: Store, arguments: list[str], code: int) -> None:
+    """A name that is not there is refused, and a question that makes no sense is wrong usage."""
+    store.add("a", "t.a", 60)
+    assert call("next", *arguments).code == code
+
+
+# -- runs ----------------------------------------------------------------------------------
+
+
+@both_ways
+def test_runs_are_listed_newest_first(call: Command, store: Store) -> None:
+    """Due time, state, how long it took, worker and reason stand in a line each."""
+    history(store)
+    done = call("runs", "a")
+    assert done.code == 0
+    assert len(done.lines) == 6
+    assert "1 h ago" in done.lines[1]
+    assert done.lines[1].split()[-3:] == ["min", "celery@w", "1"]
+    assert done.lines[2].endswith("really")
+    assert done.lines[4].endswith("worker w fell silent")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ids"),
+    [
+        ([], [6, 5, 4, 3, 2, 1]),
+        (["a", "--state", "failed", "--state", "lost"], [2, 4]),
+        (["--since", "100 min"], [6, 1]),
+        (["--until", "3h10m ago"], [5, 4]),
+        (["--tag", "x", "--worker", "celery@w", "--since", "4h30m"], [3, 1]),
+        (["--task", "t.b"], [6]),
+        (["--limit", "4"], [6, 5, 4, 3]),
+        (["--limit", "2", "--before", "5"], [4, 3]),
+        (["--limit", "2", "--before", "3"], [2, 1]),
+        (["a", "--limit", "2", "--before", "3"], [4, 5]),
+        (["--since", "2525-01-01"], []),
+    ],
+)
+def test_runs_are_filtered_and_paged(
+    call: Command, store: Store, arguments: list[str], ids: list[int]
+) -> None:
+    """Each filter keeps to some; a page ends with how to go on."""
+    history(store)
+    done = call("runs", "--json", *arguments)
+    assert [row["id"] for row in done.json] == ids
+    pages_on = "--limit" in arguments and ids[-1] not in (1, 5)
+    assert ("more runs follow" in done.err) == pages_on
+
+
+@on_sqlite
+def test_all_runs_are_read_in_pages(
+    call: Command, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--all` goes on to the end, and says nothing of further pages."""
+    monkeypatch.setattr("beatstore.cli.runs._PAGE", 2)
+    history(store)
+    done = call("runs", "--all", "--json")
+    assert [row["id"] for row in done.json] == [6, 5, 4, 3, 2, 1]
+    assert done.err == ""
+    assert [row["id"] for row in call("runs", "a", "--all", "--json").json] == [1, 2, 3, 4, 5]
+
+
+@on_sqlite
+@pytest.mark.parametrize("given", ["soon", "2 fortnights", "9" * 12 + "d", "1h 5"])
+def test_a_time_that_is_none(call: Command, given: str) -> None:
+    """A time that can't be read, or before all time, is wrong usage."""
+    assert call("runs", "--since", given).code == 2
+
+
+# -- errors and rerun ----------------------------------------------------------------------
+
+
+def test_errors_of_an_entry_and_of_all(call: Command, store: Store) -> None:
+    """The last runs that went wrong are shown with the last line of what was raised."""
+    history(store)
+    done = call("errors", "a")
+    assert [line.split()[-1] for line in done.lines[1:]] == ["really", "silent"]
+    assert [row["id"] for row in call("errors", "--json").json] == [4, 2]
+    assert call("errors", "--since", "3h", "--json").json[0]["traceback"] == "line 1\nline 2"
+    assert call("errors", "--tag", "y").err == "beatstore: no errors\n"
+    assert call("errors", "nobody").code == 1
+
+
+@on_sqlite
+def test_errors_with_the_traceback(call: Command, store: Store) -> None:
+    """`--traceback` shows all of it, line by line, under the run it is of."""
+    history(store)
+    first, *rest = call("errors", "a", "--traceback").lines
+    assert first.startswith("a, due ")
+    assert first.endswith("attempt 1 failed (run 2)")
+    assert rest[:3] == ["    line 1", "    line 2", ""]
+    assert rest[-1] == "    worker w fell silent"
+
+
+@both_ways
+def test_rerun_sends_what_is_over_again(call: Command, store: Store) -> None:
+    """Each run gets a next attempt; what can't is told, and makes the exit code 1."""
+    history(store)
+    done = call("rerun", "2", "4")
+    assert done.code == 0
+    assert [line.split(": ")[1] for line in done.lines] == ["attempt 2, run 7", "attempt 2, run 8"]
+    done = call("rerun", "--json", "2", "1", "99")
+    assert done.code == 1
+    assert [row["error"] is None for row in done.json] == [False, True, False]
+    assert done.json[1]["attempt"] == 2
+    assert [run.state for run in store.runs("a", state="claimed")] == ["claimed"] * 3
+
+
+# -- why and audit -------------------------------------------------------------------------
+
+
+@both_ways
+def test_why_says_it_in_sentences(call: Command, store: Store) -> None:
+    """What explain() says is printed; of one due time with `--at`; of an unknown name not."""
+    now = history(store)
+    assert call("why", "a").lines == store.explain("a").sentences
+    at = now - 2 * HOUR
+    done = call("why", "a", "--at", at.isoformat())
+    assert done.lines == store.explain("a", at).sentences
+    found = call("why", "a", "--at", at.isoformat(), "--json").json
+    assert (found["verdict"], found["run"]["id"]) == ("failed", 2)
+    assert found["at"] == at.isoformat()
+    assert call("why", "nobody").code == 1
+
+
+@on_sqlite
+def test_a_time_without_an_offset_is_read_in_the_zone(call: Command, store: Store) -> None:
+    """It is what the clock shows in `--timezone`, and that is said."""
+    store.add("a", "t.a", Once(FAR))
+    done = call("why", "a", "--at", "2525-11-11 18:30", "--timezone", "Asia/Tokyo", "--json")
+    assert done.json["at"] == FAR.isoformat()
+    assert "Asia/Tokyo" in done.err
+
+
+def test_audit_shows_who_changed_what(call: Command, store: Store) -> None:
+    """The newest change comes first, in words for people and in columns for programs."""
+    ann = store.by("ann")
+    ann.add("a", "t.a", 60)
+    ann.change("a", schedule=90, description="new")
+    store.add("b", "t.b", "@daily")
+    _, change, add = call("audit", "a").lines
+    assert change.split()[2:5] == ["ann", "change", "a"]
+    assert "spec 60 → 90" in change
+    assert "description none → new" in change
+    assert add.endswith("t.a every 60")
+    rows = call("audit", "--json", "--limit", "2").json
+    assert [(row["action"], row["entry"]) for row in rows] == [("add", "b"), ("change", "a")]
+    assert rows[1]["after"]["spec"] == "90"
+    done = call("audit", "--limit", "1")
+    assert f"--before {rows[0]['id']}" in done.err
+    assert [
+        row["entry"] for row in call("audit", "--before", str(rows[0]["id"]), "--json").json
+    ] == ["a", "a"]
+    assert call("audit", "nobody").err == "beatstore: no changes\n"
