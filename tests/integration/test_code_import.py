@@ -459,3 +459,24 @@ def test_the_log_of_nothing_is_one_line(caplog: pytest.LogCaptureFixture) -> Non
     assert [record.getMessage() for record in caplog.records] == [
         "entries of the code: 0 created, 0 updated, 0 deactivated, 0 unchanged"
     ]
+
+
+def test_cancelled_stays_and_removed_comes_back(app: Celery) -> None:
+    """A user ends an entry of the code by `cancel`; what `remove` deleted is declared still."""
+    app.conf.beat_schedule = {
+        name: {"task": "tests.note", "schedule": 60} for name in ("cancelled", "removed", "renamed")
+    }
+    store = Store.from_app(app)
+    import_code(store, app)
+    assert store.cancel("cancelled")
+    store.remove("removed")
+    store.change("renamed", new_name="other")
+    (report,) = import_code(store, app)
+    assert states(store) == {
+        "cancelled": "cancelled",
+        "other": "cancelled",
+        "removed": "active",
+        "renamed": "active",
+    }
+    assert report.kept == {"cancelled": ("state",)}
+    store.close()
