@@ -86,7 +86,8 @@ def of_app(app: Any) -> dict[str, Any]:
     What its `beat_schedule` has, their beat has copied into their tables at each start;
     beatstore reads it by itself.
     """
-    app.loader.import_default_modules()
+    if not app.loader.worker_initialized:
+        app.loader.import_default_modules()
     app.finalize()
     reason = "it is in beat_schedule, which beatstore reads by itself"
     return {

@@ -32,8 +32,10 @@ from beatstore.dialects import begin_reading
 from beatstore.moving import Moved, move
 from beatstore.peers import PEERS, How, read
 from beatstore.schedules import Every
+from beatstore.store.queue import Queue
 from tests.support.absent import absent
 from tests.support.processes import ROOT
+from tests.support.ticks import tick
 
 DJANGO, ALCHEMY = PEERS
 PROGRAMS = {DJANGO: "django_beat", ALCHEMY: "sqlalchemy_beat"}
@@ -324,16 +326,23 @@ def test_what_ran_there_does_not_run_again(theirs: Theirs, at_noon: Store) -> No
 @on_sqlite
 def test_a_time_that_has_passed_is_somebodys_choice(theirs: Theirs, at_noon: Store) -> None:
     """A one-shot that never ran there is left out when its time has passed, or taken on request."""
-    theirs.write(clocked("late", NOW - HOUR), clocked("off", NOW - HOUR, enabled=False))
+    theirs.write(
+        clocked("late", NOW - HOUR),
+        clocked("off", NOW - HOUR, enabled=False),
+        clocked("ran", NOW - HOUR, last_run_at=(NOW - HOUR / 2).isoformat()),
+        clocked("waits", NOW - HOUR, start_time=(NOW + HOUR).isoformat()),
+    )
     report = moved(at_noon, theirs)
+    assert report.left["ran"] == "it ran at 2026-01-15 11:30:00 UTC"
     assert "--overdue" in report.left["late"]
     assert "disabled" in report.left["off"]
-    assert states(at_noon) == {}
+    assert states(at_noon) == {"waits": "active"}
+    assert at_noon.get("waits").next_due_at == NOW + HOUR
     report = moved(at_noon, theirs, overdue=True)
-    assert (report.report.created, list(report.left)) == (("late",), ["off"])
+    assert (report.report.created, list(report.left)) == (("late",), ["off", "ran"])
     assert at_noon.get("late").next_due_at == NOW - HOUR
     # It is known here now, so it is not left out, which would take it out of service.
-    assert moved(at_noon, theirs).report.unchanged == ("late",)
+    assert moved(at_noon, theirs).report.unchanged == ("late", "waits")
 
 
 @both
@@ -352,6 +361,8 @@ def test_what_has_expired_is_left_out(theirs: Theirs, at_noon: Store) -> None:
     # Its last run, which is due now, is not called back.
     at_noon.database.clock = ManualClock(NOW + HOUR)
     assert moved(at_noon, theirs).report.unchanged == ("last",)
+    at_noon.database.clock = ManualClock(NOW + 2 * HOUR)
+    assert moved(at_noon, theirs).report.deactivated == ("last",)
 
 
 @both
@@ -368,6 +379,44 @@ def test_paused_first_and_in_service_later(theirs: Theirs, at_noon: Store) -> No
     }
     # Nothing of the time in between is made up for.
     assert at_noon.get("on").next_due_at > NOW + timedelta(minutes=5)
+
+
+@both
+@on_sqlite
+def test_nothing_is_sent_twice_by_the_switch(theirs: Theirs, at_noon: Store) -> None:
+    """From the last import on our beat sends what is due, and nothing that theirs has sent."""
+    clock = ManualClock(NOW)
+    at_noon.database.clock = clock
+    theirs.write(
+        cron("hourly", hour="*"),
+        every("every", 1, "hours", last_run_at=(NOW - HOUR / 2).isoformat()),
+        clocked("ran", NOW + HOUR),
+        clocked("later", NOW + 4 * HOUR),
+        cron("off", hour="*", enabled=False),
+    )
+    moved(at_noon, theirs, paused=True)
+    queue = Queue(at_noon.database, at_noon.settings, "a-beat")
+    queue.introduce(host="here", pid=1, version="1", tzdata="2026a")
+    clock.advance(2.25 * 3600)
+    assert tick(queue) == []
+    last = f"{NOW + 1.75 * HOUR:%Y-%m-%d %H:%M:%S}"
+    theirs.sql(
+        f"UPDATE {theirs.tasks} SET last_run_at = '{last}' WHERE name = 'every'",
+        f"UPDATE {theirs.tasks} SET enabled = false WHERE name = 'ran'",
+    )
+    moved(at_noon, theirs)
+    assert tick(queue) == []
+    clock.advance(2 * 3600)
+    sent = sorted((claim.name, claim.due_at) for claim in tick(queue))
+    # Two hours later, of which the first is a misfire: one run for both.
+    assert sent == [
+        ("every", NOW + 3.75 * HOUR),
+        ("hourly", NOW + 4 * HOUR),
+        ("later", NOW + 4 * HOUR),
+    ]
+    moved(at_noon, theirs)
+    assert tick(queue) == []
+    queue.close()
 
 
 @both
