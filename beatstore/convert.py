@@ -222,7 +222,7 @@ def _solar_identity(value: Any) -> object:
 
 
 def _unsure_of_subclass(value: Any, known: type[BaseSchedule]) -> None:
-    if type(value) is not known or value.nowfun is not None:
+    if value.nowfun is not None or type(value) is not known:
         raise Unsure
 
 

@@ -7,11 +7,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import singledispatch
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any
 
 from beatstore.schedules import Schedule
@@ -65,7 +66,7 @@ class Declared(_Policies):
 
     def given(self) -> dict[str, Any]:
         """Return the arguments after the name, by the names that `Store.add` has for them."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = dict(zip(_NAMES, _VALUES(self), strict=True))
         del found["name"]
         return found
 
@@ -84,14 +85,11 @@ def digest(one: Declared, *context: object) -> str | None:
         one: what is declared; its `tags` and `after` can be gone through twice.
         context: what else the row depends on, such as the default zone.
     """
-    said: list[object] = [__version__]
+    said: list[object] = [__version__, *map(form, context)]
     try:
-        for name, default in _FIELDS:
-            value = getattr(one, name)
+        for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(one), strict=True):
             if value is not default:
-                plain = type(value) in _PLAIN
-                said.append((name, value if plain else _FORMS.get(name, form)(value)))
-        said.append(form(context))
+                said.append((name, _task(value) if name == "task" else form(value)))
         return blake2b(repr(said).encode(), digest_size=16).hexdigest()
     except (Unsure, RecursionError):
         return None
@@ -106,24 +104,33 @@ def form(value: object) -> object:
         Unsure: there are none.
     """
     kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if kind is list or kind is tuple:
-        return [form(item) for item in value]  # type: ignore[attr-defined]
-    return _of_kind(value)
+    return (_KNOWN.get(kind) or _learned(kind))(value)
 
 
-def _of_kind(value: object) -> object:
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise Unsure
-        return "dict", sorted((str.__str__(key), form(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return [form(item) for item in value]
-    for plain, exact in _EXACT:
-        if isinstance(value, plain):
-            return exact(value)
+def _learned(kind: type) -> Callable[[Any], object]:
+    for base, known in ((dict, _items), (list, _listed), (tuple, _listed), *_EXACT):
+        if issubclass(kind, base):
+            _KNOWN[kind] = known
+            return known
+    return _named
+
+
+def _named(value: object) -> object:
     return type(value).__qualname__, identity(value)
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+def _listed(value: Iterable[object]) -> object:
+    return [form(item) for item in value]
+
+
+def _items(value: Mapping[object, object]) -> object:
+    if not all(isinstance(key, str) for key in value):
+        raise Unsure
+    return "dict", sorted((str.__str__(key), form(item)) for key, item in value.items())
 
 
 @singledispatch
@@ -170,11 +177,13 @@ def _task(value: object) -> object:
     return form(value) if isinstance(value, Mapping) or not isinstance(name, str) else name
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-_EXACT: tuple[tuple[type, Any], ...] = (
-    (str, str.__str__),
-    (int, int.__int__),
-    (float, float.__float__),
-)
-_FORMS = {"task": _task}
-_FIELDS = tuple((field.name, field.default) for field in fields(Declared))
+_EXACT = ((str, str.__str__), (int, int.__int__), (float, float.__float__))
+
+#: What makes the form of a type, as far as it is one of JSON's or stands for one.
+_KNOWN: dict[type, Callable[[Any], object]] = {
+    **dict.fromkeys((str, int, float, bool, type(None)), _itself),
+    **{dict: _items, list: _listed, tuple: _listed},
+}
+_NAMES = tuple(field.name for field in fields(Declared))
+_DEFAULTS = tuple(field.default for field in fields(Declared))
+_VALUES = attrgetter(*_NAMES)

@@ -31,6 +31,8 @@ __all__ = ["One", "edited", "is_in_service", "let_go"]
 #: The states of an entry of which nothing more is due.
 _OVER = ("finished", "missed", "cancelled")
 
+_UNREAD = edits.Wanted({})
+
 
 @dataclass
 class One:
@@ -51,7 +53,7 @@ class One:
     declared: Declared
     source: str
     digest: str | None = None
-    wanted: edits.Wanted = field(default_factory=lambda: edits.Wanted({}))
+    wanted: edits.Wanted = _UNREAD
     old: Entry | None = None
     row: dict[str, Any] = field(default_factory=dict)
     tags: tuple[list[str], list[str]] | None = None

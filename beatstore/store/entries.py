@@ -198,8 +198,8 @@ def tags_of(tx: Transaction, names: Iterable[str]) -> dict[str, list[str]]:
     for first in range(0, len(wanted), _NAMES):
         some = ENTRY.c.name.in_(wanted[first : first + _NAMES])
         rows = select(ENTRY.c.name, TAG.c.tag).join(TAG, TAG.c.entry_id == ENTRY.c.id).where(some)
-        for name, tag in tx.execute(rows):
-            found.setdefault(name, []).append(tag)
+        for row in tx.execute(rows):
+            found.setdefault(row.name, []).append(row.tag)
     return {name: sorted(tags) for name, tags in found.items()}
 
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
-from beatstore.dialects import Unreadable
 from beatstore.store import links
 from beatstore.store.edits import Wanted
 
@@ -69,6 +69,8 @@ _LEFT_OUT: Said = {
 }
 
 _DOCUMENTS = ("args", "kwargs", "options")
+_INSTANTS = ("start_at", "end_at")
+_VALUES = attrgetter(*COLUMNS)
 
 
 def of_code(wanted: Wanted) -> Said:
@@ -81,7 +83,11 @@ def of_code(wanted: Wanted) -> Said:
 
 def of_row(row: Any, tags: Iterable[str], after: Iterable[links.After]) -> Said:
     """Return what the database says; `row` has the columns."""
-    said = {column: _json(getattr(row, column)) for column in COLUMNS}
+    # A cell that somebody has spoilt stays as it is: it is like nothing that code can say.
+    said: Said = dict(zip(COLUMNS, _VALUES(row), strict=True))
+    for name in _INSTANTS:
+        if said[name] is not None:
+            said[name] = _json(said[name])
     said["tags"] = sorted(tags)
     said["after"] = _edges(after)
     return said
@@ -137,7 +143,7 @@ def taken(row: Said, base: Said, code: Said) -> set[str]:
 
 def differing(row: Said, code: Said) -> tuple[str, ...]:
     """Return the fields in which they differ, by the names that `Store.add` has for them."""
-    if row == code and not any(row[name] for name in _DOCUMENTS):
+    if row == code and all(_same(row[name], code[name]) for name in _DOCUMENTS):
         return ()
     return tuple(field for field, columns in FIELDS.items() if not _alike(row, code, columns))
 
@@ -149,8 +155,10 @@ def _alike(one: Said, other: Said, columns: Iterable[str]) -> bool:
 def _same(one: object, other: object) -> bool:
     if one != other:
         return False
+    if not one or not isinstance(one, list | dict):
+        return True
     # Python takes 1, 1.0 and True for equal, and for a task they are not.
-    return not isinstance(one, list | dict) or _canonical(one) == _canonical(other)
+    return repr(one) == repr(other) or _canonical(one) == _canonical(other)
 
 
 def _canonical(value: object) -> str:
@@ -162,7 +170,4 @@ def _edges(after: Iterable[links.After]) -> list[dict[str, Any]]:
 
 
 def _json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    # A cell that somebody has spoilt is like nothing that code can say.
-    return ["unreadable", value.given] if isinstance(value, Unreadable) else value
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -94,12 +94,12 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
     page = over.order_by(ENTRY.c.id).limit(_PAGE).with_for_update(skip_locked=True)
     found = tx.execute(page).all()
     # The next sync would make a declared one anew, and it would run once more.
-    ids = [row.id for row in found if row.declared is None or let_go_in(row.declared)]
-    if ids:
-        delete_entries(tx, ids)
+    gone = [row.id for row in found if row.declared is None or let_go_in(row.declared)]
+    if gone:
+        delete_entries(tx, gone)
     if len(found) == _PAGE:
-        return Page(len(ids), (EPOCH, found[-1].id))
-    return Page(len(ids), (EPOCH, end.last) if end.read == _ENTRIES_READ else None)
+        return Page(len(gone), (EPOCH, found[-1].id))
+    return Page(len(gone), (EPOCH, end.last) if end.read == _ENTRIES_READ else None)
 
 
 def runs(tx: Transaction, before: datetime, after: Mark) -> Page:

@@ -68,6 +68,8 @@ class SyncReport:
         return "\n".join(lines)
 
 
+_LISTS = (tuple, list, set, frozenset)
+
 #: What a source declares, and what it could not declare: names with reasons.
 Source = tuple[Iterable[Declared], Mapping[str, str]]
 
@@ -231,7 +233,10 @@ class _Sync:
         new = {name: one for name, one in self.touched.items() if one.old is None}
         made = syncwrite.insert(self.tx, new)
         for name in new.keys() - made.keys():
-            self._refuse(new[name], "somebody else is adding an entry of this name; sync again")
+            self._refuse(new[name], "somebody else has just added an entry of this name")
+        wanted = {up.name for one in self.touched.values() if one.after for up in one.after[1]}
+        for name in wanted & (new.keys() - made.keys()):
+            self.ups[name] = self.tx.get(name, lock=True)
         syncwrite.update(self.tx, self.touched, made, self.ups)
         syncwrite.let_go(self.tx, self.left.values())
 
@@ -264,6 +269,8 @@ def _is_settled(one: One, row: Row[Any]) -> bool:
 
 def _steady(one: Declared) -> Declared:
     """Return a declaration whose lists can be gone through more than once."""
+    if isinstance(one.tags, _LISTS) and isinstance(one.after, _LISTS):
+        return one
     lists: dict[str, Any] = {
         name: list(value)
         for name in ("tags", "after")

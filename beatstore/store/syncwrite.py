@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beatstore.models import Entry
-from beatstore.store import audit, bulk, declaring, entries, links
+from beatstore.store import audit, bulk, declaring, entries, known, links
 from beatstore.store.declaring import One
 from beatstore.store.gates import consume
 from beatstore.store.rows import ENTRY, Transaction
@@ -84,18 +84,21 @@ def _write_edges(
     tx: Transaction, ids: Mapping[str, int], those: Mapping[str, One], ups: Mapping[str, Entry]
 ) -> None:
     up_ids = {**{name: up.id for name, up in ups.items()}, **ids}
-    gone: list[tuple[int, int]] = []
+    changing = [(name, one, *one.after) for name, one in those.items() if one.after]
+    # An edge that changes is taken away and made again: what it waits for is another thing.
+    gone = [
+        (ids[name], edge.name)
+        for name, _, was, becomes in changing
+        for edge in was
+        if edge not in becomes
+    ]
+    left = known.named(tx, {up for _, up in gone} - up_ids.keys())
+    up_ids |= {name: row.id for name, row in left.items()}
     made: list[dict[str, Any]] = []
-    for name, one in those.items():
-        was, becomes = one.after or ((), ())
-        # An edge that changes is taken away and made again: what it waits for is another thing.
-        for edge in was:
-            if edge not in becomes and edge.name in up_ids:
-                gone.append((ids[name], up_ids[edge.name]))
+    for name, one, was, becomes in changing:
         for edge in becomes:
             if edge not in was:
                 up = those.get(edge.name) or One.of(ups[edge.name])
-                ends = one.node(ids[name]), up.node(up_ids[edge.name])
-                made.append(links.edge_row(*ends, edge))
-    bulk.remove_edges(tx, gone)
+                made.append(links.edge_row(one.node(ids[name]), up.node(up_ids[edge.name]), edge))
+    bulk.remove_edges(tx, [(down, up_ids[up]) for down, up in gone if up in up_ids])
     bulk.insert_edges(tx, made)

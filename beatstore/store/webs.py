@@ -110,12 +110,11 @@ class Web:
 
 
 def _circle(members: Sequence[str], name: str) -> str:
-    at = members.index(name)
     if len(members) == 1:
         instead = f"After({name!r}, on='done', first_free=True), or overlap='wait'"
         return str(InvalidEntryError("after", name, "another entry", instead))
-    way = " -> ".join(repr(one) for one in [*members, members[0]])
+    up = members[members.index(name) - 1]
+    first = members.index(min(members))
+    way = " -> ".join(map(repr, [*members[first:], *members[:first], members[first]]))
     expected = f"no circle; this would close {way}"
-    return str(
-        InvalidEntryError("after", members[at - 1], expected, "first_free=True on one of them")
-    )
+    return str(InvalidEntryError("after", up, expected, "first_free=True on one of them"))
