@@ -28,7 +28,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from beatstore.config import PREFIX
 from beatstore.errors import BeatstoreError, EntryExistsError
-from beatstore.store.appconf import given_settings
+from beatstore.store.appconf import given_settings, read_settings
 from beatstore.store.shared import store_of
 from beatstore.tracking import RUN_ID, run_id_in
 
@@ -125,7 +125,7 @@ def _threshold(app: Celery) -> float | None:
     except KeyError:
         # Without the setting nothing is diverted, whatever is wrong with the others.
         given = given_settings(app).get(f"{PREFIX}eta_threshold")
-        found = None if given is None else store_of(app).settings.eta_threshold
+        found = None if given is None else read_settings(app).eta_threshold
         _thresholds[app] = found
         return found
 

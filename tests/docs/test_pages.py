@@ -14,6 +14,7 @@ import io
 import re
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -21,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from sqlalchemy import text
 
 from beatstore import After, ManualClock, Store
 from beatstore.decide import BURST, COUNT_LIMIT
+from beatstore.store import shared
 from beatstore.store.claims import BeatFigures, Claim
 from beatstore.store.queue import Queue
 from tests.support.ticks import report, tick
@@ -99,16 +101,18 @@ def proj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Modu
     app.close()
 
 
-@pytest.mark.parametrize("page", ["dependencies", "misfires", "retries"])
+@pytest.mark.parametrize("page", ["dependencies", "far-future", "misfires", "retries"])
 @pytest.mark.usefixtures("proj")
 def test_the_page_is_true(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page's code prints, and what its tables say is sent, is so."""
     written = (DOCS / f"{page}.md").read_text()
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "proj"}
+    monkeypatch.setattr(_state._tls, "current_app", None)
     played = 0
     for number, part in enumerate(re.split(r"^(?=## )", written, flags=re.MULTILINE)):
         with contextlib.closing(Section(tmp_path / f"{number}.db")) as section:
-            names["store"] = section.store
+            names |= {"store": section.store, "engine": section.store.database.engine}
+            monkeypatch.setattr(shared, "_stores", weakref.WeakKeyDictionary())
             monkeypatch.setattr(Store, "from_app", lambda app, store=section.store: store)
             for block in BLOCK.findall(part):
                 section.tick()
