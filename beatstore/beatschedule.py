@@ -21,12 +21,14 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery
+from celery.app.task import Task
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.convert import clock_interval, own_zone, zone_name
 from beatstore.declared import Declared
 from beatstore.errors import BeatstoreError, InvalidEntryError
+from beatstore.store import fields
 
 __all__ = ["CLEANUP", "SOURCE", "LazyArgumentError", "beat_entries", "evaluated"]
 
@@ -66,9 +68,9 @@ def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
         try:
             found.append(reader.read(name, given))
         except BeatstoreError as error:
-            refused[str(name)] = str(error)
+            refused[_shown(name)] = str(error)
         except Exception as error:  # noqa: BLE001  (objects of anybody's; the others go on)
-            refused[str(name)] = f"{type(error).__name__}: {error}"
+            refused[_shown(name)] = f"{type(error).__name__}: {error}"
     return found, refused
 
 
@@ -78,6 +80,13 @@ def _cleanup(app: Celery) -> dict[str, Any]:
         return {}
     options = {"expires": 12 * 3600}
     return {CLEANUP: {"task": CLEANUP, "schedule": crontab("0", "4"), "options": options}}
+
+
+def _shown(name: object) -> str:
+    """Return a name for a report, also of what is no name."""
+    if isinstance(name, str):
+        return name if name.isprintable() else ascii(name)
+    return f"a key of type {type(name).__name__}"
 
 
 class _Reader:
@@ -92,10 +101,12 @@ class _Reader:
     def read(self, name: object, given: Any) -> Declared:
         """Return one entry as it is declared here; its values are checked where it is stored."""
         if not isinstance(name, str):
-            raise InvalidEntryError("name", name, "text", repr(str(name)))
+            raise InvalidEntryError("name", name, "text", "'nightly'")
+        if not name.isprintable():
+            fields.text("name", name)
         entry = dict(given)
         for key in entry.keys() - _KNOWN - _OF_BEAT:
-            raise InvalidEntryError(key, entry[key], f"one of {', '.join(sorted(_KNOWN))}")
+            raise InvalidEntryError("key", key, f"one of {', '.join(sorted(_KNOWN))}")
         rule = entry.get("schedule")
         timezone = own_zone(rule) if isinstance(rule, BaseSchedule) else None
         every = _relative(rule, entry.get("relative"))
@@ -103,7 +114,7 @@ class _Reader:
             timezone = zone_name(self._tz)
         return Declared(
             name,
-            entry.get("task"),
+            _task(entry.get("task")),
             rule if every is None else clock_interval(every, timezone),
             args=_stored(name, entry.get("args")),
             kwargs=_stored(name, entry.get("kwargs")) or None,
@@ -111,6 +122,13 @@ class _Reader:
             timezone=timezone,
             **(self._deadline if isinstance(rule, crontab) else {}),
         )
+
+
+def _task(given: Any) -> Any:
+    """Return a task as it may be declared: its name, itself, or a signature."""
+    if given is None or isinstance(given, str | Mapping | Task):
+        return given
+    raise InvalidEntryError("task", given, "the name of a task", "'proj.tasks.report'")
 
 
 def _relative(rule: Any, relative: object) -> timedelta | None:

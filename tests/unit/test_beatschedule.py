@@ -154,7 +154,7 @@ def test_a_schedule_that_is_code_is_left_to_the_check(app: Celery) -> None:
     ("given", "words"),
     [
         ({"task": "t", "schedule": 0.5, "relative": True}, "a second or more"),
-        ({"task": "t", "schedule": 30, "queue": "q"}, "queue: expected one of"),
+        ({"task": "t", "schedule": 30, "queue": "q"}, "key: expected one of args, kwargs"),
         (None, "NoneType"),
         (["task"], "ValueError"),
     ],
@@ -167,7 +167,8 @@ def test_what_can_not_be_read_is_refused_alone(app: Celery, given: Any, words: s
 def test_a_name_that_is_no_text_is_refused(app: Celery) -> None:
     """A key of `beat_schedule` may be anything to Python, and only text here."""
     app.conf.beat_schedule = {7: {"task": "t", "schedule": 30}}
-    assert beat_entries(app) == ([], {"7": "name: expected text, got 7; write '7'"})
+    reason = "name: expected text, got 7; write 'nightly'"
+    assert beat_entries(app) == ([], {"a key of type int": reason})
 
 
 def test_a_zone_without_a_name_is_refused_for_wall_clocks_only(
