@@ -25,7 +25,8 @@ _KEY = "beatstore.cli.store"
 
 def app_of(context: click.Context) -> Any:
     """Return the Celery app that the verb was called for; None for `beatstore --url`."""
-    return getattr(context.obj, "app", None)
+    # Completion sets the root's when the contexts below it are there already.
+    return getattr(context.obj or context.find_root().obj, "app", None)
 
 
 def open_store(context: click.Context, *, make: bool = False) -> Store:

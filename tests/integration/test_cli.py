@@ -294,6 +294,7 @@ def test_ctrl_c_is_quiet(failing: Callable[[BaseException], Command]) -> None:
 
 # -- for real ------------------------------------------------------------------------------
 
+COMPLETE = "import sys; from celery.__main__ import main; sys.argv = ['celery']; main()"
 MAIN = "import sys; from beatstore.cli import main; sys.argv[0] = 'beatstore'; main()"
 
 
@@ -393,6 +394,11 @@ def test_with_an_app(
     assert process.wait() == 0
     assert "next due (Asia/Tokyo)" in process.output()
     assert "\na     t.a" in process.output()
+    words = f"celery -A {project.app_name} beatstore show "
+    variables = {"COMP_WORDS": words, "COMP_CWORD": "5", "_CELERY_COMPLETE": "bash_complete"}
+    process = project.start([sys.executable, "-c", COMPLETE], env=variables)
+    assert process.wait() == 0
+    assert process.output().splitlines()[-1] == "plain,a"
 
 
 # -- spans ---------------------------------------------------------------------------------

@@ -44,6 +44,15 @@ def test_the_wheel_carries_the_migrations(wheel: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc")]
 
 
+def test_the_wheel_installs_the_command(wheel: Path) -> None:
+    """Installing it makes a command `beatstore`, beside the one of celery."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+        written = archive.read(name).decode()
+    assert "[console_scripts]\nbeatstore = beatstore.cli:main\n" in written
+    assert "[celery.commands]\nbeatstore = beatstore.cli:beatstore\n" in written
+
+
 def test_an_installed_beatstore_migrates(wheel: Path, tmp_path: Path) -> None:
     """Away from any checkout, the wheel's own migrations take a database up and down."""
     with zipfile.ZipFile(wheel) as archive:
