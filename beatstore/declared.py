@@ -91,7 +91,7 @@ def digest(one: Declared, *context: object) -> str | None:
             if value is not default:
                 said.append((name, _task(value) if name == "task" else form(value)))
         return blake2b(repr(said).encode(), digest_size=16).hexdigest()
-    except (Unsure, RecursionError):
+    except Exception:  # noqa: BLE001  (Unsure, or an object that will be refused)
         return None
 
 

@@ -138,9 +138,11 @@ class _Sync:
 
     def _take(self, one: One) -> None:
         name = one.declared.name
-        if not isinstance(name, str):
+        if not fields.storable(name):
+            # Not even asked for: a driver would raise, and hold up the others.
             error = InvalidEntryError("name", name, "text", "'nightly'")
-            self.refused[one.source][repr(name)] = str(error)
+            shown = ascii(name) if isinstance(name, str) else f"a {type(name).__name__}"
+            self.refused[one.source][shown] = str(error)
         elif name not in self.refused[one.source]:
             first = self.asked.setdefault(name, one)
             if first.source != one.source:
@@ -163,6 +165,9 @@ class _Sync:
             work()
         except (InvalidEntryError, ScheduleError) as error:
             self._refuse(one, str(error))
+            return False
+        except Exception as error:  # noqa: BLE001  (objects of anybody's; the others go on)
+            self._refuse(one, f"{type(error).__name__}: {error}")
             return False
         return True
 
