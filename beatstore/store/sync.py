@@ -141,8 +141,7 @@ class _Sync:
         if not fields.storable(name):
             # Not even asked for: a driver would raise, and hold up the others.
             error = InvalidEntryError("name", name, "text", "'nightly'")
-            shown = ascii(name) if isinstance(name, str) else f"a {type(name).__name__}"
-            self.refused[one.source][shown] = str(error)
+            self.refused[one.source][_shown(name)] = str(error)
         elif name not in self.refused[one.source]:
             first = self.asked.setdefault(name, one)
             if first.source != one.source:
@@ -263,6 +262,14 @@ class _Sync:
             kept={name: at for name, at in sorted(self.kept.items()) if at and name in asked},
             refused=dict(sorted(self.refused[source].items())),
         )
+
+
+def _shown(name: object) -> str:
+    """Return a name for a report that is none."""
+    try:
+        return ascii(name)
+    except Exception:  # noqa: BLE001  (its class is broken)
+        return f"a {type(name).__name__}"
 
 
 def _is_settled(one: One, row: Row[Any]) -> bool:
