@@ -76,6 +76,6 @@ def theirs(fields: dict[str, str], zone: ZoneInfo, at: datetime) -> timedelta:
     """Return how long their schedule would wait."""
     parts = {name: text for name, text in fields.items() if name != "timezone"}
     crontab = tzcrontab.TzAwareCrontab(**parts, tz=zone)
-    crontab.nowfun = lambda: at
-    left: timedelta = crontab.remaining_estimate(at)
+    crontab.nowfun = lambda: at.astimezone(zone)
+    left: timedelta = crontab.remaining_estimate(at.astimezone(zone))
     return left

@@ -82,8 +82,10 @@ def main() -> None:
         at = datetime.fromisoformat(GIVEN["ask"])
         for task in models.PeriodicTask.objects.filter(clocked=None, solar=None):
             schedule = task.schedule
-            schedule.nowfun = lambda: at
-            last = task.last_run_at if task.interval else at
+            # As is_due does it: in the zone of a crontab.
+            here = at.astimezone(task.crontab.timezone) if task.crontab else at
+            schedule.nowfun = lambda here=here: here
+            last = here if task.crontab else task.last_run_at
             left[task.name] = schedule.remaining_estimate(last).total_seconds()
     print(json.dumps(left))
 

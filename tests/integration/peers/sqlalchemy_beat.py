@@ -57,8 +57,11 @@ def main() -> None:
                 if task.discriminator in ("solarschedule", "clockedschedule"):
                     continue
                 schedule = task.schedule
-                schedule.nowfun = lambda: at
-                last = at if task.discriminator == "crontabschedule" else task.last_run_at
+                is_crontab = task.discriminator == "crontabschedule"
+                # As is_due does it: in the zone of a crontab.
+                here = at.astimezone(schedule.tz) if is_crontab else at
+                schedule.nowfun = lambda here=here: here
+                last = here if is_crontab else task.last_run_at
                 left[task.name] = schedule.remaining_estimate(last).total_seconds()
     print(json.dumps(left))
 
