@@ -130,9 +130,7 @@ def record_edits(tx: Transaction, action: str, edits: Iterable[Edit]) -> None:
 def _change(old: Entry, new: Mapping[str, Any], beside: Differences) -> Change:
     columns = {name: (getattr(old, name), value) for name, value in new.items()}
     differing = {
-        name: pair
-        for name, pair in columns.items()
-        if name not in _UNSAID and pair[0] != pair[1]
+        name: pair for name, pair in columns.items() if name not in _UNSAID and pair[0] != pair[1]
     } | beside
     before = {name: pair[0] for name, pair in differing.items()}
     return old.name, before, {name: pair[1] for name, pair in differing.items()}

@@ -272,9 +272,7 @@ def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = Fals
     cancel_runs_of(tx, [entry.id], reason, held=held)
 
 
-def cancel_runs_of(
-    tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False
-) -> None:
+def cancel_runs_of(tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False) -> None:
     """Do the same for many entries."""
     now = tx.now()
     # A next attempt was to decide what the occurrence comes to: now it failed, and counts.

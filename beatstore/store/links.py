@@ -22,6 +22,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
+from beatstore.declared import form, identity
 from beatstore.dialects import EPOCH, shows_the_past
 from beatstore.errors import InvalidEntryError
 from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
@@ -69,6 +70,11 @@ class After:
     align: str = "latest"
     on_upstream_failure: str = "wait"
     timeout: float | timedelta | None = None
+
+
+@identity.register
+def _(value: After) -> object:
+    return form([getattr(value, field.name) for field in fields_of(value)])
 
 
 def wanted(given: object) -> tuple[After, ...]:
