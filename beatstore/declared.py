@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import singledispatch
@@ -64,6 +64,14 @@ class Declared(_Policies):
     task: Any
     schedule: Any = None
 
+    def __post_init__(self) -> None:
+        """Keep what can be gone through once only: it is read more than once."""
+        for name in ("tags", "after"):
+            value = getattr(self, name)
+            # By its type: isinstance would ask a task's proxy, and so make the task.
+            if issubclass(type(value), Iterator):
+                object.__setattr__(self, name, tuple(value))
+
     def given(self) -> dict[str, Any]:
         """Return the arguments after the name, by the names that `Store.add` has for them."""
         found = dict(zip(_NAMES, _VALUES(self), strict=True))
@@ -82,7 +90,7 @@ def digest(one: Declared, *context: object) -> str | None:
     declaration in another way, so its digests differ.
 
     Args:
-        one: what is declared; its `tags` and `after` can be gone through twice.
+        one: what is declared.
         context: what else the row depends on, such as the default zone.
     """
     said: list[object] = [__version__, *map(form, context)]

@@ -139,14 +139,14 @@ def scheduled(
         jitter=jitter,
         misfire=misfire,
         grace=grace,
-        after=_kept(after),
+        after=after,
         overlap=overlap,
         run_timeout=run_timeout,
         max_retries=max_retries,
         retry_delay=retry_delay,
         retry_backoff=retry_backoff,
         retry_jitter=retry_jitter,
-        tags=_kept(tags),
+        tags=tags,
         description=description,
         paused=paused,
     )
@@ -157,12 +157,6 @@ def scheduled(
         return target
 
     return decorate
-
-
-def _kept(given: Any) -> Any:
-    """Return what can be gone through again: beat may have to import more than once."""
-    # By its type: isinstance would ask a task's proxy, and so make the task.
-    return tuple(given) if issubclass(type(given), Iterator) else given
 
 
 def _attach(target: Any, module: str, said: Declared) -> None:

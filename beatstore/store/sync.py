@@ -12,8 +12,8 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -67,8 +67,6 @@ class SyncReport:
         lines += [f"  refused: {name}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(lines)
 
-
-_LISTS = (tuple, list, set, frozenset)
 
 #: What a source declares, and what it could not declare: names with reasons.
 Source = tuple[Iterable[Declared], Mapping[str, str]]
@@ -132,7 +130,7 @@ class _Sync:
                 if not isinstance(declared, Declared):
                     expected = "Declared(name, task, schedule, …)"
                     raise InvalidEntryError("entries", declared, expected)
-                one = One(_steady(declared), source)
+                one = One(declared, source)
                 one.digest = digest(one.declared, settings.default_timezone, settings.allowed_tasks)
                 self._take(one)
 
@@ -277,15 +275,3 @@ def _is_settled(one: One, row: Row[Any]) -> bool:
     said = row.declared if isinstance(row.declared, dict) else {}
     stored = None if "let_go" in said or row.source != one.source else said.get("digest")
     return one.digest is not None and one.digest == stored
-
-
-def _steady(one: Declared) -> Declared:
-    """Return a declaration whose lists can be gone through more than once."""
-    if isinstance(one.tags, _LISTS) and isinstance(one.after, _LISTS):
-        return one
-    lists: dict[str, Any] = {
-        name: list(value)
-        for name in ("tags", "after")
-        if isinstance(value := getattr(one, name), Iterator)
-    }
-    return replace(one, **lists) if lists else one
