@@ -25,7 +25,7 @@ from beatstore.errors import BeatstoreError, ConfigError, SchemaError, Unavailab
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "hide"]
+__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "clean", "fail", "hide"]
 
 #: The exit codes, beside 0 for done.
 REFUSED = 1
@@ -122,7 +122,7 @@ class Verbs(click.Group):
 
 def fail(message: str, code: int = REFUSED) -> click.exceptions.Exit:
     """Say why a verb ends, and return the exception that ends it, for the caller to raise."""
-    click.echo(f"beatstore: {hide(message)}", err=True)
+    click.echo(f"beatstore: {clean(hide(message))}", err=True)
     return click.exceptions.Exit(code)
 
 
@@ -136,12 +136,16 @@ def _report(ctx: click.Context, error: Exception) -> None:
     """Write an error as one line."""
     if os.environ.get("BEATSTORE_DEBUG", "0") not in ("", "0"):
         lines = "".join(traceback.format_exception(error))
-        click.echo(hide(lines, _secrets(ctx)), err=True, nl=False)
+        shown = "\n".join(map(clean, hide(lines, _secrets(ctx)).splitlines()))
+        click.echo(shown, err=True)
     text = str(error)
-    if not isinstance(error, BeatstoreError):
+    if isinstance(error, OSError) and error.strerror:
+        text = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
+    elif not isinstance(error, BeatstoreError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _hint(error)
-    click.echo(f"beatstore: {hide(' '.join(text.split()), _secrets(ctx))}", err=True)
+    line = hide(" ".join(text.split()), _secrets(ctx))
+    click.echo(f"beatstore: {clean(line)}", err=True)
 
 
 def _hint(error: Exception) -> str:
@@ -149,6 +153,18 @@ def _hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and package:
         return f" (write `pip install {package!r}`)"
     return " (BEATSTORE_DEBUG=1 shows where)"
+
+
+def clean(text: str) -> str:
+    """Return text on one line that can't steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    # Half of a surrogate pair could not even be written.
+    return " " if char.isspace() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
 # -- passwords -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
+from beatstore.cli.group import clean
 from beatstore.schedules import zone
 from beatstore.store import Store
 
@@ -159,7 +160,7 @@ class View:
 
     def line(self, said: str) -> None:
         """Print a line for people."""
-        self._echo(_clean(said))
+        self._echo(clean(said))
 
     def facts(self, facts: Mapping[str, Any], shown: Iterable[tuple[str, str]]) -> None:
         """Print one thing: its facts as a JSON object, or the lines `shown` with their titles."""
@@ -170,13 +171,13 @@ class View:
         width = max((_width(title) for title, _ in lines), default=0)
         for title, value in lines:
             label = click.style(_padded(f"{title}:", width + 1), bold=True)
-            first, *more = [_clean(line) for line in value.split("\n")] or [""]
+            first, *more = [clean(line) for line in value.split("\n")] or [""]
             self._echo(f"{label} {first}")
             for line in more:
                 self._echo(f"{' ' * (width + 1)} {line}")
 
     def _cells(self, columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
-        return [_clean(column.cell(row)) for column in columns]
+        return [clean(column.cell(row)) for column in columns]
 
     def _print_table(self, columns: Sequence[Column], rows: Iterator[list[str]]) -> None:
         titles = [column.title or column.field.replace("_", " ") for column in columns]
@@ -217,7 +218,7 @@ class View:
 
 def note(message: str) -> None:
     """Tell a person something beside the result: on stderr, where no program reads it."""
-    click.echo(f"beatstore: {message}", err=True)
+    click.echo(f"beatstore: {clean(message)}", err=True)
 
 
 def text(value: object) -> str:
@@ -249,7 +250,9 @@ def span(length: timedelta | float) -> str:
 
 def as_json(value: object) -> str:
     """Return a value as JSON on one line: instants as ISO 8601 in UTC, spans in seconds."""
-    return json.dumps(value, default=_plain, ensure_ascii=False)
+    said = json.dumps(value, default=_plain, ensure_ascii=False)
+    # Half of a surrogate pair, which no encoding can write, is written as JSON escapes it.
+    return said if said.isascii() else said.encode(errors="backslashreplace").decode()
 
 
 def _plain(value: object) -> Any:
@@ -277,19 +280,6 @@ def _print_array(rows: Iterator[Mapping[str, Any]]) -> None:
 
 
 # -- cells ---------------------------------------------------------------------------------
-
-
-def _clean(cell: str) -> str:
-    """Return text on one line that can't steer a terminal."""
-    if cell.isprintable():
-        return cell
-    shown = (char if char.isprintable() else _escaped(char) for char in cell)
-    return "".join(shown)
-
-
-def _escaped(char: str) -> str:
-    # A half surrogate pair could not even be written.
-    return " " if char.isspace() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
 def _width(cell: str) -> int:
