@@ -66,11 +66,11 @@ class Declared(_Policies):
 
     def __post_init__(self) -> None:
         """Keep what can be gone through once only: it is read more than once."""
-        for name in ("tags", "after"):
-            value = getattr(self, name)
+        for name, given in (("tags", self.tags), ("after", self.after)):
             # By its type: isinstance would ask a task's proxy, and so make the task.
-            if issubclass(type(value), Iterator):
-                object.__setattr__(self, name, tuple(value))
+            kind = type(given)
+            if kind is not tuple and kind is not list and issubclass(kind, Iterator):
+                object.__setattr__(self, name, tuple(given))
 
     def given(self) -> dict[str, Any]:
         """Return the arguments after the name, by the names that `Store.add` has for them."""
