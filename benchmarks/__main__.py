@@ -10,7 +10,19 @@ from benchmarks.places import Places
 from benchmarks.report import Table, machine
 from tests.support.absent import Unavailable
 
-NAMES = ("idle", "throughput", "costs", "lateness", "changes", "hops", "tracking", "fans")
+NAMES = (
+    "idle",
+    "throughput",
+    "costs",
+    "lateness",
+    "changes",
+    "hops",
+    "tracking",
+    "fans",
+    "cli",
+    "far",
+    "imports",
+)
 
 
 def main() -> None:

@@ -260,7 +260,8 @@ def prune(context: click.Context, *, days: float | None, yes: bool, as_json: boo
     before = now - timedelta(seconds=age)
     view.facts({"deleted": deleted, "before": before}, [])
     if not as_json:
-        view.line(f"{deleted:,} entries and runs were deleted, from before {view.at(before)}")
+        what = "entry or run was" if deleted == 1 else "entries and runs were"
+        view.line(f"{deleted:,} {what} deleted, from before {view.at(before)}")
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def export(context: click.Context, /, output: str, **chosen: Any) -> None:
             file.write(json.dumps(document) + "\n")
             count += 1
     if output != "-":
-        note(f"{count:,} entries are in {output}")
+        note(f"{'1 entry is' if count == 1 else f'{count:,} entries are'} in {output}")
     if header["unsent_runs"]:
         runs = "1 run is" if header["unsent_runs"] == 1 else f"{header['unsent_runs']:,} runs are"
         note(f"{runs} claimed or to be tried again, and not in it: they stay in this database")

@@ -1,0 +1,304 @@
+"""The verbs of those who run it: migrate, status, check, tick, prune."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from celery import Celery
+
+from beatstore import Once, Run, Store
+from beatstore.models import REVISION
+from beatstore.store.queue import Queue
+from tests.support.brokers import Broker
+from tests.support.command import WAYS, Command
+from tests.support.inprocess import new_app
+from tests.support.processes import ROOT
+from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
+
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+both_ways = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture
+def way() -> str:
+    """Call without an app, unless the test is for both ways."""
+    return "url"
+
+
+@pytest.fixture
+def call(migrated_url: str, way: str) -> Command:
+    """Hand out the command line on the same database as `store`."""
+    return Command(migrated_url, way)
+
+
+@pytest.fixture
+def beat(store: Store) -> Iterator[Queue]:
+    """Let a beat be alive, that has looked at everything so far."""
+    queue = Queue(store.database, store.settings, "a-beat")
+    queue.introduce(host="here", pid=7, version="1", tzdata="2026a")
+    yield queue
+    queue.close()
+
+
+# -- migrate -------------------------------------------------------------------------------
+
+
+@both_ways
+def test_migrate_says_what_it_did(database_url: str, way: str) -> None:
+    """The tables are made once; the second time there is nothing to do."""
+    call = Command(database_url, way)
+    done = call("migrate")
+    assert done.code == 0
+    assert done.out.endswith(f"is now at revision {REVISION}\n")
+    assert call("migrate").out.endswith(f"is at revision {REVISION} already\n")
+
+
+# -- status --------------------------------------------------------------------------------
+
+
+@both_ways
+def test_status_shows_how_things_stand(call: Command, store: Store, beat: Queue) -> None:
+    """Entries and runs by state, lateness, beats and workers stand under their titles."""
+    now = store.now()
+    entry = store.add("a", "t.a", 3600)
+    store.add("b", "t.b", 3600, paused=True)
+    sent = {"due_at": now - MINUTE, "sent_at": now - MINUTE + timedelta(seconds=2)}
+    write(store, Run, run(entry, **sent))
+    done = call("status")
+    assert done.code == 0
+    said = {title: rest.strip() for title, _, rest in (line.partition(": ") for line in done.lines)}
+    assert said["entries"] == "1 active, 1 paused"
+    assert said["runs not ended"] == "1 sent"
+    assert said["sent late by"] == "2 s (half of them), 2 s (99 %)"
+    assert said["beats"].startswith("here pid 7: alive, 0 sent")
+    assert said["workers"] == "none has reported"
+    assert "to mend" not in said
+    found = call("status", "--json").json
+    assert found["entries"] == {"active": 1, "paused": 1}
+    assert found["beats"][0]["host"] == "here"
+    assert found["database"] == store.url
+
+
+def test_status_says_what_to_mend(call: Command, store: Store) -> None:
+    """Broken entries, and beats that are not there, are among what should be mended."""
+    store.add("bad", "t", 60)
+    alter(store, "bad", state="broken", error="no", wake_at=None)
+    store.add("late", "t", Once(store.now() - HOUR))
+    said = call("status").out
+    assert "1 entry is broken, and not run: 'bad'" in said
+    assert "beats:                 none was heard of" in said
+
+
+# -- check ---------------------------------------------------------------------------------
+
+
+@both_ways
+def test_check_is_healthy_with_a_beat(call: Command, store: Store, beat: Queue) -> None:
+    """A beat that is alive, and nothing overdue, is exit code 0 and one line."""
+    store.add("a", "t.a", 3600)
+    done = call("check")
+    assert (done.code, done.out) == (0, "healthy: 1 beat is alive, and nothing is overdue\n")
+    found = call("check", "--json")
+    assert (found.code, found.json["healthy"], found.json["reasons"]) == (0, True, [])
+
+
+def test_check_without_a_beat(call: Command, store: Store) -> None:
+    """No beat is exit code 1, but where none is meant to be."""
+    done = call("check")
+    assert (done.code, done.err) == (1, "")
+    assert done.out == "no beat is alive: none was heard of in the last minute\n"
+    assert call("check", "--no-beat").code == 0
+
+
+def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -> None:
+    """An entry, or a run, that nobody looks at for too long is exit code 1."""
+    now = store.now()
+    alter(store, store.add("late", "t.a", 3600).name, wake_at=now - 5 * MINUTE)
+    done = call("check")
+    assert done.code == 1
+    assert done.out == "something is due for 5 min, and not sent (1 min allowed)\n"
+    assert call("check", "--max-overdue", "10m").code == 0
+    found = call("check", "--json").json
+    assert 299 < found["overdue_s"] < 360
+    store.pause("late")
+    assert call("check").code == 0
+    write(store, Run, run(store.get("late"), now - HOUR, state="claimed", wake_at=now - 2 * MINUTE))
+    assert "for 2 min" in call("check").out
+
+
+def test_check_can_not_tell(database_url: str, tmp_path: Path) -> None:
+    """Without tables, or without the database, it is exit code 3."""
+    if database_url.startswith("sqlite"):
+        Path(database_url.removeprefix("sqlite:///")).touch()
+    done = Command(database_url)("check")
+    assert (done.code, done.out) == (3, "")
+    assert "migrate" in done.err
+    assert Command(f"sqlite:///{tmp_path}/no/such")("check").code == 3
+
+
+# -- tick ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
+    """Return an app that sends to a queue of this process."""
+    app = new_app(memory_broker, migrated_url, result_expires=None)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def of_app(app: Celery) -> Command:
+    """Hand out the command line of that app."""
+    call = Command("", "app")
+    call.context = SimpleNamespace(app=app, no_color=False)
+    return call
+
+
+def test_tick_sends_what_is_due(of_app: Command, store: Store, memory_broker: Broker) -> None:
+    """It sends once what is due, of one tag or of all, and says how much that was."""
+    for name in ("a", "b", "c"):
+        store.add(name, "t.a", Once(store.now() - MINUTE), args=[name], tags=[name])
+    done = of_app("tick", "--tag", "a")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("1 sent, in ")
+    found = of_app("tick", "--json").json
+    assert {key: found[key] for key in ("sent", "skipped", "failed", "left")} == {
+        **{"sent": 2, "skipped": 0},
+        **{"failed": 0, "left": 0},
+    }
+    assert sorted(message.args[0] for message in memory_broker.drain()) == ["a", "b", "c"]
+
+
+@on_sqlite
+def test_tick_tells_what_it_could_not_send(of_app: Command, app: Celery, store: Store) -> None:
+    """A message that can't be made is one line on stderr, and exit code 1."""
+
+    @app.task(name="t.two", shared=False)
+    def two(x: int, y: int) -> None:
+        """Take two arguments."""
+
+    store.add("bad", "t.two", Once(store.now() - MINUTE))
+    done = of_app("tick")
+    assert done.code == 1
+    assert done.out.startswith("0 sent, 1 failed, in ")
+    [line] = done.err.splitlines()
+    assert line.startswith("beatstore: no message can be made of 'bad': TypeError")
+    assert logging.getLogger("beatstore").handlers == []
+
+
+@on_sqlite
+def test_tick_without_a_broker(of_app: Command, app: Celery, store: Store) -> None:
+    """A broker that is away is exit code 3 at once, and what is due stays due."""
+    app.conf.broker_url = "redis://:s3cr3t@127.0.0.1:1/0"
+    store.add("a", "t.a", Once(store.now() - MINUTE))
+    done = of_app("tick")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith("beatstore: the broker is away: ")
+    assert "s3cr3t" not in done.err
+    assert len(done.err.splitlines()) == 1
+    assert store.runs() == []
+
+
+@on_sqlite
+def test_tick_on_the_database_that_is_named(
+    memory_broker: Broker, migrated_url: str, store: Store, tmp_path: Path
+) -> None:
+    """`celery -A proj beatstore --url … tick` takes the app's broker, and the other database."""
+    store.add("a", "t.a", Once(store.now() - MINUTE))
+    app = new_app(memory_broker, f"sqlite:///{tmp_path / 'other.db'}", result_expires=None)
+    call = Command("", "app")
+    call.context = SimpleNamespace(app=app, no_color=False)
+    call.arguments = ["--url", migrated_url]
+    assert call("tick", "--json").json["sent"] == 1
+    app.close()
+
+
+@on_sqlite
+def test_tick_needs_an_app(call: Command) -> None:
+    """Without an app there are no tasks and no broker, and the message says what to write."""
+    done = call("tick")
+    assert done.code == 2
+    assert "celery -A proj beatstore tick" in done.err
+
+
+# -- prune ---------------------------------------------------------------------------------
+
+
+def old_runs(store: Store) -> None:
+    """Store an entry with three runs, of today, of ten days ago and of forty."""
+    entry = store.add("a", "t.a", 60)
+    for age in (0, 10, 40):
+        at = store.now() - age * DAY
+        write(store, Run, run(entry, at, state="succeeded", sent_at=at, finished_at=at))
+
+
+@both_ways
+def test_prune_deletes_what_is_old(call: Command, store: Store) -> None:
+    """What is older than the setting, or than `--days`, goes, and the number is said."""
+    old_runs(store)
+    done = call("prune", "--yes")
+    assert done.code == 0
+    assert done.out.startswith("1 entry or run was deleted, from before ")
+    assert call("prune", "--yes", "--days", "5", "--json").json["deleted"] == 1
+    assert len(store.runs("a")) == 1
+
+
+@on_sqlite
+def test_prune_asks_first(call: Command, store: Store) -> None:
+    """Where nobody can answer, nothing is deleted without `--yes`."""
+    old_runs(store)
+    done = call("prune", "--days", "5")
+    assert (done.code, done.out) == (1, "")
+    assert "--yes" in done.err
+    assert len(store.runs("a")) == 3
+    assert call("prune", "--days", "-1", "--yes").code == 2
+
+
+@on_sqlite
+def test_prune_shows_a_bar_on_a_terminal(store: Store, migrated_url: str) -> None:
+    """A person sees how far it has come, and is asked before."""
+    old_runs(store)
+    main, end = pty.openpty()
+    code = "import sys; from beatstore.cli import main; sys.argv[0] = 'beatstore'; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "--url", migrated_url, "prune", "--days", "5"],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+    )
+    os.close(end)
+    said = os.read(main, 1000).decode()
+    assert said.startswith("Delete what is older than 5 d?")
+    os.write(main, b"y\n")
+    while b"deleted" not in (chunk := os.read(main, 1000)):
+        said += chunk.decode()
+    assert process.wait(30) == 0
+    os.close(main)
+    assert "old runs" in said
+    assert "2/2" in said
+    assert len(store.runs("a")) == 1
+
+
+@pytest.mark.parametrize("pages", [1, 2])
+def test_pruning_tells_how_far_it_is(
+    store: Store, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`progress` is called after each page, and at the end all old runs were looked at."""
+    if pages > 1:
+        monkeypatch.setattr("beatstore.store.retention._PAGE", 1)
+    old_runs(store)
+    told: list[tuple[int, int]] = []
+    assert store.prune(5 * DAY, progress=lambda done, total: told.append((done, total))) == 2
+    assert told[-1] == (2, 2)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
