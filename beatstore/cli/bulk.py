@@ -30,6 +30,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: How many names are read at a time.
 _PAGE = 10_000
 
+#: What is said to people beside the state.
+_SAID = "said"
+
 _CHOSEN = ("tag", "state", "name", "source")
 
 #: What a verb does to one entry: it returns what came of it, as facts.
@@ -51,8 +54,16 @@ def _many(command: F) -> F:
 @click.command()
 @_many
 def pause(context: click.Context, /, **params: Any) -> None:
-    """Let entries send nothing until they are resumed."""
-    _do(context, params, "pause", lambda store, name: {"state": store.pause(name).state}, "active")
+    """Let entries send nothing until they are resumed.
+
+    One that is over or broken sends nothing anyway, and is left as it is.
+    """
+
+    def act(store: Store, name: str) -> Mapping[str, Any]:
+        state = store.pause(name).state
+        return {"state": state, _SAID: "" if state == "paused" else ", left as it is"}
+
+    _do(context, params, "pause", act, "active")
 
 
 @click.command()
@@ -91,7 +102,8 @@ def trigger(context: click.Context, /, **params: Any) -> None:
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
         run = store.trigger(name)
-        return {"state": "triggered", "run_id": run.id, "task_id": run.task_id}
+        facts = {"state": "triggered", "run_id": run.id, "task_id": run.task_id}
+        return {**facts, _SAID: f" (run {run.id})"}
 
     _do(context, params, "trigger", act, "active", "paused", "finished", "missed")
 
@@ -208,12 +220,12 @@ def _told(view: View, done: Iterator[dict[str, Any]]) -> int:
             yield row
 
     if view.json:
-        view.rows((), counted(), nothing="")
+        facts = ({key: row[key] for key in row if key != _SAID} for row in counted())
+        view.rows((), facts, nothing="")
         return refused
     for row in counted():
         if row["error"] is not None:
             note(f"{row['name']}: {row['error']}")
         else:
-            run = f" (run {row['run_id']})" if "run_id" in row else ""
-            view.line(f"{row['name']}: {row['state']}{run}")
+            view.line(f"{row['name']}: {row['state']}{row.get(_SAID, '')}")
     return refused

@@ -486,6 +486,17 @@ def test_pause_and_resume(call: Command, store: Store) -> None:
     assert store.get("a").state == "active"
 
 
+def test_pausing_what_is_over_says_so(call: Command, store: Store) -> None:
+    """An entry that is over is not paused, and it is told that it was left as it is."""
+    store.add("over", "t.a", Once(FAR))
+    store.cancel("over")
+    done = call("pause", "over")
+    assert (done.code, done.lines) == (0, ["over: cancelled, left as it is"])
+    assert call("pause", "over", "--json").json == [
+        {"name": "over", "state": "cancelled", "error": None}
+    ]
+
+
 def test_one_that_is_refused_stops_no_other(call: Command, store: Store) -> None:
     """The others are done, the refused one is told on stderr, and the exit code is 1."""
     store.add("a", "t.a", "@daily", paused=True)
@@ -540,6 +551,14 @@ def test_cancel_says_whether_it_was_in_time(call: Command, store: Store) -> None
     done = call("cancel", "gone", "--yes")
     assert (done.code, done.out) == (1, "")
     assert done.err == "beatstore: gone: too late: it is finished already\n"
+
+
+def test_a_far_task_is_cancelled_by_its_id(call: Command, store: Store) -> None:
+    """The entry of a call that was stored for later has the name of its task id."""
+    task_id = "0f7c3a52-4c6c-4b4e-9a57-1d5c6a1c2b3d"
+    store.schedule({"task": "t.a", "options": {"task_id": task_id}}, at=FAR)
+    done = call("cancel", task_id, "--yes")
+    assert (done.code, done.lines) == (0, [f"{task_id}: cancelled"])
 
 
 @on_sqlite
