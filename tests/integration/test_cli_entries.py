@@ -587,14 +587,17 @@ def test_dangerous_verbs_ask(
     assert "--yes" in alone.err
     monkeypatch.setattr(beatstore.cli.bulk, "can_ask", lambda: True)
     no = call(*given, stdin="n\n")
-    assert (no.code, no.out) == (1, "")
+    # Older versions of click show on stdout what was typed.
+    assert (no.code, no.out.strip()) in ((1, ""), (1, "n"))
     assert question in no.err
     assert "nothing was done" in no.err
     assert [(entry.name, entry.state, entry.version) for entry in store.entries()] == before
     assert store.runs() == []
     yes = call(*given, stdin="y\n")
     assert yes.code == 0
-    assert len(yes.lines) == (1 if given == ["remove", "a"] else 2)
+    assert len([line for line in yes.lines if ": " in line]) == (
+        1 if given == ["remove", "a"] else 2
+    )
 
 
 @on_sqlite
