@@ -23,6 +23,7 @@ from celery import Celery
 from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from beatstore import ConfigError, SchemaError, Store
@@ -279,6 +280,20 @@ def test_a_dry_run_writes_nothing(theirs: Theirs, at_noon: Store) -> None:
     assert at_noon.entries() == []
     assert at_noon.audit() == []
     assert moved(at_noon, theirs).report.created == ("one",)
+
+
+@both
+@on_sqlite
+def test_it_joins_the_callers_transaction(theirs: Theirs, at_noon: Store) -> None:
+    """With session= entries are there when the caller commits, and not when he rolls back."""
+    theirs.write(cron("one"))
+    for commits in (False, True):
+        with Session(at_noon.database.engine) as session:
+            report = move(at_noon, theirs.package, session=session).report
+            assert report.created == ("one",)
+            if commits:
+                session.commit()
+        assert states(at_noon) == ({"one": "active"} if commits else {})
 
 
 @both
