@@ -134,7 +134,7 @@ def _time(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the time of sending that celery would take, as it would read it."""
     countdown, eta = options.get("countdown"), options.get("eta")
     if countdown:
-        return {"countdown": countdown} if isinstance(countdown, Real) else {}
+        return {"countdown": float(countdown)} if isinstance(countdown, Real) else {}
     try:
         return {"eta": _instant(eta)} if eta else {}
     except (TypeError, ValueError, AttributeError):
@@ -144,7 +144,7 @@ def _time(options: Mapping[str, Any]) -> dict[str, Any]:
 def _ahead(app: Celery, time: Mapping[str, Any]) -> float:
     """Return how many seconds ahead a time is."""
     eta = time.get("eta")
-    return float(time.get("countdown", 0)) if eta is None else (eta - app.now()).total_seconds()
+    return time.get("countdown", 0.0) if eta is None else (eta - app.now()).total_seconds()
 
 
 def _expires(app: Celery, given: Any) -> Any:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
 import celery
 import pytest
-from celery import Celery, signals
+from celery import Celery, chain, chord, group, signals
 from celery.result import AsyncResult
 from celery.worker.request import Request
 from kombu import Queue
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+import beatstore
 from beatstore import ManualClock, Store
 from beatstore.errors import (
     ConfigError,
@@ -31,7 +32,7 @@ from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker
-from tests.support.inprocess import NOWHERE, new_app, running
+from tests.support.inprocess import NOWHERE, new_app, new_claim, running
 from tests.support.ticks import report
 
 UTC = timezone.utc
@@ -404,6 +405,25 @@ def test_expires_of_schedule_counts_from_the_sending(
 
 
 @on_sqlite
+def test_none_clears_what_the_task_says(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """An explicit None is kept where the task has a value of its own, as celery does."""
+
+    @app.task(name="far.hasty", shared=False, expires=60, soft_time_limit=5)
+    def hasty() -> None:
+        """Do nothing."""
+
+    hasty.apply_async(eta=FAR, expires=None, soft_time_limit=None)
+    [message] = at(scheduler, memory_broker, FAR)
+    assert message.headers["expires"] is None
+    assert message.headers["timelimit"] == [None, None]
+    assert hasty.apply_async(eta=FAR).id
+    [message] = at(scheduler, memory_broker, FAR)
+    assert message.headers["expires"] is not None
+
+
+@on_sqlite
 def test_an_eager_app_stays_eager(app: Celery, store: Store) -> None:
     """With `task_always_eager` a call runs here and now, as in the tests of celery's users."""
     app.conf.task_always_eager = True
@@ -527,6 +547,21 @@ def test_a_replacement_of_a_run_stays_with_the_broker(
     request_of(app, first).execute()
     [second] = memory_broker.drain()
     assert (second.id, second.task) == (first.id, "far.add")
+    assert len(store.entries()) == 1
+
+
+@on_sqlite
+def test_a_later_step_of_a_run_stays_with_the_broker(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """A step of a canvas that beat has sent is part of its run, however late it is to start."""
+    late = task(app).s(2).set(countdown=HOUR * 9)
+    store.schedule(chain(task(app).s(1), late), countdown=0)
+    [first] = at(scheduler, memory_broker, NOON)
+    request_of(app, first).execute()
+    [second] = memory_broker.drain()
+    assert second.headers["eta"] is not None
+    assert second.headers["beatstore_run_id"] == first.headers["beatstore_run_id"]
     assert len(store.entries()) == 1
 
 
@@ -770,3 +805,177 @@ def test_a_broker_that_is_away_is_not_asked(clock: ManualClock, migrated_url: st
     assert store_of(app).get(result.id).next_due_at == FAR
     assert flaky.connected == 0
     store_of(app).close()
+
+
+# -- any signature, by Store.schedule --------------------------------------------------
+
+
+def stamped(app: Celery) -> Any:
+    """Return a signature with a stamp, and a callback that has it too."""
+    signature = task(app).s(1).set(link=task(app).s(2))
+    signature.stamp(order="A1")
+    return signature
+
+
+SIGNATURES: dict[str, Callable[[Celery], Any]] = {
+    "plain": lambda app: task(app).s(1, y=2),
+    "immutable": lambda app: task(app).si(1),
+    "callback": lambda app: task(app).s(1).set(link=task(app).s(2)),
+    "callbacks": lambda app: task(app).s(1).set(link=[task(app).s(2), task(app).si(3)]),
+    "errback": lambda app: task(app).s(1).set(link_error=task(app).si(2).set(queue="errors")),
+    "canvas for a callback": lambda app: task(app).s(1).set(link=task(app).s(1) | task(app).s(2)),
+    "options": lambda app: task(app).s(1).set(priority=3, headers={"a": [1]}, time_limit=9),
+    "stamped": stamped,
+    "frozen": lambda app: _frozen(task(app).s(1)),
+}
+
+
+def _frozen(signature: Any) -> Any:
+    signature.freeze()
+    return signature
+
+
+@pytest.mark.parametrize("kind", SIGNATURES)
+@on_sqlite
+def test_a_stored_signature_sends_its_message(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker, kind: str
+) -> None:
+    """What is sent of a signature at its time is what its `apply_async` would have sent."""
+    signature = SIGNATURES[kind](app)
+    entry = store.schedule(signature, at=FAR)
+    signature.apply_async()
+    [near] = memory_broker.drain()
+    [far] = at(scheduler, memory_broker, FAR)
+    assert (far.task, far.args, far.kwargs, far.embed) == (
+        near.task, near.args, near.kwargs, near.embed,
+    )  # fmt: skip
+    for name in ("stamps", "stamped_headers", "timelimit", "ignore_result", "a"):
+        assert far.headers.get(name) == near.headers.get(name), name
+    assert far.properties.get("priority") == near.properties.get("priority")
+    if kind == "frozen":
+        assert near.id == far.id == entry.name
+
+
+def canvases(app: Celery) -> dict[str, Any]:
+    """Return a canvas of each kind."""
+    add, total = task(app), task(app, "total")
+    return {
+        "chain": chain(add.s(1), add.s(2)),
+        "group": group(add.s(1), add.s(2)),
+        "chord": chord([add.s(1), add.s(2)], total.s()),
+        "group in a chain": add.s(1) | group(add.s(1), add.s(2)),
+        "chord in a group": group(chord([add.s(1)], total.s()), add.s(2)),
+        "chain in a chord": chord([add.s(1) | add.s(2)], total.s() | add.s(3)),
+        "map": add.map([1, 2]),
+        "chunks": add.chunks([(1, 2), (3, 4)], 2),
+    }
+
+
+KINDS = (
+    *("chain", "group", "chord", "group in a chain", "chord in a group"),
+    *("chain in a chord", "map", "chunks"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@on_sqlite
+def test_a_frozen_canvas_is_sent_again_with_other_ids(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker, kind: str
+) -> None:
+    """The first attempt has the ids that freezing gave; a further one shares none with it."""
+    app.conf.result_backend = "cache+memory://"
+    canvas = canvases(app)[kind]
+    result = canvas.freeze()
+    entry = store.schedule(canvas, at=FAR, max_retries=1, retry_delay=60)
+    assert entry.name == result.id
+    first = at(scheduler, memory_broker, FAR)
+    [run] = store.runs(entry.name)
+    assert (run.task_id, run.state) == (result.id, "sent")
+    report(store, "failed", [claim_of(first[0])], "ValueError: no")
+    second = at(scheduler, memory_broker, FAR + timedelta(minutes=2))
+    assert len(second) == len(first)
+    assert second[0].headers["beatstore_attempt"] == 2
+    assert ids_in(first) & ids_in(second) == set()
+
+
+def ids_in(messages: list[Message]) -> set[str]:
+    """Return the ids of tasks, groups and chords in messages."""
+    found: set[str] = set()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            options = value.get("options") if "task" in value else None
+            for name in ("task_id", "group_id"):
+                if isinstance(options, dict) and options.get(name):
+                    found.add(options[name])
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, (dict, list)):
+                walk(item)
+
+    for message in messages:
+        found |= {message.id, message.headers["group"]} - {None}
+        walk(message.embed)
+    return found
+
+
+@on_sqlite
+def test_a_canvas_can_be_stored_again_if_it_is_not_frozen(app: Celery, store: Store) -> None:
+    """The same canvas stored twice is two entries; frozen, its ids stand in the way."""
+    for kind, canvas in canvases(app).items():
+        assert store.schedule(canvas, at=FAR).name != store.schedule(canvas, at=FAR).name, kind
+        canvas.freeze()
+        store.schedule(canvas, at=FAR)
+        with pytest.raises(EntryExistsError, match="make the signature anew"):
+            store.schedule(canvas, at=FAR)
+
+
+def test_a_name_may_be_given_beside_the_id(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """With `name=` the entry has that name, and its message the id of the signature."""
+    store.schedule(task(app).s(1).set(task_id="the-id"), at=FAR, name="the-name")
+    with pytest.raises(EntryNotFoundError):
+        store.get("the-id")
+    assert [message.id for message in at(scheduler, memory_broker, FAR)] == ["the-id"]
+    assert store.runs("the-name")[0].task_id == "the-id"
+
+
+def test_a_one_shot_after_others_has_its_id(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """A signature that waits for others, and for no clock, is sent under its id too."""
+    store.schedule(task(app).s(1), countdown=0, name="before")
+    store.schedule(task(app).s(2).set(task_id="the-id"), after=["before"])
+    [before] = at(scheduler, memory_broker, NOON)
+    report(store, "succeeded", [claim_of(before)])
+    assert [message.id for message in at(scheduler, memory_broker, NOON)] == ["the-id"]
+
+
+@on_sqlite
+def test_far_tasks_are_carried_to_another_database(
+    app: Celery, store: Store, database_server: Any
+) -> None:
+    """An export has the id of a task, so that it is sent under it from elsewhere."""
+    result = task(app).schedule((1,), eta=FAR)
+    url = database_server.create_migrated()
+    other = Store(url)
+    other.load(list(store.export()))
+    assert other.get(result.id).options == {"task_id": result.id}
+    other.close()
+    database_server.drop(url)
+
+
+@on_sqlite
+def test_tasks_of_the_class_are_sent_in_batches(app: Celery, scheduler: DBScheduler) -> None:
+    """The class's own `apply_async` is no reason to write messages to the broker one by one."""
+
+    class Own(beatstore.Task):
+        def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+            return super().apply_async(*args, **kwargs)
+
+    @app.task(name="far.own", base=Own, shared=False)
+    def own() -> None:
+        """Do nothing."""
+
+    assert not scheduler.sender._has_own_way(new_claim("far.add"))
+    assert scheduler.sender._has_own_way(new_claim("far.own"))
