@@ -16,6 +16,7 @@ function that is not there, or raises, is a `LazyArgumentError`: that run fails,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -39,6 +40,8 @@ SOURCE = "beat_schedule"
 CLEANUP = "celery.backend_cleanup"
 
 _LAZY = "beatstore_lazy"
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 #: What an entry of `beat_schedule` may say: the arguments of celery's `ScheduleEntry`.
 _KNOWN = frozenset({"task", "schedule", "args", "kwargs", "options", "relative"})
@@ -64,7 +67,16 @@ def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
     reader = _Reader(app)
     found: list[Declared] = []
     refused: dict[str, str] = {}
-    for name, given in {**_cleanup(app), **app.conf.beat_schedule}.items():
+    seen: set[object] = set()
+    for key, given in {**_cleanup(app), **_schedule(app)}.items():
+        name = _steady(key)
+        if name in seen:
+            error = InvalidEntryError(
+                "name", name, "each name once", "add_periodic_task(…, name=…)"
+            )
+            refused[_shown(name)] = str(error)
+            continue
+        seen.add(name)
         try:
             found.append(reader.read(name, given))
         except BeatstoreError as error:
@@ -72,6 +84,19 @@ def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
         except Exception as error:  # noqa: BLE001  (objects of anybody's; the others go on)
             refused[_shown(name)] = f"{type(error).__name__}: {error}"
     return found, refused
+
+
+def _schedule(app: Celery) -> Mapping[Any, Any]:
+    return app.conf.beat_schedule or {}
+
+
+def _steady(name: object) -> object:
+    """Return a name as it is in every process.
+
+    Without one, `add_periodic_task` takes the signature's `repr`, which may show where an
+    argument is in memory.
+    """
+    return _ADDRESS.sub("", name) if isinstance(name, str) and " at 0x" in name else name
 
 
 def _cleanup(app: Celery) -> dict[str, Any]:
@@ -200,7 +225,10 @@ def _found(app: Celery, value: Mapping[str, Any]) -> BeatLazyFunc:
     argument: Any
     entry, argument = value.get("entry"), value.get("argument")
     found: Any = None
-    given: Any = app.conf.beat_schedule.get(entry) if isinstance(entry, str) else None
+    schedule = _schedule(app)
+    given: Any = schedule.get(entry) if isinstance(entry, str) else None
+    if given is None:
+        given = next((one for key, one in schedule.items() if _steady(key) == entry), None)
     try:
         held = dict(given)["kwargs" if isinstance(argument, str) else "args"]
         found = held[argument] if isinstance(argument, str) else [*held][int(argument)]

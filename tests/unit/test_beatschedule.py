@@ -306,6 +306,24 @@ def test_a_function_that_raises_is_an_error_of_the_message(app: Celery) -> None:
         evaluated(app, columns["kwargs"]["bad"])
 
 
+def test_a_name_without_an_address_is_the_same_at_each_start(app: Celery) -> None:
+    """Celery names a signature by its repr, which for a function shows where it is in memory."""
+
+    @app.task(name="tests.say", shared=False)
+    def say(*args: Any) -> None:
+        """Do nothing."""
+
+    lazy = [BeatLazyFunc(today), BeatLazyFunc(today)]
+    assert app.add_periodic_task(10.0, say.s(lazy[0])) != repr(say.s(lazy[1]))
+    ((entry,), refused) = beat_entries(app)
+    assert entry.name == "tests.say(<celery.beat.BeatLazyFunc object>)"
+    assert evaluated(app, row(entry)["args"][0]) == "2026-01-15"
+    app.add_periodic_task(20.0, say.s(lazy[1]))
+    _, refused = beat_entries(app)
+    assert list(refused) == [entry.name]
+    assert "write add_periodic_task(…, name=…)" in refused[entry.name]
+
+
 @pytest.mark.parametrize(
     "code",
     [
