@@ -180,6 +180,8 @@ class Sender:
             if entry.claim.options.get("task_id") != options.get("task_id"):
                 kwargs = thawed(name, kwargs)
             canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
+            if "headers" in canvas.options:  # a map: celery 5.6 sends it without its options
+                options["headers"] = canvas.options["headers"]
             return canvas.apply_async(producer=producer, **options)
         task = app.tasks.get(name)
         if task is not None:
