@@ -341,7 +341,7 @@ class _Writing:
         if not page:
             return
         names = [one.name for one in page]
-        rows = self._tx.all(Entry, select(ENTRY).where(ENTRY.c.name.in_(names)))
+        rows = self._tx.execute(select(ENTRY).where(ENTRY.c.name.in_(names))).all()
         stored = {made["name"]: definition(made) for made in documents(self._tx, rows)}
         for one in page:
             theirs = stored[one.name]

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
 from beatstore.dialects import begin_reading
-from beatstore.models import Entry
 from beatstore.store import links
 from beatstore.store.database import Database
 from beatstore.store.documents import HEADER, VERSION, document
@@ -46,7 +45,7 @@ def export(
             # In the order they were made: upstreams come first, mostly, and the same again
             # when they are exported from where they were loaded.
             page = matching(tx, select(ENTRY), chosen).where(ENTRY.c.id > last_id)
-            entries = tx.all(Entry, page.order_by(ENTRY.c.id).limit(_PAGE))
+            entries = tx.execute(page.order_by(ENTRY.c.id).limit(_PAGE)).all()
             if not entries:
                 return
             yield from documents(tx, entries)
@@ -73,8 +72,8 @@ def _unsent(tx: Transaction) -> int:
     return int(tx.execute(unsent).scalar_one())
 
 
-def documents(tx: Transaction, entries: Sequence[Entry]) -> Iterable[dict[str, Any]]:
-    """Return a page of entries as documents."""
+def documents(tx: Transaction, entries: Sequence[Any]) -> Iterable[dict[str, Any]]:
+    """Return a page of entries, or rows of all their columns, as documents."""
     ids = [entry.id for entry in entries]
     tags: dict[int, list[str]] = {}
     for row in tx.execute(select(TAG).where(TAG.c.entry_id.in_(ids))):
