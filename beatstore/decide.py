@@ -151,7 +151,7 @@ def _policy_problem(entry: EntryRow) -> str | None:
         return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
     if entry.overlap not in OVERLAPS:
         return f"overlap: expected one of {', '.join(OVERLAPS)}, got {entry.overlap!r}"
-    for field in ("grace_s", "jitter_s"):
+    for field in ("grace_s", "jitter_s", "run_timeout_s"):
         value = getattr(entry, field)
         if value is not None and not (isinstance(value, (int, float)) and 0 <= value < _FOREVER_S):
             return f"{field}: expected seconds, 0 or more, got {value!r}"

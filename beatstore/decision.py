@@ -23,6 +23,7 @@ class EntryRow(Protocol):
     misfire: str | None
     grace_s: float | None
     overlap: str
+    run_timeout_s: float | None
     state: str
     error: str | None
     cursor_at: datetime | None

@@ -17,18 +17,19 @@ import json
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Float,
     FromClause,
     Insert,
     Integer,
     String,
     Table,
+    Text,
     bindparam,
     column,
     event,
@@ -47,11 +48,15 @@ __all__ = [
     "CHANNEL",
     "EPOCH",
     "BigId",
+    "BigWhole",
     "Instant",
     "Json",
     "Listener",
     "Name",
+    "Note",
+    "Number",
     "Unreadable",
+    "Whole",
     "begin_claim",
     "begin_reading",
     "claim_isolation",
@@ -72,12 +77,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 CHANNEL = "beatstore"
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """What stands in a result where a stored value could not be decoded."""
+class Unreadable(str):
+    """What stands in a result where a stored value could not be decoded: its text, and why."""
 
-    given: str
     reason: str
+
+    def __new__(cls, given: str, reason: str) -> Unreadable:
+        """Keep the reason beside the text."""
+        made = super().__new__(cls, given)
+        made.reason = reason
+        return made
+
+    @property
+    def given(self) -> str:
+        """The text alone."""
+        return str.__str__(self)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -121,9 +135,9 @@ class Instant(TypeDecorator[datetime]):
             return None
         try:
             at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        except (TypeError, ValueError) as error:
+            return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
+        except (TypeError, ValueError, OverflowError) as error:
             return Unreadable(str(value), f"not an instant: {error}")
-        return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
 
 
 class Json(TypeDecorator[Any]):
@@ -141,7 +155,7 @@ class Json(TypeDecorator[Any]):
         def decode(value: Any) -> Any:
             try:
                 return inner(value)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 return Unreadable(str(value), f"not JSON: {error}")
 
         return decode
@@ -151,15 +165,47 @@ class Json(TypeDecorator[Any]):
         return self.impl_instance.coerce_compared_value(op, value)
 
 
+class _Checked(TypeEngine[Any]):
+    """A column of SQLite, which holds values of any type, whatever was declared."""
+
+    kinds: tuple[type, ...]
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        kinds, what = {*self.kinds, type(None)}, self.kinds[-1].__name__
+
+        def check(value: Any) -> Any:
+            return value if type(value) in kinds else Unreadable(str(value), f"not of type {what}")
+
+        return check
+
+
+def _checked(kind: type[TypeEngine[Any]], *kinds: type) -> Any:
+    """Return a type of SQLite's columns that hold nothing but `kinds`."""
+    return type(f"_SQLite{kind.__name__}", (_Checked, kind), {"kinds": kinds})
+
+
+_SQLiteString = _checked(String, str)
+
+
 def Name(length: int) -> String:  # noqa: N802  (reads as a type in a column list)
     """Return a text type that compares byte by byte on every database."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    return (
+        String(length)
+        .with_variant(
+            mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+        )
+        .with_variant(_SQLiteString(length), "sqlite")
     )
 
 
 #: Primary keys. SQLite numbers rows by itself only for INTEGER.
 BigId = BigInteger().with_variant(Integer, "sqlite")
+
+#: The other types of columns.
+Note = Text().with_variant(_checked(Text, str)(), "sqlite")
+Whole = Integer().with_variant(_checked(Integer, int)(), "sqlite")
+BigWhole = BigInteger().with_variant(_checked(BigInteger, int)(), "sqlite")
+Number = Float(53).with_variant(_checked(Float, int, float)(53), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)

@@ -20,19 +20,26 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Float,
     ForeignKey,
     Index,
-    Integer,
     MetaData,
-    Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from beatstore.dialects import EPOCH, BigId, Instant, Json, Name, db_now
+from beatstore.dialects import (
+    EPOCH,
+    BigId,
+    BigWhole,
+    Instant,
+    Json,
+    Name,
+    Note,
+    Number,
+    Whole,
+    db_now,
+)
 
 __all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Worker"]
 
@@ -101,25 +108,25 @@ class Entry(Base):
     )
 
     kind: Mapped[str] = mapped_column(Name(16))
-    spec: Mapped[str] = mapped_column(Text, default="")
+    spec: Mapped[str] = mapped_column(Note, default="")
     timezone: Mapped[str | None] = mapped_column(Name(64))
     start_at: Mapped[datetime | None]
     end_at: Mapped[datetime | None]
-    max_runs: Mapped[int | None] = mapped_column(Integer)
-    jitter_s: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
+    max_runs: Mapped[int | None] = mapped_column(Whole)
+    jitter_s: Mapped[float] = mapped_column(Number, default=0.0, server_default="0")
 
     misfire: Mapped[str | None] = mapped_column(Name(16))
-    grace_s: Mapped[float | None] = mapped_column(Float(53))
+    grace_s: Mapped[float | None] = mapped_column(Number)
     overlap: Mapped[str] = mapped_column(Name(16), default="allow", server_default="allow")
-    run_timeout_s: Mapped[float | None] = mapped_column(Float(53))
-    max_retries: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
-    retry_delay_s: Mapped[float] = mapped_column(Float(53), default=300.0, server_default="300")
-    retry_backoff: Mapped[float] = mapped_column(Float(53), default=1.0, server_default="1")
-    retry_jitter_s: Mapped[float] = mapped_column(Float(53), default=0.0, server_default="0")
+    run_timeout_s: Mapped[float | None] = mapped_column(Number)
+    max_retries: Mapped[int] = mapped_column(Whole, default=0, server_default="0")
+    retry_delay_s: Mapped[float] = mapped_column(Number, default=300.0, server_default="300")
+    retry_backoff: Mapped[float] = mapped_column(Number, default=1.0, server_default="1")
+    retry_jitter_s: Mapped[float] = mapped_column(Number, default=0.0, server_default="0")
 
     state: Mapped[str] = mapped_column(Name(16), default="active", server_default="active")
-    error: Mapped[str | None] = mapped_column(Text)
-    description: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Note)
+    description: Mapped[str | None] = mapped_column(Note)
     source: Mapped[str] = mapped_column(Name(255), default="api", server_default="api")
     declared: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
@@ -128,16 +135,16 @@ class Entry(Base):
     next_due_at: Mapped[datetime | None]
     pending_due_at: Mapped[datetime | None]
     pending_since: Mapped[datetime | None]
-    pending_reason: Mapped[str | None] = mapped_column(Text)
-    blocked_by: Mapped[int | None] = mapped_column(BigInteger)
+    pending_reason: Mapped[str | None] = mapped_column(Note)
+    blocked_by: Mapped[int | None] = mapped_column(BigWhole)
 
-    success_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    failure_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    done_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    run_count: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    success_seq: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
+    failure_seq: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
+    done_seq: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
+    run_count: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
     last_run_at: Mapped[datetime | None]
 
-    version: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    version: Mapped[int] = mapped_column(Whole, default=1, server_default="1")
     created_at: Mapped[datetime] = mapped_column(server_default=db_now())
     updated_at: Mapped[datetime] = mapped_column(server_default=db_now())
 
@@ -182,12 +189,12 @@ class Dependency(Base):
     on: Mapped[str] = mapped_column(Name(16), default="success", server_default="success")
     first_free: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     align: Mapped[str] = mapped_column(Name(16), default="latest", server_default="latest")
-    consumed_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    consumed_seq: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
     on_upstream_failure: Mapped[str] = mapped_column(
         Name(16), default="wait", server_default="wait"
     )
-    timeout_s: Mapped[float | None] = mapped_column(Float(53))
-    failure_seen: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    timeout_s: Mapped[float | None] = mapped_column(Number)
+    failure_seen: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
 
     __table_args__ = (
         Index(
@@ -214,23 +221,23 @@ class Run(Base):
     __tablename__ = "beatstore_run"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    entry_id: Mapped[int] = mapped_column(BigInteger)
+    entry_id: Mapped[int] = mapped_column(BigWhole)
     entry_name: Mapped[str] = mapped_column(Name(255))
     due_at: Mapped[datetime]
-    attempt: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    attempt: Mapped[int] = mapped_column(Whole, default=1, server_default="1")
     task_id: Mapped[str] = mapped_column(Name(155))
     state: Mapped[str] = mapped_column(Name(16))
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Note)
     first_missed_at: Mapped[datetime | None]
-    missed_count: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    missed_count: Mapped[int] = mapped_column(Whole, default=0, server_default="0")
     claimed_by: Mapped[str | None] = mapped_column(Name(36))
     wake_at: Mapped[datetime | None]
     sent_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     worker: Mapped[str | None] = mapped_column(Name(255))
-    error: Mapped[str | None] = mapped_column(Text)
-    traceback: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Note)
+    traceback: Mapped[str | None] = mapped_column(Note)
     parts: Mapped[list[int] | None] = mapped_column(Json)
 
     __table_args__ = (
@@ -293,14 +300,14 @@ class Beat(Base):
 
     id: Mapped[str] = mapped_column(Name(36), primary_key=True)
     host: Mapped[str] = mapped_column(Name(255))
-    pid: Mapped[int] = mapped_column(Integer)
+    pid: Mapped[int] = mapped_column(Whole)
     version: Mapped[str] = mapped_column(Name(64))
     tzdata: Mapped[str] = mapped_column(Name(32))
     started_at: Mapped[datetime] = mapped_column(server_default=db_now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    tick_s: Mapped[float | None] = mapped_column(Float(53))
-    planned: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    sent: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    tick_s: Mapped[float | None] = mapped_column(Number)
+    planned: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
+    sent: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
 
 
 class Worker(Base):
@@ -310,8 +317,8 @@ class Worker(Base):
 
     id: Mapped[str] = mapped_column(Name(36), primary_key=True)
     name: Mapped[str] = mapped_column(Name(255))
-    pid: Mapped[int] = mapped_column(Integer)
+    pid: Mapped[int] = mapped_column(Whole)
     version: Mapped[str] = mapped_column(Name(64))
     started_at: Mapped[datetime] = mapped_column(server_default=db_now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    running: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    running: Mapped[int] = mapped_column(Whole, default=0, server_default="0")

@@ -26,7 +26,9 @@ __all__ = [
     "Suspect",
     "Swept",
     "claim_of",
+    "legible",
     "task_id_of",
+    "timeout_of",
 ]
 
 DEPENDENCY = cast(Table, Dependency.__table__)
@@ -41,6 +43,10 @@ CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone",
 #: Task ids are made from the run's key, so that a second send has the same id. The
 #: entry's time of creation tells apart two databases that share one broker.
 _NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
+
+
+#: Some thirty years: more seconds are a mistake, and beyond what dates can hold.
+_FOREVER_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,19 @@ def task_id_of(entry_id: int, created_at: datetime, due_at: datetime, attempt: i
     """Return the task id of a run: the same for the same occurrence and attempt."""
     key = f"{entry_id}/{_micros(created_at)}/{_micros(due_at)}/{attempt}"
     return str(uuid.uuid5(_NAMESPACE, key))
+
+
+def timeout_of(seconds: object) -> timedelta | None:
+    """Return a column of seconds as a span; None for none, and for what a hand has spoiled."""
+    if isinstance(seconds, int | float) and 0 <= seconds < _FOREVER_S:
+        return timedelta(seconds=seconds)
+    return None
+
+
+def legible(text: str, most: int = 2000) -> str:
+    """Return text that comes from anywhere as every database can hold it, its beginning."""
+    encodable = text[:most].encode(errors="backslashreplace").decode()
+    return encodable.replace("\0", "\\0")[:most]
 
 
 def _micros(at: datetime) -> int:

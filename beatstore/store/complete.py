@@ -26,8 +26,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
-from beatstore.dialects import CHANNEL, Instant, db_now, insert_ignore
-from beatstore.store.claims import DEPENDENCY, ENTRY, RUN, task_id_of
+from beatstore.dialects import CHANNEL, Instant, Unreadable, db_now, insert_ignore
+from beatstore.store.claims import DEPENDENCY, ENTRY, RUN, legible, task_id_of
 from beatstore.store.database import Database
 
 __all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
@@ -223,7 +223,7 @@ def _follow(
         tally.add(run)
     else:
         delay = None if run.entry_state == "cancelled" else retry_delay(run, run.id, run.attempt)
-        if delay is None:
+        if delay is None or Unreadable in map(type, run):
             tally.add(run, *_FAILURE)
         else:
             _add_attempt(connection, run, now + delay, ending)
@@ -274,10 +274,10 @@ def _write(
         "b_states": list(states),
         "b_state": ending.state,
         "b_finished_at": finished_at,
-        "b_error": ending.error[:ERROR_LENGTH] if ending.error else None,
+        "b_error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
         "b_traceback": _end(ending.traceback),
-        "b_reason": ending.reason[:ERROR_LENGTH] if ending.reason else None,
-        "b_worker": ending.worker[:255] if ending.worker else None,
+        "b_reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
+        "b_worker": legible(ending.worker, 255) if ending.worker else None,
         "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
     }
     return connection.execute(_WRITE, given).rowcount == 1
@@ -296,7 +296,7 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
             attempt=attempt,
             task_id=task_id_of(run.entry_id, run.entry_created_at, run.due_at, attempt),
             state="claimed",
-            reason=f"{TRIGGERED}; {words}" if triggered else words,
+            reason=legible(f"{TRIGGERED}; {words}" if triggered else words),
             wake_at=wake_at,
         )
     )
@@ -363,6 +363,7 @@ def _span(seconds: float) -> timedelta:
 
 def _end(text: str | None) -> str | None:
     """Return the last part of a text, which of a traceback says most."""
-    if text is None or len(text) <= TRACEBACK_LENGTH:
-        return text
-    return "…" + text[-TRACEBACK_LENGTH:]
+    if text is None:
+        return None
+    cut = "…" if len(text) > TRACEBACK_LENGTH else ""
+    return cut + legible(text[-TRACEBACK_LENGTH:], TRACEBACK_LENGTH)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol, cast
 
 from sqlalchemy import (
@@ -46,6 +46,9 @@ UNFINISHED = ("claimed", "sent", "started")
 
 #: An instant that is past, and not that of a row just written.
 _AWAKE = EPOCH + timedelta(days=2)
+
+#: The last instant that there is.
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 
 #: How many runs of an upstream are looked at for a shared due time, the newest.
 _SAME_LIMIT = 100
@@ -282,6 +285,10 @@ def wake_forgotten(connection: Connection, limit: int) -> int:
     if ids:
         still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
         connection.execute(update(ENTRY).where(*still).values(wake_at=_AWAKE, blocked_by=None))
+    # A `wake_at` beyond all time, written by hand, is no instant; nobody would ever look.
+    for rows in (ENTRY, RUN):
+        beyond = rows.c.wake_at > literal(_LAST, Instant())
+        connection.execute(update(rows).where(beyond).values(wake_at=_AWAKE))
     return len(ids)
 
 

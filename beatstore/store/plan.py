@@ -28,7 +28,7 @@ from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ig
 from beatstore.gate import OPEN, Gate
 from beatstore.store import cycles
 from beatstore.store.calls import Call, check_allowed, check_id
-from beatstore.store.claims import CALL, ENTRY, RUN, Claim, task_id_of
+from beatstore.store.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
 from beatstore.store.gates import consume, read_gates
 
 __all__ = ["Planner"]
@@ -264,7 +264,7 @@ def _cycles(
 
 def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
     """Return the columns that take an entry out of service; what it holds stays as it is."""
-    error = reason.replace("\0", "\\0")[:2000]
+    error = legible(reason)
     return {
         "b_id": entry_id,
         "state": "broken",

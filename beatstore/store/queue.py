@@ -31,10 +31,21 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, Instant, Listener, Unreadable
+from beatstore.dialects import EPOCH, Instant, Listener
 from beatstore.errors import UnavailableError
 from beatstore.store import beats, complete, gates, sweeping
-from beatstore.store.claims import ENTRY, RUN, BeatFigures, Claim, Look, Outcome, Swept
+from beatstore.store.claims import (
+    ENTRY,
+    RUN,
+    BeatFigures,
+    Claim,
+    Look,
+    Outcome,
+    Suspect,
+    Swept,
+    legible,
+    timeout_of,
+)
 from beatstore.store.complete import Ending
 from beatstore.store.connection import KeptConnection, read_now, translated
 from beatstore.store.database import Database, unavailable
@@ -83,11 +94,13 @@ class Queue:
                 connection.rollback()
                 row = connection.execute(select(now, _UNREADABLE, _UNREADABLE)).one()
             connection.rollback()
-        # A wake_at that can't be read is due: planning will find the row and say so.
-        entry_wake_at, run_wake_at = (
-            EPOCH if isinstance(at, (Unreadable, str)) else at for at in row[1:]
-        )
-        return Look(row.now, entry_wake_at, run_wake_at)
+        # A wake_at that can't be read is due, and made so: its row tells what else is wrong.
+        unreadable = [isinstance(at, str) for at in row[1:]]
+        for rows, spoiled in zip((ENTRY, RUN), unreadable, strict=True):
+            if spoiled:
+                self._wake_earliest(rows)
+        at = [EPOCH if spoiled else at for at, spoiled in zip(row[1:], unreadable, strict=True)]
+        return Look(row.now, *at)
 
     def plan(self, now: datetime) -> tuple[list[Claim], int]:
         """Decide the entries due at `now`, and claim the runs they get.
@@ -130,29 +143,30 @@ class Queue:
 
         Transaction: opens and commits its own; another one counts.
         """
-        found = self._kept.claiming_again(
-            lambda connection: sweeping.sweep(
-                connection,
-                and_(RUN.c.wake_at <= now, self._runs),
-                now,
-                self._settings,
-                self._beat_id,
-            )
-        )
-        if found.uncounted:
-            self._kept.claiming_again(
-                lambda connection: complete.count(connection, self._database, found.uncounted)
-            )
-        return found.swept
+        try:
+            return self._sweep(and_(RUN.c.wake_at <= now, self._runs), now)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001  (whatever one row did must not stop the others)
+            return self._sweep_one_by_one(now)
 
     def end(self, endings: Sequence[Ending]) -> None:
         """Write how runs ended that no worker reported on, and what follows.
 
         Transaction: opens and commits its own.
         """
-        self._kept.claiming_again(
-            lambda connection: complete.finish(connection, self._database, endings)
-        )
+        try:
+            self._kept.claiming_again(
+                lambda connection: complete.finish(connection, self._database, endings)
+            )
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001  (as in sweep)
+            if len(endings) == 1:
+                self._give_up(endings[0].run_id, error)
+                return
+            for ending in endings:
+                self.end([ending])
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of the claims.
@@ -165,14 +179,16 @@ class Queue:
         sent = [item for item in outcomes if item.state == "sent"]
         unsent = [item for item in outcomes if item.state != "sent"]
         with self._kept.claiming() as connection:
-            for timeout_s, ids in _by_timeout(sent):
-                self._settle_sent(connection, ids, timeout_s)
+            for timeout, ids in _by_timeout(sent):
+                self._settle_sent(connection, ids, timeout)
             if unsent:
                 now = read_now(connection, self._database)
                 for items in _grouped(unsent):
                     self._settle_unsent(connection, items, now)
 
-    def _settle_sent(self, connection: Connection, ids: list[int], timeout_s: float | None) -> None:
+    def _settle_sent(
+        self, connection: Connection, ids: list[int], timeout: timedelta | None
+    ) -> None:
         """Mark runs as sent; a worker may have been quicker, and have started or ended them.
 
         A run that was cancelled while its message was on its way has been sent all the
@@ -180,9 +196,9 @@ class Queue:
         """
         now: Any = self._database.now_sql()
         wake_at: Any = null()
-        if timeout_s is not None:
+        if timeout is not None:
             now = read_now(connection, self._database)
-            wake_at = literal(now + timedelta(seconds=timeout_s), Instant())
+            wake_at = literal(now + timeout, Instant())
         dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
         first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
         # In this order: MySQL reads a column as what the assignment before has made of it.
@@ -206,7 +222,7 @@ class Queue:
             "wake_at": None if state == "skipped" else now + timedelta(seconds=retry_in),
         }
         if reason:
-            values["reason"] = reason
+            values["reason"] = legible(reason)
         connection.execute(
             update(RUN)
             .where(
@@ -306,18 +322,64 @@ class Queue:
 
     # -- steps -------------------------------------------------------------------------
 
+    def _sweep(self, due: ColumnElement[bool], now: datetime) -> Swept:
+        found = self._kept.claiming_again(
+            lambda connection: sweeping.sweep(connection, due, now, self._settings, self._beat_id)
+        )
+        if found.uncounted:
+            self._kept.claiming_again(
+                lambda connection: complete.count(connection, self._database, found.uncounted)
+            )
+        return found.swept
+
+    def _sweep_one_by_one(self, now: datetime) -> Swept:
+        """Sweep the same batch, each run in transactions of its own, and end what fails.
+
+        What had been claimed before the counting failed is sent when that claim expires.
+        """
+        claims: list[Claim] = []
+        suspects: list[Suspect] = []
+        ids = self._due(RUN, self._runs, now)
+        for run_id in ids:
+            try:
+                swept = self._sweep(RUN.c.id == run_id, now)
+            except UnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001  (as in sweep)
+                self._give_up(run_id, error)
+            else:
+                claims += swept.claims
+                suspects += swept.suspects
+        return Swept(claims, suspects, len(ids))
+
+    def _wake_earliest(self, rows: Table) -> None:
+        """Give the row that comes first a `wake_at` that is past, in place of what it has."""
+        first = select(rows.c.id).where(rows.c.wake_at.is_not(None)).order_by(rows.c.wake_at)
+        with self._kept.claiming() as connection:
+            earliest = connection.scalar(first.limit(1))
+            connection.execute(update(rows).where(rows.c.id == earliest).values(wake_at=EPOCH))
+
+    def _give_up(self, run_id: int, error: Exception) -> None:
+        with self._kept.claiming() as connection:
+            now = read_now(connection, self._database)
+            sweeping.give_up(connection, run_id, now, f"unreadable row: {error}")
+
+    def _due(self, rows: Table, which: ColumnElement[bool], now: datetime) -> Sequence[int]:
+        """Return the ids of a batch that is due, and read nothing else of it."""
+        with self._kept.claiming() as connection:
+            return connection.scalars(
+                select(rows.c.id)
+                .where(rows.c.wake_at <= now, which)
+                .order_by(rows.c.wake_at, rows.c.id)
+                .limit(self._settings.batch_size)
+            ).all()
+
     def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
         """Plan the same batch, a transaction for each, and take out of service what fails.
 
         For rows that the driver can't even read (`infinity`, a date out of range).
         """
-        with self._kept.claiming() as connection:
-            ids = connection.scalars(
-                select(ENTRY.c.id)
-                .where(ENTRY.c.wake_at <= now, self._entries)
-                .order_by(ENTRY.c.wake_at, ENTRY.c.id)
-                .limit(self._settings.batch_size)
-            ).all()
+        ids = self._due(ENTRY, self._entries, now)
         claims: list[Claim] = []
         for entry_id in ids:
             this = ENTRY.c.id == entry_id
@@ -349,11 +411,12 @@ def _earliest(table: Table, which: ColumnElement[bool]) -> Any:
     )
 
 
-def _by_timeout(outcomes: Iterable[Outcome]) -> Iterator[tuple[float | None, list[int]]]:
+def _by_timeout(outcomes: Iterable[Outcome]) -> Iterator[tuple[timedelta | None, list[int]]]:
     """Group the runs that were sent by how long they may go unheard of."""
-    groups: dict[float | None, list[int]] = {}
+    groups: dict[timedelta | None, list[int]] = {}
     for item in outcomes:
-        groups.setdefault(item.claim.run_timeout_s, []).append(item.claim.run_id)
+        timeout = timeout_of(item.claim.run_timeout_s)
+        groups.setdefault(timeout, []).append(item.claim.run_id)
     yield from groups.items()
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
 from beatstore.dialects import insert_ignore
-from beatstore.store.claims import ENTRY, RUN, WORKER
+from beatstore.store.claims import ENTRY, RUN, WORKER, legible, timeout_of
 from beatstore.store.complete import ERROR_LENGTH, SUSPECTED, Ending, finish
 from beatstore.store.connection import KeptConnection, read_now
 from beatstore.store.database import Database
@@ -231,7 +231,8 @@ class Reports:
             .join(RUN, RUN.c.entry_id == ENTRY.c.id)
             .where(RUN.c.id == report.run_id)
         )
-        wake_at = None if timeout_s is None else now + timedelta(seconds=timeout_s)
+        timeout = timeout_of(timeout_s)
+        wake_at = None if timeout is None else now + timeout
         values: dict[str, Any] = {
             "state": "sent",
             "worker": report.worker[:255],
@@ -240,7 +241,7 @@ class Reports:
         }
         for name, text in (("reason", report.reason), ("error", report.error)):
             if text:
-                values[name] = text[:ERROR_LENGTH]
+                values[name] = legible(text, ERROR_LENGTH)
         of_run = update(RUN).where(RUN.c.id == report.run_id)
         connection.execute(of_run.where(RUN.c.state.in_((*_WAITING, "started"))).values(values))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Select, case, func, or_, select
 
-from beatstore.dialects import EPOCH
+from beatstore.dialects import EPOCH, Unreadable
 from beatstore.graph import find_cycle
 from beatstore.store.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
@@ -294,7 +294,11 @@ def beats(tx: Transaction, now: datetime) -> list[BeatStatus]:
     names = [name for name in BeatStatus.__slots__ if name != "alive"]
     columns = [BEAT.c[name] for name in names]
     rows = tx.execute(select(*columns).order_by(BEAT.c.started_at.desc(), BEAT.c.id))
-    return [BeatStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE) for row in rows]
+    return [
+        BeatStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE)
+        for row in rows
+        if Unreadable not in map(type, row)
+    ]
 
 
 def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
@@ -302,7 +306,11 @@ def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
     names = [name for name in WorkerStatus.__slots__ if name != "alive"]
     columns = [WORKER.c[name] for name in names]
     rows = tx.execute(select(*columns).order_by(WORKER.c.started_at.desc(), WORKER.c.id))
-    return [WorkerStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE) for row in rows]
+    return [
+        WorkerStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE)
+        for row in rows
+        if Unreadable not in map(type, row)
+    ]
 
 
 # -- warnings --------------------------------------------------------------------------

@@ -18,11 +18,11 @@ from beatstore.config import Settings
 from beatstore.decide import TRIGGERED, call_problem
 from beatstore.dialects import Unreadable
 from beatstore.gate import duration
-from beatstore.store.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of
+from beatstore.store.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of, legible
 from beatstore.store.complete import SUSPECTED
 from beatstore.store.reports import SUSPICIOUS
 
-__all__ = ["Found", "sweep"]
+__all__ = ["Found", "give_up", "sweep"]
 
 #: What a run of an entry in one of these states is told instead of being sent.
 _HELD = ("paused", "cancelled")
@@ -59,6 +59,10 @@ def sweep(
     found = Found(Swept([], [], len(runs)))
     if not runs:
         return found
+    spoiled = {run.id: problem for run in runs if (problem := _unreadable(run))}
+    bad = [(run, "failed", spoiled[run.id]) for run in runs if run.id in spoiled]
+    _refuse(connection, bad, now, found)
+    runs = [run for run in runs if run.id not in spoiled]
     _send_again(connection, [run for run in runs if run.state == "claimed"], now, found)
     expires_at = now + timedelta(seconds=settings.claim_ttl)
     claimed = [claim.run_id for claim in found.swept.claims]
@@ -80,24 +84,38 @@ def _send_again(
     entries = {
         row.id: row for row in connection.execute(select(*columns).where(ENTRY.c.id.in_(ids)))
     }
-    refused: list[dict[str, Any]] = []
+    refused: list[tuple[Row[Any], str, str | None]] = []
     for run in runs:
         state, reason = _refusal(run, entries.get(run.entry_id))
         if state is None:
             found.swept.claims.append(claim_of(run, entries[run.entry_id]))
         else:
-            refused.append(
-                {
-                    "b_id": run.id,
-                    "state": state,
-                    "reason": reason,
-                    "wake_at": now,
-                    "finished_at": now,
-                }
-            )
-    if refused:
-        connection.execute(_REFUSE, refused)
-        found.uncounted += [row["b_id"] for row in refused]
+            refused.append((run, state, reason))
+    _refuse(connection, refused, now, found)
+
+
+def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> None:
+    """End a run that can't be worked on, whatever it holds; nobody is told."""
+    over = {"state": "failed", "reason": legible(reason), "wake_at": None, "finished_at": now}
+    connection.execute(_REFUSE, [{"b_id": run_id, **over}])
+
+
+def _refuse(
+    connection: Connection,
+    refused: Sequence[tuple[Row[Any], str, str | None]],
+    now: datetime,
+    found: Found,
+) -> None:
+    """End runs with a state and a reason, and have them counted."""
+    if not refused:
+        return
+    over = {"wake_at": now, "finished_at": now}
+    rows = [
+        {"b_id": run.id, "state": state, "reason": reason and legible(reason), **over}
+        for run, state, reason in refused
+    ]
+    connection.execute(_REFUSE, rows)
+    found.uncounted += [run.id for run, _, _ in refused]
 
 
 def _suspect(
@@ -145,9 +163,13 @@ def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | N
         return "cancelled", "entry removed before it was sent"
     if entry.state in _HELD and not (run.reason or "").startswith(TRIGGERED):
         return "cancelled", f"entry {entry.state} before it was sent"
-    problem = "unreadable row" if _any_unreadable(run, entry) else call_problem(entry)
+    problem = _unreadable(entry) or call_problem(entry)
     return ("failed", problem) if problem else (None, None)
 
 
-def _any_unreadable(*rows: Row[Any]) -> bool:
-    return any(isinstance(value, Unreadable) for row in rows for value in row)
+def _unreadable(row: Row[Any]) -> str | None:
+    """Say which column can't be read, and why, if there is one."""
+    for name, value in zip(row._fields, row, strict=True):
+        if isinstance(value, Unreadable):
+            return f"unreadable row: {name}: {value.reason}, got {value.given!r:.200}"
+    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, and_, case, exists, func, or_, select
+from sqlalchemy import Select, String, and_, case, exists, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, Unreadable
@@ -181,8 +181,11 @@ def read_runs(tx: Transaction, page: Select[Any]) -> list[Run]:
 def readable(row: R) -> R:
     """Return a row as if what can't be read in it (written by hand) were not there."""
     for column in row.__table__.columns:
-        if isinstance(getattr(row, column.name), Unreadable):
-            setattr(row, column.name, EPOCH if column.name in _NEEDED else None)
+        value = getattr(row, column.name)
+        if isinstance(value, Unreadable):
+            given = column.default.arg if column.default and column.default.is_scalar else None
+            text = value.given if isinstance(column.type, String) else given
+            setattr(row, column.name, EPOCH if column.name in _NEEDED else text)
     return row
 
 

@@ -37,6 +37,7 @@ class Row:
     misfire: str | None = None
     grace_s: float | None = None
     overlap: str = "allow"
+    run_timeout_s: float | None = None
     state: str = "active"
     error: str | None = None
     cursor_at: datetime | None = None
