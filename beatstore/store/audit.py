@@ -145,6 +145,9 @@ def check_actor(given: object) -> str | None:
     return None if given is None else fields.text("actor", given)
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 @cache
 def os_user() -> str:
     """Return who this process runs as: a login name, or `uid 1000` where there is none."""
@@ -156,6 +159,8 @@ def os_user() -> str:
 
 def _json(value: Any) -> Any:
     """Return a value as JSON holds it."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Unreadable):

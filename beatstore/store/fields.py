@@ -53,6 +53,9 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 _SECONDS_LIMIT = 1e9
 _FIRST_YEAR = 1000
 
+# Control characters, half surrogate pairs, and what ends a line or paragraph.
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")
+
 _ANY_JSON = "text, a number, True, False, None, a list or a dict"
 
 
@@ -66,7 +69,9 @@ def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | Non
         isinstance(value, str)
         and 0 < len(value) <= most
         and value == value.strip()
-        and not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in value)
+        and (
+            value.isprintable() or not any(unicodedata.category(char) in _UNSEEN for char in value)
+        )
     ):
         return str.__str__(value)
     expected = f"1 to {most} characters on one line, without space at either end"
@@ -88,6 +93,10 @@ def sought(field: str, value: object) -> str:
     if isinstance(value, str) and storable(value):
         return str.__str__(value)
     raise InvalidEntryError(field, value, "text, without NUL and half surrogate pairs")
+
+
+def _is_unseen(char: str) -> bool:
+    return unicodedata.category(char) in _UNSEEN
 
 
 def note(field: str, value: object) -> str | None:
