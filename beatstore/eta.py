@@ -29,6 +29,7 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from beatstore.config import PREFIX
 from beatstore.errors import BeatstoreError, EntryExistsError
 from beatstore.store.appconf import given_settings, read_settings
+from beatstore.store.calls import LINKS
 from beatstore.store.shared import store_of
 from beatstore.tracking import RUN_ID, run_id_in
 
@@ -144,7 +145,7 @@ def _time(options: Mapping[str, Any]) -> dict[str, Any]:
 def _ahead(app: Celery, time: Mapping[str, Any]) -> float:
     """Return how many seconds ahead a time is."""
     eta = time.get("eta")
-    return time.get("countdown", 0.0) if eta is None else (eta - app.now()).total_seconds()
+    return float(time.get("countdown", 0)) if eta is None else (eta - app.now()).total_seconds()
 
 
 def _expires(app: Celery, given: Any) -> Any:
@@ -170,10 +171,26 @@ def _options(app: Celery, given: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in given.items()
         if key not in _NOT_KEPT and (key in _CLEARED or value not in (None, ""))
     }
+    found |= {key: _with_text(found[key]) for key in LINKS if key in found}
     found.setdefault("task_id", uuid())
     queue = getattr(found.get("queue"), "name", None)
     if queue in app.amqp.queues:  # a queue that was given as an object, and that beat knows
         found["queue"] = queue
+    return found
+
+
+def _with_text(value: Any) -> Any:
+    """Return signatures with the times that theirs and inner ones have as text, as in JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_with_text(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: _with_text(item) for key, item in value.items()}
+    options = found.get("options")
+    if "task" in found and isinstance(options, dict):
+        for key in ("eta", "expires"):
+            if isinstance(options.get(key), datetime):
+                options[key] = options[key].isoformat()
     return found
 
 

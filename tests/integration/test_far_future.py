@@ -344,6 +344,23 @@ def test_the_message_is_what_celery_would_have_sent(
 
 
 @on_sqlite
+def test_later_steps_may_have_times_of_their_own(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """An eta on a later step of a chain, however deep, reaches the message as celery writes it."""
+    later, much_later = FAR + timedelta(days=1), FAR + timedelta(days=2)
+    inner = task(app).s(3).set(eta=much_later, expires=much_later)
+    outer = task(app).s(2).set(eta=later, link=inner)
+    chain(task(app).s(1), outer).apply_async(eta=FAR)
+    [message] = at(scheduler, memory_broker, FAR)
+    [step] = message.embed["chain"]
+    assert step["options"]["eta"] == later.isoformat()
+    link = step["options"]["link"]
+    [link] = link if isinstance(link, list) else [link]
+    assert link["options"]["eta"] == link["options"]["expires"] == much_later.isoformat()
+
+
+@on_sqlite
 def test_what_lives_in_a_process_is_left_behind(
     app: Celery, store: Store, memory_broker: Broker
 ) -> None:
