@@ -94,7 +94,7 @@ def sync(
 
 def edited(tx: Transaction, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return in which fields entries differ from what code says; see `Store.edited`."""
-    rows = known.named(tx, names)
+    rows = known.named(tx, {name for name in names if fields.storable(name)})
     beside = known.beside(tx, [row.id for row in rows.values()])
     found = {name: declaring.edited(row, beside) for name, row in sorted(rows.items())}
     return {name: at for name, at in found.items() if at}

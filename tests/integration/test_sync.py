@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 from celery.schedules import crontab, schedule
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Every, Settings, Store
@@ -484,7 +485,7 @@ def test_what_cant_be_stored_is_refused_alone(store: Store) -> None:
         *(one("cron", "nonsense"), one("zone", timezone="Nowhere/None"), one("args", args=[{1}])),
         *(one("", NIGHTLY), one("never", None), one("over", end_at=NOON), one("up", after=["no"])),
         *(one("good"), one("waits", after=["up"]), one("own", after=["own"])),
-        one(7),  # type: ignore[arg-type]
+        *(one(7), one("a\0b"), one("\ud800")),  # type: ignore[arg-type]
         refused={"elsewhere": "unreadable"},
     )
     assert report.created == ("good",)
@@ -492,7 +493,7 @@ def test_what_cant_be_stored_is_refused_alone(store: Store) -> None:
         **{"cron": "expression", "zone": "Nowhere/None", "args": "args[0]", "": "name"},
         **{"never": "schedule", "over": "end_at", "up": "no entry is named 'no'", "7": "name"},
         **{"waits": "no entry is named 'up', for it was refused", "own": "first_free=True"},
-        "elsewhere": "unreadable",
+        **{"elsewhere": "unreadable", repr("a\0b"): "name", repr("\ud800"): "name"},
     }
     assert report.refused.keys() == words.keys()
     for name, word in words.items():
@@ -652,14 +653,48 @@ def test_lists_that_can_be_read_once(store: Store) -> None:
     assert [edge.upstream for edge in store.graph(name="a").edges] == ["b"]
 
 
-def test_edited_asks_as_often_for_many_as_for_one(store: Store) -> None:
-    """The statements do not grow with the names."""
-    names = [f"e{number:03}" for number in range(300)]
+def test_statements_do_not_grow_with_the_entries(store: Store) -> None:
+    """A sync, and `edited`, ask the database as often about 200 entries as about 20."""
+
+    def count(work: Callable[[], object]) -> int:
+        asked: list[str] = []
+
+        def note(*given: Any) -> None:
+            asked.append(given[2])
+
+        event.listen(store.database.engine, "before_cursor_execute", note)
+        work()
+        event.remove(store.database.engine, "before_cursor_execute", note)
+        return len(asked)
+
+    counts: dict[int, list[int]] = {}
+    for size in (20, 200):
+        names = [f"{size}-{number}" for number in range(size)]
+
+        source = f"source{size}"
+
+        def declare(names: list[str] = names, source: str = source, **given: Any) -> None:
+            declared = [one(name, tags=["x"], after=["up"], **given) for name in names]
+            assert not store.sync(declared, source=source).refused
+
+        store.put("up", "t", 60)
+        steps: list[Callable[[], object]] = [
+            *(declare, declare, partial(declare, grace=5)),
+            *(partial(store.sync, [], source=source), declare),
+            partial(store.edited, names),
+        ]
+        counts[size] = [count(step) for step in steps]
+    assert counts[20] == counts[200]
+
+
+def test_edited_names_what_differs(store: Store) -> None:
+    """Of many entries those are named that differ; names that can't be are no error."""
+    names = [f"e{number:03}" for number in range(10)]
     sync(store, *(one(name) for name in names))
     for name in names[::2]:
         store.change(name, tags=["x"])
     assert store.edited(names) == {name: ("tags",) for name in names[::2]}
-    assert store.edited([*names[1::2], "missing"]) == {}
+    assert store.edited([*names[1::2], "missing", "a\0b", "\ud800"]) == {}
 
 
 def test_rows_that_no_sync_has_seen_are_taken_over(store: Store) -> None:
