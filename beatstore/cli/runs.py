@@ -26,6 +26,8 @@ _PAGE = 1000
 #: How far back `errors` looks where no entry is named.
 _DAY = timedelta(days=1)
 
+_ID = click.IntRange(0, 2**63 - 1)
+
 _COLUMNS = (
     *("id", "entry_name", "due_at", "attempt", "state", "reason", "task_id", "worker"),
     *("sent_at", "started_at", "finished_at", "first_missed_at", "missed_count", "error"),
@@ -133,7 +135,7 @@ def _note(one: Occurrence, view: View) -> str:
 @click.option("--task", help="Only of entries that send this task.")
 @click.option("--worker", help="Only those that this worker took, such as celery@host.")
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=int, metavar="ID", help="Go on after the run of this id.")
+@click.option("--before", type=_ID, metavar="ID", help="Go on after the run of this id.")
 @click.option("--all", "all_", is_flag=True, help="All of them, however many there are.")
 @printing
 @click.pass_context
@@ -286,7 +288,7 @@ def _print_tracebacks(view: View, rows: list[dict[str, Any]]) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=int, metavar="RUN_ID...")
+@click.argument("runs", nargs=-1, required=True, type=_ID, metavar="RUN_ID...")
 @json_option
 @click.pass_context
 def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
@@ -367,7 +369,7 @@ def _plain(value: Any) -> Any:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=int, metavar="ID", help="Go on after the change of this id.")
+@click.option("--before", type=_ID, metavar="ID", help="Go on after the change of this id.")
 @printing
 @click.pass_context
 def audit(

@@ -33,7 +33,7 @@ from beatstore.decide import schedule_of
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry
-from beatstore.schedules import Every, as_schedule, parse
+from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.store import edits, fields, links
 from beatstore.store.agenda import accounted_for
 from beatstore.store.entries import STATES
@@ -100,11 +100,11 @@ def document(
         used: by upstream, what it has used up: `consumed_seq` and `failure_seen`.
         settings: give the zone that counts where the row names none.
     """
-    zone = entry.timezone or settings.default_timezone
+    timezone = entry.timezone or settings.default_timezone
     made: dict[str, Any] = {
         "name": entry.name,
         "task": entry.task,
-        "schedule": {"kind": entry.kind, "spec": entry.spec, "timezone": zone},
+        "schedule": {"kind": entry.kind, "spec": entry.spec, "timezone": timezone},
     }
     for name, (column, default) in _FIELDS.items():
         if (value := getattr(entry, column)) != default:
@@ -256,9 +256,11 @@ def _rule(
             64,
         ),
     }
-    if state == "broken" or columns["kind"] == "after":
-        # Broken by its schedule, perhaps: it is moved as it is. What has no clock has none.
-        return Every(60), columns
+    if state == "broken":
+        return Every(60), columns  # by its schedule, perhaps: it is moved as it is
+    if columns["kind"] == "after":
+        zone(columns["timezone"])
+        return Every(60), columns  # which has no clock
     return parse(**columns, anchor=start_at or EPOCH), columns
 
 

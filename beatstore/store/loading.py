@@ -129,8 +129,12 @@ def gather(given: Iterable[Any], settings: Settings, now: datetime) -> Gathered:
         now: the database's time.
 
     Raises:
-        InvalidEntryError: a header says that what follows is of another format.
+        InvalidEntryError: a header says that what follows is of another format; or this is
+            no sequence of documents.
     """
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        expected = "lines of JSON, or dicts; one by one"
+        raise InvalidEntryError("documents", given, expected, "open('entries.jsonl')")
     gathered = Gathered()
     for line, one in enumerate(given, 1):
         if isinstance(one, str | bytes) and not one.strip():

@@ -355,6 +355,14 @@ def test_another_format_is_refused_at_once(store: Store) -> None:
     assert store.entries() == []
 
 
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("given", ["entries.jsonl", b"{}", GOOD, None, 5])
+def test_what_is_no_sequence_of_documents_is_refused(store: Store, given: Any) -> None:
+    """A file's name, one document, or nothing at all is taken for a mistake."""
+    with pytest.raises(InvalidEntryError, match=r"documents: expected lines of JSON.*open\("):
+        store.load(given)
+
+
 def test_a_name_twice_is_refused_the_second_time(store: Store) -> None:
     """Two documents of one name would make the outcome a matter of order."""
     report = store.load([GOOD, {**GOOD, "task": "other"}], keep_going=True)
