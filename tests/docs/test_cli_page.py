@@ -53,3 +53,18 @@ def test_every_verb_is_on_the_page() -> None:
     for heading, verbs in VERBS.items():
         for verb in verbs:
             assert re.search(rf"`(beatstore )?{verb}\b|beatstore {verb}\b", sections[heading]), verb
+
+
+def test_the_python_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the page shows in Python works on the database that it names."""
+    monkeypatch.chdir(tmp_path)
+    call = Command("sqlite:///beatstore.db")
+    assert call("migrate").code == call("add", "a", "t.a", "@hourly").code == 0
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in said[:3]] == [["a", "ahead"]] * 3
+    assert said[3] == "1 {}"
