@@ -707,3 +707,25 @@ def test_rows_that_no_sync_has_seen_are_taken_over(store: Store) -> None:
         ("t", "active"),
         ("t", "paused"),
     ]
+
+
+def test_an_entry_that_waits_no_longer_goes_on(play: Play) -> None:
+    """Where code drops the edge that an entry waits for, it runs at the next tick."""
+    up = one("up", "0 20 * * *")
+    sync(play.store, up, one("a", "0 13 * * *", after=["up"]))
+    assert play.at("13:00") == []
+    sync(play.store, up, one("a", "0 13 * * *"))
+    assert play.tick() == ["a"]
+
+
+def test_an_edge_that_code_adds_waits_from_now(play: Play) -> None:
+    """An edge added to an entry that has run waits for the upstream's next completion."""
+    up = one("up", "0 * * * *")
+    sync(play.store, up, one("a", "5 13-20 * * *"))
+    assert play.at("13:00") == ["up"]
+    assert play.end("up") == []
+    assert play.at("13:05") == ["a"]
+    sync(play.store, up, one("a", "5 13-20 * * *", after=["up"]))
+    assert play.at("14:00") == ["up"]
+    assert play.at("14:05") == []
+    assert play.end("up") == ["a"]
