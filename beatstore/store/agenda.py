@@ -36,7 +36,9 @@ from beatstore.store.rows import ENTRY, Transaction
 __all__ = ["Occurrence", "accounted_for", "agenda"]
 
 _MOST = 10_000
-_PAGE = 500
+
+#: How many entries are read at a time: as many as are asked for, within these bounds.
+_LEAST, _PAGE = 50, 500
 
 _EVER = datetime.min.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
@@ -146,14 +148,15 @@ class _Merged:
     def _by_wake_at(self) -> Iterator[datetime | None]:
         """Take page after page; yield up to which `wake_at` all was read, None for all."""
         page = self._select.where(ENTRY.c.wake_at.is_not(None), ENTRY.c.kind != "after")
-        page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_PAGE)
+        size = min(_PAGE, max(_LEAST, self._limit))
+        page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(size)
         rows = self._tx.execute(page).all()
         while rows:
             for row in rows:
                 self._take(row)
             # One that can't be read, in a row written by hand, has no place in the order.
             last = next((row for row in reversed(rows) if isinstance(row.wake_at, datetime)), None)
-            if len(rows) < _PAGE or last is None:
+            if len(rows) < size or last is None:
                 break
             if self._until is not None and last.wake_at >= self._until:
                 break
