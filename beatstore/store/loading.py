@@ -205,6 +205,7 @@ def write(
     tx: Transaction, gathered: Gathered, *, replace: bool, keep_going: bool, dry_run: bool
 ) -> LoadReport:
     """Write what was gathered; see `Store.load`."""
+    tx.plan_anew()
     links.take_turns(tx)
     writing = _Writing(tx, gathered, replace=replace)
     # The connection's savepoint: the session's would flush what the caller has pending.

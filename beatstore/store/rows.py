@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import CursorResult, Executable, Row, Select, Table, func, select, update
+from sqlalchemy import CursorResult, Executable, Row, Select, Table, func, select, text, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session, make_transient_to_detached
 
@@ -86,6 +86,15 @@ class Transaction:
         at = self.execute(select(self.database.now_sql())).scalar_one()
         assert isinstance(at, datetime)
         return at
+
+    def plan_anew(self) -> None:
+        """Have each statement planned for the tables as they are, until the transaction ends.
+
+        psycopg prepares what it is asked often, and PostgreSQL keeps the plan: one made while
+        a table was empty reads all of it for each thousand names, when it no longer is.
+        """
+        if self.dialect.name == "postgresql":
+            self.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
 
     def insert(self, table: Table, row: dict[str, Any]) -> bool:
         """Insert a row unless its key exists; say whether it was inserted.

@@ -78,6 +78,7 @@ def sync(
     """Make the entries of some sources what their code says; see `Store.sync_all`."""
     for source in sources:
         _check_source(source)
+    tx.plan_anew()
     if not dry:
         links.take_turns(tx)
     rows = [] if owned is None else known.sources(tx, owned)

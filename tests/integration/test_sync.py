@@ -729,3 +729,14 @@ def test_an_edge_that_code_adds_waits_from_now(play: Play) -> None:
     assert play.at("14:00") == ["up"]
     assert play.at("14:05") == []
     assert play.end("up") == ["a"]
+
+
+def test_plans_are_made_for_the_tables_as_they_are(store: Store) -> None:
+    """PostgreSQL is not held to plans that it made while the table was empty."""
+    if store.database.url.get_backend_name() != "postgresql":
+        pytest.skip("only PostgreSQL keeps plans for us")
+    with Session(store.database.engine) as session:
+        store.sync([Declared("one", "t", "0 2 * * *")], source="app", session=session)
+        assert session.execute(text("SHOW plan_cache_mode")).scalar() == "force_custom_plan"
+        session.commit()
+        assert session.execute(text("SHOW plan_cache_mode")).scalar() == "auto"
