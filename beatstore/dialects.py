@@ -1,35 +1,26 @@
 """Everything that differs between databases, in one place.
 
 SQLite, PostgreSQL, MySQL and MariaDB store the same values and answer the same
-questions; this file holds the branches that make it so: column types, the database's
-clock, an insert that ignores what is there already, the transaction that claims, and
-the early wake-up on PostgreSQL.
-
-Invariants:
-    * Instants come back as aware UTC datetimes with microseconds, to year 9999.
-    * A value that can't be read (a row written by hand) comes back as `Unreadable`
-      and never raises: one bad row must not hide the good ones beside it.
+questions; this file holds the branches that make it so, with `columns` for their types: the
+database's clock, an insert that ignores what is there already, the transaction that claims,
+and the early wake-up on PostgreSQL.
 """
 
 from __future__ import annotations
 
 import json
 import select
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Float,
     FromClause,
     Insert,
-    Integer,
     String,
     Table,
-    Text,
     bindparam,
     column,
     event,
@@ -42,7 +33,20 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
+
+from beatstore.columns import (
+    BigId,
+    BigWhole,
+    Instant,
+    Json,
+    Name,
+    Note,
+    Number,
+    Unreadable,
+    Whole,
+    read_leniently,
+)
 
 __all__ = [
     "CHANNEL",
@@ -64,6 +68,7 @@ __all__ = [
     "db_now",
     "given_rows",
     "insert_ignore",
+    "read_leniently",
     "shows_the_past",
     "trigger_reads_entries",
     "tune_sqlite",
@@ -75,137 +80,6 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 #: The PostgreSQL notification channel that wakes a sleeping beat.
 CHANNEL = "beatstore"
-
-
-class Unreadable(str):
-    """What stands in a result where a stored value could not be decoded: its text, and why."""
-
-    reason: str
-
-    def __new__(cls, given: str, reason: str) -> Unreadable:
-        """Keep the reason beside the text."""
-        made = super().__new__(cls, given)
-        made.reason = reason
-        return made
-
-    @property
-    def given(self) -> str:
-        """The text alone."""
-        return str.__str__(self)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware UTC instant, with microseconds.
-
-    Stored as `timestamptz` on PostgreSQL, `DATETIME(6)` in UTC on MySQL and MariaDB,
-    and on SQLite as text of fixed width, `2026-01-31 09:00:00.000000`, which orders as
-    time does and is what SQLite's own date functions read and write.
-    """
-
-    impl = DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the column type for `dialect`."""
-        if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(String(26))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Give the database an instant; a naive datetime is refused."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(
-                f"expected an aware datetime, got {value!r}; write it with tzinfo=timezone.utc"
-            )
-        utc = value.astimezone(timezone.utc)
-        if dialect.name == "postgresql":
-            return utc
-        naive = utc.replace(tzinfo=None)
-        if dialect.name in ("mysql", "mariadb"):
-            return naive
-        return naive.isoformat(sep=" ", timespec="microseconds")
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """Return an aware UTC datetime, or `Unreadable`."""
-        if value is None:
-            return None
-        try:
-            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-            return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        except (TypeError, ValueError, OverflowError) as error:
-            return Unreadable(str(value), f"not an instant: {error}")
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON document; text that is not JSON is read as `Unreadable`."""
-
-    impl = JSON(none_as_null=True)
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Wrap the driver's decoding, so that a bad document does not raise."""
-        inner = super().result_processor(dialect, coltype)
-        if inner is None:
-            return None
-
-        def decode(value: Any) -> Any:
-            try:
-                return inner(value)
-            except (TypeError, ValueError, RecursionError) as error:
-                return Unreadable(str(value), f"not JSON: {error}")
-
-        return decode
-
-    def coerce_compared_value(self, op: Any, value: Any) -> Any:
-        """Keep JSON's own operators."""
-        return self.impl_instance.coerce_compared_value(op, value)
-
-
-class _Checked(TypeEngine[Any]):
-    """A column of SQLite, which holds values of any type, whatever was declared."""
-
-    kinds: tuple[type, ...]
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        kinds, what = {*self.kinds, type(None)}, self.kinds[-1].__name__
-
-        def check(value: Any) -> Any:
-            return value if type(value) in kinds else Unreadable(str(value), f"not of type {what}")
-
-        return check
-
-
-def _checked(kind: type[TypeEngine[Any]], *kinds: type) -> Any:
-    """Return a type of SQLite's columns that hold nothing but `kinds`."""
-    return type(f"_SQLite{kind.__name__}", (_Checked, kind), {"kinds": kinds})
-
-
-_SQLiteString = _checked(String, str)
-
-
-def Name(length: int) -> String:  # noqa: N802  (reads as a type in a column list)
-    """Return a text type that compares byte by byte on every database."""
-    return (
-        String(length)
-        .with_variant(
-            mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-        )
-        .with_variant(_SQLiteString(length), "sqlite")
-    )
-
-
-#: Primary keys. SQLite numbers rows by itself only for INTEGER.
-BigId = BigInteger().with_variant(Integer, "sqlite")
-
-#: The other types of columns.
-Note = Text().with_variant(_checked(Text, str)(), "sqlite")
-Whole = Integer().with_variant(_checked(Integer, int)(), "sqlite")
-BigWhole = BigInteger().with_variant(_checked(BigInteger, int)(), "sqlite")
-Number = Float(53).with_variant(_checked(Float, int, float)(53), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)

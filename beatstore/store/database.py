@@ -33,7 +33,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.dialects import Instant, connect_defaults, db_now, tune_sqlite
+from beatstore.dialects import Instant, connect_defaults, db_now, read_leniently, tune_sqlite
 from beatstore.errors import ConfigError, SessionError
 from beatstore.models import Entry
 
@@ -84,6 +84,7 @@ class Database:
             self._engine = create_engine(self.url, **options)
             if self._engine.dialect.name == "sqlite":
                 tune_sqlite(self._engine)
+            read_leniently(self._engine)
         return self._engine
 
     @property

@@ -121,7 +121,7 @@ def _states(given: object) -> list[str]:
 def _before(tx: Transaction, run_id: int) -> ColumnElement[bool]:
     """Return the condition that a run comes after that one in the order (due_at, id) desc."""
     due_at = tx.execute(select(RUN.c.due_at).where(RUN.c.id == run_id)).scalar()
-    if due_at is None:  # cleared in between
+    if not isinstance(due_at, datetime):  # cleared in between, or written by hand
         return RUN.c.id < run_id
     return and_(RUN.c.due_at <= due_at, or_(RUN.c.due_at < due_at, RUN.c.id < run_id))
 

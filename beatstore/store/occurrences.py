@@ -219,7 +219,9 @@ class _Occurrence(Answer):
         mine = select(RUN.c.due_at).where(RUN.c.entry_id == self.entry.id).limit(1)
         before = mine.where(RUN.c.due_at < self.at).order_by(RUN.c.due_at.desc())
         after = mine.where(RUN.c.due_at > self.at).order_by(RUN.c.due_at)
-        return self.tx.execute(before).scalar(), self.tx.execute(after).scalar()
+        found = (self.tx.execute(before).scalar(), self.tx.execute(after).scalar())
+        last, following = (at if isinstance(at, datetime) else None for at in found)
+        return last, following
 
     def _tell_change_of_rule(self) -> None:
         """Say who took the occurrence away, where an edit before that instant did."""

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 import beatstore
-from beatstore import After, Entry, Store
+from beatstore import After, Declared, Entry, Store
 from beatstore.errors import BeatstoreError, ScheduleError, StoreError
 from beatstore.store.edits import FIELDS
 from tests.support.hostile import (
@@ -51,6 +51,10 @@ GOOD: dict[str, Any] = {
     "actor": "somebody",
     "upstreams": ("above",),
     "names": ("there",),
+    "documents": (),
+    "entries": (),
+    "sources": {},
+    "source": "code",
 }
 
 #: Methods that add an entry, and need a name that is free.
@@ -110,6 +114,23 @@ STRATEGIES: dict[str, SearchStrategy[Any]] = {
     "names": st.lists(texts(), max_size=3) | texts(),
 }
 
+_SAID = {name: STRATEGIES.get(name, texts()) for name in ("schedule", "timezone", "args", "kwargs")}
+_SAID |= {name: STRATEGIES[name] for name in ("options", "tags", "after")}
+_SAID |= {name: texts() for name in ("misfire", "overlap", "description")}
+
+STRATEGIES["entries"] = st.lists(
+    st.fixed_dictionaries(
+        {"name": texts() | st.sampled_from("ab"), "task": texts() | st.just("tests.note")},
+        optional=_SAID,
+    ).map(lambda said: Declared(**said)),
+    max_size=4,
+)
+STRATEGIES["refused"] = st.dictionaries(texts(), texts(), max_size=3)
+STRATEGIES["sources"] = st.dictionaries(
+    texts(), st.tuples(STRATEGIES["entries"], STRATEGIES["refused"]), max_size=2
+)
+STRATEGIES["documents"] = st.lists(jsons() | texts(), max_size=3)
+
 
 def takes_text(name: str, parameter: inspect.Parameter) -> bool:
     """Say whether an argument takes text, or things that hold text."""
@@ -156,7 +177,7 @@ def call(store: Store, method: str, argument: str, value: Any) -> Any:
     needed = {
         name: GOOD[name]
         for name, one in parameters.items()
-        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        if one.default is one.empty and name in GOOD and one.kind is not one.VAR_POSITIONAL
     }
     if method in ADDING:
         needed["name"] = "new"
@@ -207,28 +228,47 @@ def same(held: Any, given: Any) -> bool:
     return type(held) is type(given) and bool(held == given)
 
 
-@pytest.mark.parametrize(("method", "argument"), CASES)
-def test_an_argument_is_stored_or_refused(store: Store, method: str, argument: str) -> None:
-    """Whatever an argument is given: a clear error, or it is held as it was given."""
+def tried(store: Store, method: str, argument: str, value: Any) -> None:
+    """Call a method with a value, see what comes of it, and undo it."""
+    with store.database.session() as session:
+        before = session.connection().exec_driver_sql("SELECT max(id) FROM beatstore_entry")
+        last = before.scalar_one()
+    made: Any = None
+    try:
+        made = call(store, method, argument, value)
+    except BeatstoreError as error:
+        readable(error)
+    if isinstance(made, Entry):
+        held = store.get(made.name)
+        stored(held, argument, value)
+        assert repr(held)
+        if argument == "tags" and not isinstance(value, str):
+            assert store.tags(made.name) == sorted(set(value))
+    restore(store, last)
 
-    @examples(40)
+
+def test_any_argument(store: Store) -> None:
+    """Whatever some argument is given: a clear error, or it is held as it was given."""
+
+    @examples(300)
+    @given(st.sampled_from(CASES), st.data())
+    def try_it(case: tuple[str, str], data: st.DataObject) -> None:
+        method, argument = case
+        tried(store, method, argument, data.draw(STRATEGIES.get(argument, texts())))
+
+    try_it()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(("method", "argument"), CASES)
+def test_an_argument(store: Store, method: str, argument: str) -> None:
+    """The same for each argument, as many times."""
+
+    @examples(100)
     @given(STRATEGIES.get(argument, texts()))
     def try_it(value: Any) -> None:
-        with store.database.session() as session:
-            before = session.connection().exec_driver_sql("SELECT max(id) FROM beatstore_entry")
-            last = before.scalar_one()
-        made: Any = None
-        try:
-            made = call(store, method, argument, value)
-        except BeatstoreError as error:
-            readable(error)
-        if isinstance(made, Entry):
-            held = store.get(made.name)
-            stored(held, argument, value)
-            assert repr(held)
-            if argument == "tags" and not isinstance(value, str):
-                assert store.tags(made.name) == sorted(set(value))
-        restore(store, last)
+        tried(store, method, argument, value)
 
     try_it()
 

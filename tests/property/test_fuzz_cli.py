@@ -67,6 +67,9 @@ def cases() -> Iterator[tuple[str, str]]:
                     yield name, str(one.name)
 
 
+CASES = list(cases())
+
+
 def words() -> SearchStrategy[str]:
     """Generate what is typed: the grammars of all parameters, and any text."""
     grammars = (CRON, ISO, RRULE, ZONES, DURATIONS, JSON_TEXT, PAIRS)
@@ -93,24 +96,43 @@ def url(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     store.close()
 
 
-@pytest.mark.parametrize(("name", "parameter"), list(cases()))
-def test_a_parameter_is_taken_or_refused(url: str, name: str, parameter: str) -> None:
-    """Whatever stands on the command line: an exit code that is documented, and no traceback."""
-    calls = [Command(url, way) for way in WAYS]
+def tried(call: Command, name: str, parameter: str, typed: list[str]) -> None:
+    """Call a verb as it should be, but for what is typed for one parameter."""
     found = next(one for one in verb(name).params if one.name == parameter)
     good = GOOD.get(name, [])
+    if isinstance(found, click.Option):
+        given = [*good, *(part for text in typed for part in (found.opts[-1], text))]
+    else:
+        given = [*good[: -1 if len(good) == 1 else None], *typed]
+    done = call(name, *given)
+    assert done.code in (0, 1, 2, 3), done
+    assert "Traceback" not in done.out + done.err
+    assert "BEATSTORE_DEBUG" not in done.err, done.err  # nobody expected this error
 
-    @examples(10)
-    @given(st.lists(words(), min_size=1, max_size=2), st.sampled_from(calls))
-    def try_it(typed: list[str], call: Command) -> None:
-        if isinstance(found, click.Option):
-            given = [*good, *(part for text in typed for part in (found.opts[-1], text))]
-        else:
-            given = [*good[: -1 if len(good) == 1 else None], *typed]
-        done = call(name, *given)
-        assert done.code in (0, 1, 2, 3), done
-        assert "Traceback" not in done.out + done.err
-        assert "BEATSTORE_DEBUG" not in done.err, done.err  # nobody expected this error
+
+def test_any_parameter(url: str) -> None:
+    """Whatever stands on the command line: an exit code that is documented, and no traceback."""
+    calls = [Command(url, way) for way in WAYS]
+
+    @examples(150)
+    @given(st.sampled_from(CASES), st.lists(words(), min_size=1, max_size=2), st.integers(0, 1))
+    def try_it(case: tuple[str, str], typed: list[str], way: int) -> None:
+        tried(calls[way], *case, typed)
+
+    try_it()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize(("name", "parameter"), CASES)
+def test_a_parameter(url: str, name: str, parameter: str) -> None:
+    """The same for each parameter of each verb, as many times."""
+    calls = [Command(url, way) for way in WAYS]
+
+    @examples(100)
+    @given(st.lists(words(), min_size=1, max_size=2), st.integers(0, 1))
+    def try_it(typed: list[str], way: int) -> None:
+        tried(calls[way], name, parameter, typed)
 
     try_it()
 

@@ -57,9 +57,9 @@ ZONES = (
 )
 
 
-def examples(quick: int) -> settings:
-    """Return how many cases a test tries: `quick`, or `BEATSTORE_TEST_EXAMPLES`."""
-    count = int(os.environ.get("BEATSTORE_TEST_EXAMPLES", quick))
+def examples(quick: int, *, each: int = 1) -> settings:
+    """Say how many cases a test tries: `quick`, or `BEATSTORE_TEST_EXAMPLES`; `each` at a time."""
+    count = max(1, int(os.environ.get("BEATSTORE_TEST_EXAMPLES", quick)) // each)
     checks = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
     return settings(max_examples=count, deadline=None, suppress_health_check=checks)
 

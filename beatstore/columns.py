@@ -1,0 +1,200 @@
+"""The types of columns: the same value comes back, whichever database held it.
+
+Invariants:
+    * Instants come back as aware UTC datetimes with microseconds, to year 9999.
+    * A value that can't be read (a row written by hand) comes back as `Unreadable`
+      and never raises: one bad row must not hide the good ones beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import BigInteger, Float, Integer, String, Text, event
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
+
+__all__ = [
+    "BigId",
+    "BigWhole",
+    "Instant",
+    "Json",
+    "Name",
+    "Note",
+    "Number",
+    "Unreadable",
+    "Whole",
+    "read_leniently",
+]
+
+
+class Unreadable(str):
+    """What stands in a result where a stored value could not be decoded: its text, and why."""
+
+    reason: str
+
+    def __new__(cls, given: str, reason: str) -> Unreadable:
+        """Keep the reason beside the text."""
+        made = super().__new__(cls, given)
+        made.reason = reason
+        return made
+
+    @property
+    def given(self) -> str:
+        """The text alone."""
+        return str.__str__(self)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC instant, with microseconds.
+
+    Stored as `timestamptz` on PostgreSQL, `DATETIME(6)` in UTC on MySQL and MariaDB,
+    and on SQLite as text of fixed width, `2026-01-31 09:00:00.000000`, which orders as
+    time does and is what SQLite's own date functions read and write.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type for `dialect`."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(String(26))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Give the database an instant; a naive datetime is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(
+                f"expected an aware datetime, got {value!r}; write it with tzinfo=timezone.utc"
+            )
+        utc = value.astimezone(timezone.utc)
+        if dialect.name == "postgresql":
+            return utc
+        naive = utc.replace(tzinfo=None)
+        if dialect.name in ("mysql", "mariadb"):
+            return naive
+        return naive.isoformat(sep=" ", timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return an aware UTC datetime, or `Unreadable`."""
+        if value is None:
+            return None
+        try:
+            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+            return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
+        except (TypeError, ValueError, OverflowError) as error:
+            return Unreadable(str(value), f"not an instant: {error}")
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON document; text that is not JSON is read as `Unreadable`."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Wrap the driver's decoding, so that a bad document does not raise."""
+        inner = super().result_processor(dialect, coltype)
+        if inner is None:
+            return None
+
+        def decode(value: Any) -> Any:
+            try:
+                return inner(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                return Unreadable(str(value), f"not JSON: {error}")
+
+        return decode
+
+    def coerce_compared_value(self, op: Any, value: Any) -> Any:
+        """Keep JSON's own operators."""
+        return self.impl_instance.coerce_compared_value(op, value)
+
+
+class _Checked(TypeEngine[Any]):
+    """A column of SQLite, which holds values of any type, whatever was declared."""
+
+    kinds: tuple[type, ...]
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        kinds, what = {*self.kinds, type(None)}, self.kinds[-1].__name__
+
+        def check(value: Any) -> Any:
+            return value if type(value) in kinds else Unreadable(str(value), f"not of type {what}")
+
+        return check
+
+
+def _checked(kind: type[TypeEngine[Any]], *kinds: type) -> Any:
+    """Return a type of SQLite's columns that hold nothing but `kinds`."""
+    return type(f"_SQLite{kind.__name__}", (_Checked, kind), {"kinds": kinds})
+
+
+_SQLiteString = _checked(String, str)
+
+
+def Name(length: int) -> String:  # noqa: N802  (reads as a type in a column list)
+    """Return a text type that compares byte by byte on every database."""
+    return (
+        String(length)
+        .with_variant(
+            mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+        )
+        .with_variant(_SQLiteString(length), "sqlite")
+    )
+
+
+#: Primary keys. SQLite numbers rows by itself only for INTEGER.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+#: The other types of columns.
+Note = Text().with_variant(_checked(Text, str)(), "sqlite")
+Whole = Integer().with_variant(_checked(Integer, int)(), "sqlite")
+BigWhole = BigInteger().with_variant(_checked(BigInteger, int)(), "sqlite")
+Number = Float(53).with_variant(_checked(Float, int, float)(53), "sqlite")
+
+
+def read_leniently(engine: Engine) -> None:
+    """Let an engine of our own read what psycopg refuses: `infinity`, or JSON without end.
+
+    psycopg decodes by itself, and one value that it can't would hide a page of rows. It comes
+    as text instead, which the types of the columns find unreadable.
+    """
+    if engine.dialect.driver != "psycopg":
+        return
+
+    def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        adapters: Any = connection.adapters
+        for name in ("timestamptz", "json"):
+            oid = adapters.types[name].oid
+            adapters.register_loader(oid, _lenient(adapters.get_loader(oid, 0)))
+
+    event.listen(engine, "connect", on_connect)
+
+
+def _lenient(kind: Any) -> Any:
+    """Return a loader for psycopg that gives the text where its own, `kind`, fails."""
+
+    class Lenient:
+        format = kind.format
+
+        def __init__(self, oid: int, context: Any = None) -> None:
+            self._load = kind(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._load(data)
+            except Exception:  # noqa: BLE001  (its own errors, and RecursionError)
+                return bytes(data).decode(errors="replace")
+
+    return Lenient

@@ -1,0 +1,30 @@
+"""What psycopg refuses to read: its row is told of, and hides no other."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from beatstore import Store
+from beatstore.dialects import Unreadable
+
+BAD = {
+    "end_at": ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59+00"),
+    "args": ("[" * 5000 + "]" * 5000,),
+}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("column", BAD)
+def test_a_value_without_end(store: Store, column: str) -> None:
+    """An instant or a document that Python can't hold is read as such, among rows that are good."""
+    store.add("good", "t", "0 2 * * *")
+    for number, value in enumerate(BAD[column]):
+        store.add(f"bad-{number}", "t", "0 2 * * *")
+        with store.database.session() as session:
+            edit = text(f"UPDATE beatstore_entry SET {column} = :v WHERE name = :n")
+            session.execute(edit, {"v": value, "n": f"bad-{number}"})
+    found = {entry.name: getattr(entry, column) for entry in store.entries()}
+    assert not isinstance(found.pop("good"), (str, Unreadable))
+    assert sorted(found.values()) == sorted(BAD[column])
+    assert [str(store.explain(name)) for name in found]
