@@ -106,7 +106,7 @@ def _period(seconds: float | timedelta) -> int:
         period = seconds // timedelta(microseconds=1)
     elif isinstance(seconds, int) and not isinstance(seconds, bool):
         period = seconds * SECOND
-    elif isinstance(seconds, float) and math.isfinite(seconds):
+    elif isinstance(seconds, float) and math.isfinite(seconds * SECOND):
         period = round(seconds * SECOND)
     if not _SHORTEST <= period <= _LONGEST:
         wanted = "seconds from 0.1 to 3155760000 (a hundred years), or such a timedelta"

@@ -50,6 +50,9 @@ STATES = ("active", "paused", "finished", "missed", "cancelled", "broken")
 #: How many names go into one statement.
 _NAMES = 1000
 
+#: A name is shorter, and SQLite refuses a pattern of 50,000 bytes.
+_PATTERN_LENGTH = 1000
+
 #: How often put() looks again when the entry comes and goes under its hands.
 _TRIES = 5
 
@@ -180,7 +183,7 @@ def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | Non
     if (source := chosen.get("source")) is not None:
         found = found.where(ENTRY.c.source == fields.sought("source", source))
     if (name := chosen.get("name")) is not None:
-        found = found.where(_matches(tx, fields.sought("name", name)))
+        found = found.where(_matches(tx, fields.sought("name", name, _PATTERN_LENGTH)))
     return found
 
 

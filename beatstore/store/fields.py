@@ -88,11 +88,13 @@ def storable(value: object) -> bool:
     )
 
 
-def sought(field: str, value: object) -> str:
+def sought(field: str, value: object, most: int | None = None) -> str:
     """Return text that rows are searched for by; what none can hold has an error, not a page."""
-    if isinstance(value, str) and storable(value):
+    long = isinstance(value, str) and most is not None and len(value) > most
+    if isinstance(value, str) and storable(value) and not long:
         return str.__str__(value)
-    raise InvalidEntryError(field, value, "text, without NUL and half surrogate pairs")
+    length = f" of at most {most} characters" if long else ""
+    raise InvalidEntryError(field, value, f"text{length}, without NUL and half surrogate pairs")
 
 
 def _is_unseen(char: str) -> bool:
