@@ -25,7 +25,7 @@ from beatstore.declared import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.store import Store
-from beatstore.store.sync import SyncReport
+from beatstore.store.sync.syncing import SyncReport
 
 __all__ = ["PREFIX", "Source", "declared", "import_code", "log"]
 

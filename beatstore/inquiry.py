@@ -18,8 +18,8 @@ from typing import Any
 from celery import Celery, states
 from celery.backends.base import DisabledBackend
 
-from beatstore.store.claims import Suspect
-from beatstore.store.complete import Ending
+from beatstore.store.tick.claims import Suspect
+from beatstore.store.tick.complete import Ending
 
 __all__ = ["Inquiry"]
 

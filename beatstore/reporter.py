@@ -28,7 +28,7 @@ from typing import Protocol
 
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import Outage
-from beatstore.store.reports import Report
+from beatstore.store.tick.reports import Report
 
 __all__ = ["Reporter", "Writer"]
 
@@ -52,7 +52,7 @@ NO_RUN = 0
 
 
 class Writer(Protocol):
-    """What the reporter needs of `beatstore.store.reports.Reports`."""
+    """What the reporter needs of `beatstore.store.tick.reports.Reports`."""
 
     def write(self, reports: Sequence[Report]) -> None:
         """Write them in one transaction; writing them again changes nothing."""

@@ -45,8 +45,8 @@ from beatstore.outage import Outage
 from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
-from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.store.tick.queue import Queue
 from beatstore.version import __version__
 
 __all__ = ["DBScheduler"]

@@ -35,7 +35,7 @@ from beatstore.beatschedule import evaluated
 from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
-from beatstore.store.claims import Claim, Outcome
+from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.task import Task as OwnTask
 
 __all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]

@@ -18,8 +18,8 @@ from celery import Celery
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BrokerError
 from beatstore.store import Store
-from beatstore.store.claims import Look, Outcome
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import Look, Outcome
+from beatstore.store.tick.queue import Queue
 
 __all__ = ["TickReport", "tick"]
 

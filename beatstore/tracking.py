@@ -28,8 +28,8 @@ from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import Outage
 from beatstore.reporter import Reporter
 from beatstore.store.appconf import read_settings
-from beatstore.store.database import Database
-from beatstore.store.reports import Reports
+from beatstore.store.database.engine import Database
+from beatstore.store.tick.reports import Reports
 
 __all__ = ["PART", "RUN_ID", "STEP", "Heartbeat", "Tracker", "active_requests", "run_id_in"]
 

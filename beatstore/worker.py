@@ -38,7 +38,7 @@ from typing import Any
 from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from beatstore.store.reports import Report
+from beatstore.store.tick.reports import Report
 from beatstore.tracking import PART, RUN_ID, STEP, Tracker, active_requests, run_id_in
 
 __all__ = ["refusal", "setup"]

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 import sqlalchemy as sa
 
 from beatstore import ManualClock, Store
-from beatstore.store.claims import DEPENDENCY, ENTRY, Claim
-from beatstore.store.queue import Queue
-from beatstore.store.reports import Report, Reports
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, Claim
+from beatstore.store.tick.queue import Queue
+from beatstore.store.tick.reports import Report, Reports
 from benchmarks.places import Places, optimize, reset, server_of
 from benchmarks.report import Table
 from tests.support.ticks import tick

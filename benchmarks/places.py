@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from beatstore.models import Entry, Run
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
 from tests.support.brokers import Broker, BrokerSource, open_broker
 from tests.support.databases import DatabaseServer, migrate, open_database_server
 

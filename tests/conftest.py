@@ -78,6 +78,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(directory)
         given = getattr(item, "callspec", None)
         params = given.params if given is not None else {}
+        quick = item.get_closest_marker("quick_on")
+        if quick is not None and params.get("backend", *quick.args) not in quick.args:
+            item.add_marker("slow")
         fits = all(params[name] in wanted[name] for name in wanted if name in params)
         (kept if fits else left_out).append(item)
     if left_out:

@@ -18,8 +18,8 @@ from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View, span
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
-from beatstore.store.migrate import revision_of
-from beatstore.store.transaction import explained
+from beatstore.store.database.migrate import revision_of
+from beatstore.store.database.transaction import explained
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
 

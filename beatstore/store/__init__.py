@@ -25,14 +25,16 @@ from typing import Any
 from beatstore.declared import Declared
 from beatstore.errors import LoadError
 from beatstore.models import Entry, Run
-from beatstore.store import fields, links, loading, oneshots, retention, sync
+from beatstore.store import fields, links, oneshots, retention
 from beatstore.store.agenda import Occurrence
-from beatstore.store.answers import Explanation
+from beatstore.store.answers.entry import Explanation
+from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.editor import Duration, Editor
 from beatstore.store.links import After
-from beatstore.store.loading import LoadReport
-from beatstore.store.standing import BeatStatus, Health, Status, WorkerStatus
-from beatstore.store.sync import SyncReport
+from beatstore.store.sync import syncing
+from beatstore.store.sync.syncing import SyncReport
+from beatstore.store.transfer import loading
+from beatstore.store.transfer.loading import LoadReport
 
 __all__ = [
     "After",
@@ -324,7 +326,7 @@ class Store(Editor):
         """
         given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
         do = self._read if dry_run else self._write
-        return do(session, lambda tx: sync.sync(tx, given, owned, dry=dry_run))
+        return do(session, lambda tx: syncing.sync(tx, given, owned, dry=dry_run))
 
     # -- clearing --------------------------------------------------------------------------
 

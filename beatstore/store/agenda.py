@@ -31,7 +31,7 @@ from beatstore.decide import jitter_offset, schedule_of
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.store import entries, fields
-from beatstore.store.rows import ENTRY, Transaction
+from beatstore.store.database.rows import ENTRY, Transaction
 
 __all__ = ["Occurrence", "accounted_for", "agenda"]
 

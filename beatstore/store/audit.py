@@ -23,7 +23,7 @@ from sqlalchemy import insert, select
 from beatstore.dialects import Unreadable
 from beatstore.models import Audit, Entry
 from beatstore.store import fields
-from beatstore.store.rows import AUDIT, ENTRY, Transaction
+from beatstore.store.database.rows import AUDIT, ENTRY, Transaction
 
 __all__ = [
     "Change",

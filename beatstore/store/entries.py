@@ -22,8 +22,8 @@ from beatstore.dialects import Instant
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry
 from beatstore.store import audit, edits, fields, links
-from beatstore.store.gates import consume
-from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
+from beatstore.store.tick.gates import consume
 
 __all__ = [
     "add",

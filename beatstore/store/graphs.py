@@ -13,7 +13,7 @@ from sqlalchemy import Column, Row, select
 from beatstore.errors import InvalidEntryError
 from beatstore.graph import Edge, Graph, Node
 from beatstore.store import fields
-from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction
 
 __all__ = ["edges", "graph"]
 

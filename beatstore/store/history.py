@@ -19,7 +19,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.models import Run
 from beatstore.schedules import zone
 from beatstore.store import fields
-from beatstore.store.rows import ENTRY, RUN, TAG, Transaction
+from beatstore.store.database.rows import ENTRY, RUN, TAG, Transaction
 
 __all__ = ["ERRORS", "NOT_SUCCEEDED", "RunFilter", "errors", "preview", "runs"]
 

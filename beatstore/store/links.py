@@ -27,8 +27,9 @@ from beatstore.dialects import EPOCH, shows_the_past
 from beatstore.errors import InvalidEntryError
 from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.models import VERSION_TABLE, Entry
-from beatstore.store import audit, cycles, fields
-from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction
+from beatstore.store import audit, fields
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction
+from beatstore.store.tick import cycles
 
 __all__ = [
     "After",

@@ -22,9 +22,9 @@ from beatstore.models import Entry, Run
 from beatstore.schedules import Once
 from beatstore.store import audit, edits, entries, fields
 from beatstore.store.calls import own_id, split_time
-from beatstore.store.claims import task_id_of
-from beatstore.store.gates import UNFINISHED
-from beatstore.store.rows import ENTRY, RUN, Transaction
+from beatstore.store.database.rows import ENTRY, RUN, Transaction
+from beatstore.store.tick.claims import task_id_of
+from beatstore.store.tick.gates import UNFINISHED
 
 __all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
 

@@ -14,25 +14,18 @@ from beatstore.clock import Clock
 from beatstore.config import Settings
 from beatstore.graph import Edge, Graph
 from beatstore.models import Audit, Entry, Run
-from beatstore.store import (
-    agenda,
-    answers,
-    audit,
-    entries,
-    graphs,
-    history,
-    occurrences,
-    standing,
-    sync,
-    transaction,
-    transfer,
-)
+from beatstore.store import agenda, audit, entries, graphs, history
 from beatstore.store.agenda import Occurrence
-from beatstore.store.answers import Explanation
+from beatstore.store.answers import entry as answers
+from beatstore.store.answers import occurrences, standing
+from beatstore.store.answers.entry import Explanation
+from beatstore.store.answers.standing import Health, Status
 from beatstore.store.appconf import read_settings
-from beatstore.store.database import Database
-from beatstore.store.rows import Transaction
-from beatstore.store.standing import Health, Status
+from beatstore.store.database import transaction
+from beatstore.store.database.engine import Database
+from beatstore.store.database.rows import Transaction
+from beatstore.store.sync import syncing
+from beatstore.store.transfer import exporting as transfer
 
 __all__ = ["Reader"]
 
@@ -100,7 +93,7 @@ class Reader:
             SchemaError: the tables are newer than this version of beatstore.
             UnavailableError: the database did not answer.
         """
-        from beatstore.store import migrate  # noqa: PLC0415  (most programs never migrate)
+        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never migrate)
 
         with transaction.explained(self.database):
             migrate.upgrade(self.database)
@@ -112,7 +105,7 @@ class Reader:
             SchemaError: they are not; the message says what to run.
             UnavailableError: the database did not answer.
         """
-        from beatstore.store import migrate  # noqa: PLC0415  (most programs never check)
+        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never check)
 
         with transaction.explained(self.database):
             migrate.check(self.database)
@@ -413,7 +406,7 @@ class Reader:
             somebody paused, resumed or cancelled the entry; by the entries' names. An entry
             that no code declares is left out.
         """
-        return self._read(session, lambda tx: sync.edited(tx, names))
+        return self._read(session, lambda tx: syncing.edited(tx, names))
 
     def health(self, *, session: Any = None) -> Health:
         """Return whether somebody sends what is due: cheap enough to ask every few seconds."""

@@ -24,11 +24,11 @@ from sqlalchemy.orm import Session
 from beatstore.config import Settings
 from beatstore.dialects import EPOCH
 from beatstore.store import audit
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
+from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 from beatstore.store.entries import delete_entries
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
-from beatstore.store.merge import let_go_in
-from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
+from beatstore.store.sync.merge import let_go_in
 
 __all__ = ["Pruner", "prune"]
 

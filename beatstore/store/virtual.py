@@ -17,8 +17,8 @@ from sqlalchemy import Row, and_, event, func, or_, select
 from beatstore.clock import Clock
 from beatstore.config import Settings
 from beatstore.store import Store
-from beatstore.store.claims import CALL, ENTRY, RUN
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
+from beatstore.store.tick.claims import CALL, ENTRY, RUN
 
 __all__ = ["Mark", "happened", "mark", "scratch", "under_way", "waiting"]
 

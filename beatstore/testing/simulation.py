@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
-from beatstore.store.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.store.complete import Ending
-from beatstore.store.queue import Queue
-from beatstore.store.reports import Report, Reports
+from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.queue import Queue
+from beatstore.store.tick.reports import Report, Reports
 from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.version import __version__
 

@@ -28,8 +28,8 @@ from sqlalchemy import text
 from beatstore import After, ManualClock, Store
 from beatstore.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
-from beatstore.store.claims import BeatFigures, Claim
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import BeatFigures, Claim
+from beatstore.store.tick.queue import Queue
 from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -24,7 +24,7 @@ from beatstore import Once, batches
 from beatstore.batches import Batch, Confirmed, Pipeline, batch_of
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BrokerError
-from beatstore.store.claims import Claim, Outcome
+from beatstore.store.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
 from tests.support.proxy import Proxy

@@ -25,6 +25,8 @@ from tests.support.entrypoints import announce
 from tests.support.processes import ROOT
 from tests.support.project import Project
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
 

@@ -15,6 +15,8 @@ from beatstore import After, Cron, Declared, Every, Once, Store
 from beatstore.models import Entry
 from tests.support.command import WAYS, Command, Done
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
 

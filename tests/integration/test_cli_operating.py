@@ -17,12 +17,14 @@ from celery import Celery
 
 from beatstore import Once, Run, Store
 from beatstore.models import REVISION
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command
 from tests.support.inprocess import new_app
 from tests.support.processes import ROOT
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
+
+pytestmark = pytest.mark.quick_on("sqlite")
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)

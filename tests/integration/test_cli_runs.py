@@ -11,6 +11,8 @@ from beatstore import Cron, Once, Run, Store
 from tests.support.command import WAYS, Command
 from tests.support.written import HOUR, MINUTE, run, write
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
 

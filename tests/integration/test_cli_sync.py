@@ -12,6 +12,8 @@ from celery.schedules import crontab
 from beatstore import Declared, Store
 from tests.support.command import Command
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 

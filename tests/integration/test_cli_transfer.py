@@ -15,6 +15,8 @@ from beatstore import After, Store
 from tests.support.command import WAYS, Command
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
 

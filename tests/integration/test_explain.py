@@ -15,8 +15,8 @@ from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import Beat, Dependency, Entry, Run, Worker
-from beatstore.store.claims import Outcome
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import Outcome
+from beatstore.store.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 UTC = timezone.utc

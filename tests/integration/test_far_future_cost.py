@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 
 from beatstore import Settings, Store
 from beatstore.models import Entry
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from tests.support.ticks import tick
 
 STORED = 100_000

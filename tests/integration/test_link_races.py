@@ -17,15 +17,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from beatstore import After, Entry, InvalidEntryError, Once, Run, Store
-from beatstore.store import cycles
-from beatstore.store.claims import DEPENDENCY
-from beatstore.store.complete import SUSPECTED
-from beatstore.store.reports import Reports
+from beatstore.store.tick import cycles
+from beatstore.store.tick.claims import DEPENDENCY
+from beatstore.store.tick.complete import SUSPECTED
+from beatstore.store.tick.reports import Reports
 from tests.support.diamond_races import Beats, at_once, ending, start_runs
 from tests.support.diamond_rounds import SELDOM, fan, join
 
 #: How often each race is run: those for a circle, and the others.
-CIRCLES, ROUNDS = 50, int(os.environ.get("BEATSTORE_TEST_ROUNDS", "10"))
+CIRCLES, ROUNDS = 20, int(os.environ.get("BEATSTORE_TEST_ROUNDS", "6"))
 
 FAR_OFF = datetime(2500, 1, 1, tzinfo=timezone.utc)
 

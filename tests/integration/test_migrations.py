@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.models import REVISION, VERSION_TABLE, Base, Dependency, Entry, Run, Tag
-from beatstore.store import migrate
-from beatstore.store.database import Database
+from beatstore.store.database import migrate
+from beatstore.store.database.engine import Database
 
 TABLES = set(Base.metadata.tables)
 

@@ -33,10 +33,12 @@ from beatstore.dialects import begin_reading
 from beatstore.moving import Moved, move
 from beatstore.peers import PEERS, How, read
 from beatstore.schedules import Every
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from tests.support.absent import absent
 from tests.support.processes import ROOT
 from tests.support.ticks import tick
+
+pytestmark = pytest.mark.quick_on("sqlite")
 
 DJANGO, ALCHEMY = PEERS
 PROGRAMS = {DJANGO: "django_beat", ALCHEMY: "sqlalchemy_beat"}

@@ -16,8 +16,8 @@ from sqlalchemy.engine import Connection
 
 from beatstore import DBScheduler, Store
 from beatstore.config import Settings
-from beatstore.store.claims import ENTRY, RUN, Claim, Outcome
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import ENTRY, RUN, Claim, Outcome
+from beatstore.store.tick.queue import Queue
 from tests.support.brokers import Broker
 
 #: Rows of each table that no tick has any business with.

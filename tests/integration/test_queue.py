@@ -13,8 +13,8 @@ from sqlalchemy import text
 from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.store.claims import ENTRY, Claim, Outcome
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import ENTRY, Claim, Outcome
+from beatstore.store.tick.queue import Queue
 
 START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
 MakeQueue = Callable[..., Queue]

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from beatstore import After, ManualClock, Run
-from beatstore.store.claims import Outcome
-from beatstore.store.complete import Ending
-from beatstore.store.reports import Report, Reports
+from beatstore.store.tick.claims import Outcome
+from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.reports import Report, Reports
 from tests.support.play import Play
 
 WORKER = "celery@there"

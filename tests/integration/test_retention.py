@@ -17,9 +17,9 @@ from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Audit, Dependency, Entry, Run, Tag, Worker
 from beatstore.store import retention
-from beatstore.store.claims import Outcome
-from beatstore.store.queue import Queue
 from beatstore.store.retention import Pruner
+from beatstore.store.tick.claims import Outcome
+from beatstore.store.tick.queue import Queue
 from tests.support.written import DAY, HOUR, NOON, alter, run, write
 
 

@@ -28,7 +28,7 @@ from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
 from beatstore.errors import UnavailableError
 from beatstore.scheduler import DBScheduler
-from beatstore.store.claims import Look
+from beatstore.store.tick.claims import Look
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
 from tests.support.inprocess import NOWHERE, Ear, new_app, running

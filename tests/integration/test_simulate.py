@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from beatstore import After, ConfigError, EntryNotFoundError, Settings, Store, testing
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from beatstore.testing import ManualClock, Outcome, Work, simulate
 
 UTC = timezone.utc

@@ -12,10 +12,10 @@ from sqlalchemy import update
 from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.models import Beat, Dependency, Run, Worker
-from beatstore.store import standing
-from beatstore.store.claims import BeatFigures
-from beatstore.store.queue import Queue
-from beatstore.store.standing import Status
+from beatstore.store.answers import standing
+from beatstore.store.answers.standing import Status
+from beatstore.store.tick.claims import BeatFigures
+from beatstore.store.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
 
 

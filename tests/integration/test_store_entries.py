@@ -22,7 +22,7 @@ from beatstore.errors import (
     ScheduleError,
 )
 from beatstore.models import Entry, Tag
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from tests.support.ticks import tick
 
 UTC = timezone.utc

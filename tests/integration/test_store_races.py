@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from beatstore import Store
 from beatstore.errors import EntryExistsError
-from beatstore.store import transaction
-from beatstore.store.claims import Outcome
-from beatstore.store.queue import Queue
-from beatstore.store.rows import Transaction
+from beatstore.store.database import transaction
+from beatstore.store.database.rows import Transaction
+from beatstore.store.tick.claims import Outcome
+from beatstore.store.tick.queue import Queue
 
 T = TypeVar("T")
 

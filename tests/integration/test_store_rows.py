@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from beatstore import Entry, Once, Store
 from beatstore.dialects import EPOCH
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.queue import Queue
+from beatstore.store.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 
 UTC = timezone.utc

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import After, Declared, Store, SyncReport
-from beatstore.store import sync as syncing
-from beatstore.store.rows import ENTRY
+from beatstore.store.database.rows import ENTRY
+from beatstore.store.sync import syncing
 from tests.support.wait import wait_until
 
 NIGHTLY = "0 2 * * *"

@@ -25,7 +25,8 @@ from beatstore import (
 )
 from beatstore.clock import ManualClock
 from beatstore.models import Dependency, Entry
-from beatstore.store import loading, transfer
+from beatstore.store.transfer import exporting as transfer
+from beatstore.store.transfer import loading
 from tests.support.databases import BACKENDS
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write

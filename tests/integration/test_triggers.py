@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from beatstore.dialects import CHANNEL, EPOCH
 from beatstore.models import Entry, Run
-from beatstore.store import migrate
-from beatstore.store.database import Database
+from beatstore.store.database import migrate
+from beatstore.store.database.engine import Database
 
 CURSOR = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WAKE = datetime(2525, 11, 11, 9, 30, tzinfo=timezone.utc)

@@ -58,7 +58,8 @@ def test_an_installed_beatstore_migrates(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "from beatstore.store import migrate; from beatstore.store.database import Database; "
+        "from beatstore.store.database import migrate; "
+        "from beatstore.store.database.engine import Database; "
         "database = Database('sqlite:///beat.db'); "
         "migrate.upgrade(database); migrate.check(database); "
         "print(migrate._scripts()); print(migrate.revision_of(database)); "

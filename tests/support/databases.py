@@ -41,8 +41,8 @@ _OURS = "beatstore_test_"
 def migrate(url: str) -> None:
     """Make beatstore's tables, as `Store.migrate` does."""
     # Here, so that tests without a database need nothing of it.
-    from beatstore.store.database import Database
-    from beatstore.store.migrate import upgrade
+    from beatstore.store.database.engine import Database
+    from beatstore.store.database.migrate import upgrade
 
     database = Database(url)
     upgrade(database)

@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Row, exists, or_, select
 
 from beatstore import After, Every, Store
-from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.wait import wait_until

@@ -22,10 +22,10 @@ from sqlalchemy import insert, select
 
 from beatstore import Store
 from beatstore.errors import UnavailableError
-from beatstore.store.claims import ENTRY, RUN, Outcome
-from beatstore.store.database import rolled_back
-from beatstore.store.queue import Queue
-from beatstore.store.reports import Report, Reports
+from beatstore.store.database.engine import rolled_back
+from beatstore.store.tick.claims import ENTRY, RUN, Outcome
+from beatstore.store.tick.queue import Queue
+from beatstore.store.tick.reports import Report, Reports
 from tests.support.wait import wait_until
 
 __all__ = ["Beats", "at_once", "ending", "start_runs"]

@@ -8,8 +8,8 @@ from sqlalchemy import update
 
 from beatstore import After, Every, Store
 from beatstore.dialects import EPOCH
-from beatstore.store.claims import ENTRY
-from beatstore.store.reports import Reports
+from beatstore.store.tick.claims import ENTRY
+from beatstore.store.tick.reports import Reports
 from tests.support.diamond_races import Beats, at_once, ending, start_runs
 
 __all__ = ["fan", "join"]

@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from beatstore import ManualClock, Run, Store
-from beatstore.store.claims import Claim
-from beatstore.store.queue import Queue
+from beatstore.store.tick.claims import Claim
+from beatstore.store.tick.queue import Queue
 from tests.support.ticks import report, tick
 
 __all__ = ["NOON", "Play"]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from beatstore.store.reports import Report
+from beatstore.store.tick.reports import Report
 
 __all__ = ["Recorder"]
 

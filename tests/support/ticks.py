@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from beatstore import Store
-from beatstore.store.claims import Claim, Outcome, Suspect
-from beatstore.store.complete import Ending
-from beatstore.store.queue import Queue
-from beatstore.store.reports import Report, Reports
+from beatstore.store.tick.claims import Claim, Outcome, Suspect
+from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.queue import Queue
+from beatstore.store.tick.reports import Report, Reports
 
 __all__ = ["report", "tick"]
 

@@ -59,8 +59,8 @@ def _around(
 
 def _set(catcher: _Catcher) -> None:
     from beatstore.sender import Sender
-    from beatstore.store.plan import Planner
-    from beatstore.store.queue import Queue
+    from beatstore.store.tick.plan import Planner
+    from beatstore.store.tick.queue import Queue
 
     def with_claims(planned: tuple[Any, Any]) -> None:
         if any(isinstance(part, list) and part for part in planned):

@@ -13,7 +13,7 @@ import pytest
 
 from beatstore.errors import ConfigError, UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.reports import Report
+from beatstore.store.tick.reports import Report
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
 

@@ -26,7 +26,7 @@ from beatstore import sender as sender_module
 from beatstore.batches import Batch
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BeatEntry, BrokerError
-from beatstore.store.claims import Claim, Outcome
+from beatstore.store.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker, RefusedError
 from tests.support.inprocess import new_app, new_claim, running, send, send_into

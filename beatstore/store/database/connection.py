@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beatstore.dialects import begin_claim, claim_isolation, db_now
 from beatstore.errors import UnavailableError
-from beatstore.store.database import Database, rolled_back, unavailable
+from beatstore.store.database.engine import Database, rolled_back, unavailable
 
 __all__ = ["KeptConnection", "read_now", "translated"]
 

@@ -37,7 +37,7 @@ from sqlalchemy.sql import ColumnElement
 from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.models import ENDS_WAIT as ENDS_WAIT_SQL
-from beatstore.store.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
 
 __all__ = ["consume", "counter", "open_runs", "read_gates", "wake_forgotten"]
 

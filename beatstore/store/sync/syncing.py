@@ -2,7 +2,7 @@
 
 Those that sync take turns, so that two processes that start together do it once. What is
 declared as it was the last time costs no look at its schedule; the others are read, merged
-with what users have edited (see `beatstore.store.merge`), and written together.
+with what users have edited (see `beatstore.store.sync.merge`), and written together.
 
 Invariants:
     * Only rows of the source are written, and such as the code of another has let go of.
@@ -22,10 +22,12 @@ from sqlalchemy import Row
 from beatstore.declared import Declared, digest
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.models import Entry
-from beatstore.store import declaring, fields, known, links, merge, syncwrite
-from beatstore.store.declaring import One
-from beatstore.store.rows import Transaction
-from beatstore.store.webs import Web
+from beatstore.store import fields, links
+from beatstore.store.database.rows import Transaction
+from beatstore.store.sync import declaring, known, merge
+from beatstore.store.sync import writing as syncwrite
+from beatstore.store.sync.declaring import One
+from beatstore.store.sync.webs import Web
 
 __all__ = ["Source", "SyncReport", "edited", "sync"]
 

@@ -26,10 +26,10 @@ from beatstore.decide import decide
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ignore, write_rows
 from beatstore.gate import OPEN, Gate
-from beatstore.store import cycles
 from beatstore.store.calls import Call, check_allowed, check_id
-from beatstore.store.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
-from beatstore.store.gates import consume, read_gates
+from beatstore.store.tick import cycles
+from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
+from beatstore.store.tick.gates import consume, read_gates
 
 __all__ = ["Planner"]
 

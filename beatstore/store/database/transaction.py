@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.database import Database, codes, rolled_back, unavailable
+from beatstore.store.database.engine import Database, codes, rolled_back, unavailable
 
 __all__ = ["explained", "read", "write"]
 

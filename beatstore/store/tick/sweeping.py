@@ -18,9 +18,9 @@ from beatstore.config import Settings
 from beatstore.decide import TRIGGERED, call_problem
 from beatstore.dialects import Unreadable
 from beatstore.gate import duration
-from beatstore.store.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of, legible
-from beatstore.store.complete import SUSPECTED
-from beatstore.store.reports import SUSPICIOUS
+from beatstore.store.tick.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of, legible
+from beatstore.store.tick.complete import SUSPECTED
+from beatstore.store.tick.reports import SUSPICIOUS
 
 __all__ = ["Found", "give_up", "sweep"]
 

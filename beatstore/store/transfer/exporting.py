@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from beatstore.config import Settings
 from beatstore.dialects import begin_reading
 from beatstore.store import links
-from beatstore.store.database import Database
-from beatstore.store.documents import HEADER, VERSION, document
+from beatstore.store.database.engine import Database
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
+from beatstore.store.database.transaction import explained
 from beatstore.store.entries import matching
-from beatstore.store.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
-from beatstore.store.transaction import explained
+from beatstore.store.transfer.documents import HEADER, VERSION, document
 
 __all__ = ["documents", "export"]
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beatstore.models import Entry
-from beatstore.store import audit, bulk, declaring, entries, known, links
-from beatstore.store.declaring import One
-from beatstore.store.gates import consume
-from beatstore.store.rows import ENTRY, Transaction
+from beatstore.store import audit, entries, links
+from beatstore.store.database.rows import ENTRY, Transaction
+from beatstore.store.sync import bulk, declaring, known
+from beatstore.store.sync.declaring import One
+from beatstore.store.tick.gates import consume
 
 __all__ = ["insert", "let_go", "update"]
 

@@ -24,7 +24,7 @@ from beatstore.dialects import CHANNEL, insert_ignore
 from beatstore.errors import EntryNotFoundError
 from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Worker
 from beatstore.store import fields
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
 
 __all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction", "chunks"]
 

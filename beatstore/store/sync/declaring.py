@@ -1,6 +1,6 @@
 """One declared entry on its way into the database: what its row becomes.
 
-Pure but for the objects it fills in; see `beatstore.store.merge` for who wins.
+Pure but for the objects it fills in; see `beatstore.store.sync.merge` for who wins.
 
 Invariants:
     * A user's pause or cancel stands. What the code let go of is put back as it was.
@@ -23,8 +23,9 @@ from beatstore.declared import Declared
 from beatstore.dialects import EPOCH
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry
-from beatstore.store import audit, edits, fields, links, merge
-from beatstore.store.known import Beside
+from beatstore.store import audit, edits, fields, links
+from beatstore.store.sync import merge
+from beatstore.store.sync.known import Beside
 
 __all__ = ["One", "edited", "is_in_service", "let_go"]
 

@@ -23,7 +23,7 @@ from sqlalchemy.schema import CreateSchema
 from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.models import REVISION, VERSION_TABLE
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -174,7 +174,7 @@ def _config(connection: Connection, schema: str | None) -> Config:
 
 def _scripts() -> Path:
     """Find the revisions: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[1]
+    package = Path(__file__).resolve().parents[2]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Executable, Result, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.store.claims import DEPENDENCY, ENTRY
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY
 
 __all__ = ["cycle_through", "path", "spelled"]
 

@@ -33,8 +33,12 @@ from sqlalchemy.sql.expression import null
 from beatstore.config import Settings
 from beatstore.dialects import EPOCH, Instant, Listener
 from beatstore.errors import UnavailableError
-from beatstore.store import beats, complete, gates, sweeping
-from beatstore.store.claims import (
+from beatstore.store.database.connection import KeptConnection, read_now, translated
+from beatstore.store.database.engine import Database, unavailable
+from beatstore.store.database.rows import TAG
+from beatstore.store.retention import Pruner
+from beatstore.store.tick import beats, complete, gates, sweeping
+from beatstore.store.tick.claims import (
     ENTRY,
     RUN,
     BeatFigures,
@@ -46,12 +50,8 @@ from beatstore.store.claims import (
     legible,
     timeout_of,
 )
-from beatstore.store.complete import Ending
-from beatstore.store.connection import KeptConnection, read_now, translated
-from beatstore.store.database import Database, unavailable
-from beatstore.store.plan import Planner
-from beatstore.store.retention import Pruner
-from beatstore.store.rows import TAG
+from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.plan import Planner
 
 __all__ = ["Queue"]
 

@@ -19,9 +19,9 @@ from beatstore.dialects import EPOCH
 from beatstore.errors import ScheduleError
 from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import zone
-from beatstore.store import fields, standing
-from beatstore.store.rows import AUDIT, Transaction
-from beatstore.store.upstreams import (
+from beatstore.store import fields
+from beatstore.store.answers import standing
+from beatstore.store.answers.upstreams import (
     Upstream,
     changed_to,
     last_runs,
@@ -29,7 +29,8 @@ from beatstore.store.upstreams import (
     unfinished,
     unmet,
 )
-from beatstore.store.words import SILENT, Told, sentence
+from beatstore.store.answers.words import SILENT, Told, sentence
+from beatstore.store.database.rows import AUDIT, Transaction
 
 __all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
 

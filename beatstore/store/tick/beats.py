@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.dialects import EPOCH, insert_ignore
-from beatstore.store.claims import BEAT, ENTRY, RUN, BeatFigures
+from beatstore.store.tick.claims import BEAT, ENTRY, RUN, BeatFigures
 
 __all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]
 

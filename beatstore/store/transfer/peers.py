@@ -22,8 +22,8 @@ from sqlalchemy.pool import NullPool
 
 from beatstore.dialects import begin_reading, connect_defaults
 from beatstore.errors import ConfigError, SchemaError
-from beatstore.store.database import Database
-from beatstore.store.transaction import explained
+from beatstore.store.database.engine import Database
+from beatstore.store.database.transaction import explained
 
 __all__ = ["opened", "read_tables"]
 

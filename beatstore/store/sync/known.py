@@ -12,9 +12,10 @@ from sqlalchemy import Row, Select, select
 
 from beatstore.dialects import shows_the_past
 from beatstore.models import Entry
-from beatstore.store import links, merge
+from beatstore.store import links
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
 from beatstore.store.links import After
-from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+from beatstore.store.sync import merge
 
 __all__ = ["Beside", "beside", "beside_owned", "current", "locked", "named", "owned", "sources"]
 

@@ -27,8 +27,8 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
 from beatstore.dialects import CHANNEL, Instant, Unreadable, db_now, insert_ignore
-from beatstore.store.claims import DEPENDENCY, ENTRY, RUN, legible, task_id_of
-from beatstore.store.database import Database
+from beatstore.store.database.engine import Database
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, legible, task_id_of
 
 __all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
 

@@ -22,10 +22,10 @@ from beatstore.gate import duration
 from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import Schedule
 from beatstore.store import fields
-from beatstore.store.answers import Answer, Explanation, gone
-from beatstore.store.rows import AUDIT, RUN, Transaction
-from beatstore.store.upstreams import read_runs
-from beatstore.store.words import clause, sentence
+from beatstore.store.answers.entry import Answer, Explanation, gone
+from beatstore.store.answers.upstreams import read_runs
+from beatstore.store.answers.words import clause, sentence
+from beatstore.store.database.rows import AUDIT, RUN, Transaction
 
 __all__ = ["explain_at"]
 

@@ -9,7 +9,7 @@ Invariants:
       transaction was committed writes them again.
     * A run that has ended stays as it ended, whatever comes later.
 
-On failure: as in `beatstore.store.connection`.
+On failure: as in `beatstore.store.database.connection`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
 from beatstore.dialects import insert_ignore
-from beatstore.store.claims import ENTRY, RUN, WORKER, legible, timeout_of
-from beatstore.store.complete import ERROR_LENGTH, SUSPECTED, Ending, finish
-from beatstore.store.connection import KeptConnection, read_now
-from beatstore.store.database import Database
+from beatstore.store.database.connection import KeptConnection, read_now
+from beatstore.store.database.engine import Database
+from beatstore.store.tick.claims import ENTRY, RUN, WORKER, legible, timeout_of
+from beatstore.store.tick.complete import ERROR_LENGTH, SUSPECTED, Ending, finish
 from beatstore.version import __version__
 
 __all__ = ["Report", "Reports"]

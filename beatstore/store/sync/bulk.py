@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from beatstore.dialects import insert_ignore
-from beatstore.store.known import current
-from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+from beatstore.store.sync.known import current
 
 __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "remove_tags", "write"]
 

@@ -17,9 +17,9 @@ from sqlalchemy import select
 
 from beatstore.errors import InvalidEntryError
 from beatstore.graph import find_cycle
-from beatstore.store.known import current
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction, chunks
 from beatstore.store.links import After
-from beatstore.store.rows import DEPENDENCY, ENTRY, Transaction, chunks
+from beatstore.store.sync.known import current
 
 __all__ = ["Web"]
 

@@ -12,9 +12,9 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.models import Audit, Entry, Run
+from beatstore.store.answers.words import Told, clause
+from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
-from beatstore.store.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
-from beatstore.store.words import Told, clause
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 

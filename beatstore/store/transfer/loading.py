@@ -31,10 +31,10 @@ from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
 from beatstore.graph import find_cycle
 from beatstore.models import Entry
 from beatstore.store import audit, edits, entries, links, oneshots
-from beatstore.store.documents import HEADER, VERSION, Loaded, definition, document, read
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction
 from beatstore.store.links import After
-from beatstore.store.rows import DEPENDENCY, ENTRY, TAG, Transaction
-from beatstore.store.transfer import documents
+from beatstore.store.transfer.documents import HEADER, VERSION, Loaded, definition, document, read
+from beatstore.store.transfer.exporting import documents
 
 __all__ = ["Gathered", "LoadReport", "gather", "write"]
 

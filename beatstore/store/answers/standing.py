@@ -19,7 +19,7 @@ from sqlalchemy import Select, case, func, or_, select
 
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.graph import find_cycle
-from beatstore.store.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
+from beatstore.store.database.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
 __all__ = [
     "BeatStatus",
