@@ -192,9 +192,12 @@ def _url(target: str | URL) -> URL:
         url = make_url(target)
         url.get_dialect()
     except (ArgumentError, NoSuchModuleError, AttributeError, ValueError) as error:
-        shown = target if isinstance(target, str) and "@" not in target else "(hidden)"
+        hidden = not isinstance(target, str) or "@" in target
+        shown = "(hidden)" if hidden else target
+        # SQLAlchemy 2.0 repeats the text in its errors, or a part, which may be a password.
+        why = "" if hidden and not isinstance(error, NoSuchModuleError) else f" ({error})"
         raise ConfigError(
-            "url", shown, f"a database URL ({error})", "postgresql+psycopg://user@host/database"
+            "url", shown, f"a database URL{why}", "postgresql+psycopg://user@host/database"
         ) from error
     return url
 
