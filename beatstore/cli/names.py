@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import click
@@ -30,7 +30,9 @@ def complete_edge(context: click.Context, param: click.Parameter, incomplete: st
 def _asked(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:
     with suppress(Exception):
         _load_app(context.find_root())
-        return question(open_store(context))
+        # Nobody closes a context that was made to complete a word.
+        with closing(open_store(context)) as store:
+            return question(store)
     return []
 
 

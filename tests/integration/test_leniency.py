@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sqlalchemy import text
 
@@ -12,6 +14,14 @@ BAD = {
     "end_at": ("infinity", "-infinity", "4713-01-01 00:00:00+00 BC", "294276-12-31 23:59:59+00"),
     "args": ("[" * 5000 + "]" * 5000,),
 }
+
+
+def held(value: str) -> object:
+    """Return a value as this Python holds it: some read deeper JSON than others."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -26,5 +36,5 @@ def test_a_value_without_end(store: Store, column: str) -> None:
             session.execute(edit, {"v": value, "n": f"bad-{number}"})
     found = {entry.name: getattr(entry, column) for entry in store.entries()}
     assert not isinstance(found.pop("good"), (str, Unreadable))
-    assert sorted(found.values()) == sorted(BAD[column])
+    assert sorted(found.values()) == sorted(map(held, BAD[column]))
     assert [str(store.explain(name)) for name in found]
