@@ -25,7 +25,7 @@ from tests.support.diamond_races import Beats, at_once, ending, start_runs
 from tests.support.diamond_rounds import SELDOM, fan, join
 
 #: How often each race is run: those for a circle, and the others.
-CIRCLES, ROUNDS = 20, int(os.environ.get("BEATSTORE_TEST_ROUNDS", "6"))
+CIRCLES, ROUNDS = 50, int(os.environ.get("BEATSTORE_TEST_ROUNDS", "10"))
 
 FAR_OFF = datetime(2500, 1, 1, tzinfo=timezone.utc)
 
