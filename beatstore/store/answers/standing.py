@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.graph import find_cycle
@@ -210,36 +211,26 @@ def _entries(tx: Transaction) -> _Entries:
 
 def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
     """Return since when each entry has waited that a beat should look at, capped."""
-    waiting = (
-        select(ENTRY.c.wake_at, ENTRY.c.updated_at)
-        .where(ENTRY.c.wake_at <= now)
-        .order_by(ENTRY.c.wake_at)
-        .limit(_OVERDUE_LIMIT)
-    )
     # A row just written is due since the epoch, which says nothing; its edit does.
-    recent = EPOCH + timedelta(days=1)
-    since = (
-        row.wake_at
-        if isinstance(row.wake_at, datetime) and row.wake_at >= recent
-        else row.updated_at
-        for row in tx.execute(waiting)
-    )
-    return [at if isinstance(at, datetime) else now for at in since]
+    return _waiting_since(tx, ENTRY.c.wake_at, ENTRY.c.updated_at, now)
 
 
 def _unswept_since(tx: Transaction, now: datetime) -> list[datetime]:
     """Return since when each run has waited that a beat should look at, capped."""
-    waiting = (
-        select(RUN.c.wake_at, RUN.c.due_at)
-        .where(RUN.c.wake_at <= now)
-        .order_by(RUN.c.wake_at)
-        .limit(_OVERDUE_LIMIT)
-    )
     # A run that was asked for by hand is to be looked at since the epoch.
+    return _waiting_since(tx, RUN.c.wake_at, RUN.c.due_at, now)
+
+
+def _waiting_since(
+    tx: Transaction, wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
+) -> list[datetime]:
+    """Return `wake_at` of each row that has come, or `otherwise` where it says nothing."""
+    waiting = select(wake_at.label("came"), otherwise.label("other")).where(wake_at <= now)
     recent = EPOCH + timedelta(days=1)
+    rows = tx.execute(waiting.order_by(wake_at).limit(_OVERDUE_LIMIT))
     since = (
-        row.wake_at if isinstance(row.wake_at, datetime) and row.wake_at >= recent else row.due_at
-        for row in tx.execute(waiting)
+        row.came if isinstance(row.came, datetime) and row.came >= recent else row.other
+        for row in rows
     )
     return [at if isinstance(at, datetime) else now for at in since]
 
