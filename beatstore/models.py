@@ -41,10 +41,10 @@ from beatstore.dialects import (
     db_now,
 )
 
-__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Worker"]
+__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Token", "Worker"]
 
 #: The Alembic revision whose tables these classes describe.
-REVISION = "0003"
+REVISION = "0004"
 
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
@@ -209,13 +209,36 @@ class Dependency(Base):
     )
 
 
+class Token(Base):
+    """What an upstream has given a downstream with `align="same"`: the end of one due time.
+
+    `outcome` is `success` or `failure`. A due time is due to the downstream when every such
+    edge has its token; then all of them are `taken`, and it never is again.
+    """
+
+    __tablename__ = "beatstore_token"
+
+    downstream_id: Mapped[int] = mapped_column(
+        ForeignKey("beatstore_entry.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)
+    upstream_id: Mapped[int] = mapped_column(BigWhole, primary_key=True)
+    outcome: Mapped[str] = mapped_column(Name(16))
+    arrived_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    taken: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+
+    __table_args__ = (Index(None, "due_at"), _MYSQL)
+
+
 class Run(Base):
     """What became of one occurrence, one row per attempt.
 
     `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
     `wake_at` is when its claim expires or the next attempt is due (`claimed`), when no
-    report for so long is suspicious (`sent`), or no heartbeat (`started`). `parts` are the
-    numbers of those members of a group that have not ended.
+    report for so long is suspicious (`sent`), or no heartbeat (`started`). `parts` is what is
+    known of the tasks of a canvas. `tries` counts the failed attempts to publish its message,
+    and `expires_at` is when the broker or a worker drops that. `follow_up` says what of its
+    end is left to do: `end` (a next attempt, or counting it), or `wake` (its downstreams).
     """
 
     __tablename__ = "beatstore_run"
@@ -238,7 +261,10 @@ class Run(Base):
     worker: Mapped[str | None] = mapped_column(Name(255))
     error: Mapped[str | None] = mapped_column(Note)
     traceback: Mapped[str | None] = mapped_column(Note)
-    parts: Mapped[list[int] | None] = mapped_column(Json)
+    parts: Mapped[Any | None] = mapped_column(Json)
+    tries: Mapped[int] = mapped_column(Whole, default=0, server_default="0")
+    expires_at: Mapped[datetime | None]
+    follow_up: Mapped[str | None] = mapped_column(Name(16))
 
     __table_args__ = (
         UniqueConstraint("entry_id", "due_at", "attempt"),
