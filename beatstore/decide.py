@@ -20,6 +20,7 @@ hand) is a decision too: state `broken`, with the reason in `error`.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -29,6 +30,7 @@ from beatstore.config import MISFIRES, Settings
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.errors import ScheduleError
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
+from beatstore.same import SameLook
 from beatstore.schedules import Schedule, parse
 
 __all__ = [
@@ -78,7 +80,7 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
     try:
         if entry.kind == "after":
             return AfterLook(entry, now, gate).decision()
-        return _Look(entry, now, settings, gate).decision()
+        return Look(entry, now, settings, gate).decision()
     except ScheduleError as error:
         return broken(entry, str(error))
 
@@ -162,7 +164,7 @@ def _policy_problem(entry: EntryRow) -> str | None:
     return None
 
 
-class _Look:
+class Look:
     """One look at one active entry. Times are on the scale of `due_at`, not of `wake_at`."""
 
     def __init__(self, entry: EntryRow, now: datetime, settings: Settings, gate: Gate) -> None:
@@ -189,21 +191,48 @@ class _Look:
         return after if entry.start_at is None else max(after, entry.start_at - _STEP)
 
     def decision(self) -> Decision:
-        oldest = self.schedule.next_after(self.after)
+        oldest = self.first_after(self.after)
+        cursor_at = self.entry.cursor_at
+        if self.gate.taken:
+            self.after = cursor_at = self.accounted_for(self.gate.taken, oldest)
         if oldest is None or oldest > self.until:
-            return self._ahead((), self.entry.cursor_at, oldest)
+            return self.ahead((), cursor_at, oldest)
         if self._remaining() == 0:
             return Decision("finished", (), self._latest())
-        self._keep_to_same()
-        following = self.schedule.next_after(oldest)
-        if self.entry.pending_due_at is not None:
-            runs = [self._folded(oldest, self._latest(), None)]
-        else:
-            runs = self._runs(oldest, following)
+        following = self.first_after(oldest)
+        if self.gate.same is not None:
+            return SameLook(self, self.gate.same, oldest, following).decision()
+        runs = self.wanted(oldest, following)
         to_send = [run for run in runs if run.state == "claimed"]
         if not to_send:
-            return self._gone_by(tuple(runs), oldest, following)
-        verdict = pass_or_wait(
+            return self.gone_by(tuple(runs), oldest, following)
+        verdict = self.ask(to_send)
+        records = tuple(run for run in runs if run.state != "claimed")
+        if verdict.waits is not None:
+            return self.parked(records, to_send[0], verdict)
+        return self.let_through(records, verdict, oldest, following)
+
+    def first_after(self, at: datetime) -> datetime | None:
+        """Return the first occurrence after `at` that is not accounted for by itself."""
+        found = self.schedule.next_after(at)
+        while found is not None and found in self.gate.taken:
+            found = self.schedule.next_after(found)
+        return found
+
+    def accounted_for(self, taken: Collection[datetime], oldest: datetime | None) -> datetime:
+        """Return the last instant before `oldest`, which is the first one not `taken`."""
+        passed = (at for at in taken if oldest is None or at < oldest)
+        return max((self.after, *passed))
+
+    def wanted(self, oldest: datetime, following: datetime | None) -> list[PlannedRun]:
+        """Return what the policy makes of what is due; what has waited folds into one."""
+        if self.entry.pending_due_at is not None:
+            return [self.folded(oldest, self._latest(), None)]
+        return self._runs(oldest, following)
+
+    def ask(self, to_send: Sequence[PlannedRun]) -> Verdict:
+        """Ask the gate about what is to be sent."""
+        return pass_or_wait(
             to_send,
             self.gate,
             entry_id=self.entry.id,
@@ -211,37 +240,24 @@ class _Look:
             since=self.entry.pending_since,
             now=self.looked_at,
         )
-        records = tuple(run for run in runs if run.state != "claimed")
-        if verdict.waits is not None:
-            return self._parked(records, to_send[0], verdict)
-        found = self._gone_by(self._in_order(records, verdict.runs), oldest, following)
-        return replace(found, consume=verdict.consume)
 
-    def _keep_to_same(self) -> None:
-        """Look no further than the last occurrence that the upstreams have seen too."""
-        if self.gate.same is None or self.gate.unmet_id is not None:
-            return
-        at = next(filter(self._is_due, self.gate.same), None)
-        if at is not None:
-            self.until = at
-            return
-        # Or than the first that one of them has failed.
-        failures = (one for one in reversed(self.gate.same_failed) if self._is_due(one[0]))
-        at, name = next(failures, (None, None))
-        self.until = self.until if at is None else at
-        self.gate = self.gate.waiting_for_same(name)
+    def let_through(
+        self,
+        records: tuple[PlannedRun, ...],
+        verdict: Verdict,
+        oldest: datetime,
+        following: datetime | None,
+    ) -> Decision:
+        """Return the decision in which a verdict's runs are written beside `records`."""
+        runs = tuple(sorted((*records, *verdict.runs), key=lambda run: run.due_at))
+        found = self.gone_by(runs, oldest, following)
+        return replace(found, consume=verdict.consume, spares_free=verdict.spares_free)
 
-    def _is_due(self, at: datetime) -> bool:
+    def is_due(self, at: datetime) -> bool:
         """Say whether `at` is an occurrence that is not accounted for."""
         return self.after < at <= self.until and self.schedule.next_after(at - _STEP) == at
 
-    def _in_order(
-        self, records: tuple[PlannedRun, ...], passed: tuple[PlannedRun, ...]
-    ) -> tuple[PlannedRun, ...]:
-        """Put what is recorded and what is sent in the order of time."""
-        return tuple(sorted((*records, *passed), key=lambda run: run.due_at))
-
-    def _gone_by(
+    def gone_by(
         self, runs: tuple[PlannedRun, ...], oldest: datetime, following: datetime | None
     ) -> Decision:
         """Return the decision in which nothing waits."""
@@ -253,31 +269,33 @@ class _Look:
             return Decision("finished", runs, runs[-1].due_at)
         through = max(run.due_at for run in runs)
         ahead = following if through == oldest else self.schedule.next_after(through)
-        return self._ahead(runs, through, ahead)
+        return self.ahead(runs, through, ahead)
 
-    def _parked(
+    def parked(
         self, records: tuple[PlannedRun, ...], first: PlannedRun, verdict: Verdict
     ) -> Decision:
         """Return the decision in which an occurrence waits, and the cursor stands before it."""
         entry = self.entry
+        start = first.first_missed_at or first.due_at
+        # What comes after the first that waits is decided when that is let through.
+        records = tuple(run for run in records if run.due_at < start)
         cursor_at = max((run.due_at for run in records), default=entry.cursor_at)
         ahead = self.schedule.next_after(self.now)
         if ahead is not None and entry.end_at is not None and ahead > entry.end_at:
             ahead = None
         return Decision(
             "active",
-            records,
-            cursor_at,
-            ahead,
-            verdict.wake_at,
-            None,
-            entry.pending_due_at or first.first_missed_at or first.due_at,
-            entry.pending_since or self.looked_at,
-            verdict.waits,
-            verdict.blocked_by,
+            runs=records,
+            cursor_at=cursor_at,
+            next_due_at=ahead,
+            wake_at=verdict.wake_at,
+            pending_due_at=start if entry.pending_due_at is None else entry.pending_due_at,
+            pending_since=entry.pending_since or self.looked_at,
+            pending_reason=verdict.waits,
+            blocked_by=verdict.blocked_by,
         )
 
-    def _ahead(
+    def ahead(
         self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, due_at: datetime | None
     ) -> Decision:
         """Return the decision with `runs`, and with `due_at` coming next."""
@@ -317,7 +335,7 @@ class _Look:
             reason = (
                 f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy coalesce"
             )
-            return [self._folded(oldest, self._latest(), reason)]
+            return [self.folded(oldest, self._latest(), reason)]
         return self._catch_up(self._latest())
 
     def _latest(self) -> datetime:
@@ -339,9 +357,10 @@ class _Look:
         record = PlannedRun(last, "missed", reason, missed[0], len(missed))
         return [record, *self._each(before, BURST)]
 
-    def _folded(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
+    def folded(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
         """Make one run of all occurrences; the reason is given if there are several."""
         others = len(self.schedule.between(self.after, latest, COUNT_LIMIT + 2)) - 1
+        others -= sum(oldest <= at <= latest for at in self.gate.taken)
         if not others:
             return PlannedRun(latest)
         return PlannedRun(latest, "claimed", reason, oldest, others)

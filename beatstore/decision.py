@@ -59,7 +59,10 @@ class Decision:
     """The runs an entry gets, oldest first, and its columns after this look.
 
     `pending_due_at` is the first occurrence that waits, `blocked_by` the entry whose
-    completion wakes it. `consume` says that the completions of its upstreams are used up.
+    completion wakes it. `consume` says that the completions of its upstreams are used up, and
+    `spares_free` that the edges whose first run is still free keep that.
+
+    `takes` are the shared due times that are accounted for by this look (`align="same"`).
     """
 
     state: str
@@ -73,3 +76,5 @@ class Decision:
     pending_reason: str | None = None
     blocked_by: int | None = None
     consume: bool = False
+    spares_free: bool = False
+    takes: tuple[datetime, ...] = ()

@@ -72,6 +72,7 @@ __all__ = [
     "shows_the_past",
     "trigger_reads_entries",
     "tune_sqlite",
+    "wait_briefly",
     "write_rows",
 ]
 
@@ -145,6 +146,16 @@ def write_rows(dialect: Dialect, rows: Sequence[Mapping[str, Any]]) -> dict[str,
         return str(instant.process_bind_param(value, dialect))
 
     return {"rows": json.dumps(rows, default=encode)}
+
+
+def wait_briefly(connection: Connection, milliseconds: int) -> None:
+    """Let no statement wait longer than this for a lock, until the transaction ends.
+
+    For PostgreSQL. MySQL has a limit of the session's, which is set when we connect; SQLite
+    waits for its turn before the first statement.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(milliseconds)}")
 
 
 def trigger_reads_entries(dialect: Dialect) -> bool:

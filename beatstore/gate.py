@@ -25,10 +25,13 @@ __all__ = [
     "OPEN",
     "OVERLAPS",
     "Gate",
+    "Shared",
     "Verdict",
     "duration",
     "fold",
+    "give_up",
     "pass_or_wait",
+    "record",
     "unmet_words",
 ]
 
@@ -43,25 +46,53 @@ _WORDS = {"success": "succeed", "done": "end", "failure": "fail"}
 
 
 @dataclass(frozen=True, slots=True)
+class Shared:
+    """One due time, as the edges with `align="same"` see it.
+
+    Attributes:
+        at: the due time.
+        unmet_id: an upstream that has not ended as it should for it; None: all have.
+        unmet: that upstream, in words.
+        failed: the name of an upstream that failed for it, where that ends the wait.
+        since: when the first upstream ended for it; None: none has.
+        timeout_s: how long it may be waited for, the shortest of its unsatisfied edges.
+        fresh: whether this was found out by this look, and is to be written down.
+    """
+
+    at: datetime
+    unmet_id: int | None = None
+    unmet: str | None = None
+    failed: str | None = None
+    since: datetime | None = None
+    timeout_s: float | None = None
+    fresh: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Say whether every such edge is satisfied for this due time."""
+        return self.unmet_id is None and self.failed is None
+
+    def ends_at(self, since: datetime) -> datetime | None:
+        """Return when a wait that began at `since` ends; None: never."""
+        return None if self.timeout_s is None else since + timedelta(seconds=self.timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Gate:
     """What an entry's edges and unfinished runs say now.
 
     Attributes:
         edges: whether it has upstreams at all.
-        unmet_id: an upstream whose edge is not satisfied; None: all are.
+        unmet_id: an upstream whose edge is not satisfied, whatever the due time; None: all are.
         unmet: that upstream, in words.
         begun: whether some edge is satisfied by a completion that was not used up yet.
         failed: the name of an upstream that failed, where that ends the wait.
         timeout_s: how long an unsatisfied edge may be waited for, the shortest.
-        same: the due times, newest first, that all edges with `align="same"` have seen;
+        same: the due times, oldest first, of which an upstream with `align="same"` has told;
             None where there is no such edge.
-        same_id: an upstream of such an edge.
-        same_words: that upstream, in words.
-        same_failed: due times, newest first, at which such an upstream failed, where that
-            ends the wait, and its name.
-        same_begun: due times, newest first, that some of these edges have seen, and that an
-            entry without a clock has not run for.
-        same_timeout_s: how long such an edge may be waited for, the shortest.
+        missing: what holds of a due time of which no upstream has told.
+        taken: due times ahead of the cursor that are accounted for already.
+        under_way: due times that such an upstream has runs of which have not ended.
         running: the due time of a run of its own that has not ended.
     """
 
@@ -71,24 +102,11 @@ class Gate:
     begun: bool = False
     failed: str | None = None
     timeout_s: float | None = None
-    same: tuple[datetime, ...] | None = None
-    same_id: int | None = None
-    same_words: str | None = None
-    same_failed: tuple[tuple[datetime, str], ...] = ()
-    same_begun: tuple[datetime, ...] = ()
-    same_timeout_s: float | None = None
+    same: tuple[Shared, ...] | None = None
+    missing: Shared | None = None
+    taken: frozenset[datetime] = frozenset()
+    under_way: tuple[datetime, ...] = ()
     running: datetime | None = None
-
-    def waiting_for_same(self, failed: str | None = None) -> Gate:
-        """Return this gate where no due time is shared; an upstream may have failed."""
-        return replace(
-            self,
-            unmet_id=self.same_id,
-            unmet=self.same_words,
-            begun=bool(self.same_begun),
-            failed=failed,
-            timeout_s=self.same_timeout_s,
-        )
 
 
 #: The gate of an entry that nothing holds back.
@@ -105,6 +123,7 @@ class Verdict:
         blocked_by: the entry whose completion wakes this one.
         wake_at: when the wait ends at the latest; None: when it is woken.
         consume: whether the completions seen so far are used up.
+        spares_free: whether that leaves alone the edges whose first run is still free.
     """
 
     runs: tuple[PlannedRun, ...] = ()
@@ -112,6 +131,7 @@ class Verdict:
     blocked_by: int | None = None
     wake_at: datetime | None = None
     consume: bool = False
+    spares_free: bool = False
 
 
 def unmet_words(name: str, on: str, state: str) -> str:
@@ -145,9 +165,9 @@ def pass_or_wait(
         words = f"its run due {gate.running.isoformat()} has not ended"
         if overlap == "wait":
             return Verdict(waits=f"waits: {words}", blocked_by=entry_id)
-        return Verdict((_record(due, f"overlap: {words}, policy skip"),))
+        return Verdict((record(due, f"overlap: {words}, policy skip"),))
     if overlap == "skip" and len(due) > 1:
-        late = _record(due[1:], "overlap: due together with the run before, policy skip")
+        late = record(due[1:], "overlap: due together with the run before, policy skip")
         return Verdict((due[0], late), consume=gate.edges)
     if not gate.edges and overlap == "allow":
         return Verdict(tuple(due))
@@ -162,13 +182,33 @@ def _upstream_missing(
     due: Sequence[PlannedRun], gate: Gate, since: datetime, now: datetime
 ) -> Verdict:
     if gate.failed is not None:
-        reason = f"upstream {gate.failed!r} failed"
-        return Verdict((_record(due, reason, counts=True),), consume=True)
+        return _given_up(due, f"upstream {gate.failed!r} failed")
     ends_at = None if gate.timeout_s is None else since + timedelta(seconds=gate.timeout_s)
     if ends_at is not None and ends_at <= now:
-        reason = f"{gate.unmet}: given up after {duration(now - since)}"
-        return Verdict((_record(due, reason, counts=True),), consume=True)
+        return _given_up(due, f"{gate.unmet}: given up after {duration(now - since)}")
     return Verdict(waits=gate.unmet, blocked_by=gate.unmet_id, wake_at=ends_at)
+
+
+def _given_up(due: Sequence[PlannedRun], reason: str) -> Verdict:
+    run = record(due, reason, counts=True)
+    return Verdict((run,), consume=True, spares_free=True)
+
+
+def give_up(one: Shared, since: datetime, now: datetime) -> PlannedRun | None:
+    """Return the record of a due time whose wait is over without a run, or None if it is not.
+
+    Args:
+        one: the due time.
+        since: when its wait began.
+        now: the database's time.
+    """
+    due = [PlannedRun(one.at)]
+    if one.failed is not None:
+        return record(due, f"upstream {one.failed!r} failed", counts=True)
+    ends_at = one.ends_at(since)
+    if one.met or ends_at is None or ends_at > now:
+        return None
+    return record(due, f"{one.unmet}: given up after {duration(now - since)}", counts=True)
 
 
 def fold(due: Sequence[PlannedRun]) -> PlannedRun:
@@ -181,7 +221,8 @@ def fold(due: Sequence[PlannedRun]) -> PlannedRun:
     return replace(last, first_missed_at=first, missed_count=count)
 
 
-def _record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> PlannedRun:
+def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> PlannedRun:
+    """Return the row that says of what was due why it is not sent."""
     one = fold(due)
     first = one.first_missed_at or one.due_at
     return PlannedRun(one.due_at, "skipped", reason, first, one.missed_count + 1, counts)

@@ -41,7 +41,19 @@ from beatstore.dialects import (
     db_now,
 )
 
-__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Token", "Worker"]
+__all__ = [
+    "REVISION",
+    "Audit",
+    "Base",
+    "Beat",
+    "Dependency",
+    "Entry",
+    "Run",
+    "Tag",
+    "Token",
+    "Wait",
+    "Worker",
+]
 
 #: The Alembic revision whose tables these classes describe.
 REVISION = "0004"
@@ -210,10 +222,9 @@ class Dependency(Base):
 
 
 class Token(Base):
-    """What an upstream has given a downstream with `align="same"`: the end of one due time.
+    """What an upstream has given a downstream with `align="same"`: how one due time ended.
 
-    `outcome` is `success` or `failure`. A due time is due to the downstream when every such
-    edge has its token; then all of them are `taken`, and it never is again.
+    `outcome` is `success` or `failure`. It is deleted when the due time is accounted for.
     """
 
     __tablename__ = "beatstore_token"
@@ -224,10 +235,35 @@ class Token(Base):
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     upstream_id: Mapped[int] = mapped_column(BigWhole, primary_key=True)
     outcome: Mapped[str] = mapped_column(Name(16))
-    arrived_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    taken: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
-    __table_args__ = (Index(None, "due_at"), _MYSQL)
+    __table_args__ = (_MYSQL,)
+
+
+class Wait(Base):
+    """A due time that some upstream with `align="same"` has told of, and what became of it.
+
+    `state` is `look` (a beat is to look at it), `waits` (for the upstream `blocked_by`), `met`
+    (all such upstreams have ended as they should), `ahead` (accounted for, ahead of the
+    cursor) or `taken`: accounted for, without a clock. `since` is when the first upstream told
+    of it, and `timeout_s` how long it may wait from then.
+    """
+
+    __tablename__ = "beatstore_wait"
+
+    downstream_id: Mapped[int] = mapped_column(
+        ForeignKey("beatstore_entry.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(Name(16), default="look", server_default="look")
+    since: Mapped[datetime] = mapped_column(server_default=db_now())
+    blocked_by: Mapped[int | None] = mapped_column(BigWhole)
+    timeout_s: Mapped[float | None] = mapped_column(Number)
+
+    __table_args__ = (
+        Index(None, "downstream_id", "state", "due_at"),
+        Index(None, "due_at"),
+        _MYSQL,
+    )
 
 
 class Run(Base):

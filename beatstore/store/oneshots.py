@@ -24,7 +24,7 @@ from beatstore.store import audit, edits, entries, fields
 from beatstore.store.calls import own_id, split_time
 from beatstore.store.database.rows import ENTRY, RUN, Transaction
 from beatstore.store.tick.claims import task_id_of
-from beatstore.store.tick.gates import UNFINISHED
+from beatstore.store.tick.edges import UNFINISHED
 
 __all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
 

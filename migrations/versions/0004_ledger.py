@@ -37,10 +37,14 @@ def upgrade() -> None:
             op.add_column("beatstore_run", column())
     if "beatstore_token" not in there:
         _create_token()
+    if "beatstore_wait" not in there:
+        _create_wait()
+    _keep_waiting()
 
 
 def downgrade() -> None:
     """Take it all away again."""
+    op.drop_table("beatstore_wait", if_exists=True)
     op.drop_table("beatstore_token", if_exists=True)
     there = None if context.is_offline_mode() else _names()
     for name in _COLUMNS:
@@ -59,27 +63,98 @@ def _names() -> set[str]:
     return found | set(inspector.get_table_names(schema))
 
 
-def _create_token() -> None:
+def _options() -> dict[str, Any]:
     options: dict[str, Any] = {}
     for dialect in ("mysql", "mariadb"):
         options[f"{dialect}_engine"] = "InnoDB"
         options[f"{dialect}_charset"] = "utf8mb4"
         options[f"{dialect}_collate"] = "utf8mb4_bin"
-    op.create_table(
-        "beatstore_token",
+    return options
+
+
+def _key(table: str) -> list[Any]:
+    """Return the columns that name a due time of a downstream, and the downstream's key."""
+    return [
         sa.Column("downstream_id", sa.BigInteger().with_variant(sa.Integer, "sqlite")),
         sa.Column("due_at", Instant),
-        sa.Column("upstream_id", sa.BigInteger),
-        sa.Column("outcome", Name(16), nullable=False),
-        sa.Column("arrived_at", Instant, server_default=db_now(), nullable=False),
-        sa.Column("taken", sa.Boolean, server_default=sa.text("false"), nullable=False),
-        sa.PrimaryKeyConstraint("downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"),
         sa.ForeignKeyConstraint(
             ["downstream_id"],
             ["beatstore_entry.id"],
-            name="fk_beatstore_token_downstream_id",
+            name=f"fk_{table}_downstream_id",
             ondelete="CASCADE",
         ),
-        **options,
+    ]
+
+
+def _create_token() -> None:
+    op.create_table(
+        "beatstore_token",
+        *_key("beatstore_token"),
+        sa.Column("upstream_id", sa.BigInteger),
+        sa.Column("outcome", Name(16), nullable=False),
+        sa.PrimaryKeyConstraint("downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"),
+        **_options(),
     )
-    op.create_index("ix_beatstore_token_due_at", "beatstore_token", ["due_at"])
+
+
+def _create_wait() -> None:
+    op.create_table(
+        "beatstore_wait",
+        *_key("beatstore_wait"),
+        sa.Column("state", Name(16), server_default="look", nullable=False),
+        sa.Column("since", Instant, server_default=db_now(), nullable=False),
+        sa.Column("blocked_by", sa.BigInteger),
+        sa.Column("timeout_s", sa.Float(53)),
+        sa.PrimaryKeyConstraint("downstream_id", "due_at", name="pk_beatstore_wait"),
+        **_options(),
+    )
+    columns = ["downstream_id", "state", "due_at"]
+    op.create_index("ix_beatstore_wait_downstream_id_state_due_at", "beatstore_wait", columns)
+    op.create_index("ix_beatstore_wait_due_at", "beatstore_wait", ["due_at"])
+
+
+def _keep_waiting() -> None:
+    """Give entries without a clock that wait what their upstreams have told them so far.
+
+    Entries with a clock find that out by themselves, at their next look.
+    """
+    if context.is_offline_mode():
+        return
+    op.execute(
+        """
+        INSERT INTO beatstore_token (downstream_id, due_at, upstream_id, outcome)
+        SELECT d.downstream_id, r.due_at, d.upstream_id,
+               CASE r.state WHEN 'succeeded' THEN 'success' ELSE 'failure' END
+        FROM beatstore_dependency d
+        JOIN beatstore_entry e ON e.id = d.downstream_id
+        JOIN beatstore_run r ON r.entry_id = d.upstream_id
+        WHERE d.align = 'same' AND e.kind = 'after' AND e.state = 'active'
+          AND r.finished_at >= e.pending_since AND r.state IN ('succeeded', 'failed', 'lost')
+          AND NOT EXISTS (SELECT 1 FROM beatstore_run m
+                          WHERE m.entry_id = e.id AND m.due_at = r.due_at)
+          AND NOT EXISTS (SELECT 1 FROM beatstore_run l
+                          WHERE l.entry_id = r.entry_id AND l.due_at = r.due_at
+                            AND l.attempt > r.attempt AND l.state <> 'cancelled')
+          AND NOT EXISTS (SELECT 1 FROM beatstore_token t
+                          WHERE t.downstream_id = d.downstream_id AND t.due_at = r.due_at
+                            AND t.upstream_id = d.upstream_id)
+        """
+    )
+    op.execute(
+        """
+        INSERT INTO beatstore_wait (downstream_id, due_at, since)
+        SELECT DISTINCT t.downstream_id, t.due_at, e.pending_since
+        FROM beatstore_token t
+        JOIN beatstore_entry e ON e.id = t.downstream_id
+        WHERE NOT EXISTS (SELECT 1 FROM beatstore_wait w
+                          WHERE w.downstream_id = t.downstream_id AND w.due_at = t.due_at)
+        """
+    )
+    entry = sa.table("beatstore_entry", sa.column("id"), sa.column("state"), sa.column("wake_at"))
+    edge = sa.table("beatstore_dependency", sa.column("downstream_id"), sa.column("align"))
+    waits = sa.select(edge.c.downstream_id).where(edge.c.align == "same")
+    op.execute(
+        entry.update()
+        .where(entry.c.state == "active", entry.c.id.in_(waits))
+        .values(wake_at=sa.text("'1970-01-01 00:00:00.000000'"))
+    )

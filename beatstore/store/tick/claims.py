@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sqlalchemy import Row, Table
+from sqlalchemy.engine import Dialect
 
 from beatstore.dialects import EPOCH
-from beatstore.models import Beat, Dependency, Entry, Run, Worker
+from beatstore.models import Beat, Dependency, Entry, Run, Token, Wait, Worker
 
 __all__ = [
     "BEAT",
@@ -18,9 +19,12 @@ __all__ = [
     "DEPENDENCY",
     "ENTRY",
     "RUN",
+    "TOKEN",
+    "WAIT",
     "WORKER",
     "BeatFigures",
     "Claim",
+    "Executes",
     "Look",
     "Outcome",
     "Suspect",
@@ -35,6 +39,8 @@ DEPENDENCY = cast(Table, Dependency.__table__)
 ENTRY = cast(Table, Entry.__table__)
 RUN = cast(Table, Run.__table__)
 BEAT = cast(Table, Beat.__table__)
+TOKEN = cast(Table, Token.__table__)
+WAIT = cast(Table, Wait.__table__)
 WORKER = cast(Table, Worker.__table__)
 
 #: The columns of an entry that a message is made of, in the order of `Claim`.
@@ -47,6 +53,19 @@ _NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
 
 #: Some thirty years: more seconds are a mistake, and beyond what dates can hold.
 _FOREVER_S = 1e9
+
+
+class Executes(Protocol):
+    """A connection, or the API's transaction."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the database speaks."""
+        ...
+
+    def execute(self, statement: Any, rows: Any = None, /) -> Any:
+        """Execute a statement; with `rows`, for each of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

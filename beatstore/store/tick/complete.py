@@ -1,4 +1,4 @@
-"""Completions: what became of runs, counted once, and whoever waits for it woken.
+"""Record run outcomes: write each once, and do what follows from it.
 
     the run's row -> its outcome -> a next attempt, or the entry's counters -> its downstreams
 
@@ -8,27 +8,28 @@ Invariants:
     * An occurrence is counted once, by its final outcome: the row of a run that has ended
       is not written again, and a failure with attempts left is not final.
     * Locks are taken upstream first, entries in the order of their ids: the completed
-      entries, then their downstreams. A beat that looks at a downstream holds its row, so it
-      either sees the count, or is seen waiting and woken.
-    * Only a downstream that this completion may set free is written; the rest are only
-      locked for the moment.
+      entries, then their downstreams (see `beatstore.store.tick.wake`).
+    * Nobody waits long for a lock. Where an entry is held, by a transaction of the
+      application, the outcome is written all the same, and `follow_up` on the run says what
+      is left to do; the sweep does it when the entry is free.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select, update
+from sqlalchemy import Row, bindparam, func, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
-from beatstore.dialects import CHANNEL, Instant, Unreadable, db_now, insert_ignore
+from beatstore.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
 from beatstore.store.database.engine import Database
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, legible, task_id_of
+from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
+from beatstore.store.tick.wake import Tally, publish
 
 __all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
 
@@ -42,9 +43,16 @@ SUSPECTED = "suspected"
 ERROR_LENGTH = 2000
 TRACEBACK_LENGTH = 20_000
 
-_CHUNK = 1000
+#: How many milliseconds to wait for a row that somebody else is writing.
+PATIENCE_MS = 250
 
-_WAITING = ("id", "state", "kind", "blocked_by", "pending_due_at", "wake_at")
+#: How long to leave a run alone whose entry is held.
+HELD = timedelta(seconds=1)
+
+_OF_RUN = (
+    *("id", "entry_id", "due_at", "attempt", "state", "reason", "error", "sent_at"),
+    *("first_missed_at", "missed_count", "follow_up"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +80,15 @@ class Ending:
     ran_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What the completions of one transaction add up to, by entry."""
-
-    counts: dict[int, dict[str, int]] = field(default_factory=dict)
-    failed: set[int] = field(default_factory=set)
-    freed: set[int] = field(default_factory=set)
-
-    def add(self, entry: Row[Any], *counters: str) -> None:
-        """Count a final outcome; without counters it only frees the entry itself."""
-        counts = self.counts.setdefault(entry.entry_id, dict.fromkeys(_COUNTERS, 0))
-        for counter in counters:
-            counts[counter] += 1
-        if "failure_seq" in counters:
-            self.failed.add(entry.entry_id)
-        if entry.blocked_by == entry.entry_id and entry.entry_state == "active":
-            self.freed.add(entry.entry_id)
-
-
-_COUNTERS = ("success_seq", "failure_seq", "done_seq")
-_SUCCESS = ("success_seq", "done_seq")
-_FAILURE = ("failure_seq", "done_seq")
-
 # -- the statements, made once: a worker executes them for each of its tasks ---------------
 
 _IDS: Any = bindparam("ids", expanding=True)
 
-#: The entries of runs, locked, and both in rows, with the time.
-_LOCK = (
+#: The entries of runs, and both in rows, with the time.
+_ROWS = (
     select(
         func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
-        *(RUN.c[name] for name in ("id", "entry_id", "due_at", "attempt", "state", "reason")),
+        *(RUN.c[name] for name in _OF_RUN),
         *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
         *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
         *(ENTRY.c[name] for name in ("retry_backoff", "retry_jitter_s")),
@@ -111,92 +96,138 @@ _LOCK = (
     .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
     .where(RUN.c.id.in_(_IDS))
     .order_by(ENTRY.c.id, RUN.c.id)
-    .with_for_update(of=ENTRY)
 )
+_LOCK = _ROWS.with_for_update(of=ENTRY)
+_LOCK_FREE = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
+_LOCK_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_locked=True)
 
 _WRITE = (
     update(RUN)
     .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
     .values(
-        wake_at=null(),
-        **{
+        {
             name: bindparam(f"b_{name}", type_=RUN.c[name].type)
-            for name in ("state", "finished_at", "error", "traceback")
-        },
-        **{
+            for name in ("state", "finished_at", "error", "traceback", "wake_at", "follow_up")
+        }
+        | {
             name: func.coalesce(bindparam(f"b_{name}", type_=RUN.c[name].type), RUN.c[name])
             for name in ("reason", "worker", "started_at")
-        },
+        }
     )
 )
 
-_COUNT = (
-    update(ENTRY)
-    .where(ENTRY.c.id == bindparam("b_id"))
-    .values({name: ENTRY.c[name] + bindparam(f"b_{name}") for name in _COUNTERS})
-)
 
-_EDGES = select(
-    *(DEPENDENCY.c[name] for name in ("upstream_id", "downstream_id", "align")),
-    DEPENDENCY.c.on_upstream_failure,
-).where(DEPENDENCY.c.upstream_id.in_(_IDS))
+def finish(
+    connection: Connection, database: Database, endings: Sequence[Ending], *, patient: bool = True
+) -> set[int]:
+    """Write how runs ended, and what follows; a run that has ended already is left alone.
 
-_LOCK_DOWNSTREAMS = (
-    select(*(ENTRY.c[name] for name in _WAITING))
-    .where(ENTRY.c.id.in_(_IDS))
-    .order_by(ENTRY.c.id)
-    .with_for_update()
-)
+    Args:
+        connection: with the caller's transaction.
+        database: gives the clock.
+        endings: each of another run.
+        patient: whether to wait for rows that others hold, for `PATIENCE_MS`; an error of the
+            database ends that (see `contended`). If not, what is held is left for later.
 
-
-def finish(connection: Connection, database: Database, endings: Sequence[Ending]) -> None:
-    """Write how runs ended, and what follows; a run that has ended already is left alone."""
+    Returns:
+        The ids of the runs that somebody holds: nothing was written of them.
+    """
     by_id = {ending.run_id: ending for ending in endings}
-    tally = _Tally()
-    rows, now = _lock(connection, database, by_id)
+    held: set[int] = set()
+    wait_briefly(connection, PATIENCE_MS)
+    if not patient:
+        free = set(connection.scalars(_LOCK_RUNS, {"ids": list(by_id)}))
+        held = _existing(connection, by_id.keys() - free)
+        by_id = {run_id: by_id[run_id] for run_id in free}
+    tally = Tally()
+    rows, now = _lock(connection, database, by_id, patient)
     for row in rows:
         _finish_one(connection, row, by_id[row.id], now, tally)
-    # The runs of an entry that was removed have nobody to tell.
-    for run_id in by_id.keys() - {row.id for row in rows}:
-        _write(connection, run_id, by_id[run_id], now, _OPEN)
-    _publish(connection, tally, now)
+    rest = by_id.keys() - {row.id for row in rows}
+    of_held = {} if patient or not rest else _of_held_entries(connection, rest)
+    for run_id in rest:
+        if run_id not in of_held:  # its entry was removed: there is nobody to tell
+            _write(connection, run_id, by_id[run_id], now, _OPEN)
+        elif not _leave(connection, of_held[run_id], by_id[run_id], now):
+            held.add(run_id)
+    publish(connection, tally, now, patient=patient)
+    return held
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
-    """Count what the tick has ended by itself: rows that are over and still have a `wake_at`.
+    """Do what is left to do about runs that are over and still have a `wake_at`.
 
-    An occurrence that was given up for its upstream, a message that could not be sent, and
-    a next attempt that was cancelled are failures to whoever waits for them.
+    Without a `follow_up` the tick has ended them by itself. An occurrence that was given up for
+    its upstream, a message that could not be sent, and a next attempt that was cancelled are
+    failures to whoever waits for them. Where an entry is held, its runs are looked at again
+    in `HELD`.
     """
-    tally = _Tally()
+    tally = Tally()
     ids = list(ids)
-    rows, now = _lock(connection, database, ids)
+    wait_briefly(connection, PATIENCE_MS)
+    rows, now = _lock(connection, database, ids, patient=False)
     for row in rows:
         counted = update(RUN).where(RUN.c.id == row.id, RUN.c.wake_at.is_not(None))
-        counted = counted.where(RUN.c.state == row.state).values(wake_at=null())
-        if connection.execute(counted).rowcount:
+        counted = counted.where(RUN.c.state == row.state)
+        if not connection.execute(counted.values(wake_at=null(), follow_up=null())).rowcount:
+            continue
+        if row.follow_up == "end":
+            _follow(connection, row, Ending(row.id, row.state, row.reason, row.error), now, tally)
+        elif row.follow_up == "wake":
+            tally.tell_again(row)
+        else:
             fails = row.state in ("failed", "skipped") or row.attempt > 1
-            tally.add(row, *(_FAILURE if fails else ()))
-    orphans = [run_id for run_id in ids if run_id not in {row.id for row in rows}]
-    if orphans:
-        connection.execute(update(RUN).where(RUN.c.id.in_(orphans)).values(wake_at=null()))
-    _publish(connection, tally, now)
+            tally.add(row, "failure" if fails else None)
+    rest = set(ids) - {row.id for row in rows}
+    if rest:
+        of_held = _of_held_entries(connection, rest)
+        for some, wake_at in (
+            (rest - of_held.keys(), null()),
+            (of_held.keys(), literal(now + HELD, Instant())),
+        ):
+            if some:
+                later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
+                connection.execute(later.values(wake_at=wake_at))
+    publish(connection, tally, now, patient=False)
+
+
+def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
+    if not ids:
+        return set()
+    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(ids))))
+
+
+def _of_held_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
+    """Return those of these runs whose entries exist: somebody holds them."""
+    runs = select(*(RUN.c[name] for name in ("id", "state", "claimed_by")))
+    joined = runs.join(ENTRY, ENTRY.c.id == RUN.c.entry_id).where(RUN.c.id.in_(ids))
+    return {row.id: row for row in connection.execute(joined)}
 
 
 def _lock(
-    connection: Connection, database: Database, ids: Iterable[int]
+    connection: Connection, database: Database, ids: Iterable[int], patient: bool
 ) -> tuple[list[Row[Any]], datetime]:
     """Lock the entries of runs, and return both in rows, and the time."""
     clock = database.clock
     given = {"ids": list(ids), "now": None if clock is None else clock.now()}
-    rows = connection.execute(_LOCK, given).all()
+    rows = connection.execute(_LOCK if patient else _LOCK_FREE, given).all()
     if rows:
         return list(rows), max(row.now for row in rows)
     return [], connection.execute(select(database.now_sql())).scalar_one()
 
 
+def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
+    """Write the outcome of a run whose entry is held; say whether the rest can follow later."""
+    if run.state == "lost":
+        return False  # what that means is decided with the entry in hand
+    if ending.state == "lost" and run.claimed_by != SUSPECTED:
+        return True  # it was heard of, just now
+    _write(connection, run.id, ending, now, _OPEN, follow_up="end")
+    return True
+
+
 def _finish_one(
-    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: _Tally
+    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
     if run.state == "lost":
         _finish_late(connection, run, ending, now, tally)
@@ -204,6 +235,14 @@ def _finish_one(
         return  # it was heard of, just now
     elif _write(connection, run.id, ending, now, _OPEN):
         _follow(connection, run, ending, now, tally)
+    elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
+        _finish_late(connection, run, ending, now, tally)
+
+
+def _is_lost_by_now(connection: Connection, run_id: int) -> bool:
+    """Lock a run, and say whether it was given up since it was read: the entry was waited for."""
+    found = select(RUN.c.state).where(RUN.c.id == run_id).with_for_update()
+    return connection.scalar(found) == "lost"
 
 
 def _still_suspected(connection: Connection, run_id: int) -> bool:
@@ -214,23 +253,23 @@ def _still_suspected(connection: Connection, run_id: int) -> bool:
 
 
 def _follow(
-    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: _Tally
+    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
     """Do what follows from an outcome: a next attempt, or a count."""
     if ending.state == "succeeded":
-        tally.add(run, *_SUCCESS)
+        tally.add(run, "success")
     elif ending.state == "cancelled":
-        tally.add(run)
+        tally.add(run, None)
     else:
         delay = None if run.entry_state == "cancelled" else retry_delay(run, run.id, run.attempt)
         if delay is None or Unreadable in map(type, run):
-            tally.add(run, *_FAILURE)
+            tally.add(run, "failure")
         else:
             _add_attempt(connection, run, now + delay, ending)
 
 
 def _finish_late(
-    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: _Tally
+    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
     """Take the outcome of a run that was given up, unless its next attempt is under way."""
     following = connection.execute(
@@ -243,7 +282,7 @@ def _finish_late(
     if following is None:
         # It was counted as a failure when it was given up.
         if _write(connection, run.id, ending, now, ("lost",)) and ending.state == "succeeded":
-            tally.add(run, "success_seq")
+            tally.add(run, "late success")
         return
     waiting = (
         update(RUN)
@@ -265,7 +304,13 @@ def _finish_late(
 
 
 def _write(
-    connection: Connection, run_id: int, ending: Ending, now: datetime, states: Sequence[str]
+    connection: Connection,
+    run_id: int,
+    ending: Ending,
+    now: datetime,
+    states: Sequence[str],
+    *,
+    follow_up: str | None = None,
 ) -> bool:
     """Write an outcome to a run that is in one of `states`; say whether it was."""
     finished_at = now - _span(ending.age_s)
@@ -274,6 +319,8 @@ def _write(
         "b_states": list(states),
         "b_state": ending.state,
         "b_finished_at": finished_at,
+        "b_wake_at": now + HELD if follow_up else None,
+        "b_follow_up": follow_up,
         "b_error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
         "b_traceback": _end(ending.traceback),
         "b_reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
@@ -284,6 +331,10 @@ def _write(
 
 
 def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:
+    """Insert the next attempt, which stands for all that this one stood for.
+
+    One that is there already was asked for by hand, and decides what the occurrence comes to.
+    """
     attempt = run.attempt + 1
     why = ending.error or ending.reason or ending.state
     words = f"attempt {attempt}, after: {why[:200]}"
@@ -297,64 +348,11 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
             task_id=task_id_of(run.entry_id, run.entry_created_at, run.due_at, attempt),
             state="claimed",
             reason=legible(f"{TRIGGERED}; {words}" if triggered else words),
+            first_missed_at=run.first_missed_at,
+            missed_count=run.missed_count,
             wake_at=wake_at,
         )
     )
-
-
-# -- who is told ---------------------------------------------------------------------------
-
-
-def _publish(connection: Connection, tally: _Tally, now: datetime) -> None:
-    """Count for the entries, and wake whoever may have waited for that."""
-    counted = {key: counts for key, counts in tally.counts.items() if any(counts.values())}
-    if counted:
-        connection.execute(
-            _COUNT,
-            [
-                {"b_id": key, **{f"b_{name}": value for name, value in counted[key].items()}}
-                for key in sorted(counted)
-            ],
-        )
-    woken = set(tally.freed)
-    if counted:
-        woken |= _waiting(connection, counted.keys(), tally.failed, now)
-    ordered = sorted(woken)
-    for at in range(0, len(ordered), _CHUNK):
-        chunk = ENTRY.c.id.in_(ordered[at : at + _CHUNK])
-        connection.execute(update(ENTRY).where(chunk).values(wake_at=now))
-    if woken and connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_notify(CHANNEL, "")))
-
-
-def _waiting(
-    connection: Connection, completed: Iterable[int], failed: set[int], now: datetime
-) -> set[int]:
-    """Lock the downstreams of these entries; return those that this may set free."""
-    completed = set(completed)
-    edges = connection.execute(_EDGES, {"ids": list(completed)}).all()
-    # These look at every completion, the others at the one that they know they wait for.
-    eager = {
-        edge.downstream_id
-        for edge in edges
-        if edge.align == "same"
-        or (edge.on_upstream_failure == "skip" and edge.upstream_id in failed)
-    }
-    ordered = sorted({edge.downstream_id for edge in edges})
-    woken: set[int] = set()
-    for at in range(0, len(ordered), _CHUNK):
-        # By their ids alone: what else is asked may be changing under a beat's hands, and is
-        # true only of the row that was waited for.
-        rows = connection.execute(_LOCK_DOWNSTREAMS, {"ids": ordered[at : at + _CHUNK]})
-        woken |= {
-            row.id
-            for row in rows
-            if row.state == "active"
-            and (row.kind == "after" or row.pending_due_at is not None)
-            and (row.blocked_by is None or row.blocked_by in completed or row.id in eager)
-            and (row.wake_at is None or row.wake_at > now)
-        }
-    return woken
 
 
 def _span(seconds: float) -> timedelta:

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -29,9 +29,11 @@ from beatstore.gate import OPEN, Gate
 from beatstore.store.calls import Call, check_allowed, check_id
 from beatstore.store.tick import cycles
 from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
+from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, read_gates
+from beatstore.store.tick.shared import write_shared
 
-__all__ = ["Planner"]
+__all__ = ["CollisionError", "Planner"]
 
 # The columns written come from the rows given, so that a broken row keeps its others.
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
@@ -61,15 +63,22 @@ _NEW = EPOCH + timedelta(days=1)
 _call_of = attrgetter(*CALL)
 
 
+class CollisionError(Exception):
+    """Some other run has the due time of one that was to be inserted."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """An entry, the runs it gets, and its columns after this look."""
+    """An entry and what it gets; with a problem it is taken out of service instead."""
 
     entry: Row[Any]
-    runs: tuple[PlannedRun, ...]
-    columns: dict[str, Any]
-    consume: bool = False
+    decision: Decision
+    gate: Gate = OPEN
     task_id: str | None = None
+    problem: str | None = None
+
+
+_NOTHING = Decision("broken")
 
 
 class Planner:
@@ -80,26 +89,40 @@ class Planner:
         self._beat_id = beat_id
 
     def plan_where(
-        self, connection: Connection, which: ColumnElement[bool], limit: int, now: datetime
+        self,
+        connection: Connection,
+        which: ColumnElement[bool],
+        limit: int,
+        now: datetime,
+        *,
+        careful: bool = False,
     ) -> tuple[int, list[Claim]]:
-        """Plan the entries that `which` selects; return how many, and the claims."""
+        """Plan the entries that `which` selects; return how many, and the claims.
+
+        Args:
+            connection: with a transaction that the caller commits.
+            which: the entries.
+            limit: how many at most.
+            now: the database's time.
+            careful: look first which due times have a run already, and tell it apart.
+
+        Raises:
+            CollisionError: some have; roll back, and plan again with `careful`.
+        """
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
             return 0, []
-        gates = read_gates(connection, [row for row in rows if Unreadable not in map(type, row)])
+        legible_rows = [row for row in rows if Unreadable not in map(type, row)]
+        new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
+        gates = read_gates(connection, legible_rows, now, new)
         in_cycles = _cycles(connection, rows, gates)
         plans = [self._plan_row(row, now, gates.get(row.id, OPEN), in_cycles) for row in rows]
-        claims = self._write_runs(connection, plans, now)
-        good = [plan.columns for plan in plans if plan.columns["state"] != "broken"]
-        bad = [plan.columns for plan in plans if plan.columns["state"] == "broken"]
-        if good:
-            writes = _writes(connection.dialect)
-            connection.execute(writes.entries, writes.parameters(good))
-        if bad:
-            connection.execute(_WRITE_ENTRY, bad)
-        through = [plan.entry.id for plan in plans if plan.consume]
-        if through:
-            consume(connection, through)
+        if careful:
+            decided = [(plan.entry, plan.decision) for plan in plans]
+            decisions = settle_collisions(connection, decided)
+            plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
+        claims = self._write_runs(connection, plans, now, careful)
+        self._write_entries(connection, plans, now)
         for entry_id in in_cycles.keys() - {row.id for row in rows}:
             self.quarantine(connection, entry_id, in_cycles[entry_id])
         return len(rows), claims
@@ -109,9 +132,9 @@ class Planner:
     ) -> _Plan:
         try:
             if Unreadable in map(type, row):
-                return _Plan(row, (), _quarantine(row.id, _unreadable(row)))
+                return _Plan(row, _NOTHING, problem=_unreadable(row))
             if row.id in in_cycles:
-                return _Plan(row, (), _quarantine(row.id, in_cycles[row.id]))
+                return _Plan(row, _NOTHING, problem=in_cycles[row.id])
             decision = decide(cast(EntryRow, row), now, self._settings, gate)
             own_id = None
             if decision.runs:
@@ -120,28 +143,65 @@ class Planner:
                 if row.kind == "once" or row.max_runs == 1:
                     own_id = check_id(row.options, once=True)
             if decision.state == "broken":
-                return _Plan(row, (), _quarantine(row.id, decision.error or ""))
-            columns = _columns(row, decision, now)
-            return _Plan(row, decision.runs, columns, decision.consume, own_id)
+                return _Plan(row, _NOTHING, problem=decision.error or "")
+            return _Plan(row, decision, gate, own_id)
         except Exception as error:  # noqa: BLE001  (a row written by hand can hold anything)
-            return _Plan(row, (), _quarantine(row.id, f"{type(error).__name__}: {error}"))
+            return _Plan(row, _NOTHING, problem=f"{type(error).__name__}: {error}")
+
+    def _write_entries(self, connection: Connection, plans: Sequence[_Plan], now: datetime) -> None:
+        """Write the entries' columns, and what their runs have used up."""
+        good = [_columns(plan.entry, plan.decision, now) for plan in plans if plan.problem is None]
+        bad = [
+            _quarantine(plan.entry.id, plan.problem) for plan in plans if plan.problem is not None
+        ]
+        if good:
+            writes = _writes(connection.dialect)
+            connection.execute(writes.entries, writes.parameters(good))
+        if bad:
+            connection.execute(_WRITE_ENTRY, bad)
+        for spares_free in (False, True):
+            through = [
+                plan.entry.id
+                for plan in plans
+                if plan.decision.consume and plan.decision.spares_free is spares_free
+            ]
+            if through:
+                consume(connection, through, spare_free=spares_free)
+        shared = [
+            (plan.entry, plan.gate, plan.decision) for plan in plans if plan.gate.same is not None
+        ]
+        if shared:
+            write_shared(connection, shared)
 
     def _write_runs(
-        self, connection: Connection, plans: Sequence[_Plan], now: datetime
+        self, connection: Connection, plans: Sequence[_Plan], now: datetime, careful: bool
     ) -> list[Claim]:
-        """Insert the decided runs, and return those of them that this beat now holds."""
+        """Insert the decided runs, and return those of them that this beat now holds.
+
+        Raises:
+            CollisionError: a due time has a run already.
+        """
         expires_at = now + timedelta(seconds=self._settings.claim_ttl)
-        rows = [self._run_row(plan, run, now, expires_at) for plan in plans for run in plan.runs]
-        if rows:
-            writes = _writes(connection.dialect)
-            connection.execute(writes.runs, writes.parameters(rows))
+        rows = [
+            self._run_row(plan, run, now, expires_at)
+            for plan in plans
+            for run in plan.decision.runs
+        ]
+        if not rows:
+            return []
+        writes = _writes(connection.dialect)
+        inserted = connection.execute(writes.runs, writes.parameters(rows)).rowcount
+        if inserted != len(rows) and not careful:
+            raise CollisionError
         claimed = [
-            (plan.entry, run) for plan in plans for run in plan.runs if run.state == "claimed"
+            (plan.entry, run)
+            for plan in plans
+            for run in plan.decision.runs
+            if run.state == "claimed"
         ]
         if not claimed:
             return []
-        # Read back rather than RETURNING, which MySQL lacks. What was there already
-        # (an occurrence that this database has seen before) is not among these.
+        # Read back rather than RETURNING, which MySQL lacks.
         mine = connection.execute(
             select(RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id).where(
                 RUN.c.wake_at == expires_at,
@@ -192,7 +252,7 @@ class _Writes:
 
 @lru_cache
 def _writes(dialect: Dialect) -> _Writes:
-    insert = insert_ignore(RUN, dialect)
+    insert = insert_ignore(RUN, dialect).execution_options(preserve_rowcount=True)
     runs, entries = given_rows(dialect, **_RUN_ROW), given_rows(dialect, **_ENTRY_ROW)
     if runs is None or entries is None:
         return _Writes(insert, _WRITE_ENTRY, lambda rows: rows)

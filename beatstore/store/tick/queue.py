@@ -51,7 +51,7 @@ from beatstore.store.tick.claims import (
     timeout_of,
 )
 from beatstore.store.tick.complete import Ending
-from beatstore.store.tick.plan import Planner
+from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
 
@@ -117,9 +117,7 @@ class Queue:
         limit = self._settings.batch_size
         due = and_(ENTRY.c.wake_at <= now, self._entries)
         try:
-            count, claims = self._kept.claiming_again(
-                lambda connection: self._planner.plan_where(connection, due, limit, now)
-            )
+            count, claims = self._plan(due, limit, now)
         except UnavailableError:
             raise
         except Exception:  # noqa: BLE001  (whatever one row did must not stop the others)
@@ -374,6 +372,21 @@ class Queue:
                 .limit(self._settings.batch_size)
             ).all()
 
+    def _plan(
+        self, which: ColumnElement[bool], limit: int, now: datetime
+    ) -> tuple[int, list[Claim]]:
+        """Plan in a transaction; where a due time has a run already, once more, with care."""
+        try:
+            return self._kept.claiming_again(
+                lambda connection: self._planner.plan_where(connection, which, limit, now)
+            )
+        except CollisionError:
+            return self._kept.claiming_again(
+                lambda connection: self._planner.plan_where(
+                    connection, which, limit, now, careful=True
+                )
+            )
+
     def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
         """Plan the same batch, a transaction for each, and take out of service what fails.
 
@@ -384,8 +397,7 @@ class Queue:
         for entry_id in ids:
             this = ENTRY.c.id == entry_id
             try:
-                with self._kept.claiming() as connection:
-                    claims += self._planner.plan_where(connection, this, 1, now)[1]
+                claims += self._plan(this, 1, now)[1]
             except UnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001  (as in plan)

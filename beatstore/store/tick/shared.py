@@ -1,0 +1,677 @@
+"""The account of shared due times: what upstreams with `align="same"` have told downstreams.
+
+    a run ends for good -> a token for each such downstream -> its due time is looked at
+
+A due time of a downstream is a row of `wait`. It is met when each such edge has a token that
+fits. What was sent, skipped or given up is marked there, so nothing depends on which runs
+are still kept. `wait` and `token` rows are written only under the lock of the downstream.
+
+Invariants:
+    * A due time is accounted for once: a token for one that is `taken`, or that the cursor has
+      passed, is not written.
+    * Asking which upstream is missing goes on where the last look at that due time stopped
+      (`blocked_by`), and only that upstream's token asks again: all looks together read each
+      edge about once.
+
+Each function joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.expression import null
+
+from beatstore.decision import Decision
+from beatstore.dialects import EPOCH, Instant, insert_ignore
+from beatstore.gate import Gate, Shared, unmet_words
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, Executes
+from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
+
+__all__ = [
+    "Told",
+    "final",
+    "fits",
+    "forget",
+    "outcome_of",
+    "read_shared",
+    "tell",
+    "tell_of_the_past",
+    "unmet_edges",
+    "write_shared",
+]
+
+#: How many due times of an entry a look reads in each state, the oldest.
+_PAGE = 200
+
+#: How many rows go into one statement.
+_CHUNK = 500
+
+#: The states of a due time that is not accounted for.
+OPEN = ("look", "waits", "met")
+
+_EDGE = DEPENDENCY.c
+_UP = ENTRY.alias("up")
+
+#: The edges that ask for a run of the same due time; one whose first run is free does not.
+ASKS: ColumnElement[bool] = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
+
+
+def fits(outcome: Any, on: Any) -> ColumnElement[bool]:
+    """Return the condition that a token is what an edge asks for."""
+    return or_(on == "done", outcome == on)
+
+
+def final(run: Any) -> ColumnElement[bool]:
+    """Return the condition that no later attempt decides what the run came to.
+
+    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
+    its entry was paused.
+    """
+    later = RUN.alias()
+    found = select(later.c.id).where(
+        later.c.entry_id == run.c.entry_id,
+        later.c.due_at == run.c.due_at,
+        later.c.attempt > run.c.attempt,
+        later.c.state != "cancelled",
+    )
+    return ~found.correlate_except(later).exists()
+
+
+def outcome_of(run: Any) -> ColumnElement[str | None]:
+    """Return what a run that has ended for good is to downstreams: success, failure or NULL.
+
+    To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
+    """
+    gave_up = and_(
+        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like("overlap:%")
+    )
+    return case(
+        (run.c.state == "succeeded", "success"),
+        (or_(run.c.state.in_(("failed", "lost")), gave_up), "failure"),
+    )
+
+
+# -- what a completion tells ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How one due time of an upstream ended for good.
+
+    Attributes:
+        upstream_id: whose.
+        due_at: which.
+        outcome: `success` or `failure`.
+        sent_at: when the run was sent, if it was.
+    """
+
+    upstream_id: int
+    due_at: datetime
+    outcome: str
+    sent_at: datetime | None
+
+
+def tell(
+    connection: Connection,
+    told: Sequence[Told],
+    edges: Sequence[Row[Any]],
+    downstreams: dict[int, Row[Any]],
+    now: datetime,
+) -> set[int]:
+    """Write the tokens of completions; return the downstreams that are to look.
+
+    Args:
+        connection: in the transaction that locked the downstreams.
+        told: what has ended.
+        edges: those from the upstreams, with `upstream_id`, `downstream_id`, `align`, `on` and
+            `on_upstream_failure`.
+        downstreams: the locked rows, by id, with `kind`, `state`, `cursor_at` and `created_at`.
+        now: the database's time.
+    """
+    by_upstream: dict[int, list[Row[Any]]] = defaultdict(list)
+    for edge in edges:
+        if edge.align == "same" and edge.downstream_id in downstreams:
+            by_upstream[edge.upstream_id].append(edge)
+    tokens = [
+        (edge, one)
+        for one in told
+        for edge in by_upstream.get(one.upstream_id, ())
+        if _concerns(downstreams[edge.downstream_id], one)
+    ]
+    woken: set[int] = set()
+    for at in range(0, len(tokens), _CHUNK):
+        woken |= _tell(connection, tokens[at : at + _CHUNK], now)
+    return woken
+
+
+def _concerns(entry: Row[Any], one: Told) -> bool:
+    """Say whether a downstream has to account for a due time at all."""
+    if entry.state != "active":
+        return False  # when it is resumed, what happened meanwhile is over
+    if entry.kind != "after":
+        return entry.cursor_at is None or one.due_at > entry.cursor_at
+    # A run that was under way when the entry was made, or resumed, is not one of its own.
+    begun_at = max(entry.cursor_at or EPOCH, entry.created_at)
+    return one.sent_at is None or one.sent_at >= begun_at
+
+
+def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datetime) -> set[int]:
+    keys = {(edge.downstream_id, one.due_at) for edge, one in tokens}
+    rows = connection.execute(
+        select(WAIT.c.downstream_id, WAIT.c.due_at, WAIT.c.state, WAIT.c.blocked_by).where(
+            tuple_(WAIT.c.downstream_id, WAIT.c.due_at).in_(list(keys))
+        )
+    ).all()
+    there = {(row.downstream_id, row.due_at): row for row in rows}
+    new = [
+        {"downstream_id": entry_id, "due_at": due_at, "since": now, "state": "look"}
+        for entry_id, due_at in sorted(keys - there.keys())
+    ]
+    if new:
+        connection.execute(insert_ignore(WAIT, connection.dialect), new)
+    tokens = [
+        (edge, one)
+        for edge, one in tokens
+        if (key := (edge.downstream_id, one.due_at)) not in there or there[key].state in OPEN
+    ]
+    if not tokens:
+        return set()
+    changed = _write_tokens(connection, tokens)
+    look: set[tuple[int, datetime]] = set()
+    for edge, one in tokens:
+        key = (edge.downstream_id, one.due_at)
+        row = there.get(key)
+        if row is None or row.state == "look" or changed or _sets_free(row, edge, one):
+            look.add(key)
+    again = [
+        {"b_id": entry_id, "b_due_at": due_at}
+        for entry_id, due_at in sorted(look & there.keys())
+        if there[entry_id, due_at].state != "look"
+    ]
+    if again:
+        connection.execute(_LOOK_AGAIN, again)
+    return {entry_id for entry_id, _ in look}
+
+
+_LOOK_AGAIN = (
+    update(WAIT)
+    .where(
+        WAIT.c.downstream_id == bindparam("b_id"),
+        WAIT.c.due_at == bindparam("b_due_at", type_=Instant()),
+        WAIT.c.state.in_(OPEN),
+    )
+    .values(state="look")
+)
+
+
+def _sets_free(row: Any, edge: Any, one: Told) -> bool:
+    """Say whether a token may end the wait of a due time."""
+    if one.outcome == "failure" and edge.on_upstream_failure == "skip":
+        return True
+    return row.blocked_by is None or row.blocked_by == edge.upstream_id
+
+
+def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) -> bool:
+    """Insert tokens; say whether one that was there has become a success."""
+    rows = {
+        (edge.downstream_id, one.due_at, edge.upstream_id): {
+            "downstream_id": edge.downstream_id,
+            "due_at": one.due_at,
+            "upstream_id": edge.upstream_id,
+            "outcome": one.outcome,
+        }
+        for edge, one in tokens
+    }
+    statement = insert_ignore(TOKEN, connection.dialect).execution_options(preserve_rowcount=True)
+    inserted = connection.execute(statement, list(rows.values())).rowcount
+    if inserted == len(rows):
+        return False
+    late = [key for key, row in rows.items() if row["outcome"] == "success"]
+    if not late:
+        return False
+    heard_of_after_all = (
+        update(TOKEN)
+        .where(
+            tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at, TOKEN.c.upstream_id).in_(late),
+            TOKEN.c.outcome != "success",
+        )
+        .values(outcome="success")
+    )
+    return bool(connection.execute(heard_of_after_all).rowcount)
+
+
+# -- what a look reads -----------------------------------------------------------------------
+
+
+def read_shared(
+    connection: Connection, rows: Sequence[Row[Any]], new: Sequence[int], now: datetime
+) -> dict[int, dict[str, Any]]:
+    """Return what the gates of the entries with such edges say of shared due times.
+
+    Args:
+        connection: in the transaction that locked the rows.
+        rows: entries that have edges.
+        new: the ids of those that were just written, or whose edges were.
+        now: the database's time.
+    """
+    by_id = {row.id: row for row in rows}
+    edges = {row.id: row for row in connection.execute(_asked(list(by_id))) if row.up is not None}
+    if not edges:
+        return {}
+    clocked = [entry_id for entry_id in edges if by_id[entry_id].kind != "after"]
+    fresh = [entry_id for entry_id in new if entry_id in edges]
+    if fresh:
+        _look_anew(connection, fresh)
+        tell_of_the_past(
+            connection, [by_id[entry_id] for entry_id in fresh if entry_id in set(clocked)], now
+        )
+    waits = _waits(connection, list(edges))
+    found = _Found(connection, edges, waits)
+    under_way = _under_way(connection, clocked, now)
+    return {
+        entry_id: {
+            "same": found.shared(entry_id),
+            "missing": found.missing(entry_id),
+            "taken": found.taken(entry_id),
+            "under_way": under_way.get(entry_id, ()),
+        }
+        for entry_id in edges
+    }
+
+
+def _asked(ids: list[int]) -> Select[Any]:
+    """Select entries, with the newest upstream that such an edge asks, and the least timeout."""
+    of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, ASKS)
+    newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
+    least = select(func.min(_EDGE.timeout_s)).where(of_entry, ENDS_WAIT)
+    return select(
+        ENTRY.c.id,
+        newest.correlate(ENTRY).scalar_subquery().label("up"),
+        least.correlate(ENTRY).scalar_subquery().label("timeout_s"),
+    ).where(ENTRY.c.id.in_(ids))
+
+
+def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
+    """Have every due time that waits asked about from the beginning: edges may have changed."""
+    connection.execute(
+        update(WAIT)
+        .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(("waits", "met")))
+        .values(state="look", blocked_by=null())
+    )
+
+
+def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
+    """Return the oldest due times of entries that are not taken, in each state."""
+    number = func.row_number().over(
+        partition_by=(WAIT.c.downstream_id, WAIT.c.state), order_by=WAIT.c.due_at
+    )
+    numbered = (
+        select(WAIT, number.label("number"))
+        .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_((*OPEN, "ahead")))
+        .subquery("numbered")
+    )
+    page = select(numbered).where(numbered.c.number <= _PAGE).order_by(numbered.c.due_at)
+    return list(connection.execute(page).all())
+
+
+class _Found:
+    """The due times of a batch of entries, those to look at asked about."""
+
+    def __init__(
+        self, connection: Connection, edges: dict[int, Row[Any]], waits: Sequence[Row[Any]]
+    ) -> None:
+        self._edges = edges
+        self._waits: dict[int, list[Row[Any]]] = defaultdict(list)
+        for row in waits:
+            self._waits[row.downstream_id].append(row)
+        look = [row for row in waits if row.state == "look"]
+        self._unmet = _unmet(connection, look)
+        self._ends = _ends(connection, look, self._unmet)
+        pairs = {(row.downstream_id, row.blocked_by) for row in waits if row.state == "waits"}
+        pairs |= {(entry_id, up) for (entry_id, _), up in self._unmet.items() if up is not None}
+        pairs |= {(entry_id, edge.up) for entry_id, edge in edges.items()}
+        self._words = _words(connection, pairs)
+
+    def shared(self, entry_id: int) -> tuple[Shared, ...]:
+        """Return the due times of an entry that are not accounted for, oldest first."""
+        rows = self._waits[entry_id]
+        return tuple(self._one(row) for row in rows if row.state in OPEN)
+
+    def taken(self, entry_id: int) -> frozenset[datetime]:
+        """Return the due times ahead of the cursor that are accounted for."""
+        return frozenset(row.due_at for row in self._waits[entry_id] if row.state == "ahead")
+
+    def missing(self, entry_id: int) -> Shared:
+        """Return what holds of a due time that no upstream has told of."""
+        edge = self._edges[entry_id]
+        unmet = self._words.get((entry_id, edge.up))
+        return Shared(EPOCH, edge.up, unmet, timeout_s=edge.timeout_s)
+
+    def _one(self, row: Row[Any]) -> Shared:
+        if row.state == "met":
+            return Shared(row.due_at, since=row.since)
+        key = (row.downstream_id, row.due_at)
+        fresh = row.state == "look"
+        upstream_id = self._unmet.get(key) if fresh else row.blocked_by
+        failed, timeout_s = self._ends.get(key, (None, None)) if fresh else (None, row.timeout_s)
+        return Shared(
+            row.due_at,
+            upstream_id,
+            self._words.get((row.downstream_id, upstream_id)),
+            failed,
+            row.since,
+            timeout_s,
+            fresh,
+        )
+
+
+def _key_of(row: Any) -> tuple[int, datetime]:
+    return row.downstream_id, row.due_at
+
+
+def unmet_edges(due_at: Any) -> ColumnElement[bool]:
+    """Return the condition that an edge of this kind is not satisfied for a due time."""
+    fitting = select(TOKEN.c.due_at).where(
+        TOKEN.c.downstream_id == _EDGE.downstream_id,
+        TOKEN.c.due_at == due_at,
+        TOKEN.c.upstream_id == _EDGE.upstream_id,
+        fits(TOKEN.c.outcome, _EDGE.on),
+    )
+    return and_(ASKS, ~fitting.correlate_except(TOKEN).exists())
+
+
+def _unmet(
+    connection: Connection, look: Sequence[Row[Any]]
+) -> dict[tuple[int, datetime], int | None]:
+    """Return for each due time an upstream that is missing, the newest; None: none is."""
+    found: dict[tuple[int, datetime], int | None] = {}
+    for at in range(0, len(look), _CHUNK):
+        chunk = look[at : at + _CHUNK]
+        found |= _ask(connection, chunk, resume=True)
+        again = [row for row in chunk if row.blocked_by and found.get(_key_of(row)) is None]
+        if again:
+            found |= _ask(connection, again, resume=False)
+    return found
+
+
+def _ask(
+    connection: Connection, look: Sequence[Row[Any]], *, resume: bool
+) -> dict[tuple[int, datetime], int | None]:
+    missing = (
+        select(_EDGE.upstream_id)
+        .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
+        .where(_EDGE.downstream_id == WAIT.c.downstream_id, unmet_edges(WAIT.c.due_at))
+        .order_by(_EDGE.upstream_id.desc())
+        .limit(1)
+    )
+    if resume:
+        missing = missing.where(
+            or_(WAIT.c.blocked_by.is_(None), _EDGE.upstream_id <= WAIT.c.blocked_by)
+        )
+    rows = connection.execute(
+        select(
+            WAIT.c.downstream_id,
+            WAIT.c.due_at,
+            missing.correlate(WAIT).scalar_subquery().label("upstream_id"),
+        ).where(tuple_(WAIT.c.downstream_id, WAIT.c.due_at).in_([_key_of(row) for row in look]))
+    )
+    return {_key_of(row): row.upstream_id for row in rows}
+
+
+def _ends(
+    connection: Connection,
+    look: Sequence[Row[Any]],
+    unmet: dict[tuple[int, datetime], int | None],
+) -> dict[tuple[int, datetime], tuple[str | None, float | None]]:
+    """Return for due times what ends their wait: a failed upstream's name, and a timeout."""
+    dues: dict[int, list[datetime]] = defaultdict(list)
+    for row in look:
+        if unmet.get(_key_of(row)) is not None:
+            dues[row.downstream_id].append(row.due_at)
+    if not dues:
+        return {}
+    edges = connection.execute(
+        select(
+            *(_EDGE[name] for name in ("downstream_id", "upstream_id", "on", "timeout_s")),
+            _EDGE.on_upstream_failure,
+            _UP.c.name,
+        )
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(_EDGE.downstream_id.in_(dues), ASKS, ENDS_WAIT)
+        .order_by(_UP.c.name)
+    ).all()
+    if not edges:
+        return {}
+    outcomes = _outcomes(connection, {edge.upstream_id for edge in edges}, dues)
+    found: dict[tuple[int, datetime], tuple[str | None, float | None]] = {}
+    for edge in edges:
+        for due_at in dues[edge.downstream_id]:
+            outcome = outcomes.get((edge.downstream_id, due_at, edge.upstream_id))
+            if outcome is not None and edge.on in ("done", outcome):
+                continue  # satisfied
+            failed, timeout_s = found.get((edge.downstream_id, due_at), (None, None))
+            skips = edge.on == "success" and edge.on_upstream_failure == "skip"
+            if skips and outcome == "failure" and failed is None:
+                failed = str(edge.name)
+            if edge.timeout_s is not None:
+                timeout_s = min(edge.timeout_s, edge.timeout_s if timeout_s is None else timeout_s)
+            found[edge.downstream_id, due_at] = (failed, timeout_s)
+    return found
+
+
+def _outcomes(
+    connection: Connection, upstreams: set[int], dues: dict[int, list[datetime]]
+) -> dict[tuple[int, datetime, int], str]:
+    """Return the tokens that these upstreams have given for these due times."""
+    found: dict[tuple[int, datetime, int], str] = {}
+    keys = [(entry_id, due_at) for entry_id, at in dues.items() for due_at in at]
+    for first in range(0, len(keys), _CHUNK):
+        chunk = tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at).in_(keys[first : first + _CHUNK])
+        for row in connection.execute(select(TOKEN).where(chunk)):
+            if row.upstream_id in upstreams:
+                found[row.downstream_id, row.due_at, row.upstream_id] = row.outcome
+    return found
+
+
+def _words(
+    connection: Connection, pairs: Iterable[tuple[int, int | None]]
+) -> dict[tuple[int, int | None], str]:
+    """Return what to say of these upstreams of these entries."""
+    wanted = sorted({(down, up) for down, up in pairs if up is not None})
+    found: dict[tuple[int, int | None], str] = {}
+    for at in range(0, len(wanted), _CHUNK):
+        rows = connection.execute(
+            select(_EDGE.downstream_id, _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
+            .join(_UP, _UP.c.id == _EDGE.upstream_id)
+            .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(wanted[at : at + _CHUNK]))
+        )
+        for row in rows:
+            words = unmet_words(row.name, row.on, row.state) + " for the same due time"
+            found[row.downstream_id, row.upstream_id] = words
+    return found
+
+
+def _under_way(
+    connection: Connection, ids: Sequence[int], now: datetime
+) -> dict[int, tuple[datetime, ...]]:
+    """Return the due times that upstreams of these entries have unfinished runs of."""
+    found: dict[int, list[datetime]] = defaultdict(list)
+    if not ids:
+        return {}
+    rows = connection.execute(
+        select(_EDGE.downstream_id, RUN.c.due_at)
+        .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
+        .where(
+            _EDGE.downstream_id.in_(ids),
+            ASKS,
+            RUN.c.state.in_(UNFINISHED),
+            NOT_SUCCEEDED,
+            RUN.c.due_at <= now,
+        )
+    )
+    for row in rows:
+        if isinstance(row.due_at, datetime):
+            found[row.downstream_id].append(row.due_at)
+    return {entry_id: tuple(at) for entry_id, at in found.items()}
+
+
+# -- what a look writes ------------------------------------------------------------------------
+
+
+def write_shared(
+    connection: Connection, decided: Sequence[tuple[Row[Any], Gate, Decision]]
+) -> None:
+    """Write what became of the due times that a look has asked about.
+
+    Args:
+        connection: in the transaction that read them.
+        decided: entries that have such edges, their gates and decisions.
+    """
+    updates: list[dict[str, Any]] = []
+    taken: list[dict[str, Any]] = []
+    passed: list[dict[str, Any]] = []
+    for entry, gate, decision in decided:
+        clocked = entry.kind != "after"
+        cursor_at = (decision.cursor_at if clocked else None) or EPOCH
+        takes = set(decision.takes)
+        taken += [
+            {"b_id": entry.id, "b_due_at": at, "b_state": "ahead" if clocked else "taken"}
+            for at in sorted(takes)
+            if at > cursor_at
+        ]
+        updates += [
+            _noted(entry.id, one)
+            for one in gate.same or ()
+            if one.fresh and one.failed is None and one.at not in takes and one.at > cursor_at
+        ]
+        if clocked and decision.cursor_at and decision.cursor_at != entry.cursor_at:
+            passed.append({"b_id": entry.id, "b_due_at": decision.cursor_at})
+    if taken:
+        _take(connection, taken)
+    if updates:
+        connection.execute(_NOTE, updates)
+    if passed:
+        connection.execute(_PASS[0], passed)
+        connection.execute(_PASS[1], passed)
+
+
+def _noted(entry_id: int, one: Shared) -> dict[str, Any]:
+    return {
+        "b_id": entry_id,
+        "b_due_at": one.at,
+        "b_state": "met" if one.met else "waits",
+        "b_blocked_by": one.unmet_id,
+        "b_timeout_s": one.timeout_s,
+    }
+
+
+def _one_due(table: Any) -> ColumnElement[bool]:
+    at = bindparam("b_due_at", type_=Instant())
+    return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at == at)
+
+
+def _up_to(table: Any) -> ColumnElement[bool]:
+    at = bindparam("b_due_at", type_=Instant())
+    return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at <= at)
+
+
+_NOTE = (
+    update(WAIT)
+    .where(_one_due(WAIT))
+    .values(
+        state=bindparam("b_state"),
+        blocked_by=bindparam("b_blocked_by"),
+        timeout_s=bindparam("b_timeout_s"),
+    )
+)
+_TAKE = update(WAIT).where(_one_due(WAIT)).values(state=bindparam("b_state"), blocked_by=null())
+_USE_UP = delete(TOKEN).where(_one_due(TOKEN))
+_PASS = delete(WAIT).where(_up_to(WAIT)), delete(TOKEN).where(_up_to(TOKEN))
+
+
+def _take(connection: Connection, taken: list[dict[str, Any]]) -> None:
+    """Mark due times as accounted for; of one that nobody told of there is no row yet."""
+    rows = [
+        {"downstream_id": one["b_id"], "due_at": one["b_due_at"], "state": one["b_state"]}
+        for one in taken
+    ]
+    connection.execute(insert_ignore(WAIT, connection.dialect), rows)
+    connection.execute(_TAKE, taken)
+    connection.execute(_USE_UP, [{k: one[k] for k in ("b_id", "b_due_at")} for one in taken])
+
+
+def forget(tx: Executes, ids: Iterable[int]) -> None:
+    """Leave out of account all that upstreams have told these entries: they begin anew."""
+    ids = list(ids)
+    over = and_(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(OPEN))
+    tx.execute(update(WAIT).where(over).values(state="taken", blocked_by=null()))
+    tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id.in_(ids)))
+
+
+# -- what was before -----------------------------------------------------------------------------
+
+
+def tell_of_the_past(connection: Connection, entries: Sequence[Row[Any]], now: datetime) -> None:
+    """Give entries with a clock the tokens of runs that ended before their edges were written.
+
+    Only of due times that the entry has not accounted for.
+    """
+    for entry in entries:
+        after = entry.cursor_at or entry.created_at - timedelta(days=1)
+        _tell_of(
+            connection,
+            _EDGE.downstream_id == entry.id,
+            [RUN.c.due_at > after, RUN.c.due_at <= now],
+            now,
+        )
+
+
+def _tell_of(
+    tx: Executes, edges: ColumnElement[bool], runs: Sequence[ColumnElement[bool]], now: datetime
+) -> None:
+    outcome = outcome_of(RUN)
+    told = (
+        select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
+        .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
+        .where(edges, _EDGE.align == "same", outcome.is_not(None), final(RUN), *runs)
+    )
+    rows = [row._asdict() for row in tx.execute(told) if isinstance(row.due_at, datetime)]
+    if not rows:
+        return
+    tx.execute(insert_ignore(TOKEN, tx.dialect), rows)
+    waits = {(row["downstream_id"], row["due_at"]) for row in rows}
+    tx.execute(
+        insert_ignore(WAIT, tx.dialect),
+        [{"downstream_id": down, "due_at": at, "since": now} for down, at in sorted(waits)],
+    )
+
+
+def tell_of_the_last(tx: Executes, downstream_id: int, upstream_id: int, now: datetime) -> None:
+    """Give an entry the token of the last run of an upstream that will not run again."""
+    last = (
+        select(func.max(RUN.c.due_at))
+        .where(RUN.c.entry_id == upstream_id, outcome_of(RUN).is_not(None), final(RUN))
+        .scalar_subquery()
+    )
+    edge = and_(_EDGE.downstream_id == downstream_id, _EDGE.upstream_id == upstream_id)
+    _tell_of(tx, edge, [RUN.c.due_at == last], now)

@@ -1,0 +1,206 @@
+"""Count completions, and wake whoever may have waited for them.
+
+Joins the caller's transaction, which has locked the completed entries.
+
+Invariants:
+    * Entries are locked upstream first, in the order of their ids. A beat that looks at a
+      downstream holds its row, so it either reads the new counter, or is already marked as
+      waiting and gets woken.
+    * Only a downstream that this completion may set free is written; the rest are only
+      locked for the moment.
+    * A downstream that somebody holds is left alone, and the run keeps `follow_up='wake'`: it
+      is told again later. Telling twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, bindparam, case, func, select, update
+from sqlalchemy.engine import Connection
+
+from beatstore.dialects import CHANNEL
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.store.tick.shared import Told, tell
+
+__all__ = ["Tally", "publish"]
+
+_COUNTERS = ("success_seq", "failure_seq", "done_seq")
+
+#: Which counters an outcome bumps. What was lost was counted as a failure then.
+_BUMPS = {
+    "success": ("success_seq", "done_seq"),
+    "failure": ("failure_seq", "done_seq"),
+    "late success": ("success_seq",),
+    None: (),
+}
+
+_CHUNK = 1000
+
+#: The largest number that a counter holds; one that was set to it by hand stays there.
+_MOST = 2**63 - 1
+
+#: How long until a downstream that is held is told again.
+_AGAIN = timedelta(seconds=1)
+
+_IDS: Any = bindparam("ids", expanding=True)
+
+_OF_DOWNSTREAM = (
+    *("id", "state", "kind", "blocked_by", "pending_due_at", "wake_at"),
+    *("cursor_at", "created_at"),
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the completions of one transaction add up to, by entry."""
+
+    counts: dict[int, dict[str, int]] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+    freed: set[int] = field(default_factory=set)
+    told: list[Told] = field(default_factory=list)
+    runs: dict[int, list[int]] = field(default_factory=dict)
+
+    def add(self, run: Row[Any], outcome: str | None) -> None:
+        """Count a final outcome; None, of a cancelled run, only frees the entry itself."""
+        counts = self.counts.setdefault(run.entry_id, dict.fromkeys(_COUNTERS, 0))
+        for counter in _BUMPS[outcome]:
+            counts[counter] += 1
+        if outcome is not None:
+            self._tell(run, "failure" if outcome == "failure" else "success")
+        if run.blocked_by == run.entry_id and run.entry_state == "active":
+            self.freed.add(run.entry_id)
+
+    def tell_again(self, run: Row[Any]) -> None:
+        """Tell the downstreams of an outcome that is counted."""
+        self._tell(run, "success" if run.state == "succeeded" else "failure")
+
+    def _tell(self, run: Row[Any], outcome: str) -> None:
+        if outcome == "failure":
+            self.failed.add(run.entry_id)
+        self.runs.setdefault(run.entry_id, []).append(run.id)
+        if isinstance(run.due_at, datetime):
+            self.told.append(Told(run.entry_id, run.due_at, outcome, run.sent_at))
+
+
+_COUNT = (
+    update(ENTRY)
+    .where(ENTRY.c.id == bindparam("b_id"))
+    .values(
+        {
+            name: case(
+                (ENTRY.c[name] > _MOST - bindparam(f"b_{name}"), ENTRY.c[name]),
+                else_=ENTRY.c[name] + bindparam(f"b_{name}"),
+            )
+            for name in _COUNTERS
+        }
+    )
+)
+
+_EDGES = select(
+    *(DEPENDENCY.c[name] for name in ("upstream_id", "downstream_id", "on", "align")),
+    *(DEPENDENCY.c[name] for name in ("on_upstream_failure", "consumed_seq")),
+).where(DEPENDENCY.c.upstream_id.in_(_IDS))
+
+_DOWNSTREAMS = (
+    select(*(ENTRY.c[name] for name in _OF_DOWNSTREAM))
+    .where(ENTRY.c.id.in_(_IDS))
+    .order_by(ENTRY.c.id)
+)
+_LOCK = _DOWNSTREAMS.with_for_update()
+_LOCK_FREE = _DOWNSTREAMS.with_for_update(skip_locked=True)
+
+
+def publish(connection: Connection, tally: Tally, now: datetime, *, patient: bool) -> None:
+    """Count for the entries, and wake whoever may have waited for that.
+
+    Args:
+        connection: in the transaction that locked the completed entries.
+        tally: what has ended.
+        now: the database's time.
+        patient: whether to wait for downstreams that others hold.
+    """
+    counted = {key: counts for key, counts in tally.counts.items() if any(counts.values())}
+    if counted:
+        connection.execute(
+            _COUNT,
+            [
+                {"b_id": key, **{f"b_{name}": value for name, value in counted[key].items()}}
+                for key in sorted(counted)
+            ],
+        )
+    woken = set(tally.freed)
+    if tally.runs:
+        woken |= _waiting(connection, tally, now, patient)
+    ordered = sorted(woken)
+    for at in range(0, len(ordered), _CHUNK):
+        chunk = ENTRY.c.id.in_(ordered[at : at + _CHUNK])
+        connection.execute(update(ENTRY).where(chunk).values(wake_at=now))
+    if woken and connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def _waiting(connection: Connection, tally: Tally, now: datetime, patient: bool) -> set[int]:
+    """Lock the downstreams of what has ended; return those that this may set free."""
+    edges = connection.execute(_EDGES, {"ids": list(tally.runs)}).all()
+    ordered = sorted({edge.downstream_id for edge in edges})
+    locked: dict[int, Row[Any]] = {}
+    for at in range(0, len(ordered), _CHUNK):
+        # By their ids alone: what else is asked may be changing under a beat's hands, and is
+        # true only of the row that was waited for.
+        rows = connection.execute(
+            _LOCK if patient else _LOCK_FREE, {"ids": ordered[at : at + _CHUNK]}
+        )
+        locked |= {row.id: row for row in rows}
+    if len(locked) < len(ordered) and not patient:
+        _tell_later(connection, tally, edges, locked.keys(), now)
+    woken = _set_free(tally, edges, locked)
+    woken |= tell(connection, tally.told, edges, locked, now)
+    return {key for key in woken if locked[key].wake_at is None or locked[key].wake_at > now}
+
+
+def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any]]) -> set[int]:
+    """Return the downstreams that wait for any completion, and that these may set free."""
+    any_completion = [edge for edge in edges if edge.align != "same" or edge.consumed_seq < 0]
+    # These look at every failure, the others at the upstream that they know they wait for.
+    eager = {
+        edge.downstream_id
+        for edge in any_completion
+        if edge.on_upstream_failure == "skip" and edge.upstream_id in tally.failed
+    }
+    return {
+        row.id
+        for row in (locked.get(edge.downstream_id) for edge in any_completion)
+        if row is not None
+        and row.state == "active"
+        and (row.kind == "after" or row.pending_due_at is not None)
+        and (row.blocked_by is None or row.blocked_by in tally.runs or row.id in eager)
+    }
+
+
+def _tell_later(
+    connection: Connection,
+    tally: Tally,
+    edges: Sequence[Row[Any]],
+    locked: Iterable[int],
+    now: datetime,
+) -> None:
+    """Have the downstreams that somebody holds told by the next sweep."""
+    gone = _gone(connection, {edge.downstream_id for edge in edges} - set(locked))
+    held = {
+        edge.upstream_id
+        for edge in edges
+        if edge.downstream_id not in set(locked) and edge.downstream_id not in gone
+    }
+    runs = [run_id for upstream_id in held for run_id in tally.runs.get(upstream_id, ())]
+    if runs:
+        later = update(RUN).where(RUN.c.id.in_(runs))
+        connection.execute(later.values(wake_at=now + _AGAIN, follow_up="wake"))
+
+
+def _gone(connection: Connection, ids: set[int]) -> set[int]:
+    there = connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(ids)))
+    return ids - set(there)
