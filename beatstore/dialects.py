@@ -68,6 +68,8 @@ __all__ = [
     "db_now",
     "given_rows",
     "insert_ignore",
+    "lock_limit",
+    "prepare_nothing",
     "read_leniently",
     "shows_the_past",
     "trigger_reads_entries",
@@ -191,7 +193,7 @@ def begin_claim(connection: Connection) -> Iterator[Connection]:
         with connection.begin():
             yield connection
         return
-    driver: Any = connection.connection.driver_connection
+    driver: Any = connection.connection.dbapi_connection
     if not connection.in_transaction() and not driver.in_transaction:
         connection.begin()
         if driver.in_transaction:
@@ -226,7 +228,7 @@ def begin_reading(connection: Connection) -> Iterator[Connection]:
         if name != "sqlite":
             yield connection
             return
-        driver: Any = connection.connection.driver_connection
+        driver: Any = connection.connection.dbapi_connection
         connection.exec_driver_sql("PRAGMA query_only = ON")
         if not driver.in_transaction:  # an engine of the application's own may begin by itself
             connection.exec_driver_sql("BEGIN")
@@ -240,6 +242,22 @@ def begin_reading(connection: Connection) -> Iterator[Connection]:
 def claim_isolation(dialect: Dialect) -> str:
     """Return the isolation level under which `begin_claim` is right."""
     return "AUTOCOMMIT" if dialect.name == "sqlite" else "READ COMMITTED"
+
+
+def lock_limit(dialect: Dialect) -> str | None:
+    """Return what limits how long a session waits for a lock, where it is a session's setting.
+
+    PostgreSQL has the same by transaction, and SQLite's writers queue for milliseconds.
+    """
+    if dialect.name in ("mysql", "mariadb"):
+        return "SET SESSION innodb_lock_wait_timeout = 3"
+    return None
+
+
+def prepare_nothing(connection: DBAPIConnection, *_: object) -> None:
+    """Let psycopg prepare no statements on this connection; others prepare none by name."""
+    if hasattr(connection, "prepare_threshold"):
+        connection.prepare_threshold = None
 
 
 def tune_sqlite(engine: Engine) -> None:
@@ -270,7 +288,7 @@ class Listener:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._driver: Any = connection.connection.driver_connection
+        self._driver: Any = connection.connection.dbapi_connection
 
     @classmethod
     def open(cls, engine: Engine) -> Listener | None:

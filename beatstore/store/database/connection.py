@@ -1,33 +1,44 @@
 """One connection, kept open between the calls of whoever works in a loop.
 
-On failure: whatever the database raises becomes `UnavailableError`, the connection is
-dropped, and the next call opens a new one. A deadlock is no outage: the server has rolled
-back, and `claiming_again` does the work once more.
+It is taken from the engine's pool and detached from it, so that it leaves the pool's places
+to others, and what is set on its session stays its own.
+
+On failure: an outage becomes `UnavailableError`, the connection is dropped, and the next
+call opens a new one. Three things are no outage, and the work is done again on a new
+connection:
+    * the server has rolled back, as it does to end a deadlock;
+    * the connection was lost before the transaction was to be committed, as when the server
+      closes what is idle;
+    * a statement was refused on a connection that was there already. What is refused on a
+      new one too is raised as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
-from beatstore.dialects import begin_claim, claim_isolation, db_now
+from beatstore.dialects import begin_claim, claim_isolation, db_now, lock_limit
 from beatstore.errors import UnavailableError
-from beatstore.store.database.engine import Database, rolled_back, unavailable
+from beatstore.store.database.engine import Database
+from beatstore.store.database.faults import rolled_back, unavailable
 
-__all__ = ["KeptConnection", "read_now", "translated"]
+__all__ = ["KeptConnection", "read_now", "repeatable", "translated"]
 
 T = TypeVar("T")
 
 _NOW = select(db_now())
 
-#: How often work is done again that the database ended to resolve a deadlock.
-_TRIES = 5
+#: How often work is tried that the database undid.
+TRIES = 5
 
 
 class KeptConnection:
@@ -36,6 +47,7 @@ class KeptConnection:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._connection: Connection | None = None
+        self._driver: DBAPIConnection | None = None
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -55,32 +67,86 @@ class KeptConnection:
         with self.connected() as connection, begin_claim(connection):
             yield connection
 
+    def connected_again(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(connection)`, which writes nothing; tried as the module's text says."""
+        return self._again(self.connected, work)
+
     def claiming_again(self, work: Callable[[Connection], T]) -> T:
-        """Return `work(connection)`, committed; done again after a deadlock."""
-        for left in reversed(range(_TRIES)):
-            try:
-                with self.claiming() as connection:
-                    return work(connection)
-            except UnavailableError as error:
-                if not (left and rolled_back(error.__cause__)):
-                    raise
-        raise AssertionError("unreachable")
+        """Return `work(connection)`, committed; tried as the module's text says."""
+        return self._again(self.claiming, work)
 
     def drop(self, *, orderly: bool) -> None:
-        """Give the connection back; if not `orderly`, cut it, also under a thread that waits."""
+        """Close the connection; if not `orderly`, cut it, also under a thread that waits."""
         connection, self._connection = self._connection, None
+        driver, self._driver = self._driver, None
         if connection is None:
             return
         with suppress(Exception):
             if not orderly:
                 connection.invalidate()
             connection.close()
+        if not orderly and driver is not None:
+            # SQLAlchemy closes nothing by invalidating what is detached from its pool.
+            with suppress(Exception):
+                self.database.engine.dialect.do_terminate(driver)
+
+    def _again(
+        self,
+        opened: Callable[[], AbstractContextManager[Connection]],
+        work: Callable[[Connection], T],
+    ) -> T:
+        for tried in range(1, TRIES + 1):
+            kept = self._connection is not None
+            worked = False
+            try:
+                with opened() as connection:
+                    result = work(connection)
+                    worked = True
+            except UnavailableError as error:
+                if not repeatable(error.__cause__, tried, committing=worked):
+                    raise
+                self.database.learn(error.__cause__)
+            except DBAPIError:
+                if worked or not kept:
+                    raise
+            else:
+                return result
+        raise AssertionError("unreachable")
 
     def _connect(self) -> Connection:
         engine = self.database.engine
-        return engine.connect().execution_options(
-            isolation_level=claim_isolation(engine.dialect), **self.database.options
-        )
+        connection = engine.connect()
+        try:
+            self._driver = connection.connection.dbapi_connection
+            connection.execution_options(
+                isolation_level=claim_isolation(engine.dialect), **self.database.options
+            )
+            if isinstance(engine.pool, QueuePool):
+                connection.detach()
+            limit = lock_limit(engine.dialect)
+            if limit:
+                connection.exec_driver_sql(limit)
+                connection.rollback()
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        return connection
+
+
+def repeatable(error: BaseException | None, tried: int, *, committing: bool) -> bool:
+    """Say whether work that failed is to be done again, on a new connection.
+
+    Args:
+        error: what the driver raised.
+        tried: how often it has been tried.
+        committing: whether it failed at the commit. Whether it counts nobody knows then,
+            unless the server says that it has rolled back.
+    """
+    if tried >= TRIES:
+        return False
+    cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return rolled_back(error) or (cut and tried == 1 and not committing)
 
 
 def read_now(connection: Connection, database: Database) -> datetime:
@@ -94,10 +160,10 @@ def read_now(connection: Connection, database: Database) -> datetime:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn "the database did not answer" into an error that level 4 knows."""
+    """Turn an outage into an error that level 4 knows."""
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        if isinstance(error, OSError) or unavailable(error):
+        if unavailable(error):
             raise UnavailableError(f"{type(error).__name__}: {error}") from error
         raise

@@ -7,7 +7,7 @@ Invariants:
       statements on it and neither commits nor rolls back.
 
 On failure: what the driver raises for a lost connection leaves this module as it is;
-`unavailable` tells it apart from a mistake in a statement.
+`beatstore.store.database.faults` tells it apart from a mistake in a statement.
 """
 
 from __future__ import annotations
@@ -19,29 +19,32 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, make_url, select
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import URL, Engine, create_engine, event, make_url, select
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.dialects import Instant, connect_defaults, db_now, read_leniently, tune_sqlite
+from beatstore.dialects import (
+    Instant,
+    connect_defaults,
+    db_now,
+    prepare_nothing,
+    read_leniently,
+    tune_sqlite,
+)
 from beatstore.errors import ConfigError, SessionError
 from beatstore.models import Entry
+from beatstore.store.database.faults import (
+    codes,
+    contended,
+    rolled_back,
+    unavailable,
+    unprepared,
+)
 
-__all__ = ["Database", "codes", "rolled_back", "unavailable"]
-
-#: Deadlock and serialization failure: PostgreSQL, then MySQL and MariaDB. The server has
-#: rolled back, so doing it again is safe.
-_ROLLED_BACK = {"40P01", "40001", 1213}
+__all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
 
 
 class Database:
@@ -66,6 +69,7 @@ class Database:
         self.clock = clock
         self._own = not isinstance(target, Engine)
         self._engine_options = dict(engine_options or {})
+        self._pooled = False
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self.url: URL = target.url if isinstance(target, Engine) else _url(target)
         if schema and self.url.get_backend_name() == "sqlite":
@@ -85,6 +89,8 @@ class Database:
             if self._engine.dialect.name == "sqlite":
                 tune_sqlite(self._engine)
             read_leniently(self._engine)
+            if self._pooled:
+                event.listen(self._engine, "checkout", prepare_nothing)
         return self._engine
 
     @property
@@ -149,6 +155,12 @@ class Database:
         elif self._engine is not None:
             self._engine.dispose(close=False)
 
+    def learn(self, error: BaseException | None) -> None:
+        """Prepare nothing from now on, if `error` says that a pooler stands in between."""
+        if unprepared(error) and not self._pooled:
+            self._pooled = True
+            event.listen(self.engine, "checkout", prepare_nothing)
+
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)
         if get_bind is None or hasattr(session, "run_sync"):
@@ -164,27 +176,6 @@ class Database:
             f"session: bound to {theirs.render_as_string(hide_password=True)}, but beatstore's "
             f"tables are in {self.safe_url}; write without session=, or give both one database"
         )
-
-
-def unavailable(error: BaseException) -> bool:
-    """Say whether `error` means that the database did not answer."""
-    if isinstance(error, PoolTimeoutError):
-        return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return isinstance(error, (OperationalError, InterfaceError))
-
-
-def rolled_back(error: BaseException | None) -> bool:
-    """Say whether the server undid the transaction, to end a deadlock or the like."""
-    return bool(codes(error) & _ROLLED_BACK)
-
-
-def codes(error: BaseException | None) -> set[object]:
-    """Return the server's codes for an error: its SQLSTATE, and on MySQL its number."""
-    orig = getattr(error, "orig", None)
-    states = {getattr(orig, "sqlstate", None), getattr(orig, "pgcode", None)}
-    return states | set(getattr(orig, "args", ())[:1])
 
 
 def _url(target: str | URL) -> URL:

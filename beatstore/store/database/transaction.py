@@ -8,15 +8,15 @@ Invariants:
     * A transaction of our own that writes can't be overtaken between reading a row and
       writing it: SQLite queues the writers, the others lock rows.
 
-On failure: a deadlock rolls everything back, so the work is done again, a few times. A
-database that does not answer is an `UnavailableError`; missing tables are a
-`SchemaError` with the command that makes them.
+On failure: where nothing can have been committed (a deadlock, a connection that was cut in
+the middle, a statement that a pooler forgot), the work is done again, a few times. An outage
+is an `UnavailableError`; missing tables are a `SchemaError` with the command that makes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -24,14 +24,13 @@ from sqlalchemy.orm import Session
 
 from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.database.engine import Database, codes, rolled_back, unavailable
+from beatstore.store.database.connection import TRIES, repeatable
+from beatstore.store.database.engine import Database
+from beatstore.store.database.faults import codes, unavailable, unprepared
 
 __all__ = ["explained", "read", "write"]
 
 T = TypeVar("T")
-
-#: How often a transaction is begun that the database chose to end a deadlock.
-_TRIES = 5
 
 #: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
 _MISSING = {"42P01", "42703", 1146, 1054}
@@ -46,7 +45,9 @@ def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
         work: executes its statements on the session it is given, and returns results
             that need no session any more.
     """
-    with explained(database, own=given is None), database.session(given) as session:
+    if given is None:
+        return _again(database, database.session, work)
+    with explained(database, own=False), database.session(given) as session:
         return work(session)
 
 
@@ -57,14 +58,39 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
     """
     if given is not None:
         return read(database, given, work)
-    for left in reversed(range(_TRIES)):
+    return _again(database, lambda: _writing(database), work)
+
+
+def _again(
+    database: Database,
+    opened: Callable[[], AbstractContextManager[Session]],
+    work: Callable[[Session], T],
+) -> T:
+    for tried in range(1, TRIES + 1):
+        worked = False
         try:
-            with explained(database, own=True), _writing(database) as session:
-                return work(session)
+            with explained(database, own=True), opened() as session:
+                with _left_clean(session):
+                    result = work(session)
+                worked = True
         except UnavailableError as error:
-            if not (left and rolled_back(error.__cause__)):
+            if not repeatable(error.__cause__, tried, committing=worked):
                 raise
+            database.learn(error.__cause__)
+        else:
+            return result
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _left_clean(session: Session) -> Iterator[None]:
+    """Close the connection of a session, and not keep it, if its prepared statements are off."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if unprepared(error):
+            session.invalidate()
+        raise
 
 
 @contextmanager
@@ -96,7 +122,7 @@ def explained(database: Database, *, own: bool = True) -> Iterator[None]:
                 f"{database.safe_url}: not the tables of this beatstore ({_first_line(error)}): "
                 "run `celery -A proj beatstore migrate`, or Store.migrate()"
             ) from error
-        if own and (isinstance(error, OSError) or unavailable(error)):
+        if own and unavailable(error):
             raise UnavailableError(f"{database.safe_url}: {_first_line(error)}") from error
         raise
 

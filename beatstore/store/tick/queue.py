@@ -85,15 +85,7 @@ class Queue:
     def look(self) -> Look:
         """Read the clock and the two earliest `wake_at`."""
         now = self._database.now_sql().label("now")
-        with self._kept.connected() as connection:
-            try:
-                row = connection.execute(select(now, *self._earliest)).one()
-            except (ValueError, OverflowError, DBAPIError) as error:
-                if isinstance(error, DBAPIError) and unavailable(error):
-                    raise
-                connection.rollback()
-                row = connection.execute(select(now, _UNREADABLE, _UNREADABLE)).one()
-            connection.rollback()
+        row = self._kept.connected_again(lambda connection: self._read_look(connection, now))
         # A wake_at that can't be read is due, and made so: its row tells what else is wrong.
         unreadable = [isinstance(at, str) for at in row[1:]]
         for rows, spoiled in zip((ENTRY, RUN), unreadable, strict=True):
@@ -319,6 +311,17 @@ class Queue:
         self._kept.drop(orderly=orderly)
 
     # -- steps -------------------------------------------------------------------------
+
+    def _read_look(self, connection: Connection, now: Any) -> Any:
+        try:
+            row = connection.execute(select(now, *self._earliest)).one()
+        except (ValueError, OverflowError, DBAPIError) as error:
+            if unavailable(error):
+                raise
+            connection.rollback()
+            row = connection.execute(select(now, _UNREADABLE, _UNREADABLE)).one()
+        connection.rollback()
+        return row
 
     def _sweep(self, due: ColumnElement[bool], now: datetime) -> Swept:
         found = self._kept.claiming_again(
