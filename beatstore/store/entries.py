@@ -23,6 +23,7 @@ from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry
 from beatstore.store import audit, edits, fields, links
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
+from beatstore.store.shared_times import begin_anew
 from beatstore.store.tick.gates import consume
 
 __all__ = [
@@ -115,6 +116,7 @@ def resume(tx: Transaction, name: str) -> Entry:
     if old.kind == "after" and old.state != "active":
         # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
         consume(tx, [old.id])
+        begin_anew(tx, [old.id])
     if old.state in ("active", "paused"):
         return edit(tx, "resume", old, edits.Wanted({}, paused=False))
     if old.state == "broken":
@@ -220,9 +222,9 @@ def insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Ent
     made = tx.get(name)
     for tag in wanted.tags or ():
         tx.insert(TAG, {"entry_id": made.id, "tag": tag})
-    after = [links.told(one) for one in wanted.after or ()]
+    after: list[Any] = []
     if wanted.after:
-        links.write(tx, made, wanted.after, new=True)
+        _, after = links.write(tx, made, wanted.after, new=True)["after"]
     audit.record(tx, action, name, None, audit.entry_columns(made, wanted.tags or (), after))
     return made
 
@@ -236,7 +238,8 @@ def edit(
         changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
     beside = _write_tags(tx, old, wanted.tags)
     if wanted.after is not None:
-        beside |= links.write(tx, old, wanted.after, new=False)
+        kind = wanted.columns.get("kind")
+        beside |= links.write(tx, old, wanted.after, new=False, kind=kind)
     return write(tx, action, old, changed, beside, touched=touched)
 
 
@@ -327,7 +330,7 @@ def _told(tx: Transaction, entry: Entry) -> dict[str, Any]:
 def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
     if edits.changes(old, wanted.columns) or _turns(old, wanted.paused):
         return False
-    if wanted.after is not None and set(links.read(tx, old)) != set(wanted.after):
+    if wanted.after is not None and not links.are_as_asked(links.read(tx, old), wanted.after):
         return False
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == old.id)).scalars()
     return wanted.tags is None or sorted(found) == list(wanted.tags)

@@ -15,7 +15,7 @@ On failure: `InvalidEntryError`, naming the upstream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from datetime import timedelta
 from typing import Any
@@ -29,10 +29,12 @@ from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.models import VERSION_TABLE, Entry
 from beatstore.store import audit, fields
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction
+from beatstore.store.lineage import Lineage
 from beatstore.store.tick import cycles
 
 __all__ = [
     "After",
+    "are_as_asked",
     "edge_row",
     "link",
     "prepare",
@@ -59,7 +61,9 @@ class After:
         first_free: the downstream's first run need not wait. With the entry's own name,
             which only then is allowed, it never runs while its last run has not ended.
         align: "latest": any completion since the downstream ran last. "same": the
-            upstream's run of the same due time.
+            upstream's run of the same due time. None: "same" for an entry without a clock
+            all of whose upstreams descend from one entry with a clock, else "latest"; that
+            is decided when the edge is written.
         on_upstream_failure: "wait" for the next success, or "skip": the occurrence is given
             up when the upstream has failed, which its own downstreams take for a failure.
         timeout: how long to wait, in seconds or a timedelta; then it is given up likewise.
@@ -68,7 +72,7 @@ class After:
     name: str
     on: str = "success"
     first_free: bool = False
-    align: str = "latest"
+    align: str | None = None
     on_upstream_failure: str = "wait"
     timeout: float | timedelta | None = None
 
@@ -101,7 +105,7 @@ def _checked(given: object) -> After:
         fields.text("after", one.name),
         fields.choice("on", one.on, CONDITIONS),
         fields.flag("first_free", one.first_free),
-        fields.choice("align", one.align, ALIGNS),
+        None if one.align is None else fields.choice("align", one.align, ALIGNS),
         fields.choice("on_upstream_failure", one.on_upstream_failure, ON_FAILURE),
         timeout,
     )
@@ -131,7 +135,21 @@ def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[Aft
 _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
 
 
-def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> audit.Differences:
+def are_as_asked(there: Sequence[After], asked: Sequence[After]) -> bool:
+    """Say whether edges are those asked for; one that says no alignment has any."""
+    aligned = {one.name: one.align for one in there}
+    wanted = {replace(one, align=one.align or aligned.get(one.name)) for one in asked}
+    return set(there) == wanted
+
+
+def write(
+    tx: Transaction,
+    entry: Entry,
+    asked: Sequence[After],
+    *,
+    new: bool,
+    kind: str | None = None,
+) -> audit.Differences:
     """Make the upstreams of a locked entry those asked for; return the edges that differed.
 
     Args:
@@ -139,8 +157,10 @@ def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -
         entry: the downstream.
         asked: as `wanted` returns them.
         new: whether the entry was made in this transaction, so that nobody depends on it.
+        kind: of its schedule, where that changes too.
     """
     there = [] if new else read(tx, entry)
+    asked = Lineage(tx).settle(entry.name, kind or entry.kind, asked, there)
     if set(there) == set(asked):
         return {}
     gone = {one.name for one in there} - {one.name for one in asked}
@@ -153,12 +173,18 @@ def write(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -
 
 
 def told(one: After) -> dict[str, Any]:
-    """Return an edge as the audit keeps it: its upstream, and what is not the default."""
-    return {
+    """Return an edge as the audit keeps it: its upstream, and what is not the default.
+
+    An alignment that is left out is "latest".
+    """
+    found = {
         field.name: value
         for field in fields_of(After)
         if (value := getattr(one, field.name)) != field.default
     }
+    if found.get("align") == "latest":
+        del found["align"]
+    return found
 
 
 def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
@@ -234,7 +260,7 @@ def edge_row(entry: Any, up: Any, one: After) -> dict[str, Any]:
         "upstream_id": up.id,
         "on": one.on,
         "first_free": one.first_free,
-        "align": one.align,
+        "align": one.align or "latest",
         "on_upstream_failure": one.on_upstream_failure,
         "timeout_s": one.timeout,
         "consumed_seq": _consumed(entry, up, one),

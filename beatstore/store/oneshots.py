@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from beatstore.decide import TRIGGERED
 from beatstore.dialects import EPOCH
@@ -29,6 +29,9 @@ from beatstore.store.tick.edges import UNFINISHED
 __all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
 
 _STEP = timedelta(microseconds=1)
+
+#: How far after now triggered runs are looked for that have an instant already.
+_SOON = timedelta(seconds=1)
 
 #: More seconds than any other field takes.
 _LONG = 1e9
@@ -107,18 +110,29 @@ def trigger(tx: Transaction, name: str) -> Run:
         why = f"{entry.state}: {entry.error}" if entry.error else entry.state
         write = f"store.resume({name!r})" if entry.state == "broken" else "another entry"
         raise InvalidEntryError("state", why, "an entry that can be sent", write)
-    asked_at = due_at = tx.now()
-    if not due_at.microsecond:
-        # An occurrence of the schedule may have this very second; it is another one.
-        due_at += _STEP
+    asked_at = tx.now()
+    due_at = _free_instant(tx, asked_at)
     while not tx.insert(RUN, _triggered(entry, due_at)):
-        due_at += _STEP  # triggered twice within one tick of the clock
+        due_at += _STEP  # somebody else's, written meanwhile
     counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
     tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
     key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
     made = tx.all(Run, select(RUN).where(*key))[0]
     audit.record(tx, "trigger", name, None, {"run_id": made.id, "due_at": due_at})
     return made
+
+
+def _free_instant(tx: Transaction, now: datetime) -> datetime:
+    """Return an instant, now or a moment later, that no run of any entry has.
+
+    Downstreams with `align="same"` know runs by their due times, so each triggered run has one
+    of its own.
+    """
+    # An occurrence of the schedule may have this very second; it is another one.
+    due_at = now if now.microsecond else now + _STEP
+    soon = (RUN.c.due_at >= due_at, RUN.c.due_at < due_at + _SOON)
+    last = tx.execute(select(func.max(RUN.c.due_at)).where(*soon)).scalar()
+    return last + _STEP if isinstance(last, datetime) else due_at
 
 
 def rerun(tx: Transaction, run_id: int) -> Run:
@@ -142,12 +156,22 @@ def rerun(tx: Transaction, run_id: int) -> Run:
     again = {
         **_triggered(entry, run.due_at, last + 1),
         "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
+        **_stood_for(run),
     }
-    tx.insert(RUN, again)
+    if not tx.insert(RUN, again):
+        raise InvalidEntryError("run", run_id, "a run whose next attempt is not made just now")
     made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
     said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
     audit.record(tx, "rerun", entry.name, None, said)
     return made
+
+
+def _stood_for(run: Run) -> dict[str, Any]:
+    """Return the columns that say what a run stands for beside its own due time."""
+    others = run.missed_count
+    if run.state in ("missed", "skipped"):
+        others = max(0, others - 1)  # what was not sent counts its own due time as well
+    return {"missed_count": others, "first_missed_at": run.first_missed_at if others else None}
 
 
 def cancel(tx: Transaction, name: str) -> bool:

@@ -4,6 +4,8 @@ Invariants:
     * What is still needed stays: the newest run of an entry that recurs and those its cursor
       has not passed (they tell occurrences apart), runs that have not ended, an entry's last
       errors, a one-shot that others wait for or that code declares, and the last worker's row.
+    * Which shared due times were accounted for is not forgotten: before the rows that say so
+      are deleted, the cursor of their entry passes them.
     * A page reads and deletes a bounded number of rows, whatever the table holds: it goes on
       at the mark where the page before ended, and rows that stay are passed once.
     * Rows that somebody else holds are left for another time; nobody waits.
@@ -25,9 +27,18 @@ from beatstore.config import Settings
 from beatstore.dialects import EPOCH
 from beatstore.store import audit
 from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
+from beatstore.store.database.rows import (
+    AUDIT,
+    DEPENDENCY,
+    ENTRY,
+    RUN,
+    WAIT,
+    WORKER,
+    Transaction,
+)
 from beatstore.store.entries import delete_entries
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
+from beatstore.store.shared_times import close_account
 from beatstore.store.sync.merge import let_go_in
 
 __all__ = ["Pruner", "prune"]
@@ -44,6 +55,9 @@ REST = timedelta(hours=1)
 #: Rows that a page deletes at most; and entries that it reads, for which no index asks.
 _PAGE = 1000
 _ENTRIES_READ = 10_000
+
+#: How many entries a page closes the accounts of.
+_ACCOUNTS = 100
 
 #: States of a run of which nothing more is expected, or not for so long as rows are kept.
 _SETTLED = ("sent", "succeeded", "failed", "lost", "cancelled", "missed", "skipped")
@@ -148,11 +162,30 @@ def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
     return Page(gone.rowcount, None)
 
 
+def waits(tx: Transaction, before: datetime, after: Mark) -> Page:
+    """Close the account of shared due times before `before`, for a page of entries.
+
+    What still waits after so long is recorded as skipped.
+    """
+    old = and_(WAIT.c.due_at < before, WAIT.c.downstream_id > after[1])
+    page = select(WAIT.c.downstream_id).where(old, ENTRY.c.kind == "after").distinct()
+    joined = page.join(ENTRY, ENTRY.c.id == WAIT.c.downstream_id)
+    ids = list(tx.execute(joined.order_by(WAIT.c.downstream_id).limit(_ACCOUNTS)).scalars())
+    if not ids:
+        return Page(0, None)
+    free = select(ENTRY.c.id, ENTRY.c.name, ENTRY.c.created_at).where(ENTRY.c.id.in_(ids))
+    deleted = sum(
+        close_account(tx, row, before) for row in tx.execute(free.with_for_update(skip_locked=True))
+    )
+    return Page(deleted, (EPOCH, ids[-1]) if len(ids) == _ACCOUNTS else None)
+
+
 _Phase = Callable[[Transaction, datetime, Mark], Page]
 
 #: What is cleared, in this order: runs whose entry goes first are needed no longer.
 _PHASES: dict[str, _Phase] = {
     "entries": entries,
+    "waits": waits,
     "runs": runs,
     "audits": audits,
     "workers": workers,

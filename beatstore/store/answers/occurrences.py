@@ -257,6 +257,8 @@ class _Occurrence(Answer):
         pending = self.entry.pending_due_at
         if pending is None or self.at < pending or self.entry.state != "active":
             return False
+        if self.entry.kind == "after" and self.at != pending:
+            return False
         folded = f", with the one of {self.told.moment(pending)}" if self.at > pending else ""
         self._say("waiting", f"{self.subject} waits{folded}")
         self.tell_wait()

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, String, and_, case, exists, func, or_, select
+from sqlalchemy import Select, String, and_, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.dialects import EPOCH, Unreadable
+from beatstore.dialects import EPOCH, Instant, Unreadable
 from beatstore.models import Audit, Entry, Run
 from beatstore.store.answers.words import Told, clause
 from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
-from beatstore.store.history import ERRORS, NOT_SUCCEEDED
+from beatstore.store.history import NOT_SUCCEEDED
+from beatstore.store.tick.edges import counter
+from beatstore.store.tick.shared import ASKS, unmet_edges
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 
@@ -30,9 +32,6 @@ SHOWN = 10
 _CHANGES_READ = 100
 
 _UNFINISHED = ("started", "claimed", "sent")
-
-_FITS = {"success": ("succeeded",), "failure": ERRORS}
-_FITS_ANY = ("succeeded", *ERRORS)
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
@@ -85,29 +84,10 @@ def unmet(tx: Transaction, entry: Entry, told: Told) -> tuple[int, int, list[Ups
 
 
 def _unsatisfied(entry: Entry) -> ColumnElement[bool]:
-    counter = case(
-        (_EDGE.on == "success", _UP.c.success_seq),
-        (_EDGE.on == "failure", _UP.c.failure_seq),
-        else_=_UP.c.done_seq,
-    )
-    run = RUN.alias("seen")
-    states = case(
-        *((_EDGE.on == on, run.c.state.in_(states)) for on, states in _FITS.items()),
-        else_=run.c.state.in_(_FITS_ANY),
-    )
-    seen = select(run.c.id).where(run.c.entry_id == _EDGE.upstream_id, states)
-    after = entry.pending_due_at or max(entry.cursor_at or EPOCH, entry.created_at)
-    seen = seen.where(run.c.due_at >= after)
-    if entry.kind == "after":
-        mine = RUN.alias("mine")
-        taken = exists().where(mine.c.entry_id == entry.id, mine.c.due_at == run.c.due_at)
-        seen = seen.where(~taken)
-    same = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
-    return or_(
-        _UP.c.id.is_(None),
-        and_(same, ~seen.correlate(DEPENDENCY, _UP).exists()),
-        and_(~same, counter <= _EDGE.consumed_seq),
-    )
+    """Return the condition that an edge holds the entry back, by the account that beats keep."""
+    due_at = literal(entry.pending_due_at or EPOCH, Instant())
+    any_completion = and_(~ASKS, counter(_UP) <= _EDGE.consumed_seq)
+    return or_(_UP.c.id.is_(None), unmet_edges(due_at), any_completion)
 
 
 def _upstream(

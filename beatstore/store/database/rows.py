@@ -22,11 +22,23 @@ from sqlalchemy.orm import Session, make_transient_to_detached
 from beatstore.config import Settings
 from beatstore.dialects import CHANNEL, insert_ignore
 from beatstore.errors import EntryNotFoundError
-from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Worker
+from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Token, Wait, Worker
 from beatstore.store import fields
 from beatstore.store.database.engine import Database
 
-__all__ = ["AUDIT", "BEAT", "DEPENDENCY", "ENTRY", "RUN", "TAG", "WORKER", "Transaction", "chunks"]
+__all__ = [
+    "AUDIT",
+    "BEAT",
+    "DEPENDENCY",
+    "ENTRY",
+    "RUN",
+    "TAG",
+    "TOKEN",
+    "WAIT",
+    "WORKER",
+    "Transaction",
+    "chunks",
+]
 
 AUDIT = cast(Table, Audit.__table__)
 BEAT = cast(Table, Beat.__table__)
@@ -34,6 +46,8 @@ DEPENDENCY = cast(Table, Dependency.__table__)
 ENTRY = cast(Table, Entry.__table__)
 RUN = cast(Table, Run.__table__)
 TAG = cast(Table, Tag.__table__)
+TOKEN = cast(Table, Token.__table__)
+WAIT = cast(Table, Wait.__table__)
 WORKER = cast(Table, Worker.__table__)
 
 T = TypeVar("T", bound=Base)

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.models import Entry
 from beatstore.store import fields, links
 from beatstore.store.database.rows import Transaction
+from beatstore.store.lineage import Lineage
 from beatstore.store.sync import declaring, known, merge
 from beatstore.store.sync import writing as syncwrite
 from beatstore.store.sync.declaring import One
@@ -225,6 +226,7 @@ class _Sync:
         now, settings = self.tx.now(), self.tx.settings
         olds = [one.old.id for one in self.touched.values() if one.old is not None]
         beside = known.beside(self.tx, olds)
+        self._align(beside)
         for one in list(self.touched.values()):
             self._try(one, partial(one.settle, beside, now, settings))
         asked = {name: one.after[1] for name, one in self.touched.items() if one.after}
@@ -232,6 +234,23 @@ class _Sync:
         for name, reason in Web(self.tx, asked, new, self.ups).judge().items():
             self._refuse(self.touched[name], reason)
         self.kept |= {name: one.kept for name, one in self.touched.items()}
+
+    def _align(self, beside: known.Beside) -> None:
+        """Decide how edges are aligned of which the code does not say it."""
+        lineage = Lineage(
+            self.tx,
+            {name: (up.kind, None) for name, up in self.ups.items()}
+            | {
+                name: (one.wanted.columns["kind"], [up.name for up in one.wanted.after or ()])
+                for name, one in self.touched.items()
+            },
+        )
+        for name, one in self.touched.items():
+            if one.wanted.after:
+                there = [] if one.old is None else beside.after.get(one.old.id, [])
+                kind = one.wanted.columns["kind"]
+                after = lineage.settle(name, kind, one.wanted.after, there)
+                one.wanted = replace(one.wanted, after=after)
 
     def write(self) -> None:
         """Write it down, and let beat know."""

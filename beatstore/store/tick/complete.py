@@ -27,11 +27,14 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
 from beatstore.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
+from beatstore.errors import UnavailableError
+from beatstore.store.database.connection import KeptConnection
 from beatstore.store.database.engine import Database
+from beatstore.store.database.faults import contended
 from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
 from beatstore.store.tick.wake import Tally, publish
 
-__all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
+__all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish", "finish_kept"]
 
 #: States from which a report may end a run. A cancelled one may have been on its way.
 _OPEN = ("claimed", "sent", "started", "cancelled")
@@ -152,6 +155,29 @@ def finish(
             held.add(run_id)
     publish(connection, tally, now, patient=patient)
     return held
+
+
+def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> set[int]:
+    """Do what `finish` does, in a transaction of its own; what is held waits for the sweep.
+
+    Returns:
+        The ids of the runs that somebody holds: write their endings again later.
+
+    Raises:
+        UnavailableError: the database did not answer.
+    """
+
+    def finishing(patient: bool) -> set[int]:
+        return kept.claiming_again(
+            lambda connection: finish(connection, kept.database, endings, patient=patient)
+        )
+
+    try:
+        return finishing(True)
+    except UnavailableError as error:
+        if not contended(error.__cause__):
+            raise
+    return finishing(False)
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:

@@ -34,7 +34,8 @@ from beatstore.config import Settings
 from beatstore.dialects import EPOCH, Instant, Listener
 from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection, read_now, translated
-from beatstore.store.database.engine import Database, unavailable
+from beatstore.store.database.engine import Database
+from beatstore.store.database.faults import contended, unavailable
 from beatstore.store.database.rows import TAG
 from beatstore.store.retention import Pruner
 from beatstore.store.tick import beats, complete, gates, sweeping
@@ -146,9 +147,7 @@ class Queue:
         Transaction: opens and commits its own.
         """
         try:
-            self._kept.claiming_again(
-                lambda connection: complete.finish(connection, self._database, endings)
-            )
+            complete.finish_kept(self._kept, endings)
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001  (as in sweep)
@@ -328,9 +327,13 @@ class Queue:
             lambda connection: sweeping.sweep(connection, due, now, self._settings, self._beat_id)
         )
         if found.uncounted:
-            self._kept.claiming_again(
-                lambda connection: complete.count(connection, self._database, found.uncounted)
-            )
+            try:
+                self._kept.claiming_again(
+                    lambda connection: complete.count(connection, self._database, found.uncounted)
+                )
+            except UnavailableError as error:
+                if not contended(error.__cause__):
+                    raise  # else somebody holds one of these rows: they are still due
         return found.swept
 
     def _sweep_one_by_one(self, now: datetime) -> Swept:

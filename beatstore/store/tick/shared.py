@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -44,18 +44,18 @@ from sqlalchemy.sql.expression import null
 from beatstore.decision import Decision
 from beatstore.dialects import EPOCH, Instant, insert_ignore
 from beatstore.gate import Gate, Shared, unmet_words
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, Executes
+from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
 
 __all__ = [
+    "ASKS",
+    "OPEN",
     "Told",
     "final",
     "fits",
-    "forget",
     "outcome_of",
     "read_shared",
     "tell",
-    "tell_of_the_past",
     "unmet_edges",
     "write_shared",
 ]
@@ -168,11 +168,10 @@ def _concerns(entry: Row[Any], one: Told) -> bool:
     """Say whether a downstream has to account for a due time at all."""
     if entry.state != "active":
         return False  # when it is resumed, what happened meanwhile is over
-    if entry.kind != "after":
-        return entry.cursor_at is None or one.due_at > entry.cursor_at
-    # A run that was under way when the entry was made, or resumed, is not one of its own.
-    begun_at = max(entry.cursor_at or EPOCH, entry.created_at)
-    return one.sent_at is None or one.sent_at >= begun_at
+    if entry.cursor_at is not None and one.due_at <= entry.cursor_at:
+        return False
+    # A run that was under way when an entry without a clock was made is none of its own.
+    return entry.kind != "after" or one.sent_at is None or one.sent_at >= entry.created_at
 
 
 def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datetime) -> set[int]:
@@ -282,9 +281,8 @@ def read_shared(
     fresh = [entry_id for entry_id in new if entry_id in edges]
     if fresh:
         _look_anew(connection, fresh)
-        tell_of_the_past(
-            connection, [by_id[entry_id] for entry_id in fresh if entry_id in set(clocked)], now
-        )
+        for entry_id in fresh:
+            _tell_of_the_past(connection, by_id[entry_id], now)
     waits = _waits(connection, list(edges))
     found = _Found(connection, edges, waits)
     under_way = _under_way(connection, clocked, now)
@@ -620,58 +618,58 @@ def _take(connection: Connection, taken: list[dict[str, Any]]) -> None:
     connection.execute(_USE_UP, [{k: one[k] for k in ("b_id", "b_due_at")} for one in taken])
 
 
-def forget(tx: Executes, ids: Iterable[int]) -> None:
-    """Leave out of account all that upstreams have told these entries: they begin anew."""
-    ids = list(ids)
-    over = and_(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(OPEN))
-    tx.execute(update(WAIT).where(over).values(state="taken", blocked_by=null()))
-    tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id.in_(ids)))
-
-
 # -- what was before -----------------------------------------------------------------------------
 
 
-def tell_of_the_past(connection: Connection, entries: Sequence[Row[Any]], now: datetime) -> None:
-    """Give entries with a clock the tokens of runs that ended before their edges were written.
+def _tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> None:
+    """Give an entry the tokens of runs that ended before its edges were written.
 
-    Only of due times that the entry has not accounted for.
+    One with a clock takes those of due times that it has not accounted for. One without a
+    clock, that never ran, takes the last of upstreams that will not run again.
     """
-    for entry in entries:
-        after = entry.cursor_at or entry.created_at - timedelta(days=1)
-        _tell_of(
-            connection,
-            _EDGE.downstream_id == entry.id,
-            [RUN.c.due_at > after, RUN.c.due_at <= now],
-            now,
+    edges = _EDGE.downstream_id == entry.id
+    runs = [RUN.c.due_at <= now]
+    if entry.cursor_at is not None:
+        runs.append(RUN.c.due_at > entry.cursor_at)
+    elif entry.kind not in ("after", "once"):
+        runs.append(RUN.c.due_at > entry.created_at)
+    if entry.kind == "after":
+        if entry.run_count:
+            return
+        last = RUN.alias("last")
+        newest = (
+            select(func.max(last.c.due_at))
+            .where(last.c.entry_id == RUN.c.entry_id, outcome_of(last).is_not(None), final(last))
+            .correlate(RUN)
         )
+        over = select(_UP.c.id).where(or_(_UP.c.kind == "once", _UP.c.state == "finished"))
+        edges = and_(edges, _EDGE.upstream_id.in_(over.where(_UP.c.id == _EDGE.upstream_id)))
+        runs.append(RUN.c.due_at == newest.scalar_subquery())
+    _tell_of(connection, edges, runs, now)
 
 
 def _tell_of(
-    tx: Executes, edges: ColumnElement[bool], runs: Sequence[ColumnElement[bool]], now: datetime
+    connection: Connection,
+    edges: ColumnElement[bool],
+    runs: Sequence[ColumnElement[bool]],
+    now: datetime,
 ) -> None:
+    """Insert what is not there yet of the tokens of these runs, and what waits for them."""
     outcome = outcome_of(RUN)
     told = (
         select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(edges, _EDGE.align == "same", outcome.is_not(None), final(RUN), *runs)
     )
-    rows = [row._asdict() for row in tx.execute(told) if isinstance(row.due_at, datetime)]
+    rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
     if not rows:
         return
-    tx.execute(insert_ignore(TOKEN, tx.dialect), rows)
-    waits = {(row["downstream_id"], row["due_at"]) for row in rows}
-    tx.execute(
-        insert_ignore(WAIT, tx.dialect),
-        [{"downstream_id": down, "due_at": at, "since": now} for down, at in sorted(waits)],
+    connection.execute(insert_ignore(TOKEN, connection.dialect), rows)
+    waits = sorted({(row["downstream_id"], row["due_at"]) for row in rows})
+    connection.execute(
+        insert_ignore(WAIT, connection.dialect),
+        [
+            {"downstream_id": down, "due_at": at, "since": now, "state": "look"}
+            for down, at in waits
+        ],
     )
-
-
-def tell_of_the_last(tx: Executes, downstream_id: int, upstream_id: int, now: datetime) -> None:
-    """Give an entry the token of the last run of an upstream that will not run again."""
-    last = (
-        select(func.max(RUN.c.due_at))
-        .where(RUN.c.entry_id == upstream_id, outcome_of(RUN).is_not(None), final(RUN))
-        .scalar_subquery()
-    )
-    edge = and_(_EDGE.downstream_id == downstream_id, _EDGE.upstream_id == upstream_id)
-    _tell_of(tx, edge, [RUN.c.due_at == last], now)

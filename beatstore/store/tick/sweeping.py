@@ -6,7 +6,7 @@ counted is returned, and counted in a transaction of its own, whose locks begin 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,16 @@ from beatstore.config import Settings
 from beatstore.decide import TRIGGERED, call_problem
 from beatstore.dialects import Unreadable
 from beatstore.gate import duration
-from beatstore.store.tick.claims import CALL, ENTRY, RUN, Suspect, Swept, claim_of, legible
+from beatstore.store.tick.claims import (
+    CALL,
+    ENTRY,
+    RUN,
+    WORKER,
+    Suspect,
+    Swept,
+    claim_of,
+    legible,
+)
 from beatstore.store.tick.complete import SUSPECTED
 from beatstore.store.tick.reports import SUSPICIOUS
 
@@ -67,7 +76,13 @@ def sweep(
     expires_at = now + timedelta(seconds=settings.claim_ttl)
     claimed = [claim.run_id for claim in found.swept.claims]
     _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
-    silent = [run for run in runs if run.state in ("sent", "started")]
+    expired = {
+        run.id: run
+        for run in runs
+        if run.state == "sent" and run.expires_at is not None and run.expires_at <= now
+    }
+    _expire(connection, expired, now, found)
+    silent = [run for run in runs if run.state in ("sent", "started") and run.id not in expired]
     _suspect(connection, silent, now, settings.heartbeat * SUSPICIOUS, found)
     found.uncounted += [run.id for run in runs if run.state not in ("claimed", "sent", "started")]
     return found
@@ -143,6 +158,26 @@ def _suspect(
     found.swept.suspects.extend(
         Suspect(run.id, run.task_id, run.entry_name, _suspicion(run, now)) for run in given_up
     )
+
+
+def _expire(
+    connection: Connection, expired: Mapping[int, Row[Any]], now: datetime, found: Found
+) -> None:
+    """End runs whose message has expired unheard: the broker dropped it, or a worker will.
+
+    Where no worker has ever reported anything, nobody can say that they did not run.
+    """
+    if not expired:
+        return
+    if connection.execute(select(WORKER.c.id).limit(1)).first() is None:
+        _write(connection, list(expired), wake_at=now + timedelta(seconds=_ASKING))
+        return
+    ended = [(run, "cancelled", _said_expired(run)) for run in expired.values()]
+    _refuse(connection, ended, now, found)
+
+
+def _said_expired(run: Row[Any]) -> str:
+    return f"expired in the queue: no worker started it by {run.expires_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _suspicion(run: Row[Any], now: datetime) -> str:

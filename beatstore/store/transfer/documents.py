@@ -327,7 +327,7 @@ def _after(given: object) -> object:
     for key in given:
         if key not in known:
             raise InvalidEntryError("after", key, "a field of After", fields.nearest(key, known))
-    return After(**{"name": "", **given})
+    return After(**{"name": "", "align": "latest", **given})
 
 
 def _list(name: str, given: object) -> list[Any]:

@@ -188,7 +188,7 @@ def _unpacked(line: str) -> Loaded:
         {column: row[column] for column in columns},
         tuple(tags),
         state == "paused",
-        tuple(After(**one) for one in after),
+        tuple(After(**{"align": "latest", **one}) for one in after),
     )
     pairs = {up: (pair[0], pair[1]) for up, pair in used.items()}
     return Loaded(name, wanted, state, row, pairs, moved)

@@ -1,0 +1,110 @@
+"""What `align` an edge gets where nothing is said: which entries with a clock it descends from.
+
+An entry without a clock all of whose upstreams descend from one and the same entry with a
+clock asks for runs of the same due time: one night's `load` is for that night's `clean` and
+`enrich`, whichever of them failed the night before. Any other edge takes the latest.
+
+Each call joins the open transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction, chunks
+
+if TYPE_CHECKING:
+    from beatstore.store.links import After
+
+__all__ = ["Lineage"]
+
+
+class Lineage:
+    """Decides the alignment of edges that are about to be written.
+
+    Args:
+        tx: the open transaction.
+        known: entries that are written together, or known already, by name: their kind and
+            the names of their upstreams; None for these: as they are stored.
+    """
+
+    def __init__(
+        self, tx: Transaction, known: Mapping[str, tuple[str, Iterable[str] | None]] | None = None
+    ) -> None:
+        self._tx = tx
+        self._known = {
+            name: (kind, None if ups is None else list(ups))
+            for name, (kind, ups) in (known or {}).items()
+        }
+
+    def settle(
+        self, name: str, kind: str, asked: Sequence[After], there: Sequence[After] = ()
+    ) -> tuple[After, ...]:
+        """Return edges with an alignment each; an edge that is there already keeps what it has.
+
+        Args:
+            name: of the downstream.
+            kind: of the downstream.
+            asked: all its upstreams, some without an alignment.
+            there: the edges that are stored.
+        """
+        if all(one.align is not None for one in asked):
+            return tuple(asked)
+        stored = {one.name: one.align for one in there}
+        decided = None
+        found: list[After] = []
+        for one in asked:
+            align = one.align or stored.get(one.name)
+            if align is None:
+                decided = decided or self._default(name, kind, asked)
+                align = "latest" if one.name == name else decided
+            found.append(replace(one, align=align))
+        return tuple(found)
+
+    def _default(self, name: str, kind: str, asked: Sequence[After]) -> str:
+        if kind != "after":
+            return "latest"
+        roots: set[str] = set()
+        seen = {name}
+        ahead = {one.name for one in asked} - seen
+        while ahead and len(roots) < 2:  # noqa: PLR2004  (two are one too many)
+            seen |= ahead
+            above: set[str] = set()
+            for some in chunks(sorted(ahead)):
+                self._learn(some)
+                for one in some:
+                    up_kind, ups = self._known.get(one, ("after", []))
+                    if up_kind == "after":
+                        above.update(ups or ())
+                    else:
+                        roots.add(one)
+                if len(roots) > 1:
+                    break
+            ahead = above - seen
+        return "same" if len(roots) == 1 else "latest"
+
+    def _learn(self, names: Iterable[str]) -> None:
+        """Read the kinds of entries, and the upstreams of those without a clock."""
+        unknown = [name for name in names if name not in self._known]
+        if unknown:
+            rows = select(ENTRY.c.name, ENTRY.c.kind).where(ENTRY.c.name.in_(unknown))
+            self._known |= {row.name: (row.kind, None) for row in self._tx.execute(rows)}
+        open_ended = [name for name in names if self._known.get(name, ("", []))[0] == "after"]
+        open_ended = [name for name in open_ended if self._known[name][1] is None]
+        if not open_ended:
+            return
+        ups: dict[str, list[str]] = {name: [] for name in open_ended}
+        up, down = ENTRY.alias("up"), ENTRY.alias("down")
+        edges = (
+            select(down.c.name.label("down"), up.c.name.label("up"))
+            .join_from(DEPENDENCY, down, down.c.id == DEPENDENCY.c.downstream_id)
+            .join(up, up.c.id == DEPENDENCY.c.upstream_id)
+            .where(down.c.name.in_(open_ended))
+        )
+        for edge in self._tx.execute(edges):
+            ups[edge.down].append(edge.up)
+        self._known |= {name: ("after", found) for name, found in ups.items()}

@@ -1,0 +1,79 @@
+"""The API's half of shared due times: to begin anew, and to close an account that is old.
+
+Each function works in the open transaction it is given, in which the entry is locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, and_, case, delete, func, select, update
+from sqlalchemy.sql.expression import null
+
+from beatstore.dialects import EPOCH
+from beatstore.store.database.rows import ENTRY, RUN, TOKEN, WAIT, Transaction
+from beatstore.store.tick.claims import task_id_of
+from beatstore.store.tick.shared import OPEN
+
+__all__ = ["begin_anew", "close_account"]
+
+_STEP = timedelta(microseconds=1)
+
+
+def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
+    """Take all that upstreams have told these entries for accounted for."""
+    ids = list(ids)
+    over = and_(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(OPEN))
+    tx.execute(update(WAIT).where(over).values(state="taken", blocked_by=null()))
+    tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id.in_(ids)))
+
+
+def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
+    """Let the cursor of an entry without a clock pass its due times before `before`.
+
+    Those that still wait are recorded, as one run that was skipped.
+
+    Returns:
+        How many rows were deleted.
+    """
+    old = and_(WAIT.c.downstream_id == entry.id, WAIT.c.due_at < before)
+    still = and_(old, WAIT.c.state.in_(OPEN))
+    found = tx.execute(
+        select(
+            func.max(WAIT.c.due_at).label("last"),
+            func.min(case((still, WAIT.c.due_at))).label("first_open"),
+            func.max(case((still, WAIT.c.due_at))).label("last_open"),
+            func.count(case((still, 1))).label("waiting"),
+        ).where(old)
+    ).one()
+    if found.last is None:
+        return 0
+    if found.waiting:
+        _record(tx, entry, found)
+    passed = case((ENTRY.c.cursor_at > found.last, ENTRY.c.cursor_at), else_=found.last)
+    awake = {"wake_at": EPOCH, "blocked_by": None} if found.waiting else {}
+    tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(cursor_at=passed, **awake))
+    deleted = tx.execute(delete(WAIT).where(old)).rowcount
+    tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id == entry.id, TOKEN.c.due_at < before))
+    return deleted
+
+
+def _record(tx: Transaction, entry: Row[Any], found: Row[Any]) -> None:
+    due_at = found.last_open
+    row = {
+        "entry_id": entry.id,
+        "entry_name": entry.name,
+        "state": "skipped",
+        "reason": "its upstreams did not all end for this due time within beatstore_retention",
+        "first_missed_at": found.first_open,
+        "missed_count": found.waiting,
+        "finished_at": tx.now(),
+        "attempt": 1,
+    }
+    while not tx.insert(
+        RUN,
+        {**row, "due_at": due_at, "task_id": task_id_of(entry.id, entry.created_at, due_at, 1)},
+    ):
+        due_at += _STEP  # somebody triggered it at that very instant
