@@ -27,6 +27,7 @@ class Recorder:
         answer: what the guard says.
         error: what is raised instead.
         refuses: of which reports an error is raised.
+        strange: which reports are of runs of another database.
         closed: how often the connection was given back.
         calls: how often anything was tried.
     """
@@ -36,6 +37,7 @@ class Recorder:
     answer: str | None = None
     error: Exception | None = None
     refuses: Callable[[Report], bool] = lambda report: False
+    strange: Callable[[Report], bool] = lambda report: False
     closed: int = 0
     calls: int = 0
     _free: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +53,7 @@ class Recorder:
     @property
     def states(self) -> list[tuple[int, str]]:
         """The same, in short."""
-        return [(report.run_id, report.state) for report in self.reports]
+        return [(report.of.run_id, report.state) for report in self.reports]
 
     def hang(self) -> None:
         """Answer nothing from now on."""
@@ -61,10 +63,11 @@ class Recorder:
         """Go on."""
         self._free.set()
 
-    def write(self, reports: Sequence[Report]) -> None:
+    def write(self, reports: Sequence[Report]) -> list[Report]:
         """Note a batch."""
         self._answer(reports)
         self.batches.append(list(reports))
+        return [report for report in reports if self.strange(report)]
 
     def start(self, report: Report, *, again: bool) -> str | None:
         """Note a question, and give the answer."""

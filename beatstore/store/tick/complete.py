@@ -32,8 +32,9 @@ from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, legible, task_id
 
 __all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish"]
 
-#: States from which a report may end a run. A cancelled one may have been on its way.
-_OPEN = ("claimed", "sent", "started", "cancelled")
+#: States from which a report may end a run. One that was cancelled or skipped may have been
+#: on its way all the same.
+_OPEN = ("claimed", "sent", "started", "cancelled", "skipped")
 
 #: What `claimed_by` says of a run that no worker has spoken of for too long.
 SUSPECTED = "suspected"
@@ -53,6 +54,7 @@ class Ending:
 
     Attributes:
         run_id: which run.
+        task_id: of that run; without it this would end the same number's in another database.
         state: succeeded, failed, lost or cancelled.
         reason: why, in words.
         error: the exception, in one line.
@@ -63,6 +65,7 @@ class Ending:
     """
 
     run_id: int
+    task_id: str
     state: str
     reason: str | None = None
     error: str | None = None
@@ -104,6 +107,8 @@ _LOCK = (
     select(
         func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
         *(RUN.c[name] for name in ("id", "entry_id", "due_at", "attempt", "state", "reason")),
+        *(RUN.c[name] for name in ("task_id", "claimed_by", "worker")),
+        RUN.c.wake_at.is_(None).label("settled"),
         *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
         *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
         *(ENTRY.c[name] for name in ("retry_backoff", "retry_jitter_s")),
@@ -116,7 +121,11 @@ _LOCK = (
 
 _WRITE = (
     update(RUN)
-    .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
+    .where(
+        RUN.c.id == bindparam("b_id"),
+        RUN.c.task_id == bindparam("b_task_id"),
+        RUN.c.state.in_(bindparam("b_states", expanding=True)),
+    )
     .values(
         wake_at=null(),
         **{
@@ -149,17 +158,24 @@ _LOCK_DOWNSTREAMS = (
 )
 
 
-def finish(connection: Connection, database: Database, endings: Sequence[Ending]) -> None:
-    """Write how runs ended, and what follows; a run that has ended already is left alone."""
-    by_id = {ending.run_id: ending for ending in endings}
+def finish(connection: Connection, database: Database, endings: Sequence[Ending]) -> list[Ending]:
+    """Write how runs ended, and what follows; a run that has ended already is left alone.
+
+    Returns:
+        The endings that were not written because no row was found: the run has ended and its
+        entry is removed, or it is not here at all.
+    """
+    by_id = {(ending.run_id, ending.task_id): ending for ending in endings}
     tally = _Tally()
-    rows, now = _lock(connection, database, by_id)
+    found, now = _lock(connection, database, [run_id for run_id, _ in by_id])
+    rows = [row for row in found if (row.id, row.task_id) in by_id]
     for row in rows:
-        _finish_one(connection, row, by_id[row.id], now, tally)
+        _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
     # The runs of an entry that was removed have nobody to tell.
-    for run_id in by_id.keys() - {row.id for row in rows}:
-        _write(connection, run_id, by_id[run_id], now, _OPEN)
+    orphans = by_id.keys() - {(row.id, row.task_id) for row in rows}
+    left = [key for key in orphans if not _write(connection, by_id[key], now, _OPEN)]
     _publish(connection, tally, now)
+    return [by_id[key] for key in left]
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
@@ -198,18 +214,32 @@ def _lock(
 def _finish_one(
     connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: _Tally
 ) -> None:
-    if run.state == "lost":
+    if ending.state == "lost" and (run.state == "lost" or not _still_suspected(connection, ending)):
+        return  # it was heard of, just now, or is lost already
+    if _is_counted(run):
         _finish_late(connection, run, ending, now, tally)
-    elif ending.state == "lost" and not _still_suspected(connection, run.id):
-        return  # it was heard of, just now
-    elif _write(connection, run.id, ending, now, _OPEN):
+        return
+    if run.state == "skipped" and run.claimed_by is None:
+        return  # there was no message
+    # What beat has called failed, and not counted yet, is counted as its worker says.
+    states = (*_OPEN, "failed") if run.state == "failed" and not run.settled else _OPEN
+    if _write(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
 
 
-def _still_suspected(connection: Connection, run_id: int) -> bool:
+def _is_counted(run: Row[Any]) -> bool:
+    """Say whether beat has ended and counted a run, not knowing what its worker says now."""
+    if run.state == "lost":
+        return True
+    by_beat = run.worker is None and bool(run.settled)
+    return by_beat and (run.state == "failed" or (run.state == "cancelled" and run.attempt > 1))
+
+
+def _still_suspected(connection: Connection, ending: Ending) -> bool:
     """Lock a run, and say whether still nobody has spoken of it."""
-    of_run = (RUN.c.id == run_id, RUN.c.claimed_by == SUSPECTED)
-    found = connection.execute(select(RUN.c.id).where(*of_run).with_for_update()).first()
+    of_run = select(RUN.c.id).where(RUN.c.id == ending.run_id, RUN.c.task_id == ending.task_id)
+    suspected = of_run.where(RUN.c.claimed_by == SUSPECTED)
+    found = connection.execute(suspected.with_for_update()).first()
     return found is not None
 
 
@@ -232,7 +262,7 @@ def _follow(
 def _finish_late(
     connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: _Tally
 ) -> None:
-    """Take the outcome of a run that was given up, unless its next attempt is under way."""
+    """Take the outcome of a run that was given up, unless its next attempt decides."""
     following = connection.execute(
         select(RUN.c.id, RUN.c.state, RUN.c.claimed_by).where(
             RUN.c.entry_id == run.entry_id,
@@ -240,9 +270,9 @@ def _finish_late(
             RUN.c.attempt == run.attempt + 1,
         )
     ).first()
-    if following is None:
-        # It was counted as a failure when it was given up.
-        if _write(connection, run.id, ending, now, ("lost",)) and ending.state == "succeeded":
+    if following is None or ending.state == "failed":
+        # It was counted as a failure when it was given up, or its next attempt will be.
+        if _write(connection, ending, now, (run.state,)) and ending.state == "succeeded":
             tally.add(run, "success_seq")
         return
     waiting = (
@@ -256,7 +286,7 @@ def _finish_late(
         )
     )
     if connection.execute(waiting).rowcount:
-        if _write(connection, run.id, ending, now, ("lost",)):
+        if _write(connection, ending, now, (run.state,)):
             _follow(connection, run, ending, now, tally)
     else:
         words = f"was heard of later: {ending.state}"
@@ -264,13 +294,12 @@ def _finish_late(
         connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
 
 
-def _write(
-    connection: Connection, run_id: int, ending: Ending, now: datetime, states: Sequence[str]
-) -> bool:
+def _write(connection: Connection, ending: Ending, now: datetime, states: Sequence[str]) -> bool:
     """Write an outcome to a run that is in one of `states`; say whether it was."""
     finished_at = now - _span(ending.age_s)
     given = {
-        "b_id": run_id,
+        "b_id": ending.run_id,
+        "b_task_id": ending.task_id,
         "b_states": list(states),
         "b_state": ending.state,
         "b_finished_at": finished_at,
