@@ -2,23 +2,24 @@
 
 Each task of a canvas carries the headers of the run, and which part of it it is, so that
 the run ends with the last of them: a chain with its last task, a chord with its body, a group
-when all have succeeded; and any of them with the first that fails.
+when all have succeeded; and any of them with the first that fails. The canvas by which a task
+replaces itself (`self.replace`) goes on with the task's run, and ends the part that it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from celery import Celery, signature
-from celery.canvas import Signature, chord, chunks, group
-from celery.canvas import _chain as chain
+from celery.canvas import chunks
 
 from beatstore.store.calls import CANVAS as PARTS
 from beatstore.store.calls import LINKS
-from beatstore.tracking import PART, STEP
+from beatstore.store.tick.parts import is_last, nested
+from beatstore.tracking import PART, RUN_ID, STEP
 
-__all__ = ["CANVAS", "canvas_of", "thawed"]
+__all__ = ["CANVAS", "canvas_of", "follow", "thawed"]
 
 #: What freezing a signature writes into its options.
 _FROZEN = frozenset(
@@ -48,14 +49,7 @@ def canvas_of(
     canvas = signature(given, app=app)
     if isinstance(canvas, chunks):
         canvas = canvas.group()
-    leaves = list(_leaves(canvas, last=True))
-    count = sum(last for _, last in leaves)
-    number = 0
-    for leaf, last in leaves:
-        number += last
-        part = f"{number}/{count}" if last else STEP
-        own = leaf.options.get("headers") or {}
-        leaf.options["headers"] = {**own, **headers, PART: part}
+    _mark(_walk(canvas, last=True), headers, None)
     return canvas
 
 
@@ -85,21 +79,110 @@ def _thawed(value: Any) -> Any:
     return found
 
 
-def _leaves(canvas: Any, *, last: bool) -> Iterator[tuple[Signature[Any], bool]]:
-    """Yield the tasks of a canvas, and whether nothing of it comes after each."""
-    if isinstance(canvas, chain):
-        *steps, end = canvas.tasks
-        for step in steps:
-            yield from _leaves(step, last=False)
-        yield from _leaves(end, last=last)
-    elif isinstance(canvas, group):
-        for member in canvas.tasks:
-            yield from _leaves(member, last=last)
-    elif isinstance(canvas, chord):
-        yield from _leaves(canvas.tasks, last=False)
-        yield from _leaves(canvas.body, last=last)
-    elif isinstance(canvas, list | tuple):
-        for member in canvas:
-            yield from _leaves(member, last=last)
+def follow(
+    request: Any, part: str | None, headers: dict[str, Any], body: Any, given: Mapping[str, Any]
+) -> str | None:
+    """Let a message that a task sends be of the task's run, if it goes on with it.
+
+    A message does so if it has the task's id, or if something that comes after it has: celery
+    gives that id to the last task of what replaces another. And it is of the same run if it
+    leads to the body of the chord that the task is in, as with `add_to_chord`.
+
+    Args:
+        request: the task's.
+        part: which part of its run the task is.
+        headers: the message's; the run's are added to them.
+        body: the message's; the run's headers are added to the signatures of what comes after.
+        given: the run's headers.
+
+    Returns:
+        "replaced", "joined", or None if the message is of another matter.
+    """
+    embedded = body[-1] if isinstance(body, tuple) and isinstance(body[-1], dict) else None
+    after = {name: embedded.get(name) for name in ("chain", "chord")} if embedded else {}
+    message = {"task": headers.get("task"), "options": {"task_id": headers.get("id"), **after}}
+    nodes = list(_walk(message, last=True))
+    ids = {_id_of(node) for node, _ in nodes}
+    if request.id in ids:
+        how = "replaced"
+    elif request.chord and _id_of(request.chord) in ids:
+        how, part = "joined", STEP
     else:
-        yield canvas, last
+        return None
+    headers.update(given)
+    if part is not None or len(nodes) > 1:
+        # What comes after the task itself is of the run already.
+        new = [(node, last) for node, last in nodes if RUN_ID not in _headers_of(node)]
+        _mark(new, given, part)
+        headers[PART] = _headers_of(message)[PART]
+    return how
+
+
+def _mark(
+    nodes: Iterable[tuple[dict[str, Any], bool | None]],
+    headers: Mapping[str, Any],
+    part: str | None,
+) -> None:
+    """Write into the options of the tasks of a canvas what they are parts of.
+
+    Args:
+        nodes: as from `_walk`.
+        headers: those of the run.
+        part: which part of the run the canvas is; None if it is all of it.
+    """
+    leaves = [(node, last) for node, last in nodes if last is not None]
+    # One that is met twice, as the body of a chord after each of its members, counts once.
+    ids = [_id_of(leaf) or id(leaf) for leaf, _ in leaves]
+    ends = dict.fromkeys(key for key, (_, last) in zip(ids, leaves, strict=True) if last)
+    numbers = {key: number for number, key in enumerate(ends, 1)}
+    within = part is None or is_last(part)
+    for key, (leaf, last) in zip(ids, leaves, strict=True):
+        name = nested(part, numbers[key], len(numbers)) if last and within else STEP
+        options = leaf["options"] = leaf.get("options") or {}
+        options["headers"] = {**_headers_of(leaf), **headers, PART: name}
+
+
+def _walk(node: Any, *, last: bool) -> Iterator[tuple[dict[str, Any], bool | None]]:
+    """Yield a canvas and what is in it, and of each task whether nothing comes after it."""
+    if isinstance(node, list | tuple):
+        for member in node:
+            yield from _walk(member, last=last)
+    if not isinstance(node, dict):
+        return
+    stages = [*_stages(node), *_after(node)]
+    if not any(stage is node for stage in stages):
+        yield node, None
+    for number, stage in enumerate(stages, 1):
+        ends = last and number == len(stages)
+        if stage is node:
+            yield node, ends
+        else:
+            yield from _walk(stage, last=ends)
+
+
+def _stages(node: dict[str, Any]) -> list[Any]:
+    """Return what a canvas does one after the other; a task does itself."""
+    kwargs = node.get("kwargs") or {}
+    kind = CANVAS.get(str(node.get("task")))
+    if kind == "chain":
+        return list(kwargs.get("tasks") or ())
+    if kind == "group":
+        return [kwargs.get("tasks")]
+    if kind == "chord":
+        return [kwargs.get("header"), kwargs.get("body")]
+    return [node]
+
+
+def _after(node: dict[str, Any]) -> list[Any]:
+    """Return what comes after a signature that was frozen: the rest of its chain, its chord."""
+    options = node.get("options") or {}
+    chain, body = options.get("chain"), options.get("chord")
+    return [*reversed(chain if isinstance(chain, list | tuple) else ()), *([body] if body else ())]
+
+
+def _id_of(node: Any) -> Any:
+    return (node.get("options") or {}).get("task_id")
+
+
+def _headers_of(node: dict[str, Any]) -> dict[str, Any]:
+    return (node.get("options") or {}).get("headers") or {}

@@ -81,7 +81,7 @@ class Inquiry:
 
 def _lost(suspect: Suspect) -> Ending:
     logger.warning("a run of %r is lost: %s", suspect.name, suspect.reason)
-    return Ending(suspect.run_id, "lost", suspect.reason, suspect.reason)
+    return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason, suspect.reason)
 
 
 def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
@@ -90,7 +90,8 @@ def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
         return _lost(suspect)
     reason = f"{suspect.reason}; the result backend knew its end"
     if state != "failed":
-        return Ending(suspect.run_id, state, reason)
+        return Ending(suspect.run_id, suspect.task_id, state, reason)
     result, traceback = meta.get("result"), meta.get("traceback")
     error = f"{type(result).__name__}: {result}"
-    return Ending(suspect.run_id, state, reason, error, str(traceback) if traceback else None)
+    text = str(traceback) if traceback else None
+    return Ending(suspect.run_id, suspect.task_id, state, reason, error, text)

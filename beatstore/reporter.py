@@ -10,7 +10,8 @@ Invariants:
     * One thread alone uses the connection, which is given back when there is nothing to do.
 
 On failure: a database that is away is logged once and waited for. A report that the
-database refuses is logged and dropped alone.
+database refuses twice, alone and on a fresh connection, is logged and dropped. One of a run
+that is not in this database is ignored, which is logged once for each run.
 
 A forked child must not use its parent's reporter; see `beatstore.worker`.
 """
@@ -28,7 +29,7 @@ from typing import Protocol
 
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import Outage
-from beatstore.store.tick.reports import Report
+from beatstore.store.tick.reports import HeldError, Origin, Report, Unwritten
 
 __all__ = ["Reporter", "Writer"]
 
@@ -47,15 +48,21 @@ IDLE = 10.0
 LINGER = 0.005
 
 
-#: An id that no run has.
-NO_RUN = 0
+#: Seconds until a report is tried again whose row somebody holds, if nothing else is to do.
+HELD = 0.5
+
+#: What no report is of.
+NO_RUN = Origin(0, "")
 
 
 class Writer(Protocol):
     """What the reporter needs of `beatstore.store.tick.reports.Reports`."""
 
-    def write(self, reports: Sequence[Report]) -> None:
-        """Write them in one transaction; writing them again changes nothing."""
+    def write(self, reports: Sequence[Report]) -> Unwritten:
+        """Write them in one transaction, and return those that were not written.
+
+        Writing them again changes nothing.
+        """
 
     def start(self, report: Report, *, again: bool) -> str | None:
         """Mark a run started, or return why it must not start."""
@@ -73,6 +80,7 @@ class _Item:
         again: not None, if it is a question: see `Reports.start`.
         answer: why the run must not start.
         written: whether the database has it.
+        refused: whether the database has refused it alone.
         over: set when there is nothing more to wait for; None if nobody waits.
     """
 
@@ -82,6 +90,7 @@ class _Item:
     over: threading.Event | None
     answer: str | None = None
     written: bool = False
+    refused: bool = False
 
     def end_wait(self) -> None:
         if self.over is not None:
@@ -113,8 +122,10 @@ class Reporter:
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._items: OrderedDict[int, _Item] = OrderedDict()
-        #: The queued reports that a run was started, by the run.
-        self._started: OrderedDict[int, int] = OrderedDict()
+        #: The queued reports that a task was started, by what it is of.
+        self._started: OrderedDict[Origin, int] = OrderedDict()
+        #: The runs of which was said that they are not in this database.
+        self._strangers: OrderedDict[Origin, None] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
         self._outage = Outage("the database, for reports of runs,")
@@ -196,7 +207,7 @@ class Reporter:
                 self._drop_one()
             self._items[item.number] = item
             if report.state == "started" and item.again is None:
-                self._started[report.run_id] = item.number
+                self._started[report.of] = item.number
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, daemon=True, name="beatstore")
                 self._thread.start()
@@ -204,10 +215,10 @@ class Reporter:
         return item
 
     def _merge(self, item: _Item) -> None:
-        """Take the start of a run out of the queue when its end arrives."""
-        if item.report.state == "started" or item.report.part is not None:
-            return  # the end of a part need not be the run's
-        number = self._started.pop(item.report.run_id, None)
+        """Take the start of a task out of the queue when its end arrives."""
+        if item.report.state == "started":
+            return
+        number = self._started.pop(item.report.of, None)
         start = None if number is None else self._items.pop(number, None)
         if start is not None:
             if item.report.started is None:
@@ -230,7 +241,7 @@ class Reporter:
         """Make a report of a question that came to nothing: the run starts anyway."""
         item.again = None
         if item.number in self._items:
-            self._started[item.report.run_id] = item.number
+            self._started[item.report.of] = item.number
 
     def _await(self, item: _Item, wait: float) -> bool:
         if item.over is not None and not item.over.wait(wait):
@@ -284,34 +295,84 @@ class Reporter:
         except StoreError as error:
             self._wait_for_database(error)
             return False
-        except Exception:
+        except Exception as error:  # noqa: BLE001  (of any driver; said below)
+            # Perhaps it was the connection that is in a bad state: the next one is fresh.
+            self._close()
             if len(items) > 1:
                 return all(self._write([one]) for one in items)
-            logger.exception("this report is dropped: %r", items[0].report)
-            self._take_out(items, written=False)
+            return self._refused(items[0], error)
+        return True
+
+    def _refused(self, item: _Item, error: Exception) -> bool:
+        """Try a report once more that the database has refused alone, and then give it up."""
+        if not item.refused:
+            item.refused = True
+            return self._write([item])
+        of, state = item.report.of, item.report.state
+        logger.error(
+            "run %d (task id %s) is reported %s, and the database refused that twice; the report "
+            "is dropped: %s: %s",
+            *(of.run_id, of.task_id, state, type(error).__name__, error),
+        )
+        self._take_out([item], written=False)
         return True
 
     def _write_together(self, writer: Writer, items: list[_Item]) -> None:
         first = items[0]
         again = first.again
+        held: list[_Item] = []
         if again is None:
-            writer.write([item.report for item in items])
+            unwritten = writer.write([item.report for item in items])
+            self._tell_strangers(unwritten.strangers)
+            held = [item for item in items if item.report in unwritten.held]
         else:
-            first.answer = writer.start(first.report, again=again)
+            try:
+                first.answer = writer.start(first.report, again=again)
+            except HeldError:
+                with self._changed:
+                    self._let_start(first)
+                held = [first]
         self._outage.end()
         self._slow = False
-        self._take_out(items, written=True)
+        self._take_out([item for item in items if item not in held], written=True)
+        if held:
+            self._put_off(held, alone=len(held) == len(items))
         if first.answer is not None and first.again is None:
-            run_id = first.report.run_id
+            run_id = first.report.of.run_id
             logger.warning("run %d was started before this was known: %s", run_id, first.answer)
+
+    def _put_off(self, held: list[_Item], *, alone: bool) -> None:
+        """Write reports later whose rows somebody holds; the others go on meanwhile."""
+        with self._changed:
+            for item in held:
+                item.end_wait()
+                if item.number in self._items:
+                    self._items.move_to_end(item.number)
+            if alone and not self._ending:
+                self._changed.wait(HELD)
+
+    def _tell_strangers(self, strangers: Sequence[Report]) -> None:
+        """Say of each run once that it is not in this database."""
+        for report in strangers:
+            of = report.of._replace(part=None)
+            if of == NO_RUN or of in self._strangers:
+                continue
+            self._strangers[of] = None
+            if len(self._strangers) > self._limit:
+                self._strangers.popitem(last=False)
+            logger.warning(
+                "run %d with the task id %s is not in this database: its message was sent by a "
+                "beat with another database, or its row was deleted; reports of it are ignored",
+                *(of.run_id, of.task_id),
+            )
 
     def _take_out(self, items: list[_Item], *, written: bool) -> None:
         with self._changed:
             for item in items:
                 item.written = written
                 self._items.pop(item.number, None)
-                if self._started.get(item.report.run_id) == item.number:
-                    del self._started[item.report.run_id]
+                if self._started.get(item.report.of) == item.number:
+                    del self._started[item.report.of]
                 item.end_wait()
             if not self._items:
                 self._overflow = False

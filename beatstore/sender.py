@@ -355,6 +355,7 @@ def _headers(claim: Claim) -> dict[str, Any]:
         "periodic_task_name": claim.name,
         "beatstore_entry": claim.name,
         "beatstore_run_id": claim.run_id,
+        "beatstore_task_id": claim.task_id,
         "beatstore_due_at": claim.due_at.isoformat(),
         "beatstore_attempt": claim.attempt,
     }

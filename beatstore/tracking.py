@@ -29,18 +29,32 @@ from beatstore.outage import Outage
 from beatstore.reporter import Reporter
 from beatstore.store.appconf import read_settings
 from beatstore.store.database.engine import Database
-from beatstore.store.tick.reports import Reports
+from beatstore.store.tick.parts import is_last
+from beatstore.store.tick.reports import Origin, Reports
 
-__all__ = ["PART", "RUN_ID", "STEP", "Heartbeat", "Tracker", "active_requests", "run_id_in"]
+__all__ = [
+    "PART",
+    "RUN_ID",
+    "STEP",
+    "TASK_ID",
+    "Heartbeat",
+    "Tracker",
+    "active_requests",
+    "origin_of",
+    "run_id_in",
+]
 
 logger = logging.getLogger(__name__)
 
-#: The header that names the run; see `beatstore.sender`.
-RUN_ID = "beatstore_run_id"
+#: The headers that name the run; see `beatstore.sender`.
+RUN_ID, TASK_ID = "beatstore_run_id", "beatstore_task_id"
 
 #: The header that says which task of a canvas a message is for: `STEP`, after which others
-#: come, or "3/10", the third of ten that come last.
+#: come, or "3/10", the third of ten that come last; see `beatstore.store.tick.parts`.
 PART, STEP = "beatstore_part", "step"
+
+#: The columns of a run can't hold more.
+_LARGEST, _LONGEST = 2**63 - 1, 155
 
 #: How long the start of a process that asks may wait for the database, in seconds.
 PREPARATION = 1.0
@@ -198,10 +212,10 @@ class Heartbeat(threading.Thread):
         self._outage.end()
         return interval
 
-    def _running(self) -> list[int]:
+    def _running(self) -> list[Origin]:
         app = self._app()
-        active = (run_id_in(one.request_dict) for one in active_requests() if one.app is app)
-        return sorted({run_id for run_id in active if run_id is not None})
+        active = {origin_of(one.request_dict) for one in active_requests() if one.app is app}
+        return [origin for origin in active if origin is not None]
 
 
 @contextmanager
@@ -225,7 +239,29 @@ def _cooperative_psycopg() -> Iterator[None]:
 def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:
     """Return the id of the run in headers; anybody may have written something else there."""
     given = headers.get(RUN_ID)
-    return given if type(given) is int else None
+    return given if type(given) is int and 0 < given <= _LARGEST else None
+
+
+def origin_of(headers: Mapping[str, Any] | Any) -> Origin | None:
+    """Return what a message is of, by its headers, or None if it is of no run.
+
+    A step of a canvas is known by the id of its message, which is the same when the broker
+    delivers it again, and when celery retries it.
+    """
+    run_id, own = run_id_in(headers), _word(headers.get("id"))
+    task_id = _word(headers.get(TASK_ID, own))
+    if run_id is None or task_id is None:
+        return None
+    part = headers.get(PART)
+    if part is not None and not (isinstance(part, str) and is_last(part)):
+        part = own or STEP
+    return Origin(run_id, task_id, part)
+
+
+def _word(given: Any) -> str | None:
+    """Return what may be an id, as every database can hold it."""
+    fits = isinstance(given, str) and 0 < len(given) <= _LONGEST and given.isprintable()
+    return given if fits else None
 
 
 def active_requests() -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ Facts about celery that shape this file:
       task (revoked, expired, a hard time limit, a killed child) is seen in the main
       process, by then with no request at hand: so those that were received are kept, weakly.
     * A message is acknowledged after `task_postrun` at the earliest, where it is late.
-    * A task that replaces another has its id, and none of its headers.
+    * What replaces a task ends with the task's id, and has none of its headers.
     * A state in `task_postrun` is not final (storing the result may fail after it), and
       None when something ends the process. `task_success` is final.
 
@@ -33,13 +33,15 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timezone
 from typing import Any
 
 from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
+from beatstore.canvas import follow
 from beatstore.store.tick.reports import Report
-from beatstore.tracking import PART, RUN_ID, STEP, Tracker, active_requests, run_id_in
+from beatstore.tracking import RUN_ID, Tracker, active_requests, origin_of
 
 __all__ = ["refusal", "setup"]
 
@@ -75,11 +77,11 @@ def refusal(task: Any) -> str | None:
         database does not answer in time.
     """
     request = task.request
-    run_id, tracker = run_id_in(request), _trackers.get(task.app)
-    if run_id is None or tracker is None or request.is_eager or request.get(PART):
+    origin, tracker = origin_of(request), _trackers.get(task.app)
+    if origin is None or tracker is None or request.is_eager or origin.part is not None:
         return None  # the tasks of a canvas are many messages of one run
     at = _begin(request)
-    report = Report(run_id, "started", at, str(request.hostname))
+    report = Report(origin, "started", at, str(request.hostname))
     info = request.delivery_info or {}
     redelivered = task.acks_late and info.get("redelivered") and not request.get(RUNNING)
     again = bool(request.retries or redelivered or request.get(GOES_ON))
@@ -93,37 +95,50 @@ def refusal(task: Any) -> str | None:
 
 def _on_received(*, sender: Any, request: Any, **_: Any) -> None:
     """Keep the request; a child can't see what else its worker runs, so it is told."""
-    run_id = run_id_in(request.request_dict)
-    if run_id is None or sender.app not in _trackers:
+    origin = origin_of(request.request_dict)
+    if origin is None or sender.app not in _trackers:
         return
-    if any(run_id_in(one.request_dict) == run_id for one in active_requests()):
+    if any(origin_of(one.request_dict) == origin for one in active_requests()):
         request.request_dict[RUNNING] = True
     _received[request.id] = request
 
 
 def _on_prerun(*, sender: Any, **_: Any) -> None:
     request = sender.request
-    if run_id_in(request) is None or request.is_eager:
+    origin = origin_of(request)
+    if origin is None or request.is_eager:
         return
     at = _begin(request)
-    if request.get(PART) or not getattr(sender, "starts_once", False):  # else the guard says it
+    asked = origin.part is None and getattr(sender, "starts_once", False)
+    if not asked:  # else the guard says it
         _report(sender.app, request, "started", at=at)
 
 
-def _on_publish(*, sender: Any, headers: dict[str, Any], **_: Any) -> None:
-    """Let a run go on in the task that replaces its own."""
+def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: Any) -> None:
+    """Let a run go on in what replaces its task, and note until when its next message waits."""
     task: Any = current_task
-    if not task or headers is None or RUN_ID in headers:
+    if not task or headers is None or task.app not in _trackers:
         return
     request = task.request
-    if run_id_in(request) is None or headers.get("id") != request.id:
+    origin = origin_of(request)
+    if origin is None or request.is_eager:
         return
-    # Said first, or the other task could be started before.
-    _report(task.app, request, "sent", reason=f"goes on with {sender}")
-    request.went_on = True
-    given = request.headers or {}
-    headers.update({key: given[key] for key in given if key.startswith("beatstore_")})
-    headers[GOES_ON] = True
+    how = None
+    if RUN_ID not in headers:
+        given = request.headers or {}
+        ours = {key: given[key] for key in given if key.startswith("beatstore_")}
+        how = follow(request, origin.part, headers, body, ours)
+    sent = origin_of(headers)
+    if sent is None or sent[:2] != origin[:2]:
+        return
+    until = time.monotonic() + _ahead(headers.get("eta"))
+    request.waits_until = max(request.get("waits_until") or 0.0, until)
+    if how == "replaced" and not request.get("went_on"):
+        # Said first, or the next task could be started before.
+        _report(task.app, request, "sent", reason=f"goes on with {sender}")
+        request.went_on = True
+    if how == "replaced" and sent.part is None:
+        headers[GOES_ON] = True
 
 
 def _on_success(*, sender: Any, **_: Any) -> None:
@@ -149,7 +164,7 @@ def _on_retry(*, sender: Any, request: Any, reason: Any = None, **_: Any) -> Non
 
 def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
     request, tracker = sender.request, _trackers.get(sender.app)
-    if tracker is None or run_id_in(request) is None or request.get("refused"):
+    if tracker is None or origin_of(request) is None or request.get("refused"):
         return
     if isinstance(retval, Reject) and state == "REJECTED":
         if retval.requeue:  # type: ignore[attr-defined]
@@ -254,23 +269,21 @@ def _report(
     if tracker is None or request is None:
         return
     given = getattr(request, "request_dict", request)
-    run_id = run_id_in(given)
-    if run_id is None or given.get("is_eager"):
+    origin = origin_of(given)
+    if origin is None or given.get("is_eager"):
         return
     since = given.get("tracked_since")
-    part = given.get(PART)
-    if part == STEP and state == "succeeded":
-        state = "sent"  # the next step's message is with the broker
+    at = time.monotonic() if at is None else at
     report = Report(
-        run_id,
+        origin,
         state,
-        time.monotonic() if at is None else at,
+        at,
         str(given.get("hostname")),
         started=None if state == "started" else since,
         reason=reason,
         error=None if error is None else _error_text(error),
         traceback=None if einfo is None else str(einfo.traceback),
-        part=None if part == STEP else part,
+        delay=max(0.0, (given.get("waits_until") or 0.0) - at),
     )
     # What was not begun here is told by the main process, which has other things to do.
     waits = since is not None and state != "started"
@@ -294,9 +307,9 @@ def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
 
 def _report_message(consumer: Any, message: Any, error: str) -> None:
     """Report that a message came to nothing before there was a request for it."""
-    tracker, run_id = _trackers.get(consumer.app), run_id_in(message.headers or {})
-    if tracker is not None and run_id is not None:
-        report = Report(run_id, "failed", time.monotonic(), str(consumer.hostname), error=error)
+    tracker, origin = _trackers.get(consumer.app), origin_of(message.headers or {})
+    if tracker is not None and origin is not None:
+        report = Report(origin, "failed", time.monotonic(), str(consumer.hostname), error=error)
         tracker.reporter.report(report)
 
 
@@ -307,6 +320,15 @@ def _begin(request: Any) -> float:
         at = request.tracked_since = time.monotonic()
     assert isinstance(at, float)
     return at
+
+
+def _ahead(eta: Any) -> float:
+    """Return in how many seconds a message is worked on, by its header and this machine's clock."""
+    try:
+        at = datetime.fromisoformat(eta)
+        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _request_of(task: Any, task_id: str) -> Any:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from beatstore import ManualClock, Store
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, Claim
 from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Report, Reports
+from beatstore.store.tick.reports import Origin, Report, Reports
 from benchmarks.places import Places, optimize, reset, server_of
 from benchmarks.report import Table
 from tests.support.ticks import tick
@@ -98,7 +98,7 @@ def _complete(queue: Queue, reports: Reports, ups: Sequence[Claim]) -> list[Clai
     sent: list[Claim] = []
     for at in range(0, len(ups), _BATCH):
         now = time.monotonic()
-        batch = ups[at : at + _BATCH]
-        reports.write([Report(claim.run_id, "succeeded", now, "bench") for claim in batch])
+        origins = [Origin(claim.run_id, claim.task_id) for claim in ups[at : at + _BATCH]]
+        reports.write([Report(origin, "succeeded", now, "bench") for origin in origins])
         sent += tick(queue)
     return sent

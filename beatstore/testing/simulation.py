@@ -14,7 +14,7 @@ from beatstore.store import Store, virtual
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.tick.complete import Ending
 from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Report, Reports
+from beatstore.store.tick.reports import Origin, Report, Reports
 from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.version import __version__
 
@@ -109,7 +109,7 @@ class Simulation:
         dead = [running for running in ended if running.outcome.state == "lost"]
         if dead:
             # Nothing is heard of them after this.
-            self._dying.heartbeat(_WORKER, _WORKER, 0, [one.work.run_id for one in dead])
+            self._dying.heartbeat(_WORKER, _WORKER, 0, [_origin(one) for one in dead])
         self._write([self._report(one) for one in ended if one.outcome.state != "lost"])
         if ended:
             self._begin(now)
@@ -120,9 +120,7 @@ class Simulation:
         # Reports tell their age by the monotonic clock; what is still to come has none.
         at = float(math.ceil(time.monotonic()) + 3600)
         took = (running.at - running.work.started_at).total_seconds()
-        return Report(
-            running.work.run_id, said.state, at, _WORKER, at - took, said.reason, said.error
-        )
+        return Report(_origin(running), said.state, at, _WORKER, at - took, said.reason, said.error)
 
     def _write(self, reports: Sequence[Report]) -> None:
         for first in range(0, len(reports), _REPORTED):
@@ -156,6 +154,7 @@ class Simulation:
                 sent_at=run.sent_at,
                 watched=run.run_timeout_s is not None,
                 started_at=run.started_at,
+                task_id=run.task_id,
             )
             for run in sorted(runs, key=lambda run: run.state != "started")
         )
@@ -168,7 +167,7 @@ class Simulation:
         if look.run_wake_at is not None and look.run_wake_at <= now:
             swept = self._queue.sweep(now)
             claims, count = swept.claims, swept.count
-            lost = [Ending(run.run_id, "lost", run.reason) for run in swept.suspects]
+            lost = [Ending(run.run_id, run.task_id, "lost", run.reason) for run in swept.suspects]
             if lost:
                 self._queue.end(lost)
         if look.entry_wake_at is not None and look.entry_wake_at <= now:
@@ -190,4 +189,9 @@ def _sent(claim: Claim, now: datetime) -> Sent:
     return Sent(
         *(claim.run_id, claim.name, claim.task, claim.args, claim.kwargs),
         *(claim.due_at, claim.attempt, now, claim.run_timeout_s is not None),
+        task_id=claim.task_id,
     )
+
+
+def _origin(running: Running) -> Origin:
+    return Origin(running.work.run_id, running.work.task_id)

@@ -38,6 +38,7 @@ class Work:
         started_at: when the worker began.
         number: which of the entry's runs it is in this simulation, from 1 on.
         run_id: the id of its row.
+        task_id: the id of its task.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Work:
     started_at: datetime
     number: int
     run_id: int
+    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Script:
         self._numbers[sent.name] += 1
         return Work(
             *(sent.name, sent.task, sent.args, sent.kwargs, sent.due_at, sent.attempt),
-            *(sent.sent_at, now, self._numbers[sent.name], sent.run_id),
+            *(sent.sent_at, now, self._numbers[sent.name], sent.run_id, sent.task_id),
         )
 
     def end(self, work: Work) -> tuple[Outcome, timedelta]:
@@ -151,6 +153,7 @@ class Sent:
     sent_at: datetime
     watched: bool
     started_at: datetime | None = None
+    task_id: str = ""
 
 
 @dataclass(order=True, slots=True)

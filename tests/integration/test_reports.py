@@ -13,7 +13,7 @@ from sqlalchemy import text
 from beatstore import After, ManualClock, Run
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.complete import Ending
-from beatstore.store.tick.reports import Report, Reports
+from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 WORKER = "celery@there"
@@ -37,9 +37,16 @@ def reports(play: Play) -> Iterator[Reports]:
     reports.close()
 
 
-def said(run: Run | int, state: str, **more: Any) -> Report:
-    """Return a report of now."""
-    return Report(run if isinstance(run, int) else run.id, state, time.monotonic(), WORKER, **more)
+def of(run: Run, part: str | None = None) -> Origin:
+    """Return what the messages of a run are of."""
+    return Origin(run.id, run.task_id, part)
+
+
+def said(
+    run: Run, state: str, part: str | None = None, *, by: str = WORKER, ago: float = 0, **more: Any
+) -> Report:
+    """Return a report of now, or of some seconds ago."""
+    return Report(of(run, part), state, time.monotonic() - ago, by, **more)
 
 
 def begin(play: Play, **given: Any) -> Run:
@@ -85,7 +92,7 @@ def test_a_worker_may_be_quicker_than_the_mark(play: Play, reports: Reports) -> 
     play.add("a", "0 * * * *")
     play.clock.advance(3600)
     planned, _ = play.queue.plan(play.queue.look().now)
-    reports.write([said(planned[0].run_id, "succeeded")])
+    reports.write([said(play.last("a"), "succeeded")])
     play.queue.settle([Outcome(claim, "sent") for claim in planned])
     run = play.last("a")
     assert (run.state, run.sent_at is not None, run.wake_at) == ("succeeded", True, None)
@@ -117,7 +124,7 @@ def test_a_slow_task_with_a_live_worker_is_never_lost(play: Play, reports: Repor
     play.tick()
     assert play.last("a").claimed_by == "suspected"
     for _ in range(12):
-        reports.heartbeat("w", WORKER, 1, [run.id])
+        reports.heartbeat("w", WORKER, 1, [of(run)])
         assert play.last("a").claimed_by != "suspected"
         play.clock.advance(2 * HEARTBEAT)
         play.tick()
@@ -130,7 +137,7 @@ def test_the_clock_may_be_put_forward(play: Play, reports: Reports) -> None:
     reports.write([said(run, "started")])
     play.clock.advance(3 * 3600)
     play.tick()
-    reports.heartbeat("w", WORKER, 1, [run.id])
+    reports.heartbeat("w", WORKER, 1, [of(run)])
     play.clock.advance(2 * HEARTBEAT)
     play.tick()
     assert [one.state for one in play.store.runs("a") if one.id == run.id] == ["started"]
@@ -229,7 +236,7 @@ def test_a_lost_run_may_start_late_unless_it_is_tried_again(play: Play, reports:
 
 def test_a_run_that_is_not_on_record_starts(reports: Reports) -> None:
     """Without a row nobody knows better than the message."""
-    assert reports.start(said(4711, "started"), again=False) is None
+    assert reports.start(Report(Origin(4711, "x"), "started", time.monotonic(), WORKER), again=False) is None
 
 
 def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
@@ -237,8 +244,9 @@ def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
     play.add("a", "0 * * * *")
     play.clock.advance(3600)
     planned, _ = play.queue.plan(play.queue.look().now)
+    [run] = play.store.runs()
     play.store.remove("a")
-    assert (reports.start(said(planned[0].run_id, "started"), again=False) or "").startswith(
+    assert (reports.start(said(run, "started"), again=False) or "").startswith(
         "the run is cancelled"
     )
     play.queue.settle([Outcome(claim, "sent") for claim in planned])
@@ -248,7 +256,7 @@ def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
 
 def test_the_worker_is_on_record(play: Play, reports: Reports) -> None:
     """A heartbeat keeps one row for a worker, which stays when it has ended."""
-    for running in ([1, 2], []):
+    for running in ([Origin(1, "a"), Origin(2, "b")], []):
         reports.heartbeat("w", WORKER, 7, running)
     reports.withdraw("w")
     with play.store.database.engine.connect() as connection:
@@ -262,5 +270,5 @@ def test_heard_of_at_the_last_moment(play: Play, reports: Reports) -> None:
     play.clock.advance(61)
     [suspect] = play.queue.sweep(play.queue.look().now).suspects
     reports.write([said(run, "started")])
-    play.queue.end([Ending(suspect.run_id, "lost", suspect.reason)])
+    play.queue.end([Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason)])
     assert play.last("a").state == "started"

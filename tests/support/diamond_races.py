@@ -25,7 +25,7 @@ from beatstore.errors import UnavailableError
 from beatstore.store.database.engine import rolled_back
 from beatstore.store.tick.claims import ENTRY, RUN, Outcome
 from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Report, Reports
+from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.wait import wait_until
 
 __all__ = ["Beats", "at_once", "ending", "start_runs"]
@@ -149,15 +149,15 @@ def at_once(*calls: Callable[[], T]) -> list[T | Exception]:
         return list(pool.map(run, calls))
 
 
-def start_runs(store: Store, names: Iterable[str]) -> list[int]:
+def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
     """Insert a run of each of these entries, all due now, as what workers work on.
 
     Returns:
-        The ids of the runs.
+        What the messages of the runs are of.
     """
     with store.database.session() as session:
         now = store.database.now(session)
-        ids = {}
+        found = []
         for name in names:
             entry_id = session.scalar(select(ENTRY.c.id).where(ENTRY.c.name == name))
             row = {
@@ -169,18 +169,18 @@ def start_runs(store: Store, names: Iterable[str]) -> list[int]:
             }
             session.execute(insert(RUN), row)
             of_row = select(RUN.c.id).where(RUN.c.task_id == row["task_id"])
-            ids[name] = session.scalar(of_row)
-    return [run_id for run_id in ids.values() if run_id is not None]
+            found.append(Origin(session.scalars(of_row).one(), str(row["task_id"])))
+    return found
 
 
 def ending(
-    reports: Reports, run_ids: Sequence[int] | int, state: str = "succeeded"
+    reports: Reports, runs: Sequence[Origin] | Origin, state: str = "succeeded"
 ) -> Callable[[], None]:
     """Return what a worker does when these runs have come to `state`."""
-    ids = [run_ids] if isinstance(run_ids, int) else run_ids
+    origins = [runs] if isinstance(runs, Origin) else runs
 
     def end() -> None:
         at = time.monotonic()
-        reports.write([Report(run_id, state, at, "worker@test") for run_id in ids])
+        reports.write([Report(origin, state, at, "worker@test") for origin in origins])
 
     return end

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from beatstore.store.tick.reports import Report
+from beatstore.store.tick.reports import HeldError, Report, Unwritten
 
 __all__ = ["Recorder"]
 
@@ -27,6 +27,8 @@ class Recorder:
         answer: what the guard says.
         error: what is raised instead.
         refuses: of which reports an error is raised.
+        strange: which reports are of runs of another database.
+        holds: of which reports somebody holds the row.
         closed: how often the connection was given back.
         calls: how often anything was tried.
     """
@@ -36,6 +38,8 @@ class Recorder:
     answer: str | None = None
     error: Exception | None = None
     refuses: Callable[[Report], bool] = lambda report: False
+    strange: Callable[[Report], bool] = lambda report: False
+    holds: Callable[[Report], bool] = lambda report: False
     closed: int = 0
     calls: int = 0
     _free: threading.Event = field(default_factory=threading.Event)
@@ -51,7 +55,7 @@ class Recorder:
     @property
     def states(self) -> list[tuple[int, str]]:
         """The same, in short."""
-        return [(report.run_id, report.state) for report in self.reports]
+        return [(report.of.run_id, report.state) for report in self.reports]
 
     def hang(self) -> None:
         """Answer nothing from now on."""
@@ -61,14 +65,18 @@ class Recorder:
         """Go on."""
         self._free.set()
 
-    def write(self, reports: Sequence[Report]) -> None:
-        """Note a batch."""
+    def write(self, reports: Sequence[Report]) -> Unwritten:
+        """Note a batch, but for what somebody holds."""
         self._answer(reports)
-        self.batches.append(list(reports))
+        held = [report for report in reports if self.holds(report)]
+        self.batches.append([report for report in reports if report not in held])
+        return Unwritten([report for report in reports if self.strange(report)], held)
 
     def start(self, report: Report, *, again: bool) -> str | None:
         """Note a question, and give the answer."""
         self._answer([report])
+        if self.holds(report):
+            raise HeldError
         self.asked.append((report, again))
         return self.answer
 

@@ -9,7 +9,7 @@ from beatstore import Store
 from beatstore.store.tick.claims import Claim, Outcome, Suspect
 from beatstore.store.tick.complete import Ending
 from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Report, Reports
+from beatstore.store.tick.reports import Origin, Report, Reports
 
 __all__ = ["report", "tick"]
 
@@ -39,10 +39,13 @@ def report(store: Store, state: str, claims: Sequence[Claim], error: str | None 
     reports = Reports(store.database, store.settings)
     now = time.monotonic()
     reports.write(
-        [Report(claim.run_id, state, now, "worker@test", error=error) for claim in claims]
+        [
+            Report(Origin(claim.run_id, claim.task_id), state, now, "worker@test", error=error)
+            for claim in claims
+        ]
     )
     reports.close()
 
 
 def _lost(suspect: Suspect) -> Ending:
-    return Ending(suspect.run_id, "lost", suspect.reason)
+    return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason)

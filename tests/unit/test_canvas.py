@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from celery import Celery, chain, chord, group, signature
 
 from beatstore.canvas import canvas_of
+from beatstore.store.tick.parts import Parts, is_last, nested
 from beatstore.tracking import PART
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app
+
+NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -69,3 +73,51 @@ def test_canvases_in_canvases(app: Celery) -> None:
     """What ends a run is whatever nothing comes after, however deep."""
     inner = chain(t(app), t(app), app=app)
     assert parts(app, group([inner, t(app)], app=app)) == ["step", "1/2", "2/2"]
+
+
+def test_a_chord_ends_with_each_task_of_its_body(app: Celery) -> None:
+    """A body that is a group has as many last tasks, and so has a chain that ends with one."""
+    body = group([t(app), t(app)], app=app)
+    assert parts(app, chord([t(app)], body, app=app)) == ["step", "1/2", "2/2"]
+    canvas = chain(t(app), group([t(app), t(app)], app=app), app=app)
+    assert parts(app, canvas) == ["step", "1/2", "2/2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("1/1", True),
+        ("3/10.1/2", True),
+        ("step", False),
+        ("0/1", False),
+        ("2/1", False),
+        ("1/2.3/2", False),
+        ("1/2.", False),
+        ("1/2\n", False),
+        ("１/２", False),  # noqa: RUF001  (digits, but not ours)
+        ("9999999999/9999999999", False),
+        ("", False),
+    ],
+)
+def test_names_of_parts(name: str, last: bool) -> None:
+    """Only a number of so many, and those within it, name what nothing comes after."""
+    assert is_last(name) is last
+
+
+def test_names_within_names() -> None:
+    """What replaces a task goes by its name if that is one task, and by numbers within it else."""
+    assert nested(None, 1, 1) == "1/1"
+    assert nested(None, 2, 3) == "2/3"
+    assert nested("2/3", 1, 1) == "2/3"
+    assert nested("2/3", 1, 2) == "2/3.1/2"
+
+
+def test_parts_as_they_are_stored() -> None:
+    """What is read back is what was written, and anything else is nothing."""
+    parts = Parts()
+    parts.start("1/2", NOON)
+    parts.until = NOON
+    assert not parts.succeed("2/2")
+    assert Parts.read(parts.as_json()) == parts
+    for spoiled in (None, 3, [], "{}", {"open": [], "done": 4, "until": 0}):
+        assert Parts.read(spoiled) == Parts()

@@ -13,7 +13,7 @@ import pytest
 
 from beatstore.errors import ConfigError, UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.tick.reports import Report
+from beatstore.store.tick.reports import Origin, Report
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
 
@@ -36,11 +36,11 @@ def reporter(writer: Recorder) -> Iterator[Reporter]:
 
 
 def started(run_id: int) -> Report:
-    return Report(run_id, "started", time.monotonic(), "w")
+    return Report(Origin(run_id, "t"), "started", time.monotonic(), "w")
 
 
 def ended(run_id: int, state: str = "succeeded") -> Report:
-    return Report(run_id, state, time.monotonic(), "w")
+    return Report(Origin(run_id, "t"), state, time.monotonic(), "w")
 
 
 def stall(reporter: Reporter, writer: Recorder) -> None:
@@ -64,7 +64,7 @@ def test_reports_keep_their_order(reporter: Reporter, writer: Recorder) -> None:
     writer.release()
     assert reporter.flush(10)
     assert [len(batch) for batch in writer.batches] == [1, 50, 50, 20]
-    assert [report.run_id for report in writer.reports] == list(range(121))
+    assert [report.of.run_id for report in writer.reports] == list(range(121))
 
 
 def test_a_start_is_written_with_its_end(reporter: Reporter, writer: Recorder) -> None:
@@ -93,10 +93,10 @@ def test_a_retried_run_keeps_its_story(reporter: Reporter, writer: Recorder) -> 
 
 
 def test_the_end_of_a_part_is_not_the_end(reporter: Reporter, writer: Recorder) -> None:
-    """The start of a run stays in the queue when only a part of it has ended."""
+    """The start of one part stays in the queue when only another has ended."""
     stall(reporter, writer)
-    reporter.report(started(1))
-    reporter.report(replace(ended(1), part="1/2"))
+    reporter.report(replace(started(1), of=Origin(1, "t", "2/2")))
+    reporter.report(replace(ended(1), of=Origin(1, "t", "1/2")))
     writer.release()
     assert reporter.flush(10)
     assert writer.states[1:] == [(1, "started"), (1, "succeeded")]
@@ -135,7 +135,7 @@ def test_an_outage_loses_nothing(
     assert time.monotonic() - began < 1
     writer.error = None
     wait_until(lambda: len(writer.reports) == 200, 10)
-    assert [report.run_id for report in writer.reports] == list(range(200))
+    assert [report.of.run_id for report in writer.reports] == list(range(200))
     said = [record.levelname for record in caplog.records]
     assert said == ["ERROR", "WARNING"]
 
@@ -159,16 +159,43 @@ def test_too_many_reports_drop_starts_first(
 def test_a_bad_report_is_dropped_alone(
     reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A report that can't be written is logged and dropped, and the others are written."""
+    """A report refused alone on two fresh connections is dropped; the others are written."""
     stall(reporter, writer)
-    writer.refuses = lambda report: report.run_id == 3
+    writer.refuses = lambda report: report.of.run_id == 3
     for run_id in range(1, 6):
         reporter.report(ended(run_id))
     writer.release()
     assert reporter.flush(10)
-    assert [report.run_id for report in writer.reports] == [0, 1, 2, 4, 5]
-    assert caplog.text.count("this report is dropped") == 1
-    assert "ValueError: refused" in caplog.text
+    assert [report.of.run_id for report in writer.reports] == [0, 1, 2, 4, 5]
+    assert writer.closed == 3  # after the batch, and after each try alone
+    (line,) = caplog.messages
+    assert line == (
+        "run 3 (task id t) is reported succeeded, and the database refused that twice; "
+        "the report is dropped: ValueError: refused"
+    )
+
+
+def test_a_bad_connection_is_no_bad_report(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What only this connection refuses is written on the next one, and nothing is said."""
+    writer.refuses = lambda report: writer.closed == 0
+    assert reporter.report(ended(1), wait=10)
+    assert writer.states == [(1, "succeeded")]
+    assert caplog.messages == []
+
+
+def test_a_run_of_another_database_is_said_once(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that is not in this database is named once, whatever is reported of it."""
+    writer.strange = lambda report: report.of.run_id == 1
+    for report in (started(1), ended(1, "sent"), ended(1), ended(2)):
+        assert reporter.report(report, wait=10)
+    assert caplog.messages == [
+        "run 1 with the task id t is not in this database: its message was sent by a beat with "
+        "another database, or its row was deleted; reports of it are ignored"
+    ]
 
 
 @pytest.mark.parametrize("answer", [None, "it runs elsewhere"])
@@ -176,7 +203,7 @@ def test_the_guard_is_asked(reporter: Reporter, writer: Recorder, answer: str | 
     """A question is answered by the database, alone in its transaction."""
     writer.answer = answer
     assert reporter.ask(started(1), again=True, wait=10) == answer
-    assert [(report.run_id, again) for report, again in writer.asked] == [(1, True)]
+    assert [(report.of.run_id, again) for report, again in writer.asked] == [(1, True)]
     assert writer.reports == []
 
 

@@ -134,6 +134,7 @@ def test_headers_say_which_run_it_is(scheduler: DBScheduler, memory_broker: Brok
         "periodic_task_name": "nightly",
         "beatstore_entry": "nightly",
         "beatstore_run_id": 41,
+        "beatstore_task_id": claim.task_id,
         "beatstore_due_at": "2026-01-15T12:00:00+00:00",
         "beatstore_attempt": 2,
     }

@@ -20,7 +20,7 @@ from celery.worker import state as worker_state
 import beatstore
 from beatstore import tracking, worker
 from beatstore.errors import UnavailableError
-from beatstore.store.tick.reports import Report
+from beatstore.store.tick.reports import Origin, Report
 from tests.support.inprocess import NOWHERE
 from tests.support.processes import ROOT
 from tests.support.recorder import Recorder
@@ -81,7 +81,7 @@ def test_success(app: Celery, writer: Recorder) -> None:
     began = time.monotonic()
     run(fine)
     report = writer.reports[-1]
-    assert (report.run_id, report.state, report.worker) == (1, "succeeded", "w@h")
+    assert (report.of.run_id, report.state, report.worker) == (1, "succeeded", "w@h")
     assert report.started is not None
     assert began <= report.started <= report.at
     assert report.error is report.reason is report.traceback is None
@@ -328,8 +328,8 @@ def test_a_part_of_a_canvas(app: Celery, writer: Recorder, guarded: Any) -> None
     run(guarded, 1, beatstore_part="2/3")
     assert len(guarded.ran) == 2
     assert writer.asked == []
-    assert [(report.state, report.part) for report in told(app, writer)] == [
-        ("sent", None),
+    assert [(report.state, report.of.part) for report in told(app, writer)] == [
+        ("succeeded", "the-id"),
         ("succeeded", "2/3"),
     ]
 
@@ -420,7 +420,7 @@ def test_a_time_limit_that_puts_the_message_back(app: Celery, writer: Recorder) 
 def test_messages_that_are_no_task(app: Celery, writer: Recorder) -> None:
     """A message for an unknown task, or one that can't be read, has failed its run."""
     consumer = Thing(app=app, hostname="w@h")
-    message = Thing(headers={"beatstore_run_id": 1})
+    message = Thing(headers={"beatstore_run_id": 1, "id": "the-id"})
     signals.task_unknown.send(consumer, message=message, exc=KeyError("t"), name="t", id="the-id")
     signals.task_rejected.send(consumer, message=message, exc=ValueError("no id"))
     signals.task_rejected.send(consumer, message=message, exc=None)
@@ -587,10 +587,10 @@ class Alive(Recorder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.beats: list[tuple[str, int, list[int]]] = []
+        self.beats: list[tuple[str, int, list[Origin]]] = []
         self.withdrawn: list[str] = []
 
-    def heartbeat(self, worker_id: str, name: str, pid: int, running: list[int]) -> None:
+    def heartbeat(self, worker_id: str, name: str, pid: int, running: list[Origin]) -> None:
         self._answer([])
         self.beats.append((name, pid, list(running)))
 
@@ -614,7 +614,7 @@ def test_heartbeat(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     try:
         signals.worker_ready.send(Thing(app=app, hostname="w@h"))
         wait_until(lambda: len(alive.beats) >= 2)
-        assert alive.beats[0] == ("w@h", os.getpid(), [7])
+        assert alive.beats[0] == ("w@h", os.getpid(), [Origin(7, "the-id")])
         alive.error = UnavailableError("gone")
         calls = alive.calls
         wait_until(lambda: alive.calls >= calls + 3)
@@ -651,4 +651,4 @@ def test_a_child_begins_anew(app: Celery, writer: Recorder) -> None:
         os._exit(0 if fresh and writer.states == [(2, "succeeded")] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     writer.release()
-    assert {report.run_id for report in told(app, writer)} == {1}
+    assert {report.of.run_id for report in told(app, writer)} == {1}

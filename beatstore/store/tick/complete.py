@@ -17,11 +17,11 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, literal, select, update
+from sqlalchemy import Row, bindparam, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -34,10 +34,21 @@ from beatstore.store.database.faults import contended
 from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
 from beatstore.store.tick.wake import Tally, publish
 
-__all__ = ["ERROR_LENGTH", "SUSPECTED", "Ending", "count", "finish", "finish_kept"]
+__all__ = [
+    "ERROR_LENGTH",
+    "PATIENCE_MS",
+    "SUSPECTED",
+    "Ending",
+    "Left",
+    "count",
+    "finish",
+    "finish_kept",
+    "held_runs",
+]
 
-#: States from which a report may end a run. A cancelled one may have been on its way.
-_OPEN = ("claimed", "sent", "started", "cancelled")
+#: States from which a report may end a run. One that was cancelled or skipped may have been
+#: on its way all the same.
+_OPEN = ("claimed", "sent", "started", "cancelled", "skipped")
 
 #: What `claimed_by` says of a run that no worker has spoken of for too long.
 SUSPECTED = "suspected"
@@ -54,7 +65,7 @@ HELD = timedelta(seconds=1)
 
 _OF_RUN = (
     *("id", "entry_id", "due_at", "attempt", "state", "reason", "error", "sent_at"),
-    *("first_missed_at", "missed_count", "follow_up"),
+    *("first_missed_at", "missed_count", "follow_up", "task_id", "claimed_by", "worker"),
 )
 
 
@@ -64,6 +75,7 @@ class Ending:
 
     Attributes:
         run_id: which run.
+        task_id: of that run; without it this would end the same number's in another database.
         state: succeeded, failed, lost or cancelled.
         reason: why, in words.
         error: the exception, in one line.
@@ -74,6 +86,7 @@ class Ending:
     """
 
     run_id: int
+    task_id: str
     state: str
     reason: str | None = None
     error: str | None = None
@@ -81,6 +94,19 @@ class Ending:
     worker: str | None = None
     age_s: float = 0.0
     ran_s: float | None = None
+
+
+@dataclass(slots=True)
+class Left:
+    """Endings that were not written.
+
+    Attributes:
+        held: of runs whose rows, or entries, somebody holds: write them again later.
+        unknown: of runs that have ended and whose entry is removed, or that are not here.
+    """
+
+    held: list[Ending] = field(default_factory=list)
+    unknown: list[Ending] = field(default_factory=list)
 
 
 # -- the statements, made once: a worker executes them for each of its tasks ---------------
@@ -92,6 +118,7 @@ _ROWS = (
     select(
         func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
         *(RUN.c[name] for name in _OF_RUN),
+        or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("settled"),
         *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
         *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
         *(ENTRY.c[name] for name in ("retry_backoff", "retry_jitter_s")),
@@ -106,7 +133,11 @@ _LOCK_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_loc
 
 _WRITE = (
     update(RUN)
-    .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
+    .where(
+        RUN.c.id == bindparam("b_id"),
+        RUN.c.task_id == bindparam("b_task_id"),
+        RUN.c.state.in_(bindparam("b_states", expanding=True)),
+    )
     .values(
         {
             name: bindparam(f"b_{name}", type_=RUN.c[name].type)
@@ -122,7 +153,7 @@ _WRITE = (
 
 def finish(
     connection: Connection, database: Database, endings: Sequence[Ending], *, patient: bool = True
-) -> set[int]:
+) -> Left:
     """Write how runs ended, and what follows; a run that has ended already is left alone.
 
     Args:
@@ -133,41 +164,51 @@ def finish(
             database ends that (see `contended`). If not, what is held is left for later.
 
     Returns:
-        The ids of the runs that somebody holds: nothing was written of them.
+        What was not written.
     """
-    by_id = {ending.run_id: ending for ending in endings}
-    held: set[int] = set()
+    by_id = {(ending.run_id, ending.task_id): ending for ending in endings}
+    ids = {run_id for run_id, _ in by_id}
+    left = Left()
     wait_briefly(connection, PATIENCE_MS)
     if not patient:
-        free = set(connection.scalars(_LOCK_RUNS, {"ids": list(by_id)}))
-        held = _existing(connection, by_id.keys() - free)
-        by_id = {run_id: by_id[run_id] for run_id in free}
+        held = held_runs(connection, ids)
+        left.held += [ending for ending in endings if ending.run_id in held]
+        ids -= held
     tally = Tally()
-    rows, now = _lock(connection, database, by_id, patient)
-    for row in rows:
-        _finish_one(connection, row, by_id[row.id], now, tally)
-    rest = by_id.keys() - {row.id for row in rows}
-    of_held = {} if patient or not rest else _of_held_entries(connection, rest)
-    for run_id in rest:
-        if run_id not in of_held:  # its entry was removed: there is nobody to tell
-            _write(connection, run_id, by_id[run_id], now, _OPEN)
-        elif not _leave(connection, of_held[run_id], by_id[run_id], now):
-            held.add(run_id)
+    found, now = _lock(connection, database, ids, patient)
+    for row in found:
+        ending = by_id.get((row.id, row.task_id))
+        if ending is not None:
+            _finish_one(connection, row, ending, now, tally)
+    rest = [ending for ending in endings if ending.run_id in ids - {row.id for row in found}]
+    of_held = {} if patient else _of_held_entries(connection, [one.run_id for one in rest])
+    for ending in rest:
+        if ending.run_id in of_held:
+            if not _leave(connection, of_held[ending.run_id], ending, now):
+                left.held.append(ending)
+        elif not _write(connection, ending, now, _OPEN):
+            # Its entry was removed, and nobody is to be told; or there is no such run.
+            left.unknown.append(ending)
+    left.unknown += [one for one in endings if _is_anothers(one, found)]
     publish(connection, tally, now, patient=patient)
-    return held
+    return left
 
 
-def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> set[int]:
+def _is_anothers(ending: Ending, found: Sequence[Row[Any]]) -> bool:
+    return any(row.id == ending.run_id and row.task_id != ending.task_id for row in found)
+
+
+def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> Left:
     """Do what `finish` does, in a transaction of its own; what is held waits for the sweep.
 
     Returns:
-        The ids of the runs that somebody holds: write their endings again later.
+        What was not written; write the endings of runs that are held again later.
 
     Raises:
         UnavailableError: the database did not answer.
     """
 
-    def finishing(patient: bool) -> set[int]:
+    def finishing(patient: bool) -> Left:
         return kept.claiming_again(
             lambda connection: finish(connection, kept.database, endings, patient=patient)
         )
@@ -198,7 +239,8 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         if not connection.execute(counted.values(wake_at=null(), follow_up=null())).rowcount:
             continue
         if row.follow_up == "end":
-            _follow(connection, row, Ending(row.id, row.state, row.reason, row.error), now, tally)
+            ending = Ending(row.id, row.task_id, row.state, row.reason, row.error)
+            _follow(connection, row, ending, now, tally)
         elif row.follow_up == "wake":
             tally.tell_again(row)
         else:
@@ -217,15 +259,18 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     publish(connection, tally, now, patient=False)
 
 
-def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
-    if not ids:
-        return set()
-    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(ids))))
+def held_runs(connection: Connection, ids: Collection[int]) -> set[int]:
+    """Lock runs, and return the ids of those that somebody else has locked."""
+    free = set(connection.scalars(_LOCK_RUNS, {"ids": list(ids)}))
+    rest = set(ids) - free
+    if not rest:
+        return rest
+    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(rest))))
 
 
 def _of_held_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
     """Return those of these runs whose entries exist: somebody holds them."""
-    runs = select(*(RUN.c[name] for name in ("id", "state", "claimed_by")))
+    runs = select(*(RUN.c[name] for name in ("id", "task_id", "state", "claimed_by")))
     joined = runs.join(ENTRY, ENTRY.c.id == RUN.c.entry_id).where(RUN.c.id.in_(ids))
     return {row.id: row for row in connection.execute(joined)}
 
@@ -248,21 +293,32 @@ def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime)
         return False  # what that means is decided with the entry in hand
     if ending.state == "lost" and run.claimed_by != SUSPECTED:
         return True  # it was heard of, just now
-    _write(connection, run.id, ending, now, _OPEN, follow_up="end")
+    if run.task_id == ending.task_id:
+        _write(connection, ending, now, _OPEN, follow_up="end")
     return True
 
 
 def _finish_one(
     connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
-    if run.state == "lost":
-        _finish_late(connection, run, ending, now, tally)
-    elif ending.state == "lost" and not _still_suspected(connection, run.id):
-        return  # it was heard of, just now
-    elif _write(connection, run.id, ending, now, _OPEN):
+    if ending.state == "lost" and (run.state == "lost" or not _still_suspected(connection, ending)):
+        return  # it was heard of, just now, or is lost already
+    if run.state == "lost" and run.follow_up == "end":
+        # Given up while its entry was held, and not counted yet: this outcome is, instead.
+        if _write(connection, ending, now, ("lost",)):
+            _follow(connection, run, ending, now, tally)
+        return
+    if _is_counted(run):
+        _finish_late(connection, run, ending, now, tally, state=run.state)
+        return
+    if run.state == "skipped" and run.claimed_by is None:
+        return  # there was no message
+    # What beat has called failed, and not counted yet, is counted as its worker says.
+    states = (*_OPEN, "failed") if run.state == "failed" and not run.settled else _OPEN
+    if _write(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
     elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
-        _finish_late(connection, run, ending, now, tally)
+        _finish_late(connection, run, ending, now, tally, state="lost")
 
 
 def _is_lost_by_now(connection: Connection, run_id: int) -> bool:
@@ -271,10 +327,19 @@ def _is_lost_by_now(connection: Connection, run_id: int) -> bool:
     return connection.scalar(found) == "lost"
 
 
-def _still_suspected(connection: Connection, run_id: int) -> bool:
+def _is_counted(run: Row[Any]) -> bool:
+    """Say whether beat has ended and counted a run, not knowing what its worker says now."""
+    if run.state == "lost":
+        return True
+    by_beat = run.worker is None and bool(run.settled)
+    return by_beat and (run.state == "failed" or (run.state == "cancelled" and run.attempt > 1))
+
+
+def _still_suspected(connection: Connection, ending: Ending) -> bool:
     """Lock a run, and say whether still nobody has spoken of it."""
-    of_run = (RUN.c.id == run_id, RUN.c.claimed_by == SUSPECTED)
-    found = connection.execute(select(RUN.c.id).where(*of_run).with_for_update()).first()
+    of_run = select(RUN.c.id).where(RUN.c.id == ending.run_id, RUN.c.task_id == ending.task_id)
+    suspected = of_run.where(RUN.c.claimed_by == SUSPECTED)
+    found = connection.execute(suspected.with_for_update()).first()
     return found is not None
 
 
@@ -295,9 +360,15 @@ def _follow(
 
 
 def _finish_late(
-    connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
+    connection: Connection,
+    run: Row[Any],
+    ending: Ending,
+    now: datetime,
+    tally: Tally,
+    *,
+    state: str,
 ) -> None:
-    """Take the outcome of a run that was given up, unless its next attempt is under way."""
+    """Take the outcome of a run that was given up, unless its next attempt decides."""
     following = connection.execute(
         select(RUN.c.id, RUN.c.state, RUN.c.claimed_by).where(
             RUN.c.entry_id == run.entry_id,
@@ -305,9 +376,9 @@ def _finish_late(
             RUN.c.attempt == run.attempt + 1,
         )
     ).first()
-    if following is None:
-        # It was counted as a failure when it was given up.
-        if _write(connection, run.id, ending, now, ("lost",)) and ending.state == "succeeded":
+    if following is None or ending.state == "failed":
+        # It was counted as a failure when it was given up, or its next attempt will be.
+        if _write(connection, ending, now, (state,)) and ending.state == "succeeded":
             tally.add(run, "late success")
         return
     waiting = (
@@ -321,7 +392,7 @@ def _finish_late(
         )
     )
     if connection.execute(waiting).rowcount:
-        if _write(connection, run.id, ending, now, ("lost",)):
+        if _write(connection, ending, now, (state,)):
             _follow(connection, run, ending, now, tally)
     else:
         words = f"was heard of later: {ending.state}"
@@ -331,7 +402,6 @@ def _finish_late(
 
 def _write(
     connection: Connection,
-    run_id: int,
     ending: Ending,
     now: datetime,
     states: Sequence[str],
@@ -341,7 +411,8 @@ def _write(
     """Write an outcome to a run that is in one of `states`; say whether it was."""
     finished_at = now - _span(ending.age_s)
     given = {
-        "b_id": run_id,
+        "b_id": ending.run_id,
+        "b_task_id": ending.task_id,
         "b_states": list(states),
         "b_state": ending.state,
         "b_finished_at": finished_at,

@@ -5,9 +5,11 @@
     heartbeat  the worker lives, and with it what it runs     1 transaction
 
 Invariants:
+    * A report moves only the run it is of: the row with its id and its task id.
     * Writing the same reports twice changes nothing, so a caller who can't know whether a
       transaction was committed writes them again.
-    * A run that has ended stays as it ended, whatever comes later.
+    * A run never goes back: it stays as it ended, and a message that went back to the queue
+      does not end the start of a later one. Reports of two workers come in any order.
 
 On failure: as in `beatstore.store.database.connection`.
 """
@@ -16,23 +18,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import Row, and_, bindparam, case, func, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.dialects import insert_ignore
+from beatstore.dialects import wait_briefly
+from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection, read_now
 from beatstore.store.database.engine import Database
-from beatstore.store.tick.claims import ENTRY, RUN, WORKER, legible, timeout_of
-from beatstore.store.tick.complete import ERROR_LENGTH, SUSPECTED, Ending, finish
-from beatstore.version import __version__
+from beatstore.store.database.faults import contended
+from beatstore.store.tick import workers
+from beatstore.store.tick.claims import ENTRY, RUN, legible, timeout_of
+from beatstore.store.tick.complete import (
+    ERROR_LENGTH,
+    PATIENCE_MS,
+    Ending,
+    finish,
+    held_runs,
+)
+from beatstore.store.tick.parts import Parts
+from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
 
-__all__ = ["Report", "Reports"]
+__all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 
 #: How many heartbeats may stay out before a worker is suspected, and then given up.
 SILENT, SUSPICIOUS = 3, 2
@@ -40,23 +52,61 @@ SILENT, SUSPICIOUS = 3, 2
 #: Longer than a worker may be silent and be taken for alive.
 _GONE = timedelta(seconds=61)
 
+#: For how many seconds a process does not wait for locks again, when it has waited in vain.
+IMPATIENT = 5.0
+
 #: States in which a run has not begun to be worked on.
 _WAITING = ("claimed", "sent")
 
-#: Takes a suspicion back.
-_NOT_SUSPECTED = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
+#: States in which a run is not over.
+_LIVE = (*_WAITING, "started")
 
+#: What beat took for not sent, and has not counted: a worker that has its message knows better.
+_BELIEVED = and_(
+    RUN.c.worker.is_(None),
+    or_(
+        and_(RUN.c.state == "skipped", RUN.c.claimed_by.is_not(None)),
+        and_(RUN.c.state == "cancelled", RUN.c.attempt == 1),
+    ),
+)
+
+_THIS = and_(RUN.c.id == bindparam("b_id"), RUN.c.task_id == bindparam("b_task_id"))
 
 #: Marks a run as started; made once, for a worker executes it for each of its tasks.
 _START = (
     update(RUN)
-    .where(RUN.c.id == bindparam("b_id"), RUN.c.state.in_(bindparam("b_states", expanding=True)))
+    .where(_THIS)
     .values(
         state="started",
         finished_at=null(),
-        claimed_by=_NOT_SUSPECTED,
+        claimed_by=NOT_SUSPECTED,
         **{name: bindparam(f"b_{name}") for name in ("worker", "started_at", "wake_at")},
     )
+)
+
+#: The same for the guard, and for a report, which may come after that of a later start.
+_MAY_START = _START.where(RUN.c.state.in_(bindparam("b_states", expanding=True)))
+_STARTED = _START.where(
+    or_(
+        RUN.c.state.in_(_WAITING),
+        and_(
+            RUN.c.state == "started",
+            or_(RUN.c.started_at.is_(None), RUN.c.started_at <= bindparam("b_started_at")),
+        ),
+        _BELIEVED,
+    )
+)
+
+_TIMEOUT = select(ENTRY.c.run_timeout_s).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery()
+
+_COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker")
+
+#: The row of a run, locked, and whether beat only took it for not sent.
+_RUN = (
+    select(*(RUN.c[name] for name in _COLUMNS), _TIMEOUT.label("timeout_s"))
+    .add_columns(case((_BELIEVED, 1), else_=0).label("believed"))
+    .where(_THIS)
+    .with_for_update()
 )
 
 
@@ -65,19 +115,19 @@ class Report:
     """What a worker has to say of one run.
 
     Attributes:
-        run_id: which run.
+        of: which run, and which part of it.
         state: `started`; `sent`, when its message went back to the queue; or how it ended:
             `succeeded`, `failed`, `cancelled`.
         at: when that happened, by this process's monotonic clock, in seconds.
         worker: the worker's node name.
-        started: when the run was started, by the same clock; with an end, where it is known.
+        started: when the run was started, by the same clock; where it is known, and it is over.
         reason: why, in words.
         error: the exception, in one line.
         traceback: and where it came from.
-        part: "3/10", of the third of ten tasks that must all succeed.
+        delay: for how many seconds after `at` the message is not worked on, by its own eta.
     """
 
-    run_id: int
+    of: Origin
     state: str
     at: float
     worker: str
@@ -85,7 +135,25 @@ class Report:
     reason: str | None = None
     error: str | None = None
     traceback: str | None = None
-    part: str | None = None
+    delay: float = 0.0
+
+
+class HeldError(Exception):
+    """Somebody holds the row of a run, such as an open transaction of the application."""
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """Reports that were not written.
+
+    Attributes:
+        strangers: of runs that are not here; they are ignored.
+        held: of runs whose rows somebody holds, such as an open transaction of the
+            application: write them again later.
+    """
+
+    strangers: list[Report] = field(default_factory=list)
+    held: list[Report] = field(default_factory=list)
 
 
 class Reports:
@@ -100,8 +168,11 @@ class Reports:
         self._database = database
         self._kept = KeptConnection(database)
         self._silence = timedelta(seconds=settings.heartbeat * SILENT)
+        #: The starts that this process has written, as they stand in the rows.
+        self._begun: dict[Origin, datetime] = {}
+        self._impatient_until = 0.0
 
-    def write(self, reports: Sequence[Report]) -> None:
+    def write(self, reports: Sequence[Report]) -> Unwritten:
         """Write what became of runs, in the order given.
 
         Transaction: opens and commits its own.
@@ -109,7 +180,29 @@ class Reports:
         Raises:
             UnavailableError: the database did not answer; write them again.
         """
-        self._kept.claiming_again(lambda connection: self._write(connection, reports))
+        unwritten = self._write_patiently(reports)
+        held = {report.of for report in unwritten.held}
+        for report in reports:
+            if report.state != "started" and report.of not in held:
+                self._begun.pop(report.of, None)
+        return unwritten
+
+    def _write_patiently(self, reports: Sequence[Report]) -> Unwritten:
+        """Wait a moment for rows that others hold, but not again and again."""
+
+        def writing(patient: bool) -> Unwritten:
+            return self._kept.claiming_again(
+                lambda connection: self._write(connection, reports, patient)
+            )
+
+        if time.monotonic() >= self._impatient_until:
+            try:
+                return writing(True)
+            except UnavailableError as error:
+                if not contended(error.__cause__):
+                    raise
+            self._impatient_until = time.monotonic() + IMPATIENT
+        return writing(False)
 
     def start(self, report: Report, *, again: bool) -> str | None:
         """Mark a run as started, unless it must not start: the start-once guard.
@@ -125,27 +218,39 @@ class Reports:
         Transaction: opens and commits its own.
 
         Raises:
+            HeldError: somebody holds the row of the run, so that it can't be marked now.
             UnavailableError: the database did not answer.
         """
-        return self._kept.claiming_again(lambda connection: self._start(connection, report, again))
+        try:
+            return self._kept.claiming_again(
+                lambda connection: self._start(connection, report, again)
+            )
+        except UnavailableError as error:
+            if contended(error.__cause__):
+                raise HeldError(f"run {report.of.run_id} is held by another transaction") from error
+            raise
 
-    def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[int]) -> None:
+    def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
         """Say that a worker lives, and that it still runs what it was given.
 
         Args:
             worker_id: the same for one start of one worker; at most 36 characters.
             name: its node name.
             pid: of its main process.
-            running: the ids of the runs it has started and not ended.
+            running: what it has started and not ended.
 
         Transaction: opens and commits its own.
 
         Raises:
             UnavailableError: the database did not answer.
         """
-        self._kept.claiming_again(
-            lambda connection: self._heartbeat(connection, worker_id, name, pid, running)
-        )
+
+        def beat(connection: Connection) -> None:
+            now = read_now(connection, self._database)
+            workers.keep_alive(connection, running, now + self._silence)
+            workers.heartbeat(connection, worker_id, now, name=name, pid=pid, running=len(running))
+
+        self._kept.claiming_again(beat)
 
     def withdraw(self, worker_id: str) -> None:
         """Say that a worker has ended in order.
@@ -155,8 +260,7 @@ class Reports:
         with self._kept.claiming() as connection:
             # The row stays, as the sign that outcomes are reported here; it is just silent.
             silent_since = read_now(connection, self._database) - max(self._silence, _GONE)
-            of_worker = update(WORKER).where(WORKER.c.id == worker_id)
-            connection.execute(of_worker.values(heartbeat_at=silent_since, running=0))
+            workers.withdraw(connection, worker_id, silent_since)
 
     def close(self) -> None:
         """Give the connection back; the next call opens another."""
@@ -164,138 +268,230 @@ class Reports:
 
     # -- steps -----------------------------------------------------------------------------
 
-    def _write(self, connection: Connection, reports: Sequence[Report]) -> None:
-        for part in _each_run_once(reports):
-            ends = [report for report in part if report.state not in ("started", "sent")]
-            ends = [report for report in ends if self._is_last(connection, report)]
-            others = [report for report in part if report.state in ("started", "sent")]
-            if others:
-                now = read_now(connection, self._database)
-                for report in others:
-                    if report.state == "started":
-                        self._mark_started(connection, report, now, (*_WAITING, "started"))
-                    else:
-                        self._mark_sent(connection, report, now)
+    def _write(self, connection: Connection, reports: Sequence[Report], patient: bool) -> Unwritten:
+        wait_briefly(connection, PATIENCE_MS)
+        unwritten = Unwritten()
+        if not patient:
+            ids = {report.of.run_id for report in reports}
+            held = held_runs(connection, ids)
+            unwritten.held += [report for report in reports if report.of.run_id in held]
+            reports = [report for report in reports if report.of.run_id not in held]
+        for some in _each_run_once(reports):
+            ends = [report for report in some if report.of.part is None and _is_end(report)]
+            others = [report for report in some if report.of.part or not _is_end(report)]
+            now = read_now(connection, self._database) if others else None
+            # Two workers that have parts of the same runs lock them in the same order.
+            for report in sorted(others, key=lambda report: report.of.run_id):
+                assert now is not None
+                if report.of.part is not None:
+                    found, ended = self._write_part(connection, report, now)
+                    ends += [report] if ended else []
+                elif report.state == "started":
+                    found = self._write_start(connection, report, now)
+                else:
+                    found = self._write_sent(connection, report, now)
+                if not found:
+                    unwritten.strangers.append(report)
             if ends:
-                finish(connection, self._database, [_ending(report) for report in ends])
+                self._write_ends(connection, ends, patient, unwritten)
+        return unwritten
 
-    def _is_last(self, connection: Connection, report: Report) -> bool:
-        """Say whether a run ends with this report: not while other members of a group are left."""
-        if report.part is None or report.state != "succeeded":
-            return True
-        number, count = (int(word) for word in report.part.split("/"))
-        of_run = RUN.c.id == report.run_id
-        found = select(RUN.c.parts).where(of_run).with_for_update()
-        parts = connection.scalar(found)
-        left = parts if isinstance(parts, list) else list(range(1, count + 1))
-        left = [part for part in left if part != number]
-        connection.execute(update(RUN).where(of_run).values(parts=left))
-        return not left
+    def _write_ends(
+        self,
+        connection: Connection,
+        ends: Sequence[Report],
+        patient: bool,
+        unwritten: Unwritten,
+    ) -> None:
+        by_run = {(report.of.run_id, report.of.task_id): report for report in ends}
+        given = [_ending(report) for report in ends]
+        left = finish(connection, self._database, given, patient=patient)
+        unwritten.held += [by_run[one.run_id, one.task_id] for one in left.held]
+        unknown = [by_run[one.run_id, one.task_id] for one in left.unknown]
+        unwritten.strangers += [one for one in unknown if _run(connection, one.of) is None]
 
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
+        wait_briefly(connection, PATIENCE_MS)
         now = read_now(connection, self._database)
-        if self._mark_started(connection, report, now, _WAITING):
+        if self._mark_started(connection, report, now, _MAY_START, b_states=list(_WAITING)):
             return None
-        run = connection.execute(select(RUN).where(RUN.c.id == report.run_id)).first()
+        this = {"b_id": report.of.run_id, "b_task_id": report.of.task_id}
+        run = connection.execute(select(RUN).where(_THIS), this).first()
         if run is None:
-            return None  # its row was cleared; nobody knows better than the message
+            return None  # its row was cleared, or it is another database's: the message knows
         if run.state == "started":
-            if again and self._mark_started(connection, report, now, ("started",)):
+            if again and self._mark_started(
+                connection, report, now, _MAY_START, b_states=["started"]
+            ):
                 return None
             return f"{run.worker} has started it at {run.started_at.isoformat()}"
         if run.state == "lost" and not _followed(connection, run):
             return None  # its message was only late; how it ends is written then
         if run.state == "cancelled" and run.worker is None:
             # Seen by the beat that was sending it meanwhile; see `Queue.settle`.
-            connection.execute(
-                update(RUN).where(RUN.c.id == run.id).values(worker=report.worker[:255])
-            )
+            connection.execute(update(RUN).where(_THIS).values(worker=report.worker[:255]), this)
         return f"the run is {run.state}" + (f": {run.reason}" if run.reason else "")
 
     def _mark_started(
-        self, connection: Connection, report: Report, now: datetime, states: Sequence[str]
+        self, connection: Connection, report: Report, now: datetime, marking: Any, **given: Any
     ) -> bool:
-        given = {
-            "b_id": report.run_id,
-            "b_states": list(states),
+        at = now - timedelta(seconds=_age(report.at))
+        given |= {
+            "b_id": report.of.run_id,
+            "b_task_id": report.of.task_id,
             "b_worker": report.worker[:255],
-            "b_started_at": now - timedelta(seconds=_age(report)),
+            "b_started_at": at,
             "b_wake_at": now + self._silence,
         }
-        return connection.execute(_START, given).rowcount == 1
+        if connection.execute(marking, given).rowcount != 1:
+            return False
+        self._begun[report.of] = at
+        return True
 
-    def _mark_sent(self, connection: Connection, report: Report, now: datetime) -> None:
-        """Mark a run whose message went back to the queue: celery's own retry, or a requeue."""
-        timeout_s = connection.scalar(
-            select(ENTRY.c.run_timeout_s)
-            .join(RUN, RUN.c.entry_id == ENTRY.c.id)
-            .where(RUN.c.id == report.run_id)
-        )
-        timeout = timeout_of(timeout_s)
-        wake_at = None if timeout is None else now + timeout
-        values: dict[str, Any] = {
-            "state": "sent",
-            "worker": report.worker[:255],
-            "claimed_by": _NOT_SUSPECTED,
-            "wake_at": wake_at,
-        }
-        for name, text in (("reason", report.reason), ("error", report.error)):
-            if text:
-                values[name] = legible(text, ERROR_LENGTH)
-        of_run = update(RUN).where(RUN.c.id == report.run_id)
-        connection.execute(of_run.where(RUN.c.state.in_((*_WAITING, "started"))).values(values))
+    def _write_start(self, connection: Connection, report: Report, now: datetime) -> bool:
+        """Write that a run was started; say whether it is here."""
+        if self._mark_started(connection, report, now, _STARTED):
+            return True
+        return _run(connection, report.of) is not None
 
-    def _heartbeat(
-        self, connection: Connection, worker_id: str, name: str, pid: int, running: Sequence[int]
-    ) -> None:
-        now = read_now(connection, self._database)
-        if running:
-            alive = update(RUN).where(RUN.c.id.in_(list(running)), RUN.c.state == "started")
-            connection.execute(alive.values(wake_at=now + self._silence, claimed_by=_NOT_SUSPECTED))
-        values = {"heartbeat_at": now, "running": len(running)}
-        beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
-        if not connection.execute(beat).rowcount:
-            connection.execute(
-                insert_ignore(WORKER, connection.dialect).values(
-                    id=worker_id,
-                    name=name[:255],
-                    pid=pid,
-                    version=__version__,
-                    started_at=now,
-                    **values,
-                )
-            )
+    def _write_sent(self, connection: Connection, report: Report, now: datetime) -> bool:
+        """Write that a message went back to the queue, as for celery's own retry.
+
+        Returns:
+            Whether the run is here.
+        """
+        run = _run(connection, report.of)
+        if run is None:
+            return False
+        later = run.started_at is not None and run.started_at > self._since(report, now)
+        if run.state in _WAITING or run.believed or (run.state == "started" and not later):
+            values = {"state": "sent", "finished_at": null(), **_said(report)}
+            wake_at = _timeout(run, max(now, _until(report, now)))
+            _change(connection, run, **values, wake_at=wake_at)
+        return True
+
+    def _write_part(
+        self, connection: Connection, report: Report, now: datetime
+    ) -> tuple[bool, bool]:
+        """Write what became of one task of a canvas.
+
+        Returns:
+            Whether the run is here, and whether it has succeeded with this task.
+        """
+        run = _run(connection, report.of)
+        if run is None:
+            return False, False
+        live = run.state in _LIVE or bool(run.believed)
+        # What beat has given up may end well after all, when the other tasks do.
+        if not live and run.state != "lost" and run.worker is not None:
+            return True, _is_end(report)
+        parts, name = Parts.read(run.parts), report.of.part or ""
+        since, succeeded = now - timedelta(seconds=_age(report.at)), False
+        if report.state == "started":
+            if not (live and parts.start(name, since)):
+                return True, False
+            self._begun[report.of] = since
+        else:
+            since = self._since(report, now)
+            parts.leave(name, since)
+            if report.delay:
+                parts.until = max(filter(None, (parts.until, _until(report, now))))
+            succeeded = report.state == "succeeded" and parts.succeed(name)
+        values: dict[str, Any] = {"parts": null() if succeeded else parts.as_json()}
+        if run.started_at is None:
+            values["started_at"] = since
+        if live:
+            values |= {**_said(report), **self._standing(run, parts, report, now)}
+        _change(connection, run, **values)
+        return True, succeeded or _is_end(report)
+
+    def _standing(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
+        """Return how a run stands some of whose tasks are under way, or none."""
+        if not parts.open:
+            wake_at = _timeout(run, max(filter(None, (now, parts.until))))
+            return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
+        if report.state == "started" or run.state != "started":
+            return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
+        # Whoever has the other tasks must speak for them.
+        return {"claimed_by": run.claimed_by}
+
+    def _since(self, report: Report, now: datetime) -> datetime:
+        """Return what tells the start that a report is of, and earlier ones, from later ones."""
+        begun = self._begun.get(report.of)
+        if begun is not None:
+            return begun
+        since = report.at if report.started is None else report.started
+        return now - timedelta(seconds=_age(since))
 
 
 def _each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
     """Cut reports into parts in which no run occurs twice, in their order."""
     part: list[Report] = []
-    seen: set[int] = set()
+    seen: set[tuple[int, str]] = set()
     for report in reports:
-        if report.run_id in seen:
+        run = (report.of.run_id, report.of.task_id)
+        if run in seen:
             yield part
             part, seen = [], set()
         part.append(report)
-        seen.add(report.run_id)
+        seen.add(run)
     if part:
         yield part
 
 
+def _is_end(report: Report) -> bool:
+    """Say whether a run is over with this, unless only a part of it has succeeded."""
+    if report.state == "succeeded":
+        return report.of.part is None
+    return report.state not in ("started", "sent")
+
+
+def _run(connection: Connection, of: Origin) -> Row[Any] | None:
+    """Lock the row of a run, if it is here."""
+    return connection.execute(_RUN, {"b_id": of.run_id, "b_task_id": of.task_id}).first()
+
+
+def _change(connection: Connection, run: Row[Any], **values: Any) -> None:
+    connection.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
+
+
+def _said(report: Report) -> dict[str, Any]:
+    """Return what a report says of a run that is not over."""
+    said: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
+    for name, text in (("reason", report.reason), ("error", report.error)):
+        if text:
+            said[name] = legible(text, ERROR_LENGTH)
+    return said
+
+
+def _timeout(run: Row[Any], at: datetime) -> datetime | None:
+    """Return when a run is suspicious whose message waits for a worker since `at`."""
+    timeout = timeout_of(run.timeout_s)
+    return None if timeout is None else at + timeout
+
+
+def _until(report: Report, now: datetime) -> datetime:
+    """Return until when the message that a report speaks of is not worked on."""
+    return now + timedelta(seconds=report.delay - _age(report.at))
+
+
 def _ending(report: Report) -> Ending:
+    known = report.of.part is None and report.started is not None
     return Ending(
-        report.run_id,
+        report.of.run_id,
+        report.of.task_id,
         report.state,
         report.reason,
         report.error,
         report.traceback,
         report.worker,
-        _age(report),
-        None if report.started is None else report.at - report.started,
+        _age(report.at),
+        report.at - (report.started or 0.0) if known else None,
     )
 
 
-def _age(report: Report) -> float:
-    return max(0.0, time.monotonic() - report.at)
+def _age(at: float) -> float:
+    return max(0.0, time.monotonic() - at)
 
 
 def _followed(connection: Connection, run: Any) -> bool:

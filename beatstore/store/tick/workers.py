@@ -1,0 +1,91 @@
+"""Workers: what their messages are of, their rows, and what they keep alive.
+
+Joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import case, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.expression import null
+
+from beatstore.dialects import insert_ignore
+from beatstore.store.tick.claims import RUN, WORKER
+from beatstore.store.tick.complete import SUSPECTED, held_runs
+from beatstore.store.tick.parts import Parts
+from beatstore.version import __version__
+
+__all__ = ["NOT_SUSPECTED", "Origin", "heartbeat", "keep_alive", "withdraw"]
+
+#: The value of `claimed_by` that takes a suspicion back.
+NOT_SUSPECTED = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
+
+
+class Origin(NamedTuple):
+    """What a message is of.
+
+    Attributes:
+        run_id: which run.
+        task_id: that run's own task id, since other databases have runs with the same id.
+        part: which task of a canvas; see `beatstore.store.tick.parts`.
+    """
+
+    run_id: int
+    task_id: str
+    part: str | None = None
+
+
+def keep_alive(connection: Connection, running: Sequence[Origin], wake_at: datetime) -> None:
+    """Put off the deadline of the runs of which a worker has a task under way."""
+    alive = [one for one in running if one.part is None]
+    alive += _open(connection, [one for one in running if one.part is not None])
+    if alive:
+        held = held_runs(connection, [one.run_id for one in alive])
+        alive = [one for one in alive if one.run_id not in held]
+    if alive:
+        living = update(RUN).where(*_among(alive), RUN.c.state == "started")
+        connection.execute(living.values(wake_at=wake_at, claimed_by=NOT_SUSPECTED))
+
+
+def heartbeat(
+    connection: Connection, worker_id: str, now: datetime, *, name: str, pid: int, running: int
+) -> None:
+    """Write that a worker lives."""
+    values = {"heartbeat_at": now, "running": running}
+    beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
+    if not connection.execute(beat).rowcount:
+        connection.execute(
+            insert_ignore(WORKER, connection.dialect).values(
+                id=worker_id,
+                name=name[:255],
+                pid=pid,
+                version=__version__,
+                started_at=now,
+                **values,
+            )
+        )
+
+
+def withdraw(connection: Connection, worker_id: str, silent_since: datetime) -> None:
+    """Write that a worker has ended."""
+    of_worker = update(WORKER).where(WORKER.c.id == worker_id)
+    connection.execute(of_worker.values(heartbeat_at=silent_since, running=0))
+
+
+def _open(connection: Connection, running: Sequence[Origin]) -> list[Origin]:
+    """Return those parts that are under way, as their runs say."""
+    if not running:
+        return []
+    found = connection.execute(select(RUN.c.id, RUN.c.task_id, RUN.c.parts).where(*_among(running)))
+    parts = {(row.id, row.task_id): Parts.read(row.parts).open for row in found}
+    return [one for one in running if one.part in parts.get((one.run_id, one.task_id), ())]
+
+
+def _among(running: Sequence[Origin]) -> tuple[Any, Any]:
+    """Return the condition of being one of these runs."""
+    ids, task_ids = {one.run_id for one in running}, {one.task_id for one in running}
+    return RUN.c.id.in_(ids), RUN.c.task_id.in_(task_ids)

@@ -1,0 +1,285 @@
+"""Reports that nobody expects any more, or that cross each other: believed, and counted once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from beatstore import After, ManualClock, Run
+from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.reports import Origin, Report, Reports
+from tests.support.play import Play
+
+HEARTBEAT = 10
+
+
+@pytest.fixture
+def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
+    """Return a store and a beat at noon."""
+    play = Play(migrated_url, clock)
+    yield play
+    play.queue.close()
+    play.store.close()
+
+
+@pytest.fixture
+def reports(play: Play) -> Iterator[Reports]:
+    """Return a worker's half of the store."""
+    reports = Reports(play.store.database, play.store.settings)
+    yield reports
+    reports.close()
+
+
+@pytest.fixture
+def other(play: Play) -> Iterator[Reports]:
+    """Return another worker's."""
+    reports = Reports(play.store.database, play.store.settings)
+    yield reports
+    reports.close()
+
+
+def begin(play: Play, **given: Any) -> Run:
+    """Let one hourly entry be sent at one o'clock, and return its run."""
+    play.add("a", "0 * * * *", **given)
+    assert play.at("13:00") == ["a"]
+    return play.last("a")
+
+
+def claim(play: Play, **given: Any) -> Claim:
+    """Let one hourly entry be claimed at one o'clock."""
+    play.add("a", "0 * * * *", **given)
+    play.clock.advance(3600)
+    ((claim,), _) = play.queue.plan(play.queue.look().now)
+    return claim
+
+
+def said(run: Run | Claim, state: str, *, by: str = "one", ago: float = 0.0, **more: Any) -> Report:
+    run_id = run.run_id if isinstance(run, Claim) else run.id
+    return Report(Origin(run_id, run.task_id), state, time.monotonic() - ago, by, **more)
+
+
+def counts(play: Play) -> tuple[int, int, int]:
+    entry = play.store.get("a")
+    return entry.success_seq, entry.failure_seq, entry.done_seq
+
+
+# -- what beat took for not sent ---------------------------------------------------------------
+
+
+def test_skipped_and_run_all_the_same(play: Play, reports: Reports) -> None:
+    """A run that beat took for queued already is started, watched and counted as any."""
+    found = claim(play)
+    play.add("b", after=["a"])
+    play.queue.settle([Outcome(found, "skipped", "already queued")])
+    assert play.last("a").state == "skipped"
+    reports.write([said(found, "started")])
+    started = play.last("a")
+    assert (started.state, started.finished_at) == ("started", None)
+    assert started.wake_at == play.clock.now() + timedelta(seconds=3 * HEARTBEAT)
+    reports.write([said(found, "succeeded")])
+    assert play.last("a").state == "succeeded"
+    assert play.tick() == ["b"]
+    assert counts(play) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "sent"])
+def test_skipped_and_ended_all_the_same(play: Play, reports: Reports, state: str) -> None:
+    """The end of such a run is believed without its start, and so is a retry of its task."""
+    found = claim(play)
+    play.queue.settle([Outcome(found, "skipped", "already queued")])
+    reports.write([said(found, state)])
+    assert play.last("a").state == state
+    play.tick()
+    expected = {"succeeded": (1, 0, 1), "failed": (0, 1, 1), "sent": (0, 0, 0)}
+    assert counts(play) == expected[state]
+
+
+def test_a_skip_of_the_plan_stays(play: Play, reports: Reports) -> None:
+    """What was skipped without a message is not ended by any report."""
+    run = begin(play, overlap="skip")
+    play.at("14:00")
+    skipped = play.last("a")
+    assert skipped.state == "skipped"
+    reports.write([said(skipped, "started"), said(skipped, "succeeded")])
+    assert play.last("a").state == "skipped"
+    assert counts(play) == (0, 0, 0)
+    reports.write([said(run, "succeeded")])
+    assert counts(play) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_failed_and_run_all_the_same(
+    play: Play, reports: Reports, state: str, counted: bool
+) -> None:
+    """A message that arrived though its sending failed is believed, and counted once."""
+    found = claim(play)
+    play.add("b", after=["a"])
+    play.queue.settle([Outcome(found, "failed", "refused")])
+    if counted:
+        play.tick()
+        assert counts(play) == (0, 1, 1)
+    reports.write([said(found, "started"), said(found, state)])
+    assert play.last("a").state == state
+    assert play.tick() == (["b"] if state == "succeeded" else [])
+    assert counts(play)[2] == 1
+    assert counts(play)[0] == (state == "succeeded")
+
+
+def test_cancelled_and_run_all_the_same(play: Play, reports: Reports) -> None:
+    """A run that was cancelled on its way is started, as its worker says, and counted once."""
+    found = claim(play)
+    play.store.pause("a")
+    play.clock.advance(3600)
+    play.tick()
+    assert play.last("a").state == "cancelled"
+    reports.write([said(found, "started")])
+    assert play.last("a").state == "started"
+    reports.write([said(found, "succeeded")])
+    assert counts(play) == (1, 0, 1)
+
+
+def test_a_cancelled_attempt_is_counted_once(play: Play, reports: Reports) -> None:
+    """A next attempt that was cancelled on its way, and so counted, is not counted again."""
+    run = begin(play, max_retries=1, retry_delay=0)
+    reports.write([said(run, "failed")])
+    claims = play.queue.sweep(play.queue.look().now).claims
+    play.store.pause("a")
+    play.clock.advance(600)
+    play.tick()
+    second = next(one for one in play.store.runs("a") if one.attempt == 2)
+    assert (second.state, counts(play)) == ("cancelled", (0, 1, 1))
+    reports.write([said(claims[0], "started"), said(claims[0], "succeeded")])
+    second = next(one for one in play.store.runs("a") if one.attempt == 2)
+    assert (second.state, counts(play)) == ("succeeded", (1, 1, 1))
+
+
+def test_what_a_worker_has_revoked_is_over(play: Play, reports: Reports) -> None:
+    """The start of a run, told after it was revoked at the same worker, does not reopen it."""
+    run = begin(play)
+    reports.write([said(run, "cancelled", reason="revoked"), said(run, "started")])
+    assert play.last("a").state == "cancelled"
+
+
+# -- what was given up -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_lost_run_that_failed(play: Play, reports: Reports, waits: bool) -> None:
+    """When a lost run turns out to have failed, its next attempt is made all the same."""
+    run = begin(play, run_timeout=60, max_retries=1, retry_delay=100)
+    play.add("c", after=[After("a", on="failure")])
+    play.clock.advance(61)
+    play.tick()
+    if not waits:
+        play.clock.advance(100)
+        assert play.tick() == ["a"]
+    reports.write([said(run, "failed", error="E")])
+    states = {one.attempt: one.state for one in play.store.runs("a")}
+    assert states == {1: "failed", 2: "claimed" if waits else "sent"}
+    assert counts(play) == (0, 0, 0)
+    if waits:
+        play.clock.advance(100)
+        assert play.tick() == ["a"]
+    second = next(one for one in play.store.runs("a") if one.attempt == 2)
+    reports.write([said(second, "failed")])
+    assert counts(play) == (0, 1, 1)
+    assert play.tick() == ["c"]
+
+
+def test_a_run_is_lost_once(play: Play) -> None:
+    """A second beat that gives up the same run does not take its next attempt back."""
+    run = begin(play, run_timeout=60, max_retries=1, retry_delay=100)
+    play.clock.advance(61)
+    play.tick()
+    play.queue.end([Ending(run.id, run.task_id, "lost", "said again")])
+    play.clock.advance(100)
+    assert play.tick() == ["a"]
+
+
+# -- reports that cross ------------------------------------------------------------------------
+
+
+def test_a_retry_that_is_told_late(play: Play, reports: Reports, other: Reports) -> None:
+    """That a message went back to the queue, said late, does not undo the start that followed."""
+    run = begin(play)
+    reports.write([said(run, "started")])
+    play.clock.advance(1)
+    other.write([said(run, "started", by="two")])
+    reports.write([said(run, "sent", reason="retried by the task")])
+    started = play.last("a")
+    assert (started.state, started.worker) == ("started", "two")
+    other.write([said(run, "sent", by="two", reason="retried by the task")])
+    assert play.last("a").state == "sent"
+
+
+def test_a_quick_retry(play: Play, reports: Reports) -> None:
+    """A task that is retried at once is in the queue, and is not watched meanwhile."""
+    run = begin(play)
+    for _ in range(20):
+        reports.write([said(run, "started")])
+        assert play.last("a").state == "started"
+        reports.write([said(run, "sent")])
+        assert play.last("a").state == "sent"
+
+
+def test_a_message_put_back_by_the_main_process(play: Play, reports: Reports, other: Reports) -> None:
+    """What another process of the worker says of a message that comes again is believed."""
+    run = begin(play)
+    reports.write([said(run, "started")])
+    play.clock.advance(1)
+    other.write([said(run, "sent", reason="put back in the queue")])
+    assert play.last("a").state == "sent"
+
+
+def test_a_start_that_is_told_late(play: Play, reports: Reports, other: Reports) -> None:
+    """The start of an earlier execution, told late, does not stand for the later one."""
+    run = begin(play)
+    reports.write([said(run, "started", by="two")])
+    other.write([said(run, "started", ago=5)])
+    assert play.last("a").worker == "two"
+
+
+@pytest.mark.parametrize("state", ["started", "sent", "failed", "cancelled"])
+def test_nothing_follows_an_end(play: Play, reports: Reports, state: str) -> None:
+    """A run that has succeeded stays so, with no deadline, whatever is told later."""
+    run = begin(play, run_timeout=60)
+    reports.write([said(run, "succeeded")])
+    reports.write([said(run, state)])
+    ended = play.last("a")
+    assert (ended.state, ended.wake_at) == ("succeeded", None)
+    assert counts(play) == (1, 0, 1)
+
+
+# -- a retry of celery's own that waits ----------------------------------------------------------
+
+
+def test_the_timeout_waits_for_a_retry(play: Play, reports: Reports) -> None:
+    """A message that is not worked on before its eta is suspicious its timeout after that."""
+    run = begin(play, run_timeout=60)
+    reports.write([said(run, "started"), said(run, "sent", delay=3600.0)])
+    deadline = play.last("a").wake_at
+    assert deadline is not None
+    assert abs(deadline - play.clock.now() - timedelta(seconds=3660)) < timedelta(seconds=1)
+    play.clock.advance(3600)
+    play.tick()
+    assert play.last("a").state == "sent"
+    reports.write([said(run, "started"), said(run, "sent")])
+    assert play.last("a").wake_at == play.clock.now() + timedelta(seconds=60)
+
+
+def test_the_timeout_waits_for_a_part(play: Play, reports: Reports) -> None:
+    """It waits for the latest eta of a canvas, though another task of it ends meanwhile."""
+    run = begin(play, run_timeout=60)
+    part = Origin(run.id, run.task_id, "1/2")
+    now = time.monotonic()
+    reports.write([Report(part, "sent", now, "one", delay=3600.0)])
+    reports.write([Report(part._replace(part="2/2"), "succeeded", now, "one")])
+    deadline = play.last("a").wake_at
+    assert deadline is not None
+    assert abs(deadline - play.clock.now() - timedelta(seconds=3660)) < timedelta(seconds=1)
