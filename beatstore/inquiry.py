@@ -19,7 +19,9 @@ from celery import Celery, states
 from celery.backends.base import DisabledBackend
 
 from beatstore.store.tick.claims import Suspect
-from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.endings import (
+    Ending,
+)
 
 __all__ = ["Inquiry"]
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql.expression import null
 from beatstore.dialects import EPOCH
 from beatstore.store.database.rows import ENTRY, RUN, TOKEN, WAIT, Transaction
 from beatstore.store.tick.claims import task_id_of
-from beatstore.store.tick.shared import OPEN
+from beatstore.store.tick.tokens import OPEN
 
 __all__ = ["begin_anew", "close_account"]
 

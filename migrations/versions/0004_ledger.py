@@ -92,7 +92,9 @@ def _create_token() -> None:
         *_key("beatstore_token"),
         sa.Column("upstream_id", sa.BigInteger),
         sa.Column("outcome", Name(16), nullable=False),
-        sa.PrimaryKeyConstraint("downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"),
+        sa.PrimaryKeyConstraint(
+            "downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"
+        ),
         **_options(),
     )
 

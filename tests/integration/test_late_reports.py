@@ -11,7 +11,7 @@ import pytest
 
 from beatstore import After, ManualClock, Run
 from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from beatstore import After, ManualClock, Run
 from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 

@@ -16,7 +16,7 @@ from beatstore.store.answers.words import Told, clause
 from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.history import NOT_SUCCEEDED
 from beatstore.store.tick.edges import counter
-from beatstore.store.tick.shared import ASKS, unmet_edges
+from beatstore.store.tick.waits import ASKS, unmet_edges
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 

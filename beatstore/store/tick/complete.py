@@ -17,8 +17,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, bindparam, func, literal, or_, select, update
@@ -32,81 +31,18 @@ from beatstore.store.database.connection import KeptConnection
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import contended
 from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
+from beatstore.store.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
 from beatstore.store.tick.wake import Tally, publish
 
-__all__ = [
-    "ERROR_LENGTH",
-    "PATIENCE_MS",
-    "SUSPECTED",
-    "Ending",
-    "Left",
-    "count",
-    "finish",
-    "finish_kept",
-    "held_runs",
-]
-
-#: States from which a report may end a run. One that was cancelled or skipped may have been
-#: on its way all the same.
-_OPEN = ("claimed", "sent", "started", "cancelled", "skipped")
-
-#: What `claimed_by` says of a run that no worker has spoken of for too long.
-SUSPECTED = "suspected"
-
-#: How long a text of an error is kept: its beginning, and of a traceback the end.
-ERROR_LENGTH = 2000
-TRACEBACK_LENGTH = 20_000
+__all__ = ["PATIENCE_MS", "count", "finish", "finish_kept", "held_runs"]
 
 #: How many milliseconds to wait for a row that somebody else is writing.
 PATIENCE_MS = 250
-
-#: How long to leave a run alone whose entry is held.
-HELD = timedelta(seconds=1)
 
 _OF_RUN = (
     *("id", "entry_id", "due_at", "attempt", "state", "reason", "error", "sent_at"),
     *("first_missed_at", "missed_count", "follow_up", "task_id", "claimed_by", "worker"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How one run ended.
-
-    Attributes:
-        run_id: which run.
-        task_id: of that run; without it this would end the same number's in another database.
-        state: succeeded, failed, lost or cancelled.
-        reason: why, in words.
-        error: the exception, in one line.
-        traceback: and where it came from.
-        worker: who says so.
-        age_s: how long ago it was, in seconds.
-        ran_s: how long it took, in seconds, where that is known.
-    """
-
-    run_id: int
-    task_id: str
-    state: str
-    reason: str | None = None
-    error: str | None = None
-    traceback: str | None = None
-    worker: str | None = None
-    age_s: float = 0.0
-    ran_s: float | None = None
-
-
-@dataclass(slots=True)
-class Left:
-    """Endings that were not written.
-
-    Attributes:
-        held: of runs whose rows, or entries, somebody holds: write them again later.
-        unknown: of runs that have ended and whose entry is removed, or that are not here.
-    """
-
-    held: list[Ending] = field(default_factory=list)
-    unknown: list[Ending] = field(default_factory=list)
 
 
 # -- the statements, made once: a worker executes them for each of its tasks ---------------
@@ -130,25 +66,6 @@ _ROWS = (
 _LOCK = _ROWS.with_for_update(of=ENTRY)
 _LOCK_FREE = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
 _LOCK_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_locked=True)
-
-_WRITE = (
-    update(RUN)
-    .where(
-        RUN.c.id == bindparam("b_id"),
-        RUN.c.task_id == bindparam("b_task_id"),
-        RUN.c.state.in_(bindparam("b_states", expanding=True)),
-    )
-    .values(
-        {
-            name: bindparam(f"b_{name}", type_=RUN.c[name].type)
-            for name in ("state", "finished_at", "error", "traceback", "wake_at", "follow_up")
-        }
-        | {
-            name: func.coalesce(bindparam(f"b_{name}", type_=RUN.c[name].type), RUN.c[name])
-            for name in ("reason", "worker", "started_at")
-        }
-    )
-)
 
 
 def finish(
@@ -186,7 +103,7 @@ def finish(
         if ending.run_id in of_held:
             if not _leave(connection, of_held[ending.run_id], ending, now):
                 left.held.append(ending)
-        elif not _write(connection, ending, now, _OPEN):
+        elif not write_ending(connection, ending, now, MAY_END):
             # Its entry was removed, and nobody is to be told; or there is no such run.
             left.unknown.append(ending)
     left.unknown += [one for one in endings if _is_anothers(one, found)]
@@ -294,7 +211,7 @@ def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime)
     if ending.state == "lost" and run.claimed_by != SUSPECTED:
         return True  # it was heard of, just now
     if run.task_id == ending.task_id:
-        _write(connection, ending, now, _OPEN, follow_up="end")
+        write_ending(connection, ending, now, MAY_END, follow_up="end")
     return True
 
 
@@ -305,7 +222,7 @@ def _finish_one(
         return  # it was heard of, just now, or is lost already
     if run.state == "lost" and run.follow_up == "end":
         # Given up while its entry was held, and not counted yet: this outcome is, instead.
-        if _write(connection, ending, now, ("lost",)):
+        if write_ending(connection, ending, now, ("lost",)):
             _follow(connection, run, ending, now, tally)
         return
     if _is_counted(run):
@@ -314,8 +231,8 @@ def _finish_one(
     if run.state == "skipped" and run.claimed_by is None:
         return  # there was no message
     # What beat has called failed, and not counted yet, is counted as its worker says.
-    states = (*_OPEN, "failed") if run.state == "failed" and not run.settled else _OPEN
-    if _write(connection, ending, now, states):
+    states = (*MAY_END, "failed") if run.state == "failed" and not run.settled else MAY_END
+    if write_ending(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
     elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
         _finish_late(connection, run, ending, now, tally, state="lost")
@@ -378,7 +295,7 @@ def _finish_late(
     ).first()
     if following is None or ending.state == "failed":
         # It was counted as a failure when it was given up, or its next attempt will be.
-        if _write(connection, ending, now, (state,)) and ending.state == "succeeded":
+        if write_ending(connection, ending, now, (state,)) and ending.state == "succeeded":
             tally.add(run, "late success")
         return
     waiting = (
@@ -392,39 +309,12 @@ def _finish_late(
         )
     )
     if connection.execute(waiting).rowcount:
-        if _write(connection, ending, now, (state,)):
+        if write_ending(connection, ending, now, (state,)):
             _follow(connection, run, ending, now, tally)
     else:
         words = f"was heard of later: {ending.state}"
         reason = f"{run.reason}; {words}" if run.reason else words
         connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
-
-
-def _write(
-    connection: Connection,
-    ending: Ending,
-    now: datetime,
-    states: Sequence[str],
-    *,
-    follow_up: str | None = None,
-) -> bool:
-    """Write an outcome to a run that is in one of `states`; say whether it was."""
-    finished_at = now - _span(ending.age_s)
-    given = {
-        "b_id": ending.run_id,
-        "b_task_id": ending.task_id,
-        "b_states": list(states),
-        "b_state": ending.state,
-        "b_finished_at": finished_at,
-        "b_wake_at": now + HELD if follow_up else None,
-        "b_follow_up": follow_up,
-        "b_error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
-        "b_traceback": _end(ending.traceback),
-        "b_reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
-        "b_worker": legible(ending.worker, 255) if ending.worker else None,
-        "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
-    }
-    return connection.execute(_WRITE, given).rowcount == 1
 
 
 def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:
@@ -450,15 +340,3 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
             wake_at=wake_at,
         )
     )
-
-
-def _span(seconds: float) -> timedelta:
-    return timedelta(seconds=max(0.0, seconds))
-
-
-def _end(text: str | None) -> str | None:
-    """Return the last part of a text, which of a traceback says most."""
-    if text is None:
-        return None
-    cut = "…" if len(text) > TRACEBACK_LENGTH else ""
-    return cut + legible(text[-TRACEBACK_LENGTH:], TRACEBACK_LENGTH)

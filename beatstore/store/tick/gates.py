@@ -37,7 +37,7 @@ from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
-from beatstore.store.tick.shared import read_shared
+from beatstore.store.tick.waits import read_shared
 
 __all__ = ["consume", "open_runs", "read_gates", "wake_forgotten"]
 

@@ -31,7 +31,7 @@ from beatstore.store.tick import cycles
 from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
 from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, read_gates
-from beatstore.store.tick.shared import write_shared
+from beatstore.store.tick.waits import write_shared
 
 __all__ = ["CollisionError", "Planner"]
 

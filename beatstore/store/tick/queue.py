@@ -51,7 +51,9 @@ from beatstore.store.tick.claims import (
     legible,
     timeout_of,
 )
-from beatstore.store.tick.complete import Ending
+from beatstore.store.tick.endings import (
+    Ending,
+)
 from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]

@@ -35,11 +35,13 @@ from beatstore.store.database.faults import contended
 from beatstore.store.tick import workers
 from beatstore.store.tick.claims import ENTRY, RUN, legible, timeout_of
 from beatstore.store.tick.complete import (
-    ERROR_LENGTH,
     PATIENCE_MS,
-    Ending,
     finish,
     held_runs,
+)
+from beatstore.store.tick.endings import (
+    ERROR_LENGTH,
+    Ending,
 )
 from beatstore.store.tick.parts import Parts
 from beatstore.store.tick.workers import NOT_SUSPECTED, Origin

@@ -28,7 +28,9 @@ from beatstore.store.tick.claims import (
     claim_of,
     legible,
 )
-from beatstore.store.tick.complete import SUSPECTED
+from beatstore.store.tick.endings import (
+    SUSPECTED,
+)
 from beatstore.store.tick.reports import SUSPICIOUS
 
 __all__ = ["Found", "give_up", "sweep"]

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection
 
 from beatstore.dialects import CHANNEL
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
-from beatstore.store.tick.shared import Told, tell
+from beatstore.store.tick.tokens import Told, tell
 
 __all__ = ["Tally", "publish"]
 

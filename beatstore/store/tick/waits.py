@@ -1,17 +1,12 @@
-"""The account of shared due times: what upstreams with `align="same"` have told downstreams.
+"""The account of shared due times: what a look reads of it, and writes.
 
-    a run ends for good -> a token for each such downstream -> its due time is looked at
+A due time of a downstream is a row of `wait`. It is met when each edge with `align="same"`
+has a token that fits. What was sent, skipped or given up is marked there, so nothing depends
+on which runs are still kept.
 
-A due time of a downstream is a row of `wait`. It is met when each such edge has a token that
-fits. What was sent, skipped or given up is marked there, so nothing depends on which runs
-are still kept. `wait` and `token` rows are written only under the lock of the downstream.
-
-Invariants:
-    * A due time is accounted for once: a token for one that is `taken`, or that the cursor has
-      passed, is not written.
+Invariant:
     * Asking which upstream is missing goes on where the last look at that due time stopped
-      (`blocked_by`), and only that upstream's token asks again: all looks together read each
-      edge about once.
+      (`blocked_by`): all looks together read each edge about once.
 
 Each function joins the caller's transaction.
 """
@@ -20,7 +15,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +24,6 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
-    case,
     delete,
     func,
     or_,
@@ -46,19 +39,9 @@ from beatstore.dialects import EPOCH, Instant, insert_ignore
 from beatstore.gate import Gate, Shared, unmet_words
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
+from beatstore.store.tick.tokens import OPEN, fits, tell_of_the_past
 
-__all__ = [
-    "ASKS",
-    "OPEN",
-    "Told",
-    "final",
-    "fits",
-    "outcome_of",
-    "read_shared",
-    "tell",
-    "unmet_edges",
-    "write_shared",
-]
+__all__ = ["ASKS", "read_shared", "unmet_edges", "write_shared"]
 
 #: How many due times of an entry a look reads in each state, the oldest.
 _PAGE = 200
@@ -66,197 +49,11 @@ _PAGE = 200
 #: How many rows go into one statement.
 _CHUNK = 500
 
-#: The states of a due time that is not accounted for.
-OPEN = ("look", "waits", "met")
-
 _EDGE = DEPENDENCY.c
 _UP = ENTRY.alias("up")
 
 #: The edges that ask for a run of the same due time; one whose first run is free does not.
 ASKS: ColumnElement[bool] = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
-
-
-def fits(outcome: Any, on: Any) -> ColumnElement[bool]:
-    """Return the condition that a token is what an edge asks for."""
-    return or_(on == "done", outcome == on)
-
-
-def final(run: Any) -> ColumnElement[bool]:
-    """Return the condition that no later attempt decides what the run came to.
-
-    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
-    its entry was paused.
-    """
-    later = RUN.alias()
-    found = select(later.c.id).where(
-        later.c.entry_id == run.c.entry_id,
-        later.c.due_at == run.c.due_at,
-        later.c.attempt > run.c.attempt,
-        later.c.state != "cancelled",
-    )
-    return ~found.correlate_except(later).exists()
-
-
-def outcome_of(run: Any) -> ColumnElement[str | None]:
-    """Return what a run that has ended for good is to downstreams: success, failure or NULL.
-
-    To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
-    """
-    gave_up = and_(
-        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like("overlap:%")
-    )
-    return case(
-        (run.c.state == "succeeded", "success"),
-        (or_(run.c.state.in_(("failed", "lost")), gave_up), "failure"),
-    )
-
-
-# -- what a completion tells ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """How one due time of an upstream ended for good.
-
-    Attributes:
-        upstream_id: whose.
-        due_at: which.
-        outcome: `success` or `failure`.
-        sent_at: when the run was sent, if it was.
-    """
-
-    upstream_id: int
-    due_at: datetime
-    outcome: str
-    sent_at: datetime | None
-
-
-def tell(
-    connection: Connection,
-    told: Sequence[Told],
-    edges: Sequence[Row[Any]],
-    downstreams: dict[int, Row[Any]],
-    now: datetime,
-) -> set[int]:
-    """Write the tokens of completions; return the downstreams that are to look.
-
-    Args:
-        connection: in the transaction that locked the downstreams.
-        told: what has ended.
-        edges: those from the upstreams, with `upstream_id`, `downstream_id`, `align`, `on` and
-            `on_upstream_failure`.
-        downstreams: the locked rows, by id, with `kind`, `state`, `cursor_at` and `created_at`.
-        now: the database's time.
-    """
-    by_upstream: dict[int, list[Row[Any]]] = defaultdict(list)
-    for edge in edges:
-        if edge.align == "same" and edge.downstream_id in downstreams:
-            by_upstream[edge.upstream_id].append(edge)
-    tokens = [
-        (edge, one)
-        for one in told
-        for edge in by_upstream.get(one.upstream_id, ())
-        if _concerns(downstreams[edge.downstream_id], one)
-    ]
-    woken: set[int] = set()
-    for at in range(0, len(tokens), _CHUNK):
-        woken |= _tell(connection, tokens[at : at + _CHUNK], now)
-    return woken
-
-
-def _concerns(entry: Row[Any], one: Told) -> bool:
-    """Say whether a downstream has to account for a due time at all."""
-    if entry.state != "active":
-        return False  # when it is resumed, what happened meanwhile is over
-    if entry.cursor_at is not None and one.due_at <= entry.cursor_at:
-        return False
-    # A run that was under way when an entry without a clock was made is none of its own.
-    return entry.kind != "after" or one.sent_at is None or one.sent_at >= entry.created_at
-
-
-def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datetime) -> set[int]:
-    keys = {(edge.downstream_id, one.due_at) for edge, one in tokens}
-    rows = connection.execute(
-        select(WAIT.c.downstream_id, WAIT.c.due_at, WAIT.c.state, WAIT.c.blocked_by).where(
-            tuple_(WAIT.c.downstream_id, WAIT.c.due_at).in_(list(keys))
-        )
-    ).all()
-    there = {(row.downstream_id, row.due_at): row for row in rows}
-    new = [
-        {"downstream_id": entry_id, "due_at": due_at, "since": now, "state": "look"}
-        for entry_id, due_at in sorted(keys - there.keys())
-    ]
-    if new:
-        connection.execute(insert_ignore(WAIT, connection.dialect), new)
-    tokens = [
-        (edge, one)
-        for edge, one in tokens
-        if (key := (edge.downstream_id, one.due_at)) not in there or there[key].state in OPEN
-    ]
-    if not tokens:
-        return set()
-    changed = _write_tokens(connection, tokens)
-    look: set[tuple[int, datetime]] = set()
-    for edge, one in tokens:
-        key = (edge.downstream_id, one.due_at)
-        row = there.get(key)
-        if row is None or row.state == "look" or changed or _sets_free(row, edge, one):
-            look.add(key)
-    again = [
-        {"b_id": entry_id, "b_due_at": due_at}
-        for entry_id, due_at in sorted(look & there.keys())
-        if there[entry_id, due_at].state != "look"
-    ]
-    if again:
-        connection.execute(_LOOK_AGAIN, again)
-    return {entry_id for entry_id, _ in look}
-
-
-_LOOK_AGAIN = (
-    update(WAIT)
-    .where(
-        WAIT.c.downstream_id == bindparam("b_id"),
-        WAIT.c.due_at == bindparam("b_due_at", type_=Instant()),
-        WAIT.c.state.in_(OPEN),
-    )
-    .values(state="look")
-)
-
-
-def _sets_free(row: Any, edge: Any, one: Told) -> bool:
-    """Say whether a token may end the wait of a due time."""
-    if one.outcome == "failure" and edge.on_upstream_failure == "skip":
-        return True
-    return row.blocked_by is None or row.blocked_by == edge.upstream_id
-
-
-def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) -> bool:
-    """Insert tokens; say whether one that was there has become a success."""
-    rows = {
-        (edge.downstream_id, one.due_at, edge.upstream_id): {
-            "downstream_id": edge.downstream_id,
-            "due_at": one.due_at,
-            "upstream_id": edge.upstream_id,
-            "outcome": one.outcome,
-        }
-        for edge, one in tokens
-    }
-    statement = insert_ignore(TOKEN, connection.dialect).execution_options(preserve_rowcount=True)
-    inserted = connection.execute(statement, list(rows.values())).rowcount
-    if inserted == len(rows):
-        return False
-    late = [key for key, row in rows.items() if row["outcome"] == "success"]
-    if not late:
-        return False
-    heard_of_after_all = (
-        update(TOKEN)
-        .where(
-            tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at, TOKEN.c.upstream_id).in_(late),
-            TOKEN.c.outcome != "success",
-        )
-        .values(outcome="success")
-    )
-    return bool(connection.execute(heard_of_after_all).rowcount)
 
 
 # -- what a look reads -----------------------------------------------------------------------
@@ -282,7 +79,7 @@ def read_shared(
     if fresh:
         _look_anew(connection, fresh)
         for entry_id in fresh:
-            _tell_of_the_past(connection, by_id[entry_id], now)
+            tell_of_the_past(connection, by_id[entry_id], now)
     waits = _waits(connection, list(edges))
     found = _Found(connection, edges, waits)
     under_way = _under_way(connection, clocked, now)
@@ -616,60 +413,3 @@ def _take(connection: Connection, taken: list[dict[str, Any]]) -> None:
     connection.execute(insert_ignore(WAIT, connection.dialect), rows)
     connection.execute(_TAKE, taken)
     connection.execute(_USE_UP, [{k: one[k] for k in ("b_id", "b_due_at")} for one in taken])
-
-
-# -- what was before -----------------------------------------------------------------------------
-
-
-def _tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> None:
-    """Give an entry the tokens of runs that ended before its edges were written.
-
-    One with a clock takes those of due times that it has not accounted for. One without a
-    clock, that never ran, takes the last of upstreams that will not run again.
-    """
-    edges = _EDGE.downstream_id == entry.id
-    runs = [RUN.c.due_at <= now]
-    if entry.cursor_at is not None:
-        runs.append(RUN.c.due_at > entry.cursor_at)
-    elif entry.kind not in ("after", "once"):
-        runs.append(RUN.c.due_at > entry.created_at)
-    if entry.kind == "after":
-        if entry.run_count:
-            return
-        last = RUN.alias("last")
-        newest = (
-            select(func.max(last.c.due_at))
-            .where(last.c.entry_id == RUN.c.entry_id, outcome_of(last).is_not(None), final(last))
-            .correlate(RUN)
-        )
-        over = select(_UP.c.id).where(or_(_UP.c.kind == "once", _UP.c.state == "finished"))
-        edges = and_(edges, _EDGE.upstream_id.in_(over.where(_UP.c.id == _EDGE.upstream_id)))
-        runs.append(RUN.c.due_at == newest.scalar_subquery())
-    _tell_of(connection, edges, runs, now)
-
-
-def _tell_of(
-    connection: Connection,
-    edges: ColumnElement[bool],
-    runs: Sequence[ColumnElement[bool]],
-    now: datetime,
-) -> None:
-    """Insert what is not there yet of the tokens of these runs, and what waits for them."""
-    outcome = outcome_of(RUN)
-    told = (
-        select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
-        .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
-        .where(edges, _EDGE.align == "same", outcome.is_not(None), final(RUN), *runs)
-    )
-    rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
-    if not rows:
-        return
-    connection.execute(insert_ignore(TOKEN, connection.dialect), rows)
-    waits = sorted({(row["downstream_id"], row["due_at"]) for row in rows})
-    connection.execute(
-        insert_ignore(WAIT, connection.dialect),
-        [
-            {"downstream_id": down, "due_at": at, "since": now, "state": "look"}
-            for down, at in waits
-        ],
-    )

@@ -1,0 +1,130 @@
+"""How runs ended, and writing that to their rows.
+
+Joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, func, update
+from sqlalchemy.engine import Connection
+
+from beatstore.store.tick.claims import RUN, legible
+
+__all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Ending", "Left", "write_ending"]
+
+#: States from which a report may end a run. One that was cancelled or skipped may have been
+#: on its way all the same.
+MAY_END = ("claimed", "sent", "started", "cancelled", "skipped")
+
+#: What `claimed_by` says of a run that no worker has spoken of for too long.
+SUSPECTED = "suspected"
+
+#: How long a text of an error is kept: its beginning, and of a traceback the end.
+ERROR_LENGTH = 2000
+TRACEBACK_LENGTH = 20_000
+
+#: How long to leave a run alone whose entry is held.
+HELD = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How one run ended.
+
+    Attributes:
+        run_id: which run.
+        task_id: of that run; without it this would end the same number's in another database.
+        state: succeeded, failed, lost or cancelled.
+        reason: why, in words.
+        error: the exception, in one line.
+        traceback: and where it came from.
+        worker: who says so.
+        age_s: how long ago it was, in seconds.
+        ran_s: how long it took, in seconds, where that is known.
+    """
+
+    run_id: int
+    task_id: str
+    state: str
+    reason: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    worker: str | None = None
+    age_s: float = 0.0
+    ran_s: float | None = None
+
+
+@dataclass(slots=True)
+class Left:
+    """Endings that were not written.
+
+    Attributes:
+        held: of runs whose rows, or entries, somebody holds: write them again later.
+        unknown: of runs that have ended and whose entry is removed, or that are not here.
+    """
+
+    held: list[Ending] = field(default_factory=list)
+    unknown: list[Ending] = field(default_factory=list)
+
+
+_WRITE = (
+    update(RUN)
+    .where(
+        RUN.c.id == bindparam("b_id"),
+        RUN.c.task_id == bindparam("b_task_id"),
+        RUN.c.state.in_(bindparam("b_states", expanding=True)),
+    )
+    .values(
+        {
+            name: bindparam(f"b_{name}", type_=RUN.c[name].type)
+            for name in ("state", "finished_at", "error", "traceback", "wake_at", "follow_up")
+        }
+        | {
+            name: func.coalesce(bindparam(f"b_{name}", type_=RUN.c[name].type), RUN.c[name])
+            for name in ("reason", "worker", "started_at")
+        }
+    )
+)
+
+
+def write_ending(
+    connection: Connection,
+    ending: Ending,
+    now: datetime,
+    states: Sequence[str],
+    *,
+    follow_up: str | None = None,
+) -> bool:
+    """Write an outcome to a run that is in one of `states`; say whether it was."""
+    finished_at = now - _span(ending.age_s)
+    given = {
+        "b_id": ending.run_id,
+        "b_task_id": ending.task_id,
+        "b_states": list(states),
+        "b_state": ending.state,
+        "b_finished_at": finished_at,
+        "b_wake_at": now + HELD if follow_up else None,
+        "b_follow_up": follow_up,
+        "b_error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
+        "b_traceback": _end(ending.traceback),
+        "b_reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
+        "b_worker": legible(ending.worker, 255) if ending.worker else None,
+        "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
+    }
+    return connection.execute(_WRITE, given).rowcount == 1
+
+
+def _span(seconds: float) -> timedelta:
+    return timedelta(seconds=max(0.0, seconds))
+
+
+def _end(text: str | None) -> str | None:
+    """Return the last part of a text, which of a traceback says most."""
+    if text is None:
+        return None
+    cut = "…" if len(text) > TRACEBACK_LENGTH else ""
+    return cut + legible(text[-TRACEBACK_LENGTH:], TRACEBACK_LENGTH)
