@@ -19,16 +19,21 @@ from beatstore.store.database.faults import (
 )
 
 
-class DriverError(Exception):
+class Error(Exception):
     """What the errors of all drivers derive from here, named as theirs are."""
+
+
+class DatabaseError(Error):
+    """As all drivers have it."""
 
 
 def raised(kind: str, *args: Any, **attributes: Any) -> DBAPIError:
     """Return an error as SQLAlchemy hands it on: its class by name, arguments and codes."""
-    orig = type(kind, (DriverError,), {})(*args)
-    for name, value in attributes.items():
-        setattr(orig, name, value)
-    return DBAPIError("SELECT 1", {}, orig)
+    base = Error if kind in ("InterfaceError", "DatabaseError") else DatabaseError
+    orig = type(kind, (base,), attributes)(*args)
+    made = DBAPIError.instance("SELECT 1", {}, orig, Error)
+    assert isinstance(made, DBAPIError)
+    return made
 
 
 def psycopg(state: str | None, kind: str = "OperationalError", said: str = "") -> DBAPIError:
@@ -160,6 +165,13 @@ def test_without_a_code_the_class_decides(kind: str, args: tuple[object, ...]) -
     error = raised(kind, *args)
     assert lost(error)
     assert unavailable(error)
+
+
+def test_a_subclass_counts_as_its_class() -> None:
+    """A driver, as psycopg, has a class of its own for a connection that took too long."""
+    timeout = type("ConnectionTimeout", (type("OperationalError", (DatabaseError,), {}),), {})
+    made = DBAPIError.instance("SELECT 1", {}, timeout("timeout expired"), Error)
+    assert lost(made)
 
 
 @pytest.mark.parametrize("kind", ["ProgrammingError", "DataError", "NotSupportedError"])

@@ -12,6 +12,7 @@ On failure: what the driver raises for a lost connection leaves this module as i
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Iterator, Mapping
@@ -20,21 +21,21 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.dialects import (
-    Instant,
+from beatstore.dialects import Instant, db_now
+from beatstore.drivers import (
+    Listener,
+    PoolerError,
     connect_defaults,
-    db_now,
+    prepare_engine,
     prepare_nothing,
-    read_leniently,
-    tune_sqlite,
 )
-from beatstore.errors import ConfigError, SessionError
+from beatstore.errors import ConfigError, SessionError, UnavailableError
 from beatstore.models import Entry
 from beatstore.store.database.faults import (
     codes,
@@ -45,6 +46,9 @@ from beatstore.store.database.faults import (
 )
 
 __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Database:
@@ -69,7 +73,7 @@ class Database:
         self.clock = clock
         self._own = not isinstance(target, Engine)
         self._engine_options = dict(engine_options or {})
-        self._pooled = False
+        self._pooled, self._listens = False, True
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self.url: URL = target.url if isinstance(target, Engine) else _url(target)
         if schema and self.url.get_backend_name() == "sqlite":
@@ -82,13 +86,11 @@ class Database:
         if self._engine is None:
             options = {"pool_pre_ping": True, **self._engine_options}
             options["connect_args"] = {
-                **connect_defaults(self.url.get_dialect().driver),
+                **self._connect_defaults(),
                 **options.get("connect_args", {}),
             }
             self._engine = create_engine(self.url, **options)
-            if self._engine.dialect.name == "sqlite":
-                tune_sqlite(self._engine)
-            read_leniently(self._engine)
+            prepare_engine(self._engine)
             if self._pooled:
                 event.listen(self._engine, "checkout", prepare_nothing)
         return self._engine
@@ -155,11 +157,36 @@ class Database:
         elif self._engine is not None:
             self._engine.dispose(close=False)
 
+    def listener(self) -> Listener | None:
+        """Open what wakes a sleeping beat early, or return None where there is no such thing.
+
+        Raises:
+            UnavailableError: not now.
+        """
+        if not self._listens:
+            return None
+        try:
+            return Listener.open(self.engine)
+        except PoolerError:
+            self._listens = False
+            logger.info(
+                "a connection pooler stands before PostgreSQL: what is added is noticed at the "
+                "next look, not at once"
+            )
+            return None
+        except (OSError, SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
+            raise UnavailableError(f"{type(error).__name__}: {error}") from error
+
     def learn(self, error: BaseException | None) -> None:
         """Prepare nothing from now on, if `error` says that a pooler stands in between."""
         if unprepared(error) and not self._pooled:
             self._pooled = True
             event.listen(self.engine, "checkout", prepare_nothing)
+
+    def _connect_defaults(self) -> dict[str, Any]:
+        defaults = connect_defaults(self.url.get_dialect().driver)
+        # What the URL says itself counts.
+        return {key: value for key, value in defaults.items() if key not in self.url.query}
 
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
 from sqlalchemy.schema import CreateSchema
 
 from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.drivers import unlimit_answers
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.models import REVISION, VERSION_TABLE
 from beatstore.store.database.engine import Database
@@ -111,10 +112,12 @@ def locked(database: Database) -> Iterator[Connection]:
     prelude = session_sql(dialect, database.schema)
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level=claim_isolation(dialect))
-        if dialect.name in ("mysql", "mariadb"):
-            # Neither the lock nor USE ends with the transaction, so the session must:
-            # detached from its pool, the connection is closed below.
+        if dialect.name != "sqlite":
+            # On MySQL neither the lock nor USE ends with the transaction, so the session must:
+            # detached from its pool, the connection is closed below. To change a large table
+            # may take long.
             connection.detach()
+            unlimit_answers(connection.connection.dbapi_connection)
         with begin_claim(connection):
             _wait_for_others(connection, database.schema)
             _ensure_schema(connection, database.schema)
