@@ -12,7 +12,18 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, Integer, String, Text, event
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Float,
+    Integer,
+    String,
+    Text,
+    cast,
+    event,
+    func,
+)
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -50,6 +61,22 @@ class Unreadable(str):
         return str.__str__(self)
 
 
+class _Timestamp(postgresql.TIMESTAMP):
+    """PostgreSQL's `timestamptz`, which travels as text that no setting of a session changes.
+
+    Otherwise a result is written in the session's zone and DateStyle. Not every driver asks
+    for the style, and in zones east of UTC the end of year 9999 is no year that Python has.
+    """
+
+    def bind_expression(self, bindvalue: BindParameter[Any]) -> ColumnElement[Any]:
+        """Send text, since asyncpg makes `infinity` of Python's last instant."""
+        return cast(cast(bindvalue, Text()), postgresql.TIMESTAMP(timezone=True))
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Read as JSON writes it: `"2026-01-31T09:00:00.5"`."""
+        return cast(func.to_json(func.timezone("UTC", colexpr)), Text())
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware UTC instant, with microseconds.
 
@@ -64,7 +91,7 @@ class Instant(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the column type for `dialect`."""
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+            return _Timestamp(timezone=True)
         if dialect.name in ("mysql", "mariadb"):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(String(26))
@@ -79,7 +106,7 @@ class Instant(TypeDecorator[datetime]):
             )
         utc = value.astimezone(timezone.utc)
         if dialect.name == "postgresql":
-            return utc
+            return utc.isoformat()
         naive = utc.replace(tzinfo=None)
         if dialect.name in ("mysql", "mariadb"):
             return naive
@@ -90,10 +117,16 @@ class Instant(TypeDecorator[datetime]):
         if value is None:
             return None
         try:
-            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+            at = value if isinstance(value, datetime) else _parsed(value)
             return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
         except (TypeError, ValueError, OverflowError) as error:
             return Unreadable(str(value), f"not an instant: {error}")
+
+
+def _parsed(text: str) -> datetime:
+    text = text.strip('"')
+    # JSON leaves out the zeros at the end, which Python 3.10 misses.
+    return datetime.fromisoformat(f"{text:0<26}" if "." in text else text)
 
 
 class Json(TypeDecorator[Any]):

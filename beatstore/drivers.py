@@ -2,7 +2,7 @@
 
     connect_defaults    arguments with which to connect
     prepare_engine      what is done with each new connection of an engine of our own
-    limit_answers       how long an answer may take, where the driver has no setting for it
+    prepare_connection  the same, of psycopg, with a connection of an engine of the user's
     Listener            the early wake-up on PostgreSQL
 
 Invariants:
@@ -38,7 +38,7 @@ __all__ = [
     "Listener",
     "PoolerError",
     "connect_defaults",
-    "limit_answers",
+    "prepare_connection",
     "prepare_engine",
     "prepare_nothing",
     "unlimit_answers",
@@ -103,7 +103,7 @@ def prepare_engine(engine: Engine) -> None:
     elif name in ("mysql", "mariadb"):
         _on_connect(engine, lambda connection: _execute(connection, _SQL_MODE))
     elif driver == "psycopg":
-        _on_connect(engine, _prepare_psycopg)
+        _on_connect(engine, prepare_connection)
         read_leniently(engine)
 
 
@@ -135,8 +135,15 @@ def _tune_sqlite(engine: Engine, connection: Any) -> None:
         _execute(connection, "PRAGMA journal_mode=WAL")
 
 
-def _prepare_psycopg(connection: Any) -> None:
-    limit_answers(connection)
+def prepare_connection(connection: Any) -> None:
+    """Make a connection of psycopg fit for what stands between it and the server.
+
+    Others are left alone, and so is one that has been here before.
+    """
+    kind: Any = type(connection)
+    if kind.__module__.partition(".")[0] != "psycopg" or hasattr(connection, "answer_s"):
+        return
+    connection.__class__ = _limited(kind)
     if connection.prepare_threshold is not None and _is_pooled(connection):
         prepare_nothing(connection)
 
@@ -164,13 +171,6 @@ def prepare_nothing(connection: Any, *_: object) -> None:
 
 
 # -- how long an answer may take -----------------------------------------------------------
-
-
-def limit_answers(connection: Any) -> None:
-    """Let psycopg wait no longer than `ANSWER` for a silent server, on this connection."""
-    kind: Any = type(connection)
-    if kind.__module__.partition(".")[0] == "psycopg" and not hasattr(connection, "answer_s"):
-        connection.__class__ = _limited(kind)
 
 
 def unlimit_answers(connection: Any) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from beatstore.dialects import begin_claim, claim_isolation, db_now, lock_limit
-from beatstore.drivers import limit_answers
+from beatstore.drivers import prepare_connection
 from beatstore.errors import UnavailableError
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import rolled_back, unavailable
@@ -128,7 +128,7 @@ class KeptConnection:
             )
             if isinstance(engine.pool, QueuePool):
                 connection.detach()
-                limit_answers(self._driver)
+                prepare_connection(self._driver)
             limit = lock_limit(engine.dialect)
             if limit:
                 connection.exec_driver_sql(limit)
