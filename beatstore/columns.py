@@ -166,7 +166,8 @@ def _instant(value: Any) -> Any:
         return None
     try:
         if isinstance(value, str):
-            return datetime.fromisoformat(_complete(value.strip('"')) + "+00:00")
+            value = value.strip('"')
+            return datetime.fromisoformat(f"{_complete(value)}+00:00")
         return value.astimezone(_UTC) if value.tzinfo else value.replace(tzinfo=_UTC)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         return Unreadable(str(value), f"not an instant: {error}")

@@ -9,8 +9,8 @@ Invariants:
       process lives; of more than `LIMIT` the least telling go first.
     * One thread alone uses the connection, which is given back when there is nothing to do.
 
-On failure: a database that is away is logged once and waited for. A report that the
-database refuses is logged and dropped alone.
+On failure: a database that is away is logged once and waited for, and so is one that takes
+no report at all. A report that the database refuses is logged and dropped alone.
 
 A forked child must not use its parent's reporter; see `beatstore.worker`.
 """
@@ -284,12 +284,23 @@ class Reporter:
         except StoreError as error:
             self._wait_for_database(error)
             return False
-        except Exception:
+        except Exception as error:
             if len(items) > 1:
                 return all(self._write([one]) for one in items)
+            if self._refuses_all(self._writer):
+                self._wait_for_database(error)
+                return False
             logger.exception("this report is dropped: %r", items[0].report)
             self._take_out(items, written=False)
         return True
+
+    def _refuses_all(self, writer: Writer) -> bool:
+        """Say whether the database takes no report at all, as without its tables or rights."""
+        try:
+            writer.write([Report(NO_RUN, "started", time.monotonic(), "")])
+        except Exception:  # noqa: BLE001  (the report's own error says more)
+            return True
+        return False
 
     def _write_together(self, writer: Writer, items: list[_Item]) -> None:
         first = items[0]
@@ -317,7 +328,7 @@ class Reporter:
                 self._overflow = False
                 self._changed.notify_all()
 
-    def _wait_for_database(self, error: StoreError) -> None:
+    def _wait_for_database(self, error: Exception) -> None:
         wait = self._outage.begin(error)
         with self._changed:
             for item in tuple(self._items.values()):

@@ -49,6 +49,7 @@ _OUTAGE_NUMBERS = {
     *(1223, 1290, 1792, 1836),  # read-only
     *(1180, 3100, 3168),  # an error during commit, or in replication
     *(1317, 1969, 3024),  # interrupted, or its time limit is over
+    1449,  # the account is gone that made the triggers: no row can be written until they are mended
     *(9001, 9006),  # ProxySQL has no server
 }
 
