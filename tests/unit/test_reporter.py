@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from beatstore.errors import ConfigError, UnavailableError
-from beatstore.reporter import Reporter
+from beatstore.reporter import NO_RUN, Reporter
 from beatstore.store.tick.reports import Report
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
@@ -166,9 +166,25 @@ def test_a_bad_report_is_dropped_alone(
         reporter.report(ended(run_id))
     writer.release()
     assert reporter.flush(10)
-    assert [report.run_id for report in writer.reports] == [0, 1, 2, 4, 5]
+    # Before the third was dropped, one of no run was written: it is not the database.
+    assert [report.run_id for report in writer.reports] == [0, 1, 2, NO_RUN, 4, 5]
     assert caplog.text.count("this report is dropped") == 1
     assert "ValueError: refused" in caplog.text
+
+
+def test_a_database_that_takes_no_report_is_waited_for(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reports are not dropped while the tables, or the right to write them, are missing."""
+    writer.refuses = lambda report: True
+    reporter.report(ended(1))
+    reporter.report(ended(2))
+    wait_until(lambda: "is away" in caplog.text)
+    writer.refuses = lambda report: False
+    assert reporter.flush(10)
+    assert writer.states == [(1, "succeeded"), (2, "succeeded")]
+    assert "this report is dropped" not in caplog.text
+    assert caplog.text.count("is away") == caplog.text.count("is back") == 1
 
 
 @pytest.mark.parametrize("answer", [None, "it runs elsewhere"])

@@ -380,8 +380,8 @@ def _due_times(entry: Row[Any], upstream_id: int, on: str) -> Select[Any]:
             _SEEN.c.due_at >= since,
             *_fits(_SEEN, on),
         )
+        .group_by(_SEEN.c.due_at)  # not DISTINCT, which on PostgreSQL could not be ordered
         .order_by(_SEEN.c.due_at.desc())
-        .distinct()
     )
     if entry.kind != "after":
         return query.where(_SEEN.c.due_at > entry.cursor_at) if entry.cursor_at else query
