@@ -8,15 +8,28 @@ Invariants:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import BigInteger, Float, Integer, String, Text, event
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Float,
+    Integer,
+    String,
+    Text,
+    event,
+)
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
 
 __all__ = [
@@ -50,6 +63,52 @@ class Unreadable(str):
         return str.__str__(self)
 
 
+class _Read(FunctionElement[datetime]):
+    """An instant as it is selected."""
+
+    name = "read_instant"
+    inherit_cache = True
+
+
+class _Written(FunctionElement[datetime]):
+    """An instant as it is given to a statement."""
+
+    name = "written_instant"
+    inherit_cache = True
+
+
+@compiles(_Read)
+@compiles(_Written)
+def _as_it_is(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(*element.clauses, **kw)
+
+
+@compiles(_Read, "postgresql")
+def _pg_read(element: _Read, compiler: SQLCompiler, **kw: Any) -> str:
+    # As JSON, which no setting of a session changes. An instant itself is written in the
+    # session's zone and DateStyle; not every driver asks for the style, and in zones east of
+    # UTC the end of year 9999 is no year that Python has.
+    inner = compiler.process(*element.clauses, **kw)
+    return f"CAST(to_json(timezone('UTC', {inner})) AS TEXT)"
+
+
+@compiles(_Written, "postgresql")
+def _pg_written(element: _Written, compiler: SQLCompiler, **kw: Any) -> str:
+    inner = compiler.process(*element.clauses, **kw)
+    if compiler.dialect.driver != "asyncpg":
+        return inner
+    # As text: asyncpg makes `infinity` of Python's last instant.
+    return f"CAST(CAST({inner} AS TEXT) AS TIMESTAMP WITH TIME ZONE)"
+
+
+class _Uncast(postgresql.TIMESTAMP):
+    """A `timestamptz` that SQLAlchemy does not make one of asyncpg's, which takes no text."""
+
+    def adapt(self, cls: Any, **kw: Any) -> Any:
+        """Stay what it is."""
+        return _Uncast(timezone=True)
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware UTC instant, with microseconds.
 
@@ -64,10 +123,22 @@ class Instant(TypeDecorator[datetime]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the column type for `dialect`."""
         if dialect.name == "postgresql":
+            if dialect.driver == "asyncpg":
+                return _Uncast(timezone=True)
             return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
         if dialect.name in ("mysql", "mariadb"):
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(String(26))
+
+    # Here and not in the type of PostgreSQL: SQLAlchemy asks this type, for all databases at
+    # once, whether there is such an expression, and remembers the answer.
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Select it so that a driver can't read it wrong."""
+        return _Read(column)
+
+    def bind_expression(self, bindparam: BindParameter[Any]) -> ColumnElement[Any]:
+        """Give it so that a driver can't write it wrong."""
+        return _Written(bindparam)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         """Give the database an instant; a naive datetime is refused."""
@@ -79,21 +150,41 @@ class Instant(TypeDecorator[datetime]):
             )
         utc = value.astimezone(timezone.utc)
         if dialect.name == "postgresql":
-            return utc
+            return utc.isoformat() if dialect.driver == "asyncpg" else utc
         naive = utc.replace(tzinfo=None)
         if dialect.name in ("mysql", "mariadb"):
             return naive
         return naive.isoformat(sep=" ", timespec="microseconds")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """Return an aware UTC datetime, or `Unreadable`."""
-        if value is None:
-            return None
-        try:
-            at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-            return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
-        except (TypeError, ValueError, OverflowError) as error:
-            return Unreadable(str(value), f"not an instant: {error}")
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return what makes an aware UTC datetime of a value, or `Unreadable`."""
+        return _instant
+
+
+def _instant(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value = value.strip('"')
+            return datetime.fromisoformat(f"{_complete(value)}+00:00")
+        return value.astimezone(_UTC) if value.tzinfo else value.replace(tzinfo=_UTC)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        return Unreadable(str(value), f"not an instant: {error}")
+
+
+def _complete(text: str) -> str:
+    """Put back the zeros at the end, which JSON leaves out, and Python 3.10 misses."""
+    return f"{text:0<26}" if _PARTIAL and len(text) > _SECONDS else text
+
+
+_SECONDS = len("2026-01-31T09:00:00")
+_PARTIAL = sys.version_info < (3, 11)
+_UTC = timezone.utc
+
+
+for _kind in (_Read, _Written):
+    _kind.type = Instant()  # type: ignore[misc]
 
 
 class Json(TypeDecorator[Any]):
@@ -165,7 +256,7 @@ Number = Float(53).with_variant(_checked(Float, int, float)(53), "sqlite")
 
 
 def read_leniently(engine: Engine) -> None:
-    """Let an engine of our own read what psycopg refuses: `infinity`, or JSON without end.
+    """Let an engine of our own read JSON without end, which psycopg refuses.
 
     psycopg decodes by itself, and one value that it can't would hide a page of rows. It comes
     as text instead, which the types of the columns find unreadable.
@@ -175,9 +266,8 @@ def read_leniently(engine: Engine) -> None:
 
     def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         adapters: Any = connection.adapters
-        for name in ("timestamptz", "json"):
-            oid = adapters.types[name].oid
-            adapters.register_loader(oid, _lenient(adapters.get_loader(oid, 0)))
+        oid = adapters.types["json"].oid
+        adapters.register_loader(oid, _lenient(adapters.get_loader(oid, 0)))
 
     event.listen(engine, "connect", on_connect)
 

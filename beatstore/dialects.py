@@ -1,17 +1,16 @@
 """Everything that differs between databases, in one place.
 
 SQLite, PostgreSQL, MySQL and MariaDB store the same values and answer the same
-questions; this file holds the branches that make it so, with `columns` for their types: the
-database's clock, an insert that ignores what is there already, the transaction that claims,
-and the early wake-up on PostgreSQL.
+questions; this file holds the branches that make it so: the database's clock, an insert
+that ignores what is there already, the transaction that claims. `columns` has their types,
+and `drivers` what differs between drivers.
 """
 
 from __future__ import annotations
 
 import json
-import select
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache
 from typing import Any
@@ -23,14 +22,11 @@ from sqlalchemy import (
     Table,
     bindparam,
     column,
-    event,
     text,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
@@ -45,7 +41,6 @@ from beatstore.columns import (
     Number,
     Unreadable,
     Whole,
-    read_leniently,
 )
 
 __all__ = [
@@ -55,7 +50,6 @@ __all__ = [
     "BigWhole",
     "Instant",
     "Json",
-    "Listener",
     "Name",
     "Note",
     "Number",
@@ -64,22 +58,19 @@ __all__ = [
     "begin_claim",
     "begin_reading",
     "claim_isolation",
-    "connect_defaults",
     "db_now",
     "given_rows",
     "insert_ignore",
     "lock_limit",
-    "prepare_nothing",
-    "read_leniently",
     "shows_the_past",
     "trigger_reads_entries",
-    "tune_sqlite",
     "wait_briefly",
     "write_rows",
 ]
 
 #: An instant that is always past: the `wake_at` of a row that nobody has planned yet.
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 
 #: The PostgreSQL notification channel that wakes a sleeping beat.
 CHANNEL = "beatstore"
@@ -252,95 +243,3 @@ def lock_limit(dialect: Dialect) -> str | None:
     if dialect.name in ("mysql", "mariadb"):
         return "SET SESSION innodb_lock_wait_timeout = 3"
     return None
-
-
-def prepare_nothing(connection: DBAPIConnection, *_: object) -> None:
-    """Let psycopg prepare no statements on this connection; others prepare none by name."""
-    if hasattr(connection, "prepare_threshold"):
-        connection.prepare_threshold = None
-
-
-def tune_sqlite(engine: Engine) -> None:
-    """Make an SQLite engine of our own fit for several processes.
-
-    Write-ahead logging lets readers and a writer work side by side, and 30 s is how
-    long one waits for another's write. An engine handed in by the user is left alone.
-    """
-
-    def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        # SQLite does not wait here when several processes open a new file at once; then
-        # one of the others has made the change, which is the file's and stays.
-        with suppress(engine.dialect.loaded_dbapi.OperationalError):
-            cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.close()
-
-    event.listen(engine, "connect", on_connect)
-
-
-class Listener:
-    """A connection of its own on which PostgreSQL says that something is due.
-
-    Never needed for correctness: a beat looks at least once per `max_interval` anyway.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._driver: Any = connection.connection.dbapi_connection
-
-    @classmethod
-    def open(cls, engine: Engine) -> Listener | None:
-        """Start listening, or return None where the database or driver can't."""
-        if engine.dialect.name != "postgresql" or engine.dialect.driver not in _LISTENING:
-            return None
-        connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-        return cls(connection)
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep until a notification arrives, `seconds` at most; say whether one did.
-
-        Raises:
-            OSError, or an error of the driver's, when the connection is lost.
-        """
-        if self._pending():
-            return True
-        ready, _, _ = select.select([self._driver.fileno()], [], [], seconds)
-        return bool(ready) and self._pending()
-
-    def close(self) -> None:
-        """Close the connection; it is not given back to the pool."""
-        self._connection.invalidate()
-        self._connection.close()
-
-    def _pending(self) -> bool:
-        """Read what has arrived, and forget it."""
-        if hasattr(self._driver, "notifies") and callable(self._driver.notifies):
-            return any(True for _ in self._driver.notifies(timeout=0))
-        self._driver.poll()
-        arrived = bool(self._driver.notifies)
-        self._driver.notifies.clear()
-        return arrived
-
-
-_LISTENING = ("psycopg", "psycopg2")
-
-
-def connect_defaults(driver: str) -> dict[str, Any]:
-    """Return `connect_args` that keep a dead server from holding a beat for ever.
-
-    Seconds, except for tcp_user_timeout (milliseconds).
-    """
-    if driver in _LISTENING:
-        return {
-            "connect_timeout": 10,
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 30_000,
-        }
-    if driver in ("pymysql", "mysqldb"):
-        return {"connect_timeout": 10, "read_timeout": 30, "write_timeout": 30}
-    return {}

@@ -9,9 +9,10 @@ Invariants:
       process lives; of more than `LIMIT` the least telling go first.
     * One thread alone uses the connection, which is given back when there is nothing to do.
 
-On failure: a database that is away is logged once and waited for. A report that the
-database refuses twice, alone and on a fresh connection, is logged and dropped. One of a run
-that is not in this database is ignored, which is logged once for each run.
+On failure: a database that is away is logged once and waited for, and so is one that takes
+no report at all. A report that the database refuses twice, alone and on a fresh connection,
+is logged and dropped. One of a run that is not in this database is ignored, which is logged
+once for each run.
 
 A forked child must not use its parent's reporter; see `beatstore.worker`.
 """
@@ -308,6 +309,9 @@ class Reporter:
         if not item.refused:
             item.refused = True
             return self._write([item])
+        if self._refuses_all():
+            self._wait_for_database(error)
+            return False
         of, state = item.report.of, item.report.state
         logger.error(
             "run %d (task id %s) is reported %s, and the database refused that twice; the report "
@@ -316,6 +320,15 @@ class Reporter:
         )
         self._take_out([item], written=False)
         return True
+
+    def _refuses_all(self) -> bool:
+        """Say whether the database takes no report at all, as without its tables or rights."""
+        try:
+            if self._writer is not None:
+                self._writer.write([Report(NO_RUN, "started", time.monotonic(), "")])
+        except Exception:  # noqa: BLE001  (the report's own error says more)
+            return True
+        return False
 
     def _write_together(self, writer: Writer, items: list[_Item]) -> None:
         first = items[0]
@@ -378,7 +391,7 @@ class Reporter:
                 self._overflow = False
                 self._changed.notify_all()
 
-    def _wait_for_database(self, error: StoreError) -> None:
+    def _wait_for_database(self, error: Exception) -> None:
         wait = self._outage.begin(error)
         with self._changed:
             for item in tuple(self._items.values()):

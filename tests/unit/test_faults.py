@@ -19,16 +19,21 @@ from beatstore.store.database.faults import (
 )
 
 
-class DriverError(Exception):
+class Error(Exception):
     """What the errors of all drivers derive from here, named as theirs are."""
+
+
+class DatabaseError(Error):
+    """As all drivers have it."""
 
 
 def raised(kind: str, *args: Any, **attributes: Any) -> DBAPIError:
     """Return an error as SQLAlchemy hands it on: its class by name, arguments and codes."""
-    orig = type(kind, (DriverError,), {})(*args)
-    for name, value in attributes.items():
-        setattr(orig, name, value)
-    return DBAPIError("SELECT 1", {}, orig)
+    base = Error if kind in ("InterfaceError", "DatabaseError") else DatabaseError
+    orig = type(kind, (base,), attributes)(*args)
+    made = DBAPIError.instance("SELECT 1", {}, orig, Error)
+    assert isinstance(made, DBAPIError)
+    return made
 
 
 def psycopg(state: str | None, kind: str = "OperationalError", said: str = "") -> DBAPIError:
@@ -67,12 +72,12 @@ OUTAGE_STATES = (
     *("57014", "57P01", "57P02", "57P03", "58030"),
 )
 OUTAGE_NUMBERS = (
-    *(1021, 1030, 1040, 1045, 1047, 1049, 1053, 1114, 1203, 1226, 1290, 1317, 1792, 1836),
+    *(1021, 1030, 1040, 1045, 1047, 1049, 1053, 1114, 1203, 1226, 1290, 1317, 1449, 1792, 1836),
     *(1927, 1969, 2002, 2003, 2006, 2013, 2055, 4031),
 )
 MISTAKE_STATES = ("22003", "22008", "22P02", "23505", "42601", "42703", "42P01", "42501", "0A000")
 MISTAKE_NUMBERS = (
-    *(1050, 1054, 1062, 1064, 1142, 1146, 1264, 1292, 1364, 1366, 1406, 1442, 1449, 1451),
+    *(1050, 1054, 1062, 1064, 1142, 1146, 1264, 1292, 1364, 1366, 1406, 1442, 1451),
     *(1452, 1690, 3140),
 )
 
@@ -160,6 +165,13 @@ def test_without_a_code_the_class_decides(kind: str, args: tuple[object, ...]) -
     error = raised(kind, *args)
     assert lost(error)
     assert unavailable(error)
+
+
+def test_a_subclass_counts_as_its_class() -> None:
+    """A driver, as psycopg, has a class of its own for a connection that took too long."""
+    timeout = type("ConnectionTimeout", (type("OperationalError", (DatabaseError,), {}),), {})
+    made = DBAPIError.instance("SELECT 1", {}, timeout("timeout expired"), Error)
+    assert lost(made)
 
 
 @pytest.mark.parametrize("kind", ["ProgrammingError", "DataError", "NotSupportedError"])

@@ -198,6 +198,21 @@ def test_a_run_of_another_database_is_said_once(
     ]
 
 
+def test_a_database_that_takes_no_report_is_waited_for(
+    reporter: Reporter, writer: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reports are not dropped while the tables, or the right to write them, are missing."""
+    writer.refuses = lambda report: True
+    reporter.report(ended(1))
+    reporter.report(ended(2))
+    wait_until(lambda: "is away" in caplog.text)
+    writer.refuses = lambda report: False
+    assert reporter.flush(10)
+    assert writer.states == [(1, "succeeded"), (2, "succeeded")]
+    assert "this report is dropped" not in caplog.text
+    assert caplog.text.count("is away") == caplog.text.count("is back") == 1
+
+
 @pytest.mark.parametrize("answer", [None, "it runs elsewhere"])
 def test_the_guard_is_asked(reporter: Reporter, writer: Recorder, answer: str | None) -> None:
     """A question is answered by the database, alone in its transaction."""

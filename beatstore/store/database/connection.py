@@ -15,6 +15,7 @@ connection:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
@@ -27,11 +28,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from beatstore.dialects import begin_claim, claim_isolation, db_now, lock_limit
+from beatstore.drivers import prepare_connection
 from beatstore.errors import UnavailableError
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import rolled_back, unavailable
 
-__all__ = ["KeptConnection", "read_now", "repeatable", "translated"]
+__all__ = ["TRIES", "Attempt", "KeptConnection", "read_now", "translated"]
 
 T = TypeVar("T")
 
@@ -39,6 +41,9 @@ _NOW = select(db_now())
 
 #: How often work is tried that the database undid.
 TRIES = 5
+
+#: In how many seconds a server says that it has closed a connection.
+PROMPT = 5.0
 
 
 class KeptConnection:
@@ -97,17 +102,17 @@ class KeptConnection:
     ) -> T:
         for tried in range(1, TRIES + 1):
             kept = self._connection is not None
-            worked = False
+            attempt = Attempt(tried)
             try:
                 with opened() as connection:
                     result = work(connection)
-                    worked = True
+                    attempt.committing = True
             except UnavailableError as error:
-                if not repeatable(error.__cause__, tried, committing=worked):
+                if not attempt.repeatable(error.__cause__):
                     raise
                 self.database.learn(error.__cause__)
             except DBAPIError:
-                if worked or not kept:
+                if attempt.committing or not kept:
                     raise
             else:
                 return result
@@ -123,6 +128,7 @@ class KeptConnection:
             )
             if isinstance(engine.pool, QueuePool):
                 connection.detach()
+                prepare_connection(self._driver)
             limit = lock_limit(engine.dialect)
             if limit:
                 connection.exec_driver_sql(limit)
@@ -134,19 +140,29 @@ class KeptConnection:
         return connection
 
 
-def repeatable(error: BaseException | None, tried: int, *, committing: bool) -> bool:
-    """Say whether work that failed is to be done again, on a new connection.
+class Attempt:
+    """One try of work in a transaction.
 
-    Args:
-        error: what the driver raised.
-        tried: how often it has been tried.
-        committing: whether it failed at the commit. Whether it counts nobody knows then,
-            unless the server says that it has rolled back.
+    Attributes:
+        committing: whether the work is done, and only the commit is left.
     """
-    if tried >= TRIES:
-        return False
-    cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    return rolled_back(error) or (cut and tried == 1 and not committing)
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._began = time.monotonic()
+        self.committing = False
+
+    def repeatable(self, error: BaseException | None) -> bool:
+        """Say whether the work is to be done again, on a new connection.
+
+        Whether it counts nobody knows when the commit has failed, unless the server says
+        that it has rolled back. And a server that was silent is not asked again at once.
+        """
+        if self._number >= TRIES:
+            return False
+        cut = isinstance(error, DBAPIError) and error.connection_invalidated
+        at_once = cut and time.monotonic() - self._began < PROMPT
+        return rolled_back(error) or (at_once and self._number == 1 and not self.committing)
 
 
 def read_now(connection: Connection, database: Database) -> datetime:

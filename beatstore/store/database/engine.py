@@ -12,6 +12,7 @@ On failure: what the driver raises for a lost connection leaves this module as i
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Iterator, Mapping
@@ -19,23 +20,24 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url, select
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Engine, create_engine, event, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.dialects import (
-    Instant,
+from beatstore.dialects import Instant, db_now
+from beatstore.drivers import (
+    Listener,
+    PoolerError,
     connect_defaults,
-    db_now,
+    prepare_engine,
     prepare_nothing,
-    read_leniently,
-    tune_sqlite,
 )
-from beatstore.errors import ConfigError, SessionError
+from beatstore.errors import ConfigError, SessionError, UnavailableError
 from beatstore.models import Entry
+from beatstore.store.database.address import checked, place, shown
 from beatstore.store.database.faults import (
     codes,
     contended,
@@ -45,6 +47,9 @@ from beatstore.store.database.faults import (
 )
 
 __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Database:
@@ -69,9 +74,9 @@ class Database:
         self.clock = clock
         self._own = not isinstance(target, Engine)
         self._engine_options = dict(engine_options or {})
-        self._pooled = False
+        self._pooled, self._listens = False, True
         self._engine: Engine | None = target if isinstance(target, Engine) else None
-        self.url: URL = target.url if isinstance(target, Engine) else _url(target)
+        self.url: URL = checked(target)
         if schema and self.url.get_backend_name() == "sqlite":
             raise ConfigError("beatstore_schema", schema, "no schema: SQLite has none", "None")
         _databases.add(self)
@@ -82,13 +87,11 @@ class Database:
         if self._engine is None:
             options = {"pool_pre_ping": True, **self._engine_options}
             options["connect_args"] = {
-                **connect_defaults(self.url.get_dialect().driver),
+                **self._connect_defaults(),
                 **options.get("connect_args", {}),
             }
-            self._engine = create_engine(self.url, **options)
-            if self._engine.dialect.name == "sqlite":
-                tune_sqlite(self._engine)
-            read_leniently(self._engine)
+            self._engine = self._created(options)
+            prepare_engine(self._engine)
             if self._pooled:
                 event.listen(self._engine, "checkout", prepare_nothing)
         return self._engine
@@ -101,9 +104,7 @@ class Database:
     @property
     def safe_url(self) -> str:
         """The URL as text, with its password hidden, and those among its parameters."""
-        secret = {key: "***" for key in self.url.query if key.lower() in _SECRET}
-        shown = self.url.update_query_dict(secret).render_as_string(hide_password=True)
-        return shown.replace("=%2A%2A%2A", "=***")
+        return shown(self.url)
 
     def now(self, session: Session) -> datetime:
         """Read the clock: the injected one, or the database's."""
@@ -155,11 +156,47 @@ class Database:
         elif self._engine is not None:
             self._engine.dispose(close=False)
 
+    def listener(self) -> Listener | None:
+        """Open what wakes a sleeping beat early, or return None where there is no such thing.
+
+        Raises:
+            UnavailableError: not now.
+        """
+        if not self._listens:
+            return None
+        try:
+            return Listener.open(self.engine)
+        except PoolerError:
+            self._listens = False
+            logger.info(
+                "a connection pooler stands before PostgreSQL: what is added is noticed at the "
+                "next look, not at once"
+            )
+            return None
+        except (OSError, SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
+            raise UnavailableError(f"{type(error).__name__}: {error}") from error
+
     def learn(self, error: BaseException | None) -> None:
         """Prepare nothing from now on, if `error` says that a pooler stands in between."""
         if unprepared(error) and not self._pooled:
             self._pooled = True
             event.listen(self.engine, "checkout", prepare_nothing)
+
+    def _created(self, options: dict[str, Any]) -> Engine:
+        try:
+            return create_engine(self.url, **options)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "url",
+                self.url.drivername,
+                f"a driver that is installed ({error})",
+                "pip install 'beatstore[postgres]', 'beatstore[mysql]', or your driver",
+            ) from error
+
+    def _connect_defaults(self) -> dict[str, Any]:
+        defaults = connect_defaults(self.url.get_dialect().driver)
+        # What the URL says itself counts.
+        return {key: value for key, value in defaults.items() if key not in self.url.query}
 
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)
@@ -170,47 +207,13 @@ class Database:
             )
         bind = get_bind(Entry)
         theirs = bind.engine.url
-        if bind.engine is self._engine or _place(theirs) == _place(self.url):
+        if bind.engine is self._engine or place(theirs) == place(self.url):
             return
         raise SessionError(
             f"session: bound to {theirs.render_as_string(hide_password=True)}, but beatstore's "
             f"tables are in {self.safe_url}; write without session=, or give both one database"
         )
 
-
-def _url(target: str | URL) -> URL:
-    try:
-        url = make_url(target)
-        url.get_dialect()
-    except (ArgumentError, NoSuchModuleError, AttributeError, ValueError) as error:
-        hidden = not isinstance(target, str) or "@" in target
-        shown = "(hidden)" if hidden else target
-        # SQLAlchemy 2.0 repeats the text in its errors, or a part, which may be a password.
-        why = "" if hidden and not isinstance(error, NoSuchModuleError) else f" ({error})"
-        raise ConfigError(
-            "url", shown, f"a database URL{why}", "postgresql+psycopg://user@host/database"
-        ) from error
-    return url
-
-
-def _place(url: URL) -> tuple[str, str, int | None, str]:
-    """Reduce a URL to what makes two of them the same database, whatever the driver."""
-    kind = url.get_backend_name().replace("mariadb", "mysql")
-    if kind == "sqlite":
-        path = url.database or ""
-        return (
-            kind,
-            "",
-            None,
-            os.path.abspath(path) if path not in ("", ":memory:") else str(id(url)),
-        )
-    ports = {"postgresql": 5432, "mysql": 3306}
-    host = {"localhost": "127.0.0.1", "": "127.0.0.1"}.get(url.host or "", url.host or "")
-    return kind, host, url.port or ports.get(kind), url.database or ""
-
-
-#: Parameters of a URL by which drivers take a password.
-_SECRET = frozenset({"password", "passwd", "sslpassword", "ssl_key_password"})
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 

@@ -13,7 +13,7 @@ the driver's own, and mostly about the connection.
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 __all__ = ["codes", "contended", "lost", "rolled_back", "unavailable", "unprepared"]
@@ -49,6 +49,7 @@ _OUTAGE_NUMBERS = {
     *(1223, 1290, 1792, 1836),  # read-only
     *(1180, 3100, 3168),  # an error during commit, or in replication
     *(1317, 1969, 3024),  # interrupted, or its time limit is over
+    1449,  # the account is gone that made the triggers: no row can be written until they are mended
     *(9001, 9006),  # ProxySQL has no server
 }
 
@@ -57,6 +58,8 @@ _CLIENT_NUMBERS = range(2000, 3000)
 
 #: Those of them that are mistakes: a packet too large, parameters of prepared statements.
 _CLIENT_MISTAKES = {2020, *range(2030, 2037)}
+
+_VAGUE = (DBAPIError, DatabaseError)
 
 #: What SQLite has, beside a lock: read-only, I/O error, damaged, full, no file.
 _SQLITE_OUTAGES = {
@@ -140,8 +143,8 @@ def lost(error: BaseException | None) -> bool:
     if number is not None:
         return number in _CLIENT_NUMBERS and number not in _CLIENT_MISTAKES
     # `DatabaseError` itself is what a driver raises that knows nothing but that it failed.
-    name = type(error.orig).__name__
-    return not found and name in ("OperationalError", "InterfaceError", "DatabaseError")
+    about = isinstance(error, (OperationalError, InterfaceError)) or type(error) in _VAGUE
+    return about and not found
 
 
 def _outage(error: BaseException) -> bool:

@@ -21,8 +21,10 @@ from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
 from sqlalchemy.schema import CreateSchema
 
 from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.drivers import unlimit_answers
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.models import REVISION, VERSION_TABLE
+from beatstore.store.database import triggers
 from beatstore.store.database.engine import Database
 
 if TYPE_CHECKING:
@@ -64,13 +66,24 @@ def check(database: Database) -> None:
     found = revision_of(database)
     if found != REVISION:
         raise SchemaError(_mismatch(database, found))
+    with database.engine.connect() as connection:
+        dead = triggers.orphaned(connection, database.schema)
+    if dead:
+        names = ", ".join(trigger.name for trigger in dead)
+        accounts = ", ".join(sorted({trigger.definer for trigger in dead}))
+        raise SchemaError(
+            f"{_place(database)}: the triggers {names} belong to an account that is gone "
+            f"({accounts}), and the server refuses what would fire them: "
+            "run `celery -A proj beatstore migrate`, or Store.migrate()"
+        )
 
 
 def upgrade(database: Database) -> None:
     """Bring the tables to this version's revision, making what is missing.
 
     Safe to call from any number of processes and threads at once. Runs in a transaction
-    of its own, and does nothing where there is nothing to do.
+    of its own, and does nothing where there is nothing to do. On MySQL and MariaDB it makes
+    triggers anew that belong to another account, unless that is known to exist.
 
     Raises:
         SchemaError: the tables belong to a newer beatstore, or another process has kept
@@ -79,6 +92,7 @@ def upgrade(database: Database) -> None:
     """
     found = revision_of(database)
     if found == REVISION:
+        _repair(database)
         return
     if _unknown(found):
         raise SchemaError(_mismatch(database, found))
@@ -86,6 +100,14 @@ def upgrade(database: Database) -> None:
 
     with _alembic, locked(database) as connection:
         command.upgrade(_config(connection, database.schema), "head")
+        triggers.repair(connection, database.schema)
+
+
+def _repair(database: Database) -> None:
+    """Make triggers anew that may be refused; nothing is locked where there are none."""
+    if database.engine.dialect.name in ("mysql", "mariadb"):
+        with locked(database) as connection:
+            triggers.repair(connection, database.schema)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:
@@ -111,10 +133,12 @@ def locked(database: Database) -> Iterator[Connection]:
     prelude = session_sql(dialect, database.schema)
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level=claim_isolation(dialect))
-        if dialect.name in ("mysql", "mariadb"):
-            # Neither the lock nor USE ends with the transaction, so the session must:
-            # detached from its pool, the connection is closed below.
+        if dialect.name != "sqlite":
+            # On MySQL neither the lock nor USE ends with the transaction, so the session must:
+            # detached from its pool, the connection is closed below. To change a large table
+            # may take long.
             connection.detach()
+            unlimit_answers(connection.connection.dbapi_connection)
         with begin_claim(connection):
             _wait_for_others(connection, database.schema)
             _ensure_schema(connection, database.schema)
@@ -184,8 +208,12 @@ def _unknown(found: str | None) -> bool:
     return found is not None and not (found.isdecimal() and int(found) <= int(REVISION))
 
 
+def _place(database: Database) -> str:
+    return database.safe_url + (f", schema {database.schema}" if database.schema else "")
+
+
 def _mismatch(database: Database, found: str | None) -> str:
-    place = database.safe_url + (f", schema {database.schema}" if database.schema else "")
+    place = _place(database)
     if _unknown(found):
         return (
             f"{place}: these tables are of revision {found}, newer than this beatstore knows "

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from beatstore.dialects import begin_claim, claim_isolation
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.database.connection import TRIES, repeatable
+from beatstore.store.database.connection import TRIES, Attempt
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import codes, unavailable, unprepared
 
@@ -67,14 +67,14 @@ def _again(
     work: Callable[[Session], T],
 ) -> T:
     for tried in range(1, TRIES + 1):
-        worked = False
+        attempt = Attempt(tried)
         try:
             with explained(database, own=True), opened() as session:
                 with _left_clean(session):
                     result = work(session)
-                worked = True
+                attempt.committing = True
         except UnavailableError as error:
-            if not repeatable(error.__cause__, tried, committing=worked):
+            if not attempt.repeatable(error.__cause__):
                 raise
             database.learn(error.__cause__)
         else:

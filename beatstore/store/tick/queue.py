@@ -31,9 +31,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, Instant, Listener
+from beatstore.dialects import EPOCH, Instant
+from beatstore.drivers import Listener
 from beatstore.errors import UnavailableError
-from beatstore.store.database.connection import KeptConnection, read_now, translated
+from beatstore.store.database.connection import KeptConnection, read_now
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import contended, unavailable
 from beatstore.store.database.rows import TAG
@@ -299,8 +300,7 @@ class Queue:
 
     def listener(self) -> Listener | None:
         """Open what wakes a sleeping beat early, or None where there is no such thing."""
-        with translated():
-            return Listener.open(self._database.engine)
+        return self._database.listener()
 
     def close(self, *, orderly: bool = True) -> None:
         """Give the connection back. Safe to call at any time, and again.

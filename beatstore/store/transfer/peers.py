@@ -20,7 +20,8 @@ from sqlalchemy import URL, Select, create_engine, inspect, literal_column, sele
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
-from beatstore.dialects import begin_reading, connect_defaults
+from beatstore.dialects import begin_reading
+from beatstore.drivers import connect_defaults
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.store.database.engine import Database
 from beatstore.store.database.transaction import explained

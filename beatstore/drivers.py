@@ -1,0 +1,355 @@
+"""Everything that differs between drivers: connecting, time limits, what a session needs.
+
+    connect_defaults    arguments with which to connect
+    prepare_engine      what is done with each new connection of an engine of our own
+    prepare_connection  the same, of psycopg, with a connection of an engine of the user's
+    Listener            the early wake-up on PostgreSQL
+
+Invariants:
+    * A server that is silent is waited for 30 s: frozen, or behind a network that drops
+      everything. TCP alone would not notice while the other side's kernel answers.
+    * Through a connection pooler nothing is prepared and nobody listens: the next
+      statement may go to another session of the server.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from beatstore.columns import read_leniently
+from beatstore.dialects import CHANNEL
+
+__all__ = [
+    "ANSWER",
+    "Listener",
+    "PoolerError",
+    "connect_defaults",
+    "prepare_connection",
+    "prepare_engine",
+    "prepare_nothing",
+    "unlimit_answers",
+]
+
+#: How long a server may be silent, in seconds.
+ANSWER = 30.0
+
+#: How long to wait for a connection, in seconds.
+_CONNECT = 10
+
+_SILENT = f"the server has not answered for {ANSWER:g} s"
+
+#: The drivers that stand on libpq.
+_LIBPQ = ("psycopg", "psycopg2")
+
+#: What MySQL and MariaDB do by default: refuse values, not cut them.
+_SQL_MODE = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+
+class PoolerError(Exception):
+    """A connection pooler stands between this process and PostgreSQL."""
+
+
+# -- connecting --------------------------------------------------------------------------
+
+
+def connect_defaults(driver: str) -> dict[str, Any]:
+    """Return `connect_args` by which the server's settings and silences do no harm.
+
+    Seconds, except for tcp_user_timeout (milliseconds).
+    """
+    if driver in _LIBPQ:
+        given: dict[str, Any] = {
+            "client_encoding": "utf8",
+            "connect_timeout": _CONNECT,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        }
+        return given | ({"connection_factory": _watched_psycopg2()} if driver == "psycopg2" else {})
+    if driver == "pg8000":
+        return {"timeout": ANSWER}
+    limits = {"read_timeout": int(ANSWER), "write_timeout": int(ANSWER)}
+    if driver == "mysqlconnector":
+        known = importlib.import_module("mysql.connector.constants").DEFAULT_CONFIGURATION
+        limits = limits if limits.keys() <= known.keys() else {}
+        return {"connection_timeout": _CONNECT, **limits}
+    if driver == "mysqldb":
+        return {"connect_timeout": _CONNECT, "charset": "utf8mb4", **limits}
+    if driver in ("pymysql", "mariadbconnector"):
+        return {"connect_timeout": _CONNECT, **limits}
+    return {}
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Make an engine of our own fit for its server; one handed in by the user is left alone."""
+    name, driver = engine.dialect.name, engine.dialect.driver
+    if name == "sqlite":
+        _on_connect(engine, lambda connection: _tune_sqlite(engine, connection))
+    elif name in ("mysql", "mariadb"):
+        _on_connect(engine, lambda connection: _execute(connection, _SQL_MODE))
+    elif driver == "psycopg":
+        _on_connect(engine, prepare_connection)
+        read_leniently(engine)
+
+
+def _on_connect(engine: Engine, do: Callable[[Any], object]) -> None:
+    def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        do(connection)
+
+    # Before SQLAlchemy itself looks at what the session's settings are.
+    event.listen(engine, "connect", on_connect, insert=True)
+
+
+def _execute(connection: Any, statement: str) -> None:
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+
+
+def _tune_sqlite(engine: Engine, connection: Any) -> None:
+    """Let several processes work on one file.
+
+    Write-ahead logging lets readers and a writer work side by side, and 30 s is how
+    long one waits for another's write.
+    """
+    _execute(connection, "PRAGMA busy_timeout=30000")
+    _execute(connection, "PRAGMA foreign_keys=ON")
+    # SQLite does not wait here when several processes open a new file at once; then
+    # one of the others has made the change, which is the file's and stays.
+    with suppress(engine.dialect.loaded_dbapi.OperationalError):
+        _execute(connection, "PRAGMA journal_mode=WAL")
+
+
+def prepare_connection(connection: Any) -> None:
+    """Make a connection of psycopg fit for what stands between it and the server.
+
+    Others are left alone, and so is one that has been here before.
+    """
+    kind: Any = type(connection)
+    if kind.__module__.partition(".")[0] != "psycopg" or hasattr(connection, "answer_s"):
+        return
+    connection.__class__ = _limited(kind)
+    if connection.prepare_threshold is not None and _is_pooled(connection):
+        prepare_nothing(connection)
+
+
+def _is_pooled(connection: Any) -> bool:
+    """Say whether a pooler answers for the server: it gives out session numbers of its own.
+
+    Statements prepared through it would be found missing, or be those of other clients.
+    """
+    before, connection.autocommit = connection.autocommit, True
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+        cursor.close()
+    finally:
+        connection.autocommit = before
+    return bool(pid != connection.info.backend_pid)
+
+
+def prepare_nothing(connection: Any, *_: object) -> None:
+    """Let psycopg prepare no statements on this connection; others prepare none by name."""
+    if hasattr(connection, "prepare_threshold"):
+        connection.prepare_threshold = None
+
+
+# -- how long an answer may take -----------------------------------------------------------
+
+
+def unlimit_answers(connection: Any) -> None:
+    """Let this connection wait as long as it takes, for statements that work on whole tables."""
+    if hasattr(connection, "answer_s"):
+        connection.answer_s = float("inf")
+    elif hasattr(connection, "_read_timeout"):  # PyMySQL
+        connection._read_timeout = None
+    elif hasattr(connection, "_usock"):  # pg8000
+        connection._usock.settimeout(None)
+
+
+@cache
+def _limited(kind: Any) -> Any:
+    """Return a class of psycopg connections that give up on a silent server."""
+    failed = importlib.import_module("psycopg").OperationalError
+
+    class Limited(kind):  # type: ignore[misc]
+        answer_s = ANSWER
+
+        def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().wait(self._within(gen), *args, **kwargs)
+
+        def _within(self, gen: Any) -> Generator[Any, Any, Any]:
+            """Do as `gen`, which is told about every 0.1 s that nothing is ready."""
+            silent_since = None
+            try:
+                wanted = next(gen)
+                while True:
+                    ready = yield wanted
+                    if ready:
+                        silent_since = None
+                    elif silent_since is None:
+                        silent_since = time.monotonic()
+                    elif time.monotonic() - silent_since > self.answer_s:
+                        self.close()
+                        raise failed(_SILENT)
+                    wanted = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+
+    return Limited
+
+
+class _Watch:
+    """A thread that cuts connections which have waited too long, under drivers that can't."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start with nothing, in a child too: its parent's connections are the parent's."""
+        self._lock = threading.Lock()
+        self._until: dict[int, float] = {}
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, connection: Any) -> Iterator[None]:
+        """Cut the connection if what is done here takes longer than it may."""
+        fd = connection.fileno()
+        with self._lock:
+            self._until[fd] = time.monotonic() + connection.answer_s
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._until.pop(fd, None)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(1.0)
+            with self._lock:
+                now = time.monotonic()
+                for fd in [fd for fd, until in self._until.items() if until < now]:
+                    del self._until[fd]
+                    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as its:
+                        its.shutdown(socket.SHUT_RDWR)
+
+
+_watch = _Watch()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch.forget)
+
+
+@cache
+def _watched_psycopg2() -> Any:
+    """Return a class of psycopg2 connections that are cut when the server is silent."""
+    extensions = importlib.import_module("psycopg2.extensions")
+
+    class Cursor(extensions.cursor):  # type: ignore[misc, name-defined]
+        def execute(self, *args: Any) -> None:
+            with _watch.over(self.connection):
+                super().execute(*args)
+
+        def executemany(self, *args: Any) -> None:
+            with _watch.over(self.connection):
+                super().executemany(*args)
+
+    class Connection(extensions.connection):  # type: ignore[misc, name-defined]
+        answer_s = ANSWER
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.cursor_factory = Cursor
+
+        def commit(self) -> None:
+            with _watch.over(self):
+                super().commit()
+
+        def rollback(self) -> None:
+            with _watch.over(self):
+                super().rollback()
+
+    return Connection
+
+
+# -- the early wake-up ---------------------------------------------------------------------
+
+
+class Listener:
+    """A connection of its own on which PostgreSQL says that something is due.
+
+    It is outside the engine's pool. Never needed for correctness: a beat looks at least once
+    per `max_interval` anyway.
+    """
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    @classmethod
+    def open(cls, engine: Engine) -> Listener | None:
+        """Start listening, or return None where the database or driver can't.
+
+        Raises:
+            PoolerError: a pooler stands in between.
+            Exception: what the driver raises.
+        """
+        if engine.dialect.name != "postgresql" or engine.dialect.driver not in _LIBPQ:
+            return None
+        # Another pool with the same settings and events, which is left with nothing.
+        connection = engine.pool.recreate().connect()
+        connection.detach()
+        driver: Any = connection.dbapi_connection
+        try:
+            driver.rollback()
+            driver.autocommit = True
+            if not _is_pooled(driver):
+                _execute(driver, f"LISTEN {CHANNEL}")
+                return cls(driver)
+        except BaseException:
+            driver.close()
+            raise
+        driver.close()
+        raise PoolerError
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until a notification arrives, `seconds` at most; say whether one did.
+
+        Raises:
+            OSError, or an error of the driver's, when the connection is lost.
+        """
+        if self._pending():
+            return True
+        ready, _, _ = select.select([self._driver.fileno()], [], [], seconds)
+        return bool(ready) and self._pending()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._driver.close()
+
+    def _pending(self) -> bool:
+        """Read what has arrived, and forget it."""
+        if hasattr(self._driver, "notifies") and callable(self._driver.notifies):
+            return any(True for _ in self._driver.notifies(timeout=0))
+        self._driver.poll()
+        arrived = bool(self._driver.notifies)
+        self._driver.notifies.clear()
+        return arrived
