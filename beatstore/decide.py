@@ -44,6 +44,7 @@ __all__ = [
     "jitter_offset",
     "retry_delay",
     "schedule_of",
+    "sent_from",
 ]
 
 #: At most so many runs of one entry per look; the next look goes on where it stopped.
@@ -56,6 +57,7 @@ COUNT_LIMIT = 1000
 TRIGGERED = "triggered"
 
 _EVER = datetime.min.replace(tzinfo=timezone.utc)
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
 
 #: The longest that a growing retry delay becomes, in seconds.
@@ -108,6 +110,11 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
         return timedelta(0)
     share = zlib.crc32(str(entry_id).encode()) / 2**32
     return timedelta(seconds=jitter_s * share)
+
+
+def sent_from(due_at: datetime, offset: timedelta) -> datetime:
+    """Return from when on an occurrence is sent: put off by its jitter, within the calendar."""
+    return due_at + min(offset, _LAST - due_at)
 
 
 def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
@@ -283,7 +290,7 @@ class _Look:
         """Return the decision with `runs`, and with `due_at` coming next."""
         end_at = self.entry.end_at
         if due_at is not None and (end_at is None or due_at <= end_at):
-            return Decision("active", runs, cursor_at, due_at, due_at + self.offset)
+            return Decision("active", runs, cursor_at, due_at, sent_from(due_at, self.offset))
         if self.entry.kind == "once":
             return self._once_over(runs, cursor_at)
         return Decision("finished", runs, cursor_at)
@@ -330,9 +337,9 @@ class _Look:
         return [PlannedRun(due_at) for due_at in due]
 
     def _skip(self) -> list[PlannedRun]:
-        before = self.deadline - _STEP
+        before = min(self.deadline - _STEP, self.until)
         missed = self.schedule.between(self.after, before, COUNT_LIMIT + 1)
-        last = self.schedule.latest_before(self.deadline)
+        last = self.schedule.latest_before(before + _STEP)
         assert last is not None  # there is a misfire, or this policy would not be asked
         late = duration(self.now - missed[0])
         reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy skip"
