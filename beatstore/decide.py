@@ -97,6 +97,8 @@ def schedule_of(entry: EntryRow, settings: Settings) -> Schedule:
         ScheduleError: they describe none.
     """
     anchor = entry.start_at or entry.created_at
+    if entry.start_at is None and entry.kind == "rrule":
+        anchor += _STEP  # an entry is never due when it is made, and COUNT must not count that
     return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
 
 

@@ -317,9 +317,8 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
         after = now if rule.start_at is None else max(now, rule.start_at - _STEP)
     first = schedule.next_after(after)
     if first is None:
-        raise InvalidEntryError(
-            "schedule", rule.spec, f"a schedule that is due after {after.isoformat()}"
-        )
+        wanted = f"a schedule that is due after {after.isoformat()}"
+        raise InvalidEntryError("schedule", rule.spec, wanted, _with_a_start(rule, after))
     if rule.kind == "once" and rule.start_at is not None and first < rule.start_at:
         raise InvalidEntryError("start_at", rule.start_at.isoformat(), _not_after(first), "None")
     if rule.end_at is not None and first > rule.end_at:
@@ -327,6 +326,16 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
             "end_at", rule.end_at.isoformat(), f"not before {_due(first)}", "None"
         )
     return first
+
+
+def _with_a_start(rule: Any, after: datetime) -> str | None:
+    """Return what to write for a recurrence that counts from its entry's age."""
+    if rule.kind != "rrule" or "DTSTART" in rule.spec.upper():
+        return None
+    return (
+        f"DTSTART:{after:%Y%m%dT%H%M%SZ} before it; without DTSTART it counts from the entry's "
+        "start_at, or else from when the entry was made"
+    )
 
 
 def _due(first: datetime) -> str:
