@@ -25,7 +25,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from beatstore.after import AfterLook
-from beatstore.config import MISFIRES, Settings
+from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.errors import ScheduleError
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
@@ -74,7 +74,7 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
     """
     if entry.state != "active":
         return Decision(entry.state, (), entry.cursor_at, None, None, entry.error)
-    problem = call_problem(entry) or _policy_problem(entry)
+    problem = call_problem(entry) or _policy_problem(entry, settings)
     if problem:
         return broken(entry, problem)
     try:
@@ -155,7 +155,7 @@ def call_problem(entry: EntryRow) -> str | None:
     return None
 
 
-def _policy_problem(entry: EntryRow) -> str | None:
+def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
     if entry.misfire is not None and entry.misfire not in MISFIRES:
         return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
     if entry.overlap not in OVERLAPS:
@@ -168,6 +168,9 @@ def _policy_problem(entry: EntryRow) -> str | None:
         value = getattr(entry, field)
         if value is not None and not isinstance(value, int):
             return f"{field}: expected a whole number, got {value!r}"
+    grace_s = settings.default_grace if entry.grace_s is None else entry.grace_s
+    if entry.kind != "after" and skips_all(entry.misfire or settings.default_misfire, grace_s):
+        return f"grace_s: expected {NOT_SKIPPING_ALL}; write 60"
     return None
 
 

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from beatstore.config import MISFIRES, Settings
+from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decide import schedule_of
 from beatstore.dialects import EPOCH
 from beatstore.errors import InvalidEntryError
@@ -106,6 +106,8 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     check_span(
         columns.get("start_at", old and old.start_at), columns.get("end_at", old and old.end_at)
     )
+    if given.keys() & {"misfire", "grace"}:
+        _check_grace(columns, settings, old)
     _settle_id(columns, old)
     tags = fields.tags(given["tags"]) if "tags" in given else None
     paused = fields.flag("paused", given["paused"]) if "paused" in given else None
@@ -113,6 +115,13 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     if columns.get("kind") == "after" and after == ():
         raise _nothing_to_go_by(None)
     return Wanted(columns, tags, paused, after)
+
+
+def _check_grace(columns: Mapping[str, Any], settings: Settings, old: Entry | None) -> None:
+    misfire = columns.get("misfire", old and old.misfire) or settings.default_misfire
+    grace_s = columns.get("grace_s", old and old.grace_s)
+    if skips_all(misfire, settings.default_grace if grace_s is None else grace_s):
+        raise InvalidEntryError("grace", grace_s, NOT_SKIPPING_ALL, "60")
 
 
 def check_span(start_at: object, end_at: object) -> None:

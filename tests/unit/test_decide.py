@@ -113,6 +113,19 @@ def test_skip_with_nothing_within_grace_runs_nothing() -> None:
     assert decision.cursor_at == at("12:00")
 
 
+def test_skip_without_any_grace_is_broken() -> None:
+    """An entry that would skip whatever is due says so, wherever the two values come from."""
+    row = replace(OUTAGE, misfire="skip", grace_s=0)
+    always = Settings(default_timezone="UTC", default_misfire="skip", default_grace=0)
+    for entry, settings in ((row, SETTINGS), (replace(row, misfire=None, grace_s=None), always)):
+        decision = decide(entry, BACK, settings)
+        assert decision.state == "broken"
+        assert decision.error is not None
+        assert decision.error.startswith("grace_s")
+    assert decide(replace(row, misfire="coalesce"), BACK, SETTINGS).state == "active"
+    assert decide(replace(row, grace_s=0.001), BACK, SETTINGS).state == "active"
+
+
 @pytest.mark.parametrize("end", ["11:30", "12:00", "12:01"])
 def test_skip_counts_nothing_behind_end_at(end: str) -> None:
     """What would be due after `end_at` is no occurrence, and is not counted as missed."""
