@@ -17,12 +17,15 @@ from typing import Any
 from beatstore.errors import ConfigError
 from beatstore.schedules import zone
 
-__all__ = ["MISFIRES", "PREFIX", "Settings"]
+__all__ = ["MISFIRES", "NOT_SKIPPING_ALL", "PREFIX", "Settings", "skips_all"]
 
 PREFIX = "beatstore_"
 
 #: The misfire policies, by the names the `misfire` column holds.
 MISFIRES = ("skip", "coalesce", "all")
+
+#: What is asked of `grace`: beat sees nothing at the very instant at which it is due.
+NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', which would skip every occurrence"
 
 _SQLITE_FILE = "beatstore.db"
 
@@ -89,7 +92,15 @@ class Settings:
                 values[known[key]] = _CHECKS[known[key]](key, value)
         values["url"] = _absolute(values.get("url") or f"sqlite:///{_SQLITE_FILE}")
         zone(values["default_timezone"])
-        return cls(**values)
+        settings = cls(**values)
+        if skips_all(settings.default_misfire, settings.default_grace):
+            raise ConfigError("beatstore_default_grace", 0, NOT_SKIPPING_ALL, "60")
+        return settings
+
+
+def skips_all(misfire: str, grace_s: object) -> bool:
+    """Say whether nothing would ever run under a misfire policy and its grace."""
+    return misfire == "skip" and grace_s == 0
 
 
 def _absolute(url: str) -> str:

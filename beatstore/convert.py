@@ -155,7 +155,8 @@ def _field(value: crontab, original: Any, members: set[int], full: int) -> str:
         return "*"
     text = str(original)
     if text.startswith("*/") and text[2:].isdigit():
-        return text
+        # A longer step means the same as the longest, and is refused where people write it.
+        return f"*/{min(int(text[2:]), full)}"
     return ",".join(str(member) for member in sorted(members))
 
 

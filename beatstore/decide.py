@@ -26,7 +26,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from beatstore.after import AfterLook
-from beatstore.config import MISFIRES, Settings
+from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.errors import ScheduleError
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
@@ -46,6 +46,7 @@ __all__ = [
     "jitter_offset",
     "retry_delay",
     "schedule_of",
+    "sent_from",
 ]
 
 #: At most so many runs of one entry per look; the next look goes on where it stopped.
@@ -58,6 +59,7 @@ COUNT_LIMIT = 1000
 TRIGGERED = "triggered"
 
 _EVER = datetime.min.replace(tzinfo=timezone.utc)
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
 
 #: The longest that a growing retry delay becomes, in seconds.
@@ -74,7 +76,7 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
     """
     if entry.state != "active":
         return Decision(entry.state, (), entry.cursor_at, None, None, entry.error)
-    problem = call_problem(entry) or _policy_problem(entry)
+    problem = call_problem(entry) or _policy_problem(entry, settings)
     if problem:
         return broken(entry, problem)
     try:
@@ -97,6 +99,8 @@ def schedule_of(entry: EntryRow, settings: Settings) -> Schedule:
         ScheduleError: they describe none.
     """
     anchor = entry.start_at or entry.created_at
+    if entry.start_at is None and entry.kind == "rrule":
+        anchor += _STEP  # an entry is never due when it is made, and COUNT must not count that
     return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
 
 
@@ -110,6 +114,11 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
         return timedelta(0)
     share = zlib.crc32(str(entry_id).encode()) / 2**32
     return timedelta(seconds=jitter_s * share)
+
+
+def sent_from(due_at: datetime, offset: timedelta) -> datetime:
+    """Return from when on an occurrence is sent: put off by its jitter, within the calendar."""
+    return due_at + min(offset, _LAST - due_at)
 
 
 def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
@@ -148,7 +157,7 @@ def call_problem(entry: EntryRow) -> str | None:
     return None
 
 
-def _policy_problem(entry: EntryRow) -> str | None:
+def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
     if entry.misfire is not None and entry.misfire not in MISFIRES:
         return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
     if entry.overlap not in OVERLAPS:
@@ -161,6 +170,9 @@ def _policy_problem(entry: EntryRow) -> str | None:
         value = getattr(entry, field)
         if value is not None and not isinstance(value, int):
             return f"{field}: expected a whole number, got {value!r}"
+    grace_s = settings.default_grace if entry.grace_s is None else entry.grace_s
+    if entry.kind != "after" and skips_all(entry.misfire or settings.default_misfire, grace_s):
+        return f"grace_s: expected {NOT_SKIPPING_ALL}; write 60"
     return None
 
 
@@ -301,7 +313,7 @@ class Look:
         """Return the decision with `runs`, and with `due_at` coming next."""
         end_at = self.entry.end_at
         if due_at is not None and (end_at is None or due_at <= end_at):
-            return Decision("active", runs, cursor_at, due_at, due_at + self.offset)
+            return Decision("active", runs, cursor_at, due_at, sent_from(due_at, self.offset))
         if self.entry.kind == "once":
             return self._once_over(runs, cursor_at)
         return Decision("finished", runs, cursor_at)
@@ -348,9 +360,9 @@ class Look:
         return [PlannedRun(due_at) for due_at in due]
 
     def _skip(self) -> list[PlannedRun]:
-        before = self.deadline - _STEP
+        before = min(self.deadline - _STEP, self.until)
         missed = self.schedule.between(self.after, before, COUNT_LIMIT + 1)
-        last = self.schedule.latest_before(self.deadline)
+        last = self.schedule.latest_before(before + _STEP)
         assert last is not None  # there is a misfire, or this policy would not be asked
         late = duration(self.now - missed[0])
         reason = f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy skip"

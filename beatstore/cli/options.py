@@ -264,8 +264,14 @@ def in_zone(at: datetime, zone_name: str) -> datetime:
         return at
     tz = zone(zone_name)
     found = at.replace(tzinfo=tz)
-    utc = zone("UTC")
-    if found.astimezone(utc).astimezone(tz).replace(tzinfo=None) != at:
+    try:
+        shown = found.astimezone(zone("UTC")).astimezone(tz)
+    except OverflowError as error:
+        raise click.UsageError(
+            f"{at.isoformat(' ')} in {zone_name} is outside the years 1 to 9999 in UTC; "
+            "write an earlier time"
+        ) from error
+    if shown.replace(tzinfo=None) != at:
         raise click.UsageError(
             f"{at.isoformat(' ')} is no time in {zone_name}, where the clock was put forward "
             "then; write another, or one with its offset"

@@ -27,7 +27,7 @@ import click
 
 from beatstore.cli.context import open_store
 from beatstore.cli.group import clean
-from beatstore.schedules import zone
+from beatstore.schedules import local_time, zone
 from beatstore.store import Store
 
 __all__ = ["Column", "View", "as_json", "note", "span", "text"]
@@ -116,11 +116,9 @@ class View:
         """Return an instant in the zone, to the second; "" for None."""
         if not isinstance(instant, datetime):
             return text(instant)
-        try:
-            local = instant.astimezone(self._zone)
-        except OverflowError:  # the last day of the year 9999, east of Greenwich
-            return f"{instant:%Y-%m-%d %H:%M:%S}+00:00"
-        return f"{local.replace(tzinfo=None, microsecond=0).isoformat(' ')}"
+        local = local_time(instant, self._zone)
+        said = local.replace(tzinfo=None, microsecond=0).isoformat(" ")
+        return said if local.tzinfo is self._zone else f"{said}+00:00"
 
     def ago(self, instant: datetime) -> str:
         """Return how far away an instant is: "in 5 min", "3 h 20 min ago"."""

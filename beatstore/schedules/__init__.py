@@ -28,7 +28,7 @@ from beatstore.schedules.rrule import RRule
 from beatstore.schedules.shortcuts import daily, hourly, minutely, monthly, weekly
 from beatstore.schedules.solar import Solar
 from beatstore.schedules.tzversion import tzdata_version
-from beatstore.schedules.zones import zone
+from beatstore.schedules.zones import local_time, zone
 
 __all__ = [
     "Cron",
@@ -40,6 +40,7 @@ __all__ = [
     "as_schedule",
     "daily",
     "hourly",
+    "local_time",
     "minutely",
     "monthly",
     "parse",

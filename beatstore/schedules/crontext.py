@@ -19,6 +19,12 @@ from typing import NamedTuple, TypeAlias, cast
 from croniter import croniter
 
 from beatstore.errors import ScheduleError
+from beatstore.schedules.cronhints import (
+    WEEKDAYS,
+    refuse_foreign,
+    word_for_day,
+    word_for_weekday,
+)
 
 __all__ = ["CronFields", "read_cron", "split_cron"]
 
@@ -40,8 +46,6 @@ _MEMBER = re.compile(
 )
 _NEAREST = re.compile(r"(\d+)w|w(\d+)", re.ASCII)
 _LAST_WEEKDAY = re.compile(r"l[0-7]", re.ASCII)
-_LAST_BACKWARDS = re.compile(r"([0-7])l", re.ASCII)
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SUNDAY = 7  # its other number is 0
 
@@ -83,6 +87,9 @@ class _Field(NamedTuple):
             if len(members) > 1 and star in members:
                 wanted = f"{star!r} alone in the {self.name} field, not in a list"
                 raise ScheduleError("expression", text, wanted, '"*"')
+        if self is _DAY and len(members) > 1 and any(map(_NEAREST.fullmatch, members)):
+            wanted = "one day with W alone in the day-of-month field, not in a list"
+            raise ScheduleError("expression", text, wanted, "two entries, one for each")
         if self is _WEEKDAY and len({bool({"#", "l"} & set(member)) for member in members}) > 1:
             wanted = "weekdays either all with # or L, or all without"
             raise ScheduleError("expression", text, wanted, "two entries, one for each")
@@ -96,9 +103,27 @@ class _Field(NamedTuple):
             raise self._refusal(member)
         low, high, step, nth = match.group("low", "high", "step", "nth")
         misplaced = nth and (step or self is not _WEEKDAY)
-        if misplaced or (step and not int(step)) or (low == "*" and (high or nth)):
+        if misplaced or (low == "*" and (high or nth)):
             raise self._refusal(member)
+        if step is not None:
+            self._check_step(member, int(step))
         return member if low == "*" else self._tidy_range(member, low, high, step, nth)
+
+    def _check_step(self, member: str, step: int) -> None:
+        if not step:
+            wanted = f"{_a(self.name)} step of at least 1"
+            raise ScheduleError("expression", member, wanted, f'"{member[: member.index("/")]}"')
+        if self.name not in _STEPS:
+            return
+        length, meaning, unit, seconds = _STEPS[self.name]
+        if step <= length:
+            return
+        low = member.partition("/")[0].partition("-")[0]
+        wanted = f"{_a(self.name)} step of at most {length}; {member} would mean {meaning}"
+        write = f'"{self.low if low == "*" else low}" for {meaning}'
+        if seconds:
+            write += f"; Every({step * seconds}) for every {step} {unit}"
+        raise ScheduleError("expression", member, wanted, write)
 
     def _tidy_range(
         self, member: str, low: str, high: str | None, step: str | None, nth: str | None
@@ -108,8 +133,11 @@ class _Field(NamedTuple):
         first, last = self._number(low, member), self._number(high or low, member)
         if self is _WEEKDAY and first == _SUNDAY:
             first, last, step = 0, last % _SUNDAY, step if high else None
+        if high and last < first and self is _YEAR:
+            wanted = "years from the earlier to the later one"
+            raise ScheduleError("expression", member, wanted, f'"{last}-{first}"')
         if high and last < first and step:
-            wanted = f"a {self.name} range with a step that doesn't wrap around"
+            wanted = f"{_a(self.name)} range with a step that doesn't wrap around"
             raise ScheduleError("expression", member, wanted, "the numbers, as in 22,0,2,4")
         if nth:
             return ",".join(f"{day}#{nth}" for day in _week(first, last))
@@ -120,7 +148,9 @@ class _Field(NamedTuple):
     def _is_special(self, member: str) -> bool:
         """Whether a member is one that only a day field has."""
         if self is _DAY:
-            return member in ("?", "l") or _NEAREST.fullmatch(member) is not None
+            match = _NEAREST.fullmatch(member)
+            nearest = match is not None and self.low <= int(match[1] or match[2]) <= self.high
+            return nearest or member in ("?", "l")
         return self is _WEEKDAY and (member == "?" or _LAST_WEEKDAY.fullmatch(member) is not None)
 
     def _number(self, text: str, member: str) -> int:
@@ -133,15 +163,27 @@ class _Field(NamedTuple):
 
     def _refusal(self, member: str) -> ScheduleError:
         names = f" or {self.names[0]}-{self.names[-1]}" if self.names else ""
-        wanted = f"a {self.name} field made of {self.low}-{self.high}{names}"
-        write = None
-        if self is _WEEKDAY and (match := _LAST_BACKWARDS.fullmatch(member)):
-            write = f'"L{match[1]}" for the last one of the month'
-        elif member[:3] in self.names:
-            write = f'"{member[:3]}"'
-        elif re.match(r"[hr]\b", member):
-            write = "a number of your choice; H and R would differ from beat to beat"
-        return ScheduleError("expression", member, wanted, write)
+        wanted = f"{_a(self.name)} field made of {self.low}-{self.high}{names}"
+        return ScheduleError("expression", member, wanted, self._hint(member))
+
+    def _hint(self, member: str) -> str | None:
+        """Return what to write for a member that isn't understood."""
+        word = None
+        if self is _DAY:
+            word = word_for_day(member)
+        elif self is _WEEKDAY:
+            word = word_for_weekday(member)
+        elif member == str(self.high + 1) and self.low == 0:
+            word = '"0", where the field begins anew'
+        if word is None and member[:3] in self.names:
+            word = f'"{member[:3]}"'
+        elif re.match(r"[hr]\b", member) or "~" in member:
+            word = (
+                "a number, and jitter= to spread entries; H, R and ~ would differ from beat to beat"
+            )
+        elif member == "?":
+            word = '"*"'
+        return word
 
 
 _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND, _YEAR = _FIELDS = (
@@ -149,12 +191,25 @@ _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _SECOND, _YEAR = _FIELDS = (
     _Field("hour", 0, 23),
     _Field("day-of-month", 1, 31),
     _Field("month", 1, 12, _MONTHS),
-    _Field("day-of-week", 0, 7, _WEEKDAYS),
+    _Field("day-of-week", 0, 7, WEEKDAYS),
     _Field("second", 0, 59),
     _Field("year", 1970, 2099),
 )
 _FEWEST = 5
+# The longest step of a field, what a longer one means, and the seconds of its unit, if any.
+_STEPS = {
+    "second": (60, "once a minute", "seconds", 1),
+    "minute": (60, "hourly", "minutes", 60),
+    "hour": (24, "daily", "hours", 3_600),
+    "day-of-month": (31, "monthly", "days", 86_400),
+    "month": (12, "yearly", "months", 0),
+    "day-of-week": (7, "weekly", "days", 86_400),
+}
 _Expanded: TypeAlias = tuple[Sequence[Sequence[int | str]], Mapping[int, set[int | str]]]
+
+
+def _a(name: str) -> str:
+    return f"an {name}" if name == "hour" else f"a {name}"
 
 
 def split_cron(expression: str) -> list[str]:
@@ -185,10 +240,11 @@ def read_cron(expression: str, *, day_or: bool) -> CronFields:
         ScheduleError: it is not understood.
     """
     texts = [text.lower() for text in split_cron(expression)]
-    if len(texts) == 1 and texts[0].startswith("@"):
+    if len(texts) == 1 and texts[0].startswith("@") and texts[0] != "@reboot":
         if texts[0] not in _ALIASES:
             raise ScheduleError("expression", expression, f"one of {', '.join(_ALIASES)}")
         texts = _ALIASES[texts[0]].split()
+    refuse_foreign(expression, texts)
     if not _FEWEST <= len(texts) <= len(_FIELDS):
         example = '"0 9 * * 1-5" for weekdays at nine'
         raise ScheduleError("expression", expression, _LAYOUT, example)

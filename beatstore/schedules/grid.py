@@ -63,6 +63,17 @@ class Days(ABC):
             self._last = ordinal, answer
         return answer
 
+    def within(self, low: int, high: int) -> list[int]:
+        """Return the days of the set with low <= day < high, ascending."""
+        found: list[int] = []
+        month, high = max(low, FIRST_DAY), min(high, LAST_DAY + 1)
+        while month < high:
+            start = date.fromordinal(month)
+            before = month - start.day
+            found += [before + day for day in self.in_month(start.year, start.month)]
+            month = before + month_length(start.year, start.month) + 1
+        return found[bisect_left(found, low) : bisect_left(found, high)]
+
     def _search(self, ordinal: int) -> int | None:
         if ordinal > LAST_DAY:
             return None
@@ -124,20 +135,22 @@ class TimesOfDay:
         return self._hours[hour] * 3600 + self._minutes[minute] * 60 + self._seconds[second]
 
     def __iter__(self) -> Iterator[int]:
-        return map(self.__getitem__, range(len(self)))
+        hours = (hour * 3600 for hour in self._hours)
+        starts = (hour + minute * 60 for hour in hours for minute in self._minutes)
+        return (start + second for start in starts for second in self._seconds)
 
     def first(self, low: int) -> int | None:
         """Return the earliest time that is at least `low`."""
-        index = self._count_below(low)
+        index = self.rank(low)
         return self[index] if index < len(self) else None
 
     def last(self, high: int) -> int | None:
         """Return the latest time that is at most `high`."""
-        index = self._count_below(high + 1)
+        index = self.rank(high + 1)
         return self[index - 1] if index else None
 
-    def _count_below(self, time: int) -> int:
-        """Return how many times are earlier than `time`."""
+    def rank(self, time: int) -> int:
+        """Return how many of the times are earlier than `time`."""
         minute, second = divmod(time, 60)
         hour, minute = divmod(minute, 60)
         hours, minutes, seconds = self._hours, self._minutes, self._seconds

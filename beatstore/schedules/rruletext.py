@@ -122,6 +122,10 @@ def read_recurrence(text: str) -> Recurrence:
         raise _refusal(text, "at least one RRULE", _EXAMPLE)
     if len(rules) > _MOST_RULES:
         raise _refusal(text, f"at most {_MOST_RULES} RRULE lines", "several entries")
+    counted = sum(rule.count or 0 for rule in rules)
+    if counted > _MOST_OCCURRENCES:
+        wanted = f"COUNT parts that are at most {_MOST_OCCURRENCES} together"
+        raise _refusal(f"COUNT={counted}", wanted, "UNTIL with the last date")
     return Recurrence(start, rules, added, excluded)
 
 

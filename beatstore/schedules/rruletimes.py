@@ -4,9 +4,9 @@ A rule is two sets to be met at once: the grid of days and times that its BYxxx 
 leave, and the periods (years, weeks, minutes, ...) that its INTERVAL picks, counted
 from the start. The search leaps from one to the other until both agree: it never
 walks from the start, so a rule that began a century ago costs what a new one does.
-COUNT is turned into an end, once.
+Where COUNT and UNTIL end it is said in `rruleset.py`, since both are about instants.
 
-Invariant: one search takes at most `_LEAPS` leaps and looks at most a century ahead or
+Invariant: one search takes at most `_LEAPS` leaps, and looks at most a century ahead or
 back. A rule whose next occurrence is beyond that has none.
 
 Source: RFC 5545, 3.3.10. As in dateutil, a start that doesn't match isn't due.
@@ -14,24 +14,31 @@ Source: RFC 5545, 3.3.10. As in dateutil, a start that doesn't match isn't due.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from calendar import isleap
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from datetime import MAXYEAR, MINYEAR, date
-from itertools import islice
+from functools import lru_cache
+from itertools import groupby, islice
 from typing import TypeAlias
 
-from beatstore.errors import ScheduleError
 from beatstore.schedules.grid import Days, Grid, TimesOfDay, month_length
 from beatstore.schedules.instants import DAY, LAST_DAY
+from beatstore.schedules.rrulecount import DayTimes, Listed
 from beatstore.schedules.rruletext import FREQUENCIES, Rule
 from beatstore.schedules.wall import WallTimes
 
-__all__ = ["RuleTimes"]
+__all__ = ["CENTURY", "RuleTimes"]
 
-_LEAPS = 10_000
-_CENTURY = 36_525 * DAY
+CENTURY = 36_525 * DAY
+_LEAPS = 2_000  # in one search
+_FAR = 4 * 36_525  # days; further than COUNT may reach
 _END = (LAST_DAY + 1) * DAY
 _UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _WITHIN_DAYS, _WITHIN_HOURS, _WITHIN_MINUTES = FREQUENCIES[4:], FREQUENCIES[5:], FREQUENCIES[6:]
+_MOST_PICKED = 3_000  # periods that COUNT may reach over with BYSETPOS
+_CALENDAR = 400  # years, after which weekdays and leap years come again
 
 
 class RuleTimes:
@@ -39,54 +46,48 @@ class RuleTimes:
 
     Args:
         rule: what the text says.
-        start: the wall-clock time that INTERVAL and COUNT count from; it also gives
-            the parts of the time that the rule leaves open.
-        until: the last wall-clock time that belongs to the rule, or None.
-
-    Raises:
-        ScheduleError: it doesn't come once in a century, or COUNT reaches beyond four centuries.
+        start: the wall-clock time that INTERVAL counts from; it also gives the parts of
+            the time that the rule leaves open.
+        low: the earliest time that belongs to the rule.
+        lines: how many such rules share the work that one question may cost.
     """
 
-    def __init__(self, rule: Rule, start: int, until: int | None) -> None:
+    def __init__(self, rule: Rule, start: int, low: int, lines: int) -> None:
         days, times = _RuleDays(rule, start // DAY), _times_of_day(rule, start % DAY)
-        self._grid: WallTimes = Grid(days, times)
+        self._days, self._times = days, times
         self._periods = _periods(rule)
-        self._interval = rule.interval
+        self._picked = None
         if "BYSETPOS" in rule.by:
-            self._grid = _Picked(days, times, self._periods, rule.by["BYSETPOS"])
-        self._start = start
+            self._picked = _Picked(days, times, self._periods, rule.by["BYSETPOS"])
+        self._grid: WallTimes = self._picked or Grid(days, times)
+        self._freq = rule.freq
+        self._interval = rule.interval
         self._phase = self._periods.number(start)
-        self._until = _END
-        self._check_that_it_comes(rule)
-        if rule.count is not None:
-            self._until = self._nth(rule.count)
-        if until is not None:
-            self._until = until
-
-    def _check_that_it_comes(self, rule: Rule) -> None:
-        """Refuse a rule that no search would find again, rather than let it end silently."""
-        found = self.first(self._start)
-        if found is not None:
-            found = self.first(found + 1)
-        if found is None and self._start + _CENTURY < _END:
-            wanted = "parts that come together at least once in a century"
-            raise ScheduleError("text", rule.text, wanted, "fewer BYxxx parts")
+        self._unit = _UNITS.get(rule.freq, DAY)
+        self._low = low
+        self._leaps = _LEAPS // lines
+        self._far = _FAR // lines
+        self._most_picked = _MOST_PICKED // lines
 
     def first(self, low: int) -> int | None:
         """Return the smallest member that is at least `low`."""
-        low = max(low, self._start)
-        leaps = islice(self._forward(low, low + _CENTURY), _LEAPS)
+        low = max(low, self._low)
+        leaps = islice(self._forward(low, low + CENTURY), self._leaps)
         return next((wall for wall in leaps if wall is not None), None)
 
     def last(self, high: int) -> int | None:
         """Return the largest member that is less than `high`."""
-        high = min(high, self._until + 1)
-        leaps = islice(self._back(high, high - _CENTURY), _LEAPS)
+        leaps = islice(self._back(high, high - CENTURY), self._leaps)
         return next((wall for wall in leaps if wall is not None), None)
+
+    def leaps_to_second(self) -> int | None:
+        """Return how many leaps it takes to the second member; None: none is found."""
+        leaps = islice(self._forward(self._low, self._low + 2 * CENTURY), 2 * self._leaps)
+        found = (leap for leap, wall in enumerate(leaps, 1) if wall is not None)
+        return next(islice(found, 1, None), None)
 
     def _forward(self, low: int, stop: int) -> Iterator[int | None]:
         """Yield members from `low` on, and None for each leap in between."""
-        stop = min(stop, self._until)
         while (wall := self._grid.first(low)) is not None and wall <= stop:
             number = self._periods.number(wall)
             ahead = (self._phase - number) % self._interval
@@ -95,21 +96,55 @@ class RuleTimes:
 
     def _back(self, high: int, stop: int) -> Iterator[int | None]:
         """Yield members below `high`, latest first, and None for each leap in between."""
-        stop = max(stop, self._start)
+        stop = max(stop, self._low)
         while (wall := self._grid.last(high)) is not None and wall >= stop:
             number = self._periods.number(wall)
             behind = (number - self._phase) % self._interval
             yield None if behind else wall
             high = self._periods.start(number - behind + 1) if behind else wall
 
-    def _nth(self, count: int) -> int:
-        """Return the member that COUNT makes the last one."""
-        leaps = islice(self._forward(self._start, self._start + 4 * _CENTURY), 2 * _LEAPS)
-        members = list(islice((wall for wall in leaps if wall is not None), count))
-        if len(members) < count and self._start + 4 * _CENTURY < _END:
-            wanted = "a COUNT that four centuries and a short search suffice for"
-            raise ScheduleError("text", f"COUNT={count}", wanted, "UNTIL with the last date")
-        return members[-1] if members else self._start - 1
+    def days(self) -> Iterator[tuple[int, DayTimes]]:
+        """Yield the days from the start on that have times, and these; for four centuries."""
+        first = self._low // DAY
+        times: DayTimes = self._times
+        if self._picked is not None and self._freq != "DAILY":
+            yield from self._picked_days(self._picked, first)
+            return
+        if self._picked is not None:
+            times = self._picked.of_a_day()
+        times_on = self._times_in_phase(times)
+        for low in range(first, first + self._far, 366):
+            for day in self._days.within(low, min(low + 366, first + self._far)):
+                found = times_on(day)
+                if found:
+                    yield day, found
+
+    def _picked_days(self, picked: _Picked, low: int) -> Iterator[tuple[int, DayTimes]]:
+        number = self._periods.number(low * DAY)
+        number += (self._phase - number) % self._interval
+        for _ in range(self._most_picked):
+            if self._periods.start(number) >= _END:
+                break
+            yield from (found for found in picked.days(number) if found[0] >= low)
+            number += self._interval
+
+    def _times_in_phase(self, times: DayTimes) -> Callable[[int], DayTimes | None]:
+        """Return what says which of the times of its days a rule has on a day."""
+        if self._interval == 1:
+            return lambda _: times
+        if self._unit < DAY:
+            return self._times_by_class()
+        number, phase, interval = self._periods.number, self._phase, self._interval
+        return lambda day: None if (number(day * DAY) - phase) % interval else times
+
+    def _times_by_class(self) -> Callable[[int], DayTimes | None]:
+        """Return the same for a rule of hours, minutes or seconds."""
+        classes: dict[int, list[int]] = defaultdict(list)
+        for time in self._times:
+            classes[time // self._unit % self._interval].append(time)
+        listed = {residue: Listed(times) for residue, times in classes.items()}
+        units, phase, interval = DAY // self._unit, self._phase, self._interval
+        return lambda day: listed.get((phase - day * units) % interval)
 
 
 class _Years:
@@ -201,21 +236,26 @@ class _RuleDays(Days):
                 self._days = frozenset({first.day})
             if rule.freq == "YEARLY" and not self._months:
                 self._months = frozenset({first.month})
-        # The month looked at last; one tuple, replaced as a whole, as in `Days`.
-        self._month: tuple[tuple[int, int], Sequence[int]] = ((0, 0), ())
+        # What a month's days are depends on its year's first weekday and on which years
+        # are leap years: there are 21 kinds of years. Filled as they are needed; two
+        # threads at most compute the same list twice.
+        self._known: dict[tuple[int, int], Sequence[int]] = {}
         # BYDAY=2MO means the second of the year only where no months are picked.
         self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
 
     def in_month(self, year: int, month: int) -> Sequence[int]:
         if self._months and month not in self._months:
             return ()
-        asked, days = self._month
-        if asked != (year, month):
-            days = self._matching(year, month)
-            self._month = (year, month), days
+        key = _kind_of(year), month
+        days = self._known.get(key)
+        if days is None:
+            days = self._known[key] = self._matching(year, month)
         return days
 
     def _matching(self, year: int, month: int) -> Sequence[int]:
+        # The weeks at the ends of the calendar go on beyond it.
+        if year in (MINYEAR, MAXYEAR):
+            year += _CALENDAR if year == MINYEAR else -_CALENDAR
         length = month_length(year, month)
         before = date(year, month, 1).toordinal() - 1
         return [
@@ -243,11 +283,18 @@ class _RuleDays(Days):
     def _is_in_week(self, ordinal: int) -> bool:
         # A week belongs to the year in which its fourth day lies.
         fourth = ordinal - (ordinal - 1 - self._week_start) % 7 + 3
-        year = date.fromordinal(min(max(fourth, 1), LAST_DAY)).year
+        year = date.fromordinal(fourth).year
         day, length = _year_day(year, fourth)
         number = (day + 6) // 7
         weeks = number + (length - day) // 7
         return number in self._weeks or number - weeks - 1 in self._weeks
+
+
+@lru_cache(maxsize=16_384)
+def _kind_of(year: int) -> int:
+    """Return a number that is the same for years whose days and weeks are alike."""
+    weekday = date(year, 1, 1).weekday()
+    return weekday * 4 + isleap(year) * 2 + isleap(year - 1)
 
 
 def _year_day(year: int, ordinal: int) -> tuple[int, int]:
@@ -257,7 +304,10 @@ def _year_day(year: int, ordinal: int) -> tuple[int, int]:
 
 
 class _Picked:
-    """The members of a grid that BYSETPOS picks from each period; a `WallTimes`."""
+    """The members of a grid that BYSETPOS picks from each period; a `WallTimes`.
+
+    Those of a period are numbered from 0 on, and what is picked are numbers.
+    """
 
     _MOST_PERIODS = 100  # without a pick, before the search gives up
 
@@ -269,6 +319,9 @@ class _Picked:
         self._grid = Grid(days, times)
         self._periods = periods
         self._positions = positions
+        self._picks: dict[int, Sequence[int]] = {}
+        # The period looked at last; one tuple, replaced as a whole, as in `Days`.
+        self._last: tuple[int | None, Sequence[int]] = (None, ())
 
     def first(self, low: int) -> int | None:
         """Return the smallest member that is at least `low`."""
@@ -277,9 +330,10 @@ class _Picked:
             if wall is None:
                 return None
             number = self._periods.number(wall)
-            found = [pick for pick in self._picks(number) if pick >= low]
-            if found:
-                return min(found)
+            days, picks = self._period(number)
+            index = bisect_left(picks, self._rank(days, wall))
+            if index < len(picks):
+                return self._at(days, picks[index])
             low = self._periods.start(number + 1)
         return None
 
@@ -290,22 +344,44 @@ class _Picked:
             if wall is None:
                 return None
             number = self._periods.number(wall)
-            found = [pick for pick in self._picks(number) if pick < high]
-            if found:
-                return max(found)
+            days, picks = self._period(number)
+            index = bisect_left(picks, self._rank(days, wall) + 1)
+            if index:
+                return self._at(days, picks[index - 1])
             high = self._periods.start(number)
         return None
 
-    def _picks(self, number: int) -> Iterator[int]:
-        days = []
-        day = self._days.first(self._periods.start(number) // DAY)
-        end = self._periods.start(number + 1) // DAY
-        while day is not None and day < end:
-            days.append(day)
-            day = self._days.first(day + 1)
-        count = len(days) * len(self._times)
-        for position in self._positions:
-            index = position - 1 if position > 0 else count + position
-            if 0 <= index < count:
-                which, time = divmod(index, len(self._times))
-                yield days[which] * DAY + self._times[time]
+    def of_a_day(self) -> Listed:
+        """Return the times that are picked where each day is a period."""
+        return Listed([self._times[pick] for pick in self._picked_of(len(self._times))])
+
+    def days(self, number: int) -> Iterator[tuple[int, Listed]]:
+        """Yield the days of a period with the times that are picked from them."""
+        days, picks = self._period(number)
+        for which, group in groupby(picks, lambda pick: pick // len(self._times)):
+            before = which * len(self._times)
+            yield days[which], Listed([self._times[pick - before] for pick in group])
+
+    def _at(self, days: Sequence[int], pick: int) -> int:
+        which, time = divmod(pick, len(self._times))
+        return days[which] * DAY + self._times[time]
+
+    def _rank(self, days: Sequence[int], wall: int) -> int:
+        """Return the number of a member of the period."""
+        return bisect_left(days, wall // DAY) * len(self._times) + self._times.rank(wall % DAY)
+
+    def _period(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the days of a period, and the numbers that are picked."""
+        asked, days = self._last
+        if asked != number:
+            start, end = self._periods.start(number), self._periods.start(number + 1)
+            days = self._days.within(start // DAY, end // DAY)
+            self._last = number, days
+        return days, self._picked_of(len(days) * len(self._times))
+
+    def _picked_of(self, count: int) -> Sequence[int]:
+        """Return which of so many numbers are picked, ascending."""
+        if count not in self._picks:
+            found = {at - 1 if at > 0 else count + at for at in self._positions}
+            self._picks[count] = sorted(pick for pick in found if 0 <= pick < count)
+        return self._picks[count]

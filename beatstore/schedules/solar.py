@@ -28,6 +28,7 @@ __all__ = ["Solar"]
 
 _TURNS = 368  # a year, and the turns around its ends
 _HALF = SECOND // 2
+_PRECISE = 0.1 / DAY  # days
 _POLAR = 60.0  # degrees; nearer to the equator every event happens within the year
 
 
@@ -143,16 +144,51 @@ def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
     observer.horizon, observer.pressure = how.horizon, 0
     sun = ephem.Sun()
     noon = instant((turn * DAY + DAY // 2 - round(lon * DAY / 360)) * SECOND)
+    if noon is None:
+        return None  # beyond the calendar; ephem would take a missing date for now
     try:
-        start = observer.previous_antitransit(sun, start=noon)
-        end = observer.next_antitransit(sun, start=noon)
-        options = {"use_center": True} if how.centre else {}
-        at = getattr(observer, how.search)(sun, start=start, **options)
-        if not start <= at < end:
+        observer.date = noon
+        start = observer.previous_antitransit(sun)
+        end = observer.next_antitransit(sun)
+        at = _found(observer, sun, how, start, end)
+        if at is None or not start <= at < end:
             return None
         moment: datetime = at.datetime()
     except (ValueError, OverflowError, TypeError):
-        # The sun stays above or below, or the date is outside ephem's calendar.
-        return None
+        return None  # the date is outside ephem's calendar
     count = micros("t", moment.replace(tzinfo=UTC))
     return (count + _HALF) // SECOND * SECOND
+
+
+def _found(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
+    """Return when the event is, as ephem counts days; None if it is not in this turn."""
+    ephem = _ephem()
+    options = {"use_center": True} if how.centre else {}
+    try:
+        return getattr(observer, how.search)(sun, start=start, **options)
+    except ephem.CircumpolarError:
+        # Near a pole the sun takes days to cross the horizon. ephem's search, which follows
+        # the hour angle, finds it above or below all day, and misses the one crossing.
+        return _crossing(observer, sun, how, start, end)
+
+
+def _crossing(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
+    """Return the instant between two at which the sun crosses the horizon, by bisection."""
+    rising = how.search == "next_rising"
+    if _is_up(observer, sun, how, start) == rising or _is_up(observer, sun, how, end) != rising:
+        return None
+    low, high = start, end
+    while high - low > _PRECISE:
+        middle = (low + high) / 2
+        if _is_up(observer, sun, how, middle) == rising:
+            high = middle
+        else:
+            low = middle
+    return _ephem().Date(high)
+
+
+def _is_up(observer: Any, sun: Any, how: _Event, at: float) -> bool:
+    observer.date = at
+    sun.compute(observer)
+    altitude = sun.alt if how.centre else sun.alt + sun.radius
+    return bool(altitude >= observer.horizon)

@@ -18,20 +18,30 @@ is nothing to overflow; `first` and `last` are inverse to each other.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from beatstore.schedules.instants import DAY, FIRST_DAY, LAST_DAY
 
-__all__ = ["Fires", "WallTimes"]
+__all__ = ["Fires", "Piece", "WallTimes", "is_steady", "pieces"]
 
 # In all of IANA's data two changes of one zone are never closer than 3.9 days, and no
-# change is larger than a day; so a block of two days holds at most one change, and
+# change is larger than a day; so a block of three days holds at most one change, and
 # only the block before it can have shown a time already.
-_BLOCK = 2 * DAY
-_ZERO = datetime(1, 1, 1, tzinfo=timezone.utc)
+_BLOCK = 3 * DAY
+_QUARTER, _YEAR = 900, 365 * DAY
+_BLOCKS = 128  # about a year, in which `pieces` looks for changes at once
+
+# The tables of IANA's data end before; what follows are rules with two changes a year.
+_FAR_BLOCK = date(2100, 1, 1).toordinal() * DAY // _BLOCK
+_FAR_STEP = 8  # blocks
+
+_ZERO = FIRST_DAY * DAY
+_FIRST, _LAST = (FIRST_DAY + 1) * DAY, (LAST_DAY - 1) * DAY
 
 
 class WallTimes(Protocol):
@@ -46,7 +56,7 @@ class WallTimes(Protocol):
         ...
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A stretch of UTC, start <= second < end, in which the offset is constant.
 
     `seen` is the wall-clock time up to which the clock had got before `start`: less
@@ -57,6 +67,14 @@ class _Piece(NamedTuple):
     end: int
     offset: int
     seen: int
+
+    def floor(self, low: int, *, once: bool) -> int:
+        """Return the earliest wall-clock time that is due in the piece from `low` on."""
+        if not once:
+            return low + self.offset
+        if low == self.start:
+            return self.seen
+        return max(low + self.offset, self.seen)
 
 
 class Fires:
@@ -84,7 +102,7 @@ class Fires:
     def _first(self, low: int) -> int | None:
         while True:
             piece = _piece(self._tz, low)
-            wall = self._times.first(self._floor(piece, low))
+            wall = self._times.first(piece.floor(low, once=self._once))
             if wall is not None and wall < piece.end + piece.offset:
                 return max(wall - piece.offset, piece.start)
             # After a day without a wanted time no change can bring an earlier one
@@ -100,7 +118,7 @@ class Fires:
         while True:
             piece = _piece(self._tz, high - 1)
             wall = self._times.last(high + piece.offset)
-            if wall is not None and wall >= self._floor(piece, piece.start):
+            if wall is not None and wall >= piece.floor(piece.start, once=self._once):
                 return max(wall - piece.offset, piece.start)
             if high - piece.start < DAY:
                 high = piece.start
@@ -109,56 +127,112 @@ class Fires:
             else:
                 high = min(piece.start, wall + DAY + 1)
 
-    def _floor(self, piece: _Piece, low: int) -> int:
-        """Return the earliest wall-clock time that is due in `piece` from `low` on."""
-        if not self._once:
-            return low + piece.offset
-        if low == piece.start:
-            return piece.seen
-        return max(low + piece.offset, piece.seen)
-
 
 # Entries with one expression are looked at together, and ask the same questions.
 _first = lru_cache(maxsize=4096)(Fires._first)
 _last = lru_cache(maxsize=4096)(Fires._last)
 
 
-def _piece(tz: ZoneInfo, second: int) -> _Piece:
+def _piece(tz: ZoneInfo, second: int) -> Piece:
     pieces = _pieces(tz, second // _BLOCK)
     return pieces[0] if second < pieces[0].end else pieces[1]
 
 
+def pieces(tz: ZoneInfo, second: int) -> Iterator[Piece]:
+    """Yield the pieces from the one that holds `second` on, until the calendar ends.
+
+    Long ones come in parts.
+    """
+    chunk = second // (_BLOCK * _BLOCKS)
+    while chunk * _BLOCK * _BLOCKS <= LAST_DAY * DAY:
+        for piece in _chunk(tz, chunk):
+            if piece.end > second:
+                yield piece
+        chunk += 1
+
+
+def is_steady(tz: ZoneInfo, low: int, high: int, most: int) -> bool:
+    """Say whether the clock never jumps ahead by more than `most` for more than a year."""
+    offsets = [_offset(tz, second) for second in range(low, high + _YEAR, _YEAR)]
+    return all(after - before <= most for before, after in pairwise(offsets))
+
+
+@lru_cache(maxsize=4096)
+def _chunk(tz: ZoneInfo, chunk: int) -> tuple[Piece, ...]:
+    """Return the pieces of a number of blocks; only blocks with a change are looked into."""
+    first = chunk * _BLOCKS
+    last = _pieces(tz, first)[0]
+    found = []
+    for block in _changing(tz, first, first + _BLOCKS):
+        # A change may lie on the border itself, and is the start of the next block then.
+        after = _pieces(tz, block)
+        for piece in after if len(after) > 1 else _pieces(tz, block + 1):
+            if piece.offset != last.offset:
+                found.append(last._replace(end=piece.start))
+                last = piece
+    found.append(last._replace(end=(first + _BLOCKS) * _BLOCK))
+    return tuple(found)
+
+
+def _changing(tz: ZoneInfo, low: int, high: int) -> Iterator[int]:
+    """Yield the blocks in which, or at whose end, the offset changes."""
+    if tz.utcoffset(None) is not None:
+        return  # a zone that never changes
+    step = _FAR_STEP if high - low > _FAR_STEP and low > _FAR_BLOCK else 1
+    borders = range(low, high + 1, step)
+    offsets = [_offset(tz, block * _BLOCK) for block in borders]
+    for block, before, after in zip(borders, offsets, offsets[1:], strict=False):
+        if before != after:
+            yield from (block,) if step == 1 else _changing(tz, block, block + step)
+
+
 @lru_cache(maxsize=8192)
-def _pieces(tz: ZoneInfo, block: int) -> tuple[_Piece, ...]:
+def _pieces(tz: ZoneInfo, block: int) -> tuple[Piece, ...]:
     """Return the one or two pieces of a block."""
     shown = [end + offset for _, end, offset in _spans(tz, block - 1)]
     pieces = []
     for start, end, offset in _spans(tz, block):
-        pieces.append(_Piece(start, end, offset, max(shown)))
+        pieces.append(Piece(start, end, offset, max(shown)))
         shown.append(end + offset)
     return tuple(pieces)
 
 
+@lru_cache(maxsize=64)
 def _spans(tz: ZoneInfo, block: int) -> list[tuple[int, int, int]]:
     """Return (start, end, offset) of the pieces of a block."""
     start, end = block * _BLOCK, (block + 1) * _BLOCK
     before, after = _offset(tz, start), _offset(tz, end - 1)
     if before == after:
         return [(start, end, before)]
-    low, high = start, end - 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _offset(tz, middle) == before:
-            low = middle
-        else:
-            high = middle
-    return [(start, high, before), (high, end, after)]
+    change = _change(tz, start, end - 1, before)
+    return [(start, change, before), (change, end, after)]
+
+
+def _change(tz: ZoneInfo, low: int, high: int, before: int) -> int:
+    """Return the first second after `low` at which the offset is no more what it was there."""
+    for unit in (_QUARTER, 1):  # most changes are at a quarter of an hour
+        while high - low > unit:
+            middle = (low + high) // 2 // unit * unit
+            middle = middle if middle > low else middle + unit
+            if middle >= high:
+                break
+            if _offset(tz, middle) == before:
+                low = middle
+            else:
+                high = middle
+        if _offset(tz, high - 1) == before:
+            break
+    return high
 
 
 def _offset(tz: ZoneInfo, second: int) -> int:
     # Within a day of either end of the calendar the local time may not exist; no zone
     # changes there, so the nearest second that has one is as good.
-    second = min(max(second, (FIRST_DAY + 1) * DAY), (LAST_DAY - 1) * DAY)
-    moment = _ZERO + timedelta(seconds=second - FIRST_DAY * DAY)
-    shift = moment.astimezone(tz).utcoffset() or timedelta()
+    second = min(max(second, _FIRST), _LAST)
+    shift = tz.fromutc(_zero(tz) + timedelta(seconds=second - _ZERO)).utcoffset() or timedelta()
     return shift.days * DAY + shift.seconds
+
+
+@lru_cache(maxsize=1024)
+def _zero(tz: ZoneInfo) -> datetime:
+    return datetime.min.replace(tzinfo=tz)

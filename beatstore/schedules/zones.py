@@ -8,13 +8,14 @@ for the life of the process.
 
 from __future__ import annotations
 
+from datetime import datetime, timezone, tzinfo
 from difflib import get_close_matches
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from beatstore.errors import ScheduleError
 
-__all__ = ["zone"]
+__all__ = ["local_time", "zone"]
 
 # Names that mean "whatever this machine is set to", which no two hosts agree on.
 _NOT_ZONES = frozenset({"localtime", "Factory"})
@@ -51,3 +52,15 @@ def zone(name: str) -> ZoneInfo:
         wanted = f"an IANA time zone name of at most {_LONGEST} characters"
         raise ScheduleError("timezone", name, wanted, '"Europe/Berlin" or "UTC"')
     return _load(name)
+
+
+def local_time(at: datetime, tz: tzinfo) -> datetime:
+    """Return an instant as the clock in `tz` shows it.
+
+    East of Greenwich the last hours of the year 9999 have no local time that a datetime can
+    hold, and west of it the first ones of the year 1: such an instant is returned in UTC.
+    """
+    try:
+        return at.astimezone(tz)
+    except OverflowError:
+        return at.astimezone(timezone.utc)

@@ -27,7 +27,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from beatstore.config import Settings
-from beatstore.decide import jitter_offset, schedule_of
+from beatstore.decide import jitter_offset, schedule_of, sent_from
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.store import entries, fields
@@ -237,7 +237,7 @@ class _Coming:
         """Yield what comes after an instant."""
         due_at = self.after(after)
         while due_at is not None and self.remaining != 0:
-            if until is not None and due_at + self.offset >= until:
+            if until is not None and sent_from(due_at, self.offset) >= until:
                 return
             yield self._made(due_at)
             self.pass_by(1)
@@ -245,7 +245,7 @@ class _Coming:
 
     def _made(self, due_at: datetime, state: str = "ahead", why: str | None = None) -> Occurrence:
         row = self.row
-        return Occurrence(row.name, row.task, due_at, due_at + self.offset, state, why)
+        return Occurrence(row.name, row.task, due_at, sent_from(due_at, self.offset), state, why)
 
 
 def accounted_for(row: Any) -> datetime:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from beatstore.config import MISFIRES, Settings
+from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decide import schedule_of
 from beatstore.dialects import EPOCH
 from beatstore.errors import InvalidEntryError
@@ -106,6 +106,8 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     check_span(
         columns.get("start_at", old and old.start_at), columns.get("end_at", old and old.end_at)
     )
+    if given.keys() & {"misfire", "grace"}:
+        _check_grace(columns, settings, old)
     _settle_id(columns, old)
     tags = fields.tags(given["tags"]) if "tags" in given else None
     paused = fields.flag("paused", given["paused"]) if "paused" in given else None
@@ -113,6 +115,13 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     if columns.get("kind") == "after" and after == ():
         raise _nothing_to_go_by(None)
     return Wanted(columns, tags, paused, after)
+
+
+def _check_grace(columns: Mapping[str, Any], settings: Settings, old: Entry | None) -> None:
+    misfire = columns.get("misfire", old and old.misfire) or settings.default_misfire
+    grace_s = columns.get("grace_s", old and old.grace_s)
+    if skips_all(misfire, settings.default_grace if grace_s is None else grace_s):
+        raise InvalidEntryError("grace", grace_s, NOT_SKIPPING_ALL, "60")
 
 
 def check_span(start_at: object, end_at: object) -> None:
@@ -317,9 +326,8 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
         after = now if rule.start_at is None else max(now, rule.start_at - _STEP)
     first = schedule.next_after(after)
     if first is None:
-        raise InvalidEntryError(
-            "schedule", rule.spec, f"a schedule that is due after {after.isoformat()}"
-        )
+        wanted = f"a schedule that is due after {after.isoformat()}"
+        raise InvalidEntryError("schedule", rule.spec, wanted, _with_a_start(rule, after))
     if rule.kind == "once" and rule.start_at is not None and first < rule.start_at:
         raise InvalidEntryError("start_at", rule.start_at.isoformat(), _not_after(first), "None")
     if rule.end_at is not None and first > rule.end_at:
@@ -327,6 +335,16 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
             "end_at", rule.end_at.isoformat(), f"not before {_due(first)}", "None"
         )
     return first
+
+
+def _with_a_start(rule: Any, after: datetime) -> str | None:
+    """Return what to write for a recurrence that counts from its entry's age."""
+    if rule.kind != "rrule" or "DTSTART" in rule.spec.upper():
+        return None
+    return (
+        f"DTSTART:{after:%Y%m%dT%H%M%SZ} before it; without DTSTART it counts from the entry's "
+        "start_at, or else from when the entry was made"
+    )
 
 
 def _due(first: datetime) -> str:

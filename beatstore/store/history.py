@@ -17,7 +17,7 @@ from sqlalchemy.sql import ColumnElement
 from beatstore.decide import schedule_of
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Run
-from beatstore.schedules import zone
+from beatstore.schedules import local_time, zone
 from beatstore.store import fields
 from beatstore.store.database.rows import ENTRY, RUN, TAG, Transaction
 
@@ -140,4 +140,4 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
         count = min(count, max(0, entry.max_runs - entry.run_count))
     until = entry.end_at or datetime.max.replace(tzinfo=timezone.utc)
     shown_in = zone(entry.timezone or tx.settings.default_timezone)
-    return [at.astimezone(shown_in) for at in schedule.between(after, until, count)]
+    return [local_time(at, shown_in) for at in schedule.between(after, until, count)]

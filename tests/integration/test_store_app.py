@@ -14,6 +14,7 @@ from celery import Celery
 
 import beatstore
 from beatstore import Store
+from beatstore.config import Settings
 from beatstore.errors import ConfigError, ScheduleError
 
 URL = "postgresql+psycopg://user:secret@db.example/app"
@@ -148,3 +149,10 @@ def test_importing_beatstore_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_default_that_would_skip_everything_is_refused() -> None:
+    """Skipping whatever is late without any grace is an error at start, and not silence."""
+    with pytest.raises(ConfigError, match="beatstore_default_grace"):
+        Settings.read({"beatstore_default_misfire": "skip", "beatstore_default_grace": 0})
+    assert Settings.read({"beatstore_default_grace": 0}).default_grace == 0

@@ -166,6 +166,7 @@ def test_a_taken_name_is_refused(store: Store) -> None:
         ({"schedule": 60, "options": {"eta": NOON}}, "options['eta']"),
         ({"schedule": 60, "misfire": "ignore"}, "misfire"),
         ({"schedule": 60, "grace": -1}, "grace"),
+        ({"schedule": 60, "grace": 0, "misfire": "skip"}, "grace"),
         ({"schedule": 60, "jitter": "5"}, "jitter"),
         ({"schedule": 60, "max_runs": 0}, "max_runs"),
         ({"schedule": 60, "start_at": "2030"}, "start_at"),

@@ -195,6 +195,11 @@ def test_a_cadence_stays_one() -> None:
     assert as_schedule(value, "UTC").spec == "*/15 */2 * * 1,2,3,4,5"
 
 
+def test_a_step_longer_than_its_field_is_kept() -> None:
+    """What celery takes for hourly stays hourly, and a cadence, although it is refused here."""
+    assert as_schedule(crontab(minute="*/90"), "UTC").spec == "*/60 * * * *"
+
+
 def test_a_crontab_keeps_its_zone() -> None:
     """A zone on the crontab, or of the app it was made with, is stronger than the caller's."""
     app = Celery("zoned", set_as_current=False)

@@ -113,6 +113,43 @@ def test_skip_with_nothing_within_grace_runs_nothing() -> None:
     assert decision.cursor_at == at("12:00")
 
 
+def test_skip_without_any_grace_is_broken() -> None:
+    """An entry that would skip whatever is due says so, wherever the two values come from."""
+    row = replace(OUTAGE, misfire="skip", grace_s=0)
+    always = Settings(default_timezone="UTC", default_misfire="skip", default_grace=0)
+    for entry, settings in ((row, SETTINGS), (replace(row, misfire=None, grace_s=None), always)):
+        decision = decide(entry, BACK, settings)
+        assert decision.state == "broken"
+        assert decision.error is not None
+        assert decision.error.startswith("grace_s")
+    assert decide(replace(row, misfire="coalesce"), BACK, SETTINGS).state == "active"
+    assert decide(replace(row, grace_s=0.001), BACK, SETTINGS).state == "active"
+
+
+@pytest.mark.parametrize("end", ["11:30", "12:00", "12:01"])
+def test_skip_counts_nothing_behind_end_at(end: str) -> None:
+    """What would be due after `end_at` is no occurrence, and is not counted as missed."""
+    row = replace(OUTAGE, misfire="skip", end_at=at(end))
+    decision = decide(row, at("20:00"), SETTINGS)
+    (record,) = decision.runs
+    last = at("11:00") if end == "11:30" else at("12:00")
+    assert (record.state, record.due_at, record.first_missed_at) == ("missed", last, at("10:00"))
+    assert record.missed_count == (2 if end == "11:30" else 3)
+    assert (decision.state, decision.cursor_at) == ("finished", last)
+
+
+@pytest.mark.parametrize("policy", ["skip", "coalesce", "all"])
+def test_each_occurrence_before_end_at_is_accounted_for_once(policy: str) -> None:
+    """Whenever beat looks again, rows and counts together are the occurrences until the end."""
+    row = replace(OUTAGE, misfire=policy, end_at=at("13:20"))
+    for minutes in range(150, 600, 7):
+        now = at("09:30") + timedelta(minutes=minutes)
+        decision = decide(row, now, SETTINGS)
+        counted = len(sent(decision)) + sum(run.missed_count for run in decision.runs)
+        assert counted == min(int((now - at("09:00")).total_seconds() // 3600), 4)
+        assert max(run.due_at for run in decision.runs) <= at("13:20")
+
+
 def test_all_runs_each_oldest_first() -> None:
     """Under all each occurrence runs, oldest first."""
     decision = decide(replace(OUTAGE, misfire="all"), BACK, SETTINGS)

@@ -201,7 +201,8 @@ class _Occurrence(Answer):
         """Return the occurrence before the instant and the one after it, if there are such."""
         start_at, end_at = self.then.start_at, self.then.end_at
         first = self.entry.created_at if start_at is None else max(start_at, self.entry.created_at)
-        before = schedule.latest_before(self.at if end_at is None else min(self.at, end_at + _STEP))
+        ended = end_at is not None and end_at < self.at
+        before = schedule.latest_before(end_at + _STEP if ended else self.at)
         after = schedule.next_after(max(self.at, first - _STEP))
         return (
             None if before is None or before < first else before,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from beatstore.decide import TRIGGERED
 from beatstore.gate import duration
 from beatstore.models import Entry, Run
-from beatstore.schedules import zone
+from beatstore.schedules import local_time, zone
 
 __all__ = ["Told", "clause", "sentence"]
 
@@ -52,19 +52,19 @@ class Told:
 
     def when(self, at: datetime) -> str:
         """Return a due time, in the zone and in UTC."""
-        local = at.astimezone(self._zone)
+        local = local_time(at, self._zone)
+        if self.zone_name == "UTC" or local.tzinfo is timezone.utc:
+            return f"{local:%Y-%m-%d} {_time(local)} UTC"
         said = f"{local:%Y-%m-%d} {_time(local)} {self.zone_name}"
-        if self.zone_name == "UTC":
-            return said
         utc = at.astimezone(timezone.utc)
         date = "" if utc.date() == local.date() else f"{utc:%Y-%m-%d} "
         return f"{said} ({date}{_time(utc)} UTC)"
 
     def moment(self, at: datetime) -> str:
         """Return any other instant, in the zone."""
-        local = at.astimezone(self._zone)
-        today = local.date() == self.now.astimezone(self._zone).date()
-        return f"{local:%H:%M:%S}" if today else f"{local:%Y-%m-%d %H:%M:%S}"
+        local, now = local_time(at, self._zone), local_time(self.now, self._zone)
+        said = f"{local:%H:%M:%S}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M:%S}"
+        return said if local.tzinfo is self._zone else f"{said} UTC"
 
     def ago(self, at: datetime) -> str:
         """Return how long ago an instant is, in words."""

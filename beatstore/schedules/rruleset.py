@@ -1,0 +1,282 @@
+"""The instants that all lines of a recurrence make together.
+
+Each rule's wall-clock times become instants first, by the rule of `wall.py`; then the lines
+are merged. What a line says in UTC, or in a zone of its own, is an instant and stays one:
+UNTIL ends a rule at it, EXDATE takes it away, RDATE adds it, whichever pass of a repeated
+hour it lies in. What a line says in the zone of the recurrence is a wall-clock time: EXDATE
+takes all of its showings away, UNTIL includes all of them, RDATE adds the first.
+
+What never comes, and lines that contradict each other, are refused. A recurrence without
+DTSTART that has no anchor yet is only refused for what no anchor could mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from beatstore.errors import ScheduleError
+from beatstore.schedules.instants import DAY, LAST_DAY, SECOND, face, instant
+from beatstore.schedules.rrulecount import Listed, end_of_count, showing
+from beatstore.schedules.rruletext import Moment, Recurrence, Rule
+from beatstore.schedules.rruletimes import CENTURY, RuleTimes
+from beatstore.schedules.wall import Fires, WallTimes
+from beatstore.schedules.zones import zone
+
+__all__ = ["Begin", "occurrences"]
+
+_CADENCES = ("HOURLY", "MINUTELY", "SECONDLY")
+_MOST_LEAPS = 10_000  # in a search that EXDATE sends on again and again
+_END = (LAST_DAY + 1) * DAY
+
+
+class Begin(NamedTuple):
+    """Where a recurrence begins: what the clock shows there, and when that is.
+
+    `given` says what it comes from, "DTSTART" or "anchor"; None, where neither is known yet.
+    """
+
+    wall: int
+    at: int
+    given: str | None
+
+
+def occurrences(recurrence: Recurrence, begin: Begin, tz: ZoneInfo) -> WallTimes:
+    """Return the instants of a recurrence, in seconds of UTC.
+
+    Raises:
+        ScheduleError: nothing is ever due, or one line undoes what another says.
+    """
+    ours, theirs = _split(recurrence.excluded, tz)
+    hidden = {face(moment.wall) for moment in ours}
+    gone = {at for moment in theirs for at in _showings(moment)}
+    once = not _follow_the_clock(recurrence.rules)
+    lines = _Lines(recurrence, begin, tz, once=once, hidden=hidden)
+    parts = [lines.of_rule(rule) for rule in recurrence.rules]
+    added = _added(recurrence, tz, hidden, gone)
+    whole: WallTimes = parts[0] if parts else Listed(added)
+    if parts and (added or gone or len(parts) > 1):
+        whole = _Merged([*parts, Listed(added)], gone)
+    known = begin.given is not None and begin.wall + CENTURY < _END
+    if known and recurrence.excluded and whole.first(begin.at) is None and not added:
+        wanted = "an occurrence that EXDATE does not remove"
+        raise _refusal(recurrence.rules[0].text, wanted, "fewer EXDATE values")
+    return whole
+
+
+class _Lines:
+    """What the rules of one recurrence share."""
+
+    def __init__(
+        self,
+        recurrence: Recurrence,
+        begin: Begin,
+        tz: ZoneInfo,
+        *,
+        once: bool,
+        hidden: Collection[int],
+    ) -> None:
+        self._begin = begin
+        self._tz = tz
+        self._once = once
+        self._hidden = hidden
+        self._again = 1 + len(recurrence.excluded)
+        self._lines = len(recurrence.rules)
+        # The clock shows again, after the start, what it showed before it.
+        self._low = begin.wall if once else begin.wall - DAY
+
+    def of_rule(self, rule: Rule) -> WallTimes:
+        """Return the instants of one rule, up to its UNTIL or COUNT, without EXDATE's times."""
+        times = self._times(rule)
+        self._check_that_it_comes(rule, times)
+        end = self._end(rule, times)
+        walls: WallTimes = _Without(times, self._hidden) if self._hidden else times
+        if self._once and rule.until is not None and rule.until.timezone is None:
+            walls = _Bounded(walls, self._low, _until(rule.until))
+        fires = _Bounded(Fires(walls, self._tz, once=self._once), self._begin.at, end)
+        if rule.until is not None and self._begin.given and fires.first(self._begin.at) is None:
+            self._refuse_its_end(rule, Fires(times, self._tz, once=self._once))
+        return fires
+
+    def _times(self, rule: Rule) -> RuleTimes:
+        return RuleTimes(rule, self._begin.wall, self._low, self._lines)
+
+    def _check_that_it_comes(self, rule: Rule, times: RuleTimes) -> None:
+        """Refuse a rule that no search would find again, rather than let it end silently."""
+        if self._begin.given is None:
+            rule = replace(rule, interval=1)
+            times = self._times(rule)
+        leaps = times.leaps_to_second()
+        if leaps is not None and leaps * self._again > _MOST_LEAPS:
+            raise _refusal(rule.text, "a rule that is found sooner", "fewer EXDATE or BYxxx parts")
+        if leaps is None and self._begin.wall + CENTURY < _END:
+            raise self._never(rule)
+
+    def _never(self, rule: Rule) -> ScheduleError:
+        wanted = "parts that come together at least once in a century"
+        if rule.interval == 1 and self._begin.given != "anchor":
+            return _refusal(rule.text, wanted, "fewer BYxxx parts")
+        wanted += f", counted from {self._start()}"
+        return _refusal(rule.text, wanted, "a DTSTART that is in step, or fewer BYxxx parts")
+
+    def _start(self) -> str:
+        """Say what the rule counts from."""
+        at = instant(self._begin.at * SECOND)
+        shown = "the end of the calendar" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+        if self._begin.given == "DTSTART":
+            return f"DTSTART, {shown}"
+        return f"{shown}, the start of the entry, as there is no DTSTART"
+
+    def _end(self, rule: Rule, times: RuleTimes) -> int:
+        """Return the last instant that may belong to a rule."""
+        if rule.until is not None:
+            if rule.until.timezone is not None:
+                return _first_showing(rule.until)
+            return _END if self._once else _second_showing(_until(rule.until), self._tz)
+        if rule.count is None:
+            return _END
+        end = end_of_count(
+            times.days(),
+            self._tz,
+            rule.count,
+            start=self._begin.at,
+            first=self._low,
+            once=self._once,
+        )
+        if end is None and self._begin.given and self._begin.wall + 4 * CENTURY < _END:
+            wanted = "a COUNT that four centuries and a short search suffice for"
+            raise _refusal(f"COUNT={rule.count}", wanted, "UNTIL with the last date")
+        return _END if end is None else end
+
+    def _refuse_its_end(self, rule: Rule, endless: WallTimes) -> None:
+        first = _Bounded(endless, self._begin.at, _END).first(self._begin.at)
+        at = None if first is None else instant(first * SECOND)
+        if at is None:
+            return  # the calendar ends first
+        shown = f"{at:%Y-%m-%dT%H:%M:%SZ}"
+        wanted = f"UNTIL not before the first occurrence, {shown}, counted from {self._start()}"
+        raise _refusal(rule.text, wanted, f"UNTIL={at:%Y%m%dT%H%M%SZ} or later")
+
+
+class _Bounded:
+    """What a set has from `low` to `high`, both included; a `WallTimes`."""
+
+    def __init__(self, times: WallTimes, low: int, high: int) -> None:
+        self._times = times
+        self._low = low
+        self._high = high
+
+    def first(self, low: int) -> int | None:
+        low = max(low, self._low)
+        found = self._times.first(low) if low <= self._high else None
+        return found if found is not None and found <= self._high else None
+
+    def last(self, high: int) -> int | None:
+        high = min(high, self._high + 1)
+        found = self._times.last(high) if high > self._low else None
+        return found if found is not None and found >= self._low else None
+
+
+class _Without:
+    """What a set has beside some exceptions; a `WallTimes`."""
+
+    def __init__(self, times: WallTimes, without: Collection[int]) -> None:
+        self._times = times
+        self._without = without
+
+    def first(self, low: int) -> int | None:
+        found = self._times.first(low)
+        while found in self._without and found is not None:
+            found = self._times.first(found + 1)
+        return found
+
+    def last(self, high: int) -> int | None:
+        found = self._times.last(high)
+        while found in self._without and found is not None:
+            found = self._times.last(found)
+        return found
+
+
+class _Merged:
+    """What any of several sets contains, without some exceptions; a `WallTimes`."""
+
+    def __init__(self, parts: Sequence[WallTimes], without: Collection[int]) -> None:
+        self._parts = [_Without(part, without) for part in parts] if without else parts
+
+    def first(self, low: int) -> int | None:
+        found = (part.first(low) for part in self._parts)
+        return min((at for at in found if at is not None), default=None)
+
+    def last(self, high: int) -> int | None:
+        found = (part.last(high) for part in self._parts)
+        return max((at for at in found if at is not None), default=None)
+
+
+def _follow_the_clock(rules: Sequence[Rule]) -> bool:
+    """Say whether the rules are cadences: they keep their distance through a repeated hour."""
+    return bool(rules) and all(rule.freq in _CADENCES for rule in rules)
+
+
+def _added(
+    recurrence: Recurrence, tz: ZoneInfo, hidden: Collection[int], gone: Collection[int]
+) -> list[int]:
+    """Return the instants of RDATE.
+
+    Raises:
+        ScheduleError: EXDATE takes one of them away.
+    """
+    found = set()
+    for moment in recurrence.added:
+        ours = moment.timezone in (None, tz.key)
+        at = _first_showing(moment._replace(timezone=tz.key) if ours else moment)
+        if at in gone or _face_at(at, tz) in hidden or (ours and face(moment.wall) in hidden):
+            shown = f"{moment.wall:%Y%m%dT%H%M%S}{'Z' if moment.timezone == 'UTC' else ''}"
+            raise _refusal(f"RDATE:{shown}", "an RDATE that no EXDATE removes", "one of the two")
+        found.add(at)
+    return sorted(found)
+
+
+def _split(moments: Iterable[Moment], tz: ZoneInfo) -> tuple[list[Moment], list[Moment]]:
+    """Return the moments in the zone of the recurrence, and those in others."""
+    ours: list[Moment] = []
+    theirs: list[Moment] = []
+    for moment in moments:
+        (ours if moment.timezone in (None, tz.key) else theirs).append(moment)
+    return ours, theirs
+
+
+def _until(moment: Moment) -> int:
+    """Return the last wall-clock time that UNTIL includes: of a date its whole day."""
+    return face(moment.wall) + (DAY - 1 if moment.dated else 0)
+
+
+def _showings(moment: Moment) -> set[int]:
+    """Return the instants at which the clock in the moment's own zone shows it."""
+    tz = zone(moment.timezone or "UTC")
+    first, second = _first_showing(moment), _second_showing(face(moment.wall), tz)
+    return {first, max(first, second)}
+
+
+def _first_showing(moment: Moment) -> int:
+    return showing(face(moment.wall), zone(moment.timezone or "UTC"))
+
+
+def _second_showing(wall: int, tz: ZoneInfo) -> int:
+    """Return the last instant by which the clock has not shown more than `wall`."""
+    found = Fires(Listed([wall]), tz, once=False).last(wall + 2 * DAY)
+    return showing(wall, tz) - 1 if found is None else found
+
+
+def _face_at(at: int, tz: ZoneInfo) -> int:
+    """Return what the clock in `tz` shows at an instant."""
+    utc = instant(at * SECOND)
+    try:
+        return -1 if utc is None else face(utc.astimezone(tz))
+    except OverflowError:
+        return -1  # beyond the calendar
+
+
+def _refusal(given: object, expected: str, write: str | None = None) -> ScheduleError:
+    return ScheduleError("text", given, expected, write)
