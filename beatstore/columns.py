@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
 
 __all__ = [
+    "Arguments",
     "BigId",
     "BigWhole",
     "Instant",
@@ -27,6 +28,7 @@ __all__ = [
     "Name",
     "Note",
     "Number",
+    "Typed",
     "Unreadable",
     "Whole",
     "read_leniently",
@@ -119,6 +121,48 @@ class Json(TypeDecorator[Any]):
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Keep JSON's own operators."""
         return self.impl_instance.coerce_compared_value(op, value)
+
+
+class Typed(dict[str, Any]):
+    """A value that JSON lacks, as kombu's JSON writes it, read from a row.
+
+    It is equal to the plain dict, which a caller may not give: the class says that the value
+    was checked when it was stored.
+    """
+
+    KEYS = ("__type__", "__value__")
+
+
+class Arguments(Json):
+    """Arguments of a task: JSON, in which values of other types are `Typed`."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Mark the values when they are read."""
+        inner = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            found = value if inner is None else inner(value)
+            try:
+                return _marked(found) if found else found
+            except RecursionError:
+                return Unreadable(str(value)[:_SHOWN], "too deep")
+
+        return read
+
+
+#: How much of JSON that is too deep is shown, in characters.
+_SHOWN = 200
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_marked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _marked(item) for key, item in value.items()}
+    return Typed(found) if found.keys() == {*Typed.KEYS} else found
 
 
 class _Checked(TypeEngine[Any]):

@@ -36,6 +36,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from beatstore.columns import (
+    Arguments,
     BigId,
     BigWhole,
     Instant,
@@ -51,6 +52,7 @@ from beatstore.columns import (
 __all__ = [
     "CHANNEL",
     "EPOCH",
+    "Arguments",
     "BigId",
     "BigWhole",
     "Instant",
