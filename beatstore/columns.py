@@ -16,8 +16,11 @@ from sqlalchemy import BigInteger, Float, Integer, String, Text, event
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
+
+from beatstore.errors import InvalidEntryError
 
 __all__ = [
     "Arguments",
@@ -98,11 +101,37 @@ class Instant(TypeDecorator[datetime]):
             return Unreadable(str(value), f"not an instant: {error}")
 
 
+class TooDeepError(InvalidEntryError, DontWrapMixin):
+    """JSON has more levels than the database takes."""
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Say whether JSON has more than so many levels of lists and dicts."""
+    if not isinstance(value, list | dict):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(item, levels - 1) for item in items)
+
+
 class Json(TypeDecorator[Any]):
     """A JSON document; text that is not JSON is read as `Unreadable`."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
+
+    #: How many levels MariaDB's check of a JSON column takes; MySQL's takes 100.
+    levels = 31
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Refuse what MariaDB would refuse with an error that looks like an outage."""
+        if value and getattr(dialect, "is_mariadb", False) and _deeper(value, self.levels):
+            raise TooDeepError(
+                "args, kwargs or options",
+                "more levels",
+                f"JSON of at most {self.levels} levels, which is what MariaDB holds",
+                "fewer lists, dicts and signatures within each other",
+            )
+        return value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Wrap the driver's decoding, so that a bad document does not raise."""
@@ -137,6 +166,9 @@ class Arguments(Json):
     """Arguments of a task: JSON, in which values of other types are `Typed`."""
 
     cache_ok = True
+
+    #: The audit and what code declared hold the same, one and two levels further in.
+    levels = Json.levels - 2
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         """Mark the values when they are read."""
