@@ -21,6 +21,7 @@ from typing import Any
 from beatstore.errors import InvalidEntryError
 
 __all__ = [
+    "ANY_JSON",
     "DEPTH",
     "NAME_LENGTH",
     "choice",
@@ -58,7 +59,8 @@ _FIRST_YEAR = 1000
 # Control characters, half surrogate pairs, and what ends a line or paragraph.
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 
-_ANY_JSON = "text, a number, True, False, None, a list or a dict"
+#: What JSON holds, in an error.
+ANY_JSON = "text, a number, True, False, None, a list or a dict"
 
 
 def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | None = None) -> str:
@@ -226,7 +228,7 @@ def _plain(path: str, value: object, depth: int) -> Any:
             _plain_key(path, key): _plain(f"{path}[{key!r}]", item, depth - 1)
             for key, item in value.items()
         }
-    raise InvalidEntryError(path, value, _ANY_JSON, instead(value))
+    raise InvalidEntryError(path, value, ANY_JSON, instead(value))
 
 
 def _plain_text(path: str, value: str) -> str:

@@ -41,7 +41,7 @@ _NUMBER = "beatstore.number"
 #: The range of integers that MySQL's JSON keeps exactly.
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
-_EXPECTED = "what JSON holds, or a value that kombu's JSON encoder knows"
+_EXPECTED = f"{fields.ANY_JSON}, or a value that kombu's JSON knows"
 
 
 def encoded(path: str, value: object) -> Any:
