@@ -177,24 +177,41 @@ class Arguments(Json):
         def read(value: Any) -> Any:
             found = value if inner is None else inner(value)
             try:
-                return _marked(found) if found else found
-            except RecursionError:
-                return Unreadable(str(value)[:_SHOWN], "too deep")
+                return _marked(found, _MOST_LEVELS) if found else found
+            except _TooManyLevelsError:
+                reason = f"more than {_MOST_LEVELS} levels of JSON"
+                return Unreadable(str(value)[:_SHOWN], reason)
 
         return read
 
+
+#: How many levels of JSON are read from a row, written by plain SQL. More could be too many
+#: for Python's stack where a message is made.
+_MOST_LEVELS = 100
 
 #: How much of JSON that is too deep is shown, in characters.
 _SHOWN = 200
 
 
-def _marked(value: Any) -> Any:
+class _TooManyLevelsError(Exception):
+    pass
+
+
+def _marked(value: Any, levels: int) -> Any:
+    if levels == 0:
+        raise _TooManyLevelsError
     if isinstance(value, list):
-        return [_marked(item) for item in value]
+        return [
+            _marked(item, levels - 1) if isinstance(item, (dict, list)) else item for item in value
+        ]
     if not isinstance(value, dict):
         return value
-    found = {key: _marked(item) for key, item in value.items()}
-    return Typed(found) if found.keys() == {*Typed.KEYS} else found
+    found = {
+        key: _marked(item, levels - 1) if isinstance(item, (dict, list)) else item
+        for key, item in value.items()
+    }
+    typed = Typed.KEYS[0] in found and found.keys() == {*Typed.KEYS}
+    return Typed(found) if typed else found
 
 
 class _Checked(TypeEngine[Any]):

@@ -17,7 +17,6 @@ alone.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
 from beatstore.store import allowed
 from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.values import opened
+from beatstore.store.values import copied, opened
 from beatstore.task import Task as OwnTask
 
 __all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]
@@ -84,7 +83,7 @@ class BeatEntry(ScheduleEntry):
     error: Exception | None = None
 
     def __init__(self, claim: Claim, app: Celery) -> None:
-        options = copy.deepcopy(claim.options)
+        options = copied(claim.options)
         given = (options.get("headers") or {}).items()
         own = {name: value for name, value in given if not name.startswith(allowed.OURS)}
         options["headers"] = {**own, **_headers(claim)}

@@ -91,7 +91,7 @@ def check_headers(
 
 
 def _check_headers(field: str, headers: object, *, ours: bool) -> None:
-    if not isinstance(headers, Mapping):
+    if not isinstance(headers, Mapping) or (not ours and PROTOCOL.isdisjoint(headers)):
         return
     for name in headers:
         if name in PROTOCOL:
@@ -144,7 +144,8 @@ def _signatures(
 
     What is no signature is passed over.
     """
-    held: list[tuple[str, Any]] = [(f"options[{link!r}]", options.get(link)) for link in LINKS]
+    held: list[tuple[str, Any]] = []
+    held += [(f"options[{link!r}]", options[link]) for link in LINKS if link in options]
     held += [(f"kwargs[{part!r}]", kwargs.get(part)) for part in _CALLING.get(task, ())]
     # Not by recursion, so that no depth is too deep.
     while held:
@@ -184,7 +185,9 @@ def _named(  # noqa: PLR0917  (a signature has these parts)
             place = f"{within.format('kwargs')}[{part!r}]"
             yield from _in_signatures(place, kwargs.get(part), depth)
     for link in LINKS:
-        yield from _in_signatures(f"{within.format('options')}[{link!r}]", options.get(link), depth)
+        if link in options:
+            place = f"{within.format('options')}[{link!r}]"
+            yield from _in_signatures(place, options[link], depth)
 
 
 def _in_signatures(path: str, value: object, depth: int) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ from beatstore.columns import Typed
 from beatstore.errors import InvalidEntryError
 from beatstore.store import fields
 
-__all__ = ["check_serializer", "decoded", "encoded", "opened"]
+__all__ = ["check_serializer", "copied", "decoded", "encoded", "opened"]
 
 #: The two keys of an object that kombu reads as a value of a type.
 _TYPE, _VALUE = Typed.KEYS
@@ -40,6 +40,9 @@ _NUMBER = "beatstore.number"
 
 #: The range of integers that MySQL's JSON keeps exactly.
 _LEAST, _MOST = -(2**63), 2**64 - 1
+
+#: What may hold other values.
+_HOLDING = (dict, list, tuple)
 
 _EXPECTED = f"{fields.ANY_JSON}, or a value that kombu's JSON knows"
 
@@ -90,6 +93,17 @@ def opened(
             expected = "a list" if field == "args" else "a dict"
             raise InvalidEntryError(field, value, expected)
     return [*found[0]], found[1], found[2]
+
+
+def copied(value: Any) -> Any:
+    """Return JSON in new lists and dicts; much quicker than a deep copy of anything."""
+    if isinstance(value, dict):
+        return {
+            key: copied(item) if isinstance(item, _HOLDING) else item for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [copied(item) if isinstance(item, _HOLDING) else item for item in value]
+    return value
 
 
 def check_serializer(serializer: object, *stored: object) -> None:
@@ -221,11 +235,13 @@ class _UnknownValueError(ValueError):
 
 def _decoded(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_decoded(item) for item in value]
+        return [_decoded(item) if isinstance(item, _HOLDING) else item for item in value]
     if not isinstance(value, dict):
         return value
-    found = {key: _decoded(item) for key, item in value.items()}
-    if found.keys() != _KEYS:
+    found = {
+        key: _decoded(item) if isinstance(item, _HOLDING) else item for key, item in value.items()
+    }
+    if _TYPE not in found or found.keys() != _KEYS:
         return found
     try:
         return _kombu().object_hook(found)
