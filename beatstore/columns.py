@@ -27,12 +27,16 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
 
+from beatstore.errors import InvalidEntryError
+
 __all__ = [
+    "Arguments",
     "BigId",
     "BigWhole",
     "Instant",
@@ -40,6 +44,7 @@ __all__ = [
     "Name",
     "Note",
     "Number",
+    "Typed",
     "Unreadable",
     "Whole",
     "read_leniently",
@@ -187,11 +192,37 @@ for _kind in (_Read, _Written):
     _kind.type = Instant()  # type: ignore[misc]
 
 
+class TooDeepError(InvalidEntryError, DontWrapMixin):
+    """JSON has more levels than the database takes."""
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Say whether JSON has more than so many levels of lists and dicts."""
+    if not isinstance(value, list | dict):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(item, levels - 1) for item in items)
+
+
 class Json(TypeDecorator[Any]):
     """A JSON document; text that is not JSON is read as `Unreadable`."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
+
+    #: How many levels MariaDB's check of a JSON column takes; MySQL's takes 100.
+    levels = 31
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Refuse what MariaDB would refuse with an error that looks like an outage."""
+        if value and getattr(dialect, "is_mariadb", False) and _deeper(value, self.levels):
+            raise TooDeepError(
+                "args, kwargs or options",
+                "more levels",
+                f"JSON of at most {self.levels} levels, which is what MariaDB holds",
+                "fewer lists, dicts and signatures within each other",
+            )
+        return value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Wrap the driver's decoding, so that a bad document does not raise."""
@@ -210,6 +241,68 @@ class Json(TypeDecorator[Any]):
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Keep JSON's own operators."""
         return self.impl_instance.coerce_compared_value(op, value)
+
+
+class Typed(dict[str, Any]):
+    """A value that JSON lacks, as kombu's JSON writes it, read from a row.
+
+    It is equal to the plain dict, which a caller may not give: the class says that the value
+    was checked when it was stored.
+    """
+
+    KEYS = ("__type__", "__value__")
+
+
+class Arguments(Json):
+    """Arguments of a task: JSON, in which values of other types are `Typed`."""
+
+    cache_ok = True
+
+    #: The audit and what code declared hold the same, one and two levels further in.
+    levels = Json.levels - 2
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Mark the values when they are read."""
+        inner = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            found = value if inner is None else inner(value)
+            try:
+                return _marked(found, _MOST_LEVELS) if found else found
+            except _TooManyLevelsError:
+                reason = f"more than {_MOST_LEVELS} levels of JSON"
+                return Unreadable(str(value)[:_SHOWN], reason)
+
+        return read
+
+
+#: How many levels of JSON are read from a row, written by plain SQL. More could be too many
+#: for Python's stack where a message is made.
+_MOST_LEVELS = 100
+
+#: How much of JSON that is too deep is shown, in characters.
+_SHOWN = 200
+
+
+class _TooManyLevelsError(Exception):
+    pass
+
+
+def _marked(value: Any, levels: int) -> Any:
+    if levels == 0:
+        raise _TooManyLevelsError
+    if isinstance(value, list):
+        return [
+            _marked(item, levels - 1) if isinstance(item, (dict, list)) else item for item in value
+        ]
+    if not isinstance(value, dict):
+        return value
+    found = {
+        key: _marked(item, levels - 1) if isinstance(item, (dict, list)) else item
+        for key, item in value.items()
+    }
+    typed = Typed.KEYS[0] in found and found.keys() == {*Typed.KEYS}
+    return Typed(found) if typed else found
 
 
 class _Checked(TypeEngine[Any]):

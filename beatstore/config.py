@@ -48,7 +48,7 @@ class Settings:
         catch_up_limit: how many runs `misfire="all"` makes up for at most.
         retention: seconds that finished one-shots and runs are kept.
         eta_threshold: seconds; None sends every eta to the broker.
-        allowed_tasks: patterns of task names that entries may have; None allows all.
+        allowed_tasks: patterns of the names of tasks that messages may run; None allows all.
         listen: let PostgreSQL wake a sleeping beat as soon as a due row is committed.
         heartbeat: seconds between two signs of life of a worker; what it runs is suspected
             to be lost after three without one.

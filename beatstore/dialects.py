@@ -32,6 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 from beatstore.columns import (
+    Arguments,
     BigId,
     BigWhole,
     Instant,
@@ -46,6 +47,7 @@ from beatstore.columns import (
 __all__ = [
     "CHANNEL",
     "EPOCH",
+    "Arguments",
     "BigId",
     "BigWhole",
     "Instant",

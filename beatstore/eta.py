@@ -29,8 +29,8 @@ from celery.utils.time import maybe_iso8601, maybe_make_aware
 from beatstore.config import PREFIX
 from beatstore.errors import BeatstoreError, EntryExistsError
 from beatstore.store.appconf import given_settings, read_settings
-from beatstore.store.calls import LINKS
 from beatstore.store.shared import store_of
+from beatstore.store.values import check_serializer, encoded
 from beatstore.tracking import RUN_ID, run_id_in
 
 __all__ = ["divert", "keep"]
@@ -104,6 +104,10 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
         args, kwargs = dump(args, kwargs)
     app, parent = task.app, task.app.current_worker_task
     found = _options(app, options)
+    serializer = found.get("serializer") or task.serializer
+    if serializer != "json":
+        # What apply_async would have refused now must not fail in a year.
+        check_serializer(serializer, encoded("args", args or ()), encoded("kwargs", kwargs or {}))
     if parent:
         _descend(app, parent.request, found)
     entry = store_of(app).schedule(
@@ -171,26 +175,10 @@ def _options(app: Celery, given: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in given.items()
         if key not in _NOT_KEPT and (key in _CLEARED or value not in (None, ""))
     }
-    found |= {key: _with_text(found[key]) for key in LINKS if key in found}
     found.setdefault("task_id", uuid())
     queue = getattr(found.get("queue"), "name", None)
     if queue in app.amqp.queues:  # a queue that was given as an object, and that beat knows
         found["queue"] = queue
-    return found
-
-
-def _with_text(value: Any) -> Any:
-    """Return signatures with the times that theirs and inner ones have as text, as in JSON."""
-    if isinstance(value, (list, tuple)):
-        return [_with_text(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    found = {key: _with_text(item) for key, item in value.items()}
-    options = found.get("options")
-    if "task" in found and isinstance(options, dict):
-        for key in ("eta", "expires"):
-            if isinstance(options.get(key), datetime):
-                options[key] = options[key].isoformat()
     return found
 
 

@@ -30,6 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from beatstore.dialects import (
     EPOCH,
+    Arguments,
     BigId,
     BigWhole,
     Instant,
@@ -111,12 +112,12 @@ class Entry(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(Name(255))
     task: Mapped[str] = mapped_column(Name(255))
-    args: Mapped[list[Any]] = mapped_column(Json, default=list, server_default=text("('[]')"))
+    args: Mapped[list[Any]] = mapped_column(Arguments, default=list, server_default=text("('[]')"))
     kwargs: Mapped[dict[str, Any]] = mapped_column(
-        Json, default=dict, server_default=text("('{}')")
+        Arguments, default=dict, server_default=text("('{}')")
     )
     options: Mapped[dict[str, Any]] = mapped_column(
-        Json, default=dict, server_default=text("('{}')")
+        Arguments, default=dict, server_default=text("('{}')")
     )
 
     kind: Mapped[str] = mapped_column(Name(16))

@@ -23,6 +23,7 @@ import beatstore.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
 from beatstore.declared import Declared
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
 from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone
+from beatstore.store.values import decoded
 
 __all__ = ["PEERS", "Found", "How", "Note", "Peer", "peer_of", "read"]
 
@@ -331,13 +332,12 @@ def _json(row: Row, column: str, kind: type[Any]) -> Any:
     """Return what JSON text says, which must be of a kind; nothing is an empty one."""
     text = row.get(column)
     try:
-        # Values that kombu marks as its own (`__type__`) stay as they stand: the message is
-        # the same, and the worker reads them.
         value = text if isinstance(text, list | dict) else json.loads(text or "null")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEntryError(column, text, f"JSON ({error})") from None
     if value is None:
         return kind()
+    value = decoded(column, value)  # as their scheduler reads it, by kombu's JSON
     if not isinstance(value, kind):
         expected = "a list as JSON" if kind is list else "an object as JSON"
         raise InvalidEntryError(column, text, expected, "[]" if kind is list else "{}")

@@ -29,6 +29,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.store import Store, fields
 from beatstore.store.calls import Call, make_call
 from beatstore.store.shared import store_of
+from beatstore.store.values import decoded
 
 __all__ = ["Retryable", "StoredRetry", "retryable"]
 
@@ -154,7 +155,11 @@ class Retryable:
         said = f"{type(error).__name__}: {error}".replace("\0", "\\0")
         said = said.encode(errors="backslashreplace").decode()
         entry = store.schedule(
-            {"task": call.task, "args": call.args, "kwargs": call.kwargs},
+            {
+                "task": call.task,
+                "args": decoded("args", call.args),
+                "kwargs": decoded("kwargs", call.kwargs),
+            },
             countdown=self.retry_delay,
             max_retries=self.max_retries - 1,
             retry_delay=self.retry_delay * self.retry_backoff,

@@ -96,7 +96,7 @@ class DBScheduler(Scheduler):
             # so it is left to the scheduler that follows to end beat.
             self.store, self._wrong = Store("sqlite://"), error
         self.beat_id = str(uuid.uuid4())
-        self.sender = Sender(self)
+        self.sender = Sender(self, self.store.settings.allowed_tasks)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
         self._ready = False

@@ -17,7 +17,6 @@ alone.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,9 @@ from beatstore.beatschedule import evaluated
 from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
+from beatstore.store import allowed
 from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.store.values import copied, opened
 from beatstore.task import Task as OwnTask
 
 __all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]
@@ -82,8 +83,10 @@ class BeatEntry(ScheduleEntry):
     error: Exception | None = None
 
     def __init__(self, claim: Claim, app: Celery) -> None:
-        options = copy.deepcopy(claim.options)
-        options["headers"] = {**(options.get("headers") or {}), **_headers(claim)}
+        options = copied(claim.options)
+        given = (options.get("headers") or {}).items()
+        own = {name: value for name, value in given if not name.startswith(allowed.OURS)}
+        options["headers"] = {**own, **_headers(claim)}
         options["task_id"] = claim.task_id
         options.setdefault("retry", False)
         # A row written by hand may hold a time of sending; the schedule's is the only one.
@@ -142,8 +145,9 @@ class Scheduling(Protocol):
 class Sender:
     """Publishes claims for one scheduler."""
 
-    def __init__(self, scheduler: Scheduling) -> None:
+    def __init__(self, scheduler: Scheduling, patterns: Sequence[str] | None = None) -> None:
         self._scheduler = scheduler
+        self._patterns = patterns
 
     def send(self, claims: Sequence[Claim], *, until: float) -> Iterator[Outcome]:
         """Send `claims` in order, and yield what became of them, batch by batch.
@@ -172,10 +176,13 @@ class Sender:
         base class count; a canvas by its signature; any other name by `send_task`.
         """
         app: Any = self._scheduler.app
-        options = dict(entry.options or {})
-        args = [evaluated(app, value) for value in entry.args or ()]
-        kwargs = {key: evaluated(app, value) for key, value in (entry.kwargs or {}).items()}
         name = str(entry.task)
+        given, named, options = opened(entry.args or (), entry.kwargs or {}, entry.options or {})
+        args = [evaluated(app, value) for value in given]
+        kwargs = {key: evaluated(app, value) for key, value in named.items()}
+        # Asked at each send: rows change, and so does the setting.
+        allowed.check_headers(name, kwargs, entry.claim.options, ours=False)
+        allowed.check(name, args, kwargs, options, self._patterns)
         if name in CANVAS:
             if entry.claim.options.get("task_id") != options.get("task_id"):
                 kwargs = thawed(name, kwargs)

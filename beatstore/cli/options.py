@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from dateutil.parser import isoparse
 
-from beatstore.errors import ScheduleError
+from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.schedules import zone
 from beatstore.store import After
+from beatstore.store.values import decoded
 
 __all__ = [
     "AGO",
@@ -126,7 +127,7 @@ class _Json(_ParamType):
         if not isinstance(found, self.kind):
             wanted = "a JSON array" if self.kind is list else "a JSON object"
             self.fail(f"{_short(value)} is not {wanted}: write {self.example}", param, ctx)
-        return found
+        return _values_in(self, found, param, ctx)
 
 
 class _Pair(_ParamType):
@@ -142,9 +143,10 @@ class _Pair(_ParamType):
         if not equals or not key.strip():
             self.fail(f"{value!r} has no value: write queue=etl", param, ctx)
         try:
-            return key.strip(), json.loads(rest, parse_constant=_refuse_constant)
+            found = json.loads(rest, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             return key.strip(), rest
+        return key.strip(), _values_in(self, found, param, ctx)
 
 
 class _Edge(_ParamType):
@@ -230,6 +232,16 @@ class _Zone(_ParamType):
         except ScheduleError as error:
             self.fail(str(error), param, ctx)
         return str(value)
+
+
+def _values_in(
+    kind: _ParamType, found: Any, param: click.Parameter | None, ctx: click.Context | None
+) -> Any:
+    """Return JSON as the values that it stands for, which kombu marks by their types."""
+    try:
+        return decoded("JSON", found)
+    except InvalidEntryError as error:
+        kind.fail(str(error), param, ctx)
 
 
 def _refuse_constant(word: str) -> Any:

@@ -4,7 +4,8 @@ A task is given as a name, a Task, or a Signature (chains, groups and chords too
 of them needs celery here, since a Task has a name and a Signature is a dict.
 
 Invariants:
-    * What is stored is JSON, and sends the same message as the object given would have.
+    * What is stored is JSON, and sends the same message as the object given would have
+      (see `beatstore.store.values`).
     * No option puts the time of sending anywhere but into the schedule.
 
 On failure: `InvalidEntryError`, naming the argument or option.
@@ -12,15 +13,16 @@ On failure: `InvalidEntryError`, naming the argument or option.
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields
+from beatstore.store import allowed as permission
+from beatstore.store import fields, values
+from beatstore.store.allowed import CANVAS, LINKS
 
 __all__ = [
     "CANVAS",
@@ -33,21 +35,8 @@ __all__ = [
     "split_time",
 ]
 
-#: The tasks whose keyword arguments hold signatures, and the names of those arguments.
-CANVAS: Mapping[str, tuple[str, ...]] = {
-    "celery.chain": ("tasks",),
-    "celery.group": ("tasks",),
-    "celery.chord": ("header", "body"),
-    "celery.map": ("task",),
-    "celery.starmap": ("task",),
-    "celery.chunks": ("task",),
-}
-
 #: Characters in a task's id, as result backends take it.
 _ID_LENGTH = 155
-
-#: The options that hold signatures.
-LINKS = ("link", "link_error", "chain", "chord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +74,17 @@ def make_call(
         raise InvalidEntryError("args", given_args, "a list or tuple", "[…]")
     call = Call(
         name,
-        fields.plain("args", given_args),
-        fields.plain("kwargs", _merged("kwargs", signature, kwargs)),
+        values.encoded("args", given_args),
+        _object("kwargs", _merged("kwargs", signature, kwargs)),
         _options(name, _merged("options", signature, options)),
     )
     if name in CANVAS:
         _check_canvas(call, kwargs if signature else None)
+    permission.check_headers(name, call.kwargs, call.options)
+    serializer = call.options.get("serializer")
+    if serializer is not None:
+        links = {link: call.options[link] for link in LINKS if link in call.options}
+        values.check_serializer(serializer, call.args, call.kwargs, links)
     check_allowed(call, allowed)
     return call
 
@@ -149,16 +143,8 @@ def check_id(options: Mapping[str, Any], *, once: bool) -> str | None:
 
 
 def check_allowed(call: Call, allowed: Sequence[str] | None) -> None:
-    """Refuse a call that would start a task outside the patterns of `allowed`."""
-    if allowed is None:
-        return
-    for name in _tasks(call.task, call.kwargs, call.options):
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed):
-            raise InvalidEntryError(
-                "task",
-                name,
-                f"a task that beatstore_allowed_tasks allows: {', '.join(allowed) or 'none'}",
-            )
+    """Refuse a call that could start a task outside the patterns of `allowed`."""
+    permission.check(call.task, call.args, call.kwargs, call.options, allowed)
 
 
 def _task_name(task: object) -> str:
@@ -220,20 +206,6 @@ def _signatures(value: object) -> list[dict[str, Any]]:
     return made if good else []
 
 
-def _tasks(name: str, kwargs: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the name of every task that this call may start."""
-    held = [options.get(link) for link in LINKS]
-    if name in CANVAS:
-        held += [kwargs.get(part) for part in CANVAS[name]]
-    else:
-        yield name
-    for value in held:
-        for signature in _signatures(value) if value else ():
-            yield from _tasks(
-                signature["task"], signature.get("kwargs") or {}, signature.get("options") or {}
-            )
-
-
 # -- options ---------------------------------------------------------------------------
 
 
@@ -250,7 +222,7 @@ def _options(task: str, given: Mapping[Any, Any]) -> dict[str, Any]:
         if key in known:
             found[key] = None if value is None else known[key](field, value)
         elif isinstance(key, str) and isinstance(stamps, list | tuple | set) and key in stamps:
-            found[key] = fields.plain(field, value)
+            found[key] = values.encoded(field, value)
         else:
             nearest = repr(fields.nearest(key, known))
             raise InvalidEntryError(field, value, "an option of apply_async", nearest)
@@ -271,13 +243,16 @@ def _id(field: str, value: object) -> str:
 
 
 def _object(field: str, value: object) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return dict(fields.plain(field, value))
-    raise InvalidEntryError(field, value, "a dict with text for keys", "{…}")
+    if not isinstance(value, dict):
+        raise InvalidEntryError(field, value, "a dict with text for keys", "{…}")
+    for key in value:
+        if not isinstance(key, str):
+            raise InvalidEntryError(field, key, "text for a key", repr(str(key)))
+    return dict(values.encoded(field, value))
 
 
 def _callbacks(field: str, value: object) -> Any:
-    found = fields.plain(field, value)
+    found = values.encoded(field, value)
     if found == [] or (not isinstance(found, str) and _signatures(found)):
         return found
     raise InvalidEntryError(field, value, "a signature, or a list of them", "task.s(…)")

@@ -21,10 +21,13 @@ from typing import Any
 from beatstore.errors import InvalidEntryError
 
 __all__ = [
+    "ANY_JSON",
+    "DEPTH",
     "NAME_LENGTH",
     "choice",
     "flag",
     "instant",
+    "instead",
     "nearest",
     "note",
     "number",
@@ -45,8 +48,8 @@ _TAG_LENGTH = 64
 # MySQL's TEXT holds 65,535 bytes, and a character takes up to four.
 _NOTE_LENGTH = 16_000
 
-# MySQL's JSON stops at 100 levels, and keeps no larger integer than 64 bits exactly.
-_DEPTH = 90
+#: MySQL's JSON stops at 100 levels, and keeps no larger integer than 64 bits exactly.
+DEPTH = 90
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
 # What the rule takes for a span (see `decide`), and MySQL's DATETIME for a year.
@@ -56,7 +59,8 @@ _FIRST_YEAR = 1000
 # Control characters, half surrogate pairs, and what ends a line or paragraph.
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 
-_ANY_JSON = "text, a number, True, False, None, a list or a dict"
+#: What JSON holds, in an error.
+ANY_JSON = "text, a number, True, False, None, a list or a dict"
 
 
 def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | None = None) -> str:
@@ -204,7 +208,7 @@ def plain(path: str, value: object) -> Any:
         InvalidEntryError: JSON would lose something; `field` is the path to it, such as
             `kwargs['when']`.
     """
-    return _plain(path, value, _DEPTH)
+    return _plain(path, value, DEPTH)
 
 
 def _plain(path: str, value: object, depth: int) -> Any:
@@ -215,7 +219,7 @@ def _plain(path: str, value: object, depth: int) -> Any:
     if isinstance(value, int | float):
         return _plain_number(path, value)
     if depth == 0:
-        expected = f"JSON of at most {_DEPTH} levels, which does not contain itself"
+        expected = f"JSON of at most {DEPTH} levels, which does not contain itself"
         raise InvalidEntryError(path, type(value).__name__, expected)
     if isinstance(value, list | tuple):
         return [_plain(f"{path}[{at}]", item, depth - 1) for at, item in enumerate(value)]
@@ -224,7 +228,7 @@ def _plain(path: str, value: object, depth: int) -> Any:
             _plain_key(path, key): _plain(f"{path}[{key!r}]", item, depth - 1)
             for key, item in value.items()
         }
-    raise InvalidEntryError(path, value, _ANY_JSON, _instead(value))
+    raise InvalidEntryError(path, value, ANY_JSON, instead(value))
 
 
 def _plain_text(path: str, value: str) -> str:
@@ -253,7 +257,7 @@ def _plain_key(path: str, key: object) -> str:
     )
 
 
-def _instead(value: object) -> str:
+def instead(value: object) -> str:
     """Say what to write in place of a value that JSON can't hold."""
     if isinstance(value, datetime):
         return f"{value.isoformat()!r} (its isoformat()), and read it in the task"

@@ -11,13 +11,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
 import re
 import sys
 import types
+import uuid
 import weakref
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import datetime, timezone
+from datetime import date, datetime, time, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from beatstore.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
 from beatstore.store.tick.claims import BeatFigures, Claim
 from beatstore.store.tick.queue import Queue
+from beatstore.store.values import decoded, encoded
 from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +105,10 @@ def proj(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[types.Modu
     app.close()
 
 
-@pytest.mark.parametrize("page", ["dependencies", "far-future", "misfires", "retries"])
+PLAYED = ["arguments", "dependencies", "far-future", "misfires", "retries"]
+
+
+@pytest.mark.parametrize("page", PLAYED)
 @pytest.mark.usefixtures("proj")
 def test_the_page_is_true(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page's code prints, and what its tables say is sent, is so."""
@@ -165,6 +172,17 @@ def test_every_argument_of_after_is_in_the_table() -> None:
         field.name: "" if field.name == "name" else repr(field.default).replace("'", '"')
         for field in fields(After)
     }
+
+
+def test_the_table_of_values_is_true() -> None:
+    """Each value of the page on arguments is stored as it says, and the task gets what it says."""
+    known = {"uuid": uuid, "Decimal": Decimal, "timezone": timezone}
+    known |= {one.__name__: one for one in (date, datetime, time)}
+    found = rows("arguments", "| value | stored as | the task gets |")
+    for value, stored, arrives in ((cell.strip("`") for cell in row) for row in found):
+        held = encoded("args", eval(value, known))
+        assert json.dumps(held, ensure_ascii=False) == stored
+        assert repr(decoded("args", json.loads(stored))) == arrives
 
 
 def test_the_limits_are_those_of_the_rule() -> None:

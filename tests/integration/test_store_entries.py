@@ -162,7 +162,7 @@ def test_a_taken_name_is_refused(store: Store) -> None:
         ({"schedule": 60, "name": None}, "name"),
         ({"schedule": 60, "task": ""}, "task"),
         ({"schedule": 60, "args": "abc"}, "args"),
-        ({"schedule": 60, "kwargs": {"when": NOON}}, "kwargs['when']"),
+        ({"schedule": 60, "kwargs": {"when": NOON - NOON}}, "kwargs['when']"),
         ({"schedule": 60, "options": {"eta": NOON}}, "options['eta']"),
         ({"schedule": 60, "misfire": "ignore"}, "misfire"),
         ({"schedule": 60, "grace": -1}, "grace"),

@@ -9,7 +9,6 @@ is what was given. The methods are found, not listed: a new one is tried too.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -23,6 +22,8 @@ import beatstore
 from beatstore import After, Declared, Entry, Store
 from beatstore.errors import BeatstoreError, ScheduleError, StoreError
 from beatstore.store.edits import FIELDS
+from beatstore.store.values import decoded
+from tests.support.carried import as_sent
 from tests.support.hostile import (
     CRON,
     RRULE,
@@ -205,9 +206,9 @@ def readable(error: BeatstoreError) -> None:
 def stored(entry: Entry, argument: str, value: Any) -> None:
     """Fail unless an entry holds what was given."""
     if argument in ("args", "kwargs") and value:
-        assert same(getattr(entry, argument), value)
+        assert same(decoded(argument, getattr(entry, argument)), value)
     elif argument == "options" and isinstance(value, Mapping) and "expires" not in value:
-        assert same({**entry.options}, {**value})
+        assert same(decoded(argument, entry.options), value)
     elif argument in ("task", "signature", "name", "new_name"):
         column = {"signature": "task", "new_name": "name"}.get(argument, argument)
         if isinstance(value, str):
@@ -217,15 +218,14 @@ def stored(entry: Entry, argument: str, value: Any) -> None:
 
 
 def same(held: Any, given: Any) -> bool:
-    """Say whether what is held is what was given; a tuple is held as a list."""
+    """Say whether what is held is what a message would carry: lists, and text for keys."""
     if isinstance(given, Mapping):
-        return held.keys() == given.keys() and all(same(held[key], given[key]) for key in given)
+        found = {key: item for one, item in given.items() for key in as_sent({one: 0})}
+        return held.keys() == found.keys() and all(same(held[key], found[key]) for key in found)
     if isinstance(given, list | tuple | set):
         pairs = zip(held, given, strict=True)
         return isinstance(held, list) and all(same(one, two) for one, two in pairs)
-    if isinstance(given, float):
-        return type(held) is type(given) and math.copysign(1, held) == math.copysign(1, given)
-    return type(held) is type(given) and bool(held == given)
+    return repr(held) == repr(as_sent(given))
 
 
 def tried(store: Store, method: str, argument: str, value: Any) -> None:

@@ -29,6 +29,8 @@ PACKAGES = {
     3: {"sqlalchemy", "alembic"},
     4: {"celery", "kombu"},
 }
+# A column holds a value as kombu's JSON writes it.
+FORMATS = {"beatstore/store/values.py": {"kombu"}}
 # Only store/ runs SQL; dialects.py and drivers.py hold the few statements that no two
 # databases share.
 SQL_ROOMS = {"store", "dialects", "drivers"}
@@ -77,13 +79,15 @@ def test_files_keep_to_their_level(path: Path) -> None:
     here = room(path)
     assert here in LEVEL, f"{here} has no level: give it one in ROOMS"
     level, tree = LEVEL[here], ast.parse(path.read_text())
+    formats = FORMATS.get(path.relative_to(ROOT).as_posix(), set())
     for module, taken in imports(tree):
         top, _, rest = module.partition(".")
         if top == "beatstore":
             other = rest.partition(".")[0] or "__init__"
             assert LEVEL.get(other, 5) <= level, f"{here} (level {level}) imports {module}"
         elif top not in sys.stdlib_module_names:
-            assert level == 5 or top in PACKAGES[level], f"{here} (level {level}) imports {module}"
+            known = level == 5 or top in PACKAGES[level] | formats
+            assert known, f"{here} (level {level}) imports {module}"
         assert level != 1 or top != "logging", f"{here} is pure, and imports logging"
         if top == "sqlalchemy":
             assert here in SQL_ROOMS or not taken & SQL_NAMES, f"{here} imports {taken}"

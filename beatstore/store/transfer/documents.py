@@ -8,10 +8,13 @@ default; the schedule as its kind, spec and zone; and beside them
     progress         how far it has come: its cursor, its counters, and of each upstream
                      what it has used up
 
-Instants are ISO 8601 text. Progress is what makes a move from one database to another
-neither repeat nor lose an occurrence: the cursor says what was accounted for there, and
-what fell due since is made up for here by the entry's misfire policy. A document without
-it, written by hand, is a new entry, which counts from now.
+Instants are ISO 8601 text. In `args`, `kwargs` and `options`, a value that JSON lacks stands
+as kombu's JSON writes it: `{"__type__": "uuid", "__value__": {"hex": "…"}}`.
+
+Progress is what makes a move from one database to another neither repeat nor lose an
+occurrence: the cursor says what was accounted for there, and what fell due since is made up
+for here by the entry's misfire policy. A document without it, written by hand, is a new
+entry, which counts from now.
 
 Nothing here executes SQL.
 
@@ -34,7 +37,7 @@ from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry
 from beatstore.schedules import Every, as_schedule, parse, zone
-from beatstore.store import edits, fields, links
+from beatstore.store import edits, fields, links, values
 from beatstore.store.agenda import accounted_for
 from beatstore.store.entries import STATES
 from beatstore.store.links import After
@@ -65,6 +68,9 @@ _FIELDS: dict[str, tuple[str, Any]] = {
     "description": ("description", None),
     "source": ("source", "api"),
 }
+
+#: What may hold values of kombu's JSON, in the form in which the columns have them.
+_CALL = ("args", "kwargs", "options")
 
 _SCHEDULE = ("kind", "spec", "timezone")
 _KNOWN = (
@@ -207,6 +213,9 @@ def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.W
     for name in ("start_at", "end_at"):
         if name in asked:
             asked[name] = _instant(name, asked[name])
+    for name in _CALL:
+        if name in asked:
+            asked[name] = values.decoded(name, asked[name])
     asked.setdefault("task", None)
     after = links.wanted([_after(one) for one in _list("after", given.get("after"))])
     rule, columns = _rule(given, state, settings, asked.get("start_at"), after)

@@ -1,0 +1,278 @@
+"""Arguments between Python and the JSON of the columns.
+
+A column holds what kombu's JSON encoder makes of a value. A UUID is stored as
+`{"__type__": "uuid", "__value__": {"hex": "…"}}`. The sender turns this back into the value
+before it calls celery, so a worker gets what `apply_async` would have sent to it, and any
+serializer gets real values.
+
+What MySQL's JSON can't hold exactly (integers beyond 64 bits), and what JSON lacks (NaN and
+the infinities), is stored in the same form, under a type of beatstore's own.
+
+Invariants:
+    * `decoded(encoded(value))` is what a worker gets of `value` by kombu's JSON.
+    * A caller's dict that kombu would read as one of its own values is refused. What was
+      read from a row (`Typed`) is such a value, and may be stored again.
+    * kombu is imported only when a value is not plain JSON.
+
+On failure: `InvalidEntryError`, naming the argument.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from beatstore.columns import Typed
+from beatstore.errors import InvalidEntryError
+from beatstore.store import fields
+
+__all__ = ["check_serializer", "copied", "decoded", "encoded", "opened"]
+
+#: The two keys of an object that kombu reads as a value of a type.
+_TYPE, _VALUE = Typed.KEYS
+_KEYS = frozenset(Typed.KEYS)
+
+#: The type of numbers that no database, or no JSON, can hold.
+_NUMBER = "beatstore.number"
+
+#: The range of integers that MySQL's JSON keeps exactly.
+_LEAST, _MOST = -(2**63), 2**64 - 1
+
+#: What may hold other values.
+_HOLDING = (dict, list, tuple)
+
+_EXPECTED = f"{fields.ANY_JSON}, or a value that kombu's JSON knows"
+
+
+def encoded(path: str, value: object) -> Any:
+    """Return `value` as the JSON that a column holds.
+
+    Tuples become lists. Keys become text as JSON makes them: 1 becomes "1".
+
+    Args:
+        path: where the value stands, such as `kwargs['when']`; errors name it.
+        value: what a caller gave.
+
+    Raises:
+        InvalidEntryError: kombu's JSON can't carry the value, or would read it as another.
+    """
+    return _encoded(path, value, fields.DEPTH)
+
+
+def decoded(path: str, value: object) -> Any:
+    """Return the values that a column's JSON stands for, in new lists and dicts.
+
+    Raises:
+        InvalidEntryError: kombu can't read one of the values.
+    """
+    try:
+        return _decoded(value)
+    except _UnknownValueError as error:
+        raise InvalidEntryError(
+            path,
+            error.given,
+            f"a value that kombu can read ({error})",
+            "a type that kombu knows, such as 'uuid' or 'datetime'",
+        ) from None
+    except RecursionError:
+        expected = f"JSON of at most {fields.DEPTH} levels"
+        raise InvalidEntryError(path, "deeper JSON", expected) from None
+
+
+def opened(
+    args: object, kwargs: object, options: object
+) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """Return the arguments and options of a message as the values that they stand for."""
+    found = (decoded("args", args), decoded("kwargs", kwargs), decoded("options", options))
+    for field, value in zip(("args", "kwargs", "options"), found, strict=True):
+        kind: Any = (list, tuple) if field == "args" else dict
+        if not isinstance(value, kind):
+            expected = "a list" if field == "args" else "a dict"
+            raise InvalidEntryError(field, value, expected)
+    return [*found[0]], found[1], found[2]
+
+
+def copied(value: Any) -> Any:
+    """Return JSON in new lists and dicts; much quicker than a deep copy of anything."""
+    if isinstance(value, dict):
+        return {
+            key: copied(item) if isinstance(item, _HOLDING) else item for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [copied(item) if isinstance(item, _HOLDING) else item for item in value]
+    return value
+
+
+def check_serializer(serializer: object, *stored: object) -> None:
+    """Refuse arguments that the serializer of their message can't write.
+
+    A serializer that this process does not know is left to the beat, which may know it.
+
+    Args:
+        serializer: its name, or None for JSON, which takes all that is stored.
+        stored: what the message holds, as columns hold it.
+    """
+    if serializer is None or serializer == "json" or not isinstance(serializer, str):
+        return
+    import kombu.exceptions  # noqa: PLC0415  (most processes never need it)
+    import kombu.serialization  # noqa: PLC0415
+
+    body = decoded("args", list(stored))
+    try:
+        kombu.serialization.dumps(body, serializer)
+    except kombu.exceptions.SerializerNotInstalled:
+        return
+    except kombu.exceptions.EncodeError as error:
+        raise InvalidEntryError(
+            "options['serializer']",
+            serializer,
+            f"a serializer that can write these arguments ({_first_line(error)})",
+            "'json'",
+        ) from None
+
+
+# -- encoding --------------------------------------------------------------------------------
+
+
+def _encoded(path: str, value: object, depth: int) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        exact = _LEAST <= value <= _MOST if isinstance(value, int) else math.isfinite(value)
+        return fields.plain(path, value) if exact else _encoded_number(path, value)
+    if value is None or isinstance(value, str | bool):
+        return fields.plain(path, value)
+    if depth == 0:
+        expected = f"JSON of at most {fields.DEPTH} levels, which does not contain itself"
+        raise InvalidEntryError(path, type(value).__name__, expected)
+    if isinstance(value, list | tuple):
+        return [_encoded(f"{path}[{at}]", item, depth - 1) for at, item in enumerate(value)]
+    if isinstance(value, Typed):
+        return value
+    if isinstance(value, dict):
+        return _encoded_dict(path, value, depth)
+    return _encoded_value(path, value, depth)
+
+
+def _encoded_number(path: str, value: float) -> dict[str, str]:
+    _kombu()  # which then knows the type
+    plain = int(value) if isinstance(value, int) else float(value)
+    try:
+        return {_TYPE: _NUMBER, _VALUE: json.dumps(plain)}
+    except ValueError as error:  # more digits than Python writes
+        expected = f"a shorter integer ({error})"
+        raise InvalidEntryError(path, type(value).__name__, expected, "it as text") from None
+
+
+def _encoded_dict(path: str, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(path, key)
+        if name in found:
+            expected = f"keys that differ as text, since JSON has no others; {name!r} is there"
+            raise InvalidEntryError(path, key, expected, "each key once, as text")
+        found[name] = _encoded(f"{path}[{key!r}]", item, depth - 1)
+    if found.keys() == _KEYS:
+        raise _reserved(path, found)
+    return found
+
+
+def _key(path: str, key: object) -> str:
+    """Return the text that JSON makes of a key."""
+    if isinstance(key, str):
+        return str(fields.plain(path, key))
+    if key is None or isinstance(key, bool):
+        return json.dumps(key)
+    if isinstance(key, int | float):
+        return json.dumps(int(key) if isinstance(key, int) else float(key))
+    expected = "text for a key, or a number, True, False or None, which JSON turns into text"
+    raise InvalidEntryError(path, key, expected, repr(str(key)))
+
+
+def _reserved(path: str, found: dict[str, Any]) -> InvalidEntryError:
+    """Return the error for a dict that a worker would get as something else, or not at all."""
+    expected = (
+        f"no dict of just the keys {_TYPE!r} and {_VALUE!r}, which kombu reads as a value of "
+        "its own"
+    )
+    try:
+        write = f"the value itself, {_decoded(found)!r}"
+    except _UnknownValueError:
+        write = "other keys, such as 'type' and 'value'"
+    return InvalidEntryError(path, found, expected, write)
+
+
+def _encoded_value(path: str, value: object, depth: int) -> Any:
+    """Return what kombu's encoder makes of a value that is not JSON's own."""
+    try:
+        made = _kombu().JSONEncoder().default(value)
+    except Exception as error:  # noqa: BLE001  (encoders can be anybody's)
+        known = isinstance(error, TypeError) and "not JSON serializable" in str(error)
+        expected = _EXPECTED if known else f"{_EXPECTED} ({_first_line(error)})"
+        raise InvalidEntryError(path, value, expected, fields.instead(value)) from None
+    if not isinstance(made, dict) or made.keys() != _KEYS:
+        return _encoded(path, made, depth - 1)
+    found = {_TYPE: made[_TYPE], _VALUE: _encoded(path, made[_VALUE], depth - 1)}
+    try:
+        _decoded(found)
+    except _UnknownValueError as error:
+        expected = f"a value that kombu can read again ({error})"
+        raise InvalidEntryError(path, value, expected, fields.instead(value)) from None
+    return found
+
+
+# -- decoding --------------------------------------------------------------------------------
+
+
+class _UnknownValueError(ValueError):
+    """kombu can't read this; `given` is how it is stored."""
+
+    def __init__(self, given: object, why: object) -> None:
+        self.given = given
+        super().__init__(why)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_decoded(item) if isinstance(item, _HOLDING) else item for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {
+        key: _decoded(item) if isinstance(item, _HOLDING) else item for key, item in value.items()
+    }
+    if _TYPE not in found or found.keys() != _KEYS:
+        return found
+    try:
+        return _kombu().object_hook(found)
+    except Exception as error:  # noqa: BLE001  (decoders can be anybody's)
+        named = isinstance(found[_TYPE], str)
+        known = f"its type is {found[_TYPE]!r}" if named else "its type is no text"
+        why = known if "Unsupported type" in str(error) else f"{known}: {_first_line(error)}"
+        raise _UnknownValueError(value, why) from None
+
+
+@lru_cache(maxsize=1)
+def _kombu() -> Any:
+    """Return kombu's JSON, which from then on knows the type of beatstore's numbers."""
+    import kombu.utils.json  # noqa: PLC0415  (most processes never need it)
+
+    known: Any = kombu.utils.json
+    known.register_type(_Number, _NUMBER, str, _number)
+    return known
+
+
+class _Number:
+    """What no value is: the type is registered for the sake of its decoder."""
+
+
+def _number(text: str) -> int | float:
+    found = json.loads(text)
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return found
+    raise ValueError(f"{text[:40]!r} is no number")
+
+
+def _first_line(error: BaseException) -> str:
+    line = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {line}"[:200]
