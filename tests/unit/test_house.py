@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = {
     0: "errors clock version",
     1: "schedules decision gate after decide graph drawing config declared",
-    2: "models dialects columns",
+    2: "alembic models dialects columns",
     3: "store",
     4: "batches beatschedule canvas convert discovery inquiry marks moving outage peers reporter "
     "sender ticking tracking worker task eta retrying scheduler",
