@@ -18,6 +18,10 @@ from beatstore.models import VERSION_TABLE, Base
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {*Base.metadata.tables, VERSION_TABLE}
 
+#: What the README has people write.
+HELPER = "from beatstore.alembic import include_object"
+OPTION = "include_object=include_object"
+
 #: An application's models; what a test adds goes below.
 MODELS = """
 from sqlalchemy import ForeignKey
@@ -81,8 +85,8 @@ class Application:
 
     def add_the_helper(self) -> None:
         """Do what the README says."""
-        self.configure("from models", "from beatstore.alembic import include_object\nfrom models")
-        self.configure("=metadata", "=metadata, include_object=include_object")
+        self.configure("from models", f"{HELPER}\nfrom models")
+        self.configure("=metadata", f"=metadata, {OPTION}")
 
     def proposed(self) -> dict[str, set[str]]:
         """Return what a new revision does to which tables, and throw it away."""
@@ -155,6 +159,14 @@ def test_a_stock_alembic_leaves_our_tables_alone(
     application("upgrade", "head")
     assert "No new upgrade operations detected" in application("check")
     assert tables(migrated_url) == TABLES | THEIRS | {"alembic_version"}
+
+
+def test_the_readme_says_so() -> None:
+    """The README has the import, and the option for Alembic and for Flask-Migrate."""
+    readme = (ROOT / "README.md").read_text()
+    assert f"```python\n{HELPER}\n" in readme
+    assert f"{OPTION}\n)\n```" in readme
+    assert f"`Migrate(app, db, {OPTION})`" in readme
 
 
 def test_a_table_that_only_looks_like_ours_is_theirs(
@@ -242,7 +254,7 @@ def test_a_function_of_their_own_is_asked_as_well(
         "    return mine and beatstore.alembic.include_object(object_, name, *given)\n\n"
         "from models",
     )
-    application.configure("=metadata", "=metadata, include_object=include_object")
+    application.configure("=metadata", f"=metadata, {OPTION}")
     assert application.proposed() == {"create_table": {"beatstore_lookalike"}}
 
 
@@ -296,9 +308,7 @@ def test_flask_migrate(tmp_path: Path, migrated_url: str) -> None:
     run(tmp_path, "flask", "db", "init")
     run(tmp_path, "flask", "db", "migrate")
     assert read_revision(versions, keep=False)["drop_table"] == TABLES
-    helper = "from beatstore.alembic import include_object\n"
-    options = ", include_object=include_object"
-    page.write_text(FLASK.format(imports=helper, url=migrated_url, options=options))
+    page.write_text(FLASK.format(imports=HELPER, url=migrated_url, options=f", {OPTION}"))
     run(tmp_path, "flask", "db", "migrate")
     assert read_revision(versions, keep=True) == {"create_table": {"shop_order"}}
     run(tmp_path, "flask", "db", "upgrade")
