@@ -5,8 +5,8 @@ Each method is one transaction: its own, committed when the method returns; or, 
 everything is undone when they roll back. Beat looks at what was committed at its next
 tick; nothing needs to be told to it.
 
-Entries and runs are returned as snapshots: plain detached objects with all columns
-loaded, safe to keep, and not written back when they are changed.
+Entries and runs are returned as snapshots: plain objects with the values of all columns,
+safe to keep. They can't be changed, and no session takes them; `change` edits an entry.
 
 On failure: arguments are refused with an error naming the argument (see
 `beatstore.errors`). A database that does not answer is an `UnavailableError`, and
