@@ -12,17 +12,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from beatstore.errors import ConfigError
 from beatstore.schedules import zone
+from beatstore.types import Misfire
 
 __all__ = ["MISFIRES", "PREFIX", "Settings"]
 
 PREFIX = "beatstore_"
 
 #: The misfire policies, by the names the `misfire` column holds.
-MISFIRES = ("skip", "coalesce", "all")
+MISFIRES: tuple[Misfire, ...] = get_args(Misfire)
 
 _SQLITE_FILE = "beatstore.db"
 

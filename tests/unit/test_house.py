@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # A file imports its own level, those before it, the standard library and what stands here.
 ROOMS = {
     0: "errors clock version",
-    1: "schedules decision gate after decide graph drawing config declared",
+    1: "schedules decision gate after decide graph drawing config declared types",
     2: "alembic models dialects columns",
     3: "store",
     4: "batches beatschedule canvas convert discovery inquiry marks moving outage peers reporter "
