@@ -105,7 +105,8 @@ class Task(_Task):
         if len(given) != 1:
             expected = "exactly one of eta and countdown"
             raise InvalidEntryError("eta", given or None, expected, "countdown=3600")
-        return far.keep(self, args, kwargs, {**options, **given}, session)
+        kept: AsyncResult[Any] = far.keep(self, args, kwargs, {**options, **given}, session)
+        return kept
 
     def apply_async(  # noqa: PLR0917  (celery's own)
         self,

@@ -29,6 +29,8 @@ PACKAGES = {
     3: {"sqlalchemy", "alembic"},
     4: {"celery", "kombu"},
 }
+# What a type checker brings along.
+TYPES_ONLY = {"typing_extensions"}
 # Only store/ runs SQL; dialects.py holds the few statements that no two databases share.
 SQL_ROOMS = {"store", "dialects"}
 SQL_NAMES = {"Session", "sessionmaker", "create_engine"}
@@ -64,6 +66,13 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
             )
 
 
+def type_checking(tree: ast.AST) -> Iterator[ast.If]:
+    """Yield the blocks that only a type checker reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield node
+
+
 def calls(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -76,11 +85,14 @@ def test_files_keep_to_their_level(path: Path) -> None:
     here = room(path)
     assert here in LEVEL, f"{here} has no level: give it one in ROOMS"
     level, tree = LEVEL[here], ast.parse(path.read_text())
+    guarded = {module for block in type_checking(tree) for module, _ in imports(block)}
     for module, taken in imports(tree):
         top, _, rest = module.partition(".")
         if top == "beatstore":
             other = rest.partition(".")[0] or "__init__"
             assert LEVEL.get(other, 5) <= level, f"{here} (level {level}) imports {module}"
+        elif module in TYPES_ONLY & guarded:
+            continue  # nothing is imported when the program runs
         elif top not in sys.stdlib_module_names:
             assert level == 5 or top in PACKAGES[level], f"{here} (level {level}) imports {module}"
         assert level != 1 or top != "logging", f"{here} is pure, and imports logging"
