@@ -30,6 +30,7 @@ from beatstore.store import Store, fields
 from beatstore.store.calls import Call, make_call
 from beatstore.store.shared import store_of
 from beatstore.types import Duration, SessionLike
+from beatstore.types import Task as AnyTask
 
 __all__ = ["Retryable", "StoredRetry", "retryable"]
 
@@ -57,7 +58,7 @@ class StoredRetry:
 
 
 def retryable(
-    task: Task[..., Any],
+    task: AnyTask,
     *,
     max_retries: int = 3,
     retry_delay: Duration = 300,
@@ -103,7 +104,7 @@ class Retryable:
 
     def __init__(
         self,
-        task: Task[..., Any],
+        task: AnyTask,
         *,
         max_retries: int,
         retry_delay: Duration,

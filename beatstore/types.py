@@ -25,10 +25,12 @@ __all__ = [
     "App",
     "CelerySchedule",
     "ChangeOptions",
+    "DeclaredUpstreams",
     "Duration",
     "EntryOptions",
     "EntryState",
     "Misfire",
+    "NamedTask",
     "On",
     "OnUpstreamFailure",
     "OneShotOptions",
@@ -37,8 +39,10 @@ __all__ = [
     "ScheduleLike",
     "ScheduledOptions",
     "SessionLike",
+    "Task",
     "TaskLike",
     "Upstream",
+    "Upstreams",
     "refuse_unknown",
     "takes",
 ]
@@ -61,7 +65,7 @@ RunState: TypeAlias = Literal[
 Duration: TypeAlias = float | timedelta
 
 
-class Task(Protocol):
+class NamedTask(Protocol):
     """A celery task: what `@app.task` and `@shared_task` make."""
 
     @property
@@ -115,6 +119,10 @@ class App(Protocol):
     def tasks(self) -> Any:
         """Its tasks, by name."""
 
+
+#: A task. Where celery's stubs (celery-types) are missing, pyright takes a task for the function
+#: it is made of; so a function is only refused when the program runs.
+Task: TypeAlias = NamedTask | Callable[..., Any]
 
 #: A task's name, a task, or a signature (a chain, group or chord too).
 TaskLike: TypeAlias = str | Task | Mapping[str, Any]
@@ -225,7 +233,7 @@ def refuse_unknown(given: Mapping[str, Any], options: type) -> None:
     for name in given:
         if name not in known:
             (nearest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise InvalidEntryError(name, given[name], "an option that there is", nearest)
+            raise InvalidEntryError(name, given[name], "a known option", nearest)
 
 
 # -- help --------------------------------------------------------------------------------
