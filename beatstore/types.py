@@ -116,8 +116,8 @@ class App(Protocol):
         """Its settings."""
 
     @property
-    def tasks(self) -> Any:
-        """Its tasks, by name."""
+    def timezone(self) -> Any:
+        """Its zone, by name or as an object."""
 
 
 #: A task. Where celery's stubs (celery-types) are missing, pyright takes a task for the function

@@ -57,14 +57,21 @@ class Reader:
         )
 
     @classmethod
-    def from_app(cls: type[S], app: App) -> S:
+    def from_app(cls: type[S], app: App, *, engine: Engine | None = None) -> S:
         """Make the store that a Celery app's `beatstore_*` settings describe.
+
+        Args:
+            app: whose settings count: the default zone, the tasks allowed, the schema, ….
+            engine: the application's own Engine, to use its connections, and sessions that
+                are bound to it. Beat and the workers go by `beatstore_url`; the engine must
+                lead to the same database. None makes one of `beatstore_url` and
+                `beatstore_engine_options`.
 
         Raises:
             ConfigError: a setting is unknown, or its value can't be used.
         """
         settings = read_settings(app)
-        return cls(settings.url, settings=settings)
+        return cls(settings.url if engine is None else engine, settings=settings)
 
     @property
     def url(self) -> str:

@@ -74,6 +74,7 @@ def stores() -> None:
     for target in ("sqlite://", make_url("sqlite://"), create_engine("sqlite://")):
         Store(target, schema=None).by("me").migrate()
     Store.from_app(app).check()
+    Store.from_app(app, engine=create_engine("sqlite://")).close()
     Store("sqlite://", settings=beatstore.Settings(default_misfire="skip"), engine_options={})
 
 
