@@ -59,7 +59,7 @@ class Settings:
     claim_ttl: float = 30.0
     auto_migrate: bool | None = None
     default_timezone: str = "UTC"
-    default_misfire: str = "coalesce"
+    default_misfire: Misfire = "coalesce"
     default_grace: float = 60.0
     catch_up_limit: int = 100
     retention: float = 30 * 86400.0
@@ -161,9 +161,10 @@ def _seconds(least: float, example: str) -> Callable[[str, Any], float]:
     return check
 
 
-def _misfire(key: str, value: Any) -> str:
-    if value in MISFIRES:
-        return str(value)
+def _misfire(key: str, value: Any) -> Misfire:
+    for one in MISFIRES:
+        if value == one:
+            return one
     raise ConfigError(key, value, f"one of {', '.join(MISFIRES)}", "'coalesce'")
 
 

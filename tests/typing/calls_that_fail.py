@@ -6,12 +6,12 @@ the comment. Nothing here is run; `make type` reads it.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from celery import Celery
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from beatstore import After, Declared, Store, retryable, scheduled, testing
+from beatstore import After, Declared, Settings, Store, retryable, scheduled, testing
 from beatstore.types import EntryOptions
 
 app = Celery("proj")
@@ -96,5 +96,9 @@ async def sessions(store: Store, session: AsyncSession) -> None:
     store.now(session="session")  # type: ignore[arg-type]
 
 
-def virtual() -> None:
+def virtual(store: Store) -> None:
     testing.store("2030-01-01")  # type: ignore[arg-type]
+    testing.simulate(store, 60)  # type: ignore[arg-type]
+    testing.simulate(store, timedelta(days=1), outcome="fails")  # type: ignore[arg-type]
+    testing.Outcome("failde")  # type: ignore[arg-type]
+    Settings(default_misfire="none")  # type: ignore[arg-type]

@@ -17,7 +17,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
 
 import beatstore
-from beatstore import After, Cron, Declared, Every, Once, RRule, Solar, Store, daily, scheduled
+from beatstore import (
+    After,
+    Cron,
+    Declared,
+    Every,
+    Once,
+    RRule,
+    Solar,
+    Store,
+    daily,
+    scheduled,
+    testing,
+)
 from beatstore.alembic import include_object
 from beatstore.types import EntryOptions, EntryState, Misfire, SessionLike
 
@@ -183,6 +195,14 @@ def far(session: Session) -> None:
     print(kept.apply_async(args=[1], countdown=60).id)
     notify = beatstore.retryable(kept, max_retries=3, retry_delay=60, session=session)
     notify(1)
+
+
+def virtual(work: testing.Work) -> None:
+    store = testing.store(AT)
+    ends: dict[str, testing.Outcome] = {"a": testing.Outcome("failed", duration=3)}
+    testing.simulate(store, timedelta(days=1), outcome=ends, duration=lambda work: work.number)
+    testing.simulate(store, AT, outcome={"a": ["failed", ValueError()]}, duration=[1, 2.5])
+    testing.simulate(store, AT, outcome=lambda work: "lost" if work.attempt == 1 else None)
 
 
 def env() -> None:
