@@ -15,7 +15,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import Any, ForwardRef, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from beatstore.errors import InvalidEntryError
 from beatstore.schedules import Schedule
@@ -247,28 +247,27 @@ def takes(options: type, defaults: Mapping[str, Any] | None = None) -> Callable[
     A type checker knows them by the function's `**given: Unpack[options]`; this is for
     `help`, and for shells that complete names.
     """
+    taken = options.__annotations__
 
     def decorate(function: F) -> F:
-        taken = {name: doc for name, doc in _DOCS.items() if name in options.__annotations__}
+        lines = [doc for name, doc in _DOCS.items() if name in taken]
         said = inspect.cleandoc(function.__doc__ or "")
-        function.__doc__ = "\n".join([said, "", "Options:", *taken.values()])
+        function.__doc__ = "\n".join([said, "", "Options:", *lines])
         if defaults is not None:
             signature = inspect.signature(function)
             kept = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
             added = [
-                inspect.Parameter(
-                    name,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=defaults[name],
-                    annotation=options.__annotations__[name].__forward_arg__,
-                )
-                for name in taken
+                _parameter(name, taken[name], defaults[name]) for name in defaults if name in taken
             ]
-            whole = signature.replace(parameters=[*kept, *added])
-            vars(function)["__signature__"] = whole
+            vars(function)["__signature__"] = signature.replace(parameters=[*kept, *added])
         return function
 
     return decorate
+
+
+def _parameter(name: str, hint: ForwardRef, default: object) -> inspect.Parameter:
+    kind, annotation = inspect.Parameter.KEYWORD_ONLY, hint.__forward_arg__
+    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 #: By its name, what the docstring above says of an option, indented.

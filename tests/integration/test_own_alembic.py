@@ -169,6 +169,7 @@ def test_the_readme_says_so() -> None:
     assert f"`Migrate(app, db, {OPTION})`" in readme
 
 
+@pytest.mark.quick_on("sqlite")
 def test_a_table_that_only_looks_like_ours_is_theirs(
     new_application: Callable[..., Application], migrated_url: str
 ) -> None:
@@ -185,6 +186,7 @@ def test_a_table_that_only_looks_like_ours_is_theirs(
     }
 
 
+@pytest.mark.quick_on("sqlite")
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 def test_the_async_template(new_application: Callable[..., Application], migrated_url: str) -> None:
     """It is the same in the environment that `alembic init --template async` makes."""
@@ -215,6 +217,7 @@ def test_our_tables_in_their_metadata(
     assert "No new upgrade operations detected" in application("check")
 
 
+@pytest.mark.quick_on("sqlite")
 def test_our_tables_are_not_made_for_them(tmp_path: Path, database_url: str) -> None:
     """Where ours are not there yet, a metadata that holds them does not make them."""
     application = Application(tmp_path, database_url)
@@ -240,6 +243,7 @@ def test_our_tables_in_a_schema(tmp_path: Path, database_url: str) -> None:
     assert application.proposed() == {"create_table": THEIRS}
 
 
+@pytest.mark.quick_on("sqlite")
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 def test_a_function_of_their_own_is_asked_as_well(
     new_application: Callable[..., Application],
@@ -298,6 +302,7 @@ class Order(db.Model):
 """
 
 
+@pytest.mark.quick_on("sqlite")
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
 def test_flask_migrate(tmp_path: Path, migrated_url: str) -> None:
     """Flask-Migrate takes the helper as an option, and then leaves our tables alone."""
