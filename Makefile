@@ -34,8 +34,9 @@ lint: $(DEV) ## Check style, docstrings and spelling
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/codespell
 
-type: $(DEV) ## Check types
+type: $(DEV) ## Check types, and with two checkers what users' editors say of right and wrong calls
 	$(PY) -m mypy
+	$(PY) -m basedpyright --pythonpath $(PY)
 
 test: $(DEV) ## Run the tests on every database and broker found here
 	$(PYTEST) -n $(JOBS) -m "not slow and not fault and (not e2e or smoke)" $(ARGS)

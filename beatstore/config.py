@@ -12,17 +12,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from beatstore.errors import ConfigError
 from beatstore.schedules import zone
+from beatstore.types import Misfire
 
 __all__ = ["MISFIRES", "NOT_SKIPPING_ALL", "PREFIX", "Settings", "skips_all"]
 
 PREFIX = "beatstore_"
 
 #: The misfire policies, by the names the `misfire` column holds.
-MISFIRES = ("skip", "coalesce", "all")
+MISFIRES: tuple[Misfire, ...] = get_args(Misfire)
 
 #: What is asked of `grace`: beat sees nothing at the very instant at which it is due.
 NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', which would skip every occurrence"
@@ -61,7 +62,7 @@ class Settings:
     claim_ttl: float = 30.0
     auto_migrate: bool | None = None
     default_timezone: str = "UTC"
-    default_misfire: str = "coalesce"
+    default_misfire: Misfire = "coalesce"
     default_grace: float = 60.0
     catch_up_limit: int = 100
     retention: float = 30 * 86400.0
@@ -171,9 +172,10 @@ def _seconds(least: float, example: str) -> Callable[[str, Any], float]:
     return check
 
 
-def _misfire(key: str, value: Any) -> str:
-    if value in MISFIRES:
-        return str(value)
+def _misfire(key: str, value: Any) -> Misfire:
+    for one in MISFIRES:
+        if value == one:
+            return one
     raise ConfigError(key, value, f"one of {', '.join(MISFIRES)}", "'coalesce'")
 
 

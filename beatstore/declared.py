@@ -13,12 +13,14 @@ from datetime import datetime, timedelta
 from functools import singledispatch
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 from beatstore.schedules import Schedule
+from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
 from beatstore.version import __version__
 
-__all__ = ["Declared", "Unsure", "digest", "form", "identity"]
+__all__ = ["DEFAULTS", "Declared", "Unsure", "digest", "form", "identity"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +34,23 @@ class _Policies:
     start_at: datetime | None = None
     end_at: datetime | None = None
     max_runs: int | None = None
-    jitter: float | timedelta | None = None
-    misfire: str | None = None
-    grace: float | timedelta | None = None
-    after: Iterable[Any] = ()
-    overlap: str = "allow"
-    run_timeout: float | timedelta | None = None
+    jitter: Duration | None = None
+    misfire: Misfire | None = None
+    grace: Duration | None = None
+    after: DeclaredUpstreams = ()
+    overlap: Overlap = "allow"
+    run_timeout: Duration | None = None
     max_retries: int = 0
-    retry_delay: float | timedelta = 300
+    retry_delay: Duration = 300
     retry_backoff: float = 1
-    retry_jitter: float | timedelta = 0
+    retry_jitter: Duration = 0
     tags: Iterable[str] = ()
     description: str | None = None
     paused: bool = False
+
+
+#: What an entry is where nothing is said, by the names of the options.
+DEFAULTS: Mapping[str, Any] = MappingProxyType({one.name: one.default for one in fields(_Policies)})
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,8 @@ class Declared(_Policies):
     """
 
     name: str
-    task: Any
-    schedule: Any = None
+    task: TaskLike
+    schedule: ScheduleLike | None = None
 
     def __post_init__(self) -> None:
         """Keep what can be gone through once only: it is read more than once."""
@@ -70,7 +76,7 @@ class Declared(_Policies):
             # By its type: isinstance would ask a task's proxy, and so make the task.
             kind = type(given)
             if kind is not tuple and kind is not list and issubclass(kind, Iterator):
-                object.__setattr__(self, name, tuple(given))
+                object.__setattr__(self, name, tuple(cast("Iterable[Any]", given)))
 
     def given(self) -> dict[str, Any]:
         """Return the arguments after the name, by the names that `Store.add` has for them."""

@@ -9,7 +9,8 @@
     │   ├── EntryExistsError
     │   └── LoadError (ValueError)        documents that can't be loaded
     └── StoreError
-        ├── SessionError (ValueError)     session= belongs to another database
+        ├── SessionError (ValueError)     session= belongs to another database, or a session
+        │                                 is given a snapshot
         ├── SchemaError                   tables missing, or of another revision
         └── UnavailableError              the database did not answer
 
@@ -143,7 +144,11 @@ class StoreError(BeatstoreError):
 
 
 class SessionError(StoreError, ValueError):
-    """The `session=` given is bound to another database than the store's."""
+    """A session can't be used so.
+
+    The `session=` given is none, or is bound to another database than the store's; or what
+    the store returned, a snapshot, is to be changed or given to a session.
+    """
 
 
 class SchemaError(StoreError):

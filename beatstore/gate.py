@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import get_args
 
 from beatstore.decision import PlannedRun
+from beatstore.types import Align, On, OnUpstreamFailure, Overlap
 
 __all__ = [
     "ALIGNS",
@@ -36,11 +38,11 @@ __all__ = [
 ]
 
 #: What may be asked of an upstream's run; each names the counter `<condition>_seq`.
-CONDITIONS = ("success", "done", "failure")
+CONDITIONS: tuple[On, ...] = get_args(On)
 
-ALIGNS = ("latest", "same")
-ON_FAILURE = ("wait", "skip")
-OVERLAPS = ("allow", "skip", "wait")
+ALIGNS: tuple[Align, ...] = get_args(Align)
+ON_FAILURE: tuple[OnUpstreamFailure, ...] = get_args(OnUpstreamFailure)
+OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
 _WORDS = {"success": "succeed", "done": "end", "failure": "fail"}
 

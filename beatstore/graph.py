@@ -91,7 +91,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`downstream` runs after `upstream`; the rest is as in `beatstore.After`."""
+    """`downstream` runs after `upstream`; `beatstore.After` says what the rest means."""
 
     upstream: str
     downstream: str

@@ -16,23 +16,24 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast
 
 from celery import Celery
 from celery.app.task import Task
 from celery.local import Proxy
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.declared import Declared
+from beatstore.declared import DEFAULTS, Declared
 from beatstore.schedules import Schedule
+from beatstore.types import ScheduledOptions, ScheduleLike, refuse_unknown, takes
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Mark", "declared_by", "is_task", "marks_of", "resolved", "scheduled", "unused"]
 
 T = TypeVar("T")
-
-#: Seconds, or a timedelta.
-Duration = float | timedelta
 
 _ATTRIBUTE = "__beatstore_scheduled__"
 
@@ -62,30 +63,12 @@ _SHARED: list[tuple[Any, Mark]] = []
 _ON_FUNCTIONS: list[Mark] = []
 
 
+@takes(ScheduledOptions, DEFAULTS)
 def scheduled(
-    schedule: Any = None,
+    schedule: ScheduleLike | None = None,
     *,
     name: str | None = None,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    timezone: str | None = None,
-    start_at: datetime | None = None,
-    end_at: datetime | None = None,
-    max_runs: int | None = None,
-    jitter: Duration | None = None,
-    misfire: str | None = None,
-    grace: Duration | None = None,
-    after: Any = (),
-    overlap: str = "allow",
-    run_timeout: Duration | None = None,
-    max_retries: int = 0,
-    retry_delay: Duration = 300,
-    retry_backoff: float = 1,
-    retry_jitter: Duration = 0,
-    tags: Iterable[str] = (),
-    description: str | None = None,
-    paused: bool = False,
+    **given: Unpack[ScheduledOptions],
 ) -> Callable[[T], T]:
     """Declare an entry for a task: `beat` and `celery -A proj beatstore sync` store it.
 
@@ -94,62 +77,26 @@ def scheduled(
         def report(): ...
 
     It may stand above or below `@app.task` or `@shared_task`, and several times. The
-    arguments are those of `Store.add`, and mean the same; nothing is checked before the
-    entry is stored.
+    arguments mean the same as those of `Store.add`, but that in `after` a task stands for
+    its first entry, and that `paused` only counts when the entry is new. Their values are
+    not checked before the entry is stored.
 
     Args:
-        schedule: as in `add`; None, with `after`, for an entry without a clock.
+        schedule: a Schedule, or what stands for one; None, with `after`, for an entry
+            without a schedule of its own.
         name: the entry's name. None takes the task's name; of several without a name the
             one closest to the function does, and each other adds its schedule in brackets.
-        args: as in `add`.
-        kwargs: as in `add`.
-        options: as in `add`.
-        timezone: as in `add`.
-        start_at: as in `add`.
-        end_at: as in `add`.
-        max_runs: as in `add`.
-        jitter: as in `add`.
-        misfire: as in `add`.
-        grace: as in `add`.
-        after: as in `add`; a task stands for its first entry.
-        overlap: as in `add`.
-        run_timeout: as in `add`.
-        max_retries: as in `add`.
-        retry_delay: as in `add`.
-        retry_backoff: as in `add`.
-        retry_jitter: as in `add`.
-        tags: as in `add`.
-        description: as in `add`.
-        paused: as in `add`; it only counts when the entry is new.
+        given: the options (`beatstore.types.ScheduledOptions`).
 
     Returns:
         A decorator that returns what it is given.
+
+    Raises:
+        InvalidEntryError: there is no such option.
     """
-    said = Declared(
-        name or "",
-        None,
-        schedule,
-        args=args,
-        kwargs=kwargs,
-        options=options,
-        timezone=timezone,
-        start_at=start_at,
-        end_at=end_at,
-        max_runs=max_runs,
-        jitter=jitter,
-        misfire=misfire,
-        grace=grace,
-        after=after,
-        overlap=overlap,
-        run_timeout=run_timeout,
-        max_retries=max_retries,
-        retry_delay=retry_delay,
-        retry_backoff=retry_backoff,
-        retry_jitter=retry_jitter,
-        tags=tags,
-        description=description,
-        paused=paused,
-    )
+    refuse_unknown(given, ScheduledOptions)
+    # The task is not known yet, and is filled in by `declared_by`.
+    said = Declared(name or "", cast(Any, None), schedule, **given)
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def decorate(target: T) -> T:
@@ -184,7 +131,7 @@ def _put(target: Any, mark: Mark) -> None:
     setattr(target, _ATTRIBUTE, (*vars(target).get(_ATTRIBUTE, ()), mark))
 
 
-def is_task(value: object) -> bool:
+def is_task(value: object) -> TypeGuard[Task[..., Any]]:
     """Say whether a value is a task, also one that is not made yet; it is not made for this."""
     return issubclass(type(value), Proxy) or isinstance(value, Task)
 

@@ -41,6 +41,7 @@ from beatstore.dialects import (
     Whole,
     db_now,
 )
+from beatstore.errors import SessionError
 
 __all__ = [
     "REVISION",
@@ -76,9 +77,31 @@ _MYSQL = {
 }
 
 
+class _NoState:
+    """What stands in a snapshot where the ORM keeps the state of an object: an error.
+
+    A snapshot (see `beatstore.store.database.rows`) has the values of a row and no state. The
+    ORM looks for the state before it does anything with an object: before it sets an
+    attribute, or adds, merges, deletes or refreshes it, or reaches it by a relationship.
+    The state of any other object is found in its `__dict__`, and nobody asks here.
+    """
+
+    def __get__(self, row: object | None, owner: type) -> Any:
+        if row is None or not vars(row):  # the class, or a new object yet without its state
+            raise AttributeError("_sa_instance_state")
+        kind, key = owner.__name__, getattr(row, "id", None)
+        name = getattr(row, "name", None)
+        edit = f"store.change({name!r}, …) to edit the entry, or " if kind == "Entry" else ""
+        raise SessionError(
+            f"{row!r} is a snapshot: it can't be changed, and no session takes it; "
+            f"write {edit}session.get({kind}, {key!r}) for an object of your own"
+        )
+
+
 class Base(DeclarativeBase):
     """Base of beatstore's tables, with a naming rule for every constraint."""
 
+    _sa_instance_state = _NoState()
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from celery.schedules import crontab
 
@@ -182,7 +182,7 @@ class _Reader:
             self._check_end(schedule, start_at, expires)
         return Declared(
             name,
-            row.get("task"),
+            cast(Any, row.get("task")),  # what is no task is refused with the row
             schedule,
             args=_json(row, "args", list),
             kwargs=_json(row, "kwargs", dict),

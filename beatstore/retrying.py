@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from celery import Task
@@ -30,6 +30,8 @@ from beatstore.store import Store, fields
 from beatstore.store.calls import Call, make_call
 from beatstore.store.shared import store_of
 from beatstore.store.values import decoded
+from beatstore.types import Duration, SessionLike
+from beatstore.types import Task as AnyTask
 
 __all__ = ["Retryable", "StoredRetry", "retryable"]
 
@@ -57,14 +59,14 @@ class StoredRetry:
 
 
 def retryable(
-    task: Any,
+    task: AnyTask,
     *,
     max_retries: int = 3,
-    retry_delay: float | timedelta = 300,
+    retry_delay: Duration = 300,
     retry_backoff: float = 1,
     tags: Iterable[str] = (),
     store: Store | None = None,
-    session: Any = None,
+    session: SessionLike | None = None,
 ) -> Retryable:
     """Return a callable that runs a task at once, here, and stores its retry if it fails.
 
@@ -103,14 +105,14 @@ class Retryable:
 
     def __init__(
         self,
-        task: Any,
+        task: AnyTask,
         *,
         max_retries: int,
-        retry_delay: float | timedelta,
+        retry_delay: Duration,
         retry_backoff: float,
         tags: Iterable[str],
         store: Store | None,
-        session: Any,
+        session: SessionLike | None,
     ) -> None:
         if not isinstance(task, Task):
             raise InvalidEntryError("task", task, "a task that can be called here", "@app.task")

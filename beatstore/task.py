@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import celery
@@ -11,9 +12,12 @@ from celery.exceptions import Ignore
 
 from beatstore import eta as far
 from beatstore.errors import InvalidEntryError
+from beatstore.types import Duration, SessionLike
 from beatstore.worker import refusal, setup
 
 if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
     _Task = celery.Task[..., Any]
 else:
     _Task = celery.Task
@@ -68,14 +72,14 @@ class Task(_Task):
 
     def schedule(
         self,
-        args: Any = None,
-        kwargs: Any = None,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         eta: datetime | str | None = None,
-        countdown: float | timedelta | None = None,
+        countdown: Duration | None = None,
         *,
-        session: Any = None,
+        session: SessionLike | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> AsyncResult[Any]:
         """Store a call until it is due; beat sends it then.
 
         Args:
@@ -101,7 +105,8 @@ class Task(_Task):
         if len(given) != 1:
             expected = "exactly one of eta and countdown"
             raise InvalidEntryError("eta", given or None, expected, "countdown=3600")
-        return far.keep(self, args, kwargs, {**options, **given}, session)
+        kept: AsyncResult[Any] = far.keep(self, args, kwargs, {**options, **given}, session)
+        return kept
 
     def apply_async(  # noqa: PLR0917  (celery's own)
         self,

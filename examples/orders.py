@@ -21,7 +21,7 @@ app = Celery("orders", broker=os.environ.get("ORDERS_BROKER", "memory://"))
 app.conf.beatstore_url = URL
 
 engine = create_engine(URL)
-store = Store(engine)
+store = Store.from_app(app, engine=engine)
 store.migrate()
 
 

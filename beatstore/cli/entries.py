@@ -80,7 +80,7 @@ class _Pages:
     """The rows of a list, read a page at a time; `more_after` is the last name, if more follow."""
 
     def __init__(
-        self, store: Store, chosen: Mapping[str, str | None], after: str | None, limit: int | None
+        self, store: Store, chosen: Mapping[str, Any], after: str | None, limit: int | None
     ) -> None:
         self.store = store
         self.chosen = chosen
@@ -217,7 +217,9 @@ def schedule(context: click.Context, /, **params: Any) -> None:
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)
     given = given_fields({**params, "at": None}, view.zone_name)
-    parts = {key: given.pop(key) for key in ("args", "kwargs", "options") if key in given}
+    parts: dict[str, Any] = {
+        key: given.pop(key) for key in ("args", "kwargs", "options") if key in given
+    }
     given.pop("timezone", None)
     at, countdown = params["at"], params["in_"]
     many = (at is not None) + (countdown is not None)

@@ -5,8 +5,8 @@ Each method is one transaction: its own, committed when the method returns; or, 
 everything is undone when they roll back. Beat looks at what was committed at its next
 tick; nothing needs to be told to it.
 
-Entries and runs are returned as snapshots: plain detached objects with all columns
-loaded, safe to keep, and not written back when they are changed.
+Entries and runs are returned as snapshots: plain objects with the values of all columns,
+safe to keep. They can't be changed, and no session takes them; `change` edits an entry.
 
 On failure: arguments are refused with an error naming the argument (see
 `beatstore.errors`). A database that does not answer is an `UnavailableError`, and
@@ -20,21 +20,25 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from beatstore.declared import Declared
+from beatstore.declared import DEFAULTS, Declared
 from beatstore.errors import LoadError
 from beatstore.models import Entry, Run
 from beatstore.store import fields, links, oneshots, retention
 from beatstore.store.agenda import Occurrence
 from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
-from beatstore.store.editor import Duration, Editor
+from beatstore.store.editor import Editor
 from beatstore.store.links import After
 from beatstore.store.sync import syncing
 from beatstore.store.sync.syncing import SyncReport
 from beatstore.store.transfer import loading
 from beatstore.store.transfer.loading import LoadReport
+from beatstore.types import Duration, OneShotOptions, SessionLike, TaskLike, refuse_unknown, takes
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "After",
@@ -72,64 +76,46 @@ class Store(Editor):
 
     # -- one-shots and single runs ---------------------------------------------------------
 
+    @takes(OneShotOptions, DEFAULTS)
     def schedule(
         self,
-        signature: Any,
+        signature: TaskLike,
         *,
         at: datetime | None = None,
         countdown: Duration | None = None,
         name: str | None = None,
-        misfire: str | None = None,
-        grace: Duration | None = None,
-        after: Iterable[str | After] = (),
-        run_timeout: Duration | None = None,
-        max_retries: int = 0,
-        retry_delay: Duration = 300,
-        retry_backoff: float = 1,
-        retry_jitter: Duration = 0,
-        tags: Iterable[str] = (),
-        description: str | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
+        **given: Unpack[OneShotOptions],
     ) -> Entry:
         """Add a one-shot: send `signature` once, at a time, or after others.
 
         Args:
             signature: any signature, chain, group or chord; or a task or its name.
-            at: when; an aware datetime. One that has passed means at once.
+            at: when; an aware datetime. One that has passed means at once. Without `at`
+                and `countdown` it is due when all that it comes `after` have ended.
             countdown: or in how many seconds, by the database's clock.
             name: to find it by; None makes one of the task's name.
-            misfire: as in `add`.
-            grace: as in `add`.
-            after: as in `add`; without `at` and `countdown`, it is due when they have ended.
-            run_timeout: as in `add`.
-            max_retries: as in `add`.
-            retry_delay: as in `add`.
-            retry_backoff: as in `add`.
-            retry_jitter: as in `add`.
-            tags: as in `add`.
-            description: as in `add`.
             session: the caller's session, to join its transaction.
+            given: the options (`beatstore.types.OneShotOptions`).
 
         Returns:
             The entry as it is stored, with its name.
 
         Raises:
-            InvalidEntryError: as in `add`; or neither or both of `at` and `countdown`
-                are given, here or by the signature's own `eta` and `countdown`.
+            InvalidEntryError: an argument can't be stored, there is no such option, or
+                neither or both of `at` and `countdown` are given, here or by the
+                signature's own `eta` and `countdown`.
             EntryExistsError: the name is taken.
+            EntryNotFoundError: an upstream does not exist.
         """
-        given = {
-            **{"name": name, "misfire": misfire, "grace": grace},
-            **{"after": after and links.wanted(after)},
-            **{"run_timeout": run_timeout, "max_retries": max_retries},
-            **{"retry_delay": retry_delay, "retry_backoff": retry_backoff},
-            **{"retry_jitter": retry_jitter, "tags": tags, "description": description},
-        }
+        refuse_unknown(given, OneShotOptions)
+        wanted = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
+        wanted |= {"name": name, "after": wanted["after"] and links.wanted(wanted["after"])}
         return self._write(
-            session, lambda tx: oneshots.schedule(tx, signature, at, countdown, given)
+            session, lambda tx: oneshots.schedule(tx, signature, at, countdown, wanted)
         )
 
-    def trigger(self, name: str, *, session: Any = None) -> Run:
+    def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
         """Run an entry now, beside its schedule; also one that is paused or over.
 
         Returns:
@@ -141,7 +127,7 @@ class Store(Editor):
         """
         return self._write(session, lambda tx: oneshots.trigger(tx, name))
 
-    def rerun(self, run: Run | int, *, session: Any = None) -> Run:
+    def rerun(self, run: Run | int, *, session: SessionLike | None = None) -> Run:
         """Send a run that is over once more, as a next attempt of the same occurrence.
 
         Whatever its entry waits for; also when that is paused. How it ends counts for the
@@ -161,7 +147,7 @@ class Store(Editor):
         run_id = run.id if isinstance(run, Run) else run
         return self._write(session, lambda tx: oneshots.rerun(tx, run_id))
 
-    def cancel(self, name: str, *, session: Any = None) -> bool:
+    def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
         """End an entry for good, if that is in time.
 
         Returns:
@@ -174,7 +160,7 @@ class Store(Editor):
         """
         return self._write(session, lambda tx: oneshots.cancel(tx, name))
 
-    def reschedule(self, name: str, at: datetime, *, session: Any = None) -> bool:
+    def reschedule(self, name: str, at: datetime, *, session: SessionLike | None = None) -> bool:
         """Move a one-shot to another time, if that is in time.
 
         A missed one is put back into service; a paused one stays paused.
@@ -190,7 +176,7 @@ class Store(Editor):
 
     # -- dependencies ----------------------------------------------------------------------
 
-    def link(self, name: str, *after: str | After, session: Any = None) -> Entry:
+    def link(self, name: str, *after: str | After, session: SessionLike | None = None) -> Entry:
         """Let an entry wait for others too; an edge that is there already is changed.
 
         Args:
@@ -207,7 +193,7 @@ class Store(Editor):
         """
         return self._write(session, lambda tx: links.link(tx, name, links.wanted(after)))
 
-    def unlink(self, name: str, *upstreams: str, session: Any = None) -> Entry:
+    def unlink(self, name: str, *upstreams: str, session: SessionLike | None = None) -> Entry:
         """Let an entry wait for these no longer.
 
         Returns:
@@ -223,12 +209,12 @@ class Store(Editor):
 
     def load(
         self,
-        documents: Iterable[Any],
+        documents: Iterable[str | bytes | Mapping[str, Any]],
         *,
         replace: bool = False,
         keep_going: bool = False,
         dry_run: bool = False,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> LoadReport:
         """Store the entries that `export` wrote, here or in another database.
 
@@ -269,7 +255,7 @@ class Store(Editor):
         source: str,
         dry_run: bool = False,
         refused: Mapping[str, str] = _NONE,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> SyncReport:
         """Make the entries of a source what its code says now.
 
@@ -304,7 +290,7 @@ class Store(Editor):
         *,
         owned: str | None = None,
         dry_run: bool = False,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[SyncReport]:
         """Do the same for several sources at once.
 
@@ -314,15 +300,16 @@ class Store(Editor):
             sources: by its name, what each source declares, and what it refuses itself.
             owned: a source whose name begins so and that is not among them is gone, with
                 all that it declared.
-            dry_run: as in `sync`.
-            session: as in `sync`.
+            dry_run: only say what would be done.
+            session: the caller's session, to join its transaction.
 
         Returns:
             A report for each source, and for those that are gone, where that changed
             anything.
 
         Raises:
-            InvalidEntryError: as in `sync`.
+            InvalidEntryError: a source is no name for code, or something declared is no
+                `Declared`.
         """
         given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
         do = self._read if dry_run else self._write
@@ -335,7 +322,7 @@ class Store(Editor):
         older_than: Duration | None = None,
         *,
         progress: Callable[[int, int], None] | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> int:
         """Delete what is over and old: one-shots, runs, and what the audit says of then.
 

@@ -28,6 +28,7 @@ from beatstore.gate import OVERLAPS
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.store import fields, links
 from beatstore.store.calls import check_id, make_call
+from beatstore.types import EntryOptions
 
 if TYPE_CHECKING:
     from beatstore.models import Entry
@@ -46,14 +47,7 @@ __all__ = [
 ]
 
 #: What a caller may name, as `Store.add` does.
-FIELDS = (
-    *("task", "args", "kwargs", "options"),
-    *("schedule", "timezone", "start_at", "end_at", "max_runs"),
-    *("jitter", "misfire", "grace"),
-    *("after", "overlap", "run_timeout"),
-    *("max_retries", "retry_delay", "retry_backoff", "retry_jitter"),
-    *("tags", "description", "source", "paused"),
-)
+FIELDS = ("task", "schedule", *EntryOptions.__annotations__)
 
 _CALL = frozenset({"task", "args", "kwargs", "options"})
 _SCHEDULE = frozenset({"kind", "spec", "timezone", "start_at"})

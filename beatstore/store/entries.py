@@ -12,7 +12,7 @@ On failure: arguments are refused before anything is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -25,6 +25,7 @@ from beatstore.store import audit, edits, fields, links
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
 from beatstore.store.shared_times import begin_anew
 from beatstore.store.tick.gates import consume
+from beatstore.types import EntryState
 
 __all__ = [
     "add",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 #: The states of an entry.
-STATES = ("active", "paused", "finished", "missed", "cancelled", "broken")
+STATES: tuple[EntryState, ...] = get_args(EntryState)
 
 #: How many names go into one statement.
 _NAMES = 1000
@@ -91,11 +92,6 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     """Edit an entry; see `Store.change`."""
     named = dict(given)
     new_name = named.pop("new_name", None)
-    for field in named:
-        if field not in edits.FIELDS:
-            known = (*edits.FIELDS, "new_name")
-            expected = "a field that change() edits"
-            raise InvalidEntryError(field, given[field], expected, fields.nearest(field, known))
     _lock_upstreams(tx, named)
     old = tx.get(name, lock=True)
     wanted = edits.check(named, tx.settings, old)

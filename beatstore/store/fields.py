@@ -16,7 +16,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 from beatstore.errors import InvalidEntryError
 
@@ -39,6 +39,8 @@ __all__ = [
     "text",
     "whole",
 ]
+
+W = TypeVar("W", bound=str)
 
 #: Characters in a name, a task's name or a source.
 NAME_LENGTH = 255
@@ -185,11 +187,12 @@ def flag(field: str, value: object) -> bool:
     raise InvalidEntryError(field, value, "True or False", repr(bool(value)))
 
 
-def choice(field: str, value: object, options: Iterable[str]) -> str:
+def choice(field: str, value: object, options: Iterable[W]) -> W:
     """Return one of `options`."""
     known = tuple(options)
-    if isinstance(value, str) and value in known:
-        return str.__str__(value)
+    for one in known:
+        if isinstance(value, str) and value == one:
+            return one
     raise InvalidEntryError(field, value, f"one of {', '.join(known)}", repr(known[0]))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import Select, and_, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement
@@ -20,17 +20,15 @@ from beatstore.models import Run
 from beatstore.schedules import local_time, zone
 from beatstore.store import fields
 from beatstore.store.database.rows import ENTRY, RUN, TAG, Transaction
+from beatstore.types import RunState
 
 __all__ = ["ERRORS", "NOT_SUCCEEDED", "RunFilter", "errors", "preview", "runs"]
 
 #: The states of a run.
-RUN_STATES = (
-    *("claimed", "sent", "started", "succeeded", "failed", "lost", "cancelled"),
-    *("missed", "skipped"),
-)
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
 #: The states of a run that went wrong.
-ERRORS = ("failed", "lost")
+ERRORS: tuple[RunState, ...] = ("failed", "lost")
 
 #: Where the index of what did not succeed is partial, it is used only with this term.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")

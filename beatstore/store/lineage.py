@@ -19,6 +19,7 @@ from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction, chunks
 
 if TYPE_CHECKING:
     from beatstore.store.links import After
+    from beatstore.types import Align
 
 __all__ = ["Lineage"]
 
@@ -55,7 +56,7 @@ class Lineage:
         if all(one.align is not None for one in asked):
             return tuple(asked)
         stored = {one.name: one.align for one in there}
-        decided = None
+        decided: Align | None = None
         found: list[After] = []
         for one in asked:
             align = one.align or stored.get(one.name)
@@ -65,7 +66,7 @@ class Lineage:
             found.append(replace(one, align=align))
         return tuple(found)
 
-    def _default(self, name: str, kind: str, asked: Sequence[After]) -> str:
+    def _default(self, name: str, kind: str, asked: Sequence[After]) -> Align:
         if kind != "after":
             return "latest"
         roots: set[str] = set()

@@ -17,8 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
-from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
@@ -31,6 +30,7 @@ from beatstore.store import audit, fields
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction
 from beatstore.store.lineage import Lineage
 from beatstore.store.tick import cycles
+from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task
 
 __all__ = [
     "After",
@@ -70,11 +70,24 @@ class After:
     """
 
     name: str
-    on: str = "success"
+    on: On = "success"
     first_free: bool = False
-    align: str | None = None
-    on_upstream_failure: str = "wait"
-    timeout: float | timedelta | None = None
+    align: Align | None = None
+    on_upstream_failure: OnUpstreamFailure = "wait"
+    timeout: Duration | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0917  (the fields, in their order)
+            self,
+            # In code that declares entries, a task stands for its first entry.
+            name: str | Task,
+            on: On = "success",
+            first_free: bool = False,
+            align: Align | None = None,
+            on_upstream_failure: OnUpstreamFailure = "wait",
+            timeout: Duration | None = None,
+        ) -> None: ...
 
 
 @identity.register

@@ -26,6 +26,7 @@ from beatstore.store.database.engine import Database
 from beatstore.store.database.rows import Transaction
 from beatstore.store.sync import syncing
 from beatstore.store.transfer import exporting as transfer
+from beatstore.types import App, EntryState, RunState, SessionLike
 
 __all__ = ["Reader"]
 
@@ -56,14 +57,21 @@ class Reader:
         )
 
     @classmethod
-    def from_app(cls: type[S], app: Any) -> S:
+    def from_app(cls: type[S], app: App, *, engine: Engine | None = None) -> S:
         """Make the store that a Celery app's `beatstore_*` settings describe.
+
+        Args:
+            app: whose settings count: the default zone, the tasks allowed, the schema, ….
+            engine: the application's own Engine, to use its connections, and sessions that
+                are bound to it. Beat and the workers go by `beatstore_url`; the engine must
+                lead to the same database. None makes one of `beatstore_url` and
+                `beatstore_engine_options`.
 
         Raises:
             ConfigError: a setting is unknown, or its value can't be used.
         """
         settings = read_settings(app)
-        return cls(settings.url, settings=settings)
+        return cls(settings.url if engine is None else engine, settings=settings)
 
     @property
     def url(self) -> str:
@@ -112,11 +120,11 @@ class Reader:
 
     # -- reading ---------------------------------------------------------------------------
 
-    def now(self, *, session: Any = None) -> datetime:
+    def now(self, *, session: SessionLike | None = None) -> datetime:
         """Return what the database's clock says, in UTC."""
         return self._read(session, lambda tx: tx.now())
 
-    def get(self, name: str, *, session: Any = None) -> Entry:
+    def get(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Return the entry of that name.
 
         Raises:
@@ -128,12 +136,12 @@ class Reader:
         self,
         *,
         tag: str | None = None,
-        state: str | None = None,
+        state: EntryState | None = None,
         name: str | None = None,
         source: str | None = None,
         limit: int = 100,
         after: str | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[Entry]:
         """Return a page of entries in the order of their names.
 
@@ -154,18 +162,18 @@ class Reader:
         self,
         *,
         tag: str | None = None,
-        state: str | None = None,
+        state: EntryState | None = None,
         name: str | None = None,
         source: str | None = None,
         limit: int = 1000,
         after: str | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[str]:
         """Return a page of names of entries, in order; the arguments are those of `entries`."""
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
         return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
 
-    def tags(self, name: str, *, session: Any = None) -> list[str]:
+    def tags(self, name: str, *, session: SessionLike | None = None) -> list[str]:
         """Return the tags of an entry, sorted.
 
         Raises:
@@ -173,7 +181,9 @@ class Reader:
         """
         return self._read(session, lambda tx: entries.tags(tx, name))
 
-    def tags_of(self, names: Iterable[str], *, session: Any = None) -> dict[str, list[str]]:
+    def tags_of(
+        self, names: Iterable[str], *, session: SessionLike | None = None
+    ) -> dict[str, list[str]]:
         """Return the tags of several entries by name, sorted; who has none is left out."""
         return self._read(session, lambda tx: entries.tags_of(tx, names))
 
@@ -181,7 +191,7 @@ class Reader:
         self,
         name: str | None = None,
         *,
-        state: str | Iterable[str] | None = None,
+        state: RunState | Iterable[RunState] | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         tag: str | None = None,
@@ -189,7 +199,7 @@ class Reader:
         worker: str | None = None,
         limit: int = 100,
         before_id: int | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[Run]:
         """Return a page of runs, the newest first.
 
@@ -217,7 +227,7 @@ class Reader:
         chosen = history.RunFilter(state, since, until, tag, task, worker)
         return self._read(session, lambda tx: history.runs(tx, name, chosen, limit, before_id))
 
-    def errors(self, name: str, limit: int = 5, *, session: Any = None) -> list[Run]:
+    def errors(self, name: str, limit: int = 5, *, session: SessionLike | None = None) -> list[Run]:
         """Return the last runs of an entry that failed or were lost, the newest first.
 
         Each has `error`, `traceback` (cut to its end where it is long) and `reason`. The
@@ -239,7 +249,7 @@ class Reader:
         count: int = 5,
         start: datetime | None = None,
         *,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[datetime]:
         """Return the next due times of an entry, oldest first, in the entry's own zone.
 
@@ -266,7 +276,7 @@ class Reader:
         limit: int = 100,
         tag: str | None = None,
         name: str | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[Occurrence]:
         """Return what is sent next: the due times of all entries, in the order of sending.
 
@@ -282,7 +292,8 @@ class Reader:
             until: only what is sent before this instant.
             limit: at most so many, up to 10,000.
             tag: only of entries with this tag.
-            name: only of entries whose name matches, as in `entries`.
+            name: only of entries whose name matches; `*` stands for any characters, `?`
+                for one.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -295,10 +306,10 @@ class Reader:
         self,
         *,
         tag: str | None = None,
-        state: str | None = None,
+        state: EntryState | None = None,
         name: str | None = None,
         source: str | None = None,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> Generator[dict[str, Any], None, None]:
         """Yield a header, and each entry as a dict of plain JSON, for `load`.
 
@@ -313,14 +324,17 @@ class Reader:
         Args:
             tag: only those with this tag.
             state: only those in this state.
-            name: only those whose name matches, as in `entries`.
+            name: only those whose name matches; `*` stands for any characters, `?` for
+                one.
             source: only those of this owner.
             session: the caller's session, to join its transaction.
         """
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
         return transfer.export(self.database, self.settings, chosen, session)
 
-    def explain(self, name: str, at: datetime | None = None, *, session: Any = None) -> Explanation:
+    def explain(
+        self, name: str, at: datetime | None = None, *, session: SessionLike | None = None
+    ) -> Explanation:
         """Say in plain words why an entry has or has not run.
 
         What state it is in, since when and by whom; what it waits for, and what that is
@@ -341,7 +355,7 @@ class Reader:
         return self._read(session, lambda tx: answers.explain(tx, name))
 
     def graph(
-        self, *, name: str | None = None, tag: str | None = None, session: Any = None
+        self, *, name: str | None = None, tag: str | None = None, session: SessionLike | None = None
     ) -> Graph:
         """Return what depends on what, as data that can be drawn.
 
@@ -357,7 +371,7 @@ class Reader:
         """
         return self._read(session, lambda tx: graphs.graph(tx, name, tag))
 
-    def edges(self, name: str, *, session: Any = None) -> list[Edge]:
+    def edges(self, name: str, *, session: SessionLike | None = None) -> list[Edge]:
         """Return the edges to the upstreams of an entry, and those from it to its downstreams.
 
         Raises:
@@ -371,7 +385,7 @@ class Reader:
         limit: int = 100,
         before_id: int | None = None,
         *,
-        session: Any = None,
+        session: SessionLike | None = None,
     ) -> list[Audit]:
         """Return a page of the changes made through the API, the newest first.
 
@@ -387,14 +401,16 @@ class Reader:
         """
         return self._read(session, lambda tx: audit.audits(tx, name, limit, before_id))
 
-    def status(self, *, session: Any = None) -> Status:
+    def status(self, *, session: SessionLike | None = None) -> Status:
         """Return how things stand: entries and runs by state, lateness, beats and workers.
 
         `warnings` says in sentences what a person should mend.
         """
         return self._read(session, standing.status)
 
-    def edited(self, names: Iterable[str], *, session: Any = None) -> dict[str, tuple[str, ...]]:
+    def edited(
+        self, names: Iterable[str], *, session: SessionLike | None = None
+    ) -> dict[str, tuple[str, ...]]:
         """Return those of these entries that differ from what their code says, and in what.
 
         Args:
@@ -408,16 +424,16 @@ class Reader:
         """
         return self._read(session, lambda tx: syncing.edited(tx, names))
 
-    def health(self, *, session: Any = None) -> Health:
+    def health(self, *, session: SessionLike | None = None) -> Health:
         """Return whether somebody sends what is due: cheap enough to ask every few seconds."""
         return self._read(session, standing.health)
 
     # -- transactions ----------------------------------------------------------------------
 
-    def _read(self, session: Any, work: Callable[[Transaction], T]) -> T:
+    def _read(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
         return transaction.read(self.database, session, self._in_transaction(work))
 
-    def _write(self, session: Any, work: Callable[[Transaction], T]) -> T:
+    def _write(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
         return transaction.write(self.database, session, self._in_transaction(work))
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:

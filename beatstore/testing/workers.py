@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from beatstore.errors import ConfigError
 
@@ -20,7 +20,10 @@ __all__ = ["Durations", "Outcome", "Outcomes", "Running", "Script", "Sent", "Wor
 #: Even what takes no time takes a moment, so that its end comes after its beginning.
 _MOMENT = timedelta(microseconds=1)
 
-_ENDS = ("succeeded", "failed", "lost", "cancelled")
+#: How a run can end, in a word.
+End: TypeAlias = Literal["succeeded", "failed", "lost", "cancelled"]
+
+_ENDS: tuple[End, ...] = get_args(End)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Outcome:
         reason: why, in words.
     """
 
-    state: str = "succeeded"
+    state: End = "succeeded"
     duration: float | None = None
     error: str | None = None
     reason: str | None = None
@@ -74,7 +77,7 @@ class Outcome:
 _WELL = Outcome()
 
 #: What may be said of a run, of the runs of an entry one by one, or by a callable.
-Said = str | Outcome | Exception
+Said = End | Outcome | Exception
 Outcomes = Said | Sequence[Said] | Callable[[Work], Said | None]
 Durations = float | timedelta | Sequence[float | timedelta] | Callable[[Work], float | timedelta]
 
@@ -118,7 +121,7 @@ def _said(given: Any, work: Work) -> Any:
 def _as_outcome(said: object) -> Outcome:
     if isinstance(said, Exception):
         return Outcome("failed", error=f"{type(said).__name__}: {said}")
-    made = Outcome(said) if isinstance(said, str) else said
+    made = Outcome(cast(End, said)) if isinstance(said, str) else said
     if made is None:
         return _WELL
     if not isinstance(made, Outcome) or made.state not in _ENDS:

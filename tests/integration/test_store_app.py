@@ -5,17 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import Store
 from beatstore.config import Settings
-from beatstore.errors import ConfigError, ScheduleError
+from beatstore.errors import ConfigError, InvalidEntryError, ScheduleError
 
 URL = "postgresql+psycopg://user:secret@db.example/app"
 
@@ -74,6 +77,25 @@ def test_the_settings_of_an_app_are_found(way: Any) -> None:
     assert store.database.schema == "beat"
     assert store.url == "postgresql+psycopg://user:***@db.example/app"
     assert store.database.url.password == "secret"
+
+
+def test_an_engine_of_ones_own(tmp_path: Path) -> None:
+    """With `engine=` the settings are the app's, and the connections are the application's."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'app.db'}")
+    zone = {"timezone": "Europe/Berlin", "beatstore_allowed_tasks": ["reports.*"]}
+    app = from_conf(beatstore_url="sqlite:////nowhere/else.db", **zone)
+    store = Store.from_app(app, engine=engine)
+    store.migrate()
+    assert store.database.engine is engine
+    with Session(engine) as session:
+        entry = store.add("a", "reports.build", "0 2 * * *", session=session)
+        assert entry.timezone == "Europe/Berlin"
+        with pytest.raises(InvalidEntryError, match="beatstore_allowed_tasks"):
+            store.add("b", "shop.pay", 60, session=session)
+        session.commit()
+    assert inspect(engine).has_table("beatstore_entry")
+    assert store.names() == ["a"]
+    engine.dispose()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -133,10 +133,14 @@ STRATEGIES["sources"] = st.dictionaries(
 STRATEGIES["documents"] = st.lists(jsons() | texts(), max_size=3)
 
 
+#: Types of arguments, by whose name alone one does not see that text may come along.
+WORDS = ("TaskLike", "ScheduleLike", "EntryState", "RunState", "Misfire", "Overlap", "Upstreams")
+
+
 def takes_text(name: str, parameter: inspect.Parameter) -> bool:
     """Say whether an argument takes text, or things that hold text."""
     said = str(parameter.annotation)
-    wide = any(word in said for word in ("str", "Any", "Mapping", "Sequence", "Iterable"))
+    wide = any(word in said for word in ("str", "Any", "Mapping", "Sequence", "Iterable", *WORDS))
     return wide and name not in NOT_TEXT
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import Row, exists, or_, select
 
 from beatstore import After, Every, Store
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.types import Align
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.wait import wait_until
@@ -56,7 +57,7 @@ class Diamond:
         self.beats: list[Process] = []
         self.workers: list[Process] = []
 
-    def add(self, align: str) -> None:
+    def add(self, align: Align) -> None:
         """Add the entries, the one with a clock paused."""
         self.store.add("a", "tests.step", Every(1), args=[WORK], paused=True, **POLICIES)
         for name, ups in EDGES.items():

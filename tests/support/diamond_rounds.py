@@ -10,6 +10,7 @@ from beatstore import After, Every, Store
 from beatstore.dialects import EPOCH
 from beatstore.store.tick.claims import ENTRY
 from beatstore.store.tick.reports import Reports
+from beatstore.types import Align
 from tests.support.diamond_races import Beats, at_once, ending, start_runs
 
 __all__ = ["fan", "join"]
@@ -18,7 +19,7 @@ __all__ = ["fan", "join"]
 SELDOM = Every(timedelta(days=100))
 
 
-def join(store: Store, rounds: int, align: str = "latest") -> int:
+def join(store: Store, rounds: int, align: Align = "latest") -> int:
     """Let two upstreams end at the same instant, again and again: one run for each time.
 
     Returns:

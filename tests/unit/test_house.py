@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 # A file imports its own level, those before it, the standard library and what stands here.
 ROOMS = {
     0: "errors clock version",
-    1: "schedules decision gate after same decide graph drawing config declared",
-    2: "models dialects drivers columns",
+    1: "schedules decision gate after same decide graph drawing config declared types",
+    2: "alembic models dialects drivers columns",
     3: "store",
     4: "batches beatschedule canvas convert discovery inquiry marks moving outage peers reporter "
     "sender ticking tracking worker task eta retrying scheduler",
@@ -29,6 +29,8 @@ PACKAGES = {
     3: {"sqlalchemy", "alembic"},
     4: {"celery", "kombu"},
 }
+# What a type checker brings along.
+TYPES_ONLY = {"typing_extensions"}
 # A column holds a value as kombu's JSON writes it.
 FORMATS = {"beatstore/store/values.py": {"kombu"}}
 # Only store/ runs SQL; dialects.py and drivers.py hold the few statements that no two
@@ -67,6 +69,13 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
             )
 
 
+def type_checking(tree: ast.AST) -> Iterator[ast.If]:
+    """Yield the blocks that only a type checker reads."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield node
+
+
 def calls(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -80,11 +89,14 @@ def test_files_keep_to_their_level(path: Path) -> None:
     assert here in LEVEL, f"{here} has no level: give it one in ROOMS"
     level, tree = LEVEL[here], ast.parse(path.read_text())
     formats = FORMATS.get(path.relative_to(ROOT).as_posix(), set())
+    guarded = {module for block in type_checking(tree) for module, _ in imports(block)}
     for module, taken in imports(tree):
         top, _, rest = module.partition(".")
         if top == "beatstore":
             other = rest.partition(".")[0] or "__init__"
             assert LEVEL.get(other, 5) <= level, f"{here} (level {level}) imports {module}"
+        elif module in TYPES_ONLY & guarded:
+            continue  # nothing is imported when the program runs
         elif top not in sys.stdlib_module_names:
             known = level == 5 or top in PACKAGES[level] | formats
             assert known, f"{here} (level {level}) imports {module}"

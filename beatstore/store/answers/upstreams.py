@@ -165,7 +165,7 @@ def readable(row: R) -> R:
         if isinstance(value, Unreadable):
             given = column.default.arg if column.default and column.default.is_scalar else None
             text = value.given if isinstance(column.type, String) else given
-            setattr(row, column.name, EPOCH if column.name in _NEEDED else text)
+            vars(row)[column.name] = EPOCH if column.name in _NEEDED else text
     return row
 
 

@@ -3,8 +3,9 @@
 Invariants:
     * Only Core statements: a caller's pending objects are not flushed, and objects they
       hold are not refreshed behind their back.
-    * What is returned is a snapshot: a detached `Entry` or `Run` with every column
-      loaded, which never reads the database again.
+    * What is returned is a snapshot: an `Entry`, a `Run` or another row with the value of
+      every column and without the ORM's state. It never reads the database again, and
+      can't be written back: no attribute can be set, and no session takes it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import CursorResult, Executable, Row, Select, Table, func, select, text, update
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
 from beatstore.dialects import CHANNEL, insert_ignore
@@ -49,6 +50,9 @@ TAG = cast(Table, Tag.__table__)
 TOKEN = cast(Table, Token.__table__)
 WAIT = cast(Table, Wait.__table__)
 WORKER = cast(Table, Worker.__table__)
+
+# The first call of a class would do this, and a snapshot is made without one.
+Base.registry.configure()
 
 T = TypeVar("T", bound=Base)
 Item = TypeVar("Item")
@@ -196,6 +200,7 @@ def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _snapshot(kind: type[T], row: Row[Any]) -> T:
-    made = kind(**row._mapping)
-    make_transient_to_detached(made)
+    # The class's own constructor would give it the ORM's state.
+    made = kind.__new__(kind)
+    vars(made).update(row._mapping)
     return made

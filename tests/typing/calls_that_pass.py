@@ -1,0 +1,209 @@
+"""Calls as people write them: a type checker has nothing to say about any of them.
+
+Nothing here is run; `make type` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from alembic import context
+from celery import Celery, chain, chord, group, shared_task
+from celery.schedules import crontab, schedule, solar
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, scoped_session
+
+import beatstore
+from beatstore import (
+    After,
+    Cron,
+    Declared,
+    Every,
+    Once,
+    RRule,
+    Solar,
+    Store,
+    daily,
+    scheduled,
+    testing,
+)
+from beatstore.alembic import include_object
+from beatstore.types import EntryOptions, EntryState, Misfire, SessionLike
+
+UTC = timezone.utc
+AT = datetime(2030, 1, 31, 9, 30, tzinfo=UTC)
+
+app = Celery("proj", broker="memory://")
+beatstore.setup(app)
+
+
+@app.task
+def report(city: str) -> None: ...
+
+
+@app.task(bind=True, max_retries=3)
+def bound(self: Any, number: int) -> int:
+    return number
+
+
+@app.task(base=beatstore.Task)
+def kept(number: int) -> int:
+    return number
+
+
+@shared_task
+def shared(one: int, *, two: str = "") -> str:
+    return two
+
+
+@scheduled("0 9 * * mon-fri", timezone="Europe/Berlin", args=["Berlin"], misfire="skip")
+@scheduled(Every(60), name="often", overlap="wait", after=[shared, After(report, on="done"), "x"])
+@app.task
+def marked(city: str) -> None: ...
+
+
+@app.task
+@scheduled(crontab(minute="0"), paused=True, max_retries=3, retry_delay=timedelta(minutes=1))
+def marked_below() -> None: ...
+
+
+@scheduled(after=report)
+@shared_task
+def marked_shared() -> None: ...
+
+
+SCHEDULES = [
+    Declared("nightly", "etl.extract", "0 2 * * *", timezone="Europe/Berlin", misfire="all"),
+    Declared("load", report, after=["nightly"], max_retries=3, overlap="skip"),
+    Declared("signed", report.s("Rome"), Every(60), tags=["a"], grace=timedelta(minutes=5)),
+]
+
+
+def stores() -> None:
+    for target in ("sqlite://", make_url("sqlite://"), create_engine("sqlite://")):
+        Store(target, schema=None).by("me").migrate()
+    Store.from_app(app).check()
+    Store.from_app(app, engine=create_engine("sqlite://")).close()
+    Store("sqlite://", settings=beatstore.Settings(default_misfire="skip"), engine_options={})
+
+
+def tasks(store: Store) -> None:
+    store.add("a", "proj.report", "0 2 * * *")
+    store.add("a", report, "0 2 * * *")
+    store.add("a", bound, "0 2 * * *")
+    store.add("a", kept, "0 2 * * *")
+    store.add("a", shared, "0 2 * * *")
+    store.add("a", report.s("Rome"), "0 2 * * *")
+    store.add("a", shared.si(1, two="x"), "0 2 * * *")
+    store.add("a", chain(report.s("Rome"), shared.s()), "0 2 * * *")
+    store.add("a", group(report.s("Rome"), report.s("Oslo")), "0 2 * * *")
+    store.add("a", chord([report.s("Rome")], shared.s()), "0 2 * * *")
+    store.add("a", {"task": "proj.report", "args": [1]}, "0 2 * * *")
+
+
+def schedules(store: Store) -> None:
+    store.put("a", "t", Cron("0 9 * * *", "Europe/Berlin"))
+    store.put("a", "t", RRule("FREQ=DAILY"))
+    store.put("a", "t", Once(AT))
+    store.put("a", "t", Solar("sunset", 52.52, 13.4))
+    store.put("a", "t", daily(9, 30))
+    store.put("a", "t", AT)
+    store.put("a", "t", timedelta(hours=1))
+    store.put("a", "t", 30)
+    store.put("a", "t", 0.5)
+    store.put("a", "t", crontab(minute="0", hour="4"))
+    store.put("a", "t", schedule(run_every=30))
+    store.put("a", "t", solar("sunset", 52.52, 13.4))
+    store.put("a", "t", None, after=["b"])
+    store.put("a", "t", after="b")
+    store.put("a", "t", after=After("b"))
+    store.put("a", "t", after=("b", After("c", on="failure", timeout=timedelta(hours=1))))
+
+
+def options(store: Store, policy: Misfire, session: Session) -> None:
+    store.add(
+        "a",
+        "t",
+        "0 2 * * *",
+        args=(1, "two", None),
+        kwargs={"three": [3]},
+        options={"queue": "etl", "priority": 5},
+        timezone="Europe/Berlin",
+        start_at=AT,
+        end_at=None,
+        max_runs=3,
+        jitter=timedelta(seconds=30),
+        misfire=policy,
+        grace=300,
+        overlap="skip",
+        run_timeout=3600.5,
+        max_retries=3,
+        retry_delay=60,
+        retry_backoff=2,
+        retry_jitter=None or 0,
+        tags={"etl", "nightly"},
+        description="for people",
+        source="mine",
+        paused=True,
+        session=session,
+    )
+    shared_options: EntryOptions = {"misfire": "skip", "tags": ["etl"]}
+    store.put("b", "t", 60, **shared_options)
+    store.change("a", schedule="0 3 * * *", max_retries=3, new_name="b", task=report, end_at=None)
+    store.change("a", after=[], tags=[], misfire=None, paused=False)
+    store.schedule(report.s("Rome"), at=AT, misfire="skip", name="once")
+    store.schedule(report, countdown=timedelta(hours=1), max_retries=3, tags=["x"])
+    store.schedule("proj.report", after=["a"], session=session)
+
+
+def sessions(store: Store, session: Session, scoped: scoped_session[Session]) -> None:
+    store.pause("a", session=session)
+    store.resume("a", session=scoped)
+    store.entries(session=scoped)
+
+    def by(mine: SessionLike) -> None:
+        store.trigger("a", session=mine)
+
+    by(session)
+
+
+async def asynchronous(store: Store, session: AsyncSession) -> None:
+    await session.run_sync(lambda sync: store.add("a", "t", 60, session=sync))
+
+
+def reading(store: Store, state: EntryState) -> None:
+    for entry in store.entries(state=state, tag="etl", name="a*", source="api", limit=10):
+        print(entry.name, entry.next_due_at)
+    store.names(state="active")
+    runs = store.runs("a", state="failed", since=AT, worker="celery@here")
+    runs += store.runs(state=["failed", "lost"])
+    store.rerun(runs[0])
+    store.rerun(7)
+    print(store.explain("a", AT), store.preview("a", 5)[0].isoformat(), store.status().warnings)
+    lines: Iterable[str] = open("entries.jsonl")  # noqa: SIM115
+    store.load(lines)
+    store.load(store.export(state="paused"))
+    store.link("a", "b", After("c", align="same", on_upstream_failure="skip"))
+    store.sync(SCHEDULES, source="mine", dry_run=True)
+    store.prune(timedelta(days=30))
+
+
+def far(session: Session) -> None:
+    print(kept.apply_async(args=[1], countdown=60).id)
+    notify = beatstore.retryable(kept, max_retries=3, retry_delay=60, session=session)
+    notify(1)
+
+
+def virtual(work: testing.Work) -> None:
+    store = testing.store(AT)
+    ends: dict[str, testing.Outcome] = {"a": testing.Outcome("failed", duration=3)}
+    testing.simulate(store, timedelta(days=1), outcome=ends, duration=lambda work: work.number)
+    testing.simulate(store, AT, outcome={"a": ["failed", ValueError()]}, duration=[1, 2.5])
+    testing.simulate(store, AT, outcome=lambda work: "lost" if work.attempt == 1 else None)
+
+
+def env() -> None:
+    context.configure(include_object=include_object)
