@@ -165,7 +165,7 @@ def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
 def waits(tx: Transaction, before: datetime, after: Mark) -> Page:
     """Close the account of shared due times before `before`, for a page of entries.
 
-    What still waits after so long is recorded as skipped.
+    What still waits after so long is given up, and the log says so.
     """
     old = and_(WAIT.c.due_at < before, WAIT.c.downstream_id > after[1])
     page = select(WAIT.c.downstream_id).where(old, ENTRY.c.kind == "after").distinct()
@@ -173,7 +173,7 @@ def waits(tx: Transaction, before: datetime, after: Mark) -> Page:
     ids = list(tx.execute(joined.order_by(WAIT.c.downstream_id).limit(_ACCOUNTS)).scalars())
     if not ids:
         return Page(0, None)
-    free = select(ENTRY.c.id, ENTRY.c.name, ENTRY.c.created_at).where(ENTRY.c.id.in_(ids))
+    free = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(ids))
     deleted = sum(
         close_account(tx, row, before) for row in tx.execute(free.with_for_update(skip_locked=True))
     )

@@ -5,21 +5,21 @@ Each function works in the open transaction it is given, in which the entry is l
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, and_, case, delete, func, select, update
 from sqlalchemy.sql.expression import null
 
 from beatstore.dialects import EPOCH
-from beatstore.store.database.rows import ENTRY, RUN, TOKEN, WAIT, Transaction
-from beatstore.store.tick.claims import task_id_of
+from beatstore.store.database.rows import ENTRY, TOKEN, WAIT, Transaction
 from beatstore.store.tick.tokens import OPEN
 
 __all__ = ["begin_anew", "close_account"]
 
-_STEP = timedelta(microseconds=1)
+logger = logging.getLogger(__name__)
 
 
 def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
@@ -33,7 +33,8 @@ def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
 def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
     """Let the cursor of an entry without a clock pass its due times before `before`.
 
-    Those that still wait are recorded, as one run that was skipped.
+    Those that still wait are given up. A row would say so of a time whose rows are deleted, so
+    the log does.
 
     Returns:
         How many rows were deleted.
@@ -44,36 +45,20 @@ def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
         select(
             func.max(WAIT.c.due_at).label("last"),
             func.min(case((still, WAIT.c.due_at))).label("first_open"),
-            func.max(case((still, WAIT.c.due_at))).label("last_open"),
             func.count(case((still, 1))).label("waiting"),
         ).where(old)
     ).one()
     if found.last is None:
         return 0
     if found.waiting:
-        _record(tx, entry, found)
+        logger.warning(
+            "%d due times of %r, since %s, are given up: not all of its upstreams have ended for "
+            "them within beatstore_retention",
+            *(found.waiting, entry.name, found.first_open),
+        )
     passed = case((ENTRY.c.cursor_at > found.last, ENTRY.c.cursor_at), else_=found.last)
     awake = {"wake_at": EPOCH, "blocked_by": None} if found.waiting else {}
     tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(cursor_at=passed, **awake))
     deleted = tx.execute(delete(WAIT).where(old)).rowcount
     tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id == entry.id, TOKEN.c.due_at < before))
     return deleted
-
-
-def _record(tx: Transaction, entry: Row[Any], found: Row[Any]) -> None:
-    due_at = found.last_open
-    row = {
-        "entry_id": entry.id,
-        "entry_name": entry.name,
-        "state": "skipped",
-        "reason": "its upstreams did not all end for this due time within beatstore_retention",
-        "first_missed_at": found.first_open,
-        "missed_count": found.waiting,
-        "finished_at": tx.now(),
-        "attempt": 1,
-    }
-    while not tx.insert(
-        RUN,
-        {**row, "due_at": due_at, "task_id": task_id_of(entry.id, entry.created_at, due_at, 1)},
-    ):
-        due_at += _STEP  # somebody triggered it at that very instant

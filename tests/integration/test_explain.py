@@ -773,7 +773,8 @@ def test_an_entry_without_a_clock_is_explained(scene: Scene) -> None:
     assert scene.store.explain("report").sentences == [
         "'report' is active: after its upstreams, without a clock.",
         "'report' waits for its upstream.",
-        "'load' must succeed: it has never run; it is due next at 2026-01-16 02:00 UTC.",
+        "'load' must succeed, for the same due time: it has never run; it is due next at "
+        "2026-01-16 02:00 UTC.",
         "'report' has never run.",
     ]
     scene.store.unlink("report", "load")

@@ -180,7 +180,7 @@ _LOOK_AGAIN = (
     .where(
         WAIT.c.downstream_id == bindparam("b_id"),
         WAIT.c.due_at == bindparam("b_due_at", type_=Instant()),
-        WAIT.c.state.in_(OPEN),
+        or_(*(WAIT.c.state == state for state in OPEN)),
     )
     .values(state="look")
 )
