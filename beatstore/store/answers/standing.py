@@ -47,6 +47,9 @@ _MEMBERS_SHOWN = 10
 #: An entry may be due for so long before anybody should worry.
 _PATIENCE = timedelta(seconds=10)
 
+#: How long a row may be held by somebody's transaction before a person is told.
+_HELD_FOR = timedelta(seconds=30)
+
 
 @dataclass(frozen=True, slots=True)
 class BeatStatus:
@@ -326,6 +329,7 @@ def _warnings(tx: Transaction, found: Status, need_outcomes: bool) -> list[str]:
         )
     if found.entries.get("broken"):
         said.append(_broken_warning(tx, found.entries["broken"]))
+    said += _held_warnings(tx, found.now)
     cycle = _cycle(tx)
     if cycle:
         said.append(
@@ -333,6 +337,26 @@ def _warnings(tx: Transaction, found: Status, need_outcomes: bool) -> list[str]:
             "or give an edge first_free=True."
         )
     return said
+
+
+def _held_warnings(tx: Transaction, now: datetime) -> list[str]:
+    """Name the entries whose rows a transaction of the application has held for long."""
+    since = func.min(RUN.c.finished_at).label("since")
+    held = (
+        select(RUN.c.entry_name, since)
+        .where(RUN.c.wake_at.is_not(None), RUN.c.follow_up.is_not(None))
+        .where(RUN.c.finished_at < now - _HELD_FOR)
+        .group_by(RUN.c.entry_name)
+        .order_by(since)
+        .limit(_NAMES_SHOWN)
+    )
+    return [
+        f"The outcome of a run of {row.entry_name!r} has waited since "
+        f"{row.since:%Y-%m-%d %H:%M:%S} UTC for a row that another transaction holds: end the "
+        "transaction that has changed this entry, or one of its downstreams."
+        for row in tx.execute(held)
+        if isinstance(row.since, datetime)
+    ]
 
 
 def _broken_warning(tx: Transaction, count: int) -> str:

@@ -1,0 +1,205 @@
+"""Nobody waits for a transaction of the application: what it holds is left for the next time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from beatstore import After, ManualClock, Store
+from beatstore.models import Entry, Run
+from beatstore.store.tick.complete import SUSPECTED
+from beatstore.store.tick.reports import Origin, Report, Reports
+from tests.support.play import Play
+
+HOURLY = "0 * * * *"
+
+#: Longer than any lock is waited for, and much shorter than a transaction may stay open.
+SOON = 6.0
+
+# SQLite has one writer at a time: an open transaction that has written holds all of it.
+pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+
+
+@pytest.fixture
+def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
+    play = Play(migrated_url, clock)
+    yield play
+    play.queue.close()
+    play.store.close()
+
+
+@pytest.fixture
+def reports(play: Play) -> Iterator[Reports]:
+    reports = Reports(play.store.database, play.store.settings)
+    yield reports
+    reports.close()
+
+
+@contextmanager
+def held(play: Play, name: str) -> Iterator[None]:
+    """Keep a transaction open that has changed one entry, and roll it back in the end."""
+    application = Store(play.store.database.url.render_as_string(hide_password=False))
+    with Session(application.database.engine) as session:
+        application.change(name, description="a long transaction", session=session)
+        yield
+        session.rollback()
+    application.close()
+
+
+def said(play: Play, name: str, state: str = "succeeded") -> Report:
+    """Return what a worker says of the run of an entry."""
+    (claim,) = play.held.pop(name)
+    origin = Origin(claim.run_id, claim.task_id)
+    return Report(origin, state, time.monotonic(), "worker@test", error="X" * (state == "failed"))
+
+
+def later(play: Play) -> list[str]:
+    """Tick some seconds later, and return the names sent."""
+    play.clock.advance(5)
+    return play.tick()
+
+
+def test_reports_of_other_entries_are_written(play: Play, reports: Reports) -> None:
+    """A report of an entry that is held delays no other, and is written itself."""
+    for name in ("held", "a", "b"):
+        play.add(name, HOURLY)
+    play.at("13:00")
+    with held(play, "held"):
+        begun = time.monotonic()
+        unwritten = reports.write([said(play, name) for name in ("held", "a", "b")])
+        assert time.monotonic() - begun < SOON
+        assert not unwritten.held
+        assert {play.last(name).state for name in ("held", "a", "b")} == {"succeeded"}
+        assert play.store.get("a").success_seq == 1
+    assert play.store.get("held").success_seq == 0
+    assert later(play) == []
+    assert play.store.get("held").success_seq == 1
+    assert later(play) == []
+    assert play.store.get("held").success_seq == 1
+
+
+def test_what_follows_comes_when_the_entry_is_free(play: Play, reports: Reports) -> None:
+    """The downstream of a held entry is sent, and its retry is made, when it is let go."""
+    play.add("up", HOURLY)
+    play.add("down", after=["up"])
+    play.add("again", HOURLY, max_retries=1, retry_delay=0)
+    play.at("13:00")
+    with held(play, "up"), held(play, "again"):
+        reports.write([said(play, "up"), said(play, "again", "failed")])
+        assert later(play) == []
+    assert sorted(later(play)) == ["again", "down"]
+    assert [run.attempt for run in play.store.runs("again")] == [2, 1]
+
+
+@pytest.mark.parametrize("align", ["latest", "same"])
+def test_a_held_downstream_is_told_later(play: Play, reports: Reports, align: str) -> None:
+    """Its upstream is counted at once, its sisters are sent, and it follows when it is free."""
+    play.add("up", HOURLY)
+    for name in ("down", "sister"):
+        play.add(name, after=[After("up", align=align)])  # type: ignore[arg-type]
+    play.at("13:00")
+    with held(play, "down"):
+        begun = time.monotonic()
+        reports.write([said(play, "up")])
+        assert play.store.get("up").success_seq == 1
+        assert play.tick() == ["sister"]
+        assert time.monotonic() - begun < SOON
+    assert later(play) == ["down"]
+    assert later(play) == []
+    assert play.store.get("up").success_seq == 1
+
+
+def test_beat_goes_on_past_what_is_held(play: Play) -> None:
+    """What beat has to end, count or plan of a held entry holds up nothing else."""
+    for name in ("held", "other"):
+        play.add(name, HOURLY, run_timeout=60)
+    play.at("13:00")
+    play.at("14:00")
+    play.held.clear()
+    with held(play, "held"):
+        begun = time.monotonic()
+        play.at("14:30")
+        play.at("15:00")
+        assert time.monotonic() - begun < SOON
+        assert play.last("other").due_at.hour == 15
+        assert play.last("held").due_at.hour == 14
+        with play.store.database.session() as session:
+            due = update(Run).where(Run.entry_name == "held", Run.state != "sent")
+            session.execute(due.values(wake_at=play.clock.now()))
+        play.tick()
+    assert play.at("15:01") == ["held"]
+
+
+def test_a_removal_that_is_not_committed_holds_one_run(play: Play, reports: Reports) -> None:
+    """Its runs are written when it is over; the others, and the heartbeat, go on."""
+    for name in ("gone", "other"):
+        play.add(name, HOURLY)
+    play.clock.set(play.clock.now() + timedelta(hours=1))
+    claims = play.queue.plan(play.clock.now())[0]
+    by_name = {claim.name: claim for claim in claims}
+    application = Store(play.store.database.url.render_as_string(hide_password=False))
+    of = {name: Origin(claim.run_id, claim.task_id) for name, claim in by_name.items()}
+    with Session(application.database.engine) as session:
+        application.remove("gone", session=session)
+        begun = time.monotonic()
+        at = time.monotonic()
+        started = [Report(of[name], "started", at, "worker@test") for name in ("gone", "other")]
+        unwritten = reports.write(started)
+        reports.heartbeat("w", "worker@test", 1, list(of.values()))
+        assert time.monotonic() - begun < SOON
+        assert [report.of for report in unwritten.held] == [of["gone"]]
+        assert play.last("other").state == "started"
+        session.rollback()
+    assert not reports.write(unwritten.held).held
+    assert play.last("gone").state == "started"
+    application.close()
+
+
+def test_status_names_what_is_held_for_long(play: Play, reports: Reports) -> None:
+    """A person is told which entry it is, and what to end."""
+    play.add("held", HOURLY)
+    play.at("13:00")
+    with held(play, "held"):
+        reports.write([said(play, "held")])
+        play.clock.advance(300)
+        play.tick()
+        (warning,) = play.store.status().warnings
+        assert "The outcome of a run of 'held' has waited since 2026-01-15 12:59" in warning
+    later(play)
+    assert play.store.status().warnings == []
+
+
+def test_a_success_that_meets_its_loss_counts(play: Play, reports: Reports) -> None:
+    """A worker that reports a run while beat gives it up is heard: the success is not dropped."""
+    play.add("a", HOURLY)
+    play.add("down", after=["a"])
+    play.at("13:00")
+    report = said(play, "a")
+    with play.store.database.session() as session:
+        lost = {"state": "lost", "claimed_by": SUSPECTED, "finished_at": play.clock.now()}
+        session.execute(update(Run).values(**lost, wake_at=None))
+        session.execute(update(Entry).where(Entry.name == "a").values(failure_seq=1, done_seq=1))
+    reports.write([report])
+    assert play.last("a").state == "succeeded"
+    assert play.tick() == ["down"]
+
+
+def test_a_counter_at_its_end_stops_nobody(play: Play, reports: Reports) -> None:
+    """A number that was set by hand to the end of its range stays there; the others count."""
+    for name in ("full", "other"):
+        play.add(name, HOURLY)
+    with play.store.database.session() as session:
+        full = update(Entry).where(Entry.name == "full")
+        session.execute(full.values(success_seq=2**63 - 1, done_seq=2**63 - 1))
+    play.at("13:00")
+    reports.write([said(play, "full"), said(play, "other")])
+    assert {play.last(name).state for name in ("full", "other")} == {"succeeded"}
+    assert play.store.get("other").success_seq == 1
+    assert play.store.get("full").success_seq == 2**63 - 1
+    assert sorted(play.at("14:00")) == ["full", "other"]
