@@ -37,15 +37,17 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
-from beatstore.batches import bounded
+from beatstore.batches import bounded, check_writable
 from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
+from beatstore.publishing import publish
 from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.store.tick.complete import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.version import __version__
 
@@ -105,6 +107,7 @@ class DBScheduler(Scheduler):
         self._listener: Any = None
         self._farewell: threading.Thread | None = None
         self._unsettled: list[Outcome] = []
+        self._endings: list[Ending] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
         self._heartbeat_due = self._patrol_due = self._broker_retry_at = 0.0
@@ -255,6 +258,10 @@ class DBScheduler(Scheduler):
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Write down what became of the claims, with what could not be written before."""
         self._unsettled += outcomes
+        self._endings += self.sender.endings()
+        if self._endings:
+            self.queue.end(self._endings)
+            self._endings = []
         if self._unsettled:
             self.queue.settle(self._unsettled)
             self._unsettled = []
@@ -268,11 +275,20 @@ class DBScheduler(Scheduler):
             return True
         if time.monotonic() < self._broker_retry_at:
             return False
-        try:
-            _ = self.producer
-        except Exception as error:
-            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        self._check_broker()
         return True
+
+    def _check_broker(self) -> None:
+        """Raise if the broker can't be reached, or takes no messages.
+
+        Raises:
+            BrokerError: why.
+        """
+        try:
+            check_writable(self.producer)
+        except Exception as error:
+            self.disconnect()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
 
     def _sleep(self, seconds: float) -> float:
         """Return how long to sleep; where PostgreSQL can wake this beat, do it here."""
@@ -349,7 +365,7 @@ class DBScheduler(Scheduler):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         entry.tried = True
         try:
-            entry.result = self.sender.publish(entry, producer)
+            entry.result = publish(self.app, entry, producer)
         except Exception as error:  # noqa: BLE001  (kept for the tick)
             entry.error = error
             return None

@@ -1,0 +1,158 @@
+"""What became of one message: what the end of `apply_async`, or its error, means.
+
+it returned          `sent`, unless a package that locks tasks answered for a duplicate
+it ran the task      `sent`, and the run has ended: eager tasks run in beat's process
+no message of it     `failed`: sending again can't mend that
+any other error      tried again at growing distances, and `failed` in the end
+"""
+
+from __future__ import annotations
+
+import struct
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery import states
+from celery.result import EagerResult, ResultSet
+from celery.signals import after_task_publish
+from kombu.exceptions import SerializationError, SerializerNotInstalled
+
+from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.store.tick.complete import Ending
+
+__all__ = [
+    "ENDED",
+    "OF_THE_MESSAGE",
+    "RETRY",
+    "TRIES",
+    "duplicate",
+    "eager_ending",
+    "failed_eagerly",
+    "is_singleton",
+    "published_ids",
+    "taken_over",
+    "try_later",
+]
+
+#: Seconds until a send that failed for an unknown reason is tried again, the first time
+#: and at most: each distance is twice the one before.
+RETRY, LONGEST = 5.0, 900.0
+
+#: How often a message is tried, in all; the last time is some 36 minutes after the first.
+TRIES = 10
+
+#: What celery's states mean for a run.
+ENDED = {
+    states.SUCCESS: "succeeded",
+    states.FAILURE: "failed",
+    states.REVOKED: "cancelled",
+    states.REJECTED: "failed",
+    states.IGNORED: "cancelled",
+}
+
+#: Errors of the message itself. Everything else may pass, and is tried again.
+OF_THE_MESSAGE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,  # py-amqp: a property or header that AMQP has no room for
+    SerializationError,
+    SerializerNotInstalled,
+)
+
+#: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
+_DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
+
+
+def taken_over(result: Any, published: set[str] | None) -> str | None:
+    """Say why a send that returned has sent nothing, or None if it did send.
+
+    A task's class may return what it likes, and give its messages ids of its own. Only two
+    answers are known to stand for no message: celery-once gives a rejected result without
+    an id, and celery-singleton the result of the message that is queued already.
+
+    Args:
+        result: what `apply_async` returned.
+        published: the ids of the messages that a task of celery-singleton's has published;
+            None for any other task.
+    """
+    if isinstance(result, EagerResult) and result.id is None:
+        return "already queued" if result.state == states.REJECTED else None
+    queued = getattr(result, "id", None)
+    if published is None or queued is None or queued in published:
+        return None
+    return None if isinstance(result, EagerResult) else f"already queued: {queued}"
+
+
+def duplicate(error: Exception) -> str | None:
+    """Say of an error that it stands for a message that is queued already, or None."""
+    if type(error).__name__ not in _DUPLICATE:
+        return None
+    return f"already queued: {getattr(error, 'task_id', error)}"
+
+
+def is_singleton(task: Any) -> bool:
+    """Say whether a task is one of celery-singleton's."""
+    return any(one.__module__.partition(".")[0] == "celery_singleton" for one in type(task).__mro__)
+
+
+@contextmanager
+def published_ids() -> Iterator[set[str]]:
+    """Yield a set that collects the ids of the messages that celery publishes meanwhile."""
+    ids: set[str] = set()
+
+    def note(headers: Any = None, body: Any = None, **_: Any) -> None:
+        given = headers if headers and "id" in headers else body  # protocol 1 has it there
+        ids.add(given["id"])
+
+    after_task_publish.connect(note, weak=False)
+    try:
+        yield ids
+    finally:
+        after_task_publish.disconnect(note)
+
+
+def try_later(claim: Claim, error: BaseException) -> Outcome:
+    """Return the outcome of a send that failed for a reason that may pass."""
+    tries = claim.tries + 1
+    why = f"last with {type(error).__name__}: {error}"
+    if tries >= TRIES:
+        return Outcome(claim, "failed", f"sending failed {tries} times, {why}", tries=tries)
+    distance = min(RETRY * 2.0**claim.tries, LONGEST)
+    return Outcome(claim, "claimed", f"sending failed, {why}", distance, tries)
+
+
+# -- tasks that ran in beat's own process --------------------------------------------------
+
+
+def failed_eagerly(task_id: str, error: Exception) -> EagerResult[Any]:
+    """Return the result of an eager task or canvas of which only the error came out."""
+    return EagerResult(task_id, error, states.FAILURE, traceback=traceback.format_exc())
+
+
+def eager_ending(run_id: int, result: Any) -> Ending | None:
+    """Return how a run ended whose tasks have all run, or None where they are messages."""
+    results = list(_flat(result))
+    if not results or not all(isinstance(one, EagerResult) and one.id for one in results):
+        return None
+    for one in results:
+        state = ENDED.get(one.state, "failed")
+        if state == "failed":
+            error = f"{type(one.result).__name__}: {one.result}"
+            trace = str(one.traceback) if one.traceback else None
+            return Ending(run_id, state, "ran eagerly, in beat", error, trace)
+        if state != "succeeded":
+            return Ending(run_id, state, f"ran eagerly, in beat: {one.state}")
+    return Ending(run_id, "succeeded", "ran eagerly, in beat")
+
+
+def _flat(result: Any) -> Iterator[Any]:
+    if isinstance(result, ResultSet):
+        for one in result.results or ():
+            yield from _flat(one)
+    elif result is not None:
+        yield result
