@@ -308,10 +308,9 @@ class DBScheduler(Scheduler):
         now = time.monotonic()
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT
-            if not self._introduced:
+            # A row that somebody has deleted comes back.
+            if not (self._introduced and self.queue.heartbeat(self._figures)):
                 self._introduce()
-            else:
-                self.queue.heartbeat(self._figures)
             if self._listener is None and self.store.settings.listen:
                 self._listen()
         if now >= self._patrol_due:
