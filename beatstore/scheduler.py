@@ -105,7 +105,7 @@ class DBScheduler(Scheduler):
         self._in_tick = self._ending = False
         self._introduced = False
         self._listener: Any = None
-        self._farewell: threading.Thread | None = None
+        self._withdrawn: threading.Event | None = None
         self._unsettled: list[Outcome] = []
         self._endings: list[Ending] = []
         self._database = Outage("the database")
@@ -402,23 +402,37 @@ class DBScheduler(Scheduler):
             self._ending = True
             return
         self._close_listener()
-        if self._introduced and self._database.over:
-            self._introduced = False
-            self._farewell = threading.Thread(target=self._withdraw, daemon=True)
-            self._farewell.start()
-        if self._farewell is not None:
-            # A server that stands still would never answer, and nothing else ends that wait.
-            self._farewell.join(FAREWELL)
-        waiting = self._farewell is not None and self._farewell.is_alive()
-        self.queue.close(orderly=not waiting)
+        try:
+            gone = self._say_farewell()
+        except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
+            logger.debug("nothing can be waited for here, leaving the rest to the end: %r", error)
+            return
+        self.queue.close(orderly=gone)
         self.disconnect()
         self.store.close()
+
+    def _say_farewell(self) -> bool:
+        """Withdraw from the database; return False if it has not answered in time.
+
+        In a thread, since nothing else would end the wait for a server that stands still.
+
+        Raises:
+            Exception: under gevent, in its hub, where nothing may wait; the thread begins
+                when that goes on.
+        """
+        if self._introduced and self._database.over:
+            self._introduced = False
+            self._withdrawn = threading.Event()
+            threading.Thread(target=self._withdraw, daemon=True).start()
+        return self._withdrawn is None or self._withdrawn.wait(FAREWELL)
 
     def _withdraw(self) -> None:
         """Settle what a signal kept from it, and free what is left for the other beats."""
         with suppress(Exception):  # the connection may be cut any time
             self._settle([])
             self.queue.withdraw()
+        if self._withdrawn is not None:
+            self._withdrawn.set()
 
     def disconnect(self) -> None:
         """Forget the producer, and close its connection."""
