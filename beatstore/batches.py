@@ -1,29 +1,49 @@
-"""How the messages of a batch are written to a broker, and what it is known to have.
+"""How the messages of a batch are written to a broker, and what it did with each of them.
 
     Redis (kombu 5.7)    Pipeline    one round trip a batch, by kombu's `Producer.batch`
     RabbitMQ (py-amqp)   Confirmed   publisher confirms, awaited once a batch
     anything else        Batch       one message at a time, as celery does it
 
 A batch is a context: messages published inside it, on its producer, belong to it, and at
-its end they are with the broker or an error says that they may not be. `mark` is called
-after each message; `taken` then says how many of them, counted from the first, the
-broker is known to have.
+its end they are with the broker or an error says that some may not be. `mark` is called
+after each entry, whose messages (a group has many) then share one fate; `fates` says what
+the broker did with them, entry by entry, whatever happened to its neighbours:
+
+    None                 the broker has all of it
+    UnsureError          nobody can say; the broker may or may not have it
+    any other exception  the broker's answer to this very message: it does not have it
 """
 
 from __future__ import annotations
 
-import sys
-import time
+import copy
+from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, suppress
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import kombu.exceptions
 from kombu import Connection
+from kombu.exceptions import OperationalError
 
-__all__ = ["ANSWER_TIMEOUT", "BATCH_ERRORS", "Batch", "batch_of", "bounded"]
+from beatstore.confirms import ANSWER_TIMEOUT, Confirms, UnsureError
 
-#: Seconds to wait for a broker that has stopped answering, where no setting says so.
-ANSWER_TIMEOUT = 10.0
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "BATCH_ERRORS",
+    "Batch",
+    "Fate",
+    "batch_of",
+    "bounded",
+    "check_writable",
+    "takes_nothing",
+]
+
+#: How Redis says that it takes no messages, whatever they are: redis-py's names for it, and
+#: the words that an answer begins with where it has none.
+_TAKES_NOTHING = frozenset({"OutOfMemoryError", "ReadOnlyError", "MasterDownError"})
+_TAKES_NOTHING_WORDS = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ")
 
 #: Seconds to wait for answers that are under way, when a batch ends with an error.
 LAST_ANSWERS = 1.0
@@ -33,26 +53,28 @@ BATCH_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in (getattr(kombu.exceptions, "BatchPublishError", None),) if error is not None
 )
 
+#: What became of one entry: None, `UnsureError`, or the broker's refusal.
+Fate = Exception | None
+
 
 class Batch(AbstractContextManager["Batch"]):
-    """Messages that are written one at a time; how every transport works.
-
-    `mark` is called after each message. `taken` says how many of the marked messages
-    the broker is known to have, counted from the first.
-    """
+    """Messages that are written one at a time; how every transport works."""
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
         self.marked = 0
 
     def mark(self) -> None:
-        """Note that one more message has been published."""
+        """Note that all messages of one more entry have been published."""
         self.marked += 1
 
-    @property
-    def taken(self) -> int:
-        """How many of the marked messages the broker is known to have."""
-        return self.marked
+    def fates(self) -> list[Fate]:
+        """Say what the broker did with each marked entry."""
+        return [None] * self.marked
+
+    def blame(self, error: Exception) -> Exception:
+        """Return the fate of the entry that was being published when `error` came."""
+        return error
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         pass
@@ -61,46 +83,95 @@ class Batch(AbstractContextManager["Batch"]):
 class Pipeline(Batch):
     """Messages collected by kombu and written when the batch ends."""
 
-    flushed = False
-
     def __enter__(self) -> Pipeline:
+        self._flushing = False
+        self._ends: list[int] = []
+        self._replies: list[object] = []
+        self._names: list[str] = []
         # Larger than any batch: kombu must not flush before the end, where it is known
         # which messages an error is about.
         self._context = self.producer.batch(max_size=1_000_000)
         self._context.__enter__()
         return self
 
-    @property
-    def taken(self) -> int:
-        return self.marked if self.flushed else 0
+    def mark(self) -> None:
+        super().mark()
+        pipeline = self._pipeline
+        self._ends.append(0 if pipeline is None else len(pipeline.command_stack))
+
+    def fates(self) -> list[Fate]:
+        return [self._fate(range(*span)) for span in pairwise([0, *self._ends])]
+
+    def blame(self, error: Exception) -> Exception:
+        # Until the pipeline is written, only the commands that declare queues are answered.
+        return UnsureError(str(error)) if self._flushing else error
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        pipeline = self._pipeline
+        if kind is None and pipeline is not None:
+            self._flushing = True
+            self._names = [str(args[0]).upper() for args, _ in pipeline.command_stack]
+            pipeline.parse_response = partial(self._read, pipeline.parse_response)
         self._context.__exit__(kind, *rest)
-        self.flushed = kind is None
+
+    @property
+    def _pipeline(self) -> Any:
+        session = self._context.state.session
+        return None if session is None else session.pipeline
+
+    def _read(self, parse: Any, *args: Any, **options: Any) -> Any:
+        """Keep the reply to each command: kombu only tells that one of them was an error."""
+        try:
+            reply = parse(*args, **options)
+        except self.producer.connection.connection_errors:
+            raise
+        except Exception as error:
+            # A copy: redis-py writes the command, and so the message, into the first of them.
+            self._replies.append(copy.copy(error))
+            raise
+        self._replies.append(reply)
+        return reply
+
+    def _fate(self, commands: range) -> Fate:
+        for number in commands:
+            if number >= len(self._replies):
+                return UnsureError("Redis did not answer")
+            reply = self._replies[number]
+            # What follows a message only says how long to keep its queue.
+            if isinstance(reply, Exception) and self._names[number] != "PEXPIRE":
+                refused = OperationalError(str(reply))
+                refused.__cause__ = reply
+                return refused
+        return None
 
 
 class Confirmed(Batch):
     """Messages of which RabbitMQ says when it has them; awaited when the batch ends."""
 
-    def __init__(self, producer: Any, *, one_by_one: bool) -> None:
+    def __init__(self, producer: Any, *, one_by_one: bool, loose: Callable[[], Set[str]]) -> None:
         super().__init__(producer)
-        self.one_by_one = one_by_one
-
-    def __enter__(self) -> Confirmed:
-        channel = self.producer.channel
-        self.numbers: list[int] = []
+        channel = producer.channel
         if not hasattr(channel, "beatstore_confirms"):
-            channel.beatstore_confirms = _Confirms(channel)
-        self.confirms: _Confirms = channel.beatstore_confirms
-        self.confirms.one_by_one = self.one_by_one
-        return self
+            channel.beatstore_confirms = Confirms(channel, loose())
+        self.confirms: Confirms = channel.beatstore_confirms
+        self.confirms.one_by_one = one_by_one
+        self.confirms.refused.clear()
+        self._ends = [self.confirms.published]
 
     def mark(self) -> None:
-        self.numbers.append(self.confirms.published)
+        super().mark()
+        self._ends.append(self.confirms.published)
+        self.confirms.check()
 
-    @property
-    def taken(self) -> int:
-        return sum(number <= self.confirms.confirmed for number in self.numbers)
+    def fates(self) -> list[Fate]:
+        return [self.confirms.fate(numbers) for numbers in self.numbers()]
+
+    def numbers(self) -> list[range]:
+        """Return the numbers of the messages of each marked entry."""
+        return [range(start + 1, end + 1) for start, end in pairwise(self._ends)]
+
+    def blame(self, error: Exception) -> Exception:
+        return self.confirms.refusal or UnsureError(str(error))
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
@@ -112,87 +183,25 @@ class Confirmed(Batch):
             self.confirms.wait(LAST_ANSWERS)
 
 
-class _Confirms:
-    """Counts what is published on a channel, and what RabbitMQ confirmed of it.
-
-    RabbitMQ numbers the messages of a channel from 1 and confirms them by number, often
-    several at once. A message to an exchange that is not there closes the channel, and
-    the confirms under way are lost with it; so the first message to each exchange travels
-    alone.
-    """
-
-    def __init__(self, channel: Any) -> None:
-        self.published = self.confirmed = 0
-        self.one_by_one = False
-        self._channel = channel
-        self._acked: set[int] = set()
-        self._exchanges: set[str] = set()
-        self._refused = self._over = False
-        self._most = sys.maxsize
-        self._publish = channel.basic_publish
-        channel.basic_publish = self._counted
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.confirm_select()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until everything published is confirmed.
-
-        Raises:
-            OSError: no answer within `seconds`.
-        """
-        end = time.monotonic() + seconds
-        while self.confirmed < self.published:
-            if self._over:
-                raise OSError("RabbitMQ will not confirm what was published before the error")
-            try:
-                self._channel.connection.drain_events(timeout=max(0.0, end - time.monotonic()))
-            except Exception:
-                self._over = True  # py-amqp opens a closed channel again, without confirms
-                raise
-            if self._refused:
-                raise OSError("RabbitMQ did not accept a message (basic.nack)")
-
-    def _counted(self, message: Any, exchange: str = "", *args: Any, **kwargs: Any) -> Any:
-        alone = self.one_by_one or exchange not in self._exchanges
-        if alone:
-            self.wait(ANSWER_TIMEOUT)
-        result = self._publish(message, exchange, *args, **kwargs)
-        self.published += 1
-        if alone:
-            self.wait(ANSWER_TIMEOUT)
-            self._exchanges.add(exchange)
-        return result
-
-    def _on_ack(self, number: int, multiple: bool) -> None:
-        # One ack alone may overtake another; only what is confirmed without a gap counts,
-        # which RabbitMQ's order of confirms makes the usual case.
-        self._acked.add(number)
-        if multiple:
-            self.confirmed = max(self.confirmed, number)
-        while self.confirmed + 1 in self._acked:
-            self._acked.remove(self.confirmed + 1)
-            self.confirmed += 1
-        # "All up to here" leaves out what was refused before.
-        self.confirmed = min(self.confirmed, self._most)
-
-    def _on_nack(self, number: int, multiple: bool) -> None:
-        self._refused = True
-        self._most = min(self._most, self.confirmed if multiple else number - 1)
-
-
-def batch_of(producer: Any, *, one_by_one: bool = False) -> Batch:
+def batch_of(
+    producer: Any,
+    *,
+    one_by_one: bool = False,
+    loose: Callable[[], Set[str]] = frozenset,
+) -> Batch:
     """Choose how the messages of a batch reach this producer's broker.
 
     Args:
         producer: what they are published on.
         one_by_one: whether publishing each is to say at once that the broker has it.
+        loose: returns the names of exchanges that may well have no queue; a message to any
+            other that no queue gets is returned, where the broker can.
     """
     if getattr(producer, "supports_batch_publish", False):
         return Batch(producer) if one_by_one else Pipeline(producer)
     channel = producer.channel
     if hasattr(channel, "confirm_select") and not channel.connection.confirm_publish:
-        return Confirmed(producer, one_by_one=one_by_one)
+        return Confirmed(producer, one_by_one=one_by_one, loose=loose)
     return Batch(producer)
 
 
@@ -206,3 +215,29 @@ def bounded(connection: Connection) -> Connection:
     names = limits.get(connection.transport.driver_type, ())
     connection.transport_options = {**dict.fromkeys(names, ANSWER_TIMEOUT), **given}
     return connection
+
+
+def takes_nothing(connection: Connection, error: BaseException) -> bool:
+    """Say whether an error is Redis's answer to everybody: it is full, read-only or the like."""
+    if connection.transport.driver_type != "redis":
+        return False
+    return type(error).__name__ in _TAKES_NOTHING or str(error).startswith(_TAKES_NOTHING_WORDS)
+
+
+def check_writable(producer: Any) -> None:
+    """Raise what Redis answers to a write, if it takes none, or that RabbitMQ's alarm is on.
+
+    The write does nothing: it would add to a list that is not there.
+    """
+    confirms: Confirms | None = getattr(producer.channel, "beatstore_confirms", None)
+    if confirms is not None:
+        confirms.poll()
+        confirms.check()
+    if producer.connection.transport.driver_type != "redis":
+        return
+    with producer.channel.conn_or_acquire() as client:
+        try:
+            client.execute_command("LPUSHX", "beatstore:probe", "")
+        except Exception as error:
+            if takes_nothing(producer.connection, error):
+                raise

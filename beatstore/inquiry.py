@@ -15,9 +15,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery, states
+from celery import Celery
 from celery.backends.base import DisabledBackend
 
+from beatstore.outcomes import ENDED
 from beatstore.store.tick.claims import Suspect
 from beatstore.store.tick.endings import (
     Ending,
@@ -26,14 +27,6 @@ from beatstore.store.tick.endings import (
 __all__ = ["Inquiry"]
 
 logger = logging.getLogger(__name__)
-
-_KNOWN = {
-    states.SUCCESS: "succeeded",
-    states.FAILURE: "failed",
-    states.REVOKED: "cancelled",
-    states.REJECTED: "failed",
-    states.IGNORED: "cancelled",
-}
 
 
 class Inquiry:
@@ -87,7 +80,7 @@ def _lost(suspect: Suspect) -> Ending:
 
 
 def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
-    state = _KNOWN.get(str(meta.get("status")))
+    state = ENDED.get(str(meta.get("status")))
     if state is None:
         return _lost(suspect)
     reason = f"{suspect.reason}; the result backend knew its end"

@@ -42,10 +42,12 @@ from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
+from beatstore.publishing import publish
 from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.version import __version__
 
@@ -96,15 +98,16 @@ class DBScheduler(Scheduler):
             # so it is left to the scheduler that follows to end beat.
             self.store, self._wrong = Store("sqlite://"), error
         self.beat_id = str(uuid.uuid4())
-        self.sender = Sender(self, self.store.settings.allowed_tasks)
+        self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
         self._ready = False
         self._in_tick = self._ending = False
         self._introduced = False
         self._listener: Any = None
-        self._farewell: threading.Thread | None = None
+        self._withdrawn: threading.Event | None = None
         self._unsettled: list[Outcome] = []
+        self._endings: list[Ending] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
         self._heartbeat_due = self._patrol_due = self._broker_retry_at = 0.0
@@ -162,9 +165,11 @@ class DBScheduler(Scheduler):
         started = time.monotonic()
         try:
             wait = self._tick(started)
+            self._database.end()
         except UnavailableError as error:
             wait = self._database.begin(error)
         except BrokerError as error:
+            self._database.end()
             wait = self._broker.begin(error)
             self._broker_retry_at = time.monotonic() + wait
         except BeatstoreError:
@@ -179,12 +184,11 @@ class DBScheduler(Scheduler):
     def _tick(self, started: float) -> float:
         if not self._ready:
             self._prepare()
-        self._settle([])
+        self._settle(self.sender.held())
         look = self.queue.look()
         if not self._database.over:
             # A claim whose commit was never answered would wait until it expires.
             self.queue.release()
-            self._database.end()
         self._end_lost()
         self._keep_house()
         due_in = _seconds_until_due(look)
@@ -255,9 +259,12 @@ class DBScheduler(Scheduler):
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Write down what became of the claims, with what could not be written before."""
         self._unsettled += outcomes
+        self._endings += self.sender.endings()
+        if self._endings:
+            self.queue.end(self._endings)
+            self._endings = []
         if self._unsettled:
-            self.queue.settle(self._unsettled)
-            self._unsettled = []
+            self._unsettled = self.queue.settle(self._unsettled)
 
     def _broker_ready(self) -> bool:
         """Say whether to claim.
@@ -268,10 +275,7 @@ class DBScheduler(Scheduler):
             return True
         if time.monotonic() < self._broker_retry_at:
             return False
-        try:
-            _ = self.producer
-        except Exception as error:
-            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        self.sender.check_broker()
         return True
 
     def _sleep(self, seconds: float) -> float:
@@ -292,10 +296,9 @@ class DBScheduler(Scheduler):
         now = time.monotonic()
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT
-            if not self._introduced:
+            # A row that somebody has deleted comes back.
+            if not (self._introduced and self.queue.heartbeat(self._figures)):
                 self._introduce()
-            else:
-                self.queue.heartbeat(self._figures)
             if self._listener is None and self.store.settings.listen:
                 self._listen()
         if now >= self._patrol_due:
@@ -324,10 +327,8 @@ class DBScheduler(Scheduler):
             self._replan_after = 0
 
     def _listen(self) -> None:
-        try:
+        with suppress(UnavailableError):  # polling goes on without
             self._listener = self.queue.listener()
-        except UnavailableError as error:
-            logger.debug("not listening: %s", error)
 
     def _close_listener(self) -> None:
         listener, self._listener = self._listener, None
@@ -349,7 +350,7 @@ class DBScheduler(Scheduler):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
         entry.tried = True
         try:
-            entry.result = self.sender.publish(entry, producer)
+            entry.result = publish(self.app, entry, producer, self.store.settings.allowed_tasks)
         except Exception as error:  # noqa: BLE001  (kept for the tick)
             entry.error = error
             return None
@@ -387,23 +388,37 @@ class DBScheduler(Scheduler):
             self._ending = True
             return
         self._close_listener()
-        if self._introduced and self._database.over:
-            self._introduced = False
-            self._farewell = threading.Thread(target=self._withdraw, daemon=True)
-            self._farewell.start()
-        if self._farewell is not None:
-            # A server that stands still would never answer, and nothing else ends that wait.
-            self._farewell.join(FAREWELL)
-        waiting = self._farewell is not None and self._farewell.is_alive()
-        self.queue.close(orderly=not waiting)
+        try:
+            gone = self._say_farewell()
+        except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
+            logger.debug("nothing can be waited for here, leaving the rest to the end: %r", error)
+            return
+        self.queue.close(orderly=gone)
         self.disconnect()
         self.store.close()
+
+    def _say_farewell(self) -> bool:
+        """Withdraw from the database; return False if it has not answered in time.
+
+        In a thread, since nothing else would end the wait for a server that stands still.
+
+        Raises:
+            Exception: under gevent, in its hub, where nothing may wait; the thread begins
+                when that goes on.
+        """
+        if self._introduced and self._database.over:
+            self._introduced = False
+            self._withdrawn = threading.Event()
+            threading.Thread(target=self._withdraw, daemon=True).start()
+        return self._withdrawn is None or self._withdrawn.wait(FAREWELL)
 
     def _withdraw(self) -> None:
         """Settle what a signal kept from it, and free what is left for the other beats."""
         with suppress(Exception):  # the connection may be cut any time
             self._settle([])
             self.queue.withdraw()
+        if self._withdrawn is not None:
+            self._withdrawn.set()
 
     def disconnect(self) -> None:
         """Forget the producer, and close its connection."""

@@ -7,12 +7,14 @@ written to the broker in batches, where its transport can (see `beatstore.batche
 
 Invariants:
     * A claim is reported `sent` only when the broker has taken its message.
-    * A claim is reported `failed` only for a reason that sending again can't mend.
-    * What may have arrived, or not, is sent again with the same task id.
+    * A claim is reported `failed` only for a reason that sending again can't mend, or when
+      it has been tried long enough.
+    * Only what may have arrived, or not, is sent again, with the same task id. What the
+      broker is known to have is `sent`, whatever became of the rest of its batch.
 
-On failure: `BrokerError` says that the broker is gone, after the outcomes that are known
-have been handed out. A message that can't be built, or that the broker refuses, fails
-alone.
+On failure: `BrokerError` says that the broker is gone, or takes nothing, after the outcomes
+that are known have been handed out. A message that can't be built, or that the broker
+refuses, fails alone.
 """
 
 from __future__ import annotations
@@ -20,47 +22,46 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
 
 from celery import Celery
-from celery.app.task import Task
-from celery.beat import ScheduleEntry
 from kombu import Connection
-from kombu.exceptions import OperationalError, SerializationError, SerializerNotInstalled
+from kombu.exceptions import OperationalError
 
-from beatstore.batches import BATCH_ERRORS, Batch, batch_of
-from beatstore.beatschedule import evaluated
-from beatstore.canvas import CANVAS, canvas_of, thawed
-from beatstore.convert import celery_schedule
+from beatstore import outcomes
+from beatstore.batches import (
+    BATCH_ERRORS,
+    Batch,
+    Confirmed,
+    Fate,
+    batch_of,
+    check_writable,
+    takes_nothing,
+)
+from beatstore.confirms import (
+    NOT_IMPLEMENTED,
+    BlockedError,
+    NackedError,
+    UnroutableError,
+    UnsureError,
+    loose_exchanges,
+)
 from beatstore.errors import BeatstoreError
-from beatstore.store import allowed
+from beatstore.held import Held
+from beatstore.outcomes import OF_THE_MESSAGE, RETRY
+from beatstore.publishing import BeatEntry, has_own_way, without_results
 from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.values import copied, opened
-from beatstore.task import Task as OwnTask
+from beatstore.store.tick.endings import Ending
 
-__all__ = ["BATCH", "BeatEntry", "BrokerError", "Sender"]
+__all__ = ["BATCH", "RETRY", "BeatEntry", "BrokerError", "Sender"]
 
 logger = logging.getLogger(__name__)
 
 #: How many messages are written to the broker at once.
 BATCH = 100
-
-#: Seconds until a send that failed for an unknown reason is tried again.
-RETRY = 5.0
-
-#: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
-_DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
-
-#: Errors of the message itself. Everything else may pass, and is tried again.
-_OF_THE_MESSAGE = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    SerializationError,
-    SerializerNotInstalled,
-)
 
 
 class BrokerError(BeatstoreError):
@@ -69,54 +70,6 @@ class BrokerError(BeatstoreError):
 
 class _TooLateError(Exception):
     """The claims may be another beat's by now."""
-
-
-class BeatEntry(ScheduleEntry):
-    """What the hooks around celery's scheduler are shown of one send.
-
-    `tried` is set by the scheduler's `apply_async`, with what it returned or raised: a
-    result may well be None.
-    """
-
-    tried = False
-    result: Any = None
-    error: Exception | None = None
-
-    def __init__(self, claim: Claim, app: Celery) -> None:
-        options = copied(claim.options)
-        given = (options.get("headers") or {}).items()
-        own = {name: value for name, value in given if not name.startswith(allowed.OURS)}
-        options["headers"] = {**own, **_headers(claim)}
-        options["task_id"] = claim.task_id
-        options.setdefault("retry", False)
-        # A row written by hand may hold a time of sending; the schedule's is the only one.
-        for time_of_sending in ("eta", "countdown"):
-            options.pop(time_of_sending, None)
-        super().__init__(
-            name=claim.name,
-            task=claim.task,
-            last_run_at=claim.due_at,
-            schedule=celery_schedule(claim.kind, claim.spec, claim.timezone),
-            args=tuple(claim.args),
-            kwargs=dict(claim.kwargs),
-            options=options,
-            app=app,
-        )
-        self.claim = claim
-
-    def outcome(self) -> Outcome:
-        """Say what became of the message, once its batch is written."""
-        error = self.error
-        if error is None:
-            reason = _taken_over(self.result, self.claim.task_id)
-            return Outcome(self.claim, "skipped" if reason else "sent", reason)
-        if type(error).__name__ in _DUPLICATE:
-            known = getattr(error, "task_id", error)
-            return Outcome(self.claim, "skipped", f"already queued: {known}")
-        if isinstance(error, _OF_THE_MESSAGE):
-            logger.error("no message can be made of %r: %r", self.name, error)
-            return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
-        return _try_later(self.claim, error)
 
 
 class Scheduling(Protocol):
@@ -145,9 +98,16 @@ class Scheduling(Protocol):
 class Sender:
     """Publishes claims for one scheduler."""
 
-    def __init__(self, scheduler: Scheduling, patterns: Sequence[str] | None = None) -> None:
+    def __init__(self, scheduler: Scheduling) -> None:
         self._scheduler = scheduler
-        self._patterns = patterns
+        self._endings: list[Ending] = []
+        self._failing: dict[str, int] = {}
+        self._held: Held | None = None
+
+    def endings(self) -> list[Ending]:
+        """Return how runs ended whose tasks ran while they were sent, since the last call."""
+        endings, self._endings = self._endings, []
+        return endings
 
     def send(self, claims: Sequence[Claim], *, until: float) -> Iterator[Outcome]:
         """Send `claims` in order, and yield what became of them, batch by batch.
@@ -161,99 +121,175 @@ class Sender:
             BrokerError: the broker is gone; the claims without an outcome were not
                 sent, or not surely.
         """
+        app = self._scheduler.app
         for start in range(0, len(claims), BATCH):
-            for _, alike in groupby(claims[start : start + BATCH], self._has_own_way):
+            for _, alike in groupby(claims[start : start + BATCH], partial(has_own_way, app)):
                 batch = list(alike)
                 if time.monotonic() >= until:
                     yield from (Outcome(claim, "claimed") for claim in batch)
                     continue
                 yield from self._send_batch(batch, until)
 
-    def publish(self, entry: BeatEntry, producer: Any) -> Any:
-        """Hand one message to celery: the end of the road through the hooks.
+    def check_broker(self) -> None:
+        """Connect if need be, and ask whether messages are taken.
 
-        A registered task is sent by its own `apply_async`, so that its options and its
-        base class count; a canvas by its signature; any other name by `send_task`.
+        Raises:
+            BrokerError: the broker can't be reached, or takes none.
         """
-        app: Any = self._scheduler.app
-        name = str(entry.task)
-        given, named, options = opened(entry.args or (), entry.kwargs or {}, entry.options or {})
-        args = [evaluated(app, value) for value in given]
-        kwargs = {key: evaluated(app, value) for key, value in named.items()}
-        # Asked at each send: rows change, and so does the setting.
-        allowed.check_headers(name, kwargs, entry.claim.options, ours=False)
-        allowed.check(name, args, kwargs, options, self._patterns)
-        if name in CANVAS:
-            if entry.claim.options.get("task_id") != options.get("task_id"):
-                kwargs = thawed(name, kwargs)
-            canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
-            if "headers" in canvas.options:  # a map: celery 5.6 sends it without its options
-                options["headers"] = canvas.options["headers"]
-            return canvas.apply_async(producer=producer, **options)
-        task = app.tasks.get(name)
-        if task is not None:
-            return task.apply_async(args, kwargs, producer=producer, **options)
-        return app.send_task(name, args, kwargs, producer=producer, **options)
+        try:
+            check_writable(self._scheduler.producer)
+        except BlockedError as error:
+            raise BrokerError(str(error)) from error
+        except Exception as error:
+            self._scheduler.disconnect()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+
+    def held(self) -> list[Outcome]:
+        """Return what is new of the messages that RabbitMQ's alarm holds up."""
+        if not self._held:
+            return []
+        outcomes_known: list[Outcome] = []
+        try:
+            for entry, fate in self._held.answered():
+                refusal = None if fate is None else self._refusal(entry.claim, fate)
+                outcomes_known.append(self._told(refusal) if refusal else self._outcome(entry))
+        except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
+            logger.debug("the connection broke while RabbitMQ's alarm was on: %r", error)
+            self._scheduler.disconnect()
+            return [Outcome(claim, "claimed") for claim in self._held.given_up()]
+        return outcomes_known + self._held.prolonged()
 
     # -- one batch ---------------------------------------------------------------------
 
     def _send_batch(
         self, claims: Sequence[Claim], until: float, *, again: bool = True
     ) -> Iterator[Outcome]:
-        """Send a batch; on an error send what was not taken again, and then one by one."""
-        broker_errors = self._broker_errors()
-        entries: list[BeatEntry] = []
-        batch: Batch | None = None
+        """Send a batch, hand out what is known of it, and send again what is not."""
+        sending = _Sending(claims)
         try:
-            one_by_one = self._has_own_way(claims[0])
-            with batch_of(self._scheduler.producer, one_by_one=one_by_one) as batch:
-                for entry in self._applied(claims, until, broker_errors):
-                    entries.append(entry)
-                    batch.mark()
-                _check_time(until)  # most transports have written them, but not all
-        except broker_errors as error:
-            taken = batch.taken if batch is not None else 0
-            yield from (entry.outcome() for entry in entries[:taken])
-            yield from self._resend(claims[taken:], error, until, again=again)
-            return
-        except _TooLateError:
-            taken = batch.taken if batch is not None else 0
-            if taken < len(entries):
-                logger.warning(
-                    "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
-                    "trying again",
-                    entries[taken].name,
-                )
-            yield from (entry.outcome() for entry in entries[:taken])
-            yield from (Outcome(claim, "claimed") for claim in claims[taken:])
-            return
+            self._write(sending, until)
         except BaseException:
             # A signal ends beat here, and what is known by now is all there will be.
-            taken = batch.taken if batch is not None else 0
-            yield from (entry.outcome() for entry in entries[:taken])
+            for entry, fate in zip(sending.entries, sending.fates(), strict=False):
+                if fate is None:
+                    yield self._outcome(entry)
             raise
-        yield from (entry.outcome() for entry in entries)
-        if len(entries) < len(claims):
-            yield from self._send_batch(claims[len(entries) :], until)
+        found = self._sorted(sending, again=again)
+        yield from found.known
+        if sending.late:
+            yield from self._too_late(sending, found.rest + found.returned)
+            return
+        if isinstance(sending.failure, BlockedError):
+            self._held = sending.held()
+            yield from self._held.prolonged()
+            raise BrokerError(str(sending.failure)) from sending.failure
+        self._check_broker(sending.failure, found.full)
+        if found.returned:
+            # The queue may have been deleted since it was declared.
+            declared: set[Any] = self._scheduler.producer.connection.declared_entities
+            declared.clear()
+            yield from self._send_batch(found.returned, until, again=False)
+        if found.rest and (found.refused or sending.failure is None):
+            yield from self._send_batch(found.rest, until, again=again)
+        elif found.rest:
+            yield from self._resend(found.rest, sending.failure, until, again=again)
+
+    def _sorted(self, sending: _Sending, *, again: bool) -> _Sorted:
+        """Tell what is known of a batch from what is to be sent again."""
+        found = _Sorted()
+        for number, (claim, fate) in enumerate(zip(sending.claims, sending.fates(), strict=True)):
+            if fate is None:
+                found.known.append(self._outcome(sending.entries[number]))
+            elif self._is_full(fate):
+                found.full = fate
+            elif isinstance(fate, UnroutableError) and again:
+                found.returned.append(claim)
+            elif outcome := self._refusal(claim, fate):
+                found.refused = True
+                found.known.append(self._told(outcome))
+            else:
+                found.rest.append(claim)
+        return found
+
+    def _too_late(self, sending: _Sending, claims: list[Claim]) -> Iterator[Outcome]:
+        """Leave the claims of a batch whose time was over to the next send."""
+        untouched = len(sending.claims) - len(sending.entries)
+        if len(claims) > untouched:
+            logger.warning(
+                "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
+                "trying again",
+                claims[0].name,
+            )
+        yield from (Outcome(claim, "claimed") for claim in claims)
+
+    def _write(self, sending: _Sending, until: float) -> None:
+        """Write a batch to the broker, and keep the error that ended it."""
+        app = self._scheduler.app
+        broker_errors = self._broker_errors()
+        try:
+            sending.batch = batch_of(
+                self._scheduler.producer,
+                one_by_one=has_own_way(app, sending.claims[0]),
+                loose=partial(loose_exchanges, app),
+            )
+            with sending.batch as batch, without_results(app):
+                for entry in self._applied(sending.claims, until, broker_errors):
+                    sending.entries.append(entry)
+                    batch.mark()
+                _check_time(until)  # most transports have written them, but not all
+        except (_TooLateError, BlockedError) as error:
+            sending.failure = error
+        except broker_errors as error:
+            sending.failure = error
+
+    def _check_broker(self, failure: Exception | None, full: Exception | None) -> None:
+        """Raise if the broker is gone, or takes nothing from anybody."""
+        if failure is not None and self._gone():
+            raise BrokerError(f"{type(failure).__name__}: {failure}") from failure
+        if full is not None:
+            raise BrokerError(f"it takes no messages: {type(full).__name__}: {full}") from full
 
     def _resend(
-        self, claims: Sequence[Claim], error: BaseException, until: float, *, again: bool
+        self, claims: Sequence[Claim], error: Exception | None, until: float, *, again: bool
     ) -> Iterator[Outcome]:
-        """Find out whether `error` was the connection, the broker, or one message."""
-        if self._gone():
-            raise BrokerError(f"{type(error).__name__}: {error}") from error
-        if not claims:
-            return
-        if again and not self._refused(error):
+        """Send what an error has ended once more, and then one by one."""
+        if again:
             yield from self._send_batch(claims, until, again=False)
         elif len(claims) > 1:
             for claim in claims:
                 yield from self._send_batch([claim], until, again=False)
-        elif self._refused(error):
-            logger.error("the broker refused %r: %r", claims[0].name, error)
-            yield Outcome(claims[0], "failed", f"{type(error).__name__}: {error}")
-        else:
-            yield _try_later(claims[0], error)
+        elif error is not None:
+            yield self._told(outcomes.try_later(claims[0], error))
+
+    def _outcome(self, entry: BeatEntry) -> Outcome:
+        """Return what became of an entry whose messages, if there were any, the broker has."""
+        if ending := entry.ending():
+            self._endings.append(ending)
+        return self._told(entry.outcome())
+
+    def _refusal(self, claim: Claim, fate: Exception) -> Outcome | None:
+        """Return the outcome of a message that the broker refused, or None to send it again."""
+        if isinstance(fate, NackedError):
+            return outcomes.try_later(claim, fate)
+        if isinstance(fate, UnroutableError):
+            return Outcome(claim, "failed", f"no queue gets it: {fate}")
+        if not isinstance(fate, UnsureError) and self._refused(fate):
+            cause = _cause(fate)
+            return Outcome(claim, "failed", f"{type(cause).__name__}: {cause}")
+        return None
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """Log why a message was not sent: once, until one of its entry is."""
+        name = outcome.claim.name
+        if outcome.state == "sent":
+            self._failing.pop(name, None)
+        elif outcome.state == "failed" or outcome.tries:
+            level = logging.ERROR if outcome.state == "failed" else logging.WARNING
+            new = level > self._failing.get(name, 0)
+            self._failing[name] = max(level, self._failing.get(name, 0))
+            words = f"trying again in {outcome.retry_in:g} s" if outcome.retry_in else "given up"
+            logger.log(level if new else logging.DEBUG, "%r: %s; %s", name, outcome.reason, words)
+        return outcome
 
     def _applied(
         self, claims: Sequence[Claim], until: float, broker_errors: tuple[type[Exception], ...]
@@ -284,32 +320,19 @@ class Sender:
             logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
         if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
-        cause = entry.error.__cause__ if entry.error else None
-        if isinstance(entry.error, OperationalError) and isinstance(cause, _OF_THE_MESSAGE):
+        wrapped = isinstance(entry.error, OperationalError)
+        cause = entry.error.__cause__ if entry.error and wrapped else entry.error
+        if isinstance(cause, Exception) and outcomes.of_the_message(cause):
             entry.error = cause  # kombu takes a KeyError for a lost connection to Redis
-        if isinstance(entry.error, broker_errors):
+        elif isinstance(entry.error, broker_errors):
             raise entry.error
         return entry
-
-    def _has_own_way(self, claim: Claim) -> bool:
-        """Say whether a task's class sends in a way of its own, such as with a lock.
-
-        It has to see at once whether its message was taken: told later, and asked again,
-        it would take the message for its own duplicate.
-        """
-        task: Any = self._scheduler.app.tasks.get(claim.task)
-        if task is None:
-            return False
-        classes = task.__class__.__mro__
-        # beatstore.Task only adds what becomes of an eta, which beat never gives.
-        own = next(one for one in classes if "apply_async" in vars(one) and one is not OwnTask)
-        return own is not Task
 
     def _broker_errors(self) -> tuple[type[Exception], ...]:
         connection = self._connection()
         of_the_transport = (*connection.connection_errors, *connection.channel_errors)
         return (
-            *(error for error in of_the_transport if not issubclass(error, _OF_THE_MESSAGE)),
+            *(error for error in of_the_transport if not issubclass(error, OF_THE_MESSAGE)),
             OperationalError,
             *BATCH_ERRORS,
             OSError,
@@ -317,14 +340,23 @@ class Sender:
 
     def _refused(self, error: BaseException) -> bool:
         """Say whether the broker answered, and the answer was no to this very message."""
-        wrapped = isinstance(error, (*BATCH_ERRORS, OperationalError))
-        cause = error.__cause__ if wrapped else error
+        cause = _cause(error)
         connection = self._connection()
         passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
+        if getattr(cause, "code", None) == NOT_IMPLEMENTED:
+            return True
         if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
             return False
-        # Redis answers no to everything while it is full, read-only or can't save.
-        return connection.transport.driver_type != "redis" or "WRONGTYPE" in str(cause)
+        # Redis answers no to much that is not about this message.
+        refusals = ("WRONGTYPE", "NOPERM", "No permission", "no permissions")
+        is_redis = connection.transport.driver_type == "redis"
+        return not is_redis or any(word in str(cause) for word in refusals)
+
+    def _is_full(self, error: BaseException) -> bool:
+        """Say whether Redis takes no messages from anybody: full, read-only, unable to save."""
+        # What a task's class does with a Redis of its own is not wrapped by kombu or celery.
+        cause = error.__cause__ if isinstance(error, OperationalError) else None
+        return cause is not None and takes_nothing(self._connection(), cause)
 
     def _connection(self) -> Connection:
         try:
@@ -343,41 +375,61 @@ class Sender:
         return False
 
 
+@dataclass
+class _Sending:
+    """One try to send a batch."""
+
+    claims: Sequence[Claim]
+    entries: list[BeatEntry] = field(default_factory=list)
+    batch: Batch | None = None
+    failure: Exception | None = None
+
+    @property
+    def late(self) -> bool:
+        """Whether time was over."""
+        return isinstance(self.failure, _TooLateError)
+
+    def held(self) -> Held:
+        """Return the messages that RabbitMQ was given, and has not answered for."""
+        assert isinstance(self.batch, Confirmed)
+        messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
+        unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
+        return Held(self.batch.confirms, unsure)
+
+    def fates(self) -> list[Fate]:
+        """Return what the broker did with each claim; see `beatstore.batches`."""
+        fates = [] if self.batch is None else self.batch.fates()
+        under_way = len(fates) < len(self.claims) and not self.late
+        if self.batch is not None and self.failure is not None and under_way:
+            fates.append(self.batch.blame(self.failure))
+        return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
+
+
+@dataclass
+class _Sorted:
+    """What became of the claims of a batch.
+
+    Attributes:
+        known: what is known, and to be written down.
+        rest: what the broker may not have.
+        returned: what it gave back, since no queue would get it.
+        full: its answer, if it takes no messages from anybody; those are left as they are.
+        refused: whether it refused some for good.
+    """
+
+    known: list[Outcome] = field(default_factory=list)
+    rest: list[Claim] = field(default_factory=list)
+    returned: list[Claim] = field(default_factory=list)
+    full: Exception | None = None
+    refused: bool = False
+
+
 def _check_time(until: float) -> None:
     """End the batch if time is over: a process or machine can stand still anywhere in it."""
     if time.monotonic() >= until:
         raise _TooLateError
 
 
-def _try_later(claim: Claim, error: BaseException) -> Outcome:
-    logger.error("sending %r failed, trying again in %g s: %r", claim.name, RETRY, error)
-    reason = f"sending failed, last with {type(error).__name__}: {error}"
-    return Outcome(claim, "claimed", reason, RETRY)
-
-
-def _headers(claim: Claim) -> dict[str, Any]:
-    """Return the headers by which a worker, or a monitor, knows the run."""
-    headers: dict[str, Any] = {
-        "celery_beat_task": True,
-        "periodic_task_name": claim.name,
-        "beatstore_entry": claim.name,
-        "beatstore_run_id": claim.run_id,
-        "beatstore_task_id": claim.task_id,
-        "beatstore_due_at": claim.due_at.isoformat(),
-        "beatstore_attempt": claim.attempt,
-    }
-    if claim.first_missed_at is not None:
-        headers["beatstore_first_missed_at"] = claim.first_missed_at.isoformat()
-        headers["beatstore_missed_count"] = claim.missed_count
-    return headers
-
-
-def _taken_over(result: Any, task_id: str) -> str | None:
-    """Say why a send that returned sent nothing, or None if it did send.
-
-    Packages that lock tasks answer a duplicate with no id, or with another's.
-    """
-    sent_id = getattr(result, "id", None)
-    if sent_id == task_id:
-        return None
-    return f"already queued: {sent_id}" if sent_id else "already queued"
+def _cause(error: BaseException) -> BaseException | None:
+    """Return the broker's own error in what kombu and celery make of it."""
+    return error.__cause__ if isinstance(error, (*BATCH_ERRORS, OperationalError)) else error

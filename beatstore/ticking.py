@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from celery import Celery
 
 from beatstore.scheduler import DBScheduler
-from beatstore.sender import BrokerError
 from beatstore.store import Store
 from beatstore.store.tick.claims import Look, Outcome
 from beatstore.store.tick.queue import Queue
@@ -110,10 +109,7 @@ class _OneTick(DBScheduler):
         super()._settle(outcomes)
 
     def _broker_ready(self) -> bool:
-        try:
-            _ = self.producer
-        except Exception as error:
-            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        self.sender.check_broker()
         return True
 
     def _listen(self) -> None:

@@ -59,6 +59,7 @@ def _around(
 
 def _set(catcher: _Catcher) -> None:
     from beatstore.sender import Sender
+    from beatstore.store.tick import settling
     from beatstore.store.tick.plan import Planner
     from beatstore.store.tick.queue import Queue
 
@@ -79,7 +80,7 @@ def _set(catcher: _Catcher) -> None:
         "message": lambda: _around(Sender, "_apply", after=always),
         "writing": lambda: _set_half_way(catcher),
         "settling": lambda: _around(Queue, "settle", before=with_sent),
-        "settled": lambda: _around(Queue, "_settle_sent", after=always),
+        "settled": lambda: _around(settling, "_settle_sent", after=always),
         "marked": lambda: _set_after_mark(catcher, Queue),
     }
     ways[catcher.point]()
@@ -88,10 +89,11 @@ def _set(catcher: _Catcher) -> None:
 def _set_after_mark(catcher: _Catcher, queue: Any) -> None:
     settle = queue.settle
 
-    def settled(self: Any, outcomes: Any) -> None:
-        settle(self, outcomes)
+    def settled(self: Any, outcomes: Any) -> Any:
+        held = settle(self, outcomes)
         if any(outcome.state == "sent" for outcome in outcomes):
             catcher.passed()
+        return held
 
     queue.settle = settled
 

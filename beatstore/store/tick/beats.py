@@ -48,9 +48,9 @@ def introduce(
     return before is not None and before != tzdata
 
 
-def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: BeatFigures) -> None:
-    """Say that a beat is alive, and what it did."""
-    connection.execute(
+def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: BeatFigures) -> bool:
+    """Say that a beat is alive, and what it did; return whether its row was there."""
+    written = connection.execute(
         update(BEAT)
         .where(BEAT.c.id == beat_id)
         .values(
@@ -60,6 +60,7 @@ def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: Beat
             sent=figures.sent,
         )
     )
+    return written.rowcount > 0
 
 
 def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -96,6 +96,7 @@ class Claim:
     spec: str
     timezone: str | None
     run_timeout_s: float | None = None
+    tries: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,17 @@ class Outcome:
     """What became of one claim.
 
     `state` is `sent`, `skipped` or `failed`; or `claimed`, when it is not known to have
-    reached the broker and is to be sent again, in `retry_in` seconds.
+    reached the broker and is to be sent again, in `retry_in` seconds. `tries` counts the
+    failed attempts to publish it, with this one, and is 0 where this is none. `expires` is
+    when the message is dropped: so many seconds from now, or an instant.
     """
 
     claim: Claim
     state: str
     reason: str | None = None
     retry_in: float = 0.0
+    tries: int = 0
+    expires: float | datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,4 +191,5 @@ def claim_of(run: Row[Any], entry: Any) -> Claim:
         run.first_missed_at,
         run.missed_count,
         *(getattr(entry, name) for name in CALL),
+        tries=run.tries,
     )

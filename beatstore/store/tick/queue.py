@@ -21,17 +21,17 @@ expires, and is then sent by whichever beat sweeps first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+import time
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, case, literal, select, true, update
+from sqlalchemy import Column, ColumnElement, Table, and_, literal, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, Instant
+from beatstore.dialects import EPOCH, wait_briefly
 from beatstore.drivers import Listener
 from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection, read_now
@@ -39,7 +39,7 @@ from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import contended, unavailable
 from beatstore.store.database.rows import TAG
 from beatstore.store.retention import Pruner
-from beatstore.store.tick import beats, complete, gates, sweeping
+from beatstore.store.tick import beats, complete, gates, settling, sweeping
 from beatstore.store.tick.claims import (
     ENTRY,
     RUN,
@@ -49,8 +49,6 @@ from beatstore.store.tick.claims import (
     Outcome,
     Suspect,
     Swept,
-    legible,
-    timeout_of,
 )
 from beatstore.store.tick.endings import (
     Ending,
@@ -58,6 +56,9 @@ from beatstore.store.tick.endings import (
 from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
+
+#: For how many seconds a beat does not wait for locks again, when it has waited in vain.
+IMPATIENT = 5.0
 
 _UNREADABLE = literal("unreadable")
 
@@ -81,6 +82,7 @@ class Queue:
         self._planner = Planner(settings, beat_id)
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
         self._earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
+        self._impatient_until = 0.0
         self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
 
@@ -160,70 +162,36 @@ class Queue:
             for ending in endings:
                 self.end([ending])
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write what became of the claims.
 
         A claim without an outcome stays as it is until it expires. Settling the same
         outcomes twice changes nothing, so a caller who can't know may do it again.
 
+        Returns:
+            The outcomes of runs whose rows somebody holds: settle them again later.
+
         Transaction: opens and commits its own.
         """
-        sent = [item for item in outcomes if item.state == "sent"]
-        unsent = [item for item in outcomes if item.state != "sent"]
+        if time.monotonic() >= self._impatient_until:
+            try:
+                return self._settle(outcomes, patient=True)
+            except UnavailableError as error:
+                if not contended(error.__cause__):
+                    raise
+            self._impatient_until = time.monotonic() + IMPATIENT
+        return self._settle(outcomes, patient=False)
+
+    def _settle(self, outcomes: Sequence[Outcome], *, patient: bool) -> list[Outcome]:
+        held: list[Outcome] = []
         with self._kept.claiming() as connection:
-            for timeout, ids in _by_timeout(sent):
-                self._settle_sent(connection, ids, timeout)
-            if unsent:
-                now = read_now(connection, self._database)
-                for items in _grouped(unsent):
-                    self._settle_unsent(connection, items, now)
-
-    def _settle_sent(
-        self, connection: Connection, ids: list[int], timeout: timedelta | None
-    ) -> None:
-        """Mark runs as sent; a worker may have been quicker, and have started or ended them.
-
-        A run that was cancelled while its message was on its way has been sent all the
-        same, and says so, unless a worker has dropped it.
-        """
-        now: Any = self._database.now_sql()
-        wake_at: Any = null()
-        if timeout is not None:
-            now = read_now(connection, self._database)
-            wake_at = literal(now + timeout, Instant())
-        dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
-        first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
-        # In this order: MySQL reads a column as what the assignment before has made of it.
-        connection.execute(
-            update(RUN)
-            .where(RUN.c.id.in_(ids), RUN.c.claimed_by == self._beat_id, RUN.c.sent_at.is_(None))
-            .ordered_values(
-                (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),
-                (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
-                (RUN.c.sent_at, now),
-            )
-        )
-
-    def _settle_unsent(self, connection: Connection, items: list[Outcome], now: datetime) -> None:
-        """Write what became of claims that all came to the same."""
-        state, reason, retry_in = items[0].state, items[0].reason, items[0].retry_in
-        # What could not be sent is counted by the sweep; what was skipped, by nobody.
-        values: dict[str, Any] = {
-            "state": state,
-            "finished_at": None if state == "claimed" else now,
-            "wake_at": None if state == "skipped" else now + timedelta(seconds=retry_in),
-        }
-        if reason:
-            values["reason"] = legible(reason)
-        connection.execute(
-            update(RUN)
-            .where(
-                RUN.c.id.in_([item.claim.run_id for item in items]),
-                RUN.c.state == "claimed",
-                RUN.c.claimed_by == self._beat_id,
-            )
-            .values(values)
-        )
+            wait_briefly(connection, complete.PATIENCE_MS)
+            if not patient:
+                ids = complete.held_runs(connection, [item.claim.run_id for item in outcomes])
+                held = [item for item in outcomes if item.claim.run_id in ids]
+                outcomes = [item for item in outcomes if item.claim.run_id not in ids]
+            settling.settle(connection, self._database, self._beat_id, outcomes)
+        return held
 
     # -- the beat's own row --------------------------------------------------------
 
@@ -247,10 +215,10 @@ class Queue:
                 tzdata=tzdata,
             )
 
-    def heartbeat(self, figures: BeatFigures) -> None:
-        """Say that this beat is alive, and what it did."""
+    def heartbeat(self, figures: BeatFigures) -> bool:
+        """Say that this beat is alive, and what it did; return whether its row was there."""
         with self._kept.claiming() as connection:
-            beats.heartbeat(
+            return beats.heartbeat(
                 connection, self._beat_id, read_now(connection, self._database), figures
             )
 
@@ -429,20 +397,3 @@ def _earliest(table: Table, which: ColumnElement[bool]) -> Any:
         .limit(1)
         .scalar_subquery()
     )
-
-
-def _by_timeout(outcomes: Iterable[Outcome]) -> Iterator[tuple[timedelta | None, list[int]]]:
-    """Group the runs that were sent by how long they may go unheard of."""
-    groups: dict[timedelta | None, list[int]] = {}
-    for item in outcomes:
-        timeout = timeout_of(item.claim.run_timeout_s)
-        groups.setdefault(timeout, []).append(item.claim.run_id)
-    yield from groups.items()
-
-
-def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
-    """Group what is written alike; there are few groups, and mostly one."""
-    groups: dict[tuple[str, str | None, float], list[Outcome]] = {}
-    for item in outcomes:
-        groups.setdefault((item.state, item.reason, item.retry_in), []).append(item)
-    yield from groups.values()

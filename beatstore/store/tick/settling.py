@@ -1,0 +1,147 @@
+"""Settling: what became of the messages is written to the rows of their runs.
+
+Each function joins the caller's transaction. Every write names the beat's claim, so that
+what another beat has taken over is left alone; a usual batch is one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, case, literal, select, update
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.expression import null
+
+from beatstore.decide import TRIGGERED
+from beatstore.dialects import Instant
+from beatstore.store.database.connection import read_now
+from beatstore.store.database.engine import Database
+from beatstore.store.database.rows import chunks
+from beatstore.store.tick.claims import ENTRY, RUN, Outcome, legible, timeout_of
+
+__all__ = ["settle"]
+
+#: How long after a message has expired its run is looked at: a worker may be about to say so.
+EXPIRY_MARGIN = timedelta(seconds=10)
+
+#: How long a run may go unheard of, and until when its message is good.
+_Watch = tuple[timedelta | None, timedelta | datetime | None]
+
+
+def settle(
+    connection: Connection, database: Database, beat_id: str, outcomes: Sequence[Outcome]
+) -> None:
+    """Write what became of claims; see `Queue.settle`."""
+    sent = [item for item in outcomes if item.state == "sent"]
+    unsent = [item for item in outcomes if item.state != "sent"]
+    for watch, ids in _by_watch(sent):
+        for some in chunks(ids):
+            _settle_sent(connection, database, beat_id, some, watch)
+    if unsent:
+        now = read_now(connection, database)
+        for items in _grouped(unsent):
+            for alike in chunks(items):
+                _settle_unsent(connection, beat_id, alike, now)
+
+
+def _settle_sent(
+    connection: Connection,
+    database: Database,
+    beat_id: str,
+    ids: list[int],
+    watch: _Watch,
+) -> None:
+    """Mark runs as sent; a worker may have been quicker, and have started or ended them.
+
+    A run that was cancelled while its message was on its way has been sent all the
+    same, and says so, unless a worker has dropped it.
+    """
+    now: Any = database.now_sql()
+    timeout, expires = watch
+    looks: list[datetime] = []
+    expires_at: Any = None
+    if timeout is not None or expires is not None:
+        now = read_now(connection, database)
+    if timeout is not None:
+        looks.append(now + timeout)
+    if expires is not None:
+        expires_at = now + expires if isinstance(expires, timedelta) else expires
+        looks.append(max(expires_at, now) + EXPIRY_MARGIN)
+    wake_at: Any = literal(min(looks), Instant()) if looks else null()
+    dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
+    first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
+    # In this order: MySQL reads a column as what the assignment before has made of it.
+    values: list[tuple[Any, Any]] = [
+        (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),
+        (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
+        (RUN.c.sent_at, now),
+    ]
+    if expires_at is not None:
+        values.append((RUN.c.expires_at, literal(expires_at, Instant())))
+    connection.execute(
+        update(RUN)
+        .where(RUN.c.id.in_(ids), RUN.c.claimed_by == beat_id, RUN.c.sent_at.is_(None))
+        .ordered_values(*values)
+    )
+
+
+def _settle_unsent(
+    connection: Connection, beat_id: str, items: list[Outcome], now: datetime
+) -> None:
+    """Write what became of claims that all came to the same."""
+    one, ids = items[0], [item.claim.run_id for item in items]
+    next_at = now + timedelta(seconds=one.retry_in)
+    # What could not be sent is counted by the sweep; what was skipped, by nobody.
+    values: dict[str, Any] = {
+        "state": one.state,
+        "finished_at": None if one.state == "claimed" else now,
+        "wake_at": None if one.state == "skipped" else next_at,
+    }
+    if one.tries:
+        values["tries"] = one.tries
+    if one.reason:
+        # By these words a run is known that is sent whatever its entry's state is.
+        asked_for = RUN.c.reason.startswith(TRIGGERED, autoescape=True)
+        reason = legible(one.reason)
+        values["reason"] = case((asked_for, f"{TRIGGERED}; {reason}"), else_=reason)
+    mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
+    connection.execute(update(RUN).where(RUN.c.id.in_(ids), *mine).values(values))
+    if one.state == "claimed" and one.tries:
+        _look_later(connection, ids, next_at)
+
+
+def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> None:
+    """Leave the entries of runs alone until the runs are tried again.
+
+    Else each occurrence meanwhile would be one more run that can't be sent; so they are
+    missed, and the misfire policy is asked about them.
+    """
+    of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids))
+    early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", ENTRY.c.wake_at < at)
+    # Whoever holds an entry is not waited for: it is looked at in time then.
+    free = select(ENTRY.c.id).where(*early).with_for_update(skip_locked=True, of=ENTRY)
+    ids = connection.scalars(free).all()
+    if ids:
+        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(ids)).values(wake_at=at))
+
+
+def _by_watch(outcomes: Iterable[Outcome]) -> Iterator[tuple[_Watch, list[int]]]:
+    """Group the runs that were sent by how long they may go unheard of."""
+    groups: dict[_Watch, list[int]] = {}
+    for item in outcomes:
+        expires = item.expires
+        until = expires if isinstance(expires, datetime) else timeout_of(expires)
+        watch = timeout_of(item.claim.run_timeout_s), until
+        groups.setdefault(watch, []).append(item.claim.run_id)
+    yield from groups.items()
+
+
+def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+    """Group what is written alike; there are few groups, and mostly one."""
+    groups: dict[tuple[str, str | None, float, int], list[Outcome]] = {}
+    for item in outcomes:
+        alike = item.state, item.reason, item.retry_in, item.tries
+        groups.setdefault(alike, []).append(item)
+    yield from groups.values()
