@@ -228,7 +228,9 @@ def test_a_quick_retry(play: Play, reports: Reports) -> None:
         assert play.last("a").state == "sent"
 
 
-def test_a_message_put_back_by_the_main_process(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_message_put_back_by_the_main_process(
+    play: Play, reports: Reports, other: Reports
+) -> None:
     """What another process of the worker says of a message that comes again is believed."""
     run = begin(play)
     reports.write([said(run, "started")])

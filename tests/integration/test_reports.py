@@ -236,7 +236,10 @@ def test_a_lost_run_may_start_late_unless_it_is_tried_again(play: Play, reports:
 
 def test_a_run_that_is_not_on_record_starts(reports: Reports) -> None:
     """Without a row nobody knows better than the message."""
-    assert reports.start(Report(Origin(4711, "x"), "started", time.monotonic(), WORKER), again=False) is None
+    assert (
+        reports.start(Report(Origin(4711, "x"), "started", time.monotonic(), WORKER), again=False)
+        is None
+    )
 
 
 def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
