@@ -188,6 +188,8 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     ids = list(ids)
     rows, now = _lock(connection, database, ids)
     for row in rows:
+        if row.state in ("sent", "started"):
+            continue  # a worker has its message all the same, and tells how it ends
         counted = update(RUN).where(RUN.c.id == row.id, RUN.c.wake_at.is_not(None))
         counted = counted.where(RUN.c.state == row.state).values(wake_at=null())
         if connection.execute(counted).rowcount:
