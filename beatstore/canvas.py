@@ -85,8 +85,10 @@ def follow(
     """Let a message that a task sends be of the task's run, if it goes on with it.
 
     A message does so if it has the task's id, or if something that comes after it has: celery
-    gives that id to the last task of what replaces another. And it is of the same run if it
-    leads to the body of the chord that the task is in, as with `add_to_chord`.
+    gives that id to the last task of what replaces another. A group as the body of a chord
+    loses it, but there each message says how often tasks were replaced on the way to it. And
+    a message is of the same run if it leads to the body of the chord that the task is in, as
+    with `add_to_chord`.
 
     Args:
         request: the task's.
@@ -103,7 +105,8 @@ def follow(
     message = {"task": headers.get("task"), "options": {"task_id": headers.get("id"), **after}}
     nodes = list(_walk(message, last=True))
     ids = {_id_of(node) for node, _ in nodes}
-    if request.id in ids:
+    nesting = headers.get("replaced_task_nesting")
+    if request.id in ids or nesting == (request.replaced_task_nesting or 0) + 1:
         how = "replaced"
     elif request.chord and _id_of(request.chord) in ids:
         how, part = "joined", STEP

@@ -138,6 +138,104 @@ def test_a_run_goes_on_in_another_task(stage: Stage) -> None:
 
 @on_postgresql
 @on_redis
+@pytest.mark.parametrize(
+    ("pool", "how"), [("prefork", "chain"), ("prefork", "group"), ("threads", "chord")]
+)
+def test_a_run_goes_on_in_a_canvas(
+    new_stage: Callable[..., Stage], broker: Broker, pool: str, how: str
+) -> None:
+    """A run whose task is replaced by a canvas ends when all of that has, or one of it fails."""
+    stage = new_stage(result_backend=broker.url)
+    stage.worker(pool, "--concurrency", "2")
+    well = stage.send("tests.go_on", how, "tests.once")
+    badly = stage.send("tests.go_on", how, "tests.break")
+    stage.wait_for(well, "succeeded")
+    assert stage.wait_for(badly, "failed").error == "TrackedError: it broke"
+    ran = sorted(ran.task for ran in stage.ran(well) if ran.task != "tests.go_on")
+    assert ran == ["tests.note", *(["tests.note"] if how == "chord" else []), "tests.once"]
+
+
+@on_postgresql
+@on_rabbitmq
+def test_a_run_goes_on_without_a_backend(stage: Stage) -> None:
+    """A chain that replaces a task needs no result backend, and ends with its last task."""
+    stage.worker("prefork")
+    well = stage.send("tests.go_on", "chain", "tests.once")
+    stage.wait_for(well, "succeeded")
+    assert [ran.task for ran in stage.ran(well)] == ["tests.go_on", "tests.note", "tests.once"]
+
+
+@on_redis
+def test_a_group_with_other_work_between(stage: Stage) -> None:
+    """A group that waits for its last member is not lost, on any database, however long."""
+    stage.project.beat()
+    group, plain = stage.add(), stage.add()
+    path = stage.file("go")
+    stage.send_part(group, "1/2", "tests.note")
+    stage.wait_for(group, "sent")
+    other = stage.worker("prefork", "--queues", "other")
+    stage.send_again(plain, "tests.hold", str(stage.file("never")), queue="other")
+    stage.wait_for(plain, "started")
+    # One process: what is sent second stands between the members.
+    worker = stage.worker("prefork", "--concurrency", "1", "--prefetch-multiplier", "1")
+    stage.wait_until_ran(group, 1)
+    stage.app.send_task("tests.hold", (str(path),))
+    stage.send_part(group, "2/2", "tests.note")
+    other.kill9()
+    stage.wait_for(plain, "lost")  # so long is enough to be given up
+    assert stage.run(group).state == "sent"
+    path.touch()
+    stage.wait_for(group, "succeeded")
+    assert worker.terminate() == 0
+
+
+@on_postgresql
+@on_redis
+def test_a_worker_killed_in_a_later_part(stage: Stage) -> None:
+    """A canvas is lost when the worker that has any task of it is killed, be it the second."""
+    stage.project.beat()
+    worker = stage.worker("prefork", "--concurrency", "1")
+    run_id = stage.add()
+    stage.send_part(run_id, "step", "tests.note")
+    stage.wait_until_ran(run_id, 1)
+    stage.send_part(run_id, "step", "tests.hold", str(stage.file("never")))
+    stage.wait_until_ran(run_id, 2)
+    stage.wait_for(run_id, "started")
+    worker.kill9()
+    stage.wait_for(run_id, "lost")
+
+
+@on_redis
+def test_a_run_of_another_database(stage: Stage) -> None:
+    """A worker does what another database's beat has sent, and ends no run here by it."""
+    worker = stage.worker("threads")
+    run_id = stage.add()
+    headers = {"beatstore_run_id": run_id, "beatstore_task_id": "of-another-database"}
+    stage.app.send_task("tests.break", task_id="of-another-database", headers=headers)
+    stage.app.send_task("tests.once", task_id="of-another-database", headers=headers)
+    said = f"run {run_id} with the task id of-another-database is not in this database"
+    worker.wait_for_output(said)
+    stage.wait_until_ran(run_id, 2)
+    assert stage.run(run_id).state == "sent"
+    stage.send_again(run_id, "tests.note")
+    stage.wait_for(run_id, "succeeded")
+    assert worker.output().count(said) == 1
+
+
+@on_postgresql
+@on_redis
+def test_the_timeout_waits_for_celery_s_retry(stage: Stage) -> None:
+    """A run whose task waits for its countdown is not given up by its timeout meanwhile."""
+    stage.project.beat()
+    stage.worker("prefork")
+    run_id = stage.add(run_timeout_s=0.5)
+    stage.send_again(run_id, "tests.retry", None, 3)
+    stage.wait_for(run_id, "succeeded")
+    assert len(stage.ran(run_id)) == 2
+
+
+@on_postgresql
+@on_redis
 def test_a_killed_worker_s_run_is_lost(stage: Stage) -> None:
     """The run of a worker that is killed with -9 is lost, as soon as it is silent for long."""
     stage.project.beat()

@@ -55,12 +55,12 @@ def message_of(run: Run, part: str | None = None) -> Origin:
 @pytest.mark.parametrize("part", [None, "1/1", "a-step"])
 @pytest.mark.parametrize("state", ["started", "sent", "succeeded", "failed", "cancelled"])
 def test_another_database_s_run_of_the_same_id(
-    play: Play, other: Play, reports: Reports, clock: ManualClock, state: str, part: str | None
+    play: Play, other: Play, reports: Reports, state: str, part: str | None
 ) -> None:
     """A report of a run of one database leaves the run with the same id in another as it was."""
     play.add("nightly", "0 * * * *")
     play.add("report", after=["nightly"])
-    clock.advance(0.001)
+    play.clock.advance(0.001)
     other.add("nightly", "0 * * * *")
     play.at("13:00")
     other.tick()

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from beatstore import After, ManualClock, Run
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.store.tick.claims import RUN, Claim, Outcome
+from beatstore.store.tick.complete import count
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
@@ -144,6 +146,22 @@ def test_cancelled_and_run_all_the_same(play: Play, reports: Reports) -> None:
     assert counts(play) == (1, 0, 1)
 
 
+def test_started_before_it_is_counted(play: Play, reports: Reports) -> None:
+    """A cancelled run that is started before beat counts it keeps its deadline."""
+    found = claim(play)
+    play.store.pause("a")
+    play.clock.advance(600)
+    now = play.queue.look().now
+    with play.store.database.engine.begin() as connection:
+        of_run = update(RUN).where(RUN.c.id == found.run_id)
+        connection.execute(of_run.values(state="cancelled", wake_at=now))
+    reports.write([said(found, "started")])
+    with play.store.database.engine.begin() as connection:
+        count(connection, play.store.database, [found.run_id])
+    started = play.last("a")
+    assert (started.state, started.wake_at) == ("started", now + timedelta(seconds=3 * HEARTBEAT))
+
+
 def test_a_cancelled_attempt_is_counted_once(play: Play, reports: Reports) -> None:
     """A next attempt that was cancelled on its way, and so counted, is not counted again."""
     run = begin(play, max_retries=1, retry_delay=0)
@@ -228,7 +246,9 @@ def test_a_quick_retry(play: Play, reports: Reports) -> None:
         assert play.last("a").state == "sent"
 
 
-def test_a_message_put_back_by_the_main_process(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_message_put_back_by_the_main_process(
+    play: Play, reports: Reports, other: Reports
+) -> None:
     """What another process of the worker says of a message that comes again is believed."""
     run = begin(play)
     reports.write([said(run, "started")])

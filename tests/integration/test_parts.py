@@ -176,7 +176,7 @@ def test_a_part_started_after_its_end(play: Play, reports: Reports) -> None:
 
 
 def test_parts_of_a_part(play: Play, reports: Reports) -> None:
-    """A member of a group that goes on as a canvas has succeeded when the last tasks of that have."""
+    """A member of a group that goes on as a canvas has succeeded when all of that has."""
     run = begin(play)
     for part in ("2/2", "1/2.s", "1/2.1/2", "1/2.2/2.1/2", "1/2.1/2"):
         reports.write([said(run, "started", part), said(run, "succeeded", part)])

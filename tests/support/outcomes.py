@@ -88,8 +88,14 @@ class Stage:
 
     def send_again(self, run_id: int, task: str, *args: Any, **options: Any) -> None:
         """Send one more message of a run."""
-        headers = {"beatstore_run_id": run_id}
-        self.app.send_task(task, args, task_id=self.task_id(run_id), headers=headers, **options)
+        task_id = self.task_id(run_id)
+        headers = {"beatstore_run_id": run_id, "beatstore_task_id": task_id}
+        self.app.send_task(task, args, task_id=task_id, headers=headers, **options)
+
+    def send_part(self, run_id: int, part: str, task: str, *args: Any) -> None:
+        """Send the message of one task of a canvas that is a run."""
+        headers = {"beatstore_run_id": run_id, "beatstore_task_id": self.task_id(run_id)}
+        self.app.send_task(task, args, headers={**headers, "beatstore_part": part})
 
     def task_id(self, run_id: int) -> str:
         """Return the id that all messages of a run have."""

@@ -10,7 +10,7 @@ import signal
 import time
 from typing import Any
 
-from celery import Task
+from celery import Task, chain, chord, group
 from celery.exceptions import Ignore, Reject
 
 import beatstore
@@ -37,11 +37,11 @@ def break_(self: Task[..., Any]) -> None:
 
 
 @app.task(name="tests.retry", bind=True, shared=False)
-def retry(self: Task[..., Any], path: str | None = None) -> None:
-    """Fail once, be retried at once, or when `path` exists, and end well."""
+def retry(self: Task[..., Any], path: str | None = None, countdown: float = 0) -> None:
+    """Fail once, be retried after `countdown`, and end well when `path` exists."""
     leave_line(self)
     if self.request.retries == 0:
-        raise self.retry(exc=TrackedError("not yet"), countdown=0)
+        raise self.retry(exc=TrackedError("not yet"), countdown=countdown)
     while path is not None and not os.path.exists(path):
         time.sleep(0.02)
 
@@ -105,6 +105,18 @@ def once_late(self: Task[..., Any], path: str) -> None:
     leave_line(self)
     while not os.path.exists(path):
         time.sleep(0.02)
+
+
+@app.task(name="tests.go_on", bind=True, shared=False)
+def go_on(self: Task[..., Any], how: str, name: str) -> Any:
+    """Be replaced by a canvas, whose last task is `name`."""
+    leave_line(self)
+    note, end = app.signature("tests.note", immutable=True), app.tasks[name].si()
+    if how == "chain":
+        return self.replace(chain(note, end))
+    if how == "group":
+        return self.replace(group(note, end))
+    return self.replace(chord([note, note], end))
 
 
 @app.task(name="tests.replace", bind=True, shared=False)

@@ -94,7 +94,7 @@ def test_a_chord_ends_with_each_task_of_its_body(app: Celery) -> None:
         ("1/2.3/2", False),
         ("1/2.", False),
         ("1/2\n", False),
-        ("１/２", False),  # noqa: RUF001  (digits, but not ours)
+        ("１/２", False),  # digits, but not ours
         ("9999999999/9999999999", False),
         ("", False),
     ],

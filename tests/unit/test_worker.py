@@ -249,6 +249,37 @@ def test_others_cost_nothing(app: Celery, writer: Recorder) -> None:
     other.close()
 
 
+@pytest.mark.parametrize(
+    ("headers", "origin"),
+    [
+        ({}, Origin(1, "own")),
+        ({"beatstore_task_id": "the-run"}, Origin(1, "the-run")),
+        ({"beatstore_task_id": "the-run", "beatstore_part": "2/3"}, Origin(1, "the-run", "2/3")),
+        ({"beatstore_task_id": "the-run", "beatstore_part": "step"}, Origin(1, "the-run", "own")),
+        ({"beatstore_part": 5}, Origin(1, "own", "own")),
+        ({"beatstore_part": "3/2"}, Origin(1, "own", "own")),
+        ({"id": None, "beatstore_task_id": "r", "beatstore_part": []}, Origin(1, "r", "step")),
+        ({"beatstore_task_id": None}, None),
+        ({"beatstore_task_id": ["the-run"]}, None),
+        ({"beatstore_task_id": "x" * 156}, None),
+        ({"beatstore_task_id": "no\0text"}, None),
+        ({"beatstore_task_id": "\ud800"}, None),
+        ({"beatstore_task_id": ""}, None),
+        ({"id": 7}, None),
+        ({"beatstore_run_id": 2**63}, None),
+        ({"beatstore_run_id": -1}, None),
+        ({"beatstore_run_id": 0}, None),
+        ({"beatstore_run_id": 1.0}, None),
+        ({"beatstore_run_id": True}, None),
+        ({"beatstore_run_id": "1"}, None),
+    ],
+)
+def test_what_headers_say(headers: dict[str, Any], origin: Origin | None) -> None:
+    """Headers that anybody may have written name a run that a row may have, or none."""
+    given = {"id": "own", "beatstore_run_id": 1, **headers}
+    assert tracking.origin_of(given) == origin
+
+
 def test_setup_does_nothing_yet(writer: Recorder) -> None:
     """Setting up reads no settings, connects nothing, starts nothing, and may be repeated."""
     app = Celery("tests", set_as_current=False)

@@ -151,6 +151,8 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     wait_briefly(connection, PATIENCE_MS)
     rows, now = _lock(connection, database, ids, patient=False)
     for row in rows:
+        if row.state in ("sent", "started"):
+            continue  # a worker has its message all the same, and tells how it ends
         counted = update(RUN).where(RUN.c.id == row.id, RUN.c.wake_at.is_not(None))
         counted = counted.where(RUN.c.state == row.state)
         if not connection.execute(counted.values(wake_at=null(), follow_up=null())).rowcount:
