@@ -26,8 +26,8 @@ _REFUSED: set[object] = {1044, 1142, 1227, 1419}
 
 _OURS = text(
     """
-    SELECT trigger_name, COALESCE(definer, ''), action_timing, event_manipulation, event_object_table,
-        action_statement
+    SELECT trigger_name, COALESCE(definer, ''), action_timing, event_manipulation,
+        event_object_table, action_statement
     FROM information_schema.triggers
     WHERE trigger_schema = COALESCE(:at, DATABASE()) AND trigger_name LIKE 'beatstore\\_%'
     ORDER BY trigger_name
