@@ -50,8 +50,6 @@ ANSWER = 30.0
 #: How long to wait for a connection, in seconds.
 _CONNECT = 10
 
-_SILENT = f"the server has not answered for {ANSWER:g} s"
-
 #: The drivers that stand on libpq.
 _LIBPQ = ("psycopg", "psycopg2")
 
@@ -144,6 +142,7 @@ def prepare_connection(connection: Any) -> None:
     if kind.__module__.partition(".")[0] != "psycopg" or hasattr(connection, "answer_s"):
         return
     connection.__class__ = _limited(kind)
+    connection.answer_s = ANSWER
     if connection.prepare_threshold is not None and _is_pooled(connection):
         prepare_nothing(connection)
 
@@ -189,7 +188,7 @@ def _limited(kind: Any) -> Any:
     failed = importlib.import_module("psycopg").OperationalError
 
     class Limited(kind):  # type: ignore[misc]
-        answer_s = ANSWER
+        answer_s: float
 
         def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
             return super().wait(self._within(gen), *args, **kwargs)
@@ -207,7 +206,7 @@ def _limited(kind: Any) -> Any:
                         silent_since = time.monotonic()
                     elif time.monotonic() - silent_since > self.answer_s:
                         self.close()
-                        raise failed(_SILENT)
+                        raise failed(f"the server has not answered for {self.answer_s:g} s")
                     wanted = gen.send(ready)
             except StopIteration as end:
                 return end.value
@@ -274,10 +273,9 @@ def _watched_psycopg2() -> Any:
                 super().executemany(*args)
 
     class Connection(extensions.connection):  # type: ignore[misc, name-defined]
-        answer_s = ANSWER
-
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
+            self.answer_s = ANSWER
             self.cursor_factory = Cursor
 
         def commit(self) -> None:

@@ -70,7 +70,9 @@ def check(database: Database) -> None:
         dead = triggers.orphaned(connection, database.schema)
     if dead:
         names = ", ".join(trigger.name for trigger in dead)
-        accounts = ", ".join(sorted({trigger.definer for trigger in dead}))
+        accounts = ", ".join(
+            sorted({trigger.definer or "its name is not shown" for trigger in dead})
+        )
         raise SchemaError(
             f"{_place(database)}: the triggers {names} belong to an account that is gone "
             f"({accounts}), and the server refuses what would fire them: "

@@ -26,8 +26,8 @@ _REFUSED: set[object] = {1044, 1142, 1227, 1419}
 
 _OURS = text(
     """
-    SELECT trigger_name, definer, action_timing, event_manipulation, event_object_table,
-        action_statement
+    SELECT trigger_name, COALESCE(definer, ''), action_timing, event_manipulation,
+        event_object_table, action_statement
     FROM information_schema.triggers
     WHERE trigger_schema = COALESCE(:at, DATABASE()) AND trigger_name LIKE 'beatstore\\_%'
     ORDER BY trigger_name
@@ -37,7 +37,10 @@ _OURS = text(
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger as the server describes it; `definer` is an account as in `CURRENT_USER()`."""
+    """A trigger as the server describes it.
+
+    `definer` is an account as in `CURRENT_USER()`, or "" for who may not know.
+    """
 
     name: str
     definer: str
@@ -63,7 +66,7 @@ def repair(connection: Connection, schema: str | None) -> None:
     Where this account may make none, all stays as it is, and a check says what is wrong.
     """
     for trigger in _of_others(connection, schema):
-        if _lives(connection, trigger.definer) is True:
+        if not trigger.definer or _lives(connection, trigger.definer) is True:
             continue
         try:
             _make_anew(connection, trigger, schema)

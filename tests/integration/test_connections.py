@@ -1,0 +1,287 @@
+"""Connections in a bad state: what is done again, what is waited for, what is an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from beatstore import Store, drivers
+from beatstore.errors import UnavailableError
+from beatstore.reporter import Reporter
+from beatstore.store.database import connection as kept_connection
+from beatstore.store.database.connection import KeptConnection
+from beatstore.store.tick.queue import Queue
+from beatstore.store.tick.reports import Report, Reports
+from tests.support.proxy import Proxy
+from tests.support.servers import PrivateServer
+from tests.support.ticks import report, tick
+from tests.support.wait import wait_until
+
+on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+on_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+
+SESSION = {
+    "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
+    "mariadb": ("SELECT CONNECTION_ID()", "KILL CONNECTION {}"),
+}
+
+#: Out of sight of psycopg, as a pooler does it.
+FORGET = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
+
+PORTS = {"postgresql": 5432, "mariadb": 3306}
+
+
+@pytest.fixture
+def kept(store: Store) -> Iterator[KeptConnection]:
+    kept = KeptConnection(store.database)
+    yield kept
+    kept.drop(orderly=True)
+
+
+def number(connection: Connection) -> int:
+    """Return the server's number of this session."""
+    found = connection.scalar(text(SESSION[_name(connection)][0]))
+    assert isinstance(found, int)
+    return found
+
+
+def end_session(store: Store, session: int) -> None:
+    """Let the server close a connection, as it does with what is idle."""
+    with store.database.engine.connect() as connection:
+        connection.execute(text(SESSION[_name(connection)][1].format(session)))
+
+
+def _name(connection: Connection) -> str:
+    return connection.dialect.name.replace("mysql", "mariadb")
+
+
+@on_servers
+@pytest.mark.parametrize("way", ["connected_again", "claiming_again"])
+def test_an_idle_connection_that_was_closed(store: Store, kept: KeptConnection, way: str) -> None:
+    """A connection that the server closed while it was idle is replaced, and nobody hears of it."""
+    again: Callable[[Callable[[Connection], int]], int] = getattr(kept, way)
+    first = again(number)
+    end_session(store, first)
+    assert again(number) != first
+
+
+@on_servers
+def test_a_commit_is_not_done_again(store: Store, kept: KeptConnection) -> None:
+    """What was lost at the commit may count: it is reported, and not done a second time."""
+    calls = []
+
+    def work(connection: Connection) -> None:
+        calls.append(number(connection))
+        connection.execute(text("UPDATE beatstore_entry SET version = version"))
+        end_session(store, calls[-1])
+
+    with pytest.raises(UnavailableError):
+        kept.claiming_again(work)
+    assert len(calls) == 1
+
+
+@on_servers
+def test_what_one_connection_refuses(store: Store, kept: KeptConnection) -> None:
+    """A statement refused by a connection that was there already is tried once on a new one."""
+    table = "beatstore_only_here"
+    made = f"CREATE TEMPORARY TABLE {table} (n int)"
+
+    def missing_at_first(connection: Connection) -> object:
+        calls.append(number(connection))
+        if len(calls) == 1:
+            return connection.execute(text(f"SELECT n FROM {table}"))
+        connection.execute(text(made))
+        return connection.scalar(text(f"SELECT count(*) FROM {table}"))
+
+    calls = [kept.claiming_again(number)]
+    calls.clear()
+    assert kept.claiming_again(missing_at_first) == 0
+    assert len(set(calls)) == 2
+
+
+@on_servers
+def test_a_mistake_is_an_error(kept: KeptConnection) -> None:
+    """A value out of range is refused as that, after two tries, and never called an outage."""
+    sums = {"postgresql": "9223372036854775807::bigint + 1", "mariadb": "9223372036854775807 + 1"}
+    calls = []
+
+    def work(connection: Connection) -> object:
+        calls.append(1)
+        return connection.scalar(text(f"SELECT {sums[_name(connection)]}"))
+
+    kept.claiming_again(number)
+    with pytest.raises(DBAPIError):
+        kept.claiming_again(work)
+    assert len(calls) == 2
+
+
+@on_postgresql
+def test_prepared_statements_that_are_gone(store: Store) -> None:
+    """Statements that a pooler forgot are sent again, unprepared; so is all that follows."""
+    url = store.database.url.render_as_string(hide_password=False)
+    prepared = Store(url, engine_options={"connect_args": {"prepare_threshold": 0}})
+    kept = KeptConnection(prepared.database)
+    threshold = []
+
+    def note(connection: Connection) -> None:
+        threshold.append(connection.connection.dbapi_connection.prepare_threshold)  # type: ignore[union-attr]
+
+    with closing(prepared):
+        assert kept.claiming_again(number) == kept.claiming_again(number)
+        kept.claiming_again(lambda connection: connection.execute(text(FORGET)) and None)
+        assert kept.claiming_again(number)
+        kept.claiming_again(note)
+        kept.drop(orderly=True)
+        assert threshold == [None]
+
+
+@on_postgresql
+def test_prepared_statements_of_the_api(store: Store) -> None:
+    """The API does the same with the connections of its pool."""
+    url = store.database.url.render_as_string(hide_password=False)
+    options = {"connect_args": {"prepare_threshold": 0}, "pool_size": 1, "max_overflow": 0}
+    prepared = Store(url, engine_options=options)
+    with closing(prepared):
+        for _ in range(3):
+            prepared.put("a", "t", 60)
+        with prepared.database.engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.cursor().execute(FORGET)
+        prepared.put("a", "t", 70)
+        assert prepared.get("a").spec
+
+
+READ_ONLY = {
+    "postgresql": tuple(f"SET default_transaction_read_only = {on}" for on in ("off", "on")),
+    "mysql": ("SET SESSION TRANSACTION READ WRITE", "SET SESSION TRANSACTION READ ONLY"),
+}
+
+
+class Switch:
+    """Makes the sessions of an engine read-only while it is on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.on = False
+        name = engine.dialect.name
+
+        def checkout(connection: Any, *_: object) -> None:
+            cursor = connection.cursor()
+            cursor.execute(READ_ONLY[name][self.on])
+            cursor.close()
+            connection.commit()
+
+        event.listen(engine, "checkout", checkout)
+
+
+@on_servers
+def test_a_database_that_is_read_only(
+    store: Store, migrated_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reports wait for a database that is read-only for a while: one line, and none is dropped."""
+    engine = create_engine(migrated_url)
+    switch = Switch(engine)
+    with closing(Queue(store.database, store.settings, "b1")) as queue:
+        store.schedule("t", name="once", countdown=0)
+        [claim] = tick(queue)
+    reports = Reports(Store(engine).database, store.settings)
+    reporter = Reporter(lambda: reports)
+    switch.on = True
+    reporter.report(Report(claim.run_id, "succeeded", time.monotonic(), "w"))
+    wait_until(lambda: "is away" in caplog.text)
+    with pytest.raises(UnavailableError):
+        Store(engine).put("other", "t", 60)
+    switch.on = False
+    assert reporter.flush(30)
+    reporter.stop(10)
+    engine.dispose()
+    assert store.runs("once")[0].state == "succeeded"
+    assert caplog.text.count("is away") == caplog.text.count("is back") == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_a_pool_of_one(migrated_url: str) -> None:
+    """A beat, its listener and the API of its process work with a pool of one connection."""
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
+    store = Store(migrated_url, engine_options=options)
+    with closing(store), closing(Queue(store.database, store.settings, "b1")) as queue:
+        queue.look()
+        listener = queue.listener()
+        store.put("up", "t", timedelta(milliseconds=100))
+        store.put("down", "t", after=["up"])
+        up = wait_until(lambda: [claim for claim in tick(queue) if claim.name == "up"])
+        store.pause("up")
+        report(store, "succeeded", up)
+        assert [claim.name for claim in tick(queue)] == ["down"]
+        assert store.database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        if listener is not None:
+            listener.close()
+
+
+@on_mariadb
+def test_locks_are_waited_for_briefly(store: Store, kept: KeptConnection) -> None:
+    """The session that is kept limits its waits for locks, and those of the pool do not."""
+    asked = text("SELECT @@SESSION.innodb_lock_wait_timeout")
+    assert kept.claiming_again(lambda connection: connection.scalar(asked)) == 3
+    kept.drop(orderly=True)
+    with store.database.engine.connect() as connection:
+        assert connection.scalar(asked) > 3
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let servers be silent for a second, and connections take two."""
+    monkeypatch.setattr(drivers, "ANSWER", 1.0)
+    monkeypatch.setattr(drivers, "_CONNECT", 2)
+    monkeypatch.setattr(kept_connection, "PROMPT", 0.5)
+
+
+@on_servers
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "pymysql", "mysqlconnector"])
+def test_a_peer_that_falls_silent(migrated_url: str, backend: str, driver: str) -> None:
+    """An answer that never comes is an outage after a limit, though the peer's kernel lives."""
+    if (backend == "postgresql") != driver.startswith(("psycopg", "pg")):
+        pytest.skip(f"{driver} is no driver of {backend}")
+    pytest.importorskip({"mysqlconnector": "mysql.connector"}.get(driver, driver))
+    url = make_url(migrated_url)
+    with Proxy(url.port or PORTS[backend]) as proxy:
+        name = f"{url.get_backend_name()}+{driver}"
+        store = Store(url.set(drivername=name, host="127.0.0.1", port=proxy.port, query={}))
+        kept = KeptConnection(store.database)
+        kept.claiming_again(number)
+        proxy.hold()
+        began = time.monotonic()
+        with pytest.raises(UnavailableError):
+            kept.claiming_again(number)
+        assert time.monotonic() - began < 20
+        proxy.release()
+        assert kept.claiming_again(number)
+        kept.drop(orderly=True)
+        store.close()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
+def test_a_server_that_stands_still(name: str, request: pytest.FixtureRequest) -> None:
+    """A server that stands still is an outage after a limit, and none when it goes on."""
+    server: PrivateServer = request.getfixturevalue(f"private_{name}")
+    store = Store(server.url)
+    kept = KeptConnection(store.database)
+    kept.claiming_again(number)
+    server.pause()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError):
+        kept.claiming_again(number)
+    assert time.monotonic() - began < 20
+    server.resume()
+    assert kept.claiming_again(number)
+    kept.drop(orderly=True)
+    store.close()
