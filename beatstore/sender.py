@@ -35,6 +35,7 @@ from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.errors import BeatstoreError
 from beatstore.store import allowed
+from beatstore.store.calls import Call, check_allowed
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.values import copied, opened
 from beatstore.task import Task as OwnTask
@@ -182,7 +183,7 @@ class Sender:
         kwargs = {key: evaluated(app, value) for key, value in named.items()}
         # Asked at each send: rows change, and so does the setting.
         allowed.check_headers(name, kwargs, entry.claim.options, ours=False)
-        allowed.check(name, args, kwargs, options, self._patterns)
+        check_allowed(Call(name, args, kwargs, options), self._patterns)
         if name in CANVAS:
             if entry.claim.options.get("task_id") != options.get("task_id"):
                 kwargs = thawed(name, kwargs)
