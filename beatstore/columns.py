@@ -179,8 +179,9 @@ class Arguments(Json):
             try:
                 return _marked(found, _MOST_LEVELS) if found else found
             except _TooManyLevelsError:
-                reason = f"more than {_MOST_LEVELS} levels of JSON"
-                return Unreadable(str(value)[:_SHOWN], reason)
+                # A driver may have decoded it: then it is too deep for `str` as well.
+                given = value if isinstance(value, str) else "…"
+                return Unreadable(given, f"more than {_MOST_LEVELS} levels of JSON")
 
         return read
 
@@ -188,9 +189,6 @@ class Arguments(Json):
 #: How many levels of JSON are read from a row, written by plain SQL. More could be too many
 #: for Python's stack where a message is made.
 _MOST_LEVELS = 100
-
-#: How much of JSON that is too deep is shown, in characters.
-_SHOWN = 200
 
 
 class _TooManyLevelsError(Exception):
