@@ -18,12 +18,13 @@ On failure: `InvalidEntryError`, naming the place.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields
+from beatstore.store import fields, values
 
 if TYPE_CHECKING:
     from beatstore.store.calls import Call
@@ -108,7 +109,9 @@ def check_headers(
 ) -> None:
     """Refuse headers that would speak in the name of celery's protocol, or of beatstore.
 
-    Those of the signatures in the call are looked at too.
+    So are NaN and the infinities in headers and stamps: RabbitMQ answers them with an error of
+    its own, and closes the connection under the other messages. The signatures in the call are
+    looked at too.
 
     Args:
         task: its name.
@@ -116,16 +119,38 @@ def check_headers(
         options: of its message.
         ours: whether names of beatstore's own are refused on the message itself.
     """
-    _check_headers("options['headers']", options.get("headers"), ours=ours)
+    _check_headers("options", options, ours=ours)
     for path, inner in _signatures(task, kwargs, options):
         held = inner.get("options")
         if isinstance(held, Mapping):
-            _check_headers(f"{path}['options']['headers']", held.get("headers"), ours=True)
+            _check_headers(f"{path}['options']", held, ours=True)
 
 
-def _check_headers(field: str, headers: object, *, ours: bool) -> None:
-    if not isinstance(headers, Mapping) or (not ours and PROTOCOL.isdisjoint(headers)):
-        return
+def _check_headers(within: str, options: Mapping[str, Any], *, ours: bool) -> None:
+    headers, stamps = options.get("headers"), options.get("stamped_headers")
+    if isinstance(headers, Mapping) and headers:
+        _check_names(f"{within}['headers']", headers, ours=ours)
+        _check_finite(f"{within}['headers']", headers)
+    if isinstance(stamps, list | tuple):
+        for name in stamps:
+            if isinstance(name, str):
+                _check_finite(f"{within}[{name!r}]", options.get(name))
+
+
+def _check_finite(field: str, value: object) -> None:
+    held = [values.decoded(field, value)]
+    while held:
+        one = held.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            expected = "finite numbers in headers, since RabbitMQ takes no others"
+            raise InvalidEntryError(field, one, expected, "it as text")
+        if isinstance(one, list | tuple):
+            held += one
+        elif isinstance(one, Mapping):
+            held += one.values()
+
+
+def _check_names(field: str, headers: Mapping[Any, Any], *, ours: bool) -> None:
     for name in headers:
         if name in PROTOCOL:
             option = _OPTIONS.get(name, name)

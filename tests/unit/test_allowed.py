@@ -9,8 +9,9 @@ from celery import chain, chord, group
 from celery.app.task import Context
 
 from beatstore.errors import InvalidEntryError
-from beatstore.store.allowed import PROTOCOL
+from beatstore.store.allowed import PROTOCOL, check_headers
 from beatstore.store.calls import Call, check_allowed, make_call
+from beatstore.store.values import encoded
 from tests.support.signatures import SIGNATURES, add, app, total
 
 # -- headers ---------------------------------------------------------------------------
@@ -43,6 +44,24 @@ def test_a_header_never_speaks_for_the_protocol(header: str) -> None:
         with pytest.raises(InvalidEntryError, match=header) as caught:
             make_call(task, options=options)
         assert caught.value.field.endswith(f"['headers'][{header!r}]")
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1, {"a": float("-inf")}]])
+def test_a_header_has_finite_numbers(value: Any) -> None:
+    """RabbitMQ closes the connection over any other, also if a row has it by plain SQL."""
+    stamped = add.s(1)
+    stamped.stamp(order=value)
+    for task, options in (
+        (add, {"headers": {"mine": value}}),
+        (add, {"link": add.s(1).set(headers={"mine": value})}),
+        (stamped, None),
+    ):
+        with pytest.raises(InvalidEntryError, match="RabbitMQ"):
+            make_call(task, options=options)
+    assert make_call(add, [value])
+    stored = {"mine": encoded("headers", value)}
+    with pytest.raises(InvalidEntryError, match="RabbitMQ"):
+        check_headers("calls.add", {}, {"headers": stored}, ours=False)
 
 
 def test_an_option_that_has_a_header_is_named_instead() -> None:
