@@ -34,6 +34,7 @@ __all__ = [
     "Typed",
     "Unreadable",
     "Whole",
+    "check_levels",
     "read_leniently",
 ]
 
@@ -124,13 +125,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Refuse what MariaDB would refuse with an error that looks like an outage."""
-        if value and getattr(dialect, "is_mariadb", False) and _deeper(value, self.levels):
-            raise TooDeepError(
-                "args, kwargs or options",
-                "more levels",
-                f"JSON of at most {self.levels} levels, which is what MariaDB holds",
-                "fewer lists, dicts and signatures within each other",
-            )
+        check_levels("args, kwargs or options", value, dialect, self.levels)
         return value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
@@ -160,6 +155,21 @@ class Typed(dict[str, Any]):
     """
 
     KEYS = ("__type__", "__value__")
+
+
+def check_levels(field: str, value: Any, dialect: Dialect, levels: int = Json.levels - 2) -> None:
+    """Refuse JSON that is too deep for the database; the default is for an entry's arguments.
+
+    Raises:
+        TooDeepError: it has more levels of lists and dicts.
+    """
+    if value and getattr(dialect, "is_mariadb", False) and _deeper(value, levels):
+        raise TooDeepError(
+            field,
+            "more levels",
+            f"JSON of at most {levels} levels, which is what MariaDB holds",
+            "fewer lists, dicts and signatures within each other",
+        )
 
 
 class Arguments(Json):

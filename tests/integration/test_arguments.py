@@ -360,6 +360,10 @@ def test_what_is_too_deep_for_a_database_is_refused(store: Store, backend: str) 
     with pytest.raises(InvalidEntryError, match="levels"):
         store.put("a", "t", 60, args=[[deep]])
     assert store.get("a").args == [deep]
+    declared = [Declared("b", "t", 60, args=[[deep]]), Declared("c", "t", 60)]
+    done = store.sync(declared, source="code")
+    assert "levels" in done.refused["b"]
+    assert done.created == ("c",)
 
 
 # -- serializers -----------------------------------------------------------------------------
