@@ -47,6 +47,7 @@ __all__ = [
     "Typed",
     "Unreadable",
     "Whole",
+    "check_levels",
     "read_leniently",
 ]
 
@@ -215,13 +216,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Refuse what MariaDB would refuse with an error that looks like an outage."""
-        if value and getattr(dialect, "is_mariadb", False) and _deeper(value, self.levels):
-            raise TooDeepError(
-                "args, kwargs or options",
-                "more levels",
-                f"JSON of at most {self.levels} levels, which is what MariaDB holds",
-                "fewer lists, dicts and signatures within each other",
-            )
+        check_levels("args, kwargs or options", value, dialect, self.levels)
         return value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
@@ -253,6 +248,21 @@ class Typed(dict[str, Any]):
     KEYS = ("__type__", "__value__")
 
 
+def check_levels(field: str, value: Any, dialect: Dialect, levels: int = Json.levels - 2) -> None:
+    """Refuse JSON that is too deep for the database; the default is for an entry's arguments.
+
+    Raises:
+        TooDeepError: it has more levels of lists and dicts.
+    """
+    if value and getattr(dialect, "is_mariadb", False) and _deeper(value, levels):
+        raise TooDeepError(
+            field,
+            "more levels",
+            f"JSON of at most {levels} levels, which is what MariaDB holds",
+            "fewer lists, dicts and signatures within each other",
+        )
+
+
 class Arguments(Json):
     """Arguments of a task: JSON, in which values of other types are `Typed`."""
 
@@ -270,8 +280,9 @@ class Arguments(Json):
             try:
                 return _marked(found, _MOST_LEVELS) if found else found
             except _TooManyLevelsError:
-                reason = f"more than {_MOST_LEVELS} levels of JSON"
-                return Unreadable(str(value)[:_SHOWN], reason)
+                # A driver may have decoded it: then it is too deep for `str` as well.
+                given = value if isinstance(value, str) else "…"
+                return Unreadable(given, f"more than {_MOST_LEVELS} levels of JSON")
 
         return read
 
@@ -279,9 +290,6 @@ class Arguments(Json):
 #: How many levels of JSON are read from a row, written by plain SQL. More could be too many
 #: for Python's stack where a message is made.
 _MOST_LEVELS = 100
-
-#: How much of JSON that is too deep is shown, in characters.
-_SHOWN = 200
 
 
 class _TooManyLevelsError(Exception):

@@ -23,6 +23,7 @@ from beatstore.beatschedule import evaluated
 from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.store import allowed
+from beatstore.store.calls import Call, check_allowed
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.values import copied, opened
@@ -131,7 +132,7 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
     kwargs = {key: evaluated(app, value) for key, value in named.items()}
     # Asked at each send: rows change, and so does the setting.
     allowed.check_headers(name, kwargs, entry.claim.options, ours=False)
-    allowed.check(name, args, kwargs, options, patterns)
+    check_allowed(Call(name, args, kwargs, options), patterns)
     if name in CANVAS:
         if entry.claim.options.get("task_id") != options.get("task_id"):
             kwargs = thawed(name, kwargs)

@@ -18,11 +18,16 @@ On failure: `InvalidEntryError`, naming the place.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields
+from beatstore.store import fields, values
+
+if TYPE_CHECKING:
+    from beatstore.store.calls import Call
 
 __all__ = ["CANVAS", "LINKS", "OURS", "PROTOCOL", "check", "check_headers"]
 
@@ -63,6 +68,35 @@ _OPTIONS = {
 #: Built-in tasks that call what they are given, beside those that stand for a canvas.
 _CALLING: Mapping[str, tuple[str, ...]] = {**CANVAS, "celery.chord_unlock": ("callback",)}
 
+#: Those of them that call one task, within a worker, with what they are given.
+_APPLYING = frozenset(("celery.map", "celery.starmap", "celery.chunks"))
+
+#: Their other arguments.
+_ARGUMENTS: Mapping[str, frozenset[str]] = {
+    "celery.chain": frozenset(),
+    "celery.group": frozenset(("result", "group_id", "partial_args", "add_to_parent")),
+    "celery.chord": frozenset(
+        ("kwargs", "partial_args", "interval", "countdown", "max_retries", "eager")
+    ),
+    **dict.fromkeys(("celery.map", "celery.starmap"), frozenset(("it",))),
+    "celery.chunks": frozenset(("it", "n")),
+    "celery.chord_unlock": frozenset(("group_id", "interval", "max_retries", "result")),
+}
+
+#: The names of arguments that hold signatures, or arguments that do.
+_PARTS = frozenset(("kwargs", *(name for names in _CALLING.values() for name in names)))
+
+#: What a signature consists of; `chord_size` is of older ones.
+_SIGNATURE = frozenset(
+    ("task", "args", "kwargs", "options", "subtask_type", "immutable", "chord_size")
+)
+
+#: What celery takes for a part of a signature, or of a canvas, where it stands as an option.
+_PARAMETERS = _SIGNATURE | {"type", "app", "tasks", "header", "body", "it", "header_delay"}
+
+#: Options of a signature in a canvas that an entry has none of.
+_TIMES = frozenset(("eta", "countdown", "interval", "max_retries"))
+
 #: The types of signatures, by which celery makes a canvas of a dict whatever its task is.
 _KINDS = {
     **{kind: f"celery.{kind}" for kind in ("chain", "group", "chord", "chunks")},
@@ -75,7 +109,9 @@ def check_headers(
 ) -> None:
     """Refuse headers that would speak in the name of celery's protocol, or of beatstore.
 
-    Those of the signatures in the call are looked at too.
+    So are NaN and the infinities in headers and stamps: RabbitMQ answers them with an error of
+    its own, and closes the connection under the other messages. The signatures in the call are
+    looked at too.
 
     Args:
         task: its name.
@@ -83,16 +119,38 @@ def check_headers(
         options: of its message.
         ours: whether names of beatstore's own are refused on the message itself.
     """
-    _check_headers("options['headers']", options.get("headers"), ours=ours)
+    _check_headers("options", options, ours=ours)
     for path, inner in _signatures(task, kwargs, options):
         held = inner.get("options")
         if isinstance(held, Mapping):
-            _check_headers(f"{path}['options']['headers']", held.get("headers"), ours=True)
+            _check_headers(f"{path}['options']", held, ours=True)
 
 
-def _check_headers(field: str, headers: object, *, ours: bool) -> None:
-    if not isinstance(headers, Mapping) or (not ours and PROTOCOL.isdisjoint(headers)):
-        return
+def _check_headers(within: str, options: Mapping[str, Any], *, ours: bool) -> None:
+    headers, stamps = options.get("headers"), options.get("stamped_headers")
+    if isinstance(headers, Mapping) and headers:
+        _check_names(f"{within}['headers']", headers, ours=ours)
+        _check_finite(f"{within}['headers']", headers)
+    if isinstance(stamps, list | tuple):
+        for name in stamps:
+            if isinstance(name, str):
+                _check_finite(f"{within}[{name!r}]", options.get(name))
+
+
+def _check_finite(field: str, value: object) -> None:
+    held = [values.decoded(field, value)]
+    while held:
+        one = held.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            expected = "finite numbers in headers, since RabbitMQ takes no others"
+            raise InvalidEntryError(field, one, expected, "it as text")
+        if isinstance(one, list | tuple):
+            held += one
+        elif isinstance(one, Mapping):
+            held += one.values()
+
+
+def _check_names(field: str, headers: Mapping[Any, Any], *, ours: bool) -> None:
     for name in headers:
         if name in PROTOCOL:
             option = _OPTIONS.get(name, name)
@@ -114,21 +172,21 @@ _SETTABLE = frozenset(
 )
 
 
-def check(
-    task: str,
-    args: object,
-    kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    allowed: Sequence[str] | None,
-) -> None:
+def check(call: Call, allowed: Sequence[str] | None, known: Collection[str]) -> None:
     """Refuse a call that could start a task outside the patterns of `allowed`.
+
+    Args:
+        call: what the message is made of.
+        allowed: patterns of names; None allows all.
+        known: the options that a message may have.
 
     Raises:
         InvalidEntryError: it could, or it can't be told whether it could.
     """
     if allowed is None:
         return
-    for path, name in _named("", task, args, kwargs, options, fields.DEPTH):
+    whole = _Part("", call.task, call.args, call.kwargs, call.options)
+    for path, name in _Finder(known).names(whole, fields.DEPTH):
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed):
             patterns = ", ".join(allowed) or "none"
             expected = f"a task that beatstore_allowed_tasks allows: {patterns}"
@@ -165,49 +223,100 @@ def _signatures(
 # -- the names of tasks ----------------------------------------------------------------------
 
 
-def _named(  # noqa: PLR0917  (a signature has these parts)
-    path: str,
-    task: str,
-    args: object,
-    kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    depth: int,
-) -> Iterator[tuple[str, str]]:
-    """Yield where a call names a task, and the name."""
-    if task not in CANVAS:
-        yield path, task
-    within = f"{path}['{{}}']" if path else "{}"
-    if task in _CALLING:
-        if args:
-            expected = f"no positional arguments for {task}, which calls what it is given"
-            raise _unclear(within.format("args"), args, expected)
-        for part in _CALLING[task]:
-            place = f"{within.format('kwargs')}[{part!r}]"
-            yield from _in_signatures(place, kwargs.get(part), depth)
-    for link in LINKS:
-        if link in options:
-            place = f"{within.format('options')}[{link!r}]"
-            yield from _in_signatures(place, options[link], depth)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A call, or a signature in it; `path` is "" for the call itself."""
+
+    path: str
+    task: str
+    args: object
+    kwargs: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    def at(self, *keys: str) -> str:
+        """Return where a value of this part stands."""
+        first, *rest = keys
+        inner = "".join(f"[{key!r}]" for key in rest)
+        return f"{self.path}[{first!r}]{inner}" if self.path else f"{first}{inner}"
 
 
-def _in_signatures(path: str, value: object, depth: int) -> Iterator[tuple[str, str]]:
-    """Yield the names in what celery reads as a signature, or as several."""
-    if value is None:
-        return
-    if depth == 0:
-        raise _unclear(path, "deeper signatures", f"signatures of at most {fields.DEPTH} levels")
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, list | tuple):
-        for at, item in enumerate(value):
-            yield from _in_signatures(f"{path}[{at}]", item, depth - 1)
-    elif isinstance(value, Mapping):
-        yield from _in_signature(path, value, depth - 1)
-    else:
-        raise _unclear(path, value, "a signature, or a list of them")
+class _Finder:
+    """Finds the names of tasks; `known` are the options of a message that are understood."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        self._known = known
+
+    def names(self, part: _Part, depth: int) -> Iterator[tuple[str, str]]:
+        """Yield where a part names a task, and the name."""
+        if part.task not in CANVAS:
+            yield part.path, part.task
+        self._check_options(part)
+        if part.task in _CALLING:
+            self._check_arguments(part)
+            for name in _CALLING[part.task]:
+                yield from self._in_any(part.at("kwargs", name), part.kwargs[name], depth)
+        for link in LINKS:
+            if link in part.options:
+                yield from self._in_any(part.at("options", link), part.options[link], depth)
+
+    def _check_options(self, part: _Part) -> None:
+        """Refuse options that celery would read as parts of the signature, or not at all."""
+        stamps = part.options.get("stamped_headers")
+        stamps = stamps if isinstance(stamps, list | tuple) else ()
+        for name in part.options:
+            if name in self._known or name in _TIMES:
+                continue
+            if name in _PARAMETERS or name not in stamps:
+                raise _unclear(part.at("options", name), part.options[name], "a known option")
+
+    def _check_arguments(self, part: _Part) -> None:
+        """Refuse arguments by which a built-in task would call what is not looked at."""
+        if part.args:
+            expected = f"no positional arguments for {part.task}, which calls what it is given"
+            raise _unclear(part.at("args"), part.args, expected)
+        needed, known = _CALLING[part.task], _ARGUMENTS[part.task]
+        for name in part.kwargs:
+            if name not in needed and name not in known:
+                raise _unclear(
+                    part.at("kwargs", name), part.kwargs[name], f"an argument of {part.task}"
+                )
+        for name in needed:
+            if name not in part.kwargs:
+                raise _unclear(part.at("kwargs"), [*part.kwargs], f"{name!r} for {part.task}")
+        partial = part.kwargs.get("kwargs") or {}
+        if not isinstance(partial, Mapping) or not _PARTS.isdisjoint(partial):
+            # celery adds them to the arguments of each task in the header.
+            raise _unclear(part.at("kwargs", "kwargs"), partial, "arguments of ordinary tasks")
+        if part.task in _APPLYING:
+            held = part.kwargs["task"]
+            called = held.get("task") if isinstance(held, Mapping) else held
+            if not isinstance(called, str) or called in _CALLING:
+                raise _unclear(part.at("kwargs", "task"), called, "an ordinary task")
+
+    def _in_any(self, path: str, value: object, depth: int) -> Iterator[tuple[str, str]]:
+        """Yield the names in what celery reads as a signature, or as several."""
+        if value is None:
+            return
+        if depth == 0:
+            expected = f"signatures of at most {fields.DEPTH} levels"
+            raise _unclear(path, "deeper signatures", expected)
+        if isinstance(value, str):
+            yield path, value
+        elif isinstance(value, list | tuple):
+            for at, item in enumerate(value):
+                yield from self._in_any(f"{path}[{at}]", item, depth - 1)
+        elif isinstance(value, Mapping):
+            yield from self.names(_part(path, value), depth - 1)
+        else:
+            raise _unclear(path, value, "a signature, or a list of them")
 
 
-def _in_signature(path: str, given: Mapping[str, Any], depth: int) -> Iterator[tuple[str, str]]:
+def _part(path: str, given: Mapping[str, Any]) -> _Part:
+    """Return a signature, as celery would make one of a dict."""
+    for key in given:
+        if key not in _SIGNATURE:
+            # celery makes an option of it, for a chord.
+            raise _unclear(f"{path}[{key!r}]", given[key], "a part of a signature")
     task, kind = given.get("task"), given.get("subtask_type")
     if not isinstance(task, str):
         raise _unclear(f"{path}['task']", task, "the name of a task")
@@ -220,7 +329,7 @@ def _in_signature(path: str, given: Mapping[str, Any], depth: int) -> Iterator[t
         raise _unclear(f"{path}['kwargs']", kwargs, "a dict")
     if not isinstance(options, Mapping | None):
         raise _unclear(f"{path}['options']", options, "a dict")
-    yield from _named(path, task, args, kwargs or {}, options or {}, depth)
+    return _Part(path, task, args, kwargs or {}, options or {})
 
 
 def _unclear(path: str, given: object, expected: str) -> InvalidEntryError:

@@ -144,7 +144,7 @@ def check_id(options: Mapping[str, Any], *, once: bool) -> str | None:
 
 def check_allowed(call: Call, allowed: Sequence[str] | None) -> None:
     """Refuse a call that could start a task outside the patterns of `allowed`."""
-    permission.check(call.task, call.args, call.kwargs, call.options, allowed)
+    permission.check(call, allowed, _KNOWN)
 
 
 def _task_name(task: object) -> str:

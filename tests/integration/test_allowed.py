@@ -25,7 +25,10 @@ from tests.support.written import write
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
-OTHER = {"task": "other.task"}
+OTHER = {
+    **{"task": "other.task", "args": [], "kwargs": {}, "options": {}},
+    **{"subtask_type": None, "immutable": False},
+}
 
 
 @pytest.fixture
@@ -89,7 +92,10 @@ SPOILED: dict[str, dict[str, Any]] = {
     "a callback": {"options": {"link": OTHER}},
     "an errback in lists": {"options": {"link_error": [[OTHER]]}},
     "what comes after": {"options": {"chain": [OTHER]}},
-    "a member": {"task": "celery.group", "kwargs": {"tasks": [{"task": "reports.a"}, OTHER]}},
+    "a member": {
+        "task": "celery.group",
+        "kwargs": {"tasks": [{**OTHER, "task": "reports.a"}, OTHER]},
+    },
     "a shape that is none": {"options": {"link": {"task": 5}}},
     "a header": {"options": {"headers": {"task": "other.task"}}},
     "a header of a callback": {

@@ -20,7 +20,7 @@ from kombu import serialization
 from sqlalchemy import text
 
 import beatstore
-from beatstore import Declared, ManualClock, Once, Store
+from beatstore import Declared, ManualClock, Once, Store, peers
 from beatstore.beatschedule import SOURCE, beat_entries
 from beatstore.errors import InvalidEntryError
 from beatstore.scheduler import DBScheduler
@@ -272,6 +272,26 @@ def test_a_change_of_values_is_on_record(store: Store) -> None:
     assert as_sent(change.after) == {"args": [uuid.UUID(int=2), 2**70]}
 
 
+def test_an_importer_reads_values_as_their_scheduler_does() -> None:
+    """What kombu marks in other schedulers' tables is the value; an unknown type is refused."""
+    marked = json.dumps({"id": {"__type__": "uuid", "__value__": {"hex": uuid.UUID(int=1).hex}}})
+    task = {"task": "t", "interval_id": 1, "args": "[NaN]"}
+    tables: dict[str, list[dict[str, Any]]] = {
+        "tasks": [
+            {**task, "id": 1, "name": "good", "kwargs": marked, "headers": marked},
+            {**task, "id": 2, "name": "bad", "kwargs": marked.replace("uuid", "order")},
+        ],
+        "interval": [{"id": 1, "every": 60, "period": "seconds"}],
+        **{kind: [] for kind in ("crontab", "solar", "clocked")},
+    }
+    found = peers.read("django-celery-beat", tables, NOON, peers.How(), lambda name: False)
+    [entry] = found.entries
+    assert entry.kwargs == {"id": uuid.UUID(int=1)}
+    assert entry.options == {"headers": {"id": uuid.UUID(int=1)}}
+    assert repr(entry.args) == "[nan]"
+    assert "'order'" in found.refused["bad"]
+
+
 @on_sqlite
 def test_the_command_line_takes_what_it_shows(store: Store, migrated_url: str) -> None:
     """What `show` prints of the arguments can be given to `--args` and `--kwargs`."""
@@ -340,6 +360,10 @@ def test_what_is_too_deep_for_a_database_is_refused(store: Store, backend: str) 
     with pytest.raises(InvalidEntryError, match="levels"):
         store.put("a", "t", 60, args=[[deep]])
     assert store.get("a").args == [deep]
+    declared = [Declared("b", "t", 60, args=[[deep]]), Declared("c", "t", 60)]
+    done = store.sync(declared, source="code")
+    assert "levels" in done.refused["b"]
+    assert done.created == ("c",)
 
 
 # -- serializers -----------------------------------------------------------------------------

@@ -40,6 +40,8 @@ BAD = {
     "a sun that is none": {"kind": "'solar'", "spec": "'moonrise 1 2'"},
 }
 
+DEEP = f"'{'[' * 300}{']' * 300}'"
+
 BAD_ON = {
     "sqlite": {
         "args that are not JSON": {"kind": "'every'", "spec": "'5'", "args": "'[1'"},
@@ -49,6 +51,7 @@ BAD_ON = {
         "a jitter that is text": {"kind": "'every'", "spec": "'5'", "jitter_s": "'much'"},
         "a blob for a zone": {"kind": "'cron'", "spec": "'0 9 * * *'", "timezone": "x'ff00'"},
         "a wake_at that is text": {"kind": "'lunar'", "spec": "'1'", "wake_at": "''"},
+        "args without end": {"kind": "'every'", "spec": "'5'", "args": DEEP},
     },
     "postgresql": {
         "an end at infinity": {"kind": "'every'", "spec": "'5'", "end_at": "'infinity'"},
@@ -58,6 +61,7 @@ BAD_ON = {
             "start_at": "'4713-01-01 00:00:00+00 BC'",
         },
         "a jitter that is no number": {"kind": "'every'", "spec": "'5'", "jitter_s": "'NaN'"},
+        "args without end": {"kind": "'every'", "spec": "'5'", "args": DEEP},
     },
     "mariadb": {},
 }

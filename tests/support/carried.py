@@ -71,17 +71,15 @@ class Money:
 def money_known(*, spans: bool = False) -> Iterator[None]:
     """Let kombu know `Money`, and with `spans` also timedeltas, as an application would."""
     known: Any = kombu_json
-    encoders, decoders = known._encoders, known._decoders
-    kept = dict(encoders), dict(decoders)
-    kombu_json.register_type(Money, "money", lambda one: {"amount": one.amount}, _money)
+    known.register_type(Money, "money", lambda one: {"amount": one.amount}, _money)
     if spans:
-        kombu_json.register_type(timedelta, "span", timedelta.total_seconds, _span)
+        known.register_type(timedelta, "span", timedelta.total_seconds, _span)
     try:
         yield
     finally:
-        for types, before in zip((encoders, decoders), kept, strict=True):
-            types.clear()
-            types.update(before)
+        for kind, marker in ((Money, "money"), (timedelta, "span")):
+            known._encoders.pop(kind, None)
+            known._decoders.pop(marker, None)
 
 
 def _money(given: Any) -> Money:

@@ -9,8 +9,9 @@ from celery import chain, chord, group
 from celery.app.task import Context
 
 from beatstore.errors import InvalidEntryError
-from beatstore.store.allowed import PROTOCOL
+from beatstore.store.allowed import PROTOCOL, check_headers
 from beatstore.store.calls import Call, check_allowed, make_call
+from beatstore.store.values import encoded
 from tests.support.signatures import SIGNATURES, add, app, total
 
 # -- headers ---------------------------------------------------------------------------
@@ -43,6 +44,24 @@ def test_a_header_never_speaks_for_the_protocol(header: str) -> None:
         with pytest.raises(InvalidEntryError, match=header) as caught:
             make_call(task, options=options)
         assert caught.value.field.endswith(f"['headers'][{header!r}]")
+
+
+@pytest.mark.parametrize("value", [float("nan"), [1, {"a": float("-inf")}]])
+def test_a_header_has_finite_numbers(value: Any) -> None:
+    """RabbitMQ closes the connection over any other, also if a row has it by plain SQL."""
+    stamped = add.s(1)
+    stamped.stamp(order=value)
+    for task, options in (
+        (add, {"headers": {"mine": value}}),
+        (add, {"link": add.s(1).set(headers={"mine": value})}),
+        (stamped, None),
+    ):
+        with pytest.raises(InvalidEntryError, match="RabbitMQ"):
+            make_call(task, options=options)
+    assert make_call(add, [value])
+    stored = {"mine": encoded("headers", value)}
+    with pytest.raises(InvalidEntryError, match="RabbitMQ"):
+        check_headers("calls.add", {}, {"headers": stored}, ours=False)
 
 
 def test_an_option_that_has_a_header_is_named_instead() -> None:
@@ -140,12 +159,72 @@ UNCLEAR: dict[str, dict[str, Any]] = {
         "options": {"link": {"task": "celery.group", "args": [[{"task": "calls.add"}]]}}
     },
     "a canvas that holds a number": {"task": "celery.chain", "kwargs": {"tasks": 5}},
+    "a canvas without its parts": {"options": {"link": {"task": "celery.group"}}},
+    "options within options": {
+        "options": {"link": {"task": "calls.add", "options": {"options": {"link": PLAIN}}}}
+    },
+    "options in the name of stamps": {
+        "options": {
+            "link": {
+                "task": "calls.add",
+                "options": {"stamped_headers": ["options"], "options": {"link": PLAIN}},
+            }
+        }
+    },
+    "arguments in the options": {
+        "task": "celery.chain",
+        "kwargs": {"tasks": [{"task": "calls.add"}]},
+        "options": {"kwargs": {"body": PLAIN}},
+    },
+    "an option beside the options": {
+        "options": {
+            "chord": {
+                "task": "celery.chord",
+                "subtask_type": "chord",
+                "kwargs": {"header": [], "body": {"task": "calls.add"}, "kwargs": {}},
+                "link": PLAIN,
+            }
+        }
+    },
+    "an option in the arguments": {
+        "options": {
+            "link": {
+                "task": "celery.chord",
+                "kwargs": {"header": [], "body": {"task": "calls.add"}, "link": PLAIN},
+            }
+        }
+    },
+    "parts of a part": {
+        "task": "celery.chord",
+        "kwargs": {
+            "header": [{"task": "calls.add"}],
+            "body": {"task": "calls.add"},
+            "kwargs": {"body": PLAIN},
+        },
+    },
+    "a map of a group": {
+        "task": "celery.starmap",
+        "kwargs": {"task": {"task": "celery.group", "kwargs": {"tasks": []}}, "it": [[[PLAIN]]]},
+    },
+    "a map of a group by name": {
+        "task": "celery.map",
+        "kwargs": {"task": "celery.group", "it": [[PLAIN]]},
+    },
 }
 
 
 def columns(**given: Any) -> Call:
     """Return a call as a row may hold it, written by plain SQL."""
     return Call(**{"task": "calls.add", "args": [], "kwargs": {}, "options": {}, **given})
+
+
+@pytest.mark.parametrize("kind", SIGNATURES)
+def test_every_signature_of_celerys_is_understood(kind: str) -> None:
+    """Whatever celery makes of allowed tasks is allowed, also after it was frozen."""
+    signature = SIGNATURES[kind]()
+    assert make_call(signature, allowed=["calls.*"])
+    signature.freeze()
+    assert make_call(signature, allowed=["calls.*"])
 
 
 @pytest.mark.parametrize("shape", HIDDEN)

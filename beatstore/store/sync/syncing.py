@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from beatstore.columns import check_levels
 from beatstore.declared import Declared, digest
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.models import Entry
@@ -159,7 +160,12 @@ class _Sync:
 
     def _check(self, one: One) -> bool:
         """Read a declaration in full; refuse it, and say so, if it can't be stored."""
-        return self._try(one, lambda: one.check(self.tx.settings))
+        return self._try(one, lambda: self._read(one))
+
+    def _read(self, one: One) -> None:
+        one.check(self.tx.settings)
+        for name in ("args", "kwargs", "options"):
+            check_levels(name, one.wanted.columns[name], self.tx.dialect)
 
     def _try(self, one: One, work: Callable[[], None]) -> bool:
         try:
