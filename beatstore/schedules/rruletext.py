@@ -24,6 +24,7 @@ FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SE
 _LONGEST = 8_192
 _MOST_RULES = 10
 _MOST_OCCURRENCES = 10_000
+_MOST_TOGETHER = 20_000  # of all rules
 _MOST_WEEKS = 53
 _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _EXAMPLE = '"FREQ=WEEKLY;BYDAY=MO,WE;BYHOUR=9;BYMINUTE=0;BYSECOND=0"'
@@ -123,8 +124,8 @@ def read_recurrence(text: str) -> Recurrence:
     if len(rules) > _MOST_RULES:
         raise _refusal(text, f"at most {_MOST_RULES} RRULE lines", "several entries")
     counted = sum(rule.count or 0 for rule in rules)
-    if counted > _MOST_OCCURRENCES:
-        wanted = f"COUNT parts that are at most {_MOST_OCCURRENCES} together"
+    if counted > _MOST_TOGETHER:
+        wanted = f"COUNT parts that are at most {_MOST_TOGETHER} together"
         raise _refusal(f"COUNT={counted}", wanted, "UNTIL with the last date")
     return Recurrence(start, rules, added, excluded)
 

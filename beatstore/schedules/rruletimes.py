@@ -355,11 +355,15 @@ class _Picked:
         """Return the times that are picked where each day is a period."""
         return Listed([self._times[pick] for pick in self._picked_of(len(self._times))])
 
-    def days(self, number: int) -> Iterator[tuple[int, Listed]]:
+    def days(self, number: int) -> Iterator[tuple[int, DayTimes]]:
         """Yield the days of a period with the times that are picked from them."""
         days, picks = self._period(number)
-        for which, group in groupby(picks, lambda pick: pick // len(self._times)):
-            before = which * len(self._times)
+        size = len(self._times)
+        if size == 1:
+            yield from ((days[pick], self._times) for pick in picks)
+            return
+        for which, group in groupby(picks, lambda pick: pick // size):
+            before = which * size
             yield days[which], Listed([self._times[pick - before] for pick in group])
 
     def _at(self, days: Sequence[int], pick: int) -> int:

@@ -8,28 +8,31 @@ the same event is the same instant whoever asks.
 
 Invariants: a turn of the sun, from midnight to midnight, has each event at most once.
 A search looks at most a year ahead or back, so where the sun doesn't rise for months
-its cost is bounded. Without ephem, and where an event never happens, the constructor
-raises `ScheduleError`.
+its cost is bounded; every event happens within the year, even at the poles. Nothing reads
+the clock, neither here nor in ephem. Without ephem the constructor raises `ScheduleError`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
+from math import pi, radians
 from typing import Any, ClassVar, NamedTuple
 
 from beatstore.errors import ScheduleError
 from beatstore.schedules.base import Schedule
-from beatstore.schedules.instants import DAY, EPOCH, SECOND, UTC, instant, micros
+from beatstore.schedules.instants import DAY, SECOND, UTC, instant, micros
 
 __all__ = ["Solar"]
 
 _TURNS = 368  # a year, and the turns around its ends
 _HALF = SECOND // 2
+_POLAR = 80.0  # degrees of latitude
+_STEPS = 48  # into which a turn is cut there
 _PRECISE = 0.1 / DAY  # days
-_POLAR = 60.0  # degrees; nearer to the equator every event happens within the year
 
 
 class _Event(NamedTuple):
@@ -67,8 +70,7 @@ class Solar(Schedule):
         lon: longitude in degrees, east positive, -180 to 180.
 
     Raises:
-        ScheduleError: an argument is out of range, the event never happens there, or
-            ephem isn't installed.
+        ScheduleError: an argument is out of range, or ephem isn't installed.
     """
 
     kind: ClassVar[str] = "solar"
@@ -82,8 +84,6 @@ class Solar(Schedule):
             raise ScheduleError("event", event, f"one of {', '.join(_EVENTS)}", '"sunrise"')
         vars(self).update(event=event, lat=_degrees("lat", lat, 90), lon=_degrees("lon", lon, 180))
         _ephem()
-        if abs(self.lat) > _POLAR and self._after(micros("t", EPOCH)) is None:
-            raise ScheduleError("lat", lat, f"a latitude at which {event} happens")
 
     @property
     def spec(self) -> str:
@@ -162,33 +162,47 @@ def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
 
 def _found(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
     """Return when the event is, as ephem counts days; None if it is not in this turn."""
-    ephem = _ephem()
+    if abs(observer.lat) > radians(_POLAR) and how.search != "next_transit":
+        return _crossing(observer, sun, how, start, end)
     options = {"use_center": True} if how.centre else {}
     try:
         return getattr(observer, how.search)(sun, start=start, **options)
-    except ephem.CircumpolarError:
-        # Near a pole the sun takes days to cross the horizon. ephem's search, which follows
-        # the hour angle, finds it above or below all day, and misses the one crossing.
-        return _crossing(observer, sun, how, start, end)
+    except _ephem().CircumpolarError:
+        return None  # the sun stays above or below
 
 
 def _crossing(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
-    """Return the instant between two at which the sun crosses the horizon, by bisection."""
-    rising = how.search == "next_rising"
-    if _is_up(observer, sun, how, start) == rising or _is_up(observer, sun, how, end) != rising:
+    """Return the first instant of a turn at which the sun crosses the horizon in the polar sky.
+
+    There the sun takes up to days to cross it, its altitude changing more with the date than
+    with the hour, and ephem's search, which follows the hour angle, misses the crossing.
+    """
+    sign = 1 if how.search == "next_rising" else -1
+
+    def height(at: float) -> float:
+        observer.date = at
+        sun.compute(observer)
+        altitude = sun.alt if how.centre else sun.alt + sun.radius
+        return sign * float(altitude - observer.horizon)
+
+    # In a turn the altitude changes by twice the distance from the pole, and half a degree.
+    if abs(height((start + end) / 2)) > 2 * (pi / 2 - abs(observer.lat)) + radians(0.5):
         return None
-    low, high = start, end
+    step = (end - start) / _STEPS
+    times = [start + step * number for number in range(_STEPS + 1)]
+    heights = [height(at) for at in times]
+    for low, high, before, after in zip(times, times[1:], heights, heights[1:], strict=False):
+        if before < 0 <= after:
+            return _ephem().Date(_zero(height, low, high))
+    return None
+
+
+def _zero(height: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a height that is negative at `low` gets positive, by bisection."""
     while high - low > _PRECISE:
         middle = (low + high) / 2
-        if _is_up(observer, sun, how, middle) == rising:
-            high = middle
-        else:
+        if height(middle) < 0:
             low = middle
-    return _ephem().Date(high)
-
-
-def _is_up(observer: Any, sun: Any, how: _Event, at: float) -> bool:
-    observer.date = at
-    sun.compute(observer)
-    altitude = sun.alt if how.centre else sun.alt + sun.radius
-    return bool(altitude >= observer.horizon)
+        else:
+            high = middle
+    return high

@@ -21,10 +21,12 @@ UTC = timezone.utc
 MINUTE, SECOND, TICK = timedelta(minutes=1), timedelta(seconds=1), timedelta(microseconds=1)
 
 # Where the clocks change: forwards, back, by half an hour, by two hours, by a day, at
-# midnight, for Ramadan, and once and for all.
+# midnight, for Ramadan, from a winter time that is the exception, and once and for all.
 CHANGES = [
     ("Europe/Berlin", "2026-03-29T01:00"),
     ("Europe/Berlin", "2026-10-25T01:00"),
+    ("Europe/Dublin", "2026-03-29T01:00"),
+    ("Europe/Dublin", "2026-10-25T01:00"),
     ("America/New_York", "2026-03-08T07:00"),
     ("America/New_York", "2026-11-01T06:00"),
     ("Australia/Lord_Howe", "2026-10-03T15:30"),
@@ -48,7 +50,7 @@ CHANGES = [
     ("Asia/Kolkata", "2026-06-01T00:00"),
 ]
 # Here the offset isn't a whole number of minutes.
-TO_THE_SECOND = [*CHANGES[:10], ("Africa/Monrovia", "1972-01-07T00:44:30")]
+TO_THE_SECOND = [*CHANGES[:12], ("Africa/Monrovia", "1972-01-07T00:44:30")]
 
 
 class Case(NamedTuple):

@@ -48,6 +48,9 @@ TEXTS = {
     "first and 366th days": f"FREQ=YEARLY;{ALL_DAYS};BYSETPOS=366,1;COUNT=300",
     "all positions": f"FREQ=YEARLY;{ALL_DAYS};BYHOUR=0,1,2,3,4,5,6,7,8,9,10,11,12;"
     f"BYSETPOS={POSITIONS};COUNT=10000",
+    "all positions, twice": lines(
+        f"FREQ=YEARLY;{ALL_DAYS};BYHOUR={{}};BYSETPOS={POSITIONS};COUNT=10000", range(2)
+    ),
     "positions of a day": "FREQ=DAILY;INTERVAL=3;BYHOUR=1,2,3;BYSETPOS=2;COUNT=10000",
     "positions of a week": "FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=-1;COUNT=10000",
     "weeks by number": f"FREQ=YEARLY;BYWEEKNO=1,20,-1;{ALL_DAYS};COUNT=10000",
@@ -57,9 +60,9 @@ TEXTS = {
     "an hour a month": "FREQ=HOURLY;BYMONTHDAY=1;BYHOUR=3;COUNT=4700",
     "close times": "FREQ=YEARLY;BYMONTH=3;BYMONTHDAY=29;BYHOUR=2;BYMINUTE=0,30;COUNT=780",
     "ten with positions": lines(
-        f"FREQ=YEARLY;{ALL_DAYS};BYHOUR={{}};BYSETPOS={POSITIONS[:600]};COUNT=1000", range(10)
+        f"FREQ=YEARLY;{ALL_DAYS};BYHOUR={{}};BYSETPOS={POSITIONS[:600]};COUNT=2000", range(10)
     ),
-    "ten counted": lines("FREQ=WEEKLY;BYHOUR={};COUNT=1000", range(10)),
+    "ten counted": lines("FREQ=WEEKLY;BYHOUR={};COUNT=2000", range(10)),
     "ten with exceptions": lines("FREQ=DAILY;BYMINUTE={}", range(10))
     + f"\nEXDATE:{dates('%Y%m%dT090000')}",
     "exceptions one by one": f"FREQ=DAILY\nEXDATE:{dates('%Y%m%dT080000Z')}",
