@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def main() -> int:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             sys.exit(f"--keep: expected a new or empty directory, got {directory}")
+        logging.basicConfig(filename=directory / "chaos.log", level=logging.INFO)
         print(f"chaos: seed {options.seed}, kept in {directory}", flush=True)
         ledger = play(_plan(options), directory)
         ledger.save(directory / "ledger.json")

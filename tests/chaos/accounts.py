@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from tests.chaos.ledger import Life, RunRow
 from tests.chaos.view import OPEN, Phase, View, Violation
 
-__all__ = ["attempts", "counters", "ends", "occurrences", "one_shots", "unique"]
+__all__ = ["attempts", "cancelled", "counters", "ends", "occurrences", "one_shots", "unique"]
 
 #: Due times are whole seconds, whatever a float makes of them.
 _CLOSE = 1e-3
@@ -139,6 +139,21 @@ def ends(view: View) -> Iterator[Violation]:
         if run.state == "failed" and run.sent_at is None and run.started_at is None:
             text = f"no message was made of it: {run.reason or run.error}"
             yield Violation("never sent", run.entry_name, text, [run])
+
+
+def cancelled(view: View) -> Iterator[Violation]:
+    """Nothing is cancelled that nobody has cancelled, paused or removed."""
+    for life in view.lives.values():
+        if not life.stable or {act.verb for act in view.acts.get(life.id, [])} & _ENDING:
+            continue
+        for run in view.by_entry.get(life.id, []):
+            if run.state == "cancelled" and run.attempt == 1:
+                lines = view.lines.get(run.id, [])
+                text = f"was cancelled, by nobody: {run.reason}"
+                yield Violation("cancelled", life.name, text, [run], lines)
+
+
+_ENDING = {"cancel", "pause", "remove"}
 
 
 def attempts(view: View) -> Iterator[Violation]:

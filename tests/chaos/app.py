@@ -59,8 +59,9 @@ def _work(
     task: Task[..., Any],
     seconds: float,
     failing: float,
-    part: str | None,
-    run: int | None,
+    part: str | None = None,
+    run: int | None = None,
+    *,
     retrying: float = 0.0,
 ) -> None:
     draw = random.Random(f"{task.request.id}/{task.request.retries}")
@@ -93,25 +94,25 @@ def part(
     self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0, part: str | None = None
 ) -> None:
     """Be a part of a canvas; chords need the result."""
-    _work(self, seconds, failing, part, None)
+    _work(self, seconds, failing, part)
 
 
 @app.task(name="chaos.guarded", bind=True, shared=False, base=beatstore.Task, ignore_result=True)
 def guarded(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work, and fail at times; with the start-once guard."""
-    _work(self, seconds, failing, None, None)
+    _work(self, seconds, failing)
 
 
 @app.task(name="chaos.late", bind=True, shared=False, base=beatstore.Task, acks_late=True)
 def late(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work with the guard, and acknowledge the message at the end."""
-    _work(self, seconds, failing, None, None)
+    _work(self, seconds, failing)
 
 
 @app.task(name="chaos.retrying", bind=True, shared=False, base=beatstore.Task)
 def retrying(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work with the guard, and be retried by celery at times."""
-    _work(self, seconds, failing, None, None, retrying=0.4)
+    _work(self, seconds, failing, retrying=0.4)
 
 
 @app.task(name="chaos.swap", bind=True, shared=False, ignore_result=True)

@@ -16,6 +16,7 @@ RULES: tuple[Callable[[View], Iterator[Violation]], ...] = (
     accounts.occurrences,
     accounts.one_shots,
     accounts.ends,
+    accounts.cancelled,
     accounts.attempts,
     accounts.counters,
     tokens.latest,

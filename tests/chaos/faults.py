@@ -41,6 +41,9 @@ _FREEZE = (9.0, 14.0)
 _READ_ONLY = (4.0, 10.0)
 _OUTAGE = (2.0, 6.0)
 
+#: For so long after a whole second a beat is busy.
+_BURST = 0.15
+
 #: From the end of one fault to the next, in seconds.
 _PAUSE = (2.0, 10.0)
 
@@ -50,7 +53,7 @@ _NOT_ON_SQLITE = ("database cut", "read-only")
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing to happen: after how many seconds, for how long, and to which of several."""
+    """One thing to happen: so many seconds after the last, for how long, to which of several."""
 
     after: float
     kind: str
@@ -67,12 +70,12 @@ def script(rng: random.Random, seconds: float, database: str, broker: str) -> li
         kinds.pop("broker cut")
     spans = {"read-only": _READ_ONLY, "broker restart": _OUTAGE}
     found: list[Fault] = []
-    at = rng.uniform(*_PAUSE)
+    at = 0.0
     while at < seconds:
         [kind] = rng.choices(list(kinds), list(kinds.values()))
         span = _FREEZE if kind.startswith("freeze") else spans.get(kind, (0.0, 0.0))
-        found.append(Fault(at, kind, rng.uniform(*span), rng.random()))
-        at += found[-1].lasts + rng.uniform(*_PAUSE)
+        found.append(Fault(rng.uniform(*_PAUSE), kind, rng.uniform(*span), rng.random()))
+        at += found[-1].after + found[-1].lasts
     return found
 
 
@@ -95,7 +98,6 @@ class Faults(threading.Thread):
 
     def run(self) -> None:
         """Make all of it happen."""
-        begun = time.monotonic()
         kinds: dict[str, Callable[[Fault], str]] = {
             "kill beat": self._kill_beat,
             "kill worker": self._kill_worker,
@@ -109,7 +111,7 @@ class Faults(threading.Thread):
         }
         try:
             for fault in self.script:
-                if self.over.wait(max(0.0, begun + fault.after - time.monotonic())):
+                if self.over.wait(fault.after):
                     return
                 at = time.time()
                 target = kinds[fault.kind](fault)
@@ -126,14 +128,15 @@ class Faults(threading.Thread):
         return self._one(self.cluster.workers, fault)
 
     def _one(self, processes: Sequence[object], fault: Fault) -> int:
-        """Return the index of one that runs: they are the last two, each in turn replaced."""
-        return len(processes) - 1 - int(fault.draw * 2)
+        return int(fault.draw * len(processes))
 
     def _kill_beat(self, fault: Fault) -> str:
-        index = self._a_beat(fault)
-        victim = self.cluster.beats.pop(index)
+        victim = self.cluster.beats.pop(self._a_beat(fault))
+        # Entries are due on whole seconds: what is sent then may be cut in two.
+        self.over.wait(1 - time.time() % 1 + fault.draw * _BURST)
         victim.kill9()
-        self.cluster.start_beat()
+        # Before the other one is killed too, there are two again.
+        self.cluster.start_beat().wait_for_output("beat: Start", 90)
         return str(victim.pid)
 
     def _kill_worker(self, fault: Fault) -> str:

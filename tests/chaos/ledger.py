@@ -161,14 +161,18 @@ class Ledger:
     """All of it.
 
     Attributes:
+        title: what was played.
         begun: when the first process was ready.
         stopped: the `end_at` that all clocks were given.
+        stopped_by: when the last of them had it.
         ended: when the rows were read.
         at_rest: whether everything had come to rest by then.
     """
 
+    title: str
     begun: float
     stopped: float
+    stopped_by: float
     ended: float
     at_rest: bool
     runs: Sequence[RunRow] = ()

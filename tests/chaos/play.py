@@ -13,7 +13,7 @@ from beatstore import BeatstoreError, Store
 from tests.chaos.cluster import Cluster
 from tests.chaos.collect import read_lines, read_tables, sample, unrest
 from tests.chaos.faults import Fault, Faults, script
-from tests.chaos.ledger import Ledger, Sample
+from tests.chaos.ledger import Event, Ledger, Sample
 from tests.chaos.user import User
 
 __all__ = ["Plan", "play"]
@@ -83,6 +83,7 @@ def _played(
     begun = time.time()
     user.set_up()
     cluster.start()
+    nobody = Event("no beat", begun, time.time())
     trouble = Faults(cluster, faults, over)
     watcher.start()
     user.start()
@@ -95,6 +96,7 @@ def _played(
             raise thread.error
     time.sleep(_RECOVERY)
     stopped = user.stop_clocks()
+    stopped_by = time.time()
     at_rest = _rest(store)
     watched.set()
     watcher.join(30)
@@ -103,6 +105,7 @@ def _played(
     return Ledger(
         begun,
         stopped,
+        stopped_by,
         now,
         at_rest,
         runs,
@@ -110,7 +113,7 @@ def _played(
         edges,
         user.lives,
         user.acts,
-        [*trouble.events, *user.transactions],
+        [nobody, *trouble.events, *user.transactions],
         read_lines(cluster.directory / "runs.jsonl"),
         watcher.samples,
     )

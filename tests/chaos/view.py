@@ -227,7 +227,7 @@ class View:
 
     def phases(self, life: Life) -> list[Phase]:
         """Return the times in which an entry with a clock was active."""
-        stop = (self.ledger.stopped, self.ledger.stopped)
+        stop = (self.ledger.stopped, self.ledger.stopped_by)
         found: list[Phase] = []
         period, begin = life.period, None
         for act in self.acts.get(life.id, []):

@@ -14,8 +14,11 @@ __all__ = ["agreement", "asked", "doubles", "lateness", "overlaps", "silence", "
 #: A claim's life, a tick, and a busy machine.
 _HELD = 12.0
 
-#: So long after its time an occurrence is sent, when nothing is in the way.
-_LATE = 20.0
+#: So long after its time an occurrence is sent at the latest, when nothing is in the way.
+_LATE = 6.0
+
+#: So long after an outage all is as before.
+_RECOVERY = 15.0
 
 #: An event explains what is seen so many seconds after it.
 _AFTERMATH = 25.0
@@ -169,21 +172,34 @@ def lateness(view: View) -> Iterator[Violation]:
         if life.period is None or waits or not life.stable:
             continue
         for run in view.scheduled(life.id):
-            if run.sent_at is None or run.sent_at - run.due_at - life.jitter <= _LATE:
-                continue
-            span = run.sent_at - run.due_at
-            held = [
-                event
-                for event in view.ledger.events
-                if event.kind == "open transaction"
-                and event.target == life.name
-                and event.begun < run.sent_at
-                and event.ended > run.due_at
-            ]
-            middle = (run.sent_at + run.due_at) / 2
-            if not held and view.near(middle, OUTAGES, span / 2, span / 2) is None:
-                text = f"was sent {span:.1f} s after it was due, and nothing was down"
+            late = (run.sent_at or 0.0) - run.due_at - life.jitter
+            if late > _limit(view, life, run):
+                text = f"was sent {late:.1f} s after its time, and nothing was down"
+                holding = _held(view, run.due_at, run.sent_at or 0.0)
+                if holding:
+                    text += f"; an application held {', '.join(holding)}"
                 yield Violation("late", life.name, text, [run])
+
+
+def _limit(view: View, life: Life, run: RunRow) -> float:
+    """Return how late a run may have been sent."""
+    span = (run.sent_at or run.due_at) - run.due_at
+    middle = run.due_at + span / 2
+    if view.near(middle, OUTAGES, span / 2 + _RECOVERY, span / 2) is not None:
+        return float("inf")
+    if life.name in _held(view, run.due_at, run.sent_at or 0.0):
+        return float("inf")
+    beats = view.near(middle, ("kill beat", "freeze beat"), span / 2 + _RECOVERY, span / 2)
+    return _LATE if beats is None else _LATE + _HELD
+
+
+def _held(view: View, since: float, until: float) -> list[str]:
+    """Return the entries that an application's transaction held then."""
+    return [
+        event.target
+        for event in view.ledger.events
+        if event.kind == "open transaction" and event.begun < until and event.ended > since
+    ]
 
 
 def stillness(view: View) -> Iterator[Violation]:
@@ -192,15 +208,8 @@ def stillness(view: View) -> Iterator[Violation]:
     for sample in view.ledger.samples:
         for name, seconds in {**sample.entries, **sample.runs}.items():
             down = view.near(sample.at - seconds / 2, OUTAGES, seconds / 2 + 5, seconds / 2)
-            held = [
-                event
-                for event in view.ledger.events
-                if event.kind == "open transaction"
-                and event.begun <= sample.at
-                and event.ended + 5 >= sample.at
-                and name.endswith(event.target)
-            ]
-            if seconds > _LATE and down is None and not held:
+            held = _held(view, sample.at - 5, sample.at)
+            if seconds > _LATE + _HELD and down is None and not name.endswith((*held, "\0")):
                 seen[name].append(seconds)
     for name, spans in seen.items():
         text = f"was due for {max(spans):.0f} s, and no beat looked at it"
