@@ -28,11 +28,12 @@ def main() -> int:
         if any(directory.iterdir()):
             sys.exit(f"--keep: expected a new or empty directory, got {directory}")
         logging.basicConfig(filename=directory / "chaos.log", level=logging.INFO)
-        print(f"chaos: seed {options.seed}, kept in {directory}", flush=True)
-        ledger = play(_plan(options), directory)
+        plan = Plan(options.seed, options.minutes, options.database, options.broker)
+        print(f"chaos: {plan}; kept in {directory}", flush=True)
+        ledger = play(plan, directory)
         ledger.save(directory / "ledger.json")
     violations = check(ledger)
-    page = summary(_plan(options), ledger, violations)
+    page = summary(ledger, violations)
     (directory / "summary.txt").write_text(page + "\n")
     print(page)
     return 1 if violations else 0
@@ -47,10 +48,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, help="a directory for logs, witness and ledger")
     parser.add_argument("--check", type=Path, help="check the ledger of such a directory again")
     return parser.parse_args()
-
-
-def _plan(options: argparse.Namespace) -> Plan:
-    return Plan(options.seed, options.minutes, options.database, options.broker)
 
 
 sys.exit(main())

@@ -36,6 +36,9 @@ class Plan:
     database: str
     broker: str
 
+    def __str__(self) -> str:
+        return f"seed {self.seed}, {self.minutes:g} min, {self.database}, {self.broker}"
+
 
 class _Watcher(threading.Thread):
     """Looks every few seconds at what is overdue."""
@@ -63,18 +66,15 @@ def play(plan: Plan, directory: Path) -> Ledger:
         directory: for logs, the witness and the ledger.
     """
     rng = random.Random(plan.seed)
-    seconds = plan.minutes * 60
-    faults = script(rng, seconds, plan.database, plan.broker)
+    faults = script(rng, plan.minutes * 60, plan.database, plan.broker)
     cluster = Cluster(directory, plan.database, plan.broker)
     try:
-        return _played(cluster, faults, rng, seconds)
+        return _played(plan, cluster, faults, rng)
     finally:
         cluster.close()
 
 
-def _played(
-    cluster: Cluster, faults: Sequence[Fault], rng: random.Random, seconds: float
-) -> Ledger:
+def _played(plan: Plan, cluster: Cluster, faults: Sequence[Fault], rng: random.Random) -> Ledger:
     store = Store(cluster.url)
     store.migrate()
     over, watched = threading.Event(), threading.Event()
@@ -88,7 +88,7 @@ def _played(
     watcher.start()
     user.start()
     trouble.start()
-    over.wait(seconds)
+    over.wait(plan.minutes * 60)
     over.set()
     for thread in (trouble, user):
         thread.join(120)
@@ -103,6 +103,7 @@ def _played(
     runs, entries, edges, now = read_tables(store)
     store.close()
     return Ledger(
+        str(plan),
         begun,
         stopped,
         stopped_by,

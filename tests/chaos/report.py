@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from tests.chaos.ledger import Ledger, Line, RunRow
-from tests.chaos.play import Plan
 from tests.chaos.view import View, Violation
 from tests.chaos.witnessed import doubled
 
@@ -18,11 +17,11 @@ _SHOWN = 5
 _ROWS = 8
 
 
-def summary(plan: Plan, ledger: Ledger, violations: Sequence[Violation]) -> str:
+def summary(ledger: Ledger, violations: Sequence[Violation]) -> str:
     """Return the page."""
     span = ledger.ended - ledger.begun
     parts = [
-        f"chaos: seed {plan.seed}, {plan.minutes:g} min, {plan.database}, {plan.broker}; "
+        f"chaos: {ledger.title}; "
         f"{span:.0f} s in all, {'at rest' if ledger.at_rest else 'NOT AT REST'} at the end",
         f"entries   {len(ledger.lives)} lives, {len(ledger.edges)} edges",
         f"runs      {_counted(run.state for run in ledger.runs)}",

@@ -65,6 +65,7 @@ def good() -> Ledger:
     counts = {SRC: (4, 0), SAME: (4, 0), LATEST: (4, 0), WAIT: (3, 0), ONCE: (1, 0), EDITED: (2, 0)}
     kinds = {SAME: "after", LATEST: "after", ONCE: "once"}
     return Ledger(
+        title="made up",
         begun=BEGUN,
         stopped=STOPPED,
         stopped_by=STOPPED,

@@ -30,4 +30,4 @@ def test_chaos(database: str, tmp_path: Path) -> None:
     except Unavailable as reason:
         absent(database, reason)
     violations = check(ledger)
-    assert not violations, summary(plan, ledger, violations)
+    assert not violations, summary(ledger, violations)
