@@ -29,6 +29,7 @@ RULES: tuple[Callable[[View], Iterator[Violation]], ...] = (
     witnessed.asked,
     witnessed.silence,
     witnessed.lateness,
+    witnessed.promptness,
     witnessed.stillness,
 )
 

@@ -44,8 +44,11 @@ _OUTAGE = (2.0, 6.0)
 #: For so long after a whole second a beat is busy.
 _BURST = 0.15
 
-#: From the end of one fault to the next, in seconds.
-_PAUSE = (2.0, 10.0)
+#: From the end of one fault to the next, in seconds; and at times it is quiet for longer, so
+#: that what is seen then has no such cause.
+_PAUSE = (2.0, 8.0)
+_LULL = (20.0, 40.0)
+_LULLS = 0.2
 
 #: What a server that has no connections, or cannot be read-only, is spared.
 _NOT_ON_SQLITE = ("database cut", "read-only")
@@ -74,7 +77,8 @@ def script(rng: random.Random, seconds: float, database: str, broker: str) -> li
     while at < seconds:
         [kind] = rng.choices(list(kinds), list(kinds.values()))
         span = _FREEZE if kind.startswith("freeze") else spans.get(kind, (0.0, 0.0))
-        found.append(Fault(rng.uniform(*_PAUSE), kind, rng.uniform(*span), rng.random()))
+        pause = _LULL if rng.random() < _LULLS else _PAUSE
+        found.append(Fault(rng.uniform(*pause), kind, rng.uniform(*span), rng.random()))
         at += found[-1].after + found[-1].lasts
     return found
 

@@ -317,6 +317,11 @@ PLANTED: dict[str, tuple[Callable[[Ledger], Ledger], str, str]] = {
         "late",
         "src",
     ),
+    "a downstream that is late": (
+        lambda good: with_run(good, 22, sent_at=130.0, started_at=131.0, finished_at=132.0),
+        "late",
+        "same",
+    ),
     "a row that is left lying": (
         lambda good: replace(good, samples=[Sample(160.0, entries={"src": 40.0})]),
         "left lying",

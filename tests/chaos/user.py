@@ -51,7 +51,7 @@ _WEIGHTS = {
     "cancel": 2,
     "reschedule": 2,
     "pipeline": 1,
-    "hold": 3,
+    "hold": 6,
 }
 
 #: Seconds between two acts.

@@ -9,7 +9,16 @@ from itertools import pairwise
 from tests.chaos.ledger import Life, Line, RunRow
 from tests.chaos.view import OUTAGES, View, Violation
 
-__all__ = ["agreement", "asked", "doubles", "lateness", "overlaps", "silence", "stillness"]
+__all__ = [
+    "agreement",
+    "asked",
+    "doubles",
+    "lateness",
+    "overlaps",
+    "promptness",
+    "silence",
+    "stillness",
+]
 
 #: A claim's life, a tick, and a busy machine.
 _HELD = 12.0
@@ -172,25 +181,57 @@ def lateness(view: View) -> Iterator[Violation]:
         if life.period is None or waits or not life.stable:
             continue
         for run in view.scheduled(life.id):
-            late = (run.sent_at or 0.0) - run.due_at - life.jitter
-            if late > _limit(view, life, run):
-                text = f"was sent {late:.1f} s after its time, and nothing was down"
-                holding = _held(view, run.due_at, run.sent_at or 0.0)
-                if holding:
-                    text += f"; an application held {', '.join(holding)}"
-                yield Violation("late", life.name, text, [run])
+            yield from _late(view, life, run, run.due_at + life.jitter, {life.name})
 
 
-def _limit(view: View, life: Life, run: RunRow) -> float:
-    """Return how late a run may have been sent."""
-    span = (run.sent_at or run.due_at) - run.due_at
-    middle = run.due_at + span / 2
-    if view.near(middle, OUTAGES, span / 2 + _RECOVERY, span / 2) is not None:
-        return float("inf")
-    if life.name in _held(view, run.due_at, run.sent_at or 0.0):
-        return float("inf")
-    beats = view.near(middle, ("kill beat", "freeze beat"), span / 2 + _RECOVERY, span / 2)
-    return _LATE if beats is None else _LATE + _HELD
+def promptness(view: View) -> Iterator[Violation]:
+    """A downstream is sent in time after its last upstream has ended, whoever holds a lock."""
+    for entry_id, edges in view.upstreams.items():
+        life = view.lives.get(entry_id)
+        if life is None or not life.stable or life.period is not None:
+            continue
+        if any(edge.align != "same" or edge.upstream_id not in view.lives for edge in edges):
+            continue
+        concerned = {life.name, *(view.lives[edge.upstream_id].name for edge in edges)}
+        for run in view.scheduled(life.id):
+            chains = [
+                chain for edge in edges for chain in view.chains(edge.upstream_id, run.due_at)
+            ]
+            # Of several chains nobody knows which has set it free, or when what was heard of late.
+            plain = len(chains) == len(edges) and not any(chain.late_success for chain in chains)
+            if run.state != "skipped" and plain:
+                since = max(chain.ended_at for chain in chains)
+                yield from _late(view, life, run, since, concerned, "freeze worker", "kill worker")
+
+
+def _late(
+    view: View, life: Life, run: RunRow, since: float, concerned: set[str], *excuses: str
+) -> Iterator[Violation]:
+    """Tell of a run that was sent late, if nothing excuses that.
+
+    Args:
+        view: all that is known.
+        life: its entry.
+        run: the run.
+        since: when it could have been sent.
+        concerned: the entries whose locks it may wait for.
+        excuses: further events that may hold it up.
+    """
+    sent_at = run.sent_at or since
+    late = sent_at - since
+    if late <= _LATE:
+        return
+    middle, half = since + late / 2, late / 2
+    held = _held(view, since, sent_at)
+    down = view.near(middle, (*OUTAGES, *excuses), half + _RECOVERY, half)
+    if down is not None or concerned & set(held):
+        return
+    beats = view.near(middle, ("kill beat", "freeze beat"), half + _RECOVERY, half)
+    if late > _LATE + (0 if beats is None else _HELD):
+        text = f"was sent {late:.1f} s after it could be, and nothing was down"
+        if held:
+            text += f"; an application held {', '.join(held)}"
+        yield Violation("late", life.name, text, [run])
 
 
 def _held(view: View, since: float, until: float) -> list[str]:
