@@ -362,6 +362,17 @@ def test_a_guard_holds_when_a_beat_is_killed() -> None:
     assert [violation.rule for violation in check(ledger)] == ["started twice"]
 
 
+def test_a_worker_does_not_start_what_it_runs() -> None:
+    """A second start at the worker that still runs the first has no excuse."""
+    ledger = good()
+    [first, end] = [line for line in ledger.lines if line.run == 12]
+    rest = [line for line in ledger.lines if line.run != 12]
+    lines = [first, replace(first, at=first.at + 1, pid=1), replace(end, at=first.at + 2)]
+    cut = Event("broker cut", 115.0, 115.0)
+    spoiled = replace(ledger, lines=[*rest, *lines], events=[cut])
+    assert [violation.rule for violation in check(spoiled)] == ["started twice"]
+
+
 def test_a_ledger_can_be_kept(tmp_path: Path) -> None:
     """What was written to a file is read as it was."""
     ledger = replace(good(), events=[Event("kill beat", 1.0, 2.0)], samples=[Sample(1.0)])

@@ -74,7 +74,8 @@ def doubles(view: View) -> Iterator[Violation]:
             text = "messages of one run have several task ids"
             yield Violation("task ids", life.name, text, [run], lines)
         for starts in _repeated(lines):
-            if not explained(view, life, starts):
+            side_by_side = life.guarded and _side_by_side(starts, lines)
+            if side_by_side or not explained(view, life, starts):
                 guard = "in spite of the guard" if life.guarded else "without a cause"
                 text = f"its task has started {len(starts)} times {guard}"
                 yield Violation("started twice", life.name, text, [run], lines)
@@ -86,6 +87,15 @@ def _repeated(lines: Sequence[Line]) -> Iterator[list[Line]]:
         if line.what == "start":
             starts[line.part, line.retries].append(line)
     yield from (found for found in starts.values() if len(found) > 1)
+
+
+def _side_by_side(starts: Sequence[Line], lines: Sequence[Line]) -> bool:
+    """Say whether a worker has started a task that it was still running; that the guard sees."""
+    for first, second in pairwise(starts):
+        of_first = [line.at for line in lines if line.pid == first.pid and line.what == "ok"]
+        if first.worker == second.worker and any(at > second.at for at in of_first):
+            return True
+    return False
 
 
 def explained(view: View, life: Life, starts: Sequence[Line]) -> bool:
