@@ -26,6 +26,10 @@ OPEN = ("claimed", "sent", "started")
 OUTAGES = ("database cut", "read-only", "broker cut", "broker restart", "no beat")
 
 
+#: Why a run is called lost.
+_GIVEN_UP = ("fell silent", "no worker reported")
+
+
 @dataclass(frozen=True)
 class Violation:
     """One breach of a rule, with what shows it.
@@ -81,12 +85,15 @@ class Chain:
     def ended_at(self) -> float:
         """The earliest instant at which the outcome may have been known."""
         decisive = self.success or self.last
+        if self.late_success:
+            return decisive.sent_at or decisive.due_at
         return decisive.finished_at or decisive.due_at
 
     @property
     def late_success(self) -> bool:
-        """Whether it may have been counted as a failure before it was heard of after all."""
-        return self.success is not None and bool(self.success.reason)
+        """Whether it was given up, and may have counted as a failure, before it was heard of."""
+        reason = "" if self.success is None else self.success.reason or ""
+        return any(words in reason for words in _GIVEN_UP)
 
 
 @dataclass(frozen=True)
