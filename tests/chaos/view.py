@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from tests.chaos.ledger import Act, Edge, EntryRow, Event, Ledger, Life, Line, RunRow
 
-__all__ = ["OPEN", "Chain", "Phase", "View", "Violation"]
+__all__ = ["OPEN", "Chain", "Phase", "View", "Violation", "given_up"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -28,6 +28,11 @@ OUTAGES = ("database cut", "read-only", "broker cut", "broker restart", "no beat
 
 #: Why a run is called lost.
 _GIVEN_UP = ("fell silent", "no worker reported")
+
+
+def given_up(run: RunRow) -> bool:
+    """Say whether a run was called lost, though it may have been heard of since."""
+    return any(words in (run.reason or "") for words in _GIVEN_UP)
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,7 @@ class Chain:
     @property
     def late_success(self) -> bool:
         """Whether it was given up, and may have counted as a failure, before it was heard of."""
-        reason = "" if self.success is None else self.success.reason or ""
-        return any(words in reason for words in _GIVEN_UP)
+        return self.success is not None and given_up(self.success)
 
 
 @dataclass(frozen=True)

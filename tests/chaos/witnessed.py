@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from tests.chaos.ledger import Life, Line, RunRow
-from tests.chaos.view import OUTAGES, View, Violation
+from tests.chaos.view import OUTAGES, View, Violation, given_up
 
 __all__ = [
     "agreement",
@@ -133,7 +133,7 @@ def overlaps(view: View) -> Iterator[Violation]:
             lines = view.lines.get(run.id, [])
             starts = [line.at for line in lines if line.what == "start"]
             end = [line.at for line in lines if line.what in ("ok", "fail")]
-            if view.is_manual(run) or run.state == "lost" or len(starts) != 1 or not end:
+            if view.is_manual(run) or given_up(run) or len(starts) != 1 or not end:
                 continue
             spans.append((starts[0], end[0], run))
         spans.sort(key=lambda span: span[0])
