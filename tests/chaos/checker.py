@@ -20,6 +20,7 @@ RULES: tuple[Callable[[View], Iterator[Violation]], ...] = (
     accounts.attempts,
     accounts.counters,
     tokens.latest,
+    tokens.swallowed,
     tokens.same,
     tokens.order,
     tokens.standing,

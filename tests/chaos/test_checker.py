@@ -212,6 +212,16 @@ PLANTED: dict[str, tuple[Callable[[Ledger], Ledger], str, str]] = {
         "latest",
     ),
     "a token swallowed": (lambda good: without(good, 22), "token swallowed", "same"),
+    "a completion that set nothing going": (
+        lambda good: without(good, 31),
+        "token swallowed",
+        "latest",
+    ),
+    "a last completion that set nothing going": (
+        lambda good: without(good, 33),
+        "token swallowed",
+        "latest",
+    ),
     "a downstream before its upstream": (
         lambda good: replace(
             good,

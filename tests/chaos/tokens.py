@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from tests.chaos.ledger import Edge, EntryRow, Life, RunRow
 from tests.chaos.view import OPEN, Chain, View, Violation
 
-__all__ = ["latest", "order", "same", "standing"]
+__all__ = ["latest", "order", "same", "standing", "swallowed"]
 
 #: What is due may have been read from the database so much before it was written.
 _TOLERANCE = 1.0
+
+#: Within so many seconds of a completion its downstream is sent, with nothing in the way.
+_APART = 4.5
 
 
 def _stable_downstreams(view: View) -> Iterator[tuple[Life, EntryRow, list[Edge]]]:
@@ -45,13 +49,58 @@ def _not_before(
     for run in runs:
         if run.state == "skipped":
             continue
-        moments = (run.due_at, run.sent_at, run.started_at, run.finished_at)
-        moment = max(at for at in moments if at is not None) + _TOLERANCE
+        moment = _moment(run) + _TOLERANCE
         if used >= len(ends) or ends[used] > moment:
             text = f"start {used + 1} is before completion {used + 1} of {up!r} ({edge.on})"
             yield Violation("without token", life.name, text, [run])
             return  # those that follow are all too early
         used += 1
+
+
+def swallowed(view: View) -> Iterator[Violation]:
+    """A completion sets its downstream going before the next one, if nothing is in the way."""
+    for life, entry, edges in _stable_downstreams(view):
+        if entry.kind != "after" or any(edge.align != "latest" for edge in edges):
+            continue
+        runs = [run for run in view.scheduled(life.id) if run.state != "missed"]
+        for edge in edges:
+            ends = view.completions(edge.upstream_id, edge.on)
+            if ends and view.ledger.at_rest and not _is_met(view, edge):
+                yield from _last(view, life, edge, ends[-1], runs)
+        if len(edges) == 1:
+            ends = view.completions(edges[0].upstream_id, edges[0].on)
+            yield from _each(view, life, edges[0], ends, runs)
+
+
+def _last(
+    view: View, life: Life, edge: Edge, end: float, runs: Sequence[RunRow]
+) -> Iterator[Violation]:
+    """What is used up was used up by a run."""
+    if not any(_moment(run) + _TOLERANCE >= end for run in runs):
+        up = view.lives[edge.upstream_id].name
+        text = f"the last completion of {up!r} is used up, and there is no run after it"
+        yield Violation("token swallowed", life.name, text, runs[-1:])
+
+
+def _each(
+    view: View, life: Life, edge: Edge, ends: Sequence[float], runs: Sequence[RunRow]
+) -> Iterator[Violation]:
+    """Between two completions that are far enough apart there is a run."""
+    kinds = {event.kind for event in view.ledger.events}
+    for end, following in pairwise(ends):
+        apart = following - end >= _APART
+        if not apart or view.near(end, kinds, 2 * _APART, _APART) is not None:
+            continue
+        if not any(end - _TOLERANCE <= run.due_at < following for run in runs):
+            up = view.lives[edge.upstream_id].name
+            text = f"no run follows the completion of {up!r} at {end:.3f}"
+            yield Violation("token swallowed", life.name, text)
+
+
+def _moment(run: RunRow) -> float:
+    """Return the latest instant at which a run may have been decided."""
+    moments = (run.due_at, run.sent_at, run.started_at, run.finished_at)
+    return max(at for at in moments if at is not None)
 
 
 # -- align="same" --------------------------------------------------------------------------
