@@ -15,7 +15,7 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup fmt lint type test test-all e2e fault bench migration check
+.PHONY: help demo setup fmt lint type test test-all e2e fault chaos bench migration check
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
@@ -49,6 +49,9 @@ e2e: $(DEV) ## Run the tests with real beats and workers
 
 fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doubled
 	$(PYTEST) tests/fault $(ARGS)
+
+chaos: $(DEV) ## Let everything happen at random to real processes, and check every rule
+	$(PY) -m tests.chaos $(ARGS)
 
 bench: $(DEV) ## Measure ticks, throughput and lateness
 	$(PY) -m benchmarks $(ARGS)

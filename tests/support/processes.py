@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.wait import wait_until
 
-__all__ = ["ROOT", "Process"]
+__all__ = ["ROOT", "Process", "below"]
 
 #: The repository, from which child processes import `beatstore` and `tests`.
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,12 +119,12 @@ class Process:
 
     def pause(self) -> None:
         """Freeze it and everything below it, as a stalled machine would."""
-        for pid in (self.pid, *_below(self.pid)):
+        for pid in (self.pid, *below(self.pid)):
             _send(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
-        for pid in (*_below(self.pid), self.pid):
+        for pid in (*below(self.pid), self.pid):
             _send(pid, signal.SIGCONT)
 
 
@@ -133,7 +133,7 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
     """Return the descendants of `pid`; some servers give each child its own group."""
     table = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
