@@ -28,6 +28,7 @@ from beatstore import (
     Store,
     UnavailableError,
 )
+from beatstore.types import RunState
 from tests.chaos.ledger import Act, Event, Life
 from tests.chaos.world import EDITED, STABLE, Spec, instant, schedule_of
 
@@ -320,7 +321,7 @@ class User(threading.Thread):
 
     def _rerun(self) -> None:
         name = self._a(_TRIGGERED)
-        over = ["succeeded", "failed", "lost"]
+        over: tuple[RunState, ...] = ("succeeded", "failed", "lost")
         try:
             runs = self.store.runs(name, state=over, limit=20)
         except (BeatstoreError, SQLAlchemyError):
