@@ -120,9 +120,7 @@ class Simulation:
         # Reports tell their age by the monotonic clock; what is still to come has none.
         at = float(math.ceil(time.monotonic()) + 3600)
         took = (running.at - running.work.started_at).total_seconds()
-        return Report(
-            _origin(running), said.state, at, _WORKER, at - took, said.reason, said.error
-        )
+        return Report(_origin(running), said.state, at, _WORKER, at - took, said.reason, said.error)
 
     def _write(self, reports: Sequence[Report]) -> None:
         for first in range(0, len(reports), _REPORTED):
