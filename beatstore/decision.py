@@ -62,7 +62,8 @@ class Decision:
     completion wakes it. `consume` says that the completions of its upstreams are used up, and
     `spares_free` that the edges whose first run is still free keep that.
 
-    `takes` are the shared due times that are accounted for by this look (`align="same"`).
+    `takes` are the shared due times that are accounted for by this look (`align="same"`), and
+    `strange` those that are no occurrences of the entry.
     """
 
     state: str
@@ -78,3 +79,4 @@ class Decision:
     consume: bool = False
     spares_free: bool = False
     takes: tuple[datetime, ...] = ()
+    strange: tuple[datetime, ...] = ()

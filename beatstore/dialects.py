@@ -243,5 +243,5 @@ def lock_limit(dialect: Dialect) -> str | None:
     PostgreSQL has the same by transaction, and SQLite's writers queue for milliseconds.
     """
     if dialect.name in ("mysql", "mariadb"):
-        return "SET SESSION innodb_lock_wait_timeout = 3"
+        return "SET SESSION innodb_lock_wait_timeout = 1"
     return None

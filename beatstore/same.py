@@ -59,9 +59,7 @@ class SameLook:
 
     def decision(self) -> Decision:
         """Return what the entry gets."""
-        decision = self._decided()
-        # No occurrence has these due times: they are never asked about again.
-        return replace(decision, takes=(*decision.takes, *self.strange))
+        return replace(self._decided(), strange=self.strange)
 
     def _decided(self) -> Decision:
         start = self.oldest

@@ -26,18 +26,14 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED, retry_delay
 from beatstore.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
-from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection
 from beatstore.store.database.engine import Database
-from beatstore.store.database.faults import contended
 from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
 from beatstore.store.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
+from beatstore.store.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
 from beatstore.store.tick.wake import Tally, publish
 
-__all__ = ["PATIENCE_MS", "count", "finish", "finish_kept", "held_runs"]
-
-#: How many milliseconds to wait for a row that somebody else is writing.
-PATIENCE_MS = 250
+__all__ = ["count", "finish", "finish_kept"]
 
 _OF_RUN = (
     *("id", "entry_id", "due_at", "attempt", "state", "reason", "error", "sent_at"),
@@ -63,51 +59,45 @@ _ROWS = (
     .where(RUN.c.id.in_(_IDS))
     .order_by(ENTRY.c.id, RUN.c.id)
 )
-_LOCK = _ROWS.with_for_update(of=ENTRY)
-_LOCK_FREE = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
-_LOCK_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_locked=True)
+_LOCK = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
 
 
 def finish(
-    connection: Connection, database: Database, endings: Sequence[Ending], *, patient: bool = True
+    connection: Connection, database: Database, endings: Sequence[Ending], *, patience: float
 ) -> Left:
     """Write how runs ended, and what follows; a run that has ended already is left alone.
 
     Args:
-        connection: with the caller's transaction.
+        connection: with the caller's transaction, which has locked the runs.
         database: gives the clock.
         endings: each of another run.
-        patient: whether to wait for rows that others hold, for `PATIENCE_MS`; an error of the
-            database ends that (see `contended`). If not, what is held is left for later.
+        patience: how many seconds to wait for entries that somebody else is writing. What is
+            held for longer is left for later.
 
     Returns:
         What was not written.
     """
     by_id = {(ending.run_id, ending.task_id): ending for ending in endings}
     ids = {run_id for run_id, _ in by_id}
-    left = Left()
-    wait_briefly(connection, PATIENCE_MS)
-    if not patient:
-        held = held_runs(connection, ids)
-        left.held += [ending for ending in endings if ending.run_id in held]
-        ids -= held
-    tally = Tally()
-    found, now = _lock(connection, database, ids, patient)
+    left, tally = Left(), Tally()
+    found, now = _lock(connection, database, ids)
+    rest = ids - {row.id for row in found}
+    if rest:
+        of_held = _of_entries(connection, rest)
+        found += retried(lambda some: _locked(connection, database, some), of_held, patience)
+        rest -= {row.id for row in found}
+        for ending in (one for one in endings if one.run_id in rest):
+            if ending.run_id in of_held:
+                if not _leave(connection, of_held[ending.run_id], ending, now):
+                    left.held.append(ending)
+            elif not write_ending(connection, ending, now, MAY_END):
+                # Its entry was removed, and nobody is to be told; or there is no such run.
+                left.unknown.append(ending)
     for row in found:
-        ending = by_id.get((row.id, row.task_id))
-        if ending is not None:
-            _finish_one(connection, row, ending, now, tally)
-    rest = [ending for ending in endings if ending.run_id in ids - {row.id for row in found}]
-    of_held = {} if patient else _of_held_entries(connection, [one.run_id for one in rest])
-    for ending in rest:
-        if ending.run_id in of_held:
-            if not _leave(connection, of_held[ending.run_id], ending, now):
-                left.held.append(ending)
-        elif not write_ending(connection, ending, now, MAY_END):
-            # Its entry was removed, and nobody is to be told; or there is no such run.
-            left.unknown.append(ending)
+        if (row.id, row.task_id) in by_id:
+            _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
     left.unknown += [one for one in endings if _is_anothers(one, found)]
-    publish(connection, tally, now, patient=patient)
+    publish(connection, tally, now, patience=patience)
     return left
 
 
@@ -115,27 +105,19 @@ def _is_anothers(ending: Ending, found: Sequence[Row[Any]]) -> bool:
     return any(row.id == ending.run_id and row.task_id != ending.task_id for row in found)
 
 
-def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> Left:
+def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
     """Do what `finish` does, in a transaction of its own; what is held waits for the sweep.
-
-    Returns:
-        What was not written; write the endings of runs that are held again later.
 
     Raises:
         UnavailableError: the database did not answer.
     """
 
-    def finishing(patient: bool) -> Left:
-        return kept.claiming_again(
-            lambda connection: finish(connection, kept.database, endings, patient=patient)
-        )
+    def finishing(connection: Connection) -> None:
+        held = held_runs(connection, [ending.run_id for ending in endings], PATIENCE)
+        free = [ending for ending in endings if ending.run_id not in held]
+        finish(connection, kept.database, free, patience=PATIENCE)
 
-    try:
-        return finishing(True)
-    except UnavailableError as error:
-        if not contended(error.__cause__):
-            raise
-    return finishing(False)
+    kept.claiming_again(finishing)
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
@@ -149,7 +131,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     tally = Tally()
     ids = list(ids)
     wait_briefly(connection, PATIENCE_MS)
-    rows, now = _lock(connection, database, ids, patient=False)
+    rows, now = _lock(connection, database, ids)
     for row in rows:
         if row.state in ("sent", "started"):
             continue  # a worker has its message all the same, and tells how it ends
@@ -167,7 +149,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
             tally.add(row, "failure" if fails else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
-        of_held = _of_held_entries(connection, rest)
+        of_held = _of_entries(connection, rest)
         for some, wake_at in (
             (rest - of_held.keys(), null()),
             (of_held.keys(), literal(now + HELD, Instant())),
@@ -175,35 +157,30 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
             if some:
                 later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
                 connection.execute(later.values(wake_at=wake_at))
-    publish(connection, tally, now, patient=False)
+    publish(connection, tally, now, patience=0.0)
 
 
-def held_runs(connection: Connection, ids: Collection[int]) -> set[int]:
-    """Lock runs, and return the ids of those that somebody else has locked."""
-    free = set(connection.scalars(_LOCK_RUNS, {"ids": list(ids)}))
-    rest = set(ids) - free
-    if not rest:
-        return rest
-    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(rest))))
-
-
-def _of_held_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
-    """Return those of these runs whose entries exist: somebody holds them."""
+def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
+    """Return those of these runs whose entries exist."""
     runs = select(*(RUN.c[name] for name in ("id", "task_id", "state", "claimed_by")))
     joined = runs.join(ENTRY, ENTRY.c.id == RUN.c.entry_id).where(RUN.c.id.in_(ids))
     return {row.id: row for row in connection.execute(joined)}
 
 
 def _lock(
-    connection: Connection, database: Database, ids: Iterable[int], patient: bool
+    connection: Connection, database: Database, ids: Iterable[int]
 ) -> tuple[list[Row[Any]], datetime]:
-    """Lock the entries of runs, and return both in rows, and the time."""
+    """Lock the entries of runs that are free, and return both in rows, and the time."""
+    rows = _locked(connection, database, ids)
+    if rows:
+        return rows, max(row.now for row in rows)
+    return [], connection.execute(select(database.now_sql())).scalar_one()
+
+
+def _locked(connection: Connection, database: Database, ids: Iterable[int]) -> list[Row[Any]]:
     clock = database.clock
     given = {"ids": list(ids), "now": None if clock is None else clock.now()}
-    rows = connection.execute(_LOCK if patient else _LOCK_FREE, given).all()
-    if rows:
-        return list(rows), max(row.now for row in rows)
-    return [], connection.execute(select(database.now_sql())).scalar_one()
+    return list(connection.execute(_LOCK, given).all())
 
 
 def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:

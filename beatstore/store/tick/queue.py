@@ -31,7 +31,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, wait_briefly
+from beatstore.dialects import EPOCH
 from beatstore.drivers import Listener
 from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection, read_now
@@ -53,12 +53,10 @@ from beatstore.store.tick.claims import (
 from beatstore.store.tick.endings import (
     Ending,
 )
+from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
 from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
-
-#: For how many seconds a beat does not wait for locks again, when it has waited in vain.
-IMPATIENT = 5.0
 
 _UNREADABLE = literal("unreadable")
 
@@ -173,24 +171,16 @@ class Queue:
 
         Transaction: opens and commits its own.
         """
-        if time.monotonic() >= self._impatient_until:
-            try:
-                return self._settle(outcomes, patient=True)
-            except UnavailableError as error:
-                if not contended(error.__cause__):
-                    raise
-            self._impatient_until = time.monotonic() + IMPATIENT
-        return self._settle(outcomes, patient=False)
+        return self._kept.claiming_again(lambda connection: self._settle(connection, outcomes))
 
-    def _settle(self, outcomes: Sequence[Outcome], *, patient: bool) -> list[Outcome]:
-        held: list[Outcome] = []
-        with self._kept.claiming() as connection:
-            wait_briefly(connection, complete.PATIENCE_MS)
-            if not patient:
-                ids = complete.held_runs(connection, [item.claim.run_id for item in outcomes])
-                held = [item for item in outcomes if item.claim.run_id in ids]
-                outcomes = [item for item in outcomes if item.claim.run_id not in ids]
-            settling.settle(connection, self._database, self._beat_id, outcomes)
+    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        patience = PATIENCE if time.monotonic() >= self._impatient_until else 0.0
+        ids = held_runs(connection, [item.claim.run_id for item in outcomes], patience)
+        held = [item for item in outcomes if item.claim.run_id in ids]
+        if held:
+            self._impatient_until = time.monotonic() + IMPATIENT
+            outcomes = [item for item in outcomes if item.claim.run_id not in ids]
+        settling.settle(connection, self._database, self._beat_id, outcomes)
         return held
 
     # -- the beat's own row --------------------------------------------------------

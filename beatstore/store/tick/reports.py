@@ -17,8 +17,7 @@ On failure: as in `beatstore.store.database.connection`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,17 +32,22 @@ from beatstore.store.database.connection import KeptConnection, read_now
 from beatstore.store.database.engine import Database
 from beatstore.store.database.faults import contended
 from beatstore.store.tick import workers
-from beatstore.store.tick.claims import ENTRY, RUN, legible, timeout_of
-from beatstore.store.tick.complete import (
-    PATIENCE_MS,
-    finish,
-    held_runs,
-)
-from beatstore.store.tick.endings import (
-    ERROR_LENGTH,
-    Ending,
-)
+from beatstore.store.tick.claims import ENTRY, RUN
+from beatstore.store.tick.complete import finish
+from beatstore.store.tick.locks import IMPATIENT, PATIENCE, PATIENCE_MS, held_runs
 from beatstore.store.tick.parts import Parts
+from beatstore.store.tick.report import (
+    HeldError,
+    Report,
+    Unwritten,
+    age,
+    each_run_once,
+    ending_of,
+    is_end,
+    said,
+    timeout_at,
+    until,
+)
 from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
@@ -53,9 +57,6 @@ SILENT, SUSPICIOUS = 3, 2
 
 #: Longer than a worker may be silent and be taken for alive.
 _GONE = timedelta(seconds=61)
-
-#: For how many seconds a process does not wait for locks again, when it has waited in vain.
-IMPATIENT = 5.0
 
 #: States in which a run has not begun to be worked on.
 _WAITING = ("claimed", "sent")
@@ -112,52 +113,6 @@ _RUN = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker has to say of one run.
-
-    Attributes:
-        of: which run, and which part of it.
-        state: `started`; `sent`, when its message went back to the queue; or how it ended:
-            `succeeded`, `failed`, `cancelled`.
-        at: when that happened, by this process's monotonic clock, in seconds.
-        worker: the worker's node name.
-        started: when the run was started, by the same clock; where it is known, and it is over.
-        reason: why, in words.
-        error: the exception, in one line.
-        traceback: and where it came from.
-        delay: for how many seconds after `at` the message is not worked on, by its own eta.
-    """
-
-    of: Origin
-    state: str
-    at: float
-    worker: str
-    started: float | None = None
-    reason: str | None = None
-    error: str | None = None
-    traceback: str | None = None
-    delay: float = 0.0
-
-
-class HeldError(Exception):
-    """Somebody holds the row of a run, such as an open transaction of the application."""
-
-
-@dataclass(slots=True)
-class Unwritten:
-    """Reports that were not written.
-
-    Attributes:
-        strangers: of runs that are not here; they are ignored.
-        held: of runs whose rows somebody holds, such as an open transaction of the
-            application: write them again later.
-    """
-
-    strangers: list[Report] = field(default_factory=list)
-    held: list[Report] = field(default_factory=list)
-
-
 class Reports:
     """One connection for the reports of one process; for one thread at a time.
 
@@ -182,29 +137,12 @@ class Reports:
         Raises:
             UnavailableError: the database did not answer; write them again.
         """
-        unwritten = self._write_patiently(reports)
+        unwritten = self._kept.claiming_again(lambda connection: self._write(connection, reports))
         held = {report.of for report in unwritten.held}
         for report in reports:
             if report.state != "started" and report.of not in held:
                 self._begun.pop(report.of, None)
         return unwritten
-
-    def _write_patiently(self, reports: Sequence[Report]) -> Unwritten:
-        """Wait a moment for rows that others hold, but not again and again."""
-
-        def writing(patient: bool) -> Unwritten:
-            return self._kept.claiming_again(
-                lambda connection: self._write(connection, reports, patient)
-            )
-
-        if time.monotonic() >= self._impatient_until:
-            try:
-                return writing(True)
-            except UnavailableError as error:
-                if not contended(error.__cause__):
-                    raise
-            self._impatient_until = time.monotonic() + IMPATIENT
-        return writing(False)
 
     def start(self, report: Report, *, again: bool) -> str | None:
         """Mark a run as started, unless it must not start: the start-once guard.
@@ -270,17 +208,14 @@ class Reports:
 
     # -- steps -----------------------------------------------------------------------------
 
-    def _write(self, connection: Connection, reports: Sequence[Report], patient: bool) -> Unwritten:
-        wait_briefly(connection, PATIENCE_MS)
-        unwritten = Unwritten()
-        if not patient:
-            ids = {report.of.run_id for report in reports}
-            held = held_runs(connection, ids)
-            unwritten.held += [report for report in reports if report.of.run_id in held]
-            reports = [report for report in reports if report.of.run_id not in held]
-        for some in _each_run_once(reports):
-            ends = [report for report in some if report.of.part is None and _is_end(report)]
-            others = [report for report in some if report.of.part or not _is_end(report)]
+    def _write(self, connection: Connection, reports: Sequence[Report]) -> Unwritten:
+        patience = PATIENCE if time.monotonic() >= self._impatient_until else 0.0
+        held = held_runs(connection, {report.of.run_id for report in reports}, patience)
+        unwritten = Unwritten(held=[report for report in reports if report.of.run_id in held])
+        reports = [report for report in reports if report.of.run_id not in held]
+        for some in each_run_once(reports):
+            ends = [report for report in some if report.of.part is None and is_end(report)]
+            others = [report for report in some if report.of.part or not is_end(report)]
             now = read_now(connection, self._database) if others else None
             # Two workers that have parts of the same runs lock them in the same order.
             for report in sorted(others, key=lambda report: report.of.run_id):
@@ -295,19 +230,21 @@ class Reports:
                 if not found:
                     unwritten.strangers.append(report)
             if ends:
-                self._write_ends(connection, ends, patient, unwritten)
+                self._write_ends(connection, ends, patience, unwritten)
+        if unwritten.held:
+            self._impatient_until = time.monotonic() + IMPATIENT
         return unwritten
 
     def _write_ends(
         self,
         connection: Connection,
         ends: Sequence[Report],
-        patient: bool,
+        patience: float,
         unwritten: Unwritten,
     ) -> None:
         by_run = {(report.of.run_id, report.of.task_id): report for report in ends}
-        given = [_ending(report) for report in ends]
-        left = finish(connection, self._database, given, patient=patient)
+        given = [ending_of(report) for report in ends]
+        left = finish(connection, self._database, given, patience=patience)
         unwritten.held += [by_run[one.run_id, one.task_id] for one in left.held]
         unknown = [by_run[one.run_id, one.task_id] for one in left.unknown]
         unwritten.strangers += [one for one in unknown if _run(connection, one.of) is None]
@@ -337,7 +274,7 @@ class Reports:
     def _mark_started(
         self, connection: Connection, report: Report, now: datetime, marking: Any, **given: Any
     ) -> bool:
-        at = now - timedelta(seconds=_age(report.at))
+        at = now - timedelta(seconds=age(report.at))
         given |= {
             "b_id": report.of.run_id,
             "b_task_id": report.of.task_id,
@@ -367,8 +304,8 @@ class Reports:
             return False
         later = run.started_at is not None and run.started_at > self._since(report, now)
         if run.state in _WAITING or run.believed or (run.state == "started" and not later):
-            values = {"state": "sent", "finished_at": null(), **_said(report)}
-            wake_at = _timeout(run, max(now, _until(report, now)))
+            values = {"state": "sent", "finished_at": null(), **said(report)}
+            wake_at = timeout_at(run, max(now, until(report, now)))
             _change(connection, run, **values, wake_at=wake_at)
         return True
 
@@ -386,9 +323,9 @@ class Reports:
         live = run.state in _LIVE or bool(run.believed)
         # What beat has given up may end well after all, when the other tasks do.
         if not live and run.state != "lost" and run.worker is not None:
-            return True, _is_end(report)
+            return True, is_end(report)
         parts, name = Parts.read(run.parts), report.of.part or ""
-        since, succeeded = now - timedelta(seconds=_age(report.at)), False
+        since, succeeded = now - timedelta(seconds=age(report.at)), False
         if report.state == "started":
             if not (live and parts.start(name, since)):
                 return True, False
@@ -397,20 +334,20 @@ class Reports:
             since = self._since(report, now)
             parts.leave(name, since)
             if report.delay:
-                parts.until = max(filter(None, (parts.until, _until(report, now))))
+                parts.until = max(filter(None, (parts.until, until(report, now))))
             succeeded = report.state == "succeeded" and parts.succeed(name)
         values: dict[str, Any] = {"parts": null() if succeeded else parts.as_json()}
         if run.started_at is None:
             values["started_at"] = since
         if live:
-            values |= {**_said(report), **self._standing(run, parts, report, now)}
+            values |= {**said(report), **self._standing(run, parts, report, now)}
         _change(connection, run, **values)
-        return True, succeeded or _is_end(report)
+        return True, succeeded or is_end(report)
 
     def _standing(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
         """Return how a run stands some of whose tasks are under way, or none."""
         if not parts.open:
-            wake_at = _timeout(run, max(filter(None, (now, parts.until))))
+            wake_at = timeout_at(run, max(filter(None, (now, parts.until))))
             return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
         if report.state == "started" or run.state != "started":
             return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
@@ -423,29 +360,7 @@ class Reports:
         if begun is not None:
             return begun
         since = report.at if report.started is None else report.started
-        return now - timedelta(seconds=_age(since))
-
-
-def _each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
-    """Cut reports into parts in which no run occurs twice, in their order."""
-    part: list[Report] = []
-    seen: set[tuple[int, str]] = set()
-    for report in reports:
-        run = (report.of.run_id, report.of.task_id)
-        if run in seen:
-            yield part
-            part, seen = [], set()
-        part.append(report)
-        seen.add(run)
-    if part:
-        yield part
-
-
-def _is_end(report: Report) -> bool:
-    """Say whether a run is over with this, unless only a part of it has succeeded."""
-    if report.state == "succeeded":
-        return report.of.part is None
-    return report.state not in ("started", "sent")
+        return now - timedelta(seconds=age(since))
 
 
 def _run(connection: Connection, of: Origin) -> Row[Any] | None:
@@ -455,45 +370,6 @@ def _run(connection: Connection, of: Origin) -> Row[Any] | None:
 
 def _change(connection: Connection, run: Row[Any], **values: Any) -> None:
     connection.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
-
-
-def _said(report: Report) -> dict[str, Any]:
-    """Return what a report says of a run that is not over."""
-    said: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
-    for name, text in (("reason", report.reason), ("error", report.error)):
-        if text:
-            said[name] = legible(text, ERROR_LENGTH)
-    return said
-
-
-def _timeout(run: Row[Any], at: datetime) -> datetime | None:
-    """Return when a run is suspicious whose message waits for a worker since `at`."""
-    timeout = timeout_of(run.timeout_s)
-    return None if timeout is None else at + timeout
-
-
-def _until(report: Report, now: datetime) -> datetime:
-    """Return until when the message that a report speaks of is not worked on."""
-    return now + timedelta(seconds=report.delay - _age(report.at))
-
-
-def _ending(report: Report) -> Ending:
-    known = report.of.part is None and report.started is not None
-    return Ending(
-        report.of.run_id,
-        report.of.task_id,
-        report.state,
-        report.reason,
-        report.error,
-        report.traceback,
-        report.worker,
-        _age(report.at),
-        report.at - (report.started or 0.0) if known else None,
-    )
-
-
-def _age(at: float) -> float:
-    return max(0.0, time.monotonic() - at)
 
 
 def _followed(connection: Connection, run: Any) -> bool:

@@ -345,13 +345,15 @@ def write_shared(
     updates: list[dict[str, Any]] = []
     taken: list[dict[str, Any]] = []
     passed: list[dict[str, Any]] = []
+    strange: list[dict[str, Any]] = []
     for entry, gate, decision in decided:
         clocked = entry.kind != "after"
         cursor_at = (decision.cursor_at if clocked else None) or EPOCH
-        takes = set(decision.takes)
+        takes = {*decision.takes, *decision.strange}
+        strange += [{"b_id": entry.id, "b_due_at": at} for at in decision.strange]
         taken += [
             {"b_id": entry.id, "b_due_at": at, "b_state": "ahead" if clocked else "taken"}
-            for at in sorted(takes)
+            for at in sorted(decision.takes)
             if at > cursor_at
         ]
         updates += [
@@ -365,6 +367,9 @@ def write_shared(
         _take(connection, taken)
     if updates:
         connection.execute(_NOTE, updates)
+    if strange:
+        connection.execute(_DROP, strange)
+        connection.execute(_USE_UP, strange)
     if passed:
         connection.execute(_PASS[0], passed)
         connection.execute(_PASS[1], passed)
@@ -400,6 +405,7 @@ _NOTE = (
     )
 )
 _TAKE = update(WAIT).where(_one_due(WAIT)).values(state=bindparam("b_state"), blocked_by=null())
+_DROP = delete(WAIT).where(_one_due(WAIT))
 _USE_UP = delete(TOKEN).where(_one_due(TOKEN))
 _PASS = delete(WAIT).where(_up_to(WAIT)), delete(TOKEN).where(_up_to(TOKEN))
 

@@ -24,6 +24,7 @@ from sqlalchemy.engine import Connection
 
 from beatstore.dialects import CHANNEL
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.store.tick.locks import retried
 from beatstore.store.tick.tokens import Told, tell
 
 __all__ = ["Tally", "publish"]
@@ -110,18 +111,17 @@ _DOWNSTREAMS = (
     .where(ENTRY.c.id.in_(_IDS))
     .order_by(ENTRY.c.id)
 )
-_LOCK = _DOWNSTREAMS.with_for_update()
-_LOCK_FREE = _DOWNSTREAMS.with_for_update(skip_locked=True)
+_LOCK = _DOWNSTREAMS.with_for_update(skip_locked=True)
 
 
-def publish(connection: Connection, tally: Tally, now: datetime, *, patient: bool) -> None:
+def publish(connection: Connection, tally: Tally, now: datetime, *, patience: float) -> None:
     """Count for the entries, and wake whoever may have waited for that.
 
     Args:
         connection: in the transaction that locked the completed entries.
         tally: what has ended.
         now: the database's time.
-        patient: whether to wait for downstreams that others hold.
+        patience: how many seconds to wait for downstreams that somebody else is writing.
     """
     counted = {key: counts for key, counts in tally.counts.items() if any(counts.values())}
     if counted:
@@ -134,7 +134,7 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patient: boo
         )
     woken = set(tally.freed)
     if tally.runs:
-        woken |= _waiting(connection, tally, now, patient)
+        woken |= _waiting(connection, tally, now, patience)
     ordered = sorted(woken)
     for at in range(0, len(ordered), _CHUNK):
         chunk = ENTRY.c.id.in_(ordered[at : at + _CHUNK])
@@ -143,20 +143,17 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patient: boo
         connection.execute(select(func.pg_notify(CHANNEL, "")))
 
 
-def _waiting(connection: Connection, tally: Tally, now: datetime, patient: bool) -> set[int]:
+def _waiting(connection: Connection, tally: Tally, now: datetime, patience: float) -> set[int]:
     """Lock the downstreams of what has ended; return those that this may set free."""
     edges = connection.execute(_EDGES, {"ids": list(tally.runs)}).all()
     ordered = sorted({edge.downstream_id for edge in edges})
-    locked: dict[int, Row[Any]] = {}
-    for at in range(0, len(ordered), _CHUNK):
-        # By their ids alone: what else is asked may be changing under a beat's hands, and is
-        # true only of the row that was waited for.
-        rows = connection.execute(
-            _LOCK if patient else _LOCK_FREE, {"ids": ordered[at : at + _CHUNK]}
-        )
-        locked |= {row.id: row for row in rows}
-    if len(locked) < len(ordered) and not patient:
-        _tell_later(connection, tally, edges, locked.keys(), now)
+    locked = {row.id: row for row in _lock(connection, ordered)}
+    missing = set(ordered) - locked.keys()
+    if missing:
+        there = set(connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(missing))))
+        late = retried(lambda some: _lock(connection, some), there, patience)
+        locked |= {row.id: row for row in late}
+        _tell_later(connection, tally, edges, there - locked.keys(), now)
     woken = _set_free(tally, edges, locked)
     woken |= tell(connection, tally.told, edges, locked, now)
     return {key for key in woken if locked[key].wake_at is None or locked[key].wake_at > now}
@@ -181,26 +178,27 @@ def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any
     }
 
 
+def _lock(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
+    """Lock those of these entries that are free.
+
+    By their ids alone: what else is asked may be changing under a beat's hands, and is true
+    only of the row that was waited for.
+    """
+    ordered = list(ids)
+    pages = (ordered[at : at + _CHUNK] for at in range(0, len(ordered), _CHUNK))
+    return [row for page in pages for row in connection.execute(_LOCK, {"ids": page})]
+
+
 def _tell_later(
     connection: Connection,
     tally: Tally,
     edges: Sequence[Row[Any]],
-    locked: Iterable[int],
+    held: set[int],
     now: datetime,
 ) -> None:
     """Have the downstreams that somebody holds told by the next sweep."""
-    gone = _gone(connection, {edge.downstream_id for edge in edges} - set(locked))
-    held = {
-        edge.upstream_id
-        for edge in edges
-        if edge.downstream_id not in set(locked) and edge.downstream_id not in gone
-    }
-    runs = [run_id for upstream_id in held for run_id in tally.runs.get(upstream_id, ())]
+    upstreams = {edge.upstream_id for edge in edges if edge.downstream_id in held}
+    runs = [run_id for upstream_id in upstreams for run_id in tally.runs.get(upstream_id, ())]
     if runs:
         later = update(RUN).where(RUN.c.id.in_(runs))
         connection.execute(later.values(wake_at=now + _AGAIN, follow_up="wake"))
-
-
-def _gone(connection: Connection, ids: set[int]) -> set[int]:
-    there = connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(ids)))
-    return ids - set(there)

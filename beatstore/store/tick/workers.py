@@ -15,12 +15,10 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.dialects import insert_ignore
 from beatstore.store.tick.claims import RUN, WORKER
-from beatstore.store.tick.complete import (
-    held_runs,
-)
 from beatstore.store.tick.endings import (
     SUSPECTED,
 )
+from beatstore.store.tick.locks import held_runs
 from beatstore.store.tick.parts import Parts
 from beatstore.version import __version__
 
@@ -49,7 +47,7 @@ def keep_alive(connection: Connection, running: Sequence[Origin], wake_at: datet
     alive = [one for one in running if one.part is None]
     alive += _open(connection, [one for one in running if one.part is not None])
     if alive:
-        held = held_runs(connection, [one.run_id for one in alive])
+        held = held_runs(connection, [one.run_id for one in alive], 0.0)
         alive = [one for one in alive if one.run_id not in held]
     if alive:
         living = update(RUN).where(*_among(alive), RUN.c.state == "started")

@@ -1,0 +1,69 @@
+"""Locks that beats and workers take: free rows at once, others after a moment, or not at all.
+
+Joins the caller's transaction. Nothing here waits in the database, so a transaction of the
+application that stays open holds up nobody but what it has written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from sqlalchemy import Row, bindparam, select
+from sqlalchemy.engine import Connection
+
+from beatstore.store.tick.claims import RUN
+
+__all__ = ["IMPATIENT", "PATIENCE", "PATIENCE_MS", "held_runs", "retried"]
+
+#: How long to wait for rows that somebody else is writing: other beats and workers are
+#: done with them in milliseconds.
+PATIENCE, PATIENCE_MS = 0.25, 250
+
+#: For how many seconds nobody waits like that again, after it was in vain.
+IMPATIENT = 5.0
+
+_PAUSE = 0.01
+
+_IDS: Any = bindparam("ids", expanding=True)
+_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_locked=True)
+
+
+def retried(
+    lock: Callable[[Iterable[int]], list[Row[Any]]], ids: Iterable[int], patience: float
+) -> list[Row[Any]]:
+    """Lock rows that somebody has held a moment ago; return those that are free by now.
+
+    Args:
+        lock: locks what is free of these ids, and returns rows with an `id`.
+        ids: of rows that exist.
+        patience: how many seconds to wait for them.
+    """
+    found: list[Row[Any]] = []
+    missing = set(ids)
+    end = time.monotonic() + patience
+    while missing and time.monotonic() < end:
+        time.sleep(_PAUSE)
+        rows = lock(missing)
+        found += rows
+        missing -= {row.id for row in rows}
+    return found
+
+
+def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> set[int]:
+    """Lock runs, and return the ids of those that somebody else holds."""
+
+    def lock(some: Iterable[int]) -> list[Row[Any]]:
+        return list(connection.execute(_RUNS, {"ids": list(some)}).all())
+
+    rest = set(ids)
+    rest -= {row.id for row in lock(rest)}
+    if not rest:
+        return rest
+    there = _existing(connection, rest)
+    return there - {row.id for row in retried(lock, there, patience)}
+
+
+def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
+    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(ids))))
