@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import struct
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
 from celery import states
 from celery.result import EagerResult, ResultSet
-from celery.signals import after_task_publish
+from celery.signals import before_task_publish
 from kombu.exceptions import SerializationError, SerializerNotInstalled
 
 from beatstore.store.tick.claims import Claim, Outcome
@@ -30,8 +30,7 @@ __all__ = [
     "duplicate",
     "eager_ending",
     "failed_eagerly",
-    "is_singleton",
-    "published_ids",
+    "heard",
     "taken_over",
     "try_later",
 ]
@@ -68,7 +67,7 @@ OF_THE_MESSAGE = (
 _DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
 
 
-def taken_over(result: Any, published: set[str] | None) -> str | None:
+def taken_over(task: Any, result: Any, published: Set[str]) -> str | None:
     """Say why a send that returned has sent nothing, or None if it did send.
 
     A task's class may return what it likes, and give its messages ids of its own. Only two
@@ -76,16 +75,16 @@ def taken_over(result: Any, published: set[str] | None) -> str | None:
     an id, and celery-singleton the result of the message that is queued already.
 
     Args:
-        result: what `apply_async` returned.
-        published: the ids of the messages that a task of celery-singleton's has published;
-            None for any other task.
+        task: whose `apply_async` it was; None for a name that is not registered.
+        result: what that returned.
+        published: the ids of the messages that were published meanwhile, as far as heard.
     """
     if isinstance(result, EagerResult) and result.id is None:
         return "already queued" if result.state == states.REJECTED else None
     queued = getattr(result, "id", None)
-    if published is None or queued is None or queued in published:
+    if queued is None or queued in published or isinstance(result, EagerResult):
         return None
-    return None if isinstance(result, EagerResult) else f"already queued: {queued}"
+    return f"already queued: {queued}" if _is_singleton(task) else None
 
 
 def duplicate(error: Exception) -> str | None:
@@ -95,25 +94,32 @@ def duplicate(error: Exception) -> str | None:
     return f"already queued: {getattr(error, 'task_id', error)}"
 
 
-def is_singleton(task: Any) -> bool:
+def _is_singleton(task: Any) -> bool:
     """Say whether a task is one of celery-singleton's."""
     return any(one.__module__.partition(".")[0] == "celery_singleton" for one in type(task).__mro__)
 
 
 @contextmanager
-def published_ids() -> Iterator[set[str]]:
-    """Yield a set that collects the ids of the messages that celery publishes meanwhile."""
-    ids: set[str] = set()
+def heard(entry: Any) -> Iterator[None]:
+    """Hear what is published while a task of its own way to send is sent.
+
+    The ids of the messages are kept on the entry, and a message of its task whose headers
+    the task's class has replaced gets those of the run back.
+    """
+    headers_of_run = dict(entry.options["headers"])
+    entry.published = set()
 
     def note(headers: Any = None, body: Any = None, **_: Any) -> None:
-        given = headers if headers and "id" in headers else body  # protocol 1 has it there
-        ids.add(given["id"])
+        protocol_1 = isinstance(body, dict)
+        entry.published.add(body["id"] if protocol_1 else headers["id"])
+        for name, value in headers_of_run.items():
+            headers.setdefault(name, value)
 
-    after_task_publish.connect(note, weak=False)
+    before_task_publish.connect(note, sender=str(entry.task), weak=False)
     try:
-        yield ids
+        yield
     finally:
-        after_task_publish.disconnect(note)
+        before_task_publish.disconnect(note, sender=str(entry.task))
 
 
 def try_later(claim: Claim, error: BaseException) -> Outcome:

@@ -7,7 +7,7 @@ count; a canvas by its signature; any other name by `send_task`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -40,7 +40,7 @@ class BeatEntry(ScheduleEntry):
     tried = False
     result: Any = None
     error: Exception | None = None
-    published: set[str] | None = None
+    published: Set[str] = frozenset()
 
     def __init__(self, claim: Claim, app: Celery) -> None:
         options = copy.deepcopy(claim.options)
@@ -66,7 +66,7 @@ class BeatEntry(ScheduleEntry):
         """Say what became of the message, once its batch is written."""
         error = self.error
         if error is None:
-            reason = outcomes.taken_over(self.result, self.published)
+            reason = outcomes.taken_over(self._task, self.result, self.published)
             if reason:
                 return Outcome(self.claim, "skipped", reason)
             return Outcome(self.claim, "sent", expires=self._expires())
@@ -75,6 +75,11 @@ class BeatEntry(ScheduleEntry):
         if isinstance(error, OF_THE_MESSAGE):
             return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
         return outcomes.try_later(self.claim, error)
+
+    @property
+    def _task(self) -> Any:
+        app: Any = self.app
+        return app.tasks.get(self.task)
 
     def ending(self) -> Ending | None:
         """Return how the run has ended, if its task ran while it was sent."""
@@ -85,7 +90,7 @@ class BeatEntry(ScheduleEntry):
         app: Any = self.app
         given = (self.options or {}).get("expires")
         if given is None:
-            given = getattr(app.tasks.get(self.task), "expires", None)
+            given = getattr(self._task, "expires", None)
         if isinstance(given, str):
             given = maybe_iso8601(given)
         if isinstance(given, datetime):
@@ -96,8 +101,8 @@ class BeatEntry(ScheduleEntry):
 def publish(app: Any, entry: BeatEntry, producer: Any) -> Any:
     """Hand one message to celery: the end of the road through the hooks."""
     try:
-        if outcomes.is_singleton(app.tasks.get(entry.task)):
-            with outcomes.published_ids() as entry.published:
+        if has_own_way(app, entry.claim):
+            with outcomes.heard(entry):
                 return _publish(app, entry, producer)
         return _publish(app, entry, producer)
     except Exception as error:

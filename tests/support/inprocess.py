@@ -52,6 +52,8 @@ def new_claim(task: str = "tests.note", **columns: Any) -> Claim:
         "kind": "cron",
         "spec": "0 * * * *",
         "timezone": "UTC",
+        "run_timeout_s": None,
+        "tries": 0,
     }
     unknown = columns.keys() - given.keys()
     assert not unknown, unknown

@@ -18,13 +18,14 @@ import pytest
 from celery import Celery, Task, chain, group
 from celery import beat as celery_beat
 from celery.beat import BeatLazyFunc, ScheduleEntry
-from celery.result import AsyncResult, EagerResult
+from celery.result import AsyncResult, EagerResult, GroupResult
 from celery.schedules import BaseSchedule, crontab, schedule
 from celery.signals import before_task_publish
 
 from beatstore import sender as sender_module
 from beatstore.batches import Batch
 from beatstore.scheduler import DBScheduler
+from beatstore.outcomes import TRIES
 from beatstore.sender import BATCH, RETRY, BeatEntry, BrokerError
 from beatstore.store.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker, Message
@@ -451,9 +452,10 @@ def raising(error: Exception) -> Any:
 
 REPORTS = [
     (lambda send: send(), "sent", None, 1),
-    (lambda send: AsyncResult("other-id"), "skipped", "already queued: other-id", 0),
+    (lambda send: AsyncResult("other-id"), "sent", None, 0),
     (lambda send: EagerResult(None, None, "REJECTED"), "skipped", "already queued", 0),
-    (lambda send: None, "skipped", "already queued", 0),
+    (lambda send: None, "sent", None, 0),
+    (lambda send: GroupResult("other-id", [AsyncResult("a")]), "sent", None, 0),
     (raising(AlreadyQueued("59.9")), "skipped", "already queued: 59.9", 0),
     (raising(DuplicateTaskError("other-id")), "skipped", "already queued: other-id", 0),
     (raising(TypeError("two arguments")), "failed", "TypeError: two arguments", 0),
@@ -499,8 +501,107 @@ def test_a_send_that_returns_nothing_is_not_repeated(
         send()
 
     register(app, "tests.forgetful", answer)
-    send(scheduler, new_claim("tests.forgetful"))
-    assert len(memory_broker.drain()) == 1
+    claim = new_claim("tests.forgetful")
+    assert sent_by(scheduler, memory_broker, claim).id == claim.task_id
+
+
+def test_a_class_may_give_its_messages_ids_of_its_own(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """A tenant's prefix makes a task no duplicate, and its message names the run all the same."""
+    register(app, "tests.tenant", lambda send: send(task_id="tenant-a-1"))
+    message = sent_by(scheduler, memory_broker, claim := new_claim("tests.tenant"))
+    assert message.id == "tenant-a-1"
+    assert message.headers["beatstore_run_id"] == claim.run_id
+
+
+def test_a_class_may_have_headers_of_its_own(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """Where a class replaces the headers, those of the run are added again; theirs stay."""
+    register(app, "tests.headed", lambda send: send(headers={"tenant": "a"}))
+    claim = new_claim("tests.headed")
+    headers = sent_by(scheduler, memory_broker, claim).headers
+    assert headers["tenant"] == "a"
+    assert headers["beatstore_run_id"] == claim.run_id
+    assert headers["beatstore_due_at"] == claim.due_at.isoformat()
+
+
+def test_a_singleton_with_an_id_of_its_own_is_sent_and_then_its_duplicate_is_skipped(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """What celery-singleton answers is taken for a duplicate only if nothing was published."""
+    celery_singleton = pytest.importorskip("celery_singleton")
+    locks: dict[str, str] = {}
+
+    class Locks:
+        """A lock server in the process."""
+
+        def lock(self, lock: str, task_id: str, expiry: int | None = None) -> bool:
+            return locks.setdefault(lock, task_id) == task_id
+
+        def get(self, lock: str) -> str | None:
+            return locks.get(lock)
+
+    class Tenant(celery_singleton.Singleton):  # type: ignore[misc,name-defined]
+        abstract = True
+        singleton_backend = Locks()
+
+        def apply_async(self, args=None, kwargs=None, task_id=None, **options):
+            return super().apply_async(args, kwargs, task_id=f"tenant-{task_id}", **options)
+
+    @app.task(name="tests.single", base=Tenant, shared=False)
+    def single() -> None:
+        """Do nothing."""
+
+    first, second = (new_claim("tests.single") for _ in range(2))
+    assert send(scheduler, first) == [Outcome(first, "sent")]
+    known = f"already queued: tenant-{first.task_id}"
+    assert send(scheduler, second) == [Outcome(second, "skipped", known)]
+    assert [message.id for message in memory_broker.drain()] == [f"tenant-{first.task_id}"]
+
+
+def test_tries_are_further_apart_each_time_and_end(
+    app: Celery, scheduler: DBScheduler, memory_broker: Broker
+) -> None:
+    """An unknown reason is tried again after 5 s, then twice as long, and in the end it fails."""
+    register(app, "tests.odd", raising(RuntimeError("odd")))
+    distances = []
+    for tries in range(TRIES - 1):
+        (outcome,) = send(scheduler, new_claim("tests.odd", tries=tries))
+        assert (outcome.state, outcome.tries) == ("claimed", tries + 1)
+        distances.append(outcome.retry_in)
+    assert distances == [5, 10, 20, 40, 80, 160, 320, 640, 900]
+    (outcome,) = send(scheduler, new_claim("tests.odd", tries=TRIES - 1))
+    assert (outcome.state, outcome.tries) == ("failed", TRIES)
+    assert outcome.reason == "sending failed 10 times, last with RuntimeError: odd"
+
+
+def test_a_failing_entry_is_said_once(
+    app: Celery, scheduler: DBScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A WARNING when it begins, an ERROR when it is given up, and again once it has worked."""
+    fails = [True]
+
+    def answer(send: Any) -> Any:
+        if fails:
+            raise RuntimeError("odd")
+        return send()
+
+    register(app, "tests.odd", answer)
+
+    def levels(*tries: int) -> list[str]:
+        caplog.clear()
+        for number in tries:
+            send(scheduler, new_claim("tests.odd", name="nightly", tries=number))
+        return [one.levelname for one in caplog.records if one.levelno >= logging.WARNING]
+
+    assert levels(*range(TRIES)) == ["WARNING", "ERROR"]
+    assert levels(*range(TRIES)) == []
+    fails.clear()
+    assert levels(0) == []
+    fails.append(True)
+    assert levels(0, 1) == ["WARNING"]
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,9 @@ class Told:
             )
         if run.state == "claimed" and run.tries and run.wake_at is not None:
             tries = "one try" if run.tries == 1 else f"{run.tries} tries"
-            again = f"it is tried again at {self.moment(run.wake_at)}"
-            return f"{which} could not be sent, after {tries}, and {again}: {clause(run.reason or '')}"
+            again = f"is tried again at {self.moment(run.wake_at)}"
+            why = clause(run.reason or "")
+            return f"{which} could not be sent in {tries}, and {again}: {why}"
         if run.wake_at is not None and run.claimed_by is None and run.wake_at > self.now:
             at = run.wake_at
             after = _after(run.reason)
