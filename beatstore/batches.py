@@ -161,10 +161,14 @@ class Confirmed(Batch):
     def mark(self) -> None:
         super().mark()
         self._ends.append(self.confirms.published)
+        self.confirms.check()
 
     def fates(self) -> list[Fate]:
-        spans = pairwise(self._ends)
-        return [self.confirms.fate(range(start + 1, end + 1)) for start, end in spans]
+        return [self.confirms.fate(numbers) for numbers in self.numbers()]
+
+    def numbers(self) -> list[range]:
+        """Return the numbers of the messages of each marked entry."""
+        return [range(start + 1, end + 1) for start, end in pairwise(self._ends)]
 
     def blame(self, error: Exception) -> Exception:
         return self.confirms.refusal or UnsureError(str(error))
@@ -221,10 +225,14 @@ def takes_nothing(connection: Connection, error: BaseException) -> bool:
 
 
 def check_writable(producer: Any) -> None:
-    """Raise what Redis answers to a write, if it takes none; other brokers are believed.
+    """Raise what Redis answers to a write, if it takes none, or that RabbitMQ's alarm is on.
 
     The write does nothing: it would add to a list that is not there.
     """
+    confirms: Confirms | None = getattr(producer.channel, "beatstore_confirms", None)
+    if confirms is not None:
+        confirms.poll()
+        confirms.check()
     if producer.connection.transport.driver_type != "redis":
         return
     with producer.channel.conn_or_acquire() as client:

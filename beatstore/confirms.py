@@ -15,10 +15,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["ANSWER_TIMEOUT", "Confirms", "NackedError", "UnroutableError", "UnsureError"]
-__all__ += ["loose_exchanges"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "BlockedError",
+    "Confirms",
+    "NackedError",
+    "UnroutableError",
+    "UnsureError",
+    "loose_exchanges",
+]
 
 #: Seconds to wait for a broker that has stopped answering, where no setting says so.
 ANSWER_TIMEOUT = 10.0
@@ -50,6 +58,10 @@ _ROUTED = frozenset({"direct", "topic", "headers"})
 
 #: Bytes of a message that every RabbitMQ takes; its limit is a setting.
 _LARGE = 1_000_000
+
+
+class BlockedError(Exception):
+    """RabbitMQ takes no messages from anybody; what it was given it keeps for later."""
 
 
 class UnsureError(Exception):
@@ -85,7 +97,9 @@ class Confirms:
         self._channel = channel
         self._loose = loose
         self._known: set[tuple[str, str]] = set()
-        self._over = False
+        self._over = self._blocked = False
+        channel.connection.on_blocked = self._on_blocked
+        channel.connection.on_unblocked = self._on_unblocked
         self._publish = channel.basic_publish
         channel.basic_publish = self._counted
         channel.events["basic_ack"].add(self._on_ack)
@@ -102,15 +116,39 @@ class Confirms:
             return UnsureError("RabbitMQ did not confirm it")
         return None
 
+    def check(self) -> None:
+        """Raise if RabbitMQ takes no messages for now.
+
+        Raises:
+            BlockedError: an alarm is on, of its memory or its disk.
+        """
+        if self._blocked:
+            raise BlockedError(
+                "RabbitMQ takes no messages for now (connection.blocked): an alarm is on, of "
+                "its memory or its disk"
+            )
+
+    def poll(self) -> None:
+        """Take the answers that are there.
+
+        Raises:
+            Exception: what py-amqp raises for a closed channel or connection.
+        """
+        with suppress(TimeoutError):
+            while self.open or self._blocked:
+                self._channel.connection.drain_events(timeout=0.001)
+
     def wait(self, seconds: float) -> None:
         """Wait until everything published is answered.
 
         Raises:
+            BlockedError: there will be no answers before an alarm is over.
             OSError: no answer within `seconds`.
             Exception: what py-amqp raises for a closed channel or connection.
         """
         end = time.monotonic() + seconds
         while self.open:
+            self.check()
             if self._over:
                 raise OSError("RabbitMQ will not confirm what was published before the error")
             try:
@@ -133,22 +171,30 @@ class Confirms:
         mandatory = mandatory or (task_id is not None and exchange not in self._loose)
         target = (exchange, routing_key if exchange else "")
         alone = self.one_by_one or target not in self._known or _is_checked(message)
-        if alone:
+        if alone and not self._blocked:
             self.wait(ANSWER_TIMEOUT)
         result = self._publish(message, exchange, routing_key, mandatory, *args, **kwargs)
         self.published += 1
         self.open[self.published] = task_id
         if alone:
-            self._wait_alone()
-            self._known.add(target)
+            self._wait_alone(target)
         return result
 
-    def _wait_alone(self) -> None:
+    def _wait_alone(self, target: tuple[str, str]) -> None:
         try:
             self.wait(ANSWER_TIMEOUT)
+        except BlockedError:
+            return  # the rest of a group goes after it, so that all of it is there, or nothing
         except self._channel.connection.channel_errors as error:
             self.refusal = error
             raise
+        self._known.add(target)
+
+    def _on_blocked(self, *_: object) -> None:
+        self._blocked = True
+
+    def _on_unblocked(self, *_: object) -> None:
+        self._blocked = False
 
     def _on_ack(self, number: int, multiple: bool) -> None:
         for answered in self._answered(number, multiple):

@@ -37,7 +37,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
-from beatstore.batches import bounded, check_writable
+from beatstore.batches import bounded
 from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
@@ -182,7 +182,7 @@ class DBScheduler(Scheduler):
     def _tick(self, started: float) -> float:
         if not self._ready:
             self._prepare()
-        self._settle([])
+        self._settle(self.sender.held())
         look = self.queue.look()
         if not self._database.over:
             # A claim whose commit was never answered would wait until it expires.
@@ -275,20 +275,8 @@ class DBScheduler(Scheduler):
             return True
         if time.monotonic() < self._broker_retry_at:
             return False
-        self._check_broker()
+        self.sender.check_broker()
         return True
-
-    def _check_broker(self) -> None:
-        """Raise if the broker can't be reached, or takes no messages.
-
-        Raises:
-            BrokerError: why.
-        """
-        try:
-            check_writable(self.producer)
-        except Exception as error:
-            self.disconnect()
-            raise BrokerError(f"{type(error).__name__}: {error}") from error
 
     def _sleep(self, seconds: float) -> float:
         """Return how long to sleep; where PostgreSQL can wake this beat, do it here."""
@@ -339,10 +327,8 @@ class DBScheduler(Scheduler):
             self._replan_after = 0
 
     def _listen(self) -> None:
-        try:
+        with suppress(UnavailableError):  # polling goes on without
             self._listener = self.queue.listener()
-        except UnavailableError as error:
-            logger.debug("not listening: %s", error)
 
     def _close_listener(self) -> None:
         listener, self._listener = self._listener, None

@@ -32,9 +32,24 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from beatstore import outcomes
-from beatstore.batches import BATCH_ERRORS, Batch, Fate, batch_of, takes_nothing
-from beatstore.confirms import NackedError, UnroutableError, UnsureError, loose_exchanges
+from beatstore.batches import (
+    BATCH_ERRORS,
+    Batch,
+    Confirmed,
+    Fate,
+    batch_of,
+    check_writable,
+    takes_nothing,
+)
+from beatstore.confirms import (
+    BlockedError,
+    NackedError,
+    UnroutableError,
+    UnsureError,
+    loose_exchanges,
+)
 from beatstore.errors import BeatstoreError
+from beatstore.held import Held
 from beatstore.outcomes import OF_THE_MESSAGE, RETRY
 from beatstore.publishing import BeatEntry, has_own_way, without_results
 from beatstore.store.tick.claims import Claim, Outcome
@@ -86,6 +101,7 @@ class Sender:
         self._scheduler = scheduler
         self._endings: list[Ending] = []
         self._failing: dict[str, int] = {}
+        self._held: Held | None = None
 
     def endings(self) -> list[Ending]:
         """Return how runs ended whose tasks ran while they were sent, since the last call."""
@@ -113,6 +129,35 @@ class Sender:
                     continue
                 yield from self._send_batch(batch, until)
 
+    def check_broker(self) -> None:
+        """Connect if need be, and ask whether messages are taken.
+
+        Raises:
+            BrokerError: the broker can't be reached, or takes none.
+        """
+        try:
+            check_writable(self._scheduler.producer)
+        except BlockedError as error:
+            raise BrokerError(str(error)) from error
+        except Exception as error:
+            self._scheduler.disconnect()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+
+    def held(self) -> list[Outcome]:
+        """Return what is new of the messages that RabbitMQ's alarm holds up."""
+        if not self._held:
+            return []
+        outcomes_known: list[Outcome] = []
+        try:
+            for entry, fate in self._held.answered():
+                refusal = None if fate is None else self._refusal(entry.claim, fate)
+                outcomes_known.append(self._told(refusal) if refusal else self._outcome(entry))
+        except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
+            logger.debug("the connection broke while RabbitMQ's alarm was on: %r", error)
+            self._scheduler.disconnect()
+            return [Outcome(claim, "claimed") for claim in self._held.given_up()]
+        return outcomes_known + self._held.prolonged()
+
     # -- one batch ---------------------------------------------------------------------
 
     def _send_batch(
@@ -133,6 +178,10 @@ class Sender:
         if sending.late:
             yield from (Outcome(claim, "claimed") for claim in found.rest + found.returned)
             return
+        if isinstance(sending.failure, BlockedError):
+            self._held = sending.held()
+            yield from self._held.prolonged()
+            raise BrokerError(str(sending.failure)) from sending.failure
         self._check_broker(sending.failure, found.full)
         if found.returned:
             # The queue may have been deleted since it was declared.
@@ -176,7 +225,7 @@ class Sender:
                     sending.entries.append(entry)
                     batch.mark()
                 _check_time(until)  # most transports have written them, but not all
-        except _TooLateError as error:
+        except (_TooLateError, BlockedError) as error:
             sending.failure = error
         except broker_errors as error:
             sending.failure = error
@@ -324,6 +373,13 @@ class _Sending:
     def late(self) -> bool:
         """Whether time was over."""
         return isinstance(self.failure, _TooLateError)
+
+    def held(self) -> Held:
+        """Return the messages that RabbitMQ was given, and has not answered for."""
+        assert isinstance(self.batch, Confirmed)
+        messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
+        unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
+        return Held(self.batch.confirms, unsure)
 
     def fates(self) -> list[Fate]:
         """Return what the broker did with each claim; see `beatstore.batches`."""

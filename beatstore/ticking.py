@@ -109,7 +109,7 @@ class _OneTick(DBScheduler):
         super()._settle(outcomes)
 
     def _broker_ready(self) -> bool:
-        self._check_broker()
+        self.sender.check_broker()
         return True
 
     def _listen(self) -> None:

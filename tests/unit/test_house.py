@@ -17,7 +17,7 @@ ROOMS = {
     1: "schedules decision gate after decide graph drawing config declared",
     2: "models dialects columns",
     3: "store",
-    4: "batches beatschedule canvas confirms convert discovery inquiry marks moving outage "
+    4: "batches beatschedule canvas confirms convert discovery held inquiry marks moving outage "
     "outcomes peers publishing reporter sender ticking tracking worker task eta retrying scheduler",
     5: "cli testing __init__",
 }

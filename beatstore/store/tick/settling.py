@@ -108,7 +108,7 @@ def _settle_unsent(
         values["reason"] = case((asked_for, f"{TRIGGERED}; {reason}"), else_=reason)
     mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
     connection.execute(update(RUN).where(RUN.c.id.in_(ids), *mine).values(values))
-    if one.retry_in:
+    if one.state == "claimed" and one.tries:
         _look_later(connection, ids, next_at)
 
 
