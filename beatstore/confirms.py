@@ -20,6 +20,7 @@ from typing import Any
 
 __all__ = [
     "ANSWER_TIMEOUT",
+    "NOT_IMPLEMENTED",
     "BlockedError",
     "Confirms",
     "NackedError",
@@ -49,6 +50,9 @@ _CARRIED = frozenset(
 
 #: Headers that say where else to route a message, and are checked.
 _ROUTING = frozenset({"CC", "BCC"})
+
+#: AMQP's code for what RabbitMQ can't do; it closes the connection for it.
+NOT_IMPLEMENTED = 540
 
 #: Milliseconds until a message expires that RabbitMQ takes: up to ten years.
 _LONGEST = 315_360_000_000
@@ -95,6 +99,7 @@ class Confirms:
         #: What RabbitMQ answered to a message that travelled alone, by closing the channel.
         self.refusal: Exception | None = None
         self._channel = channel
+        self._channel_errors: tuple[type[Exception], ...] = channel.connection.channel_errors
         self._loose = loose
         self._known: set[tuple[str, str]] = set()
         self._over = self._blocked = False
@@ -149,7 +154,7 @@ class Confirms:
         end = time.monotonic() + seconds
         while self.open:
             self.check()
-            if self._over:
+            if self._over or self._channel.connection is None:
                 raise OSError("RabbitMQ will not confirm what was published before the error")
             try:
                 self._channel.connection.drain_events(timeout=max(0.0, end - time.monotonic()))
@@ -171,6 +176,7 @@ class Confirms:
         mandatory = mandatory or (task_id is not None and exchange not in self._loose)
         target = (exchange, routing_key if exchange else "")
         alone = self.one_by_one or target not in self._known or _is_checked(message)
+        alone = alone or bool(kwargs.get("immediate"))
         if alone and not self._blocked:
             self.wait(ANSWER_TIMEOUT)
         result = self._publish(message, exchange, routing_key, mandatory, *args, **kwargs)
@@ -185,8 +191,10 @@ class Confirms:
             self.wait(ANSWER_TIMEOUT)
         except BlockedError:
             return  # the rest of a group goes after it, so that all of it is there, or nothing
-        except self._channel.connection.channel_errors as error:
-            self.refusal = error
+        except Exception as error:
+            closed = isinstance(error, self._channel_errors)
+            if closed or getattr(error, "code", None) == NOT_IMPLEMENTED:
+                self.refusal = error
             raise
         self._known.add(target)
 
@@ -238,6 +246,8 @@ def _is_checked(message: Any) -> bool:
         if name == "expiration":
             if not (str(value).isdecimal() and int(value) <= _LONGEST):
                 return True
+        elif name == "reply_to" and str(value).startswith("amq."):
+            return True  # RabbitMQ's direct replies: to a consumer on this very channel
         elif name not in _CARRIED and value is not None:
             return True
     headers = properties.get("application_headers") or {}

@@ -31,6 +31,7 @@ __all__ = [
     "eager_ending",
     "failed_eagerly",
     "heard",
+    "of_the_message",
     "taken_over",
     "try_later",
 ]
@@ -65,6 +66,12 @@ OF_THE_MESSAGE = (
 
 #: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
 _DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
+
+
+def of_the_message(error: BaseException | None) -> bool:
+    """Say whether an error is one of the message itself, which sending again can't mend."""
+    # py-amqp takes a header that AMQP has no type for, or a name too long, for a broken frame.
+    return isinstance(error, OF_THE_MESSAGE) or type(error).__name__ == "FrameSyntaxError"
 
 
 def taken_over(task: Any, result: Any, published: Set[str]) -> str | None:

@@ -22,7 +22,6 @@ from beatstore import outcomes
 from beatstore.beatschedule import evaluated
 from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
-from beatstore.outcomes import OF_THE_MESSAGE
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.complete import Ending
 from beatstore.task import Task as OwnTask
@@ -72,7 +71,7 @@ class BeatEntry(ScheduleEntry):
             return Outcome(self.claim, "sent", expires=self._expires())
         if reason := outcomes.duplicate(error):
             return Outcome(self.claim, "skipped", reason)
-        if isinstance(error, OF_THE_MESSAGE):
+        if outcomes.of_the_message(error):
             return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
         return outcomes.try_later(self.claim, error)
 

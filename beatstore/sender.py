@@ -42,6 +42,7 @@ from beatstore.batches import (
     takes_nothing,
 )
 from beatstore.confirms import (
+    NOT_IMPLEMENTED,
     BlockedError,
     NackedError,
     UnroutableError,
@@ -176,7 +177,7 @@ class Sender:
         found = self._sorted(sending, again=again)
         yield from found.known
         if sending.late:
-            yield from (Outcome(claim, "claimed") for claim in found.rest + found.returned)
+            yield from self._too_late(sending, found.rest + found.returned)
             return
         if isinstance(sending.failure, BlockedError):
             self._held = sending.held()
@@ -209,6 +210,17 @@ class Sender:
             else:
                 found.rest.append(claim)
         return found
+
+    def _too_late(self, sending: _Sending, claims: list[Claim]) -> Iterator[Outcome]:
+        """Leave the claims of a batch whose time was over to the next send."""
+        untouched = len(sending.claims) - len(sending.entries)
+        if len(claims) > untouched:
+            logger.warning(
+                "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
+                "trying again",
+                claims[0].name,
+            )
+        yield from (Outcome(claim, "claimed") for claim in claims)
 
     def _write(self, sending: _Sending, until: float) -> None:
         """Write a batch to the broker, and keep the error that ended it."""
@@ -308,10 +320,11 @@ class Sender:
             logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
         if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
-        cause = entry.error.__cause__ if entry.error else None
-        if isinstance(entry.error, OperationalError) and isinstance(cause, OF_THE_MESSAGE):
+        wrapped = isinstance(entry.error, OperationalError)
+        cause = entry.error.__cause__ if entry.error and wrapped else entry.error
+        if isinstance(cause, Exception) and outcomes.of_the_message(cause):
             entry.error = cause  # kombu takes a KeyError for a lost connection to Redis
-        if isinstance(entry.error, broker_errors):
+        elif isinstance(entry.error, broker_errors):
             raise entry.error
         return entry
 
@@ -330,6 +343,8 @@ class Sender:
         cause = _cause(error)
         connection = self._connection()
         passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
+        if getattr(cause, "code", None) == NOT_IMPLEMENTED:
+            return True
         if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
             return False
         # Redis answers no to much that is not about this message.
