@@ -12,6 +12,8 @@ import struct
 import traceback
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import replace
+from socket import gethostname
 from typing import Any
 
 from celery import states
@@ -152,15 +154,16 @@ def eager_ending(run_id: int, result: Any) -> Ending | None:
     results = list(_flat(result))
     if not results or not all(isinstance(one, EagerResult) and one.id for one in results):
         return None
+    ending = Ending(run_id, "succeeded", "ran eagerly, in beat", worker=f"beat@{gethostname()}")
     for one in results:
         state = ENDED.get(one.state, "failed")
         if state == "failed":
             error = f"{type(one.result).__name__}: {one.result}"
             trace = str(one.traceback) if one.traceback else None
-            return Ending(run_id, state, "ran eagerly, in beat", error, trace)
+            return replace(ending, state=state, error=error, traceback=trace)
         if state != "succeeded":
-            return Ending(run_id, state, f"ran eagerly, in beat: {one.state}")
-    return Ending(run_id, "succeeded", "ran eagerly, in beat")
+            return replace(ending, state=state, reason=f"{ending.reason}: {one.state}")
+    return ending
 
 
 def _flat(result: Any) -> Iterator[Any]:

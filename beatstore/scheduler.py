@@ -165,9 +165,11 @@ class DBScheduler(Scheduler):
         started = time.monotonic()
         try:
             wait = self._tick(started)
+            self._database.end()
         except UnavailableError as error:
             wait = self._database.begin(error)
         except BrokerError as error:
+            self._database.end()
             wait = self._broker.begin(error)
             self._broker_retry_at = time.monotonic() + wait
         except BeatstoreError:
@@ -187,7 +189,6 @@ class DBScheduler(Scheduler):
         if not self._database.over:
             # A claim whose commit was never answered would wait until it expires.
             self.queue.release()
-            self._database.end()
         self._end_lost()
         self._keep_house()
         due_in = _seconds_until_due(look)

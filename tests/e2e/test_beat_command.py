@@ -78,6 +78,27 @@ def test_beat_loads_us_by_either_name(
     assert beat.terminate() == 0
 
 
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_a_beat_of_green_threads_ends_in_order(
+    redis_broker: Broker, migrated_url: str, new_project: NewProject, store: Store, library: str
+) -> None:
+    """SIGTERM ends a beat that is patched by gevent or eventlet with 0, and takes its row away."""
+    pytest.importorskip(library)
+    project = new_project(redis_broker, migrated_url, app="green_app")
+    patch = {
+        "gevent": "from gevent import monkey\nmonkey.patch_all()\n",
+        "eventlet": "import eventlet\neventlet.monkey_patch()\n",
+    }
+    app = "from tests.support.app import app\n"
+    (project.directory / "green_app.py").write_text(patch[library] + app)
+    beat = project.beat()
+    beat.wait_for_output("beat: Starting")
+    wait_for_rows(store)
+    assert beat.terminate() == 0, beat.output()
+    assert "Traceback" not in beat.output()
+    assert store.status().beats == []
+
+
 def test_the_entry_points_are_those_of_celery() -> None:
     """What is installed goes by the names that celery looks for."""
     assert entry_points() == {

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import kombu
 import pytest
 import redis
-from celery import Task
+from celery import Task, chord
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
@@ -230,6 +230,38 @@ def locking(scheduler: DBScheduler) -> str:
         """Do nothing."""
 
     return "tests.once"
+
+
+# -- the result backend, which beat needs only for chords ----------------------------------
+
+
+def test_a_result_backend_that_is_away_holds_up_nothing(
+    broker: Broker, new_scheduler: NewScheduler
+) -> None:
+    """Messages leave as quickly as ever, and are sent, where nobody would take their results."""
+    scheduler = new_scheduler(broker, result_backend=f"redis://127.0.0.1:{free_port()}/0")
+    claims = new_claims(30)
+    before = time.monotonic()
+    assert states(send(scheduler, *claims), claims) == ["sent"] * 30
+    assert time.monotonic() - before < 5
+    assert arrived(broker) == once(claims)
+    assert "on_task_call" not in vars(scheduler.app.backend)
+
+
+def test_a_chord_waits_for_its_result_backend_alone(
+    broker: Broker, new_scheduler: NewScheduler
+) -> None:
+    """A chord can't be sent without its backend: it is tried later, and the others are sent."""
+    scheduler = new_scheduler(broker, result_backend=f"redis://127.0.0.1:{free_port()}/0")
+    note = scheduler.app.tasks["tests.note"]
+    found = chord([note.si(1), note.si(2)], note.si(3), app=scheduler.app)
+    claims = new_claims(6)
+    claims[3] = new_claim("celery.chord", args=list(found.args), kwargs=dict(found.kwargs))
+    before = time.monotonic()
+    outcomes = send(scheduler, *claims)
+    assert time.monotonic() - before < 8
+    assert states(outcomes, claims) == ["sent"] * 3 + ["claimed"] + ["sent"] * 2
+    assert arrived(broker) == once([one for one in claims if one is not claims[3]])
 
 
 # -- RabbitMQ ------------------------------------------------------------------------------

@@ -18,12 +18,14 @@ from typing import Any
 
 import celery
 import pytest
-from celery import Celery, beat, signals
+from celery import Celery, beat, chain, chord, group, signals
 from celery.apps.beat import Beat
+from celery.exceptions import Ignore
 from celery.schedules import crontab, schedule
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Connection
 
-from beatstore import Cron, Every, Once, ScheduleError, Store
+from beatstore import After, Cron, Every, Once, ScheduleError, Store
 from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
 from beatstore.errors import UnavailableError
@@ -810,6 +812,160 @@ def test_a_lock_on_the_tables_is_an_outage(
         tick_until_idle(scheduler)
     engine.dispose()
     assert names(memory_broker.drain()) == ["a"]
+
+
+@on_sqlite
+def test_a_full_disk_is_an_outage(
+    scheduler: DBScheduler,
+    memory_broker: Broker,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A database without room for a row is waited for, said once, and nothing is lost."""
+    engine, most = scheduler.store.database.engine, [2**30]
+
+    @event.listens_for(engine, "begin")
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {most[0]}")
+
+    for number in range(300):
+        scheduler.store.add(f"entry-{number}", "tests.note", Once(NOON + timedelta(seconds=10)))
+    with engine.connect() as connection:
+        most[0] = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    clock.advance(10)
+    assert [scheduler.tick() > 0 for _ in range(5)] == [True] * 5
+    assert memory_broker.drain() == []
+    most[0] = 2**30
+    tick_until_idle(scheduler)
+    assert len(set(names(memory_broker.drain()))) == 300
+    levels = [one.levelname for one in caplog.records if one.levelno >= logging.WARNING]
+    assert levels == ["ERROR", "WARNING"]
+
+
+def test_a_send_that_never_works_ends(
+    scheduler: DBScheduler, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried ten times, further apart each time, and fails with the reason; once told."""
+
+    class Odd(celery.Task):
+        def apply_async(self, *args: Any, **kwargs: Any) -> None:
+            raise RuntimeError("its lock server is away")
+
+    @scheduler.app.task(name="tests.odd", base=Odd, shared=False)
+    def odd() -> None:
+        """Do nothing."""
+
+    scheduler.store.add("often", "tests.odd", Every(10), misfire="coalesce", grace=1)
+    for _ in range(60):
+        scheduler.tick()
+        scheduler.tick()
+        clock.advance(60)
+    runs = scheduler.store.runs("often")
+    failed = [run for run in runs if run.state == "failed"]
+    assert "sending failed 10 times, last with RuntimeError" in str(failed[-1].reason)
+    assert len(runs) < 20, "one row at each look, which is as rare as the tries"
+    levels = [one.levelname for one in caplog.records if one.levelno >= logging.WARNING]
+    assert levels == ["WARNING", "ERROR"]
+    waiting = next(run for run in runs if run.state == "claimed")
+    said = "\n".join(scheduler.store.explain("often", at=waiting.due_at).sentences)
+    assert "its lock server is away" in said
+
+
+def test_a_beat_s_own_row_comes_back(scheduler: DBScheduler) -> None:
+    """Where somebody deletes the row of a living beat, its next heartbeat writes it again."""
+    scheduler.tick()
+    with scheduler.store.database.engine.begin() as connection:
+        connection.execute(text("DELETE FROM beatstore_beat"))
+    assert scheduler.store.status().beats == []
+    scheduler._heartbeat_due = 0.0
+    scheduler.tick()
+    assert len(scheduler.store.status().beats) == 1
+
+
+# -- tasks that run in beat's own process --------------------------------------------------
+
+
+@pytest.fixture
+def eager(scheduler: DBScheduler) -> DBScheduler:
+    """Return the same scheduler, of an app whose tasks run where they are called."""
+    app = scheduler.app
+    app.conf.task_always_eager = True
+
+    @app.task(name="tests.fail", shared=False)
+    def fail(*args: Any) -> None:
+        """Fail as a broker that is away does, which must not be taken for one."""
+        raise ConnectionError("eager error")
+
+    @app.task(name="tests.ignore", shared=False)
+    def ignore() -> None:
+        """Have no outcome."""
+        raise Ignore
+
+    return scheduler
+
+
+@pytest.mark.parametrize("propagates", [True, False])
+def test_the_outcome_of_an_eager_task_is_known_at_once(
+    eager: DBScheduler, memory_broker: Broker, clock: ManualClock, *, propagates: bool
+) -> None:
+    """With `task_always_eager` a run ends as it is sent; retries and downstreams follow."""
+    eager.app.conf.task_eager_propagates = propagates
+    store = eager.store
+    store.add("good", "tests.note", Once(NOON))
+    store.add("bad", "tests.fail", Once(NOON), max_retries=1, retry_delay=5)
+    store.add("after good", "tests.note", after=["good"])
+    store.add("after bad", "tests.note", after=[After("bad", on="failure")])
+    for _ in range(20):
+        eager.tick()
+        clock.advance(1)
+    found = {(run.entry_name, run.attempt): run.state for run in store.runs()}
+    assert found == {
+        ("good", 1): "succeeded",
+        ("bad", 1): "failed",
+        ("bad", 2): "failed",
+        ("after good", 1): "succeeded",
+        ("after bad", 1): "succeeded",
+    }
+    first = store.runs("bad")[-1]
+    assert first.error == "ConnectionError: eager error"
+    assert "in fail" in str(first.traceback)
+    assert first.sent_at is not None
+    assert memory_broker.drain() == []
+
+
+EAGER_CANVASES = [
+    (lambda note, fail: chain(note.si(1), note.si(2)), "succeeded"),
+    (lambda note, fail: chain(note.si(1), fail.si()), "failed"),
+    (lambda note, fail: chain(fail.si(), note.si(1)), "failed"),
+    (lambda note, fail: group(note.si(1), note.si(2)), "succeeded"),
+    (lambda note, fail: group(note.si(1), fail.si()), "failed"),
+    (lambda note, fail: chord([note.si(1), note.si(2)], note.si(3)), "succeeded"),
+    (lambda note, fail: chord([note.si(1), fail.si()], note.si(3)), "failed"),
+    (lambda note, fail: chain(note.si(1), group(note.si(2), fail.si())), "failed"),
+    (lambda note, fail: note.map([1, 2]), "succeeded"),
+]
+
+
+@on_sqlite
+@pytest.mark.parametrize("case", EAGER_CANVASES)
+def test_the_outcome_of_an_eager_canvas_is_known_at_once(
+    eager: DBScheduler, case: tuple[Callable[[Any, Any], Any], str]
+) -> None:
+    """A canvas that runs in beat succeeds if all of it does, and fails with its first error."""
+    tasks = eager.app.tasks
+    eager.store.add("canvas", case[0](tasks["tests.note"], tasks["tests.fail"]), Once(NOON))
+    tick_until_idle(eager)
+    (run,) = eager.store.runs()
+    assert run.state == case[1]
+    assert ("eager error" in str(run.error)) is (case[1] == "failed")
+
+
+@on_sqlite
+def test_an_eager_task_without_an_outcome_is_cancelled(eager: DBScheduler) -> None:
+    """A task that ignores itself ends its run, as it does at a worker."""
+    eager.store.add("a", "tests.ignore", Once(NOON))
+    tick_until_idle(eager)
+    assert [run.state for run in eager.store.runs()] == ["cancelled"]
 
 
 # -- close, at any moment ------------------------------------------------------------------

@@ -421,6 +421,13 @@ class PrivateRabbitMQ(PrivateServer):
         """Say whether it begins an AMQP conversation."""
         return _talks(self.port, b"AMQP\x00\x00\x09\x01", b"\x01")
 
+    def alarm(self, *, on: bool) -> None:
+        """Have it think that it is out of memory, or not: while it does, it takes no messages."""
+        found = glob.glob("/usr/lib/rabbitmq/lib/*/sbin/rabbitmqctl")
+        program = found[0] if found else str(_on_path("rabbitmqctl"))
+        mark = ("absolute", "1") if on else ("0.4",)
+        self._run(program, "set_vm_memory_high_watermark", *mark)
+
     def close(self) -> None:
         """End the port mapper too."""
         if self._epmd is not None:
