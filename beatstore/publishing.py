@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery
 from celery.app.task import Task
 from celery.beat import ScheduleEntry
+from celery.canvas import _chain, chord, group
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from beatstore import outcomes
@@ -122,11 +123,25 @@ def _publish(app: Any, entry: BeatEntry, producer: Any) -> Any:
         canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
         if "headers" in canvas.options:  # a map: celery 5.6 sends it without its options
             options["headers"] = canvas.options["headers"]
+        _check_backend(app.backend, canvas)
         return canvas.apply_async(producer=producer, **options)
     task = app.tasks.get(name)
     if task is not None:
         return task.apply_async(args, kwargs, producer=producer, **options)
     return app.send_task(name, args, kwargs, producer=producer, **options)
+
+
+def _check_backend(backend: Any, canvas: Any) -> None:
+    """Raise if a canvas begins with a chord, and the Redis that is to count it is away.
+
+    celery writes its size there after all but one of its tasks are sent, so that they would
+    be sent at each try.
+    """
+    first = canvas.tasks[0] if isinstance(canvas, _chain) and canvas.tasks else canvas
+    # A group with something after it is a chord, once it is sent.
+    counted = isinstance(first, chord) or (isinstance(first, group) and first is not canvas)
+    if counted and hasattr(backend, "ensure") and hasattr(backend.client, "ping"):
+        backend.ensure(backend.client.ping, ())
 
 
 def has_own_way(app: Any, claim: Claim) -> bool:
@@ -151,14 +166,18 @@ def without_results(app: Any) -> Iterator[None]:
     A result backend that is away would hold up each message for as long as its retries last.
     """
     backend = app.backend
-    backend.on_task_call = lambda producer, task_id: {}
+    own: dict[str, Any] = {
+        "on_task_call": lambda producer, task_id: {},
+        "add_pending_result": lambda result, *args, **kwargs: result,  # of groups
+    }
     if hasattr(backend, "ensure"):  # of Redis: the size of a chord is written when it is sent
-        backend.ensure = partial(backend.ensure, max_retries=1, interval_start=0)
+        own["ensure"] = partial(backend.ensure, max_retries=1, interval_start=0)
+    vars(backend).update(own)
     try:
         yield
     finally:
-        for name in ("on_task_call", "ensure"):
-            vars(backend).pop(name, None)
+        for name in own:
+            del vars(backend)[name]
 
 
 def headers_of(claim: Claim) -> dict[str, Any]:

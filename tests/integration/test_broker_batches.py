@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import kombu
 import pytest
 import redis
-from celery import Task, chord
+from celery import Task, chord, group
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
@@ -240,11 +240,15 @@ def test_a_result_backend_that_is_away_holds_up_nothing(
 ) -> None:
     """Messages leave as quickly as ever, and are sent, where nobody would take their results."""
     scheduler = new_scheduler(broker, result_backend=f"redis://127.0.0.1:{free_port()}/0")
-    claims = new_claims(30)
+    claims, note = new_claims(30), scheduler.app.tasks["tests.note"]
+    found = group(note.si(1), note.si(2), app=scheduler.app)
+    both = new_claim("celery.group", kwargs=dict(found["kwargs"]))
     before = time.monotonic()
-    assert states(send(scheduler, *claims), claims) == ["sent"] * 30
+    assert states(send(scheduler, *claims, both), [*claims, both]) == ["sent"] * 31
     assert time.monotonic() - before < 5
-    assert arrived(broker) == once(claims)
+    found = arrived(broker)
+    assert set(once(claims)) < set(found)
+    assert (len(found), set(found.values())) == (32, {1})
     assert "on_task_call" not in vars(scheduler.app.backend)
 
 
