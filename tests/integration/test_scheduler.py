@@ -526,8 +526,8 @@ def test_a_send_that_fails_for_now_is_tried_again_in_five_seconds(
     clock.advance(4.9)
     tick_until_idle(scheduler)
     assert len(failures) == 1
-    for _ in range(2):
-        clock.advance(5)
+    for _ in range(2):  # the second distance is twice the first
+        clock.advance(10)
         tick_until_idle(scheduler)
     (message,) = memory_broker.drain()
     (run,) = scheduler.store.runs()
