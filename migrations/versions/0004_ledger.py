@@ -73,9 +73,7 @@ def _create_token() -> None:
         sa.Column("outcome", Name(16), nullable=False),
         sa.Column("arrived_at", Instant, server_default=db_now(), nullable=False),
         sa.Column("taken", sa.Boolean, server_default=sa.text("false"), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"
-        ),
+        sa.PrimaryKeyConstraint("downstream_id", "due_at", "upstream_id", name="pk_beatstore_token"),
         sa.ForeignKeyConstraint(
             ["downstream_id"],
             ["beatstore_entry.id"],
