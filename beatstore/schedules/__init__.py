@@ -11,7 +11,8 @@ bounded cost whatever the rule and however far the instant.
 
     instants  integers for instants        wall       wall clock -> instants, DST
     grid      days x times of day          crontext   cron text -> numbers (croniter)
-    base      Schedule                     rruletext, rruletimes   the same for RFC 5545
+    base      Schedule                     cronhints  what to write instead of other dialects
+    rruletext, rruletimes, rrulecount, rruleset   text, times, COUNT and lines of RFC 5545
     once, every, cron, rrule, solar        the five kinds
     shortcuts, reading                     daily() ...; parse, as_schedule
     zones, tzversion                       names of zones; version of their data

@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo
 from beatstore.errors import ScheduleError
 from beatstore.schedules.base import Schedule, WallSchedule
 from beatstore.schedules.instants import EPOCH, SECOND, UTC, face, micros
-from beatstore.schedules.rrulecount import showing
 from beatstore.schedules.rruleset import Begin, occurrences
 from beatstore.schedules.rruletext import Recurrence, read_recurrence
+from beatstore.schedules.wall import showing
 from beatstore.schedules.zones import zone
 
 __all__ = ["RRule"]

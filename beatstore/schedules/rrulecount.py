@@ -21,9 +21,9 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from beatstore.schedules.instants import DAY, LAST_DAY
-from beatstore.schedules.wall import Fires, is_steady, pieces
+from beatstore.schedules.wall import is_steady, pieces, showing
 
-__all__ = ["DayTimes", "Listed", "end_of_count", "showing"]
+__all__ = ["DayTimes", "Listed", "end_of_count"]
 
 _MOST_DAYS = 40_000
 _WIDEST = 6 * 3600  # no gap is wider, but where a place changes sides of the date line
@@ -74,13 +74,6 @@ class Listed:
         """Return the largest number that is less than `high`."""
         index = self.rank(high)
         return self._numbers[index - 1] if index else None
-
-
-def showing(wall: int, tz: ZoneInfo) -> int:
-    """Return the instant of a fixed time: its first showing, or the end of its gap."""
-    found = Fires(Listed([wall]), tz, once=True).first(wall - 2 * DAY)
-    assert found is not None  # each time comes once
-    return found
 
 
 def _are_far_apart(walls: Iterable[int]) -> bool:

@@ -19,10 +19,10 @@ from zoneinfo import ZoneInfo
 
 from beatstore.errors import ScheduleError
 from beatstore.schedules.instants import DAY, LAST_DAY, SECOND, face, instant
-from beatstore.schedules.rrulecount import Listed, end_of_count, showing
+from beatstore.schedules.rrulecount import Listed, end_of_count
 from beatstore.schedules.rruletext import Moment, Recurrence, Rule
 from beatstore.schedules.rruletimes import CENTURY, RuleTimes
-from beatstore.schedules.wall import Fires, WallTimes
+from beatstore.schedules.wall import Fires, WallTimes, last_showing, showing
 from beatstore.schedules.zones import zone
 
 __all__ = ["Begin", "occurrences"]
@@ -134,7 +134,7 @@ class _Lines:
         if rule.until is not None:
             if rule.until.timezone is not None:
                 return _first_showing(rule.until)
-            return _END if self._once else _second_showing(_until(rule.until), self._tz)
+            return _END if self._once else _shown_until(_until(rule.until), self._tz)
         if rule.count is None:
             return _END
         end = end_of_count(
@@ -254,19 +254,18 @@ def _until(moment: Moment) -> int:
 
 def _showings(moment: Moment) -> set[int]:
     """Return the instants at which the clock in the moment's own zone shows it."""
-    tz = zone(moment.timezone or "UTC")
-    first, second = _first_showing(moment), _second_showing(face(moment.wall), tz)
-    return {first, max(first, second)}
+    last = last_showing(face(moment.wall), zone(moment.timezone or "UTC"))
+    return {_first_showing(moment)} | ({last} if last is not None else set())
 
 
 def _first_showing(moment: Moment) -> int:
     return showing(face(moment.wall), zone(moment.timezone or "UTC"))
 
 
-def _second_showing(wall: int, tz: ZoneInfo) -> int:
+def _shown_until(wall: int, tz: ZoneInfo) -> int:
     """Return the last instant by which the clock has not shown more than `wall`."""
-    found = Fires(Listed([wall]), tz, once=False).last(wall + 2 * DAY)
-    return showing(wall, tz) - 1 if found is None else found
+    last = last_showing(wall, tz)
+    return showing(wall, tz) - 1 if last is None else last
 
 
 def _face_at(at: int, tz: ZoneInfo) -> int:

@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 
 from beatstore.schedules.instants import DAY, FIRST_DAY, LAST_DAY
 
-__all__ = ["Fires", "Piece", "WallTimes", "is_steady", "pieces"]
+__all__ = ["Fires", "Piece", "WallTimes", "is_steady", "last_showing", "pieces", "showing"]
 
 # In all of IANA's data two changes of one zone are never closer than 3.9 days, and no
 # change is larger than a day; so a block of three days holds at most one change, and
@@ -149,6 +149,22 @@ def pieces(tz: ZoneInfo, second: int) -> Iterator[Piece]:
             if piece.end > second:
                 yield piece
         chunk += 1
+
+
+def showing(wall: int, tz: ZoneInfo) -> int:
+    """Return the instant of a fixed time: its first showing, or the end of its gap."""
+    piece = _piece(tz, wall - DAY)
+    while piece.end + piece.offset <= wall:
+        piece = _piece(tz, piece.end)
+    return max(wall - piece.offset, piece.start)
+
+
+def last_showing(wall: int, tz: ZoneInfo) -> int | None:
+    """Return the last instant at which the clock shows `wall`; None: it is in a gap."""
+    piece = _piece(tz, wall + DAY)
+    while piece.start + piece.offset > wall:
+        piece = _piece(tz, piece.start - 1)
+    return wall - piece.offset if wall < piece.end + piece.offset else None
 
 
 def is_steady(tz: ZoneInfo, low: int, high: int, most: int) -> bool:

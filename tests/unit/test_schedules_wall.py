@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from beatstore.schedules.instants import SECOND, instant, micros
-from beatstore.schedules.wall import pieces
+from beatstore.schedules.wall import last_showing, pieces, showing
 
 UTC = timezone.utc
 
@@ -51,3 +51,26 @@ def test_pieces_are_what_zoneinfo_says(name: str, first: int, last: int) -> None
             at = instant(second * SECOND)
             assert at is not None
             assert at.astimezone(tz).utcoffset() == timedelta(seconds=piece.offset)
+
+
+@pytest.mark.parametrize(
+    ("name", "wall", "first", "last"),
+    [
+        ("Europe/Berlin", "2026-06-01T12:00", "2026-06-01T10:00", "2026-06-01T10:00"),
+        ("Europe/Berlin", "2026-10-25T02:30", "2026-10-25T00:30", "2026-10-25T01:30"),
+        ("Europe/Berlin", "2026-03-29T02:30", "2026-03-29T01:00", None),
+        ("Europe/Berlin", "2026-03-29T03:00", "2026-03-29T01:00", "2026-03-29T01:00"),
+        ("Australia/Lord_Howe", "2026-04-05T01:45", "2026-04-04T14:45", "2026-04-04T15:15"),
+        ("Pacific/Apia", "2011-12-30T12:00", "2011-12-30T10:00", None),
+        ("Pacific/Kwajalein", "1969-09-30T12:00", "1969-09-30T01:00", "1969-10-01T00:00"),
+    ],
+)
+def test_when_a_clock_shows_a_time(name: str, wall: str, first: str, last: str | None) -> None:
+    """A time has a first and a last showing; in a gap it has none, and counts at the gap's end."""
+
+    def counted(text: str) -> int:
+        return micros("at", datetime.fromisoformat(text).replace(tzinfo=UTC)) // SECOND
+
+    tz = ZoneInfo(name)
+    assert showing(counted(wall), tz) == counted(first)
+    assert last_showing(counted(wall), tz) == (None if last is None else counted(last))
