@@ -41,18 +41,7 @@ from beatstore.dialects import (
     db_now,
 )
 
-__all__ = [
-    "REVISION",
-    "Audit",
-    "Base",
-    "Beat",
-    "Dependency",
-    "Entry",
-    "Run",
-    "Tag",
-    "Token",
-    "Worker",
-]
+__all__ = ["REVISION", "Audit", "Base", "Beat", "Dependency", "Entry", "Run", "Tag", "Token", "Worker"]
 
 #: The Alembic revision whose tables these classes describe.
 REVISION = "0004"
