@@ -161,7 +161,7 @@ ORIGINS = {one.__name__: one for one in (triggered, retried, rerun, unsent, by_h
 
 def failed(store: Store) -> None:
     """Let a worker say that all runs have failed."""
-    claims: Any = [SimpleNamespace(run_id=run.id) for run in store.runs()]
+    claims: Any = [SimpleNamespace(run_id=run.id, task_id=run.task_id) for run in store.runs()]
     report(store, "failed", claims, "RuntimeError: no")
 
 

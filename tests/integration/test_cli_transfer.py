@@ -162,7 +162,7 @@ def test_the_graph_is_drawn(call: Command, store: Store) -> None:
         "‖ one",
         "└─● two",
     ]
-    assert done.lines[2].endswith("extract: done")
+    assert done.lines[2].endswith("extract: done, same due time")
     assert "paused" in done.lines[5]
     assert [line.split()[-2] for line in call("graph", "two").lines[1:]] == ["one", "two"]
     assert len(call("graph", "--tag", "etl").lines) == 4

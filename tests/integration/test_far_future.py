@@ -28,6 +28,7 @@ from beatstore.errors import (
     UnavailableError,
 )
 from beatstore.models import Entry, Run
+from beatstore.publishing import has_own_way
 from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
@@ -706,7 +707,9 @@ def test_only_the_first_message_has_the_id(
 
 def claim_of(message: Message) -> Any:
     """Return as much of a claim as a report on its run needs."""
-    return SimpleNamespace(run_id=message.headers["beatstore_run_id"])
+    headers = message.headers
+    ids = {"run_id": headers["beatstore_run_id"], "task_id": headers["beatstore_task_id"]}
+    return SimpleNamespace(**ids)
 
 
 def test_a_crash_between_send_and_mark_sends_the_same_id(
@@ -994,5 +997,5 @@ def test_tasks_of_the_class_are_sent_in_batches(app: Celery, scheduler: DBSchedu
     def own() -> None:
         """Do nothing."""
 
-    assert not scheduler.sender._has_own_way(new_claim("far.add"))
-    assert scheduler.sender._has_own_way(new_claim("far.own"))
+    assert not has_own_way(scheduler.app, new_claim("far.add"))
+    assert has_own_way(scheduler.app, new_claim("far.own"))
