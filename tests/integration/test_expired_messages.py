@@ -1,0 +1,96 @@
+"""Messages that expire unheard: the run ends by the time that beat itself gave its message."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from beatstore import ManualClock
+from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.store.tick.reports import Origin, Report, Reports
+from tests.support.play import Play
+
+#: As long as a message is good, in seconds, and as long as a beat waits beyond that.
+EXPIRES, MARGIN = 60.0, 10
+
+
+@pytest.fixture
+def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
+    play = Play(migrated_url, clock)
+    yield play
+    play.queue.close()
+    play.store.close()
+
+
+@pytest.fixture
+def reports(play: Play) -> Iterator[Reports]:
+    """Return what the worker has that says it is alive."""
+    reports = Reports(play.store.database, play.store.settings)
+    reports.heartbeat("w", "worker@test", 1, [])
+    yield reports
+    reports.close()
+
+
+def send(play: Play, when: str) -> list[Claim]:
+    """Move the clock, and send what is due with messages that expire; return it."""
+    hour, minute = when.split(":")
+    play.clock.set(play.clock.now().replace(hour=int(hour), minute=int(minute)))
+    claims, _ = play.queue.plan(play.clock.now())
+    play.queue.settle([Outcome(claim, "sent", expires=EXPIRES) for claim in claims])
+    return claims
+
+
+@pytest.mark.parametrize("overlap", ["skip", "wait"])
+def test_an_expired_message_ends_its_run(play: Play, reports: Reports, overlap: str) -> None:
+    """An entry whose message the broker dropped unheard runs again when it is due next."""
+    play.add("a", "0 * * * *", overlap=overlap)
+    assert len(send(play, "13:00")) == 1
+    play.clock.advance(EXPIRES + MARGIN - 1)
+    play.tick()
+    assert play.last("a").state == "sent"
+    play.clock.advance(1)
+    play.tick()
+    run = play.last("a")
+    assert (run.state, run.expires_at) == ("cancelled", run.sent_at and run.expires_at)
+    assert (run.reason or "").startswith("expired in the queue")
+    assert len(send(play, "14:00")) == 1
+
+
+def test_a_message_that_was_started_in_time_goes_on(play: Play, reports: Reports) -> None:
+    """What a worker has begun is no expired message, however long it takes."""
+    play.add("a", "0 * * * *")
+    (claim,) = send(play, "13:00")
+    of = Origin(claim.run_id, claim.task_id)
+    reports.write([Report(of, "started", time.monotonic(), "worker@test")])
+    reports.heartbeat("w", "worker@test", 1, [of])
+    play.clock.advance(20)
+    play.tick()
+    for _ in range(10):
+        play.clock.advance(20)
+        reports.heartbeat("w", "worker@test", 1, [of])
+        play.tick()
+    assert play.last("a").state == "started"
+
+
+def test_a_worker_that_is_heard_of_late_is_believed(play: Play, reports: Reports) -> None:
+    """A run that was taken for expired, and ran all the same, ends as its worker says."""
+    play.add("a", "0 * * * *")
+    (claim,) = send(play, "13:00")
+    play.clock.advance(EXPIRES + MARGIN)
+    play.tick()
+    assert play.last("a").state == "cancelled"
+    of = Origin(claim.run_id, claim.task_id)
+    reports.write([Report(of, "succeeded", time.monotonic(), "worker@test")])
+    assert play.last("a").state == "succeeded"
+    assert play.store.get("a").success_seq == 1
+
+
+def test_without_reports_nobody_knows(play: Play) -> None:
+    """Where no worker has ever reported, a run stays as it was sent."""
+    play.add("a", "0 * * * *")
+    send(play, "13:00")
+    play.clock.advance(3600)
+    play.tick()
+    assert [run.state for run in play.store.runs("a") if run.due_at.hour == 13] == ["sent"]
