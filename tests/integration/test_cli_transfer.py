@@ -164,7 +164,7 @@ def test_the_graph_is_drawn(call: Command, store: Store) -> None:
     ]
     assert done.lines[2].endswith("extract: done, same due time")
     assert "paused" in done.lines[5]
-    assert [line.split()[-2] for line in call("graph", "two").lines[1:]] == ["one", "two"]
+    assert [line.split()[1] for line in call("graph", "two").lines[1:]] == ["one", "two"]
     assert len(call("graph", "--tag", "etl").lines) == 4
 
 

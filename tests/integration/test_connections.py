@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from beatstore import Store, drivers
+from beatstore import After, Store, drivers
 from beatstore.errors import UnavailableError
 from beatstore.reporter import Reporter
 from beatstore.store.database import connection as kept_connection
@@ -216,7 +216,7 @@ def test_a_pool_of_one(migrated_url: str) -> None:
         queue.look()
         listener = queue.listener()
         store.put("up", "t", timedelta(milliseconds=100))
-        store.put("down", "t", after=["up"])
+        store.put("down", "t", after=[After("up", align="latest")])
         up = wait_until(lambda: [claim for claim in tick(queue) if claim.name == "up"])
         store.pause("up")
         report(store, "succeeded", up)

@@ -26,6 +26,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection
 
 from beatstore import After, Cron, Every, Once, ScheduleError, Store
+from beatstore import scheduler as module
 from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
 from beatstore.errors import UnavailableError
@@ -1020,13 +1021,13 @@ def at_publish(number: int) -> Callable[[DBScheduler, pytest.MonkeyPatch], None]
     """Send the signal just before the `number`-th message is published."""
 
     def arrange(scheduler: DBScheduler, patch: pytest.MonkeyPatch) -> None:
-        publish, count = scheduler.sender.publish, [0]
+        publish, count = module.publish, [0]
 
         def publish_or_end(*args: Any) -> Any:
             count[0] += 1
             return Handler(scheduler)() if count[0] == number else publish(*args)
 
-        patch.setattr(scheduler.sender, "publish", publish_or_end)
+        patch.setattr(module, "publish", publish_or_end)
 
     return arrange
 

@@ -232,7 +232,7 @@ def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> 
     clock, that never ran, takes the last of upstreams that will not run again.
     """
     edges = _EDGE.downstream_id == entry.id
-    runs = [RUN.c.due_at <= now]
+    runs: list[ColumnElement[bool]] = []
     if entry.cursor_at is not None:
         runs.append(RUN.c.due_at > entry.cursor_at)
     elif entry.kind not in ("after", "once"):
