@@ -10,6 +10,7 @@ itself, the oldest first: it is sent, given up, or waits on, whatever becomes of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -39,7 +40,9 @@ class AfterLook:
         if not gate.edges:
             return self._waiting("it has no upstreams; link some")
         if gate.same is not None and (gate.same or gate.failed is None):
-            return self._by_due_time(gate.same)
+            passed = self._passed(gate.same)
+            found = self._by_due_time([one for one in gate.same if one.at not in passed])
+            return replace(found, takes=(*found.takes, *passed))
         if gate.unmet_id is not None and not gate.begun and gate.failed is None:
             return self._waiting(gate.unmet)
         return self._at_this_moment()
@@ -52,7 +55,23 @@ class AfterLook:
             return self._waiting(verdict.waits, verdict.blocked_by, since, verdict.wake_at)
         return self._through(verdict)
 
-    def _by_due_time(self, shared: tuple[Shared, ...]) -> Decision:
+    def _passed(self, shared: Sequence[Shared]) -> list[datetime]:
+        """Return the due times that an edit, or the time before `start_at`, has done away with.
+
+        What completed before `start_at` counts as one completion: the newest.
+        """
+        entry = self.entry
+        passed = [one.at for one in shared if entry.cursor_at and one.at <= entry.cursor_at]
+        if entry.start_at is not None:
+            begun_before = [
+                one.at
+                for one in shared
+                if one.since is not None and one.since < entry.start_at and one.at not in passed
+            ]
+            passed += begun_before[:-1]
+        return passed
+
+    def _by_due_time(self, shared: Sequence[Shared]) -> Decision:
         """Decide about the oldest shared due time that something becomes of."""
         held: Verdict | None = None
         entry_waited = self.entry.pending_since is not None
@@ -80,11 +99,16 @@ class AfterLook:
             now=self.now,
         )
 
-    def _all_wait(self, shared: tuple[Shared, ...], held: Verdict | None) -> Decision:
+    def _all_wait(self, shared: Sequence[Shared], held: Verdict | None) -> Decision:
         """Return the decision in which each of these due times waits on."""
         if not shared:
             missing = self.gate.missing
             return self._waiting(missing.unmet if missing else self.gate.unmet)
+        if held is None and self.gate.unmet_id is not None:
+            # An edge that takes any completion may end the wait of the oldest, too.
+            held = self._ask(shared[0].at, shared[0].since or self.now)
+            if held.waits is None:
+                return self._through(held, shared[0], more=len(shared) > 1)
         ends = [one.ends_at(one.since or self.now) for one in shared if not one.met]
         if held is not None:
             ends.append(held.wake_at)

@@ -208,12 +208,13 @@ class Look:
         if self.gate.taken:
             self.after = cursor_at = self.accounted_for(self.gate.taken, oldest)
         if oldest is None or oldest > self.until:
-            return self.ahead((), cursor_at, oldest)
+            return replace(self.ahead((), cursor_at, oldest), strange=self._strange())
         if self._remaining() == 0:
             return Decision("finished", (), self._latest())
         following = self.first_after(oldest)
         if self.gate.same is not None:
-            return SameLook(self, self.gate.same, oldest, following).decision()
+            decision = SameLook(self, self.gate.same, oldest, following).decision()
+            return replace(decision, strange=self._strange())
         runs = self.wanted(oldest, following)
         to_send = [run for run in runs if run.state == "claimed"]
         if not to_send:
@@ -223,6 +224,12 @@ class Look:
         if verdict.waits is not None:
             return self.parked(records, to_send[0], verdict)
         return self.let_through(records, verdict, oldest, following)
+
+    def _strange(self) -> tuple[datetime, ...]:
+        """Return the due times that upstreams have told of and that are no occurrences."""
+        told = (one.at for one in self.gate.same or ())
+        step = self.schedule.next_after
+        return tuple(at for at in told if at <= self.until and step(at - _STEP) != at)
 
     def first_after(self, at: datetime) -> datetime | None:
         """Return the first occurrence after `at` that is not accounted for by itself."""

@@ -50,18 +50,14 @@ class SameLook:
         self.oldest = oldest
         self.following = following
         self.told = {one.at: one for one in shared if look.is_due(one.at)}
-        self.strange = tuple(
-            one.at for one in shared if one.at <= look.until and one.at not in self.told
-        )
+        #: Due times of the misfire that upstreams have runs of under way.
+        self.under_way = [at for at in look.gate.under_way if look.is_due(at)]
         self.first_look = look.entry.pending_since or look.looked_at
         self.records: tuple[PlannedRun, ...] = ()
         self.reason: str | None = None
 
     def decision(self) -> Decision:
         """Return what the entry gets."""
-        return replace(self._decided(), strange=self.strange)
-
-    def _decided(self) -> Decision:
         start = self.oldest
         if self.look.entry.pending_due_at is None:
             planned = self.look.wanted(self.oldest, self.following)
@@ -78,14 +74,16 @@ class SameLook:
         together = self._coalesced_until(start)
         chosen = self._chosen(start, together)
         if chosen is None:
-            return self._given_up(start, together) or self._parked(start)
+            over = self._given_up(start, together) or self._given_up_for_another(start)
+            return over or self._parked(start)
         run = self.look.folded(start, chosen.at, self.reason)
         given_up = [] if together else self._over(self._waiting_from(start, chosen.at))
         if given_up:
             run = _without(run, [one.due_at for one in given_up])
         verdict = self.look.ask([run])
         if verdict.waits is not None:
-            return self._parked(start, verdict)
+            over = self._given_up(start, together) if given_up else None
+            return over or self._parked(start, verdict)
         self.records += tuple(given_up)
         found = self.look.let_through(self.records, verdict, self.oldest, self.following)
         return self._with_what_waits(found)
@@ -109,8 +107,10 @@ class SameLook:
         inside = [one for one in met if one.at <= together]
         if not inside:
             return met[0] if met else None
-        newer = (inside[-1].at < at <= together for at in self.look.gate.under_way)
-        return None if any(newer) else inside[-1]
+        if any(inside[-1].at < at <= together for at in self.under_way):
+            # A later one that is met ends the wait for it, and folds all of them.
+            return met[len(inside)] if len(met) > len(inside) else None
+        return inside[-1]
 
     # -- what is given up ----------------------------------------------------------------------
 
@@ -136,13 +136,23 @@ class SameLook:
         missing = look.gate.missing
         assert last is not None  # the misfire has occurrences
         assert missing is not None  # there are such edges
-        if any(start <= at <= together for at in look.gate.under_way):
-            return None
         over = self._over([self.told.get(last, replace(missing, at=last))])
-        if not over:
+        met = any(one.met and start <= one.at <= together for one in self.told.values())
+        if not over or met:
             return None
         whole = record([look.folded(start, last, None)], over[0].reason or "", counts=True)
         return self._recorded([whole], last, look.first_after(last))
+
+    def _given_up_for_another(self, start: datetime) -> Decision | None:
+        """Return the decision in which an edge that takes any completion ends the wait."""
+        if self.look.gate.unmet_id is None:
+            return None
+        last = self.look.schedule.latest_before(self.look.until + _STEP)
+        assert last is not None  # something is due
+        verdict = self.look.ask([self.look.folded(start, last, None)])
+        if verdict.waits is not None:
+            return None
+        return self.look.let_through(self.records, verdict, self.oldest, self.following)
 
     def _recorded(
         self, over: Sequence[PlannedRun], cursor_at: datetime, ahead: datetime | None
@@ -159,7 +169,7 @@ class SameLook:
         """Return the first occurrences from `start` to `end` that are not met."""
         look, missing = self.look, self.look.gate.missing
         assert missing is not None  # there are such edges
-        due = look.schedule.between(start - _STEP, end, _PAGE)
+        due = look.schedule.between(start - _STEP, end, _PAGE + len(look.gate.taken))
         every = (self.told.get(at, replace(missing, at=at)) for at in due)
         return [one for one in every if not one.met and one.at not in look.gate.taken]
 
@@ -178,7 +188,9 @@ class SameLook:
             assert first is not None  # something waits, or it would have been sent
             verdict = Verdict(waits=first.unmet, blocked_by=first.unmet_id)
         ends.append(verdict.wake_at)
-        wake_at = min((at for at in ends if at is not None), default=None)
+        # What is over already waits for something else; only that wakes the entry then.
+        ahead = [at for at in ends if at is not None and at > self.look.looked_at]
+        wake_at = min(ahead, default=None)
         return self.look.parked(self.records, PlannedRun(start), replace(verdict, wake_at=wake_at))
 
     def _with_what_waits(self, found: Decision) -> Decision:

@@ -23,7 +23,6 @@ from beatstore.schedules import Once
 from beatstore.store import audit, edits, entries, fields
 from beatstore.store.calls import own_id, split_time
 from beatstore.store.database.rows import ENTRY, RUN, Transaction
-from beatstore.store.tick.claims import task_id_of
 from beatstore.store.tick.edges import UNFINISHED
 
 __all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
@@ -220,7 +219,8 @@ def _triggered(entry: Entry, due_at: datetime, attempt: int = 1) -> dict[str, An
         "entry_name": entry.name,
         "due_at": due_at,
         "attempt": attempt,
-        "task_id": task_id_of(entry.id, entry.created_at, due_at, attempt),
+        # Not made of its key: an occurrence of this instant may come, and has that id.
+        "task_id": str(uuid.uuid4()),
         "state": "claimed",
         "reason": TRIGGERED,
         "wake_at": EPOCH,

@@ -6,7 +6,7 @@ Each function works in the open transaction it is given, in which the entry is l
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,8 @@ from sqlalchemy import Row, and_, case, delete, func, select, update
 from sqlalchemy.sql.expression import null
 
 from beatstore.dialects import EPOCH
-from beatstore.store.database.rows import ENTRY, TOKEN, WAIT, Transaction
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, Transaction
+from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED
 from beatstore.store.tick.tokens import OPEN
 
 __all__ = ["begin_anew", "close_account"]
@@ -30,6 +31,23 @@ def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
     tx.execute(delete(TOKEN).where(TOKEN.c.downstream_id.in_(ids)))
 
 
+def _still_under_way(tx: Transaction, entry_id: int, before: datetime) -> Sequence[Any]:
+    """Return the first due times that are old, and of which something happens still.
+
+    One has been told of since `before`, as when much is caught up; another is of an upstream
+    whose run has not ended.
+    """
+    mine = WAIT.c.downstream_id == entry_id
+    told = select(func.min(WAIT.c.due_at)).where(mine, WAIT.c.since >= before)
+    runs = (
+        select(func.min(RUN.c.due_at))
+        .join(DEPENDENCY, DEPENDENCY.c.upstream_id == RUN.c.entry_id)
+        .where(DEPENDENCY.c.downstream_id == entry_id, DEPENDENCY.c.align == "same")
+        .where(RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED)
+    )
+    return [tx.execute(one).scalar() for one in (told, runs)]
+
+
 def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
     """Let the cursor of an entry without a clock pass its due times before `before`.
 
@@ -39,7 +57,10 @@ def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
     Returns:
         How many rows were deleted.
     """
-    old = and_(WAIT.c.downstream_id == entry.id, WAIT.c.due_at < before)
+    mine = WAIT.c.downstream_id == entry.id
+    bounds = (before, *_still_under_way(tx, entry.id, before))
+    before = min(bound for bound in bounds if isinstance(bound, datetime))
+    old = and_(mine, WAIT.c.due_at < before)
     still = and_(old, WAIT.c.state.in_(OPEN))
     found = tx.execute(
         select(

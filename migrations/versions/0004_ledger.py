@@ -131,7 +131,10 @@ def _keep_waiting() -> None:
         JOIN beatstore_entry e ON e.id = d.downstream_id
         JOIN beatstore_run r ON r.entry_id = d.upstream_id
         WHERE d.align = 'same' AND e.kind = 'after' AND e.state = 'active'
-          AND r.finished_at >= e.pending_since AND r.state IN ('succeeded', 'failed', 'lost')
+          AND r.state IN ('succeeded', 'failed', 'lost')
+          AND (r.finished_at >= e.pending_since
+               OR r.due_at > COALESCE((SELECT MAX(n.due_at) FROM beatstore_run n
+                                       WHERE n.entry_id = e.id), e.created_at))
           AND NOT EXISTS (SELECT 1 FROM beatstore_run m
                           WHERE m.entry_id = e.id AND m.due_at = r.due_at)
           AND NOT EXISTS (SELECT 1 FROM beatstore_run l

@@ -8,7 +8,9 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.dialects import EPOCH, insert_ignore
+from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import BEAT, ENTRY, RUN, BeatFigures
+from beatstore.store.tick.locks import free_entries
 
 __all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]
 
@@ -70,12 +72,14 @@ def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:
 
 
 def release(connection: Connection, beat_id: str, now: datetime) -> None:
-    """Leave the claims that a beat holds to whoever comes first, at once."""
-    connection.execute(
-        update(RUN)
-        .where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
-        .values(wake_at=now)
-    )
+    """Leave the claims that a beat holds to whoever comes first, at once.
+
+    One that a transaction of the application holds stays until it expires.
+    """
+    mine = (RUN.c.wake_at.is_not(None), RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
+    free = connection.scalars(select(RUN.c.id).where(*mine).with_for_update(skip_locked=True))
+    for some in chunks(free):
+        connection.execute(update(RUN).where(RUN.c.id.in_(some), *mine).values(wake_at=now))
 
 
 def replan_zones(connection: Connection, after_id: int, limit: int) -> int | None:
@@ -89,13 +93,11 @@ def replan_zones(connection: Connection, after_id: int, limit: int) -> int | Non
     ).all()
     if not ids:
         return None
-    connection.execute(
-        update(ENTRY)
-        .where(
-            ENTRY.c.id.between(ids[0], ids[-1]),
-            ENTRY.c.kind.in_(("cron", "rrule")),
-            ENTRY.c.wake_at.is_not(None),
-        )
-        .values(wake_at=EPOCH)
+    zoned = select(ENTRY.c.id).where(
+        ENTRY.c.id.between(ids[0], ids[-1]),
+        ENTRY.c.kind.in_(("cron", "rrule")),
+        ENTRY.c.wake_at.is_not(None),
     )
+    for some in chunks(free_entries(connection, connection.scalars(zoned))):
+        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(some)).values(wake_at=EPOCH))
     return int(ids[-1])

@@ -37,6 +37,7 @@ from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
+from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import read_shared
 
 __all__ = ["consume", "open_runs", "read_gates", "wake_forgotten"]
@@ -272,10 +273,11 @@ def wake_forgotten(connection: Connection, limit: int) -> int:
         )
         .limit(limit)
     )
-    ids = list(connection.scalars(asleep))
+    ids = free_entries(connection, connection.scalars(asleep))
     if ids:
         still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
-        connection.execute(update(ENTRY).where(*still).values(wake_at=_AWAKE, blocked_by=None))
+        # As after an edit, so that each due time is asked about from the beginning.
+        connection.execute(update(ENTRY).where(*still).values(wake_at=EPOCH, blocked_by=None))
     # A `wake_at` beyond all time, written by hand, is no instant; nobody would ever look.
     for rows in (ENTRY, RUN):
         beyond = rows.c.wake_at > literal(_LAST, Instant())

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select
 from sqlalchemy.engine import Connection
 
-from beatstore.store.tick.claims import RUN
+from beatstore.store.database.rows import chunks
+from beatstore.store.tick.claims import ENTRY, RUN
 
-__all__ = ["IMPATIENT", "PATIENCE", "PATIENCE_MS", "held_runs", "retried"]
+__all__ = ["IMPATIENT", "PATIENCE", "PATIENCE_MS", "free_entries", "held_runs", "retried"]
 
 #: How long to wait for rows that somebody else is writing: other beats and workers are
 #: done with them in milliseconds.
@@ -63,6 +64,15 @@ def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
         return rest
     there = _existing(connection, rest)
     return there - {row.id for row in retried(lock, there, patience)}
+
+
+def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
+    """Lock those of these entries that nobody holds, and return their ids."""
+    free: list[int] = []
+    for some in chunks(ids):
+        locked = select(ENTRY.c.id).where(ENTRY.c.id.in_(some)).order_by(ENTRY.c.id)
+        free += connection.scalars(locked.with_for_update(skip_locked=True))
+    return free
 
 
 def _existing(connection: Connection, ids: Collection[int]) -> set[int]:

@@ -31,6 +31,7 @@ from beatstore.store.tick import cycles
 from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
 from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, read_gates
+from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import write_shared
 
 __all__ = ["CollisionError", "Planner"]
@@ -123,7 +124,7 @@ class Planner:
             plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
         claims = self._write_runs(connection, plans, now, careful)
         self._write_entries(connection, plans, now)
-        for entry_id in in_cycles.keys() - {row.id for row in rows}:
+        for entry_id in free_entries(connection, in_cycles.keys() - {row.id for row in rows}):
             self.quarantine(connection, entry_id, in_cycles[entry_id])
         return len(rows), claims
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED
-from beatstore.dialects import Instant
+from beatstore.dialects import EPOCH, Instant
 from beatstore.store.database.connection import read_now
 from beatstore.store.database.engine import Database
 from beatstore.store.database.rows import chunks
@@ -119,7 +119,9 @@ def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> Non
     missed, and the misfire policy is asked about them.
     """
     of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids))
-    early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", ENTRY.c.wake_at < at)
+    # A row that was just edited says so by its wake_at, and is looked at all the same.
+    planned = ENTRY.c.wake_at > EPOCH + timedelta(days=3)
+    early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", planned, ENTRY.c.wake_at < at)
     # Whoever holds an entry is not waited for: it is looked at in time then.
     free = select(ENTRY.c.id).where(*early).with_for_update(skip_locked=True, of=ENTRY)
     ids = connection.scalars(free).all()

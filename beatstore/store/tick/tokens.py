@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
 from beatstore.dialects import Instant, insert_ignore
@@ -74,6 +74,11 @@ def _outcome_of(run: Any) -> ColumnElement[str | None]:
     )
 
 
+def _ends_a_wait() -> ColumnElement[bool]:
+    """Return the condition that a failure of its upstream is something to an edge."""
+    return and_(_EDGE.on == "success", _EDGE.on_upstream_failure == "skip")
+
+
 # -- what a completion tells ---------------------------------------------------------------
 
 
@@ -119,12 +124,22 @@ def tell(
         (edge, one)
         for one in told
         for edge in by_upstream.get(one.upstream_id, ())
-        if _concerns(downstreams[edge.downstream_id], one)
+        if _asked_for(edge, one) and _concerns(downstreams[edge.downstream_id], one)
     ]
     woken: set[int] = set()
     for at in range(0, len(tokens), _CHUNK):
         woken |= _tell(connection, tokens[at : at + _CHUNK], now)
     return woken
+
+
+def _asked_for(edge: Row[Any], one: Told) -> bool:
+    """Say whether an outcome is what an edge asks for, or ends its wait.
+
+    Any other opens no wait: an alarm does not wait for the failure of what has succeeded.
+    """
+    if edge.on in ("done", one.outcome):
+        return True
+    return bool(edge.on == "success" and edge.on_upstream_failure == "skip")
 
 
 def _concerns(entry: Row[Any], one: Told) -> bool:
@@ -229,27 +244,41 @@ def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> 
     """Give an entry the tokens of runs that ended before its edges were written.
 
     One with a clock takes those of due times that it has not accounted for. One without a
-    clock, that never ran, takes the last of upstreams that will not run again.
+    clock takes those of due times that it waits for already; and if it never ran, the last of
+    each upstream that will not run again.
     """
-    edges = _EDGE.downstream_id == entry.id
-    runs: list[ColumnElement[bool]] = []
-    if entry.cursor_at is not None:
-        runs.append(RUN.c.due_at > entry.cursor_at)
-    elif entry.kind not in ("after", "once"):
-        runs.append(RUN.c.due_at > entry.created_at)
-    if entry.kind == "after":
-        if entry.run_count:
-            return
-        last = RUN.alias("last")
-        newest = (
-            select(func.max(last.c.due_at))
-            .where(last.c.entry_id == RUN.c.entry_id, _outcome_of(last).is_not(None), _final(last))
-            .correlate(RUN)
-        )
-        over = select(_UP.c.id).where(or_(_UP.c.kind == "once", _UP.c.state == "finished"))
-        edges = and_(edges, _EDGE.upstream_id.in_(over.where(_UP.c.id == _EDGE.upstream_id)))
-        runs.append(RUN.c.due_at == newest.scalar_subquery())
-    _tell_of(connection, edges, runs, now)
+    mine = _EDGE.downstream_id == entry.id
+    if entry.kind != "after":
+        after = entry.cursor_at or (None if entry.kind == "once" else entry.created_at)
+        _tell_of(connection, mine, [] if after is None else [RUN.c.due_at > after], now)
+        return
+    waits = select(WAIT.c.due_at).where(WAIT.c.downstream_id == entry.id, WAIT.c.state.in_(OPEN))
+    _tell_of(connection, mine, [RUN.c.due_at.in_(waits)], now)
+    if entry.run_count == 0:
+        for upstream_id in _that_are_over(connection, entry.id):
+            last = _last_due(connection, upstream_id)
+            if last is not None:
+                of_edge = and_(mine, _EDGE.upstream_id == upstream_id)
+                _tell_of(connection, of_edge, [RUN.c.due_at == last], now)
+
+
+def _that_are_over(connection: Connection, entry_id: int) -> Sequence[int]:
+    """Return the upstreams of an entry that will not run again."""
+    over = (
+        select(_EDGE.upstream_id)
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(_EDGE.downstream_id == entry_id, _EDGE.align == "same")
+        .where(or_(_UP.c.kind == "once", _UP.c.state == "finished"))
+    )
+    return connection.scalars(over).all()
+
+
+def _last_due(connection: Connection, upstream_id: int) -> datetime | None:
+    """Return the due time of the last run of an upstream that has ended for good."""
+    ended = and_(RUN.c.entry_id == upstream_id, _outcome_of(RUN).is_not(None), _final(RUN))
+    last = select(RUN.c.due_at).where(ended).order_by(RUN.c.due_at.desc()).limit(1)
+    found = connection.scalar(last)
+    return found if isinstance(found, datetime) else None
 
 
 def _tell_of(
@@ -264,6 +293,7 @@ def _tell_of(
         select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(edges, _EDGE.align == "same", outcome.is_not(None), _final(RUN), *runs)
+        .where(or_(fits(outcome, _EDGE.on), _ends_a_wait()))
     )
     rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
     if not rows:
