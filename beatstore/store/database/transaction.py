@@ -16,7 +16,7 @@ is an `UnavailableError`; missing tables are a `SchemaError` with the command th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -100,10 +100,16 @@ def _writing(database: Database) -> Iterator[Session]:
     The same as the one beats claim in; see `begin_claim`.
     """
     engine = database.engine
-    with engine.connect() as connection:
+    connection = engine.connect()
+    try:
         connection.execution_options(isolation_level=claim_isolation(engine.dialect))
         with begin_claim(connection), Session(connection, expire_on_commit=False) as session:
             yield session
+    finally:
+        # Giving it back executes a statement, and one that was cut by now raises the driver's
+        # own error: what was committed is no less so.
+        with suppress(Exception):
+            connection.close()
 
 
 @contextmanager
