@@ -79,16 +79,16 @@ def test_a_diamond_with_a_branch_that_is_retried(migrated_url: str) -> None:
 
 
 def test_a_branch_that_fails_for_good(migrated_url: str) -> None:
-    """`load` is left waiting, and the ledger says for whom; the next good night sets it free."""
+    """`load` is left waiting, and the ledger says for whom; the next night is not held up."""
     store = Store(migrated_url, clock=ManualClock(MIDNIGHT))
     diamond(store)
     first = simulate(store, DAY, outcome={"enrich": "failed"})
     assert first.of("load").sent.names == []
     (left,) = first.waiting
-    assert (left.name, left.why) == ("load", "waits for 'enrich' to succeed")
+    assert (left.name, left.why) == ("load", "waits for 'enrich' to succeed for the same due time")
     second = simulate(store, DAY)
     assert second.names == ["extract", "clean", "enrich", "load"]
-    assert second.waiting == ()
+    assert [(one.name, one.due_at) for one in second.waiting] == [("load", at("2:00"))]
     store.close()
 
 
@@ -438,7 +438,7 @@ def test_more_runs_at_once_than_a_statement_takes() -> None:
     settings = Settings(catch_up_limit=5000)
     store = testing.store(MIDNIGHT, settings=settings)
     store.add("many", "a.many", "* * * * *", misfire="all")
-    store.add("next", "a.next", after=["many"])
+    store.add("next", "a.next", after=[After("many", align="latest")])
     ledger = simulate(store, 2 * DAY, downtime=[(MIDNIGHT, MIDNIGHT + 47 * timedelta(hours=1))])
     store.close()
     assert len(ledger.of("many")) == 2879

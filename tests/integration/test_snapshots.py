@@ -11,7 +11,7 @@ from sqlalchemy import ForeignKey, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from beatstore import Entry, Run, SessionError, Store
-from beatstore.models import Audit, Base, Beat, Dependency, Tag, Token, Worker
+from beatstore.models import Audit, Base, Beat, Dependency, Tag, Token, Wait, Worker
 from beatstore.store.database.rows import Transaction
 
 DUE = datetime(2026, 1, 15, tzinfo=timezone.utc)
@@ -27,11 +27,12 @@ ROWS: dict[type[Base], dict[str, Any]] = {
     Tag: {"entry_id": 1, "tag": "etl"},
     Dependency: {"downstream_id": 1, "upstream_id": 1, "first_free": True, "on": "done"},
     Token: {"downstream_id": 1, "due_at": DUE, "upstream_id": 1, "outcome": "success"},
+    Wait: {"downstream_id": 1, "due_at": DUE, "state": "waits"},
 }
 #: A column of each that is changed.
 CHANGED = {
     **{Entry: "misfire", Run: "state", Audit: "actor", Beat: "host", Worker: "name"},
-    **{Tag: "tag", Dependency: "on", Token: "outcome"},
+    **{Tag: "tag", Dependency: "on", Token: "outcome", Wait: "state"},
 }
 
 #: What a session can be asked to do with an object.

@@ -44,9 +44,9 @@ def test_edges_of_one(store: Store) -> None:
     store.add("down", "t.a", after=["mid", "up"])
     store.link("mid", After("mid", on="done", first_free=True))
     assert store.edges("mid") == [
-        Edge("mid", "down"),
+        Edge("mid", "down", align="same"),
         Edge("mid", "mid", on="done", first_free=True),
-        Edge("up", "mid", on="done", timeout_s=5),
+        Edge("up", "mid", on="done", align="same", timeout_s=5),
     ]
     assert [(edge.upstream, edge.downstream) for edge in store.edges("up")] == [
         ("up", "down"),

@@ -120,8 +120,12 @@ def edges(_: str, number: int, like: int, column: str, value: Any) -> Iterator[t
 def others(
     table: str, number: int, like: int, column: str, value: Any
 ) -> Iterator[tuple[str, Row]]:
-    """Yield a tag, a change on record, or the row of a beat or worker, that is spoiled."""
+    """Yield a row that is spoiled of a table that has no other maker."""
     yield ENTRY, {"id": FIRST + number, **an_entry(number, like)}
+    if table in ("beatstore_token", "beatstore_wait"):
+        edge = {"downstream_id": FIRST + number, "upstream_id": UP, "align": "same"}
+        yield "beatstore_dependency", edge
+    shared = {"downstream_id": FIRST + number, "due_at": before(minutes=7)}
     row: Row = {
         "beatstore_tag": {"entry_id": FIRST + number, "tag": "a"},
         "beatstore_audit": {"actor": "a", "action": "pause", "entry": f"e{number}"},
@@ -133,6 +137,8 @@ def others(
             "tzdata": "x",
         },
         "beatstore_worker": {"id": f"w{number}", "name": "w", "pid": 1, "version": "1"},
+        "beatstore_token": {**shared, "upstream_id": UP, "outcome": "success"},
+        "beatstore_wait": {**shared, "state": ("look", "waits", "met", "taken")[like % 4]},
     }[table]
     yield table, {**row, column: value}
 

@@ -96,13 +96,10 @@ def finish(
     for row in found:
         if (row.id, row.task_id) in by_id:
             _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
-    left.unknown += [one for one in endings if _is_anothers(one, found)]
+    task_ids = {row.id: row.task_id for row in found}
+    left.unknown += [one for one in endings if task_ids.get(one.run_id, one.task_id) != one.task_id]
     publish(connection, tally, now, patience=patience)
     return left
-
-
-def _is_anothers(ending: Ending, found: Sequence[Row[Any]]) -> bool:
-    return any(row.id == ending.run_id and row.task_id != ending.task_id for row in found)
 
 
 def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:

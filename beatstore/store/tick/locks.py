@@ -56,7 +56,7 @@ def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
     """Lock runs, and return the ids of those that somebody else holds."""
 
     def lock(some: Iterable[int]) -> list[Row[Any]]:
-        return list(connection.execute(_RUNS, {"ids": list(some)}).all())
+        return [row for ids in chunks(some) for row in connection.execute(_RUNS, {"ids": ids})]
 
     rest = set(ids)
     rest -= {row.id for row in lock(rest)}
@@ -76,4 +76,5 @@ def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
 
 
 def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
-    return set(connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(ids))))
+    found = (connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(some))) for some in chunks(ids))
+    return {run_id for some in found for run_id in some}
