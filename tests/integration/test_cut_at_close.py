@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from beatstore import Store
 
@@ -14,7 +15,8 @@ from beatstore import Store
 def cut(store: Store) -> Iterator[None]:
     """Let whatever gives a connection back to the pool fail as a driver does."""
 
-    def checkin(*_: object) -> None:
+    def checkin(connection: DBAPIConnection, _: object) -> None:
+        connection.close()
         raise ConnectionResetError("Lost connection to the server")
 
     engine: Engine = store.database.engine

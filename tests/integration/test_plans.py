@@ -40,12 +40,12 @@ class Executed:
 
 @contextmanager
 def recorded(store: Store) -> Iterator[list[Executed]]:
-    """Collect what is executed inside, apart from the bounds of transactions."""
+    """Collect what is executed inside, apart from settings and the bounds of transactions."""
     found: list[Executed] = []
 
     def note(*said: Any) -> None:
         _, _, statement, parameters, _, many = said
-        if statement.split(maxsplit=1)[0] in ("BEGIN", "COMMIT", "ROLLBACK"):
+        if statement.split(maxsplit=1)[0] in ("BEGIN", "COMMIT", "ROLLBACK", "SET"):
             return
         first = parameters[0] if many else parameters
         found.append(Executed(statement, first, len(parameters) if many else 1))
