@@ -5,7 +5,7 @@ Cost follows what is shown: a part is read from its middle outwards, a level in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import Column, Row, select
@@ -13,12 +13,9 @@ from sqlalchemy import Column, Row, select
 from beatstore.errors import InvalidEntryError
 from beatstore.graph import Edge, Graph, Node
 from beatstore.store import fields
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
 
 __all__ = ["edges", "graph"]
-
-#: How many ids go into one statement.
-_CHUNK = 1000
 
 _EDGE = DEPENDENCY.c
 
@@ -70,7 +67,7 @@ def _reach(tx: Transaction, start: int, here: Column[int], there: Column[int]) -
 
 def _edges(tx: Transaction, end: Column[int], ids: Iterable[int]) -> Iterator[Row[Any]]:
     """Yield the edges of which one end is among `ids`."""
-    for chunk in _chunks(ids):
+    for chunk in chunks(sorted(ids)):
         yield from tx.execute(select(DEPENDENCY).where(end.in_(chunk)))
 
 
@@ -78,15 +75,10 @@ def _ends(edges: Iterable[Row[Any]]) -> set[int]:
     return {end for edge in edges for end in (edge.upstream_id, edge.downstream_id)}
 
 
-def _chunks(ids: Iterable[int]) -> Iterator[Sequence[int]]:
-    ordered = sorted(ids)
-    return (ordered[first : first + _CHUNK] for first in range(0, len(ordered), _CHUNK))
-
-
 def _made(tx: Transaction, ids: Iterable[int], edges: Iterable[Row[Any]]) -> Graph:
     shown = ("id", "name", "state", "task", "next_due_at", "pending_since", "pending_reason")
     nodes: dict[int, Node] = {}
-    for chunk in _chunks(ids):
+    for chunk in chunks(sorted(ids)):
         columns = [ENTRY.c[column] for column in shown]
         for row in tx.execute(select(*columns).where(ENTRY.c.id.in_(chunk))):
             waits = row.pending_since is not None

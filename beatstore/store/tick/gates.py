@@ -35,6 +35,7 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
+from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
 from beatstore.store.tick.locks import free_entries
@@ -47,8 +48,6 @@ _AWAKE = EPOCH + timedelta(days=2)
 
 #: The last instant that there is.
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
-
-_CHUNK = 1000
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
@@ -127,10 +126,10 @@ def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
         groups.setdefault(counts, []).append((edge.downstream_id, edge.upstream_id))
     key = tuple_(_EDGE.downstream_id, _EDGE.upstream_id)
     for (count, failures), pairs in groups.items():
-        for at in range(0, len(pairs), _CHUNK):
+        for some in chunks(pairs):
             connection.execute(
                 update(DEPENDENCY)
-                .where(key.in_(pairs[at : at + _CHUNK]))
+                .where(key.in_(some))
                 .values(consumed_seq=count, failure_seen=failures)
             )
 

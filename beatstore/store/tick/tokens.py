@@ -16,7 +16,7 @@ Each function joins the caller's transaction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,18 +25,22 @@ from sqlalchemy import ColumnElement, Row, and_, bindparam, case, or_, select, t
 from sqlalchemy.engine import Connection
 
 from beatstore.dialects import Instant, insert_ignore
+from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
 
-__all__ = ["OPEN", "Told", "fits", "tell", "tell_of_the_past"]
+__all__ = ["OPEN", "Told", "fits", "of_due_time", "tell", "tell_of_the_past"]
 
 #: The states of a due time that is not accounted for.
 OPEN = ("look", "waits", "met")
 
-#: How many rows go into one statement.
-_CHUNK = 500
-
 _EDGE = DEPENDENCY.c
 _UP = ENTRY.alias("up")
+
+
+def of_due_time(table: Any) -> ColumnElement[bool]:
+    """Return the condition on a row of `wait` or `token`; bound are `b_id` and `b_due_at`."""
+    at = bindparam("b_due_at", type_=Instant())
+    return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at == at)
 
 
 def fits(outcome: Any, on: Any) -> ColumnElement[bool]:
@@ -127,8 +131,8 @@ def tell(
         if _asked_for(edge, one) and _concerns(downstreams[edge.downstream_id], one)
     ]
     woken: set[int] = set()
-    for at in range(0, len(tokens), _CHUNK):
-        woken |= _tell(connection, tokens[at : at + _CHUNK], now)
+    for some in chunks(tokens):
+        woken |= _tell(connection, some, now)
     return woken
 
 
@@ -160,12 +164,7 @@ def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datet
         )
     ).all()
     there = {(row.downstream_id, row.due_at): row for row in rows}
-    new = [
-        {"downstream_id": entry_id, "due_at": due_at, "since": now, "state": "look"}
-        for entry_id, due_at in sorted(keys - there.keys())
-    ]
-    if new:
-        connection.execute(insert_ignore(WAIT, connection.dialect), new)
+    _open_waits(connection, keys - there.keys(), now)
     tokens = [
         (edge, one)
         for edge, one in tokens
@@ -192,11 +191,7 @@ def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datet
 
 _LOOK_AGAIN = (
     update(WAIT)
-    .where(
-        WAIT.c.downstream_id == bindparam("b_id"),
-        WAIT.c.due_at == bindparam("b_due_at", type_=Instant()),
-        or_(*(WAIT.c.state == state for state in OPEN)),
-    )
+    .where(of_due_time(WAIT), or_(*(WAIT.c.state == state for state in OPEN)))
     .values(state="look")
 )
 
@@ -299,11 +294,14 @@ def _tell_of(
     if not rows:
         return
     connection.execute(insert_ignore(TOKEN, connection.dialect), rows)
-    waits = sorted({(row["downstream_id"], row["due_at"]) for row in rows})
-    connection.execute(
-        insert_ignore(WAIT, connection.dialect),
-        [
-            {"downstream_id": down, "due_at": at, "since": now, "state": "look"}
-            for down, at in waits
-        ],
-    )
+    _open_waits(connection, {(row["downstream_id"], row["due_at"]) for row in rows}, now)
+
+
+def _open_waits(connection: Connection, keys: Set[tuple[int, datetime]], now: datetime) -> None:
+    """Insert what is not there yet of these due times, to be looked at."""
+    rows = [
+        {"downstream_id": entry_id, "due_at": due_at, "since": now, "state": "look"}
+        for entry_id, due_at in sorted(keys)
+    ]
+    if rows:
+        connection.execute(insert_ignore(WAIT, connection.dialect), rows)

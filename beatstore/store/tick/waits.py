@@ -37,17 +37,15 @@ from sqlalchemy.sql.expression import null
 from beatstore.decision import Decision
 from beatstore.dialects import EPOCH, Instant, insert_ignore
 from beatstore.gate import Gate, Shared, unmet_words
+from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
-from beatstore.store.tick.tokens import OPEN, fits, tell_of_the_past
+from beatstore.store.tick.tokens import OPEN, fits, of_due_time, tell_of_the_past
 
 __all__ = ["ASKS", "read_shared", "unmet_edges", "write_shared"]
 
 #: How many due times of an entry a look reads in each state, the oldest.
 _PAGE = 200
-
-#: How many rows go into one statement.
-_CHUNK = 500
 
 _EDGE = DEPENDENCY.c
 _UP = ENTRY.alias("up")
@@ -200,8 +198,7 @@ def _unmet(
 ) -> dict[tuple[int, datetime], int | None]:
     """Return for each due time an upstream that is missing, the newest; None: none is."""
     found: dict[tuple[int, datetime], int | None] = {}
-    for at in range(0, len(look), _CHUNK):
-        chunk = look[at : at + _CHUNK]
+    for chunk in chunks(look):
         found |= _ask(connection, chunk, resume=True)
         again = [row for row in chunk if row.blocked_by and found.get(_key_of(row)) is None]
         if again:
@@ -280,9 +277,9 @@ def _outcomes(
     """Return the tokens that these upstreams have given for these due times."""
     found: dict[tuple[int, datetime, int], str] = {}
     keys = [(entry_id, due_at) for entry_id, at in dues.items() for due_at in at]
-    for first in range(0, len(keys), _CHUNK):
-        chunk = tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at).in_(keys[first : first + _CHUNK])
-        for row in connection.execute(select(TOKEN).where(chunk)):
+    for some in chunks(keys):
+        chosen = tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at).in_(some)
+        for row in connection.execute(select(TOKEN).where(chosen)):
             if row.upstream_id in upstreams:
                 found[row.downstream_id, row.due_at, row.upstream_id] = row.outcome
     return found
@@ -294,11 +291,11 @@ def _words(
     """Return what to say of these upstreams of these entries."""
     wanted = sorted({(down, up) for down, up in pairs if up is not None})
     found: dict[tuple[int, int | None], str] = {}
-    for at in range(0, len(wanted), _CHUNK):
+    for some in chunks(wanted):
         rows = connection.execute(
             select(_EDGE.downstream_id, _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
             .join(_UP, _UP.c.id == _EDGE.upstream_id)
-            .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(wanted[at : at + _CHUNK]))
+            .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(some))
         )
         for row in rows:
             words = unmet_words(row.name, row.on, row.state) + " for the same due time"
@@ -385,11 +382,6 @@ def _noted(entry_id: int, one: Shared) -> dict[str, Any]:
     }
 
 
-def _one_due(table: Any) -> ColumnElement[bool]:
-    at = bindparam("b_due_at", type_=Instant())
-    return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at == at)
-
-
 def _up_to(table: Any) -> ColumnElement[bool]:
     at = bindparam("b_due_at", type_=Instant())
     return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at <= at)
@@ -397,16 +389,16 @@ def _up_to(table: Any) -> ColumnElement[bool]:
 
 _NOTE = (
     update(WAIT)
-    .where(_one_due(WAIT))
+    .where(of_due_time(WAIT))
     .values(
         state=bindparam("b_state"),
         blocked_by=bindparam("b_blocked_by"),
         timeout_s=bindparam("b_timeout_s"),
     )
 )
-_TAKE = update(WAIT).where(_one_due(WAIT)).values(state=bindparam("b_state"), blocked_by=null())
-_DROP = delete(WAIT).where(_one_due(WAIT))
-_USE_UP = delete(TOKEN).where(_one_due(TOKEN))
+_TAKE = update(WAIT).where(of_due_time(WAIT)).values(state=bindparam("b_state"), blocked_by=null())
+_DROP = delete(WAIT).where(of_due_time(WAIT))
+_USE_UP = delete(TOKEN).where(of_due_time(TOKEN))
 _PASS = delete(WAIT).where(_up_to(WAIT)), delete(TOKEN).where(_up_to(TOKEN))
 
 

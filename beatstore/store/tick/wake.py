@@ -23,6 +23,7 @@ from sqlalchemy import Row, bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.dialects import CHANNEL
+from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
 from beatstore.store.tick.locks import retried
 from beatstore.store.tick.tokens import Told, tell
@@ -38,8 +39,6 @@ _BUMPS = {
     "late success": ("success_seq",),
     None: (),
 }
-
-_CHUNK = 1000
 
 #: The largest number that a counter holds; one that was set to it by hand stays there.
 _MOST = 2**63 - 1
@@ -135,10 +134,8 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patience: fl
     woken = set(tally.freed)
     if tally.runs:
         woken |= _waiting(connection, tally, now, patience)
-    ordered = sorted(woken)
-    for at in range(0, len(ordered), _CHUNK):
-        chunk = ENTRY.c.id.in_(ordered[at : at + _CHUNK])
-        connection.execute(update(ENTRY).where(chunk).values(wake_at=now))
+    for some in chunks(sorted(woken)):
+        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(some)).values(wake_at=now))
     if woken and connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(CHANNEL, "")))
 
@@ -150,7 +147,11 @@ def _waiting(connection: Connection, tally: Tally, now: datetime, patience: floa
     locked = {row.id: row for row in _lock(connection, ordered)}
     missing = set(ordered) - locked.keys()
     if missing:
-        there = set(connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(missing))))
+        there = {
+            entry_id
+            for some in chunks(missing)
+            for entry_id in connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(some)))
+        }
         late = retried(lambda some: _lock(connection, some), there, patience)
         locked |= {row.id: row for row in late}
         _tell_later(connection, tally, edges, there - locked.keys(), now)
@@ -184,9 +185,7 @@ def _lock(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
     By their ids alone: what else is asked may be changing under a beat's hands, and is true
     only of the row that was waited for.
     """
-    ordered = list(ids)
-    pages = (ordered[at : at + _CHUNK] for at in range(0, len(ordered), _CHUNK))
-    return [row for page in pages for row in connection.execute(_LOCK, {"ids": page})]
+    return [row for some in chunks(ids) for row in connection.execute(_LOCK, {"ids": some})]
 
 
 def _tell_later(

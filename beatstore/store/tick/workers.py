@@ -15,9 +15,7 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.dialects import insert_ignore
 from beatstore.store.tick.claims import RUN, WORKER
-from beatstore.store.tick.endings import (
-    SUSPECTED,
-)
+from beatstore.store.tick.endings import SUSPECTED
 from beatstore.store.tick.locks import held_runs
 from beatstore.store.tick.parts import Parts
 from beatstore.version import __version__
