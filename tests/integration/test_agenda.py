@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,22 +10,12 @@ import pytest
 from sqlalchemy import event
 
 from beatstore import Cron, Every, Once, Store
-from beatstore.clock import ManualClock
 from beatstore.decide import jitter_offset
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry
 from beatstore.store import agenda
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a beat without a broker, whose clock stands at noon."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
 from sqlalchemy import update
 
-from beatstore import After, Every, ManualClock
+from beatstore import After, Every
 from beatstore.models import Entry, Run
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.queue import Queue
@@ -20,14 +19,6 @@ HOURLY = "0 * * * *"
 
 #: An instant that no cron has, as a clock shows it.
 ODD = datetime(2026, 1, 15, 13, 0, 0, 217_000, tzinfo=timezone.utc)
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 def sweep(queue: Queue, now: datetime) -> list[Claim]:

@@ -7,21 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from beatstore import ManualClock
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 #: As long as a message is good, in seconds, and as long as a beat waits beyond that.
 EXPIRES, MARGIN = 60.0, 10
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 @pytest.fixture

@@ -17,23 +17,6 @@ WORKER = "celery@there"
 
 
 @pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a store and a beat at noon."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
-
-
-@pytest.fixture
-def reports(play: Play) -> Iterator[Reports]:
-    """Return a worker's half of the store."""
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
-
-
-@pytest.fixture
 def other(database_server: DatabaseServer, clock: ManualClock) -> Iterator[Play]:
     """Return a store and a beat with another database of the same kind."""
     url = database_server.create_migrated()

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from beatstore import After, ManualClock, Store
+from beatstore import After, Store
 from beatstore.models import Entry, Run
 from beatstore.store.tick.complete import SUSPECTED
 from beatstore.store.tick.reports import Origin, Report, Reports
@@ -24,21 +24,6 @@ SOON = 6.0
 
 # SQLite has one writer at a time: an open transaction that has written holds all of it.
 pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
-
-
-@pytest.fixture
-def reports(play: Play) -> Iterator[Reports]:
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
 
 
 @contextmanager

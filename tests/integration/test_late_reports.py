@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from beatstore import After, ManualClock, Run
+from beatstore import After, Run
 from beatstore.store.tick.claims import RUN, Claim, Outcome
 from beatstore.store.tick.complete import count
 from beatstore.store.tick.endings import Ending
@@ -18,23 +18,6 @@ from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 HEARTBEAT = 10
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a store and a beat at noon."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
-
-
-@pytest.fixture
-def reports(play: Play) -> Iterator[Reports]:
-    """Return a worker's half of the store."""
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from beatstore import After, ManualClock, Run
+from beatstore import After, Run
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.reports import Origin, Report, Reports
@@ -18,23 +17,6 @@ from tests.support.play import Play
 
 WORKER = "celery@there"
 HEARTBEAT = 10
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a store and a beat at noon."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
-
-
-@pytest.fixture
-def reports(play: Play) -> Iterator[Reports]:
-    """Return a worker's half of the store."""
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
 
 
 def of(run: Run, part: str | None = None) -> Origin:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from beatstore import After, ManualClock
+from beatstore import After
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 
 HOURLY = "0 * * * *"
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 def test_a_failure_of_the_same_due_time_ends_the_wait(play: Play) -> None:

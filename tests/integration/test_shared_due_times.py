@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from beatstore import After, ManualClock, Once
+from beatstore import After, Once
 from beatstore.models import Token, Wait
 from beatstore.store.tick.claims import Claim
 from tests.support.play import NOON, Play
@@ -17,14 +16,6 @@ from tests.support.ticks import report
 
 HOURLY = "0 * * * *"
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 def same(name: str, **given: Any) -> After:

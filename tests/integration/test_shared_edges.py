@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
-from beatstore import After, ManualClock, Run
+from beatstore import After, Run
 from beatstore.models import Wait
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 
 HOURLY = "0 * * * *"
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 def same(name: str, **given: Any) -> After:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -13,22 +13,12 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Every, Settings, Store
-from beatstore.clock import ManualClock
 from beatstore.errors import InvalidEntryError
 from beatstore.store import edits
 from tests.support.play import NOON, Play
 
 UTC = timezone.utc
 NIGHTLY = "0 2 * * *"
-
-
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a store, a beat and a clock; it is noon."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
 
 
 @pytest.fixture

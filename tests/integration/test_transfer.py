@@ -59,15 +59,6 @@ def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
     store.close()
 
 
-@pytest.fixture
-def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a beat without a broker on the same database and clock."""
-    play = Play(migrated_url, clock)
-    yield play
-    play.queue.close()
-    play.store.close()
-
-
 def fill(store: Store) -> None:
     """Store entries of every kind, in every state, with everything that can be said of one."""
     store.add("cron", "t.cron", Cron("0 2 * * mon", "Europe/Berlin"), tags=["b", "a"])
