@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -212,7 +213,8 @@ def test_words_of_sqlite(said: str, is_outage: bool, is_lock: bool) -> None:
 def test_codes_of_sqlite(tmp_path: Any) -> None:
     """SQLite's own errors are known by their codes."""
     path = str(tmp_path / "x.db")
-    with sqlite3.connect(path, timeout=0) as one, sqlite3.connect(path, timeout=0) as two:
+    one, two = (sqlite3.connect(path, timeout=0) for _ in range(2))
+    with closing(one), closing(two):
         one.execute("CREATE TABLE x (y)")
         one.execute("BEGIN IMMEDIATE")
         with pytest.raises(sqlite3.OperationalError) as busy:
