@@ -24,7 +24,9 @@ app.conf.update(json.loads(os.environ.get("BEATSTORE_TEST_APP", "{}")))
 beatstore.setup(app)
 
 # A busy machine must not keep the guard from answering: the checker counts what it lets by.
-worker.BUDGET = 5.0
+# Only the processes of a run do this. The tests import this module too, and there it stays.
+if "BEATSTORE_TEST_APP" in os.environ:
+    worker.BUDGET = 5.0
 
 
 class ChaosError(Exception):
