@@ -383,6 +383,20 @@ def test_a_worker_does_not_start_what_it_runs() -> None:
     assert "started twice" in {violation.rule for violation in check(spoiled)}
 
 
+@pytest.mark.parametrize(
+    ("reason", "rules"), [("fell silent", set()), (None, {"without token", "token swallowed"})]
+)
+def test_a_failure_counts_when_it_is_given_up(reason: str | None, rules: set[str]) -> None:
+    """A failure heard of late counted before `finished_at`, and its downstream ran on that."""
+    ledger = with_run(
+        good(), 13, state="failed", error="ChaosError: no", reason=reason, finished_at=135.0
+    )
+    ledger = with_entry(ledger, SRC, success_seq=3, failure_seq=1)
+    edges = [Edge(LATEST, SRC, on="done", consumed_seq=4)]
+    found = {violation.rule for violation in check(replace(ledger, edges=edges))}
+    assert found & {"without token", "token swallowed"} == rules
+
+
 def test_a_ledger_can_be_kept(tmp_path: Path) -> None:
     """What was written to a file is read as it was."""
     ledger = replace(good(), events=[Event("kill beat", 1.0, 2.0)], samples=[Sample(1.0)])

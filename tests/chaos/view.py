@@ -90,14 +90,20 @@ class Chain:
     def ended_at(self) -> float:
         """The earliest instant at which the outcome may have been known."""
         decisive = self.success or self.last
-        if self.late_success:
+        if self.late:
             return decisive.sent_at or decisive.due_at
         return decisive.finished_at or decisive.due_at
 
     @property
+    def late(self) -> bool:
+        """Whether it was given up before it was heard of: no row says when it counted."""
+        decisive = self.success or self.last
+        return given_up(decisive) and decisive.state != "lost"
+
+    @property
     def late_success(self) -> bool:
-        """Whether it was given up, and may have counted as a failure, before it was heard of."""
-        return self.success is not None and given_up(self.success)
+        """Whether it succeeded, and may have counted as a failure before that was heard of."""
+        return self.success is not None and self.late
 
 
 @dataclass(frozen=True)

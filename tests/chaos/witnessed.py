@@ -208,7 +208,7 @@ def promptness(view: View) -> Iterator[Violation]:
                 chain for edge in edges for chain in view.chains(edge.upstream_id, run.due_at)
             ]
             # Of several chains nobody knows which has set it free, or when what was heard of late.
-            plain = len(chains) == len(edges) and not any(chain.late_success for chain in chains)
+            plain = len(chains) == len(edges) and not any(chain.late for chain in chains)
             if run.state != "skipped" and plain:
                 since = max(chain.ended_at for chain in chains)
                 yield from _late(view, life, run, since, concerned, "freeze worker", "kill worker")
