@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,9 +19,11 @@ AWAY = [(NOON + 0.5 * HOUR, NOON + timedelta(hours=4, minutes=10))]
 
 
 @pytest.fixture
-def quick() -> Store:
-    """Hand out a store in memory, at noon."""
-    return testing.store(NOON)
+def quick() -> Iterator[Store]:
+    """Hand out a store of the kind that users' tests have, at noon."""
+    store = testing.store(NOON)
+    yield store
+    store.close()
 
 
 def told(store: Store, name: str = "e") -> list[tuple[int, str, int]]:

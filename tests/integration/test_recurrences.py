@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -27,14 +28,14 @@ def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
 def test_count_is_the_number_of_runs(fraction: float, start: int | None) -> None:
     """Without DTSTART an entry runs COUNT times from its start_at, or from its creation, on."""
     begun = NOON + timedelta(seconds=fraction)
-    store = testing.store(begun)
     start_at = None if start is None else begun + start * DAY
-    store.add("e", "t.e", RRule("FREQ=DAILY;COUNT=3"), start_at=start_at)
-    simulate(store, 9 * DAY)
-    runs = store.runs("e")
-    assert len(runs) == 3
-    assert all(run.due_at.time() == NOON.time() for run in runs)
-    assert store.get("e").state == "finished"
+    with closing(testing.store(begun)) as store:
+        store.add("e", "t.e", RRule("FREQ=DAILY;COUNT=3"), start_at=start_at)
+        simulate(store, 9 * DAY)
+        runs = store.runs("e")
+        assert len(runs) == 3
+        assert all(run.due_at.time() == NOON.time() for run in runs)
+        assert store.get("e").state == "finished"
 
 
 @pytest.mark.parametrize(
