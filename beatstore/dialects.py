@@ -9,19 +9,24 @@ and `drivers` what differs between drivers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
     FromClause,
     Insert,
     String,
     Table,
+    any_,
     bindparam,
     column,
+    literal,
     text,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -57,6 +62,7 @@ __all__ = [
     "Number",
     "Unreadable",
     "Whole",
+    "among",
     "begin_claim",
     "begin_reading",
     "claim_isolation",
@@ -114,6 +120,17 @@ def insert_ignore(table: Table, dialect: Dialect) -> Insert:
     if dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return mysql.insert(table).prefix_with("IGNORE")
+
+
+def among(id_column: ColumnElement[int], ids: Iterable[int], dialect: Dialect) -> Any:
+    """Return the condition that an id is one of these.
+
+    PostgreSQL is given them as one array: with a parameter for each, driver and server read
+    a longer statement anew for each batch.
+    """
+    if dialect.name == "postgresql":
+        return id_column == any_(literal(list(ids), ARRAY(BigInteger)))
+    return id_column.in_(list(ids))
 
 
 def given_rows(dialect: Dialect, **columns: TypeEngine[Any]) -> FromClause | None:

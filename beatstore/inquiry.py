@@ -20,9 +20,7 @@ from celery.backends.base import DisabledBackend
 
 from beatstore.outcomes import ENDED
 from beatstore.store.tick.claims import Suspect
-from beatstore.store.tick.endings import (
-    Ending,
-)
+from beatstore.store.tick.endings import Ending
 
 __all__ = ["Inquiry"]
 

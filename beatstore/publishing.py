@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from celery import Celery
@@ -167,12 +167,14 @@ def has_own_way(app: Any, claim: Claim) -> bool:
     it would take the message for its own duplicate.
     """
     task: Any = app.tasks.get(claim.task)
-    if task is None:
-        return False
-    classes = task.__class__.__mro__
+    return task is not None and _sends_itself(task.__class__)
+
+
+@lru_cache(maxsize=1024)
+def _sends_itself(kind: type[Any]) -> bool:
     # beatstore.Task only adds what becomes of an eta, which beat never gives.
-    own = next(one for one in classes if "apply_async" in vars(one) and one is not OwnTask)
-    return own is not Task
+    own = (one for one in kind.__mro__ if "apply_async" in vars(one) and one is not OwnTask)
+    return next(own) is not Task
 
 
 @contextmanager

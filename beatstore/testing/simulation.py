@@ -12,9 +12,7 @@ from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.store.tick.endings import (
-    Ending,
-)
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 from beatstore.testing.workers import Running, Sent, Workers

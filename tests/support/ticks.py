@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from beatstore import Store
 from beatstore.store.tick.claims import Claim, Outcome, Suspect
-from beatstore.store.tick.endings import (
-    Ending,
-)
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.dialects import EPOCH, Instant, trigger_reads_entries
+from beatstore.dialects import EPOCH, Instant, among, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
@@ -138,7 +138,11 @@ def open_runs(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]
     """Return the due time of the latest unfinished run of each entry that has one."""
     found = connection.execute(
         select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at"))
-        .where(RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED)
+        .where(
+            among(RUN.c.entry_id, ids, connection.dialect),
+            RUN.c.state.in_(UNFINISHED),
+            NOT_SUCCEEDED,
+        )
         .group_by(RUN.c.entry_id)
     )
     # An instant that can't be read, written by hand, is one all the same.
@@ -148,9 +152,9 @@ def open_runs(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]
 
 
 def _have_edges(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
-    ids = [row.id for row in rows]
+    these = among(ENTRY.c.id, (row.id for row in rows), connection.dialect)
     edge = exists().where(_EDGE.downstream_id == ENTRY.c.id)
-    return set(connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(ids), edge)))
+    return set(connection.scalars(select(ENTRY.c.id).where(these, edge)))
 
 
 def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]) -> None:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, select
 from sqlalchemy.engine import Connection
 
+from beatstore.dialects import among
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import ENTRY, RUN
 
@@ -27,8 +28,7 @@ IMPATIENT = 5.0
 
 _PAUSE = 0.01
 
-_IDS: Any = bindparam("ids", expanding=True)
-_RUNS = select(RUN.c.id).where(RUN.c.id.in_(_IDS)).with_for_update(skip_locked=True)
+_RUNS = select(RUN.c.id)
 
 
 def retried(
@@ -55,8 +55,12 @@ def retried(
 def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> set[int]:
     """Lock runs, and return the ids of those that somebody else holds."""
 
-    def lock(some: Iterable[int]) -> list[Row[Any]]:
-        return [row for ids in chunks(some) for row in connection.execute(_RUNS, {"ids": ids})]
+    def lock(ids: Iterable[int]) -> list[Row[Any]]:
+        found: list[Row[Any]] = []
+        for some in chunks(ids):
+            runs = _RUNS.where(among(RUN.c.id, some, connection.dialect))
+            found += connection.execute(runs.with_for_update(skip_locked=True)).all()
+        return found
 
     rest = set(ids)
     rest -= {row.id for row in lock(rest)}
@@ -70,11 +74,14 @@ def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
     """Lock those of these entries that nobody holds, and return their ids."""
     free: list[int] = []
     for some in chunks(ids):
-        locked = select(ENTRY.c.id).where(ENTRY.c.id.in_(some)).order_by(ENTRY.c.id)
+        these = among(ENTRY.c.id, some, connection.dialect)
+        locked = select(ENTRY.c.id).where(these).order_by(ENTRY.c.id)
         free += connection.scalars(locked.with_for_update(skip_locked=True))
     return free
 
 
 def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
-    found = (connection.scalars(select(RUN.c.id).where(RUN.c.id.in_(some))) for some in chunks(ids))
-    return {run_id for some in found for run_id in some}
+    found: set[int] = set()
+    for some in chunks(ids):
+        found |= set(connection.scalars(_RUNS.where(among(RUN.c.id, some, connection.dialect))))
+    return found

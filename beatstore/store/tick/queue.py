@@ -31,7 +31,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH
+from beatstore.dialects import EPOCH, db_now
 from beatstore.drivers import Listener
 from beatstore.errors import UnavailableError
 from beatstore.store.database.connection import KeptConnection, read_now
@@ -50,9 +50,7 @@ from beatstore.store.tick.claims import (
     Suspect,
     Swept,
 )
-from beatstore.store.tick.endings import (
-    Ending,
-)
+from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
 from beatstore.store.tick.plan import CollisionError, Planner
 
@@ -79,7 +77,9 @@ class Queue:
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
-        self._earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
+        # Made once: an idle beat does little else than asking this.
+        earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
+        self._asked = select(db_now(), *earliest)
         self._impatient_until = 0.0
         self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
@@ -88,15 +88,15 @@ class Queue:
 
     def look(self) -> Look:
         """Read the clock and the two earliest `wake_at`."""
-        now = self._database.now_sql().label("now")
-        row = self._kept.connected_again(lambda connection: self._read_look(connection, now))
+        row = self._kept.connected_again(self._read_look)
         # A wake_at that can't be read is due, and made so: its row tells what else is wrong.
         unreadable = [isinstance(at, str) for at in row[1:]]
         for rows, spoiled in zip((ENTRY, RUN), unreadable, strict=True):
             if spoiled:
                 self._wake_earliest(rows)
         at = [EPOCH if spoiled else at for at, spoiled in zip(row[1:], unreadable, strict=True)]
-        return Look(row.now, *at)
+        clock = self._database.clock
+        return Look(row[0] if clock is None else clock.now(), *at)
 
     def plan(self, now: datetime) -> tuple[list[Claim], int]:
         """Decide the entries due at `now`, and claim the runs they get.
@@ -271,14 +271,14 @@ class Queue:
 
     # -- steps -------------------------------------------------------------------------
 
-    def _read_look(self, connection: Connection, now: Any) -> Any:
+    def _read_look(self, connection: Connection) -> Any:
         try:
-            row = connection.execute(select(now, *self._earliest)).one()
+            row = connection.execute(self._asked).one()
         except (ValueError, OverflowError, DBAPIError) as error:
             if unavailable(error):
                 raise
             connection.rollback()
-            row = connection.execute(select(now, _UNREADABLE, _UNREADABLE)).one()
+            row = connection.execute(select(db_now(), _UNREADABLE, _UNREADABLE)).one()
         connection.rollback()
         return row
 

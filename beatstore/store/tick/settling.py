@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decide import TRIGGERED
-from beatstore.dialects import EPOCH, Instant
+from beatstore.dialects import EPOCH, Instant, among
 from beatstore.store.database.connection import read_now
 from beatstore.store.database.engine import Database
 from beatstore.store.database.rows import chunks
@@ -82,7 +82,11 @@ def _settle_sent(
         values.append((RUN.c.expires_at, literal(expires_at, Instant())))
     connection.execute(
         update(RUN)
-        .where(RUN.c.id.in_(ids), RUN.c.claimed_by == beat_id, RUN.c.sent_at.is_(None))
+        .where(
+            among(RUN.c.id, ids, connection.dialect),
+            RUN.c.claimed_by == beat_id,
+            RUN.c.sent_at.is_(None),
+        )
         .ordered_values(*values)
     )
 
