@@ -95,7 +95,7 @@ def test_a_beat_of_green_threads_ends_in_order(
     beat.wait_for_output("beat: Starting")
     wait_for_rows(store)
     assert beat.terminate() == 0, beat.output()
-    assert "Traceback" not in beat.output()
+    assert not beat.failed(), beat.output()
     assert store.status().beats == []
 
 
@@ -252,7 +252,7 @@ def test_an_idle_beat_ends_at_once(
     wait_for_rows(store)
     assert beat.terminate(10, number) == 0
     assert store.status().beats == []
-    assert "Traceback" not in beat.output()
+    assert not beat.failed(), beat.output()
 
 
 @on_postgresql

@@ -77,6 +77,15 @@ class Process:
             file.seek(self._skip)
             return file.read().decode(errors="replace")
 
+    def failed(self) -> bool:
+        """Say whether it has written a traceback.
+
+        Python writes one of its own where celery's SystemExit, raised by a signal, meets a
+        destructor or a weak reference that dies: it drops the error, and beat ends later.
+        """
+        output = self.output()
+        return output.count("Traceback") > output.count("Exception ignored in")
+
     def wait(self, timeout: float = 30.0) -> int:
         """Wait until it ends by itself, and return its exit code."""
         try:
