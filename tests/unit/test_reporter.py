@@ -31,6 +31,7 @@ def reporter(writer: Recorder) -> Iterator[Reporter]:
     reporter = Reporter(lambda: writer)
     yield reporter
     writer.error = None
+    writer.refuses = lambda report: False
     writer.release()
     reporter.stop(10)
 
