@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from beatstore import After, Store
+from beatstore import After, Cron, Store
 from beatstore.models import Entry, Run
 from beatstore.store.tick.complete import SUSPECTED
 from beatstore.store.tick.reports import Origin, Report, Reports
@@ -67,6 +67,27 @@ def test_reports_of_other_entries_are_written(play: Play, reports: Reports) -> N
     assert play.store.get("held").success_seq == 1
     assert later(play) == []
     assert play.store.get("held").success_seq == 1
+
+
+def test_new_zone_data_comes_to_an_entry_when_it_is_free(play: Play) -> None:
+    """After a change of zone data a held entry is looked at again when it is let go."""
+    for name in ("held", "free"):
+        play.add(name, Cron("0 9 * * *", "Europe/Berlin"))
+    play.tick()
+    with play.store.database.session() as session:
+        session.execute(update(Entry).values(next_due_at=None))
+    with held(play, "held"):
+        after = play.queue.replan_zones(0)
+        play.tick()
+        due = {name: play.store.get(name).next_due_at for name in ("held", "free")}
+        assert due["held"] is None
+        assert due["free"] is not None
+        assert after is not None
+        after = play.queue.replan_zones(after)
+        assert after is not None
+    assert play.queue.replan_zones(after) is None
+    play.tick()
+    assert play.store.get("held").next_due_at == due["free"]
 
 
 def test_what_follows_comes_when_the_entry_is_free(play: Play, reports: Reports) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import EPOCH, insert_ignore
+from beatstore.dialects import EPOCH, among, insert_ignore
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import BEAT, ENTRY, RUN, BeatFigures
 from beatstore.store.tick.locks import free_entries
@@ -82,22 +83,36 @@ def release(connection: Connection, beat_id: str, now: datetime) -> None:
         connection.execute(update(RUN).where(RUN.c.id.in_(some), *mine).values(wake_at=now))
 
 
-def replan_zones(connection: Connection, after_id: int, limit: int) -> int | None:
+def replan_zones(
+    connection: Connection, after_id: int, limit: int, held: Collection[int]
+) -> tuple[int | None, set[int]]:
     """Have the next `limit` entries that follow a zone looked at, whatever `wake_at` says.
 
+    Args:
+        connection: in a transaction that the caller commits.
+        after_id: where the last call ended.
+        limit: how many rows are read.
+        held: the ids of those that somebody held in the last call.
+
     Returns:
-        Where this call ended, or None when there are no more.
+        Where this call ended, or None when there are no more, and what is held now.
     """
     ids = connection.scalars(
         select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
     ).all()
-    if not ids:
-        return None
-    zoned = select(ENTRY.c.id).where(
-        ENTRY.c.id.between(ids[0], ids[-1]),
-        ENTRY.c.kind.in_(("cron", "rrule")),
-        ENTRY.c.wake_at.is_not(None),
-    )
-    for some in chunks(free_entries(connection, connection.scalars(zoned))):
-        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(some)).values(wake_at=EPOCH))
-    return int(ids[-1])
+    wanted: set[int] = set()
+    for some in chunks({*ids, *held}):
+        zoned = select(ENTRY.c.id).where(
+            among(ENTRY.c.id, some, connection.dialect),
+            ENTRY.c.kind.in_(("cron", "rrule")),
+            ENTRY.c.wake_at.is_not(None),
+        )
+        wanted |= set(connection.scalars(zoned))
+    free = free_entries(connection, wanted)
+    for some in chunks(free):
+        these = among(ENTRY.c.id, some, connection.dialect)
+        connection.execute(update(ENTRY).where(these).values(wake_at=EPOCH))
+    still_held = wanted - set(free)
+    if not ids and not still_held:
+        return None, still_held
+    return (ids[-1] if ids else after_id), still_held

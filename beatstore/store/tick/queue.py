@@ -81,6 +81,7 @@ class Queue:
         earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
         self._asked = select(db_now(), *earliest)
         self._impatient_until = 0.0
+        self._held_zones: set[int] = set()
         self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
 
@@ -246,6 +247,8 @@ class Queue:
     def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
         """Have the next `limit` entries that follow a zone looked at again.
 
+        What a transaction of the application holds is left to the next call.
+
         Args:
             after_id: where the last call ended; 0 to begin.
             limit: how many rows are read.
@@ -254,7 +257,10 @@ class Queue:
             Where this call ended, or None when there are no more.
         """
         with self._kept.claiming() as connection:
-            return beats.replan_zones(connection, after_id, limit)
+            end, self._held_zones = beats.replan_zones(
+                connection, after_id, limit, self._held_zones
+            )
+        return end
 
     def listener(self) -> Listener | None:
         """Open what wakes a sleeping beat early, or None where there is no such thing."""
