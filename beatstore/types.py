@@ -27,6 +27,7 @@ __all__ = [
     "ChangeOptions",
     "DeclaredUpstreams",
     "Duration",
+    "EndState",
     "EntryOptions",
     "EntryState",
     "Misfire",
@@ -58,6 +59,8 @@ EntryState: TypeAlias = Literal["active", "paused", "finished", "missed", "cance
 RunState: TypeAlias = Literal[
     "claimed", "sent", "started", "succeeded", "failed", "lost", "cancelled", "missed", "skipped"
 ]
+#: What `Store.end` makes of a run.
+EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 
 # -- values ------------------------------------------------------------------------------
 

@@ -55,8 +55,12 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
             "Show the last runs that failed or were lost, the newest first.",
         ),
         "rerun": (
-            "runs:rerun",
+            "actions:rerun",
             "Send runs that are over once more, as next attempts of the same due times.",
+        ),
+        "end": (
+            "actions:end",
+            "End runs that no worker will report, as when their messages were purged.",
         ),
         "why": ("runs:why", "Say why an entry has or has not run."),
         "graph": (

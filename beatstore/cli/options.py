@@ -28,6 +28,7 @@ __all__ = [
     "JSON_ARRAY",
     "JSON_OBJECT",
     "PAIR",
+    "RUN_ID",
     "SOLAR",
     "ZONE",
     "Clearable",
@@ -257,6 +258,7 @@ INSTANT = _Instant()
 AGO = _Ago()
 DURATION = _Duration()
 PAIR = _Pair()
+RUN_ID = click.IntRange(0, 2**63 - 1)
 ZONE = _Zone()
 EDGE = _Edge()
 SOLAR = _Solar()

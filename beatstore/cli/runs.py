@@ -1,4 +1,4 @@
-"""The verbs about what ran, and what will: next, runs, errors, rerun, why, audit."""
+"""The verbs about what ran, and what will: next, runs, errors, why, audit."""
 
 from __future__ import annotations
 
@@ -9,24 +9,20 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.group import REFUSED
 from beatstore.cli.names import complete_entry
-from beatstore.cli.options import AGO, INSTANT, json_option, printing
+from beatstore.cli.options import AGO, INSTANT, RUN_ID, printing
 from beatstore.cli.output import Column, View, as_json, note, span, text
-from beatstore.errors import EntryError
 from beatstore.models import Audit, Run
 from beatstore.store import Occurrence, Store
 from beatstore.store.history import ERRORS, RUN_STATES
 
-__all__ = ["audit", "errors", "next_", "rerun", "runs", "why"]
+__all__ = ["audit", "errors", "next_", "runs", "why"]
 
 #: How many rows --all reads at a time.
 _PAGE = 1000
 
 #: How far back `errors` looks where no entry is named.
 _DAY = timedelta(days=1)
-
-_ID = click.IntRange(0, 2**63 - 1)
 
 _COLUMNS = (
     *("id", "entry_name", "due_at", "attempt", "state", "reason", "task_id", "worker"),
@@ -135,7 +131,7 @@ def _note(one: Occurrence, view: View) -> str:
 @click.option("--task", help="Only of entries that send this task.")
 @click.option("--worker", help="Only those that this worker took, such as celery@host.")
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=_ID, metavar="ID", help="Go on after the run of this id.")
+@click.option("--before", type=RUN_ID, metavar="ID", help="Go on after the run of this id.")
 @click.option("--all", "all_", is_flag=True, help="All of them, however many there are.")
 @printing
 @click.pass_context
@@ -287,48 +283,6 @@ def _print_tracebacks(view: View, rows: list[dict[str, Any]]) -> None:
             view.line(f"    {line}")
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=_ID, metavar="RUN_ID...")
-@json_option
-@click.pass_context
-def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
-    """Send runs that are over once more, as next attempts of the same due times.
-
-    The id of a run stands in `runs` and in `errors`. Beat sends it at its next tick.
-    """
-    store = open_store(context)
-    view = View(context, json=as_json)
-    done = []
-    refused = False
-    for run_id in runs:
-        told: dict[str, Any] = {"run_id": run_id, "error": None}
-        try:
-            made = store.rerun(run_id)
-            done.append({**told, **_again(made)})
-        except EntryError as error:
-            refused = True
-            done.append({**told, "error": str(error)})
-            note(f"run {run_id}: {error}")
-    if as_json:
-        view.rows((), done, nothing="")
-    for row in done:
-        if not as_json and row["error"] is None:
-            again = f"attempt {row['attempt']}, run {row['new_run_id']}"
-            view.line(f"{row['name']}, due {view.when(row['due_at'])}: {again}")
-    if refused:
-        raise click.exceptions.Exit(REFUSED)
-
-
-def _again(run: Run) -> dict[str, Any]:
-    return {
-        "new_run_id": run.id,
-        "name": run.entry_name,
-        "due_at": run.due_at,
-        "attempt": run.attempt,
-        "task_id": run.task_id,
-    }
-
-
 # -- why -----------------------------------------------------------------------------------
 
 
@@ -369,7 +323,7 @@ def _plain(value: Any) -> Any:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=_ID, metavar="ID", help="Go on after the change of this id.")
+@click.option("--before", type=RUN_ID, metavar="ID", help="Go on after the change of this id.")
 @printing
 @click.pass_context
 def audit(

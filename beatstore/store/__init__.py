@@ -35,7 +35,15 @@ from beatstore.store.sync import syncing
 from beatstore.store.sync.syncing import SyncReport
 from beatstore.store.transfer import loading
 from beatstore.store.transfer.loading import LoadReport
-from beatstore.types import Duration, OneShotOptions, SessionLike, TaskLike, refuse_unknown, takes
+from beatstore.types import (
+    Duration,
+    EndState,
+    OneShotOptions,
+    SessionLike,
+    TaskLike,
+    refuse_unknown,
+    takes,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -146,6 +154,37 @@ class Store(Editor):
         """
         run_id = run.id if isinstance(run, Run) else run
         return self._write(session, lambda tx: oneshots.rerun(tx, run_id))
+
+    def end(
+        self,
+        run: Run | int,
+        state: EndState,
+        *,
+        reason: str | None = None,
+        session: SessionLike | None = None,
+    ) -> Run:
+        """End a run that no worker will report, as when its message was lost or purged.
+
+        Beat does at its next tick what follows from that: the next attempt, the counters, the
+        downstreams, and what waits for this run with `overlap`. A message that is still under
+        way is not taken back; the start-once guard drops it, and without the guard a worker
+        that reports it is believed as for a lost run.
+
+        Args:
+            run: a run that is `sent` or `started`, or its id.
+            state: what to make of it: succeeded, failed or cancelled.
+            reason: why, for whoever looks at the run later.
+            session: the caller's session, to join its transaction.
+
+        Returns:
+            The run as it is now.
+
+        Raises:
+            InvalidEntryError: there is no such run, it is in another state, or `state` is
+                none of these.
+        """
+        run_id = run.id if isinstance(run, Run) else run
+        return self._write(session, lambda tx: oneshots.end(tx, run_id, state, reason))
 
     def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
         """End an entry for good, if that is in time.

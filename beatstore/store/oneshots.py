@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import func, select, update
 
@@ -24,8 +24,13 @@ from beatstore.store import audit, edits, entries, fields
 from beatstore.store.calls import own_id, split_time
 from beatstore.store.database.rows import ENTRY, RUN, Transaction
 from beatstore.store.tick.edges import UNFINISHED
+from beatstore.store.tick.endings import Ending, write_ending
+from beatstore.types import EndState
 
-__all__ = ["cancel", "rerun", "reschedule", "schedule", "trigger"]
+__all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "trigger"]
+
+#: What `end` makes of a run.
+END_STATES: tuple[EndState, ...] = get_args(EndState)
 
 _STEP = timedelta(microseconds=1)
 
@@ -39,6 +44,9 @@ _ID_TAKEN = (
     "a task's id is used once: leave task_id out, or make the signature anew if it was "
     "frozen, or sent, before"
 )
+
+#: States of a run whose end its worker tells.
+_WITH_WORKERS = ("sent", "started")
 
 #: States in which an entry's run has been sent, or never will be.
 _TOO_LATE = ("finished", "missed")
@@ -163,6 +171,30 @@ def rerun(tx: Transaction, run_id: int) -> Run:
     said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
     audit.record(tx, "rerun", entry.name, None, said)
     return made
+
+
+def end(tx: Transaction, run_id: int, state: EndState, reason: str | None) -> Run:
+    """End a run that nobody will report; see `Store.end`."""
+    fields.choice("state", state, END_STATES)
+    said = fields.note("reason", reason)
+    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
+    if not found:
+        raise InvalidEntryError("run", run_id, "the id of a run on record")
+    run = found[0]
+    words = f"ended by hand: {said}" if said else "ended by hand"
+    if (run.reason or "").startswith(TRIGGERED):
+        words = f"{TRIGGERED}; {words}"
+    # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
+    ending = Ending(run.id, run.task_id, state, words)
+    if not write_ending(tx, ending, tx.now(), _WITH_WORKERS, follow_up="end"):
+        state_now = tx.execute(select(RUN.c.state).where(RUN.c.id == run_id)).scalar()
+        expected = f"a run that is sent or started; this one is {state_now}"
+        write = "store.pause(…) or store.cancel(…)" if state_now == "claimed" else None
+        raise InvalidEntryError("run", run_id, expected, write)
+    audit.record(
+        tx, "end", run.entry_name, {"state": run.state}, {"state": state, "run_id": run_id}
+    )
+    return tx.all(Run, select(RUN).where(RUN.c.id == run_id))[0]
 
 
 def _stood_for(run: Run) -> dict[str, Any]:

@@ -44,6 +44,7 @@ ARGUMENTS = {
     "cancel": ["--all"],
     "schedule": ["t.a", "--in", "5"],
     "rerun": ["1"],
+    "end": ["1", "--as", "failed"],
     "why": ["a"],
     "errors": ["a"],
     "import": ["--from", "django-celery-beat"],

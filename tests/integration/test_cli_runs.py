@@ -212,6 +212,21 @@ def test_rerun_sends_what_is_over_again(call: Command, store: Store) -> None:
     assert [run.state for run in store.runs("a", state="claimed")] == ["claimed"] * 3
 
 
+@both_ways
+def test_end_ends_what_nobody_reports(call: Command, store: Store) -> None:
+    """A run that is sent ends as it is said; what can't is told, and makes the exit code 1."""
+    history(store)
+    sent = [run.id for run in store.runs(state=["sent", "started"])]
+    done = call("end", str(sent[0]), "--as", "failed", "--reason", "purged")
+    assert done.code == 0
+    assert done.lines[0].endswith("attempt 1, failed")
+    assert [run.reason for run in store.runs() if run.id == sent[0]] == ["ended by hand: purged"]
+    done = call("end", "--json", str(sent[0]), "99", "--as", "cancelled")
+    assert done.code == 1
+    assert ["this one is failed" in row["error"] for row in done.json] == [True, False]
+    assert call("end", "1", "--as", "lost").code == 2
+
+
 # -- why and audit -------------------------------------------------------------------------
 
 

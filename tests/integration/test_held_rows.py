@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -15,7 +13,7 @@ from beatstore import After, Cron, Store
 from beatstore.models import Entry, Run
 from beatstore.store.tick.complete import SUSPECTED
 from beatstore.store.tick.reports import Origin, Report, Reports
-from tests.support.play import Play
+from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"
 
@@ -24,17 +22,6 @@ SOON = 6.0
 
 # SQLite has one writer at a time: an open transaction that has written holds all of it.
 pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
-
-
-@contextmanager
-def held(play: Play, name: str) -> Iterator[None]:
-    """Keep a transaction open that has changed one entry, and roll it back in the end."""
-    application = Store(play.store.database.url.render_as_string(hide_password=False))
-    with Session(application.database.engine) as session:
-        application.change(name, description="a long transaction", session=session)
-        yield
-        session.rollback()
-    application.close()
 
 
 def said(play: Play, name: str, state: str = "succeeded") -> Report:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from beatstore import ManualClock, Run, Store
 from beatstore.store.tick.claims import Claim
 from beatstore.store.tick.queue import Queue
 from tests.support.ticks import report, tick
 
-__all__ = ["NOON", "Play"]
+__all__ = ["NOON", "Play", "held"]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -60,3 +64,14 @@ class Play:
     def last(self, name: str) -> Run:
         """Return the latest run of an entry."""
         return self.store.runs(name, limit=1)[0]
+
+
+@contextmanager
+def held(play: Play, name: str) -> Iterator[None]:
+    """Keep a transaction open that has changed one entry, and roll it back in the end."""
+    application = Store(play.store.database.url.render_as_string(hide_password=False))
+    with Session(application.database.engine) as session:
+        application.change(name, description="a long transaction", session=session)
+        yield
+        session.rollback()
+    application.close()

@@ -81,6 +81,7 @@ def values(store: Store) -> None:
     store.entries(limit="all")  # type: ignore[arg-type]
     store.link("a", 1)  # type: ignore[arg-type]
     store.rerun("a")  # type: ignore[arg-type]
+    store.end(7, "lost")  # type: ignore[arg-type]
     store.sync(["a"], source="mine")  # type: ignore[list-item]
     store.load([1])  # type: ignore[list-item]
     Store(5)  # type: ignore[arg-type]

@@ -182,6 +182,8 @@ def reading(store: Store, state: EntryState) -> None:
     runs += store.runs(state=["failed", "lost"])
     store.rerun(runs[0])
     store.rerun(7)
+    store.end(runs[0], "failed", reason="the queue was purged")
+    store.end(7, "cancelled")
     print(store.explain("a", AT), store.preview("a", 5)[0].isoformat(), store.status().warnings)
     lines: Iterable[str] = open("entries.jsonl")  # noqa: SIM115
     store.load(lines)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, func, update
-from sqlalchemy.engine import Connection
 
-from beatstore.store.tick.claims import RUN, legible
+from beatstore.store.tick.claims import RUN, Executes, legible
 
 __all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Ending", "Left", "write_ending"]
 
@@ -92,7 +91,7 @@ _WRITE = (
 
 
 def write_ending(
-    connection: Connection,
+    connection: Executes,
     ending: Ending,
     now: datetime,
     states: Sequence[str],
@@ -115,7 +114,7 @@ def write_ending(
         "b_worker": legible(ending.worker, 255) if ending.worker else None,
         "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
     }
-    return connection.execute(_WRITE, given).rowcount == 1
+    return bool(connection.execute(_WRITE, given).rowcount == 1)
 
 
 def _span(seconds: float) -> timedelta:

@@ -1,0 +1,103 @@
+"""The verbs that act on runs: rerun, end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from beatstore.cli.context import open_store
+from beatstore.cli.group import REFUSED
+from beatstore.cli.options import RUN_ID, json_option
+from beatstore.cli.output import View, note
+from beatstore.errors import EntryError
+from beatstore.models import Run
+from beatstore.store.oneshots import END_STATES
+from beatstore.types import EndState
+
+__all__ = ["end", "rerun"]
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID...")
+@json_option
+@click.pass_context
+def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
+    """Send runs that are over once more, as next attempts of the same due times.
+
+    The id of a run stands in `runs` and in `errors`. Beat sends it at its next tick.
+    """
+    store = open_store(context)
+    _for_each(
+        View(context, json=as_json),
+        runs,
+        lambda run_id: {"new_run_id": (made := store.rerun(run_id)).id, **_of(made)},
+        lambda row: f"attempt {row['attempt']}, run {row['new_run_id']}",
+    )
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID...")
+@click.option(
+    "--as", "state", type=click.Choice(END_STATES), required=True, help="What to make of them."
+)
+@click.option("--reason", help="Why, for whoever looks at the run later.")
+@json_option
+@click.pass_context
+def end(
+    context: click.Context,
+    runs: tuple[int, ...],
+    state: EndState,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """End runs that no worker will report, as when their messages were purged.
+
+    Only runs that are sent or started. Beat does the rest at its next tick: what waits for
+    them goes on, and a failed one gets its next attempt.
+    """
+    store = open_store(context)
+    _for_each(
+        View(context, json=as_json),
+        runs,
+        lambda run_id: {
+            **_of(made := store.end(run_id, state, reason=reason)),
+            "state": made.state,
+        },
+        lambda row: f"attempt {row['attempt']}, {row['state']}",
+    )
+
+
+def _for_each(
+    view: View,
+    runs: Sequence[int],
+    act: Callable[[int], dict[str, Any]],
+    said: Callable[[dict[str, Any]], str],
+) -> None:
+    """Do something to each run, print what came of it, and exit with 1 if one was refused."""
+    done = []
+    for run_id in runs:
+        told: dict[str, Any] = {"run_id": run_id, "error": None}
+        try:
+            done.append({**told, **act(run_id)})
+        except EntryError as error:
+            done.append({**told, "error": str(error)})
+            note(f"run {run_id}: {error}")
+    if view.json:
+        view.rows((), done, nothing="")
+    good = [row for row in done if row["error"] is None]
+    for row in good:
+        if not view.json:
+            view.line(f"{row['name']}, due {view.when(row['due_at'])}: {said(row)}")
+    if len(good) < len(done):
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _of(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.entry_name,
+        "due_at": run.due_at,
+        "attempt": run.attempt,
+        "task_id": run.task_id,
+    }
