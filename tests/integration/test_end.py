@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError
+from beatstore.models import Worker
 from beatstore.store.tick.reports import Reports
 from tests.support.play import Play, held
 
@@ -99,6 +101,38 @@ def test_it_joins_the_caller_s_transaction(play: Play) -> None:
         session.rollback()
     assert play.last("a").state == "sent"
     assert play.store.audit("a")[0].action == "add"
+
+
+@pytest.mark.parametrize(("overlap", "what"), [("skip", "is skipped"), ("wait", "waits")])
+def test_status_names_who_stands_still(play: Play, overlap: str, what: str) -> None:
+    """A run that is never reported, and holds back what is due, is told with what to do."""
+    worker = {"id": "1", "name": "celery@a", "pid": 1, "version": "0"}
+    with play.store.database.session() as session:
+        session.execute(insert(Worker).values(worker))
+    play.add("a", HOURLY, overlap=overlap)
+    play.add("free", HOURLY)
+    play.at("13:00")
+    play.clock.advance(1800)
+    assert play.store.status().warnings == []
+    play.at("14:00")
+    run = play.store.runs("a", state="sent")[0]
+    assert play.store.status().warnings == [
+        f"'a' stands still: its run {run.id} was sent at 2026-01-15 13:00:00 UTC, no worker has "
+        f"reported it, and what is due since {what}. If its message is gone, write `beatstore end "
+        f"{run.id} --as failed`, and give the entry a run_timeout."
+    ]
+    play.store.end(run, "failed")
+    later(play)
+    assert play.store.status().warnings == []
+
+
+def test_an_end_that_no_beat_has_seen_is_not_held(play: Play) -> None:
+    """Where no beat is alive, nobody is told of a transaction that holds something."""
+    play.add("a", HOURLY)
+    play.at("13:00")
+    play.store.end(play.last("a"), "failed")
+    play.clock.advance(300)
+    assert not [said for said in play.store.status().warnings if "another transaction" in said]
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)

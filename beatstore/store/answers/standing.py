@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, case, func, or_, select
+from sqlalchemy import Select, case, func, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.dialects import EPOCH, Unreadable
@@ -49,6 +49,9 @@ _PATIENCE = timedelta(seconds=10)
 
 #: How long a row may be held by somebody's transaction before a person is told.
 _HELD_FOR = timedelta(seconds=30)
+
+#: How long a run may be in a queue, and hold back others, before a person is told.
+_STALLED_FOR = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +333,8 @@ def _warnings(tx: Transaction, found: Status, need_outcomes: bool) -> list[str]:
     if found.entries.get("broken"):
         said.append(_broken_warning(tx, found.entries["broken"]))
     said += _held_warnings(tx, found.now)
+    if found.workers:
+        said += _stall_warnings(tx, found.now)
     cycle = _cycle(tx)
     if cycle:
         said.append(
@@ -344,7 +349,8 @@ def _held_warnings(tx: Transaction, now: datetime) -> list[str]:
     since = func.min(RUN.c.finished_at).label("since")
     held = (
         select(RUN.c.entry_name, since)
-        .where(RUN.c.wake_at.is_not(None), RUN.c.follow_up.is_not(None))
+        # Beats come back to it every second; where they do not, it is not held, but left lying.
+        .where(RUN.c.wake_at > now - _PATIENCE, RUN.c.follow_up.is_not(None))
         .where(RUN.c.finished_at < now - _HELD_FOR)
         .group_by(RUN.c.entry_name)
         .order_by(since)
@@ -356,6 +362,33 @@ def _held_warnings(tx: Transaction, now: datetime) -> list[str]:
         "transaction that has changed this entry, or one of its downstreams."
         for row in tx.execute(held)
         if isinstance(row.since, datetime)
+    ]
+
+
+def _stall_warnings(tx: Transaction, now: datetime) -> list[str]:
+    """Name the entries that stand still since their last run was sent and never reported.
+
+    That may be a long queue; but an occurrence has come due meanwhile, and was held back.
+    """
+    run = RUN.alias("open")
+    passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
+    indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
+    stalled = (
+        select(run.c.id, run.c.sent_at, ENTRY.c.name, ENTRY.c.overlap)
+        .join(run, run.c.entry_id == ENTRY.c.id)
+        .where(ENTRY.c.state == "active", ENTRY.c.overlap != "allow", passed)
+        .where(run.c.state == "sent", indexed, run.c.sent_at < now - _STALLED_FOR)
+        .order_by(run.c.sent_at)
+        .limit(_NAMES_SHOWN)
+    )
+    held_back = {"skip": "is skipped", "wait": "waits"}
+    return [
+        f"{row.name!r} stands still: its run {row.id} was sent at "
+        f"{row.sent_at:%Y-%m-%d %H:%M:%S} UTC, no worker has reported it, and what is due since "
+        f"{held_back[row.overlap]}. If its message is gone, write `beatstore end {row.id} --as "
+        "failed`, and give the entry a run_timeout."
+        for row in tx.execute(stalled)
+        if isinstance(row.sent_at, datetime) and row.overlap in held_back
     ]
 
 
