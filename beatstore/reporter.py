@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from beatstore.errors import BeatstoreError, StoreError
-from beatstore.outage import Outage
+from beatstore.outage import PATIENCE, Outage
 from beatstore.store.tick.reports import HeldError, Origin, Report, Unwritten
 
 __all__ = ["Reporter", "Writer"]
@@ -57,7 +57,13 @@ NO_RUN = Origin(0, "")
 
 
 class Writer(Protocol):
-    """What the reporter needs of `beatstore.store.tick.reports.Reports`."""
+    """What the reporter needs of `beatstore.store.tick.reports.Reports`.
+
+    Attributes:
+        patience: after how many seconds a database that is away has to be tried again.
+    """
+
+    patience: float
 
     def write(self, reports: Sequence[Report]) -> Unwritten:
         """Write them in one transaction, and return those that were not written.
@@ -287,6 +293,7 @@ class Reporter:
         if self._writer is None:
             try:
                 self._writer = self._open_writer()
+                self._outage.patience = min(PATIENCE, self._writer.patience)
             except Exception as error:  # noqa: BLE001  (it is logged there)
                 self._give_up(error)
                 return False

@@ -162,6 +162,14 @@ def test_a_missing_setup_is_warned_of_where_outcomes_matter(store: Store, need: 
     assert store.status().warnings == []
 
 
+def test_outcomes_that_are_known_need_no_worker(store: Store) -> None:
+    """Eager tasks run in beat, and no worker is ever heard of."""
+    store.add("a", "t", 3600, overlap="skip")
+    assert store.status().warnings == [NO_WORKER]
+    alter(store, "a", success_seq=1)
+    assert store.status().warnings == []
+
+
 def test_a_missing_beat_is_warned_of_when_something_is_due(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import pytest
 
+from beatstore.config import Settings
 from beatstore.errors import ConfigError, UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.tick.reports import Origin, Report
+from beatstore.store.database.engine import Database
+from beatstore.store.tick.reports import SUSPICIOUS, Origin, Report, Reports
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
 
@@ -139,6 +141,20 @@ def test_an_outage_loses_nothing(
     assert [report.of.run_id for report in writer.reports] == list(range(200))
     said = [record.levelname for record in caplog.records]
     assert said == ["ERROR", "WARNING"]
+
+
+def test_an_outage_ends_for_a_report_before_its_run_is_given_up(
+    reporter: Reporter, writer: Recorder
+) -> None:
+    """Where heartbeats are short, the database is tried more often than every three seconds."""
+    settings = Settings(heartbeat=0.2)
+    writer.patience = Reports(Database("sqlite://"), settings).patience
+    assert 2 * writer.patience < settings.heartbeat * SUSPICIOUS
+    writer.error = UnavailableError("gone")
+    began = time.monotonic()
+    reporter.report(ended(0))
+    wait_until(lambda: writer.calls >= 12, 10)
+    assert time.monotonic() - began < 12 * 2 * writer.patience
 
 
 def test_too_many_reports_drop_starts_first(

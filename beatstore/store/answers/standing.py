@@ -187,7 +187,7 @@ def status(tx: Transaction) -> Status:
         beats=beats(tx, now),
         workers=workers(tx, now),
     )
-    found.warnings.extend(_warnings(tx, found, entries.need_outcomes))
+    found.warnings.extend(_warnings(tx, found, entries.lack_outcomes))
     return found
 
 
@@ -198,20 +198,21 @@ def status(tx: Transaction) -> Status:
 class _Entries:
     by_state: dict[str, int]
     waiting: int
-    need_outcomes: bool
+    lack_outcomes: bool
 
 
 def _entries(tx: Transaction) -> _Entries:
-    """Count the entries, in one pass over them."""
+    """Count the entries, in one pass over them, and see whether outcomes matter and are known."""
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
     counts = (func.count().label("entries"), func.count(ENTRY.c.pending_since).label("waiting"))
-    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"))
+    known = func.max(ENTRY.c.success_seq).label("known")
+    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"), known)
     rows = tx.execute(found.group_by(ENTRY.c.state)).all()
     linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None
     return _Entries(
         {row.state: row.entries for row in rows},
         sum(row.waiting for row in rows if row.state == "active"),
-        linked or any(row.asking for row in rows),
+        (linked or any(row.asking for row in rows)) and not any(row.known for row in rows),
     )
 
 
@@ -313,9 +314,9 @@ def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
 # -- warnings --------------------------------------------------------------------------
 
 
-def _warnings(tx: Transaction, found: Status, need_outcomes: bool) -> list[str]:
+def _warnings(tx: Transaction, found: Status, lack_outcomes: bool) -> list[str]:
     said = []
-    if need_outcomes and not found.workers:
+    if lack_outcomes and not found.workers:
         said.append(
             "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
             "reported one: call beatstore.setup(app) in the module of the Celery app."

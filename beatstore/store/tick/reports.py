@@ -119,12 +119,17 @@ class Reports:
     Args:
         database: where the rows are.
         settings: give the heartbeat.
+
+    Attributes:
+        patience: after how many seconds a database that is away has to be tried again. When
+            it is back, a report must come before its run is given up as silent.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._kept = KeptConnection(database)
         self._silence = timedelta(seconds=settings.heartbeat * SILENT)
+        self.patience = settings.heartbeat * SUSPICIOUS / 4
         #: The starts that this process has written, as they stand in the rows.
         self._begun: dict[Origin, datetime] = {}
         self._impatient_until = 0.0
