@@ -151,7 +151,8 @@ def _expected(view: View, edges: Sequence[Edge], due: float) -> str | None:
         skips = edge.on == "success" and edge.on_upstream_failure == "skip"
         if skips and _outcomes(view, edge, due) & {"failure"}:
             return "been skipped"
-    begun = any(_outcomes(view, edge, due) & {"success", "failure"} for edge in edges)
+    # What no edge asks for begins no wait: a failure, without `skip`, is nothing to `success`.
+    begun = any(_fits(view, edge, due) for edge in edges)
     if begun and any(edge.timeout_s is not None for edge in edges):
         return "been given up"
     return None
