@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from socket import gethostname
 from typing import Any
 
@@ -93,7 +94,7 @@ def taken_over(task: Any, result: Any, published: Set[str]) -> str | None:
     queued = getattr(result, "id", None)
     if queued is None or queued in published or isinstance(result, EagerResult):
         return None
-    return f"already queued: {queued}" if _is_singleton(task) else None
+    return f"already queued: {queued}" if _is_singleton(task.__class__) else None
 
 
 def duplicate(error: Exception) -> str | None:
@@ -103,9 +104,10 @@ def duplicate(error: Exception) -> str | None:
     return f"already queued: {getattr(error, 'task_id', error)}"
 
 
-def _is_singleton(task: Any) -> bool:
-    """Say whether a task is one of celery-singleton's."""
-    return any(one.__module__.partition(".")[0] == "celery_singleton" for one in type(task).__mro__)
+@lru_cache(maxsize=1024)
+def _is_singleton(kind: type[Any]) -> bool:
+    """Say whether a class of tasks is one of celery-singleton's."""
+    return any(one.__module__.partition(".")[0] == "celery_singleton" for one in kind.__mro__)
 
 
 @contextmanager

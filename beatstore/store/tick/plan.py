@@ -61,6 +61,9 @@ _ENTRY_ROW: dict[str, TypeEngine[Any]] = {
 #: A `wake_at` before this is of a row that was just written, by whatever means.
 _NEW = EPOCH + timedelta(days=1)
 
+#: By what a run that was inserted is known, and what its message needs.
+_KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
+
 _call_of = attrgetter(*CALL)
 
 
@@ -191,8 +194,9 @@ class Planner:
         if not rows:
             return []
         writes = _writes(connection.dialect)
-        inserted = connection.execute(writes.runs, writes.parameters(rows)).rowcount
-        if inserted != len(rows) and not careful:
+        done = connection.execute(writes.runs, writes.parameters(rows))
+        inserted = done.all() if done.returns_rows else None
+        if (done.rowcount if inserted is None else len(inserted)) != len(rows) and not careful:
             raise CollisionError
         claimed = [
             (plan.entry, run)
@@ -202,15 +206,11 @@ class Planner:
         ]
         if not claimed:
             return []
-        # Read back rather than RETURNING, which MySQL lacks.
-        mine = connection.execute(
-            select(RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id).where(
-                RUN.c.wake_at == expires_at,
-                RUN.c.claimed_by == self._beat_id,
-                RUN.c.state == "claimed",
-            )
-        )
-        written = {(entry_id, due_at): rest for entry_id, due_at, *rest in mine}
+        if inserted is None:
+            mine = (RUN.c.claimed_by == self._beat_id, RUN.c.state == "claimed")
+            read_back = select(*_KNOWN).where(RUN.c.wake_at == expires_at, *mine)
+            inserted = connection.execute(read_back).all()
+        written = {(entry_id, due_at): rest for entry_id, due_at, *rest in inserted}
         return [
             _claim(entry, run, *written[key])
             for entry, run in claimed
@@ -244,7 +244,10 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class _Writes:
-    """How the rows of a batch are written: two statements, and what makes their parameters."""
+    """How the rows of a batch are written: two statements, and what makes their parameters.
+
+    Where the first returns no rows, which MySQL can't, they are read back.
+    """
 
     runs: Executable
     entries: Executable
@@ -259,7 +262,7 @@ def _writes(dialect: Dialect) -> _Writes:
         return _Writes(insert, _WRITE_ENTRY, lambda rows: rows)
     values = {name: entries.c[name] for name in _ENTRY_ROW if name != "b_id"}
     return _Writes(
-        insert.from_select(list(_RUN_ROW), select(runs), include_defaults=False),
+        insert.from_select(list(_RUN_ROW), select(runs), include_defaults=False).returning(*_KNOWN),
         update(ENTRY).where(ENTRY.c.id == entries.c.b_id).values(values),
         partial(write_rows, dialect),
     )
