@@ -153,6 +153,7 @@ class PrivateServer(ABC):
 
     def close(self) -> None:
         """Kill it and remove its files."""
+        self.resume()  # PostgreSQL's children, frozen, would not see that it is gone
         self.kill9()
         shutil.rmtree(self.directory, ignore_errors=True)
 
