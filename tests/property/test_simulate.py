@@ -105,7 +105,7 @@ def tell(rows: list[Row]) -> list[object]:
 
 
 @settings(
-    max_examples=200,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
