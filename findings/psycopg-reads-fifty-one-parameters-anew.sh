@@ -7,7 +7,8 @@
 #
 # What it does: what was read is remembered only of statements with at most 50 parameters (and 4,096
 # characters). One parameter more, and the text is taken apart by a regular expression at each
-# execution, prepared or not, which takes more than ten times as long. `= ANY(%s)` with one list stays below both limits, however long the list is.
+# execution, prepared or not, which takes some ten times as long. `= ANY(%s)` with one list stays
+# below both limits, however long the list is.
 #
 # Documented: no; the limits are constants in psycopg/_queries.py, with a link to a discussion of
 # the memory that a cache of long statements takes.
@@ -15,7 +16,7 @@
 # Why it matters to schedulers: they mark a batch of rows in one statement, mostly by a list of ids
 # of always the same length, in the one loop that has to be quick.
 #
-# Seen on 2026-11-27 (CPython 3.11; the last figure varies, 16 to 20 here):
+# Seen on 2026-11-27 (CPython 3.11; the last figure varies, 9 to 19 here):
 #     IN, 50 parameters    remembered
 #     IN, 51 parameters    read anew each time
 #     IN, 100 parameters   read anew each time
