@@ -90,7 +90,7 @@ def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = Fals
         ids: of the entries.
         spare_free: whether edges whose first run is still free keep that.
     """
-    mine: ColumnElement[bool] = _EDGE.downstream_id.in_(list(ids))
+    mine: ColumnElement[bool] = among(_EDGE.downstream_id, ids, connection.dialect)
     if spare_free:
         mine = and_(mine, _EDGE.consumed_seq >= 0)
     up = ENTRY.alias("seen")
@@ -192,7 +192,7 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
         unsatisfied = unsatisfied.where(before)
     found = connection.execute(
         select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id")).where(
-            ENTRY.c.id.in_(ids)
+            among(ENTRY.c.id, ids, connection.dialect)
         )
     )
     pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
@@ -224,7 +224,7 @@ def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
         edge = and_(_EDGE.downstream_id == ENTRY.c.id, met, _EDGE.consumed_seq >= 0)
         of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
         begun = select(ENTRY.c.id).where(
-            ENTRY.c.id.in_(sleeping), of_edge.correlate(ENTRY).exists()
+            among(ENTRY.c.id, sleeping, connection.dialect), of_edge.correlate(ENTRY).exists()
         )
         for entry_id in connection.scalars(begun):
             gates[entry_id] = replace(gates[entry_id], begun=True)
@@ -240,7 +240,7 @@ def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
             func.min(_EDGE.timeout_s).label("timeout_s"),
         )
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(_EDGE.downstream_id.in_(gates), _ANY, ENDS_WAIT, ~met)
+        .where(among(_EDGE.downstream_id, gates, connection.dialect), _ANY, ENDS_WAIT, ~met)
         .group_by(_EDGE.downstream_id)
     )
     for row in ending:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
 from beatstore.decide import TRIGGERED, call_problem
-from beatstore.dialects import Unreadable
+from beatstore.dialects import Unreadable, among
 from beatstore.gate import duration
 from beatstore.store.tick.claims import (
     CALL,
@@ -97,10 +97,8 @@ def _send_again(
     if not runs:
         return
     columns = [ENTRY.c.id, ENTRY.c.state, *(ENTRY.c[name] for name in CALL)]
-    ids = {run.entry_id for run in runs}
-    entries = {
-        row.id: row for row in connection.execute(select(*columns).where(ENTRY.c.id.in_(ids)))
-    }
+    these = among(ENTRY.c.id, {run.entry_id for run in runs}, connection.dialect)
+    entries = {row.id: row for row in connection.execute(select(*columns).where(these))}
     refused: list[tuple[Row[Any], str, str | None]] = []
     for run in runs:
         state, reason = _refusal(run, entries.get(run.entry_id))
@@ -191,7 +189,8 @@ def _suspicion(run: Row[Any], now: datetime) -> str:
 
 def _write(connection: Connection, ids: Sequence[int], **values: Any) -> None:
     if ids:
-        connection.execute(update(RUN).where(RUN.c.id.in_(ids)).values(**values))
+        these = among(RUN.c.id, ids, connection.dialect)
+        connection.execute(update(RUN).where(these).values(**values))
 
 
 def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | None]:

@@ -35,7 +35,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.decision import Decision
-from beatstore.dialects import EPOCH, Instant, insert_ignore
+from beatstore.dialects import EPOCH, Instant, among, insert_ignore
 from beatstore.gate import Gate, Shared, unmet_words
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
@@ -69,7 +69,8 @@ def read_shared(
         now: the database's time.
     """
     by_id = {row.id: row for row in rows}
-    edges = {row.id: row for row in connection.execute(_asked(list(by_id))) if row.up is not None}
+    asked = connection.execute(_asked(among(ENTRY.c.id, by_id, connection.dialect)))
+    edges = {row.id: row for row in asked if row.up is not None}
     if not edges:
         return {}
     clocked = [entry_id for entry_id in edges if by_id[entry_id].kind != "after"]
@@ -92,7 +93,7 @@ def read_shared(
     }
 
 
-def _asked(ids: list[int]) -> Select[Any]:
+def _asked(these: ColumnElement[bool]) -> Select[Any]:
     """Select entries, with the newest upstream that such an edge asks, and the least timeout."""
     of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, ASKS)
     newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
@@ -101,7 +102,7 @@ def _asked(ids: list[int]) -> Select[Any]:
         ENTRY.c.id,
         newest.correlate(ENTRY).scalar_subquery().label("up"),
         least.correlate(ENTRY).scalar_subquery().label("timeout_s"),
-    ).where(ENTRY.c.id.in_(ids))
+    ).where(these)
 
 
 def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
@@ -120,7 +121,8 @@ def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
     )
     numbered = (
         select(WAIT, number.label("number"))
-        .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_((*OPEN, "ahead")))
+        .where(among(WAIT.c.downstream_id, ids, connection.dialect))
+        .where(WAIT.c.state.in_((*OPEN, "ahead")))
         .subquery("numbered")
     )
     page = select(numbered).where(numbered.c.number <= _PAGE).order_by(numbered.c.due_at)
@@ -314,7 +316,7 @@ def _under_way(
         select(_EDGE.downstream_id, RUN.c.due_at)
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(
-            _EDGE.downstream_id.in_(ids),
+            among(_EDGE.downstream_id, ids, connection.dialect),
             ASKS,
             RUN.c.state.in_(UNFINISHED),
             NOT_SUCCEEDED,

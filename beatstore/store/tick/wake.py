@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import CHANNEL
+from beatstore.dialects import CHANNEL, among
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
 from beatstore.store.tick.locks import retried
@@ -135,7 +135,8 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patience: fl
     if tally.runs:
         woken |= _waiting(connection, tally, now, patience)
     for some in chunks(sorted(woken)):
-        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(some)).values(wake_at=now))
+        these = among(ENTRY.c.id, some, connection.dialect)
+        connection.execute(update(ENTRY).where(these).values(wake_at=now))
     if woken and connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_notify(CHANNEL, "")))
 
