@@ -124,9 +124,10 @@ def test_a_tick_under_odd_settings(odd_url: str, driver: str) -> None:
             while not tick(queue):
                 pass
         assert store.get("a").state == "active"
-        run = store.runs("a")[0]
-        assert run.due_at <= store.now()
-        assert run.state == "sent"
+        runs = store.runs("a")
+        assert all(run.due_at <= store.now() for run in runs)
+        # On a slow machine the next one is due by now, and is skipped for its overlap.
+        assert runs[-1].state == "sent"
 
 
 @pytest.mark.parametrize("at", INSTANTS)

@@ -56,6 +56,7 @@ GOOD: dict[str, Any] = {
     "entries": (),
     "sources": {},
     "source": "code",
+    "state": "failed",
 }
 
 #: Methods that add an entry, and need a name that is free.
