@@ -245,6 +245,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @on_servers
+def test_a_connection_that_fails_half_way_is_closed(
+    migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is opened and can't be prepared leaves no connection behind at the server."""
+    opened: list[Any] = []
+
+    def fail(connection: Any) -> None:
+        opened.append(connection)
+        raise OSError("the network is gone")
+
+    store = Store(migrated_url)
+    kept = KeptConnection(store.database)
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_connection, "prepare_connection", fail)
+        with pytest.raises(UnavailableError, match="network"):
+            kept.claiming_again(number)
+    (driver,) = opened
+    assert driver.closed if hasattr(driver, "closed") else not driver.open
+    assert kept.claiming_again(number)
+    kept.drop(orderly=True)
+    store.close()
+
+
+@on_servers
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "pymysql", "mysqlconnector"])
 def test_a_peer_that_falls_silent(migrated_url: str, backend: str, driver: str) -> None:

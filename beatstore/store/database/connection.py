@@ -59,9 +59,7 @@ class KeptConnection:
         """Yield the connection, and drop it if anything goes wrong."""
         try:
             with translated():
-                if self._connection is None:
-                    self._connection = self._connect()
-                yield self._connection
+                yield self._connection or self._connect()
         except BaseException:
             self.drop(orderly=False)
             raise
@@ -119,24 +117,20 @@ class KeptConnection:
         raise AssertionError("unreachable")
 
     def _connect(self) -> Connection:
+        """Open the connection; what fails half-way is dropped by the caller."""
         engine = self.database.engine
-        connection = engine.connect()
-        try:
-            self._driver = connection.connection.dbapi_connection
-            connection.execution_options(
-                isolation_level=claim_isolation(engine.dialect), **self.database.options
-            )
-            if isinstance(engine.pool, QueuePool):
-                connection.detach()
-                prepare_connection(self._driver)
-            limit = lock_limit(engine.dialect)
-            if limit:
-                connection.exec_driver_sql(limit)
-                connection.rollback()
-        except BaseException:
-            connection.invalidate()
-            connection.close()
-            raise
+        self._connection = connection = engine.connect()
+        self._driver = connection.connection.dbapi_connection
+        connection.execution_options(
+            isolation_level=claim_isolation(engine.dialect), **self.database.options
+        )
+        if isinstance(engine.pool, QueuePool):
+            connection.detach()
+            prepare_connection(self._driver)
+        limit = lock_limit(engine.dialect)
+        if limit:
+            connection.exec_driver_sql(limit)
+            connection.rollback()
         return connection
 
 
