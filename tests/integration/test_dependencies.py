@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from beatstore import After, InvalidEntryError, ManualClock, Once
+from beatstore import After, InvalidEntryError, Once
 from tests.support.play import Play
 from tests.support.ticks import report
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 HOURLY = "0 * * * *"
-
-
-@pytest.fixture
-def scene(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
-    """Return a scene at noon."""
-    scene = Play(migrated_url, clock)
-    yield scene
-    scene.queue.close()
-    scene.store.close()
 
 
 # -- djag's rule ---------------------------------------------------------------------------
@@ -244,173 +234,173 @@ STORIES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("story", STORIES)
-def test_the_rule_of_dependencies(scene: Play, story: str) -> None:
+def test_the_rule_of_dependencies(play: Play, story: str) -> None:
     """A downstream runs when it is due and all its upstreams have newly completed, once."""
     entries, steps = STORIES[story]
     for name, given in entries.items():
-        scene.add(name, **given)
-    assert scene.tick() == []
+        play.add(name, **given)
+    assert play.tick() == []
     for step, expected in steps:
-        assert sorted(take(scene, step)) == sorted(expected.split()), f"{story}: {step}"
+        assert sorted(take(play, step)) == sorted(expected.split()), f"{story}: {step}"
 
 
-def take(scene: Play, step: str) -> list[str]:
+def take(play: Play, step: str) -> list[str]:
     """Do one step of a story, and return the names that were sent."""
     if ":" in step:
-        return scene.at(step)
+        return play.at(step)
     if "=" in step:
-        return scene.end(*step.split("="))
+        return play.end(*step.split("="))
     verb, name, *others = step.split()
     if verb == "link":
-        scene.store.link(name, *(After(other, on="done", first_free=True) for other in others))
+        play.store.link(name, *(After(other, on="done", first_free=True) for other in others))
     else:
-        getattr(scene.store, verb)(name)
-    return scene.tick()
+        getattr(play.store, verb)(name)
+    return play.tick()
 
 
-def test_what_waits_folds_into_one_run(scene: Play) -> None:
+def test_what_waits_folds_into_one_run(play: Play) -> None:
     """Occurrences that wait become one run, due when the last of them was, which counts them."""
-    scene.add("up", "0 13 * * *")
-    scene.add("down", HOURLY, after=["up"])
-    assert [scene.at(when) for when in ("13:00", "14:00", "15:00")] == [["up"], [], []]
-    waiting = scene.store.get("down")
+    play.add("up", "0 13 * * *")
+    play.add("down", HOURLY, after=["up"])
+    assert [play.at(when) for when in ("13:00", "14:00", "15:00")] == [["up"], [], []]
+    waiting = play.store.get("down")
     assert waiting.pending_due_at == waiting.pending_since == NOON.replace(hour=13)
     assert waiting.pending_reason == "waits for 'up' to succeed"
     assert waiting.wake_at is None
-    scene.at("15:30")
-    assert scene.end("up") == ["down"]
-    assert scene.runs("down") == [("15:00", "sent", 2)]
-    run = scene.last("down")
+    play.at("15:30")
+    assert play.end("up") == ["down"]
+    assert play.runs("down") == [("15:00", "sent", 2)]
+    run = play.last("down")
     assert (run.first_missed_at, run.reason) == (NOON.replace(hour=13), "waited 2 h 30 min")
-    now = scene.store.get("down")
+    now = play.store.get("down")
     assert (now.pending_due_at, now.pending_reason, now.blocked_by) == (None, None, None)
 
 
-def test_waiting_is_no_misfire(scene: Play) -> None:
+def test_waiting_is_no_misfire(play: Play) -> None:
     """What waits longer than its grace is sent all the same, even where misfires are skipped."""
-    scene.add("up", "0 13 * * *")
-    scene.add("down", "0 13 * * *", after=["up"], misfire="skip", grace=1)
-    scene.at("13:00")
-    scene.at("23:00")
-    assert scene.end("up") == ["down"]
+    play.add("up", "0 13 * * *")
+    play.add("down", "0 13 * * *", after=["up"], misfire="skip", grace=1)
+    play.at("13:00")
+    play.at("23:00")
+    assert play.end("up") == ["down"]
 
 
-def test_a_misfire_is_recorded_before_the_rest_waits(scene: Play) -> None:
+def test_a_misfire_is_recorded_before_the_rest_waits(play: Play) -> None:
     """What beat missed is skipped by its policy; what is in time waits for its upstream."""
-    scene.add("up", "0 20 * * *")
-    scene.add("down", HOURLY, after=["up"], misfire="skip")
-    assert scene.at("15:00") == []
-    assert scene.runs("down") == [("14:00", "missed", 2)]
-    assert scene.store.get("down").pending_due_at == NOON.replace(hour=15)
+    play.add("up", "0 20 * * *")
+    play.add("down", HOURLY, after=["up"], misfire="skip")
+    assert play.at("15:00") == []
+    assert play.runs("down") == [("14:00", "missed", 2)]
+    assert play.store.get("down").pending_due_at == NOON.replace(hour=15)
 
 
-def test_a_completion_counts_that_came_before_the_downstream(scene: Play) -> None:
+def test_a_completion_counts_that_came_before_the_downstream(play: Play) -> None:
     """With a clock of its own, a new downstream takes what its upstream did before."""
-    scene.add("up", "0 13 * * *")
-    scene.at("13:00")
-    scene.end("up")
-    scene.add("down", HOURLY, after=["up"])
-    assert scene.at("14:00") == ["down"]
+    play.add("up", "0 13 * * *")
+    play.at("13:00")
+    play.end("up")
+    play.add("down", HOURLY, after=["up"])
+    assert play.at("14:00") == ["down"]
 
 
-def test_nothing_without_a_clock_runs_for_being_made(scene: Play) -> None:
+def test_nothing_without_a_clock_runs_for_being_made(play: Play) -> None:
     """Without a clock it waits for the next completion; of a one-shot there is no other."""
-    scene.add("daily", "0 13 * * *")
-    scene.add("once", Once(NOON.replace(hour=13)))
-    scene.at("13:00")
-    scene.end("daily")
-    scene.end("once")
-    scene.add("report", after=["daily"])
-    scene.add("pipeline", after=["once"], max_runs=1)
-    assert scene.tick() == ["pipeline"]
-    assert scene.store.get("pipeline").state == "finished"
+    play.add("daily", "0 13 * * *")
+    play.add("once", Once(NOON.replace(hour=13)))
+    play.at("13:00")
+    play.end("daily")
+    play.end("once")
+    play.add("report", after=["daily"])
+    play.add("pipeline", after=["once"], max_runs=1)
+    assert play.tick() == ["pipeline"]
+    assert play.store.get("pipeline").state == "finished"
 
 
 # -- align="same" --------------------------------------------------------------------------
 
 
-def test_the_same_due_time(scene: Play) -> None:
+def test_the_same_due_time(play: Play) -> None:
     """With align="same" a downstream waits for its upstream's run of its own due time."""
-    scene.add("up", HOURLY)
-    scene.add("down", HOURLY, after=[After("up", align="same")])
-    scene.at("13:00")
-    first = scene.held.pop("up")
-    scene.at("14:00")
-    assert scene.end("up") == ["down"]
-    assert scene.runs("down") == [("14:00", "sent", 1)]
-    report(scene.store, "succeeded", first)
-    assert scene.tick() == []
+    play.add("up", HOURLY)
+    play.add("down", HOURLY, after=[After("up", align="same")])
+    play.at("13:00")
+    first = play.held.pop("up")
+    play.at("14:00")
+    assert play.end("up") == ["down"]
+    assert play.runs("down") == [("14:00", "sent", 1)]
+    report(play.store, "succeeded", first)
+    assert play.tick() == []
 
 
-def test_without_a_clock_each_shared_due_time_is_a_run(scene: Play) -> None:
+def test_without_a_clock_each_shared_due_time_is_a_run(play: Play) -> None:
     """Without a clock, each due time that all upstreams have completed is one run."""
-    scene.add("a", HOURLY)
-    scene.add("b", HOURLY)
-    scene.add("down", after=[After("a", align="same"), After("b", align="same")])
-    scene.at("13:00")
-    late = scene.held.pop("a")
-    scene.end("b")
-    scene.at("14:00")
-    scene.end("a")
-    assert scene.end("b") == ["down"]
-    report(scene.store, "succeeded", late)
-    assert scene.tick() == ["down"]
-    assert scene.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
+    play.add("a", HOURLY)
+    play.add("b", HOURLY)
+    play.add("down", after=[After("a", align="same"), After("b", align="same")])
+    play.at("13:00")
+    late = play.held.pop("a")
+    play.end("b")
+    play.at("14:00")
+    play.end("a")
+    assert play.end("b") == ["down"]
+    report(play.store, "succeeded", late)
+    assert play.tick() == ["down"]
+    assert play.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
 
 
 # -- overlap -------------------------------------------------------------------------------
 
 
-def test_overlap_skip_records_what_it_skips(scene: Play) -> None:
+def test_overlap_skip_records_what_it_skips(play: Play) -> None:
     """While a run has not ended, an occurrence is recorded as skipped, and why."""
-    scene.add("a", HOURLY, overlap="skip")
-    assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
-    assert scene.end("a") == []
-    assert scene.at("15:00") == ["a"]
-    assert scene.runs("a") == [
+    play.add("a", HOURLY, overlap="skip")
+    assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
+    assert play.end("a") == []
+    assert play.at("15:00") == ["a"]
+    assert play.runs("a") == [
         ("13:00", "succeeded", 0),
         ("14:00", "skipped", 1),
         ("15:00", "sent", 0),
     ]
-    skipped = [run for run in scene.store.runs("a") if run.state == "skipped"]
+    skipped = [run for run in play.store.runs("a") if run.state == "skipped"]
     assert "13:00" in (skipped[0].reason or "")
 
 
 @pytest.mark.parametrize("how", ["overlap", "self-edge"])
-def test_overlap_wait_is_an_edge_to_oneself(scene: Play, how: str) -> None:
+def test_overlap_wait_is_an_edge_to_oneself(play: Play, how: str) -> None:
     """While a run has not ended the next waits, several as one; an edge to itself says the same."""
-    scene.add("a", HOURLY, overlap="wait" if how == "overlap" else "allow")
+    play.add("a", HOURLY, overlap="wait" if how == "overlap" else "allow")
     if how == "self-edge":
-        scene.store.link("a", After("a", on="done", first_free=True))
-    assert [scene.at(when) for when in ("13:00", "14:00", "15:00")] == [["a"], [], []]
-    assert scene.end("a", "failed") == ["a"]
-    assert scene.runs("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
-    assert scene.end("a") == []
+        play.store.link("a", After("a", on="done", first_free=True))
+    assert [play.at(when) for when in ("13:00", "14:00", "15:00")] == [["a"], [], []]
+    assert play.end("a", "failed") == ["a"]
+    assert play.runs("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
+    assert play.end("a") == []
 
 
-def test_a_run_that_is_never_heard_of_holds_up_only_so_long(scene: Play) -> None:
+def test_a_run_that_is_never_heard_of_holds_up_only_so_long(play: Play) -> None:
     """After `run_timeout` without a word from any worker a run is lost, and the next one runs."""
-    scene.add("a", HOURLY, overlap="wait", run_timeout=5400)
-    assert [scene.at(when) for when in ("13:00", "14:00")] == [["a"], []]
-    assert scene.at("14:30") == ["a"]
-    assert scene.runs("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
+    play.add("a", HOURLY, overlap="wait", run_timeout=5400)
+    assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
+    assert play.at("14:30") == ["a"]
+    assert play.runs("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
 
 
 # -- retries -------------------------------------------------------------------------------
 
 
-def test_retries_are_runs_of_their_own(scene: Play) -> None:
+def test_retries_are_runs_of_their_own(play: Play) -> None:
     """Each attempt is a row with its own task id, and the schedule does not shift."""
-    scene.add("a", HOURLY, max_retries=2, retry_delay=60, retry_backoff=10)
-    scene.at("13:00")
-    assert scene.end("a", "failed") == []
-    assert scene.at("13:01") == ["a"]
-    assert scene.end("a", "failed") == []
-    assert scene.at("13:10") == []
-    assert scene.at("13:11") == ["a"]
-    assert scene.end("a", "failed") == []
-    assert scene.at("14:00") == ["a"]
-    runs = sorted(scene.store.runs("a"), key=lambda run: (run.due_at, run.attempt))
+    play.add("a", HOURLY, max_retries=2, retry_delay=60, retry_backoff=10)
+    play.at("13:00")
+    assert play.end("a", "failed") == []
+    assert play.at("13:01") == ["a"]
+    assert play.end("a", "failed") == []
+    assert play.at("13:10") == []
+    assert play.at("13:11") == ["a"]
+    assert play.end("a", "failed") == []
+    assert play.at("14:00") == ["a"]
+    runs = sorted(play.store.runs("a"), key=lambda run: (run.due_at, run.attempt))
     assert [(f"{run.due_at:%H}", run.attempt, run.state) for run in runs] == [
         ("13", 1, "failed"),
         ("13", 2, "failed"),
@@ -421,56 +411,56 @@ def test_retries_are_runs_of_their_own(scene: Play) -> None:
     assert [run.error for run in runs[:3]] == ["RuntimeError: no"] * 3
 
 
-def test_rerun_is_one_more_attempt(scene: Play) -> None:
+def test_rerun_is_one_more_attempt(play: Play) -> None:
     """A run that failed for good is sent again by hand, and its success frees the downstream."""
-    scene.add("a", "0 13 * * *")
-    scene.add("b", after=["a"])
-    scene.at("13:00")
-    scene.end("a", "failed")
-    again = scene.store.rerun(scene.last("a"))
+    play.add("a", "0 13 * * *")
+    play.add("b", after=["a"])
+    play.at("13:00")
+    play.end("a", "failed")
+    again = play.store.rerun(play.last("a"))
     assert (again.attempt, again.due_at) == (2, NOON.replace(hour=13))
-    assert scene.tick() == ["a"]
-    assert scene.end("a") == ["b"]
+    assert play.tick() == ["a"]
+    assert play.end("a") == ["b"]
     with pytest.raises(InvalidEntryError, match="attempt 1 is sent"):
-        scene.store.rerun(scene.last("b"))
-    scene.store.change("a", new_name="z")
-    assert scene.store.rerun(again).entry_name == "z"
+        play.store.rerun(play.last("b"))
+    play.store.change("a", new_name="z")
+    assert play.store.rerun(again).entry_name == "z"
     with pytest.raises(InvalidEntryError, match="attempt 3 is claimed"):
-        scene.store.rerun(again)
+        play.store.rerun(again)
 
 
-def test_a_retry_that_is_cancelled_is_a_failure(scene: Play) -> None:
+def test_a_retry_that_is_cancelled_is_a_failure(play: Play) -> None:
     """When nobody will try again, whoever waits for the failure is told."""
-    scene.add("a", "0 13 * * *", max_retries=1)
-    scene.add("alarm", after=[After("a", on="failure")])
-    scene.at("13:00")
-    assert scene.end("a", "failed") == []
-    scene.store.cancel("a")
-    assert scene.tick() == ["alarm"]
+    play.add("a", "0 13 * * *", max_retries=1)
+    play.add("alarm", after=[After("a", on="failure")])
+    play.at("13:00")
+    assert play.end("a", "failed") == []
+    play.store.cancel("a")
+    assert play.tick() == ["alarm"]
 
 
 # -- circles -------------------------------------------------------------------------------
 
 
-def test_a_circle_is_refused(scene: Play) -> None:
+def test_a_circle_is_refused(play: Play) -> None:
     """Whoever closes a circle is told which; where a first run is free it is none."""
-    scene.add("a", HOURLY)
-    scene.add("b", after=["a"])
-    scene.add("c", after=["b"])
+    play.add("a", HOURLY)
+    play.add("b", after=["a"])
+    play.add("c", after=["b"])
     with pytest.raises(InvalidEntryError, match="'a' -> 'b' -> 'c' -> 'a'"):
-        scene.store.link("a", "c")
+        play.store.link("a", "c")
     with pytest.raises(InvalidEntryError, match="overlap='wait'"):
-        scene.store.link("a", "a")
-    assert scene.store.link("a", After("c", first_free=True)).name == "a"
+        play.store.link("a", "a")
+    assert play.store.link("a", After("c", first_free=True)).name == "a"
 
 
-def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Play) -> None:
+def test_a_circle_by_plain_sql_is_taken_out_of_service(play: Play) -> None:
     """Rows that form a circle are broken, with its members on each; the others go on."""
     for name in ("a", "b", "c"):
-        scene.add(name, HOURLY)
-    scene.add("other", HOURLY, after=["a"])
-    ids = {name: scene.store.get(name).id for name in ("a", "b", "c")}
-    with scene.store.database.engine.begin() as connection:
+        play.add(name, HOURLY)
+    play.add("other", HOURLY, after=["a"])
+    ids = {name: play.store.get(name).id for name in ("a", "b", "c")}
+    with play.store.database.engine.begin() as connection:
         for up, down in (("a", "b"), ("b", "c"), ("c", "a")):
             connection.execute(
                 text(
@@ -478,79 +468,79 @@ def test_a_circle_by_plain_sql_is_taken_out_of_service(scene: Play) -> None:
                 ),
                 {"u": ids[up], "d": ids[down]},
             )
-    assert scene.tick() == []
+    assert play.tick() == []
     for name in ("a", "b", "c"):
-        entry = scene.store.get(name)
+        entry = play.store.get(name)
         assert entry.state == "broken"
         assert "a cycle of dependencies" in (entry.error or "")
-    scene.store.unlink("a", "c")
+    play.store.unlink("a", "c")
     for name in ("a", "b", "c"):
-        scene.store.resume(name)
-    assert scene.at("13:00") == ["a"]
-    scene.end("a")
-    assert scene.store.get("c").pending_reason == "waits for 'b' to succeed"
+        play.store.resume(name)
+    assert play.at("13:00") == ["a"]
+    play.end("a")
+    assert play.store.get("c").pending_reason == "waits for 'b' to succeed"
 
 
-def test_an_edge_by_plain_sql_counts_at_the_next_tick(scene: Play) -> None:
+def test_an_edge_by_plain_sql_counts_at_the_next_tick(play: Play) -> None:
     """An edge that is inserted holds back, and one that is deleted lets go."""
-    scene.add("up", "0 20 * * *")
-    scene.add("down", HOURLY)
-    ids = {name: scene.store.get(name).id for name in ("up", "down")}
-    with scene.store.database.engine.begin() as connection:
+    play.add("up", "0 20 * * *")
+    play.add("down", HOURLY)
+    ids = {name: play.store.get(name).id for name in ("up", "down")}
+    with play.store.database.engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO beatstore_dependency (upstream_id, downstream_id) VALUES (:up, :down)"
             ),
             ids,
         )
-    assert scene.at("13:00") == []
-    with scene.store.database.engine.begin() as connection:
+    assert play.at("13:00") == []
+    with play.store.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM beatstore_dependency"))
-    assert scene.tick() == ["down"]
+    assert play.tick() == ["down"]
 
 
-def test_what_no_trigger_told_of_is_found(scene: Play) -> None:
+def test_what_no_trigger_told_of_is_found(play: Play) -> None:
     """An entry that sleeps beside its satisfied edges is woken by the beats' patrol."""
-    scene.add("up", "0 13 * * *")
-    scene.add("down", HOURLY, after=["up"])
-    scene.at("13:00")
-    with scene.store.database.engine.begin() as connection:
+    play.add("up", "0 13 * * *")
+    play.add("down", HOURLY, after=["up"])
+    play.at("13:00")
+    with play.store.database.engine.begin() as connection:
         connection.execute(text("UPDATE beatstore_entry SET success_seq = 1 WHERE name = 'up'"))
-    assert scene.tick() == []
-    assert scene.queue.wake_forgotten() == 1
-    assert scene.tick() == ["down"]
-    assert scene.queue.wake_forgotten() == 0
+    assert play.tick() == []
+    assert play.queue.wake_forgotten() == 1
+    assert play.tick() == ["down"]
+    assert play.queue.wake_forgotten() == 0
 
 
-def test_nothing_can_be_said_of_when_without_a_clock(scene: Play) -> None:
+def test_nothing_can_be_said_of_when_without_a_clock(play: Play) -> None:
     """An entry that follows others has no due times of its own to show."""
-    scene.add("up", HOURLY)
-    scene.add("down", after=["up"])
-    assert scene.store.preview("down") == []
-    assert scene.store.get("down").next_due_at is None
+    play.add("up", HOURLY)
+    play.add("down", after=["up"])
+    assert play.store.preview("down") == []
+    assert play.store.get("down").next_due_at is None
 
 
-def test_an_edit_keeps_what_it_does_not_name(scene: Play) -> None:
+def test_an_edit_keeps_what_it_does_not_name(play: Play) -> None:
     """put() makes the upstreams those named, change() leaves them alone where it names none."""
     for name in ("a", "b"):
-        scene.add(name, HOURLY)
-    scene.add("down", after=["a"])
-    scene.store.change("down", max_retries=3)
-    assert scene.store.put("down", "tests.down", after=["a"], max_retries=3).version == 2
-    assert scene.store.put("down", "tests.down", after=["a", "b"], max_retries=3).version == 3
-    scene.store.change("down", after=["b"])
-    scene.at("13:00")
-    assert scene.end("b") == ["down"]
+        play.add(name, HOURLY)
+    play.add("down", after=["a"])
+    play.store.change("down", max_retries=3)
+    assert play.store.put("down", "tests.down", after=["a"], max_retries=3).version == 2
+    assert play.store.put("down", "tests.down", after=["a", "b"], max_retries=3).version == 3
+    play.store.change("down", after=["b"])
+    play.at("13:00")
+    assert play.end("b") == ["down"]
     with pytest.raises(InvalidEntryError, match="after=\\[…\\]"):
-        scene.store.put("down", "tests.down")
+        play.store.put("down", "tests.down")
 
 
-def test_a_free_first_run_by_plain_sql(scene: Play) -> None:
+def test_a_free_first_run_by_plain_sql(play: Play) -> None:
     """An edge inserted with only its obvious columns lets the first run go, and no other."""
-    scene.add("up", "0 20 * * *")
-    scene.add("down", HOURLY)
-    ids = {name: scene.store.get(name).id for name in ("up", "down")}
-    with scene.store.database.engine.begin() as connection:
+    play.add("up", "0 20 * * *")
+    play.add("down", HOURLY)
+    ids = {name: play.store.get(name).id for name in ("up", "down")}
+    with play.store.database.engine.begin() as connection:
         connection.execute(
             text(
                 "INSERT INTO beatstore_dependency (upstream_id, downstream_id, first_free) "
@@ -558,29 +548,29 @@ def test_a_free_first_run_by_plain_sql(scene: Play) -> None:
             ),
             ids,
         )
-    assert scene.at("13:00") == ["down"]
-    assert scene.at("14:00") == []
+    assert play.at("13:00") == ["down"]
+    assert play.at("14:00") == []
 
 
-def test_an_upstream_deleted_by_plain_sql(scene: Play) -> None:
+def test_an_upstream_deleted_by_plain_sql(play: Play) -> None:
     """Its edges go with it, and who waited for it goes on; on MySQL a patrol finds out."""
-    scene.add("up", "0 20 * * *")
-    scene.add("down", HOURLY, after=["up"])
-    assert scene.at("13:00") == []
-    with scene.store.database.engine.begin() as connection:
+    play.add("up", "0 20 * * *")
+    play.add("down", HOURLY, after=["up"])
+    assert play.at("13:00") == []
+    with play.store.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'up'"))
-    scene.queue.wake_forgotten()
-    assert scene.tick() == ["down"]
+    play.queue.wake_forgotten()
+    assert play.tick() == ["down"]
 
 
-def test_a_due_time_from_before_it_was_made_is_none_of_its_own(scene: Play) -> None:
+def test_a_due_time_from_before_it_was_made_is_none_of_its_own(play: Play) -> None:
     """Without a clock, an entry runs for the due times its upstreams share from then on."""
-    scene.add("up", HOURLY)
-    scene.at("13:00")
-    scene.end("up")
-    scene.at("13:30")
-    scene.add("down", after=[After("up", align="same")])
-    assert scene.tick() == []
-    scene.at("14:00")
-    assert scene.end("up") == ["down"]
-    assert scene.runs("down") == [("14:00", "sent", 0)]
+    play.add("up", HOURLY)
+    play.at("13:00")
+    play.end("up")
+    play.at("13:30")
+    play.add("down", after=[After("up", align="same")])
+    assert play.tick() == []
+    play.at("14:00")
+    assert play.end("up") == ["down"]
+    assert play.runs("down") == [("14:00", "sent", 0)]
