@@ -43,8 +43,10 @@ __all__ = [
     "broken",
     "call_problem",
     "decide",
+    "is_triggered",
     "jitter_offset",
     "retry_delay",
+    "reworded",
     "schedule_of",
     "sent_from",
 ]
@@ -102,6 +104,16 @@ def schedule_of(entry: EntryRow, settings: Settings) -> Schedule:
     if entry.start_at is None and entry.kind == "rrule":
         anchor += _STEP  # an entry is never due when it is made, and COUNT must not count that
     return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
+
+
+def is_triggered(reason: str | None) -> bool:
+    """Say whether a run with this reason was asked for by hand."""
+    return (reason or "").startswith(TRIGGERED)
+
+
+def reworded(reason: str | None, words: str) -> str:
+    """Return a new reason for a run, which still says if it was asked for by hand."""
+    return f"{TRIGGERED}; {words}" if is_triggered(reason) else words
 
 
 def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:

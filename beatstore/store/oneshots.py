@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from sqlalchemy import func, select, update
 
-from beatstore.decide import TRIGGERED
+from beatstore.decide import TRIGGERED, reworded
 from beatstore.dialects import EPOCH
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry, Run
@@ -144,12 +144,8 @@ def _free_instant(tx: Transaction, now: datetime) -> datetime:
 
 def rerun(tx: Transaction, run_id: int) -> Run:
     """Insert a next attempt of a run that is over; see `Store.rerun`."""
-    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
-    if not found:
-        raise InvalidEntryError("run", run_id, "the id of a run on record")
-    run = found[0]
-    # By its id: it may have been renamed since.
-    name = tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
+    run = _on_record(tx, run_id)
+    name = _name_of(tx, run)
     entry = tx.get(run.entry_name if name is None else name, lock=True)
     if name is None:
         raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
@@ -177,24 +173,31 @@ def end(tx: Transaction, run_id: int, state: EndState, reason: str | None) -> Ru
     """End a run that nobody will report; see `Store.end`."""
     fields.choice("state", state, END_STATES)
     said = fields.note("reason", reason)
+    run = _on_record(tx, run_id)
+    words = f"ended by hand: {said}" if said else "ended by hand"
+    ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
+    # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
+    written = write_ending(tx, ending, tx.now(), _WITH_WORKERS, follow_up="end")
+    made = _on_record(tx, run_id)
+    if not written:
+        expected = f"a run that is sent or started; this one is {made.state}"
+        write = "store.pause(…) or store.cancel(…)" if made.state == "claimed" else None
+        raise InvalidEntryError("run", run_id, expected, write)
+    name = _name_of(tx, run) or run.entry_name
+    audit.record(tx, "end", name, {"state": run.state}, {"state": state, "run_id": run_id})
+    return made
+
+
+def _on_record(tx: Transaction, run_id: int) -> Run:
     found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
     if not found:
         raise InvalidEntryError("run", run_id, "the id of a run on record")
-    run = found[0]
-    words = f"ended by hand: {said}" if said else "ended by hand"
-    if (run.reason or "").startswith(TRIGGERED):
-        words = f"{TRIGGERED}; {words}"
-    # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
-    ending = Ending(run.id, run.task_id, state, words)
-    if not write_ending(tx, ending, tx.now(), _WITH_WORKERS, follow_up="end"):
-        state_now = tx.execute(select(RUN.c.state).where(RUN.c.id == run_id)).scalar()
-        expected = f"a run that is sent or started; this one is {state_now}"
-        write = "store.pause(…) or store.cancel(…)" if state_now == "claimed" else None
-        raise InvalidEntryError("run", run_id, expected, write)
-    audit.record(
-        tx, "end", run.entry_name, {"state": run.state}, {"state": state, "run_id": run_id}
-    )
-    return tx.all(Run, select(RUN).where(RUN.c.id == run_id))[0]
+    return found[0]
+
+
+def _name_of(tx: Transaction, run: Run) -> str | None:
+    """Return what a run's entry is called now, since it may have been renamed; None: removed."""
+    return tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
 
 
 def _stood_for(run: Run) -> dict[str, Any]:

@@ -92,6 +92,15 @@ def test_what_can_t_be_ended(play: Play, state: str) -> None:
     assert play.last("a").state == state
 
 
+def test_the_audit_names_the_entry_as_it_is_called_now(play: Play) -> None:
+    """A run that was sent before its entry was renamed is found under the new name."""
+    play.add("old", HOURLY)
+    play.at("13:00")
+    play.store.change("old", new_name="new")
+    play.store.end(play.last("new"), "failed")
+    assert play.store.audit("new")[0].action == "end"
+
+
 def test_it_joins_the_caller_s_transaction(play: Play) -> None:
     """Rolled back, the run is as it was."""
     play.add("a", HOURLY)

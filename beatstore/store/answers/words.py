@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 
-from beatstore.decide import TRIGGERED
+from beatstore.decide import is_triggered
 from beatstore.gate import duration
 from beatstore.models import Entry, Run
 from beatstore.schedules import local_time, zone
@@ -164,7 +164,7 @@ class Told:
     def which(self, run: Run, its: str = "the run") -> str:
         """Return which run is meant."""
         attempt = f"attempt {run.attempt} of " if run.attempt > 1 else ""
-        if (run.reason or "").startswith(TRIGGERED):
+        if is_triggered(run.reason):
             return f"{attempt}{its} asked for by hand at {self.moment(run.due_at)}"
         return f"{attempt}{its} due {self.moment(run.due_at)}"
 

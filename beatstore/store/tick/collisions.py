@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Row, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.decide import TRIGGERED
+from beatstore.decide import is_triggered
 from beatstore.decision import Decision, PlannedRun
 from beatstore.store.tick.claims import RUN
 
@@ -48,7 +48,7 @@ def _settled(connection: Connection, entry: Row[Any], decision: Decision) -> Dec
         .where(RUN.c.entry_id == entry.id, RUN.c.due_at.in_([run.due_at for run in decision.runs]))
         .order_by(RUN.c.attempt.desc())
     )
-    reasons = {row.due_at: row.reason or "" for row in rows}  # of the first attempts
+    reasons = {row.due_at: row.reason for row in rows}  # of the first attempts
     has_no_clock = entry.kind == "after" and not decision.takes
     runs: list[PlannedRun] = []
     for run in decision.runs:
@@ -56,7 +56,7 @@ def _settled(connection: Connection, entry: Row[Any], decision: Decision) -> Dec
             runs.append(run)
         elif has_no_clock:
             runs.append(replace(run, due_at=_free(connection, entry.id, run.due_at)))
-        elif reasons[run.due_at].startswith(TRIGGERED):
+        elif is_triggered(reasons[run.due_at]):
             aside = _free(connection, entry.id, run.due_at)
             of_instant = (RUN.c.entry_id == entry.id, RUN.c.due_at == run.due_at)
             connection.execute(update(RUN).where(*of_instant).values(due_at=aside))

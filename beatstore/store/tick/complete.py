@@ -24,7 +24,7 @@ from sqlalchemy import Row, bindparam, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.decide import TRIGGERED, retry_delay
+from beatstore.decide import retry_delay, reworded
 from beatstore.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
 from beatstore.store.database.connection import KeptConnection
 from beatstore.store.database.engine import Database
@@ -301,7 +301,6 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
     attempt = run.attempt + 1
     why = ending.error or ending.reason or ending.state
     words = f"attempt {attempt}, after: {why[:200]}"
-    triggered = (run.reason or "").startswith(TRIGGERED)
     connection.execute(
         insert_ignore(RUN, connection.dialect).values(
             entry_id=run.entry_id,
@@ -310,7 +309,7 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
             attempt=attempt,
             task_id=task_id_of(run.entry_id, run.entry_created_at, run.due_at, attempt),
             state="claimed",
-            reason=legible(f"{TRIGGERED}; {words}" if triggered else words),
+            reason=legible(reworded(run.reason, words)),
             first_missed_at=run.first_missed_at,
             missed_count=run.missed_count,
             wake_at=wake_at,

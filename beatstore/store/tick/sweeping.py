@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.decide import TRIGGERED, call_problem
+from beatstore.decide import call_problem, is_triggered
 from beatstore.dialects import Unreadable, among
 from beatstore.gate import duration
 from beatstore.store.tick.claims import (
@@ -197,7 +197,7 @@ def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | N
     """Return the state and reason of a run that is not sent after all, or (None, None)."""
     if entry is None:
         return "cancelled", "entry removed before it was sent"
-    if entry.state in _HELD and not (run.reason or "").startswith(TRIGGERED):
+    if entry.state in _HELD and not is_triggered(run.reason):
         return "cancelled", f"entry {entry.state} before it was sent"
     problem = _unreadable(entry) or call_problem(entry)
     return ("failed", problem) if problem else (None, None)
