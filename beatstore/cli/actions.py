@@ -84,11 +84,11 @@ def _for_each(
         except EntryError as error:
             done.append({**told, "error": str(error)})
             note(f"run {run_id}: {error}")
+    good = [row for row in done if row["error"] is None]
     if view.json:
         view.rows((), done, nothing="")
-    good = [row for row in done if row["error"] is None]
-    for row in good:
-        if not view.json:
+    else:
+        for row in good:
             view.line(f"{row['name']}, due {view.when(row['due_at'])}: {said(row)}")
     if len(good) < len(done):
         raise click.exceptions.Exit(REFUSED)
