@@ -53,6 +53,8 @@ class Settings:
         listen: let PostgreSQL wake a sleeping beat as soon as a due row is committed.
         heartbeat: seconds between two signs of life of a worker; what it runs is suspected
             to be lost after three without one.
+        overlap_timeout: the `run_timeout` of entries with `overlap` that have none of their
+            own, in seconds: a run that is never heard of must not hold them back for ever.
     """
 
     url: str = ""
@@ -70,6 +72,7 @@ class Settings:
     allowed_tasks: tuple[str, ...] | None = None
     listen: bool = True
     heartbeat: float = 10.0
+    overlap_timeout: float = 86400.0
 
     @classmethod
     def read(cls, conf: Mapping[str, Any], *, timezone: str = "UTC") -> Settings:
@@ -205,4 +208,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "allowed_tasks": _patterns,
     "listen": _flag,
     "heartbeat": _seconds(0.1, "10"),
+    "overlap_timeout": _seconds(1, "86400"),
 }

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import get_args
 
+from beatstore.config import Settings
 from beatstore.decision import PlannedRun
 from beatstore.types import Align, On, OnUpstreamFailure, Overlap
 
@@ -34,6 +35,7 @@ __all__ = [
     "give_up",
     "pass_or_wait",
     "record",
+    "run_timeout",
     "unmet_words",
 ]
 
@@ -134,6 +136,19 @@ class Verdict:
     wake_at: datetime | None = None
     consume: bool = False
     spares_free: bool = False
+
+
+def run_timeout(own_s: float | None, overlap: str, settings: Settings) -> float | None:
+    """Return how many seconds a run may go unheard of once it was sent; None: for ever.
+
+    Args:
+        own_s: the entry's own `run_timeout`.
+        overlap: its policy: where a run holds back others, there always is an end to it.
+        settings: give that end where the entry has none of its own.
+    """
+    if own_s is not None or overlap == "allow":
+        return own_s
+    return settings.overlap_timeout
 
 
 def unmet_words(name: str, on: str, state: str) -> str:

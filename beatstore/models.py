@@ -296,9 +296,10 @@ class Run(Base):
     `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
     `wake_at` is when its claim expires or the next attempt is due (`claimed`), when no
     report for so long is suspicious (`sent`), or no heartbeat (`started`). `parts` is what is
-    known of the tasks of a canvas. `tries` counts the failed attempts to publish its message,
-    and `expires_at` is when the broker or a worker drops that. `follow_up` says what of its
-    end is left to do: `end` (a next attempt, or counting it), or `wake` (its downstreams).
+    known of the tasks of a canvas, and since when a message is back in the queue. `tries`
+    counts the failed attempts to publish its message, and `expires_at` is when the broker or a
+    worker drops that. `follow_up` says what of its end is left to do: `end` (a next attempt, or
+    counting it), or `wake` (its downstreams).
     """
 
     __tablename__ = "beatstore_run"

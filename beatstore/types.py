@@ -202,7 +202,8 @@ class EntryOptions(_Recurring, total=False):
         overlap: what happens to an occurrence while a run of the entry has not ended:
             "allow", "skip" (it is recorded) or "wait" (those that wait become one).
         run_timeout: how long, from sending, a run may go without any report of a worker
-            before it is asked after and called lost; None: for ever. A run whose worker is
+            before it is asked after and called lost. None: for ever, or with `overlap` as
+            long as the setting `beatstore_overlap_timeout`, a day. A run whose worker is
             heard from is never given up; `time_limit` of the task stops it.
         max_retries: how many more attempts a run that failed or was lost is given.
         retry_delay: seconds from a failure to the next attempt.

@@ -52,7 +52,7 @@ FIELDS = ("task", "schedule", *EntryOptions.__annotations__)
 _CALL = frozenset({"task", "args", "kwargs", "options"})
 _SCHEDULE = frozenset({"kind", "spec", "timezone", "start_at"})
 _LIMITS = frozenset({"end_at", "max_runs"})
-_POLICIES = frozenset({"jitter_s", "misfire", "grace_s", "overlap"})
+_POLICIES = frozenset({"jitter_s", "misfire", "grace_s", "overlap", "run_timeout_s"})
 
 #: What is forgotten when the occurrences become other ones, or are not waited for any more.
 NOTHING_PENDING = {
@@ -198,7 +198,9 @@ def consequences(
         state = "active"
         found = {"cursor_at": now, "wake_at": EPOCH, **NOTHING_PENDING, **found}
     if state != "active":
-        found["wake_at"] = None
+        # Nothing of it is due; but how long its runs may go unheard of counts for those too
+        # that are under way.
+        found["wake_at"] = EPOCH if changed.keys() & {"overlap", "run_timeout_s"} else None
     elif found.get("wake_at") == old.wake_at is not None:
         # An update that leaves wake_at as it was looks like one by plain SQL to the
         # trigger, which would then set the cursor too. Any past instant does.

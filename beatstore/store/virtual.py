@@ -80,7 +80,8 @@ def under_way(database: Database) -> list[Row[Any]]:
     """Return the runs whose messages were sent, and that have not ended, oldest first."""
     columns = [RUN.c[name] for name in ("id", "task_id", "entry_name", "state", "sent_at")]
     columns += [RUN.c[name] for name in ("due_at", "attempt", "wake_at", "started_at")]
-    call = [ENTRY.c[name] for name in CALL if name != "name"]
+    names = (*CALL, "run_timeout_s", "overlap")
+    call = [ENTRY.c[name] for name in names if name != "name"]
     found = select(*columns, *call).outerjoin(ENTRY, ENTRY.c.id == RUN.c.entry_id)
     found = found.where(RUN.c.state.in_(("sent", "started")))
     with database.session() as session:

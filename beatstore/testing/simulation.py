@@ -15,6 +15,7 @@ from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.store.tick.watching import timeout_in_force
 from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.version import __version__
 
@@ -152,7 +153,7 @@ class Simulation:
                 due_at=run.due_at,
                 attempt=run.attempt,
                 sent_at=run.sent_at,
-                watched=run.run_timeout_s is not None,
+                watched=timeout_in_force(run, self._store.settings) is not None,
                 started_at=run.started_at,
                 task_id=run.task_id,
             )

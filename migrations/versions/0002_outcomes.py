@@ -127,11 +127,11 @@ def _create_worker() -> None:
     )
 
 
-# -- the edit trigger, which now minds `overlap` too ---------------------------------------
+# -- the edit trigger, which now minds `overlap` and `run_timeout_s` too -------------------
 
 _PLAN = ("kind", "spec", "timezone", "start_at")
 _OLD_RULE = (*_PLAN, "end_at", "max_runs", "jitter_s", "misfire", "grace_s", "state")
-_RULE = (*_OLD_RULE, "overlap")
+_RULE = (*_OLD_RULE, "overlap", "run_timeout_s")
 
 
 def _row(version: str, columns: tuple[str, ...]) -> str:

@@ -139,7 +139,7 @@ def test_a_changed_state_counts_at_the_next_tick(
     [
         "description = 'nightly', task = 'other', source = 'me', args = '[1]', kwargs = '{}'",
         "run_count = 7, success_seq = 7, last_run_at = '2026-01-01 00:00:00.000000'",
-        "max_retries = 2, retry_delay_s = 1, run_timeout_s = 5, error = 'x'",
+        "max_retries = 2, retry_delay_s = 1, error = 'x'",
         "spec = spec, kind = kind, state = state, misfire = misfire, grace_s = grace_s",
     ],
 )

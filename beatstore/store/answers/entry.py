@@ -17,6 +17,7 @@ from sqlalchemy import select
 from beatstore.decide import jitter_offset, schedule_of
 from beatstore.dialects import EPOCH
 from beatstore.errors import ScheduleError
+from beatstore.gate import run_timeout
 from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import zone
 from beatstore.store import fields
@@ -256,7 +257,8 @@ class Answer:
             return
         options = self.entry.options
         queue = options.get("queue") if isinstance(options, dict) else None
-        self.said += self.told.unheard(run, queue, self.entry.run_timeout_s is not None)
+        timeout_s = run_timeout(self.entry.run_timeout_s, self.entry.overlap, self.tx.settings)
+        self.said += self.told.unheard(run, queue, timeout_s is not None)
         if not any(worker.alive for worker in self.workers):
             self.said.append(self.told.unreported(len(self.workers)))
 

@@ -44,7 +44,7 @@ WAIT = cast(Table, Wait.__table__)
 WORKER = cast(Table, Worker.__table__)
 
 #: The columns of an entry that a message is made of, in the order of `Claim`.
-CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone", "run_timeout_s")
+CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
 
 #: Task ids are made from the run's key, so that a second send has the same id. The
 #: entry's time of creation tells apart two databases that share one broker.
@@ -79,7 +79,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this beat may send, with what its message is made of."""
+    """A run that this beat may send, with what its message is made of.
+
+    `run_timeout_s` is how long it may go unheard of once it was sent; None: for ever.
+    """
 
     run_id: int
     task_id: str
@@ -95,7 +98,7 @@ class Claim:
     kind: str
     spec: str
     timezone: str | None
-    run_timeout_s: float | None = None
+    run_timeout_s: float | None = field(default=None, kw_only=True)
     tries: int = field(default=0, kw_only=True)
 
 
@@ -181,8 +184,8 @@ def _micros(at: datetime) -> int:
     return (at - EPOCH) // timedelta(microseconds=1)
 
 
-def claim_of(run: Row[Any], entry: Any) -> Claim:
-    """Put a run row and its entry's row together."""
+def claim_of(run: Row[Any], entry: Any, run_timeout_s: float | None) -> Claim:
+    """Put a run row and its entry's row together, and the timeout in force."""
     return Claim(
         run.id,
         run.task_id,
@@ -191,5 +194,6 @@ def claim_of(run: Row[Any], entry: Any) -> Claim:
         run.first_missed_at,
         run.missed_count,
         *(getattr(entry, name) for name in CALL),
+        run_timeout_s=run_timeout_s,
         tries=run.tries,
     )

@@ -33,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.config import Settings
 from beatstore.dialects import EPOCH, Instant, among, trigger_reads_entries
 from beatstore.gate import OPEN, Gate, unmet_words
 from beatstore.store.database.rows import chunks
@@ -40,6 +41,7 @@ from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
 from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import read_shared
+from beatstore.store.tick.watching import timeout_in_force
 
 __all__ = ["consume", "open_runs", "read_gates", "wake_forgotten"]
 
@@ -57,7 +59,11 @@ _ANY: ColumnElement[bool] = or_(_EDGE.align != "same", _EDGE.consumed_seq < 0)
 
 
 def read_gates(
-    connection: Connection, rows: Sequence[Row[Any]], now: datetime, new: Collection[int] = ()
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    now: datetime,
+    settings: Settings,
+    new: Collection[int] = (),
 ) -> dict[int, Gate]:
     """Return the gate of each of these entries that has one; the others' are open.
 
@@ -65,6 +71,7 @@ def read_gates(
         connection: in the transaction that locked the rows.
         rows: entries, with the columns that the planner reads.
         now: the database's time.
+        settings: the settings in force.
         new: the ids of those that were just written, or whose edges were.
     """
     gates: dict[int, Gate] = {}
@@ -75,9 +82,12 @@ def read_gates(
         fresh = [row.id for row in with_edges if row.id in new]
         for entry_id, same in read_shared(connection, with_edges, fresh, now).items():
             gates[entry_id] = replace(gates[entry_id], **same)
-    alone = [row.id for row in rows if row.overlap != "allow"]
-    if alone:
-        for entry_id, due_at in open_runs(connection, alone).items():
+    alone: dict[timedelta | None, list[int]] = {}
+    for row in rows:
+        if row.overlap != "allow":
+            alone.setdefault(timeout_in_force(row, settings), []).append(row.id)
+    for timeout, ids in alone.items():
+        for entry_id, due_at in open_runs(connection, ids, timeout, now).items():
             gates[entry_id] = replace(gates.get(entry_id, OPEN), running=due_at)
     return gates
 
@@ -134,20 +144,27 @@ def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
             )
 
 
-def open_runs(connection: Connection, ids: Sequence[int]) -> dict[int, datetime]:
-    """Return the due time of the latest unfinished run of each entry that has one."""
-    found = connection.execute(
-        select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at"))
-        .where(
-            among(RUN.c.entry_id, ids, connection.dialect),
-            RUN.c.state.in_(UNFINISHED),
-            NOT_SUCCEEDED,
-        )
-        .group_by(RUN.c.entry_id)
+def open_runs(
+    connection: Connection, ids: Sequence[int], timeout: timedelta | None, now: datetime
+) -> dict[int, datetime]:
+    """Return the due time of the latest unfinished run of each entry that has one.
+
+    A run that was sent longer ago than the timeout, and is not watched, is in nobody's way: it
+    was sent when no worker could report it, and while the entry's overlap was "allow".
+    """
+    asked = (
+        among(RUN.c.entry_id, ids, connection.dialect),
+        RUN.c.state.in_(UNFINISHED),
+        NOT_SUCCEEDED,
     )
+    found = select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at")).where(*asked)
+    if timeout is not None:
+        watched = or_(RUN.c.state != "sent", RUN.c.wake_at.is_not(None))
+        found = found.where(or_(watched, RUN.c.sent_at > now - timeout))
     # An instant that can't be read, written by hand, is one all the same.
     return {
-        row.entry_id: row.due_at if isinstance(row.due_at, datetime) else EPOCH for row in found
+        row.entry_id: row.due_at if isinstance(row.due_at, datetime) else EPOCH
+        for row in connection.execute(found.group_by(RUN.c.entry_id))
     }
 
 

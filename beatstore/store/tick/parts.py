@@ -6,7 +6,10 @@ parts of it: "3/10.1/2". Any other name is that of a step, a task after which ot
 
 The column `parts` of a run holds this as JSON, as long as the run is not over:
 
-    {"open": {"3/10": "2026-01-15T12:00:00+00:00"}, "done": {"10": [1, 2]}}
+    {"open": {"3/10": "2026-01-15T12:00:00+00:00"}, "done": {"10": [1, 2]}, "until": "2026-…"}
+
+A run that is no canvas has no parts; `until` stands there once its message went back to the
+queue.
 
 Whatever else stands there is read as nothing.
 """
@@ -32,7 +35,7 @@ class Parts:
         open: since when each part runs that is under way.
         done: the last tasks that have succeeded: their numbers, by how many they are. Those
             into which the task "3/10" was replaced stand under "3/10/" and their count.
-        until: before this instant a message of the run is not worked on, by its own eta.
+        until: since when a message of the run waits for a worker; to come, while its own eta is.
     """
 
     open: dict[str, datetime] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from beatstore.config import Settings
 from beatstore.decide import decide
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ignore, write_rows
-from beatstore.gate import OPEN, Gate
+from beatstore.gate import OPEN, Gate, run_timeout
 from beatstore.store.calls import Call, check_allowed, check_id
 from beatstore.store.tick import cycles
 from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
@@ -33,6 +33,7 @@ from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, read_gates
 from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import write_shared
+from beatstore.store.tick.watching import renew
 
 __all__ = ["CollisionError", "Planner"]
 
@@ -118,7 +119,8 @@ class Planner:
             return 0, []
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
         new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
-        gates = read_gates(connection, legible_rows, now, new)
+        renew(connection, (row for row in legible_rows if row.id in new), self._settings, now)
+        gates = read_gates(connection, legible_rows, now, self._settings, new)
         in_cycles = _cycles(connection, rows, gates)
         plans = [self._plan_row(row, now, gates.get(row.id, OPEN), in_cycles) for row in rows]
         if careful:
@@ -212,10 +214,22 @@ class Planner:
             inserted = connection.execute(read_back).all()
         written = {(entry_id, due_at): rest for entry_id, due_at, *rest in inserted}
         return [
-            _claim(entry, run, *written[key])
+            self._claim(entry, run, *written[key])
             for entry, run in claimed
             if (key := (entry.id, run.due_at)) in written
         ]
+
+    def _claim(self, entry: Row[Any], run: PlannedRun, run_id: int, task_id: str) -> Claim:
+        return Claim(
+            run_id,
+            task_id,
+            run.due_at,
+            1,
+            run.first_missed_at,
+            run.missed_count,
+            *_call_of(entry),
+            run_timeout_s=run_timeout(entry.run_timeout_s, entry.overlap, self._settings),
+        )
 
     def _run_row(
         self, plan: _Plan, run: PlannedRun, now: datetime, expires_at: datetime
@@ -265,18 +279,6 @@ def _writes(dialect: Dialect) -> _Writes:
         insert.from_select(list(_RUN_ROW), select(runs), include_defaults=False).returning(*_KNOWN),
         update(ENTRY).where(ENTRY.c.id == entries.c.b_id).values(values),
         partial(write_rows, dialect),
-    )
-
-
-def _claim(entry: Row[Any], run: PlannedRun, run_id: int, task_id: str) -> Claim:
-    return Claim(
-        run_id,
-        task_id,
-        run.due_at,
-        1,
-        run.first_missed_at,
-        run.missed_count,
-        *_call_of(entry),
     )
 
 

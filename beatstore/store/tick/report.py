@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row
-
-from beatstore.store.tick.claims import legible, timeout_of
+from beatstore.store.tick.claims import legible
 from beatstore.store.tick.endings import ERROR_LENGTH, Ending
 from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
 
@@ -23,7 +21,6 @@ __all__ = [
     "ending_of",
     "is_end",
     "said",
-    "timeout_at",
     "until",
 ]
 
@@ -103,12 +100,6 @@ def said(report: Report) -> dict[str, Any]:
         if text:
             said[name] = legible(text, ERROR_LENGTH)
     return said
-
-
-def timeout_at(run: Row[Any], at: datetime) -> datetime | None:
-    """Return when a run is suspicious whose message waits for a worker since `at`."""
-    timeout = timeout_of(run.timeout_s)
-    return None if timeout is None else at + timeout
 
 
 def until(report: Report, now: datetime) -> datetime:

@@ -45,9 +45,9 @@ from beatstore.store.tick.report import (
     ending_of,
     is_end,
     said,
-    timeout_at,
     until,
 )
+from beatstore.store.tick.watching import timeout_in_force
 from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
@@ -100,13 +100,17 @@ _STARTED = _START.where(
     )
 )
 
-_TIMEOUT = select(ENTRY.c.run_timeout_s).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery()
+#: What the timeout in force depends on; subqueries, for a join would lock the entry too.
+_POLICIES = [
+    select(ENTRY.c[name]).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery().label(name)
+    for name in ("run_timeout_s", "overlap")
+]
 
 _COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker")
 
 #: The row of a run, locked, and whether beat only took it for not sent.
 _RUN = (
-    select(*(RUN.c[name] for name in _COLUMNS), _TIMEOUT.label("timeout_s"))
+    select(*(RUN.c[name] for name in _COLUMNS), *_POLICIES)
     .add_columns(case((_BELIEVED, 1), else_=0).label("believed"))
     .where(_THIS)
     .with_for_update()
@@ -118,7 +122,7 @@ class Reports:
 
     Args:
         database: where the rows are.
-        settings: give the heartbeat.
+        settings: give the heartbeat, and timeouts that entries leave to them.
 
     Attributes:
         patience: after how many seconds a database that is away has to be tried again. When
@@ -128,6 +132,7 @@ class Reports:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._kept = KeptConnection(database)
+        self._settings = settings
         self._silence = timedelta(seconds=settings.heartbeat * SILENT)
         self.patience = settings.heartbeat * SUSPICIOUS / 4
         #: The starts that this process has written, as they stand in the rows.
@@ -310,8 +315,10 @@ class Reports:
         later = run.started_at is not None and run.started_at > self._since(report, now)
         if run.state in _WAITING or run.believed or (run.state == "started" and not later):
             values = {"state": "sent", "finished_at": null(), **said(report)}
-            wake_at = timeout_at(run, max(now, until(report, now)))
-            _change(connection, run, **values, wake_at=wake_at)
+            parts = Parts.read(run.parts)
+            parts.until = max(now, until(report, now))
+            wake_at = self._suspicious_at(run, parts.until)
+            _change(connection, run, **values, wake_at=wake_at, parts=parts.as_json())
         return True
 
     def _write_part(
@@ -352,12 +359,18 @@ class Reports:
     def _standing(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
         """Return how a run stands some of whose tasks are under way, or none."""
         if not parts.open:
-            wake_at = timeout_at(run, max(filter(None, (now, parts.until))))
+            parts.until = max(filter(None, (now, parts.until)))
+            wake_at = self._suspicious_at(run, parts.until)
             return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
         if report.state == "started" or run.state != "started":
             return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
         # Whoever has the other tasks must speak for them.
         return {"claimed_by": run.claimed_by}
+
+    def _suspicious_at(self, run: Row[Any], since: datetime) -> datetime | None:
+        """Return when a run is suspicious whose message waits for a worker since then."""
+        timeout = timeout_in_force(run, self._settings)
+        return None if timeout is None else since + timeout
 
     def _since(self, report: Report, now: datetime) -> datetime:
         """Return what tells the start that a report is of, and earlier ones, from later ones."""

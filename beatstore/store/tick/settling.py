@@ -20,11 +20,9 @@ from beatstore.store.database.connection import read_now
 from beatstore.store.database.engine import Database
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import ENTRY, RUN, Outcome, legible, timeout_of
+from beatstore.store.tick.watching import look_at
 
 __all__ = ["settle"]
-
-#: How long after a message has expired its run is looked at: a worker may be about to say so.
-EXPIRY_MARGIN = timedelta(seconds=10)
 
 #: How long a run may go unheard of, and until when its message is good.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
@@ -60,16 +58,12 @@ def _settle_sent(
     """
     now: Any = database.now_sql()
     timeout, expires = watch
-    looks: list[datetime] = []
     expires_at: Any = None
+    wake_at: Any = null()
     if timeout is not None or expires is not None:
         now = read_now(connection, database)
-    if timeout is not None:
-        looks.append(now + timeout)
-    if expires is not None:
         expires_at = now + expires if isinstance(expires, timedelta) else expires
-        looks.append(max(expires_at, now) + EXPIRY_MARGIN)
-    wake_at: Any = literal(min(looks), Instant()) if looks else null()
+        wake_at = literal(look_at(now, timeout, expires_at, now), Instant())
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
     first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
     # In this order: MySQL reads a column as what the assignment before has made of it.

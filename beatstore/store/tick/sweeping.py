@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from beatstore.config import Settings
 from beatstore.decide import call_problem, is_triggered
 from beatstore.dialects import Unreadable, among
-from beatstore.gate import duration
+from beatstore.gate import duration, run_timeout
 from beatstore.store.tick.claims import (
     CALL,
     ENTRY,
@@ -74,7 +74,8 @@ def sweep(
     bad = [(run, "failed", spoiled[run.id]) for run in runs if run.id in spoiled]
     _refuse(connection, bad, now, found)
     runs = [run for run in runs if run.id not in spoiled]
-    _send_again(connection, [run for run in runs if run.state == "claimed"], now, found)
+    claimable = [run for run in runs if run.state == "claimed"]
+    _send_again(connection, claimable, now, settings, found)
     expires_at = now + timedelta(seconds=settings.claim_ttl)
     claimed = [claim.run_id for claim in found.swept.claims]
     _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
@@ -91,19 +92,26 @@ def sweep(
 
 
 def _send_again(
-    connection: Connection, runs: Sequence[Row[Any]], now: datetime, found: Found
+    connection: Connection,
+    runs: Sequence[Row[Any]],
+    now: datetime,
+    settings: Settings,
+    found: Found,
 ) -> None:
     """Sort out what is sent, and what is refused."""
     if not runs:
         return
-    columns = [ENTRY.c.id, ENTRY.c.state, *(ENTRY.c[name] for name in CALL)]
+    names = ("id", "state", *CALL, "run_timeout_s", "overlap")
+    columns = [ENTRY.c[name] for name in names]
     these = among(ENTRY.c.id, {run.entry_id for run in runs}, connection.dialect)
     entries = {row.id: row for row in connection.execute(select(*columns).where(these))}
     refused: list[tuple[Row[Any], str, str | None]] = []
     for run in runs:
         state, reason = _refusal(run, entries.get(run.entry_id))
         if state is None:
-            found.swept.claims.append(claim_of(run, entries[run.entry_id]))
+            entry = entries[run.entry_id]
+            timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, settings)
+            found.swept.claims.append(claim_of(run, entry, timeout_s))
         else:
             refused.append((run, state, reason))
     _refuse(connection, refused, now, found)
