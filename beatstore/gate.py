@@ -27,6 +27,7 @@ __all__ = [
     "ON_FAILURE",
     "OPEN",
     "OVERLAPS",
+    "WAITED",
     "Gate",
     "Shared",
     "Verdict",
@@ -45,6 +46,9 @@ CONDITIONS: tuple[On, ...] = get_args(On)
 ALIGNS: tuple[Align, ...] = get_args(Align)
 ON_FAILURE: tuple[OnUpstreamFailure, ...] = get_args(OnUpstreamFailure)
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
+
+#: How the `reason` of a run begins that was due before, and had to wait.
+WAITED = "waited"
 
 _WORDS = {"success": "succeed", "done": "end", "failure": "fail"}
 
@@ -191,7 +195,7 @@ def pass_or_wait(
     run = fold(due)
     if since is not None:
         waited = duration(now - since)
-        run = replace(run, reason=f"waited {waited}" + (f"; {run.reason}" if run.reason else ""))
+        run = replace(run, reason=f"{WAITED} {waited}" + (f"; {run.reason}" if run.reason else ""))
     return Verdict((run,), consume=gate.edges)
 
 

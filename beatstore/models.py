@@ -381,7 +381,7 @@ class Audit(Base):
 
 
 class Beat(Base):
-    """One beat process: its heartbeat and the figures of its last tick."""
+    """One beat process: its heartbeat, the figures of its last tick, and when it was stopped."""
 
     __tablename__ = "beatstore_beat"
 
@@ -392,13 +392,14 @@ class Beat(Base):
     tzdata: Mapped[str] = mapped_column(Name(32))
     started_at: Mapped[datetime] = mapped_column(server_default=db_now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    stopped_at: Mapped[datetime | None]
     tick_s: Mapped[float | None] = mapped_column(Number)
     planned: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
     sent: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
 
 
 class Worker(Base):
-    """One worker that reports what becomes of runs: its name and its heartbeat."""
+    """One worker that reports what becomes of runs: its heartbeat, and when it was stopped."""
 
     __tablename__ = "beatstore_worker"
 
@@ -408,4 +409,5 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(Name(64))
     started_at: Mapped[datetime] = mapped_column(server_default=db_now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    stopped_at: Mapped[datetime | None]
     running: Mapped[int] = mapped_column(Whole, default=0, server_default="0")

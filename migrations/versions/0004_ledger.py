@@ -1,10 +1,11 @@
-"""The ledger: tokens of shared due times, and what is left to do about a run.
+"""The ledger: tokens of shared due times, what is left to do about a run, and orderly ends.
 
 Revision ID: 0004
 Revises: 0003
 
 A token says that an upstream's run of one due time has ended, and how. It is the account of
-downstreams with `align="same"`, so that clearing old runs forgets nothing.
+downstreams with `align="same"`, so that clearing old runs forgets nothing. `stopped_at` tells
+a beat or worker that was stopped in order from one that fell silent.
 """
 
 from __future__ import annotations
@@ -22,19 +23,23 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_COLUMNS: dict[str, Callable[[], sa.Column[Any]]] = {
-    "tries": lambda: sa.Column("tries", sa.Integer, server_default="0", nullable=False),
-    "expires_at": lambda: sa.Column("expires_at", Instant),
-    "follow_up": lambda: sa.Column("follow_up", Name(16)),
+_COLUMNS: dict[tuple[str, str], Callable[[], sa.Column[Any]]] = {
+    ("beatstore_run", "tries"): lambda: sa.Column(
+        "tries", sa.Integer, server_default="0", nullable=False
+    ),
+    ("beatstore_run", "expires_at"): lambda: sa.Column("expires_at", Instant),
+    ("beatstore_run", "follow_up"): lambda: sa.Column("follow_up", Name(16)),
+    ("beatstore_beat", "stopped_at"): lambda: sa.Column("stopped_at", Instant),
+    ("beatstore_worker", "stopped_at"): lambda: sa.Column("stopped_at", Instant),
 }
 
 
 def upgrade() -> None:
     """Add everything that is not there; MySQL keeps what a broken-off upgrade has made."""
     there = _names()
-    for name, column in _COLUMNS.items():
-        if f"beatstore_run.{name}" not in there:
-            op.add_column("beatstore_run", column())
+    for (table, name), column in _COLUMNS.items():
+        if f"{table}.{name}" not in there:
+            op.add_column(table, column())
     if "beatstore_token" not in there:
         _create_token()
     if "beatstore_wait" not in there:
@@ -47,20 +52,21 @@ def downgrade() -> None:
     op.drop_table("beatstore_wait", if_exists=True)
     op.drop_table("beatstore_token", if_exists=True)
     there = None if context.is_offline_mode() else _names()
-    for name in _COLUMNS:
-        if there is None or f"beatstore_run.{name}" in there:
-            op.drop_column("beatstore_run", name)
+    for table, name in _COLUMNS:
+        if there is None or f"{table}.{name}" in there:
+            op.drop_column(table, name)
 
 
 def _names() -> set[str]:
-    """Name the tables of ours that exist, and the columns of runs."""
+    """Name the tables of ours that exist, and the columns of those that get more."""
     if context.is_offline_mode():
         return set()
     inspector = sa.inspect(op.get_bind())
     schema = op.get_context().version_table_schema
-    columns = inspector.get_columns("beatstore_run", schema)
-    found = {f"beatstore_run.{column['name']}" for column in columns}
-    return found | set(inspector.get_table_names(schema))
+    found = set(inspector.get_table_names(schema))
+    for table in found & {table for table, _ in _COLUMNS}:
+        found |= {f"{table}.{column['name']}" for column in inspector.get_columns(table, schema)}
+    return found
 
 
 def _options() -> dict[str, Any]:

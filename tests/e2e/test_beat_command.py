@@ -30,6 +30,7 @@ from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivatePostgreSQL
+from tests.support.ticks import running_beats
 from tests.support.wait import wait_until
 
 NewProject = Callable[..., Project]
@@ -47,7 +48,7 @@ def sent_entries(broker: Broker) -> list[str]:
 
 def wait_for_rows(store: Store, count: int = 1) -> None:
     """Wait until so many beats have written their rows."""
-    wait_until(lambda: len(store.status().beats) == count, 30, f"{count} beats")
+    wait_until(lambda: len(running_beats(store)) == count, 30, f"{count} beats")
 
 
 def refused(process: Process) -> str:
@@ -96,7 +97,7 @@ def test_a_beat_of_green_threads_ends_in_order(
     wait_for_rows(store)
     assert beat.terminate() == 0, beat.output()
     assert not beat.failed(), beat.output()
-    assert store.status().beats == []
+    assert running_beats(store) == []
 
 
 def test_the_entry_points_are_those_of_celery() -> None:
@@ -247,11 +248,11 @@ def test_an_idle_beat_ends_at_once(
     store: Store,
     number: signal.Signals,
 ) -> None:
-    """SIGTERM and SIGINT end a sleeping beat within moments, and take its row away."""
+    """SIGTERM and SIGINT end a sleeping beat within moments, and its row says when."""
     beat = new_project(redis_broker, migrated_url).beat("--max-interval", "60")
     wait_for_rows(store)
     assert beat.terminate(10, number) == 0
-    assert store.status().beats == []
+    assert running_beats(store) == []
     assert not beat.failed(), beat.output()
 
 
@@ -267,7 +268,7 @@ def test_a_beat_that_is_sending_ends_and_leaves_the_rest(
     wait_until(lambda: broker.count() > 200, 60, beat.output, interval=0.002)
     beat.send(signal.SIGTERM)
     assert beat.terminate() == 0
-    assert store.status().beats == []
+    assert running_beats(store) == []
     assert 0 < len(store.runs(state="sent", limit=3000)) < 3000
     before = time.monotonic()
     heir = project.beat()
@@ -357,7 +358,7 @@ def test_a_worker_with_beat_inside(
     (run,) = project.runs()
     assert (run.task, run.args, run.headers["beatstore_entry"]) == ("tests.note", [1], "a")
     assert worker.terminate() == 0
-    wait_until(lambda: not store.status().beats, 15, "the beat's row to go")
+    wait_until(lambda: not running_beats(store), 15, "the beat to be stopped")
 
 
 @on_postgresql
@@ -418,7 +419,7 @@ def test_a_daemon_sends(
     assert sent_entries(redis_broker) == ["a"]
     os.kill(int(daemons.read_text()), signal.SIGTERM)
     wait_until(lambda: not daemons.exists(), 15, "the daemon to end")
-    assert store.status().beats == []
+    assert running_beats(store) == []
 
 
 def test_a_daemon_refuses_a_relative_file(

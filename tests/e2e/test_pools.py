@@ -146,3 +146,4 @@ def test_children_come_and_go(stage: Stage) -> None:
     assert worker.terminate() == 0
     (ended,) = stage.store.status().workers
     assert ended.running == 0
+    assert ended.stopped_at is not None

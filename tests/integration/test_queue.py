@@ -10,11 +10,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
+from beatstore.models import Beat
 from beatstore.store.tick.claims import ENTRY, BeatFigures, Claim, Outcome
 from beatstore.store.tick.queue import Queue
 
@@ -189,7 +190,8 @@ def test_withdrawing_frees_what_a_beat_still_holds(
     plan(leaving)
     leaving.withdraw()
     assert len(sweep(heir)) == 1
-    assert store.status().beats == []
+    [beat] = store.status().beats
+    assert (beat.alive, beat.stopped_at) == (False, START)
 
 
 def test_beats_do_not_wait_for_each_other(
@@ -328,6 +330,17 @@ def test_other_zone_data_is_noticed_at_start(
     assert make_queue().introduce(host="h", pid=8, version="1", tzdata="2026a") is False
     clock.advance(1)
     assert make_queue().introduce(host="h", pid=9, version="1", tzdata="2026b") is True
+
+
+def test_other_zone_data_is_noticed_after_an_orderly_end(
+    store: Store, make_queue: MakeQueue, clock: ManualClock
+) -> None:
+    """Whoever upgrades stops beat in order first: what it knew of the zones is still on record."""
+    stopped = make_queue()
+    stopped.introduce(host="h", pid=7, version="1", tzdata="2026a")
+    stopped.withdraw()
+    clock.advance(90_000)
+    assert make_queue().introduce(host="h", pid=8, version="1", tzdata="2026b") is True
 
 
 def test_replanning_looks_at_entries_with_a_zone_again(
@@ -478,5 +491,6 @@ def test_a_beat_whose_row_was_deleted_knows(store: Store, queue: Queue) -> None:
     """A heartbeat says whether there was a row to write it to."""
     queue.introduce(host="h", pid=1, version="1", tzdata="2026a")
     assert queue.heartbeat(BeatFigures(None, 0, 0))
-    queue.withdraw()
+    with store.database.engine.begin() as connection:
+        connection.execute(delete(Beat))
     assert not queue.heartbeat(BeatFigures(None, 0, 0))

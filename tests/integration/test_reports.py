@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from beatstore import After, Run
 from beatstore.store.tick.claims import Outcome
@@ -241,13 +240,17 @@ def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
 
 
 def test_the_worker_is_on_record(play: Play, reports: Reports) -> None:
-    """A heartbeat keeps one row for a worker, which stays when it has ended."""
-    for running in ([Origin(1, "a"), Origin(2, "b")], []):
+    """A heartbeat keeps one row for a worker, which says when it was stopped in order."""
+    for running in ([], [Origin(1, "a"), Origin(2, "b")]):
         reports.heartbeat("w", WORKER, 7, running)
+    heard_at = play.clock.now()
+    [worker] = play.store.status().workers
+    assert (worker.name, worker.pid, worker.running, worker.alive) == (WORKER, 7, 2, True)
+    play.clock.advance(5)
     reports.withdraw("w")
-    with play.store.database.engine.connect() as connection:
-        rows = connection.execute(text("SELECT name, pid, running FROM beatstore_worker")).all()
-    assert [tuple(row) for row in rows] == [(WORKER, 7, 0)]
+    [worker] = play.store.status().workers
+    assert (worker.running, worker.alive) == (0, False)
+    assert (worker.heartbeat_at, worker.stopped_at) == (heard_at, play.clock.now())
 
 
 def test_heard_of_at_the_last_moment(play: Play, reports: Reports) -> None:

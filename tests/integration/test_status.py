@@ -83,6 +83,36 @@ def test_the_status_measures_lateness(store: Store) -> None:
     assert status.lateness_p99_s == pytest.approx(0.198)
 
 
+LATE_BY_THEMSELVES = {
+    "a retry": {"attempt": 2},
+    "a rerun": {"attempt": 2, "reason": "triggered: rerun of attempt 1"},
+    "asked for by hand": {"reason": "triggered"},
+    "asked for by hand, and hard to send": {"reason": "triggered; OSError: no"},
+    "waited": {"reason": "waited 30 min"},
+    "waited, and missed some": {"reason": "waited 30 min; misfire: first seen 2 h late"},
+    "stands for others": {"first_missed_at": NOON - HOUR, "missed_count": 3},
+}
+
+
+@pytest.mark.parametrize("columns", LATE_BY_THEMSELVES.values(), ids=LATE_BY_THEMSELVES)
+def test_lateness_is_of_what_was_simply_due(store: Store, columns: dict[str, object]) -> None:
+    """What was sent later than its due time for a reason of its own says nothing of beat."""
+    entry = store.add("a", "t", 60)
+    write(store, Run, run(entry, NOON - 40 * MINUTE, sent_at=NOON, **columns))
+    assert store.status().lateness_p99_s is None
+    at = NOON - 10 * MINUTE
+    write(store, Run, run(entry, at, sent_at=at + MINUTE, reason="misfire: first seen late"))
+    assert store.status().lateness_p50_s == store.status().lateness_p99_s == 60
+
+
+def test_an_entry_without_a_clock_is_not_late(store: Store) -> None:
+    """Its due time is that of its upstream, after whose end it is sent."""
+    store.add("up", "t", 3600)
+    down = store.add("down", "t", after=["up"])
+    write(store, Run, run(down, NOON - 30 * MINUTE, sent_at=NOON))
+    assert store.status().lateness_p99_s is None
+
+
 def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClock) -> None:
     """A beat is alive for 60 s after its heartbeat; the newest is first."""
     write(
@@ -98,7 +128,10 @@ def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClo
     new, old = store.status().beats
     assert (new.host, new.pid, new.version, new.alive) == ("here", 7, "0.1", True)
     assert (new.tick_s, new.planned, new.sent) == (0.25, 3, 2)
-    assert (old.id, old.alive, old.tick_s) == ("old", False, None)
+    assert (old.id, old.alive, old.tick_s, old.stopped_at) == ("old", False, None, None)
+    queue.withdraw()
+    stopped = store.status().beats[0]
+    assert (stopped.host, stopped.alive, stopped.stopped_at) == ("here", False, NOON)
 
 
 def test_the_status_lists_the_workers(store: Store) -> None:

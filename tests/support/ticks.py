@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 
 from beatstore import Store
+from beatstore.store import BeatStatus
 from beatstore.store.tick.claims import Claim, Outcome, Suspect
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 
-__all__ = ["report", "tick"]
+__all__ = ["report", "running_beats", "tick"]
 
 
 def tick(queue: Queue) -> list[Claim]:
@@ -49,3 +50,8 @@ def report(store: Store, state: str, claims: Sequence[Claim], error: str | None 
 
 def _lost(suspect: Suspect) -> Ending:
     return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason)
+
+
+def running_beats(store: Store) -> list[BeatStatus]:
+    """Return the beats on record that were not stopped in order."""
+    return [beat for beat in store.status().beats if beat.stopped_at is None]

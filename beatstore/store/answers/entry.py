@@ -177,7 +177,7 @@ class Answer:
         beats = standing.beats(self.tx, self.now)
         alive = self.facts["beats_alive"] = sum(beat.alive for beat in beats)
         if always or (not alive and self.entry.state == "active"):
-            last = max((beat.heartbeat_at for beat in beats), default=None)
+            last = max(beats, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
             self.said.append(self.told.beats(alive, last))
 
     def _overdue_since(self) -> datetime | None:

@@ -11,14 +11,16 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Select, case, func, literal_column, or_, select
+from sqlalchemy import Select, Table, case, func, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.decide import TRIGGERED
 from beatstore.dialects import EPOCH, Unreadable
+from beatstore.gate import WAITED
 from beatstore.graph import find_cycle
 from beatstore.store.database.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
@@ -32,6 +34,8 @@ __all__ = [
     "status",
     "workers",
 ]
+
+P = TypeVar("P", "BeatStatus", "WorkerStatus")
 
 #: A beat or worker that has not been heard of for so long is taken for dead.
 SILENCE = timedelta(seconds=60)
@@ -65,7 +69,8 @@ class BeatStatus:
         version: of beatstore.
         started_at: when it began.
         heartbeat_at: when it was last heard of.
-        alive: that is less than 60 s ago.
+        stopped_at: when it was stopped in order; None: it was not.
+        alive: it was not, and was heard of less than 60 s ago.
         tick_s: how long its last tick took, in seconds.
         planned: entries it has looked at since it began.
         sent: messages it has sent since it began.
@@ -77,6 +82,7 @@ class BeatStatus:
     version: str
     started_at: datetime
     heartbeat_at: datetime
+    stopped_at: datetime | None
     alive: bool
     tick_s: float | None
     planned: int
@@ -93,7 +99,8 @@ class WorkerStatus:
         version: of beatstore.
         started_at: when it began.
         heartbeat_at: when it was last heard of.
-        alive: that is less than 60 s ago.
+        stopped_at: when it was stopped in order; None: it was not.
+        alive: it was not, and was heard of less than 60 s ago.
         running: how many runs it worked on then.
     """
 
@@ -102,6 +109,7 @@ class WorkerStatus:
     version: str
     started_at: datetime
     heartbeat_at: datetime
+    stopped_at: datetime | None
     alive: bool
     running: int
 
@@ -120,10 +128,13 @@ class Status:
         runs_last_hour: how many runs were due in the last hour, by their state now.
         overdue: entries that wait for a beat to look at them; 1,000 means so many or more.
         oldest_overdue_at: since when the first of them has waited.
-        lateness_p50_s: of the last hour's runs that were sent (at most the 10,000 newest),
-            half were sent within so many seconds of their due time.
+        lateness_p50_s: of the last hour's runs that beat sent because they were due (at most
+            the 10,000 newest), half were sent within so many seconds of their due time. Left
+            out are runs that were asked for by hand, further attempts, runs that waited, runs
+            of entries without a clock, and runs that stand for occurrences before them.
         lateness_p99_s: and 99 % within so many.
-        beats: the beat processes on record, the newest first.
+        beats: the beat processes on record, the newest first; one that was stopped, or fell
+            silent, is kept for a day at least.
         workers: the workers on record that report outcomes, the newest first.
         warnings: what a person should mend, in sentences that say how.
     """
@@ -264,9 +275,17 @@ def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) 
 
 
 def _lateness(tx: Transaction, since: datetime) -> list[float]:
+    """Return how late beat sent what was simply due, in seconds, in order.
+
+    Other runs are later than their due time for a reason of their own, by which they are known.
+    """
+    by_hand, waited = (RUN.c.reason.startswith(words) for words in (TRIGGERED, WAITED))
     sent = (
         select(RUN.c.due_at, RUN.c.sent_at)
-        .where(RUN.c.due_at >= since, RUN.c.sent_at.is_not(None))
+        .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
+        .where(RUN.c.due_at >= since, RUN.c.sent_at.is_not(None), ENTRY.c.kind != "after")
+        .where(RUN.c.attempt == 1, RUN.c.first_missed_at.is_(None))
+        .where(or_(RUN.c.reason.is_(None), not_(or_(by_hand, waited))))
         .order_by(RUN.c.due_at.desc())
         .limit(_LATENESS_SAMPLE)
     )
@@ -289,23 +308,20 @@ def _percentile(ordered: Sequence[float], percent: int) -> float | None:
 
 def beats(tx: Transaction, now: datetime) -> list[BeatStatus]:
     """Return the beats on record, the newest first."""
-    names = [name for name in BeatStatus.__slots__ if name != "alive"]
-    columns = [BEAT.c[name] for name in names]
-    rows = tx.execute(select(*columns).order_by(BEAT.c.started_at.desc(), BEAT.c.id))
-    return [
-        BeatStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE)
-        for row in rows
-        if Unreadable not in map(type, row)
-    ]
+    return _processes(tx, now, BEAT, BeatStatus)
 
 
 def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
     """Return the workers on record, the newest first."""
-    names = [name for name in WorkerStatus.__slots__ if name != "alive"]
-    columns = [WORKER.c[name] for name in names]
-    rows = tx.execute(select(*columns).order_by(WORKER.c.started_at.desc(), WORKER.c.id))
+    return _processes(tx, now, WORKER, WorkerStatus)
+
+
+def _processes(tx: Transaction, now: datetime, table: Table, kind: type[P]) -> list[P]:
+    names = [field.name for field in fields(kind) if field.name != "alive"]
+    columns = [table.c[name] for name in names]
+    rows = tx.execute(select(*columns).order_by(table.c.started_at.desc(), table.c.id))
     return [
-        WorkerStatus(**row._mapping, alive=now - row.heartbeat_at <= SILENCE)
+        kind(**row._mapping, alive=row.stopped_at is None and now - row.heartbeat_at <= SILENCE)
         for row in rows
         if Unreadable not in map(type, row)
     ]

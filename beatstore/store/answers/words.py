@@ -13,6 +13,7 @@ from beatstore.decide import is_triggered
 from beatstore.gate import duration
 from beatstore.models import Entry, Run
 from beatstore.schedules import local_time, zone
+from beatstore.store.answers.standing import BeatStatus
 
 __all__ = ["Told", "clause", "sentence"]
 
@@ -121,13 +122,15 @@ class Told:
         ago = self.ago(since)
         return f"It has been due since {self.moment(since)} ({ago}), and no beat has looked at it."
 
-    def beats(self, alive: int, last: datetime | None) -> str:
+    def beats(self, alive: int, last: BeatStatus | None) -> str:
         """Say what the beats are doing, of which one should have looked."""
         if alive:
             beats = "One beat is" if alive == 1 else f"{alive} beats are"
             return f"{beats} alive, but may be busy or stuck: see store.status()."
+        if last is not None and last.stopped_at is not None:
+            return f"No beat is alive: the last was stopped at {self.moment(last.stopped_at)}."
         if last is not None:
-            return f"No beat is alive: the last was heard of at {self.moment(last)}."
+            return f"No beat is alive: the last was heard of at {self.moment(last.heartbeat_at)}."
         return (
             "No beat is alive, nor on record: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`."

@@ -15,7 +15,7 @@ from beatstore.store.tick.locks import free_entries
 
 __all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]
 
-#: How long the row of a beat that died is kept.
+#: How long the row of a beat that was stopped, or died, is kept.
 KEPT = timedelta(days=1)
 
 
@@ -58,6 +58,7 @@ def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: Beat
         .where(BEAT.c.id == beat_id)
         .values(
             heartbeat_at=now,
+            stopped_at=None,
             tick_s=figures.tick_s,
             planned=figures.planned,
             sent=figures.sent,
@@ -67,9 +68,13 @@ def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: Beat
 
 
 def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:
-    """Delete a beat's row, and leave the claims it still holds to the others, at once."""
+    """Write that a beat was stopped in order, and leave its claims to the others, at once.
+
+    Its row stays for a while: a person reads when beat was stopped, and the next beat under
+    which zone data the due times were made.
+    """
     release(connection, beat_id, now)
-    connection.execute(BEAT.delete().where(BEAT.c.id == beat_id))
+    connection.execute(update(BEAT).where(BEAT.c.id == beat_id).values(stopped_at=now))
 
 
 def release(connection: Connection, beat_id: str, now: datetime) -> None:

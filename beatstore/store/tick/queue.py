@@ -219,7 +219,7 @@ class Queue:
             beats.release(connection, self._beat_id, read_now(connection, self._database))
 
     def withdraw(self) -> None:
-        """Delete this beat's row, at an orderly end, and leave its claims to the others."""
+        """Write that this beat was stopped in order, and leave its claims to the others."""
         with self._kept.claiming() as connection:
             beats.withdraw(connection, self._beat_id, read_now(connection, self._database))
 

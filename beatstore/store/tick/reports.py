@@ -55,9 +55,6 @@ __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 #: How many heartbeats may stay out before a worker is suspected, and then given up.
 SILENT, SUSPICIOUS = 3, 2
 
-#: Longer than a worker may be silent and be taken for alive.
-_GONE = timedelta(seconds=61)
-
 #: States in which a run has not begun to be worked on.
 _WAITING = ("claimed", "sent")
 
@@ -208,9 +205,7 @@ class Reports:
         Transaction: opens and commits its own.
         """
         with self._kept.claiming() as connection:
-            # The row stays, as the sign that outcomes are reported here; it is just silent.
-            silent_since = read_now(connection, self._database) - max(self._silence, _GONE)
-            workers.withdraw(connection, worker_id, silent_since)
+            workers.withdraw(connection, worker_id, read_now(connection, self._database))
 
     def close(self) -> None:
         """Give the connection back; the next call opens another."""

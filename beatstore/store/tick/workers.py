@@ -56,7 +56,7 @@ def heartbeat(
     connection: Connection, worker_id: str, now: datetime, *, name: str, pid: int, running: int
 ) -> None:
     """Write that a worker lives."""
-    values = {"heartbeat_at": now, "running": running}
+    values = {"heartbeat_at": now, "stopped_at": None, "running": running}
     beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
     if not connection.execute(beat).rowcount:
         connection.execute(
@@ -71,10 +71,10 @@ def heartbeat(
         )
 
 
-def withdraw(connection: Connection, worker_id: str, silent_since: datetime) -> None:
-    """Write that a worker has ended."""
+def withdraw(connection: Connection, worker_id: str, now: datetime) -> None:
+    """Write that a worker was stopped in order; its row stays, to say that one has reported."""
     of_worker = update(WORKER).where(WORKER.c.id == worker_id)
-    connection.execute(of_worker.values(heartbeat_at=silent_since, running=0))
+    connection.execute(of_worker.values(stopped_at=now, running=0))
 
 
 def _open(connection: Connection, running: Sequence[Origin]) -> list[Origin]:
