@@ -43,6 +43,7 @@ from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
 from beatstore.publishing import publish
+from beatstore.pulse import Pulse
 from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
@@ -114,6 +115,7 @@ class DBScheduler(Scheduler):
         self._prune_due = time.monotonic() + PATROL * random.uniform(0.5, 1.5)
         self._replan_after: int | None = None
         self._figures = BeatFigures(None, 0, 0)
+        self._pulse = Pulse()
         super().__init__(app, *args, **kwargs)
 
     # -- start ---------------------------------------------------------------------------
@@ -162,6 +164,7 @@ class DBScheduler(Scheduler):
         """
         self._check_end()
         self._in_tick = True
+        self._pulse.beat(self.max_interval)
         started = time.monotonic()
         try:
             wait = self._tick(started)
@@ -244,6 +247,8 @@ class DBScheduler(Scheduler):
                     self._settle(batch)
                     batch = []
                     self._check_end()
+                    if self._in_tick:
+                        self._pulse.beat(self.max_interval)
         finally:
             # Also when a signal ends beat here: what was sent is written down, and what
             # was not is left to the next beat at once.
@@ -387,6 +392,7 @@ class DBScheduler(Scheduler):
         if self._in_tick:
             self._ending = True
             return
+        self._pulse.end()
         self._close_listener()
         try:
             gone = self._say_farewell()

@@ -112,6 +112,12 @@ class _Found(Generic[T]):
         return [found for found in self._found.values() if not isinstance(found, Unavailable)]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _run_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the pulses of the beats of tests, which may be killed, out of the user's own place."""
+    os.environ["BEATSTORE_RUN_DIR"] = str(tmp_path_factory.mktemp("pulses"))
+
+
 @pytest.fixture(scope="session")
 def _database_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found[DatabaseServer]]:
     directory = tmp_path_factory.mktemp("databases")

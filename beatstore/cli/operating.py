@@ -11,12 +11,15 @@ from datetime import timedelta
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
-from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
+from beatstore.cli.group import REFUSED, UNREACHABLE, clean, fail, hide
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View, span
+from beatstore.cli.output import as_json as json_of
+from beatstore.pulse import directory, signs
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
 from beatstore.store.database.migrate import revision_of
 from beatstore.store.database.transaction import explained
@@ -82,14 +85,20 @@ def _overdue(found: Status, view: View) -> str:
 
 
 def _beat(beat: BeatStatus, view: View) -> str:
-    alive = "alive" if beat.alive else f"silent since {view.when(beat.heartbeat_at)}"
     took = "" if beat.tick_s is None else f", last tick {beat.tick_s:.3g} s"
-    return f"{beat.host} pid {beat.pid}: {alive}, {beat.sent:,} sent{took}, {beat.version}"
+    lives = _lives(beat, view)
+    return f"{beat.host} pid {beat.pid}: {lives}, {beat.sent:,} sent{took}, {beat.version}"
 
 
 def _worker(worker: WorkerStatus, view: View) -> str:
-    alive = "alive" if worker.alive else f"silent since {view.when(worker.heartbeat_at)}"
-    return f"{worker.name} pid {worker.pid}: {alive}, {worker.running:,} running, {worker.version}"
+    lives = _lives(worker, view)
+    return f"{worker.name} pid {worker.pid}: {lives}, {worker.running:,} running, {worker.version}"
+
+
+def _lives(process: BeatStatus | WorkerStatus, view: View) -> str:
+    if process.stopped_at is not None:
+        return f"stopped at {view.when(process.stopped_at)}"
+    return "alive" if process.alive else f"silent since {view.when(process.heartbeat_at)}"
 
 
 @click.command()
@@ -101,36 +110,93 @@ def _worker(worker: WorkerStatus, view: View) -> str:
     help="For how long something may be due and not looked at.",
 )
 @click.option("--no-beat", is_flag=True, help="No beat need be alive, where `tick` sends.")
+@click.option(
+    "--self",
+    "of_host",
+    is_flag=True,
+    help="Only whether a beat of this host ticks, for liveness probes; asks no database.",
+)
+@click.option("--pid", type=int, help="With --self: which beat, where a host has several.")
+@click.option(
+    "--max-silence",
+    type=DURATION,
+    default="2m",
+    show_default=True,
+    help="With --self: for how long a beat need not have ticked.",
+)
 @json_option
 @click.pass_context
-def check(context: click.Context, *, max_overdue: float, no_beat: bool, as_json: bool) -> None:
-    """Say whether what is due is sent, by the exit code: for probes and monitors.
+def check(
+    context: click.Context,
+    *,
+    max_overdue: float,
+    no_beat: bool,
+    of_host: bool,
+    pid: int | None,
+    max_silence: float,
+    as_json: bool,
+) -> None:
+    """Say whether what is due is sent, by the exit code: for monitors that call a person.
 
-    0: the tables are of this version, a beat is alive, and nothing is overdue. 1: something
-    is wrong, which is printed. 3: the database can't say.
+    0: the tables are of this version, a beat is alive, nothing is overdue, and no entry is
+    broken or stands still. 1: something is wrong, which is printed. 3: the database can't say.
+
+    With --self, for probes that restart a beat: 0 if a beat of this host ticks, whatever the
+    state of the database, the broker and the entries; 1 if none does.
     """
-    store = open_store(context)
+    _refuse_mixed(context, of_host=of_host)
+    if of_host:
+        facts, reasons, well = _self(pid, max_silence)
+    else:
+        facts, reasons, well = _whole(open_store(context), max_overdue, no_beat=no_beat)
+    if as_json:
+        click.echo(json_of({"healthy": not reasons, "reasons": reasons, **facts}))
+    else:
+        for line in reasons or [well]:
+            click.echo(clean(line))
+    if reasons:
+        raise click.exceptions.Exit(REFUSED)
+
+
+def _refuse_mixed(context: click.Context, *, of_host: bool) -> None:
+    """Refuse options that the other kind of check does not know."""
+    others = ("max_overdue", "no_beat") if of_host else ("pid", "max_silence")
+    for name in others:
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            words = "asks no database, and has no" if of_host else "must be given, for"
+            raise click.UsageError(f"--self {words} {option}", context)
+
+
+def _self(pid: int | None, max_silence: float) -> tuple[dict[str, Any], list[str], str]:
+    """Ask whether a beat of this host ticks; return facts, what is wrong, or else what is well."""
+    found = [sign for sign in signs() if pid is None or sign.pid == pid]
+    facts = {"beats": [{"pid": sign.pid, "silent_s": round(sign.silent_s, 3)} for sign in found]}
+    which = "no beat of this host" if pid is None else f"no beat with pid {pid} on this host"
+    if not found:
+        return facts, [f"{which} ticks: none has written to {directory()}"], ""
+    last = found[0]
+    said = f"the beat with pid {last.pid} ticked {span(timedelta(seconds=last.silent_s))} ago"
+    ticking = any(sign.silent_s <= max_silence + sign.sleeps_s for sign in found)
+    allowed = span(max_silence + last.sleeps_s)
+    return facts, [] if ticking else [f"{which} ticks: {said} ({allowed} allowed)"], said
+
+
+def _whole(
+    store: Store, max_overdue: float, *, no_beat: bool
+) -> tuple[dict[str, Any], list[str], str]:
+    """Ask how all of it stands; return facts, what is wrong, or else what is well."""
     store.check()
     found = store.health()
-    reasons = _reasons(found, max_overdue, no_beat=no_beat)
     waited = found.overdue_since and (found.now - found.overdue_since).total_seconds()
     facts = {
-        "healthy": not reasons,
-        "reasons": reasons,
         "beats_alive": found.beats_alive,
         "overdue_s": waited or 0.0,
         "overdue_since": found.overdue_since,
     }
     beats = "1 beat is" if found.beats_alive == 1 else f"{found.beats_alive} beats are"
-    lines = reasons or [f"healthy: {beats} alive, and nothing is overdue"]
-    view = View(context, json=as_json)
-    if as_json:
-        view.facts(facts, ())
-    for line in lines:
-        if not as_json:
-            view.line(line)
-    if reasons:
-        raise click.exceptions.Exit(REFUSED)
+    well = f"healthy: {beats} alive, and nothing is overdue"
+    return facts, _reasons(found, max_overdue, no_beat=no_beat), well
 
 
 def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:

@@ -18,7 +18,8 @@ ROOMS = {
     2: "alembic models dialects drivers columns",
     3: "store",
     4: "batches beatschedule canvas confirms convert discovery held inquiry marks moving outage "
-    "outcomes peers publishing reporter sender ticking tracking worker task eta retrying scheduler",
+    "outcomes peers publishing pulse reporter sender ticking tracking worker task eta retrying "
+    "scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}

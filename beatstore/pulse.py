@@ -1,0 +1,161 @@
+"""A beat's pulse: a file on its own host that says when it last ticked.
+
+A liveness probe asks one question: does this process hang, so that a restart helps? The
+database can't answer it: while it is away, or its tables are being migrated, nothing new is
+in it, though beat goes on and recovers by itself. So beat writes to a file as well, and
+`beatstore check --self` reads that and nothing else.
+
+The file holds the monotonic clock, which all processes of a host share, and which nobody
+sets: the age of a pulse is right, whatever happens to the time of day.
+
+On failure: a directory that can't be written to is logged once, and beat goes on.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["DIRECTORY", "Pulse", "Sign", "directory", "signs"]
+
+logger = logging.getLogger(__name__)
+
+#: The environment variable that names the directory.
+DIRECTORY = "BEATSTORE_RUN_DIR"
+
+#: Seconds between two pulses.
+_INTERVAL = 5.0
+
+#: Files of beats that have not ticked for so many seconds are taken away.
+_OLD = 86_400.0
+
+_NAME = re.compile(r"beat-(?P<host>.+)-(?P<pid>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What the file of one beat says.
+
+    Attributes:
+        host: where the beat runs.
+        pid: its process there.
+        silent_s: how many seconds ago it last ticked.
+        sleeps_s: how many seconds it may sleep between two ticks.
+    """
+
+    host: str
+    pid: int
+    silent_s: float
+    sleeps_s: float
+
+
+class Pulse:
+    """Writes the file of one beat; it is made by the first pulse."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._due = 0.0
+        self._told = False
+
+    def beat(self, sleeps_s: float) -> None:
+        """Say that beat ticks, if it is time.
+
+        Args:
+            sleeps_s: how many seconds it may sleep before it ticks again.
+        """
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + _INTERVAL
+        try:
+            if self._path is None:
+                _make_room()
+            self._path = directory() / f"beat-{_host()}-{os.getpid()}"
+            _write(self._path, f"{now:020.3f} {sleeps_s:012.3f}\n")
+        except OSError as error:
+            level = logging.DEBUG if self._told else logging.WARNING
+            self._told = True
+            logger.log(
+                level,
+                "`beatstore check --self` can't see this beat, since its file can't be written: "
+                "%s; name a directory that it may write to in %s",
+                *(error, DIRECTORY),
+            )
+
+    def end(self) -> None:
+        """Take the file away; again is fine."""
+        path, self._path = self._path, None
+        if path is not None:
+            with suppress(OSError):
+                path.unlink()
+
+
+def directory() -> Path:
+    """Return where the files are: a directory of this user's own, unless one is named."""
+    named = os.environ.get(DIRECTORY)
+    if named:
+        return Path(named)
+    user = os.geteuid() if hasattr(os, "geteuid") else getpass.getuser()
+    return Path(tempfile.gettempdir()) / f"beatstore-{user}"
+
+
+def signs() -> list[Sign]:
+    """Return what the beats of this host and user say, the last that ticked first."""
+    if not _is_ours(directory()):
+        return []
+    mine = [sign for _, sign in _read_all() if sign.host == _host() and sign.silent_s >= 0]
+    return sorted(mine, key=lambda sign: sign.silent_s)
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
+
+
+def _make_room() -> None:
+    """Make the directory, and take away the files of beats that are long gone."""
+    place = directory()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_ours(place):
+        raise PermissionError(f"{place} belongs to somebody else")
+    for path, sign in _read_all():
+        if not 0 <= sign.silent_s < _OLD:  # less than 0: it is from before the host was started
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_ours(place: Path) -> bool:
+    """Say whether nobody else can have put anything there, or somebody has named it."""
+    if os.environ.get(DIRECTORY) or not hasattr(os, "geteuid"):
+        return True
+    return place.is_dir() and place.lstat().st_uid == os.geteuid()
+
+
+def _read_all() -> Iterator[tuple[Path, Sign]]:
+    now = time.monotonic()
+    for path in directory().glob("beat-*"):
+        name = _NAME.fullmatch(path.name)
+        if name is None:
+            continue
+        with suppress(OSError, ValueError):
+            at, sleeps = path.read_text().split()
+            silent = now - float(at)  # the file says it to the millisecond
+            silent = 0.0 if -1.0 < silent < 0.0 else silent
+            yield path, Sign(name["host"], int(name["pid"]), silent, float(sleeps))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write over what is there: it is as long, so that it needs no room on a full disk."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
