@@ -21,6 +21,7 @@ from celery.backends.base import DisabledBackend
 from beatstore.outcomes import ENDED
 from beatstore.store.tick.claims import Suspect
 from beatstore.store.tick.endings import Ending
+from beatstore.store.tick.notices import Notice, tell
 
 __all__ = ["Inquiry"]
 
@@ -42,8 +43,7 @@ class Inquiry:
         the run is suspected again.
         """
         if isinstance(self._app.backend, DisabledBackend):
-            for suspect in suspects:
-                self._answers.put(_lost(suspect))
+            self._put([(suspect, _lost(suspect)) for suspect in suspects])
         elif self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
             self._thread.start()
@@ -61,6 +61,7 @@ class Inquiry:
             self._thread.join(seconds)
 
     def _ask(self, suspects: Sequence[Suspect]) -> None:
+        found: list[tuple[Suspect, Ending]] = []
         for suspect in suspects:
             try:
                 meta: dict[str, Any] = self._app.backend.get_task_meta(suspect.task_id)
@@ -68,12 +69,22 @@ class Inquiry:
                 logger.warning(
                     "the result backend can't be asked about %r: %r", suspect.name, error
                 )
-                return
-            self._answers.put(_ending(suspect, meta))
+                break
+            found.append((suspect, _ending(suspect, meta)))
+        self._put(found)
+
+    def _put(self, found: Sequence[tuple[Suspect, Ending]]) -> None:
+        """Hand out how runs ended, and tell of those that are lost, together."""
+        for _, ending in found:
+            self._answers.put(ending)
+        tell(
+            Notice("lost", suspect.name, reason=suspect.reason, run_id=suspect.run_id)
+            for suspect, ending in found
+            if ending.state == "lost"
+        )
 
 
 def _lost(suspect: Suspect) -> Ending:
-    logger.warning("a run of %r is lost: %s", suspect.name, suspect.reason)
     return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason, suspect.reason)
 
 

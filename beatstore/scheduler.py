@@ -38,6 +38,7 @@ from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
 from beatstore.batches import bounded
+from beatstore.dialects import EPOCH
 from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.inquiry import Inquiry
@@ -49,6 +50,7 @@ from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.tick.endings import Ending
+from beatstore.store.tick.notices import tell_sent
 from beatstore.store.tick.queue import Queue
 from beatstore.version import __version__
 
@@ -85,6 +87,9 @@ class DBScheduler(Scheduler):
     #: The threads in which a scheduler is being made.
     _starting: ClassVar[set[int]] = set()
 
+    #: Whether the row of this beat stays when it is stopped.
+    _stays: ClassVar[bool] = True
+
     #: Seconds between two looks at the database when nothing is due sooner.
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
 
@@ -115,6 +120,7 @@ class DBScheduler(Scheduler):
         self._prune_due = time.monotonic() + PATROL * random.uniform(0.5, 1.5)
         self._replan_after: int | None = None
         self._figures = BeatFigures(None, 0, 0)
+        self._looked = EPOCH, 0.0
         self._pulse = Pulse()
         super().__init__(app, *args, **kwargs)
 
@@ -189,12 +195,13 @@ class DBScheduler(Scheduler):
             self._prepare()
         self._settle(self.sender.held())
         look = self.queue.look()
+        self._looked = look.now, time.monotonic()
         if not self._database.over:
             # A claim whose commit was never answered would wait until it expires.
             self.queue.release()
         self._end_lost()
         self._keep_house()
-        due_in = _seconds_until_due(look)
+        due_in = look.due_in
         if due_in is None or due_in > 0:
             self._prune(look)
             return self._sleep(self.max_interval if due_in is None else due_in)
@@ -263,6 +270,7 @@ class DBScheduler(Scheduler):
 
     def _settle(self, outcomes: list[Outcome]) -> None:
         """Write down what became of the claims, with what could not be written before."""
+        tell_sent(outcomes, self._looked)
         self._unsettled += outcomes
         self._endings += self.sender.endings()
         if self._endings:
@@ -422,7 +430,7 @@ class DBScheduler(Scheduler):
         """Settle what a signal kept from it, and free what is left for the other beats."""
         with suppress(Exception):  # the connection may be cut any time
             self._settle([])
-            self.queue.withdraw()
+            self.queue.withdraw(keep=self._stays)
         if self._withdrawn is not None:
             self._withdrawn.set()
 
@@ -440,9 +448,3 @@ class DBScheduler(Scheduler):
         others = max(0, len(connection.alt) - 1)
         connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
         return connection
-
-
-def _seconds_until_due(look: Look) -> float | None:
-    """Return how long until a row is due (0 or less: one is), or None if none ever is."""
-    instants = [at for at in (look.entry_wake_at, look.run_wake_at) if at is not None]
-    return (min(instants) - look.now).total_seconds() if instants else None

@@ -85,6 +85,8 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
 class _OneTick(DBScheduler):
     """A scheduler that ticks until nothing is due, and waits for nobody."""
 
+    _stays = False
+
     def __init__(self, app: Celery, tag: str | None) -> None:
         self.outcomes: dict[int, str] = {}
         super().__init__(app=app, lazy=True)

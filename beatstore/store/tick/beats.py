@@ -67,14 +67,17 @@ def heartbeat(connection: Connection, beat_id: str, now: datetime, figures: Beat
     return written.rowcount > 0
 
 
-def withdraw(connection: Connection, beat_id: str, now: datetime) -> None:
+def withdraw(connection: Connection, beat_id: str, now: datetime, *, keep: bool) -> None:
     """Write that a beat was stopped in order, and leave its claims to the others, at once.
 
-    Its row stays for a while: a person reads when beat was stopped, and the next beat under
-    which zone data the due times were made.
+    Its row stays for a while, if it is to be kept: a person reads when beat was stopped, and
+    the next beat under which zone data the due times were made.
     """
     release(connection, beat_id, now)
-    connection.execute(update(BEAT).where(BEAT.c.id == beat_id).values(stopped_at=now))
+    mine = BEAT.c.id == beat_id
+    connection.execute(
+        update(BEAT).where(mine).values(stopped_at=now) if keep else BEAT.delete().where(mine)
+    )
 
 
 def release(connection: Connection, beat_id: str, now: datetime) -> None:

@@ -76,6 +76,12 @@ class Look:
     entry_wake_at: datetime | None
     run_wake_at: datetime | None
 
+    @property
+    def due_in(self) -> float | None:
+        """Return in how many seconds a row is due (0 or less: one is), or None if none ever is."""
+        instants = [at for at in (self.entry_wake_at, self.run_wake_at) if at is not None]
+        return (min(instants) - self.now).total_seconds() if instants else None
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

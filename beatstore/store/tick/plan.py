@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -32,6 +32,7 @@ from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_i
 from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, read_gates
 from beatstore.store.tick.locks import free_entries
+from beatstore.store.tick.notices import Notice, of_run
 from beatstore.store.tick.waits import write_shared
 from beatstore.store.tick.watching import renew
 
@@ -87,9 +88,14 @@ _NOTHING = Decision("broken")
 
 
 class Planner:
-    """Plans entries for one beat, on a connection whose transaction the caller opened."""
+    """Plans entries for one beat, on a connection whose transaction the caller opened.
+
+    Attributes:
+        notices: what a person should know of the last batch, once that is committed.
+    """
 
     def __init__(self, settings: Settings, beat_id: str) -> None:
+        self.notices: list[Notice] = []
         self._settings = settings
         self._beat_id = beat_id
 
@@ -114,6 +120,7 @@ class Planner:
         Raises:
             CollisionError: some have; roll back, and plan again with `careful`.
         """
+        self.notices = []
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
             return 0, []
@@ -131,6 +138,7 @@ class Planner:
         self._write_entries(connection, plans, now)
         for entry_id in free_entries(connection, in_cycles.keys() - {row.id for row in rows}):
             self.quarantine(connection, entry_id, in_cycles[entry_id])
+        self.notices = [*_notices(plans, now), *self.notices]
         return len(rows), claims
 
     def _plan_row(
@@ -254,6 +262,8 @@ class Planner:
     def quarantine(self, connection: Connection, entry_id: int, reason: str) -> None:
         """Take an entry out of service, saying why."""
         connection.execute(_WRITE_ENTRY, [_quarantine(entry_id, reason)])
+        name = connection.scalar(select(ENTRY.c.name).where(ENTRY.c.id == entry_id))
+        self.notices.append(Notice("broken", name, reason=reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +290,19 @@ def _writes(dialect: Dialect) -> _Writes:
         update(ENTRY).where(ENTRY.c.id == entries.c.b_id).values(values),
         partial(write_rows, dialect),
     )
+
+
+def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
+    """Yield what a person should know of a batch; mostly that is nothing."""
+    for plan in plans:
+        entry = plan.entry
+        if plan.problem is not None:
+            yield Notice("broken", entry.name, entry.next_due_at, plan.problem)
+        for run in plan.decision.runs:
+            if run.state != "claimed" or run.missed_count:
+                notice = of_run(entry, run, now)
+                if notice is not None:
+                    yield notice
 
 
 def _unreadable(row: Row[Any]) -> str:

@@ -52,6 +52,7 @@ from beatstore.store.tick.claims import (
 )
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
+from beatstore.store.tick.notices import tell
 from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
@@ -218,10 +219,15 @@ class Queue:
         with self._kept.claiming() as connection:
             beats.release(connection, self._beat_id, read_now(connection, self._database))
 
-    def withdraw(self) -> None:
-        """Write that this beat was stopped in order, and leave its claims to the others."""
+    def withdraw(self, *, keep: bool = True) -> None:
+        """Write that this beat was stopped in order, and leave its claims to the others.
+
+        Args:
+            keep: the row; without it, nothing says that there was this beat.
+        """
         with self._kept.claiming() as connection:
-            beats.withdraw(connection, self._beat_id, read_now(connection, self._database))
+            now = read_now(connection, self._database)
+            beats.withdraw(connection, self._beat_id, now, keep=keep)
 
     def wake_forgotten(self, limit: int = 1000) -> int:
         """Wake entries that wait for what is there already; return how many.
@@ -292,6 +298,7 @@ class Queue:
         found = self._kept.claiming_again(
             lambda connection: sweeping.sweep(connection, due, now, self._settings, self._beat_id)
         )
+        tell(found.notices)
         if found.uncounted:
             try:
                 self._kept.claiming_again(
@@ -349,15 +356,17 @@ class Queue:
     ) -> tuple[int, list[Claim]]:
         """Plan in a transaction; where a due time has a run already, once more, with care."""
         try:
-            return self._kept.claiming_again(
+            planned = self._kept.claiming_again(
                 lambda connection: self._planner.plan_where(connection, which, limit, now)
             )
         except CollisionError:
-            return self._kept.claiming_again(
+            planned = self._kept.claiming_again(
                 lambda connection: self._planner.plan_where(
                     connection, which, limit, now, careful=True
                 )
             )
+        tell(self._planner.notices)
+        return planned
 
     def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
         """Plan the same batch, a transaction for each, and take out of service what fails.
@@ -374,7 +383,9 @@ class Queue:
                 raise
             except Exception as error:  # noqa: BLE001  (as in plan)
                 with self._kept.claiming() as connection:
+                    self._planner.notices = []
                     self._planner.quarantine(connection, entry_id, f"unreadable row: {error}")
+                tell(self._planner.notices)
         return claims, len(ids)
 
 

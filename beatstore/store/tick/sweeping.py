@@ -31,6 +31,7 @@ from beatstore.store.tick.claims import (
 from beatstore.store.tick.endings import (
     SUSPECTED,
 )
+from beatstore.store.tick.notices import Notice
 from beatstore.store.tick.reports import SUSPICIOUS
 
 __all__ = ["Found", "give_up", "sweep"]
@@ -46,10 +47,11 @@ _REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
 
 @dataclass(slots=True)
 class Found:
-    """What a sweep returns, and the runs that are still to be counted."""
+    """What a sweep returns, the runs that are still to be counted, and what is to be told."""
 
     swept: Swept
     uncounted: list[int] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
 
 def sweep(
@@ -75,7 +77,7 @@ def sweep(
     _refuse(connection, bad, now, found)
     runs = [run for run in runs if run.id not in spoiled]
     claimable = [run for run in runs if run.state == "claimed"]
-    _send_again(connection, claimable, now, settings, found)
+    _send_again(connection, claimable, now, settings, beat_id, found)
     expires_at = now + timedelta(seconds=settings.claim_ttl)
     claimed = [claim.run_id for claim in found.swept.claims]
     _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
@@ -96,6 +98,7 @@ def _send_again(
     runs: Sequence[Row[Any]],
     now: datetime,
     settings: Settings,
+    beat_id: str,
     found: Found,
 ) -> None:
     """Sort out what is sent, and what is refused."""
@@ -112,6 +115,10 @@ def _send_again(
             entry = entries[run.entry_id]
             timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, settings)
             found.swept.claims.append(claim_of(run, entry, timeout_s))
+            if run.claimed_by is not None and not run.tries:  # else it is a retry, of a kind
+                kind = "own claims" if run.claimed_by == beat_id else "claims"
+                whose = f"claimed by beat {run.claimed_by}"
+                found.notices.append(Notice(kind, run.entry_name, run.due_at, whose, run.id))
         else:
             refused.append((run, state, reason))
     _refuse(connection, refused, now, found)
@@ -139,6 +146,17 @@ def _refuse(
     ]
     connection.execute(_REFUSE, rows)
     found.uncounted += [run.id for run, _, _ in refused]
+    found.notices += [
+        Notice(_told_as(run, state), run.entry_name, run.due_at, reason, run.id)
+        for run, state, reason in refused
+    ]
+
+
+def _told_as(run: Row[Any], state: str) -> str:
+    """Return what the end of a run that a sweep refuses is to a person."""
+    if state == "failed":
+        return "refused"
+    return "expired" if run.state == "sent" else "cancelled"
 
 
 def _suspect(

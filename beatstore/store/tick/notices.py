@@ -1,0 +1,195 @@
+"""What beat's log says of a tick: a line for each batch and kind of event, not for each row.
+
+Everything here is read off what the tick has in hand, after its commit: nothing is asked of
+the database. An event is told once, since it is told by the change of its row; no memory is
+kept, so any number of beats tell it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from beatstore.decide import COUNT_LIMIT
+from beatstore.decision import PlannedRun
+from beatstore.store.tick.claims import Claim, Outcome
+
+__all__ = ["Notice", "of_run", "tell", "tell_sent"]
+
+logger = logging.getLogger(__name__)
+
+#: So many entries of a batch are named.
+_NAMED = 3
+
+#: So much of a reason is said.
+_LONGEST = 300
+
+#: How the reason of a run begins that a misfire policy has made.
+_MISFIRE = "misfire:"
+
+#: How long an entry may skip for its own run before a person is told; and again each day.
+_SKIPPED_FOR = timedelta(minutes=10)
+_DAY = timedelta(days=1)
+
+#: What a line begins with, of one and of many, by the kind of event.
+_KINDS = {
+    "broken": (
+        "an entry is broken, and not sent until somebody mends it",
+        "{} entries are broken, and not sent until somebody mends them",
+    ),
+    "missed": ("an entry missed its time", "{} entries missed their time"),
+    "coalesced": (
+        "an entry is late, and one run stands for several occurrences",
+        "{} entries are late, and one run of each stands for several occurrences",
+    ),
+    "skipped": (
+        "an entry skips for long, since its own run has not ended",
+        "{} entries skip for long, since their own runs have not ended",
+    ),
+    "given up": (
+        "an occurrence is skipped, since what it waited for did not come",
+        "{} occurrences are skipped, since what they waited for did not come",
+    ),
+    "claims": (
+        "a claim ended before its message was marked as sent, which is sent again, with the same "
+        "task id",
+        "{} claims ended before their messages were marked as sent, which are sent again, with "
+        "the same task ids",
+    ),
+    "own claims": (
+        "this beat had no answer for a message that it claimed, and sends it again, with the same "
+        "task id",
+        "this beat had no answer for {} messages that it claimed, and sends them again, with the "
+        "same task ids",
+    ),
+    "lost": ("a run is lost, and counts as failed", "{} runs are lost, and count as failed"),
+    "refused": ("a run can't be sent, and failed", "{} runs can't be sent, and failed"),
+    "expired": (
+        "a run expired in the queue, and no worker started it",
+        "{} runs expired in the queue, and no worker started them",
+    ),
+    "cancelled": ("a run is not sent after all", "{} runs are not sent after all"),
+}
+
+#: What is somebody's wish is no warning; nor is what each look finds in an outage, which is
+#: told of by itself.
+_LEVELS = {"cancelled": logging.INFO, "own claims": logging.DEBUG}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing that a person should know.
+
+    Attributes:
+        kind: one of `_KINDS`.
+        name: of the entry.
+        due_at: of the occurrence; None where there is none.
+        reason: why.
+        run_id: of the run, where it has one already.
+    """
+
+    kind: str
+    name: Any
+    due_at: Any = None
+    reason: str | None = None
+    run_id: int | None = None
+
+    def __str__(self) -> str:
+        due = f"due {_at(self.due_at)}" if isinstance(self.due_at, datetime) else None
+        run = None if self.run_id is None else f"run {self.run_id}"
+        marks = ", ".join(mark for mark in (run, due) if mark)
+        which = f"{self.name!r} ({marks})" if marks else repr(self.name)
+        why = " ".join((self.reason or "").split())[:_LONGEST]
+        return f"{which}: {why}" if why else which
+
+
+def of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
+    """Return what a person should know of a run that was planned, if there is anything.
+
+    Args:
+        entry: the row that was decided, as it was before.
+        run: one of the runs it gets.
+        now: the database's time.
+    """
+    sent = run.state == "claimed"
+    if sent:
+        kind = "coalesced" if (run.reason or "").startswith(_MISFIRE) else None
+    elif run.state == "missed":
+        kind = "missed"
+    elif run.counts:
+        kind = "given up"
+    else:
+        kind = "skipped" if _is_skipped_for_long(entry, now) else None
+    if kind is None:
+        return None
+    reason = run.reason
+    if sent:
+        reason = f"{_count(run.missed_count)} before it, {_from(run)}; {reason}"
+    elif run.missed_count > 1:
+        reason = f"{_count(run.missed_count)} occurrences, {_from(run)}; {reason}"
+    return Notice(kind, entry.name, run.due_at, reason)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number <= COUNT_LIMIT else f"{COUNT_LIMIT:,}+"
+
+
+def _from(run: PlannedRun) -> str:
+    return f"from {_at(run.first_missed_at)} on"
+
+
+def _is_skipped_for_long(entry: Any, now: datetime) -> bool:
+    """Say whether the time to tell of an entry that skips has come since its last look."""
+    since, before = entry.last_run_at, entry.cursor_at
+    if not isinstance(since, datetime):
+        return False
+    skips = now - since
+    skipped = before - since if isinstance(before, datetime) else timedelta(0)
+    return skips >= _SKIPPED_FOR and (skipped < _SKIPPED_FOR or skips // _DAY > skipped // _DAY)
+
+
+def tell(notices: Iterable[Notice]) -> None:
+    """Log what was noticed in a batch that is committed by now: a line for each kind."""
+    by_kind: dict[str, list[Notice]] = {}
+    for notice in notices:
+        by_kind.setdefault(notice.kind, []).append(notice)
+    for kind, alike in by_kind.items():
+        one, many = _KINDS[kind]
+        more = len(alike) - _NAMED
+        logger.log(
+            _LEVELS.get(kind, logging.WARNING),
+            "%s: %s%s",
+            many.format(f"{len(alike):,}") if len(alike) > 1 else one,
+            "; ".join(str(notice) for notice in alike[:_NAMED]),
+            f"; and {more:,} more" if more > 0 else "",
+        )
+
+
+def tell_sent(outcomes: Collection[Outcome], looked: tuple[datetime, float]) -> None:
+    """Log each message that the broker has taken.
+
+    Args:
+        outcomes: what became of a batch.
+        looked: the database's time, and when that was on the monotonic clock.
+    """
+    if not outcomes or not logger.isEnabledFor(logging.INFO):
+        return
+    now = looked[0] + timedelta(seconds=time.monotonic() - looked[1])
+    for claim in _sent(outcomes):
+        logger.info(
+            "sent %r (%s): run %d, attempt %d, task id %s, due %s, %.3g s late",
+            *(claim.name, claim.task, claim.run_id, claim.attempt, claim.task_id),
+            *(_at(claim.due_at), max(0.0, (now - claim.due_at).total_seconds())),
+        )
+
+
+def _sent(outcomes: Iterable[Outcome]) -> Iterator[Claim]:
+    return (outcome.claim for outcome in outcomes if outcome.state == "sent")
+
+
+def _at(at: datetime | None) -> str:
+    return "?" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
