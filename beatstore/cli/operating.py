@@ -191,24 +191,30 @@ def _whole(
     waited = found.overdue_since and (found.now - found.overdue_since).total_seconds()
     facts = {
         "beats_alive": found.beats_alive,
+        "beat_stopped_at": found.beat_stopped_at,
         "overdue_s": waited or 0.0,
         "overdue_since": found.overdue_since,
+        "broken": found.broken,
     }
     beats = "1 beat is" if found.beats_alive == 1 else f"{found.beats_alive} beats are"
-    well = f"healthy: {beats} alive, and nothing is overdue"
+    well = f"healthy: {beats} alive, nothing is overdue, and nothing stands still"
     return facts, _reasons(found, max_overdue, no_beat=no_beat), well
 
 
 def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:
     reasons = []
     if not found.beats_alive and not no_beat:
-        reasons.append("no beat is alive: none was heard of in the last minute")
+        why = "none was heard of in the last minute"
+        if found.beat_stopped_at is not None:
+            ago = span(found.now - found.beat_stopped_at)
+            why = f"the last one was stopped in order {ago} ago"
+        reasons.append(f"no beat is alive: {why}")
     if found.overdue_since is not None:
         waited = found.now - found.overdue_since
         if waited.total_seconds() > max_overdue:
             allowed = span(max_overdue)
             reasons.append(f"something is due for {span(waited)}, and not sent ({allowed} allowed)")
-    return reasons
+    return [*reasons, *found.warnings]
 
 
 # -- sending without a beat ----------------------------------------------------------------

@@ -425,7 +425,11 @@ class Reader:
         return self._read(session, lambda tx: syncing.edited(tx, names))
 
     def health(self, *, session: SessionLike | None = None) -> Health:
-        """Return whether somebody sends what is due: cheap enough to ask every few seconds."""
+        """Return whether what is due is sent: whether a beat is alive, and what stands still.
+
+        It is for a monitor that asks every minute: one statement counts all entries, and
+        the others follow an index.
+        """
         return self._read(session, standing.health)
 
     # -- transactions ----------------------------------------------------------------------

@@ -26,6 +26,8 @@ from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
+HEALTHY = "healthy: 1 beat is alive, nothing is overdue, and nothing stands still"
+
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
 
@@ -108,7 +110,7 @@ def test_check_is_healthy_with_a_beat(call: Command, store: Store, beat: Queue) 
     """A beat that is alive, and nothing overdue, is exit code 0 and one line."""
     store.add("a", "t.a", 3600)
     done = call("check")
-    assert (done.code, done.out) == (0, "healthy: 1 beat is alive, and nothing is overdue\n")
+    assert (done.code, done.out) == (0, f"{HEALTHY}\n")
     found = call("check", "--json")
     assert (found.code, found.json["healthy"], found.json["reasons"]) == (0, True, [])
 
@@ -119,6 +121,38 @@ def test_check_without_a_beat(call: Command, store: Store) -> None:
     assert (done.code, done.err) == (1, "")
     assert done.out == "no beat is alive: none was heard of in the last minute\n"
     assert call("check", "--no-beat").code == 0
+
+
+def test_check_says_when_beat_was_stopped(call: Command, store: Store, beat: Queue) -> None:
+    """Somebody who stopped it in order has a reason, or has forgotten it."""
+    beat.withdraw()
+    done = call("check")
+    assert done.code == 1
+    assert done.out.startswith("no beat is alive: the last one was stopped in order 0 s ago\n")
+    assert "here pid 7: stopped at " in call("status").out
+
+
+def test_check_fails_on_what_is_broken_or_stands_still(
+    call: Command, store: Store, beat: Queue
+) -> None:
+    """Each is exit code 1, with a sentence that says what to do."""
+    store.add("bad", "t", 3600)
+    alter(store, "bad", state="broken", error="no", wake_at=None)
+    store.add("lost", "t", 3600)
+    alter(store, "lost", wake_at=None)
+    done = call("check")
+    assert done.code == 1
+    assert done.lines == [
+        "1 entry is broken, and not run: 'bad'; see explain().",
+        "'lost' is active, and no beat will ever look at it, since its wake_at is NULL: write "
+        "store.pause('lost') and store.resume('lost').",
+    ]
+    found = call("check", "--json").json
+    assert (found["broken"], found["reasons"]) == (1, done.lines)
+    store.remove("bad")
+    store.pause("lost")
+    store.resume("lost")
+    assert call("check").out == f"{HEALTHY}\n"
 
 
 def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -> None:

@@ -21,7 +21,7 @@ from beatstore.gate import run_timeout
 from beatstore.models import Audit, Entry, Run
 from beatstore.schedules import zone
 from beatstore.store import fields
-from beatstore.store.answers import standing
+from beatstore.store.answers import stalls, standing
 from beatstore.store.answers.upstreams import (
     Upstream,
     changed_to,
@@ -111,6 +111,7 @@ def explain(tx: Transaction, name: str) -> Explanation:
     answer.tell_overdue()
     answer.tell_wait()
     answer.tell_unfinished()
+    answer.tell_stalls()
     answer.tell_next()
     answer.tell_last()
     return answer.explanation()
@@ -244,11 +245,19 @@ class Answer:
         for run in runs:
             self._told.add(run.id)
             self.said.append(sentence(self.told.under_way(run, self.told.which(run))))
+            if run.state == "claimed" and self.entry.state in ("paused", "cancelled"):
+                self.said += self.told.will_be_cancelled(self.entry, run)
         silent = [run for run in runs if run.state == "sent" and self._is_silent(run)]
         if silent:
             self.tell_silence(silent[0])
         if more:
             self.said.append("More of its runs have not ended.")
+
+    def tell_stalls(self) -> None:
+        """Tell why the entry stands still, if it does, and what to do."""
+        if self.entry.state == "active":
+            self.said += stalls.forgotten(self.tx, self.entry.id)
+        self.said += stalls.stalls(self.tx, self.now, self.entry.id)
 
     def tell_silence(self, run: Run) -> None:
         """Tell why no worker may have reported a run."""

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, case, func, literal_column, not_, or_, select
+from sqlalchemy import Select, Table, case, func, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.decide import TRIGGERED
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.gate import WAITED
 from beatstore.graph import find_cycle
+from beatstore.store.answers import stalls
 from beatstore.store.database.rows import BEAT, DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
 __all__ = [
@@ -50,12 +51,6 @@ _MEMBERS_SHOWN = 10
 
 #: An entry may be due for so long before anybody should worry.
 _PATIENCE = timedelta(seconds=10)
-
-#: How long a row may be held by somebody's transaction before a person is told.
-_HELD_FOR = timedelta(seconds=30)
-
-#: How long a run may be in a queue, and hold back others, before a person is told.
-_STALLED_FOR = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,26 +150,49 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether somebody sends what is due, by the database's clock; costs little to ask.
+    """Whether what is due is sent, by the database's clock.
 
     Attributes:
         now: when this was so.
         beats_alive: how many beats were heard of in the last minute.
+        beat_stopped_at: when the last beat was stopped in order, where none is alive; None:
+            it was not.
         overdue_since: since when the entry or run that waits longest has waited for a beat
             to look at it; None: none waits.
+        broken: how many entries are broken, and not sent.
+        warnings: these and what stands still, in sentences that say what to do.
     """
 
     now: datetime
     beats_alive: int
+    beat_stopped_at: datetime | None
     overdue_since: datetime | None
+    broken: int
+    warnings: tuple[str, ...]
 
 
 def health(tx: Transaction) -> Health:
-    """Return whether somebody sends what is due; see `Store.health`."""
+    """Return whether what is due is sent; see `Store.health`."""
     now = tx.now()
-    alive = sum(beat.alive for beat in beats(tx, now))
+    known = beats(tx, now)
+    alive = sum(beat.alive for beat in known)
+    last = max(known, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
     waiting = [*_overdue_since(tx, now), *_unswept_since(tx, now)]
-    return Health(now, alive, min(waiting, default=None))
+    bad = {"broken": ENTRY.c.state == "broken", "forgotten": stalls.FORGOTTEN}
+    counts = (func.count(case((is_bad, 1))).label(name) for name, is_bad in bad.items())
+    counted = tx.execute(select(*counts)).one()
+    broken, forgotten = counted.broken, counted.forgotten
+    said = [_broken_warning(tx, broken)] if broken else []
+    said += stalls.forgotten(tx) if forgotten else []
+    said += stalls.stalls(tx, now)
+    return Health(
+        now=now,
+        beats_alive=alive,
+        beat_stopped_at=last.stopped_at if last is not None and not alive else None,
+        overdue_since=min(waiting, default=None),
+        broken=broken,
+        warnings=tuple(said),
+    )
 
 
 def status(tx: Transaction) -> Status:
@@ -198,7 +216,7 @@ def status(tx: Transaction) -> Status:
         beats=beats(tx, now),
         workers=workers(tx, now),
     )
-    found.warnings.extend(_warnings(tx, found, entries.lack_outcomes))
+    found.warnings.extend(_warnings(tx, found, entries))
     return found
 
 
@@ -209,6 +227,7 @@ def status(tx: Transaction) -> Status:
 class _Entries:
     by_state: dict[str, int]
     waiting: int
+    forgotten: int
     lack_outcomes: bool
 
 
@@ -217,12 +236,14 @@ def _entries(tx: Transaction) -> _Entries:
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
     counts = (func.count().label("entries"), func.count(ENTRY.c.pending_since).label("waiting"))
     known = func.max(ENTRY.c.success_seq).label("known")
-    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"), known)
+    forgotten = func.count(case((stalls.FORGOTTEN, 1))).label("forgotten")
+    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"), forgotten, known)
     rows = tx.execute(found.group_by(ENTRY.c.state)).all()
     linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None
     return _Entries(
         {row.state: row.entries for row in rows},
         sum(row.waiting for row in rows if row.state == "active"),
+        sum(row.forgotten for row in rows),
         (linked or any(row.asking for row in rows)) and not any(row.known for row in rows),
     )
 
@@ -330,9 +351,9 @@ def _processes(tx: Transaction, now: datetime, table: Table, kind: type[P]) -> l
 # -- warnings --------------------------------------------------------------------------
 
 
-def _warnings(tx: Transaction, found: Status, lack_outcomes: bool) -> list[str]:
-    said = []
-    if lack_outcomes and not found.workers:
+def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
+    said: list[str] = []
+    if entries.lack_outcomes and not found.workers:
         said.append(
             "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
             "reported one: call beatstore.setup(app) in the module of the Celery app."
@@ -347,11 +368,14 @@ def _warnings(tx: Transaction, found: Status, lack_outcomes: bool) -> list[str]:
             f"{waited_since:%Y-%m-%d %H:%M:%S} UTC: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`."
         )
+    behind = waited_since is not None and found.now - waited_since > SILENCE
+    if behind and any(beat.alive for beat in found.beats):
+        said.append(_behind_warning(tx, found))
     if found.entries.get("broken"):
         said.append(_broken_warning(tx, found.entries["broken"]))
-    said += _held_warnings(tx, found.now)
-    if found.workers:
-        said += _stall_warnings(tx, found.now)
+    said += [] if not entries.forgotten else stalls.forgotten(tx)
+    said += stalls.stalls(tx, found.now)
+    said += stalls.retries_of_paused(tx)
     cycle = _cycle(tx)
     if cycle:
         said.append(
@@ -361,52 +385,18 @@ def _warnings(tx: Transaction, found: Status, lack_outcomes: bool) -> list[str]:
     return said
 
 
-def _held_warnings(tx: Transaction, now: datetime) -> list[str]:
-    """Name the entries whose rows a transaction of the application has held for long."""
-    since = func.min(RUN.c.finished_at).label("since")
-    held = (
-        select(RUN.c.entry_name, since)
-        # Beats come back to it every second; where they do not, it is not held, but left lying.
-        .where(RUN.c.wake_at > now - _PATIENCE, RUN.c.follow_up.is_not(None))
-        .where(RUN.c.finished_at < now - _HELD_FOR)
-        .group_by(RUN.c.entry_name)
-        .order_by(since)
-        .limit(_NAMES_SHOWN)
+def _behind_warning(tx: Transaction, found: Status) -> str:
+    """Name the entries that are due for long though beats are alive."""
+    due = select(ENTRY.c.name).where(ENTRY.c.wake_at <= found.now - _PATIENCE)
+    rows = tx.execute(due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN))
+    names = ", ".join(map(repr, rows.scalars()))
+    more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
+    have = "entry has" if found.overdue == 1 else "entries have"
+    return (
+        f"{found.overdue:,}{more} {have} been due since "
+        f"{found.oldest_overdue_at:%Y-%m-%d %H:%M:%S} UTC, though a beat is alive: {names}. Beat "
+        "is behind, its broker is away, or another transaction holds these rows: see its log."
     )
-    return [
-        f"The outcome of a run of {row.entry_name!r} has waited since "
-        f"{row.since:%Y-%m-%d %H:%M:%S} UTC for a row that another transaction holds: end the "
-        "transaction that has changed this entry, or one of its downstreams."
-        for row in tx.execute(held)
-        if isinstance(row.since, datetime)
-    ]
-
-
-def _stall_warnings(tx: Transaction, now: datetime) -> list[str]:
-    """Name the entries that stand still since their last run was sent and never reported.
-
-    That may be a long queue; but an occurrence has come due meanwhile, and was held back.
-    """
-    run = RUN.alias("open")
-    passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
-    indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
-    stalled = (
-        select(run.c.id, run.c.sent_at, ENTRY.c.name, ENTRY.c.overlap)
-        .join(run, run.c.entry_id == ENTRY.c.id)
-        .where(ENTRY.c.state == "active", ENTRY.c.overlap != "allow", passed)
-        .where(run.c.state == "sent", indexed, run.c.sent_at < now - _STALLED_FOR)
-        .order_by(run.c.sent_at)
-        .limit(_NAMES_SHOWN)
-    )
-    held_back = {"skip": "is skipped", "wait": "waits"}
-    return [
-        f"{row.name!r} stands still: its run {row.id} was sent at "
-        f"{row.sent_at:%Y-%m-%d %H:%M:%S} UTC, no worker has reported it, and what is due since "
-        f"{held_back[row.overlap]}. If its message is gone, write `beatstore end {row.id} --as "
-        "failed`, and give the entry a run_timeout."
-        for row in tx.execute(stalled)
-        if isinstance(row.sent_at, datetime) and row.overlap in held_back
-    ]
 
 
 def _broken_warning(tx: Transaction, count: int) -> str:

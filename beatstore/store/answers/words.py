@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
+from typing import TYPE_CHECKING
 
 from beatstore.decide import is_triggered
 from beatstore.gate import duration
 from beatstore.models import Entry, Run
 from beatstore.schedules import local_time, zone
-from beatstore.store.answers.standing import BeatStatus
+
+if TYPE_CHECKING:
+    from beatstore.store.answers.standing import BeatStatus
 
 __all__ = ["Told", "clause", "sentence"]
 
@@ -198,6 +201,13 @@ class Told:
             after = _after(run.reason)
             return f"{which} follows at {self.moment(at)}, in {self.until(at)}{after}"
         return f"{which} is about to be sent"
+
+    def will_be_cancelled(self, entry: Entry, run: Run) -> list[str]:
+        """Say of a run that is to be sent that it will not be, unless it was asked for by hand."""
+        if is_triggered(run.reason):
+            return []
+        unless = f", unless store.resume({entry.name!r}) comes before"
+        return [f"It is cancelled then{unless if entry.state == 'paused' else ''}."]
 
     def unheard(self, run: Run, queue: str | None, timeout: bool) -> list[str]:
         """Say what may have become of a run that was sent long ago."""

@@ -1,0 +1,226 @@
+"""Waits that nothing will end: an entry is due, and what it waits for does not come.
+
+From each entry that has waited for long, the chain of upstreams is followed to the one that
+moves last; that one decides. An upstream that works, or is not due yet, is no stall.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, case, or_, select
+
+from beatstore.config import Settings
+from beatstore.decide import schedule_of
+from beatstore.errors import ScheduleError
+from beatstore.gate import duration
+from beatstore.models import Entry
+from beatstore.store.answers.upstreams import readable
+from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, Transaction
+from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
+
+__all__ = ["blocked"]
+
+#: How long an occurrence may wait before a person is told.
+_STALLED_FOR = timedelta(minutes=10)
+
+#: So many waits are looked into, those for upstreams that are out of service first.
+_LOOKED_INTO = 200
+
+#: So many are named, and so many upstreams one behind the other are followed.
+_NAMES_SHOWN, _DEEPEST = 3, 10
+
+#: So many times an entry's own time may come while it waits; an entry without a clock: a day.
+_RHYTHMS, _DAY = 3, timedelta(days=1)
+
+#: So many failures of an upstream, one after the other, are no chance.
+_IN_A_ROW = 2
+
+_UP = ENTRY.alias("up")
+_EDGE = DEPENDENCY.c
+
+_MUST = {"success": "to succeed", "done": "to end", "failure": "to fail"}
+
+
+@dataclass(slots=True)
+class _Chain:
+    """An entry that waits, and the upstreams behind each other that it waits for.
+
+    Attributes:
+        entry: which waits.
+        ups: the upstreams, as far as they are followed.
+        next_id: of the one that comes next; None: the chain ends here.
+        gone: whether the last one is removed.
+        run: a run of the last one that has not ended.
+    """
+
+    entry: Entry
+    next_id: int | None
+    ups: list[Entry] = field(default_factory=list)
+    gone: bool = False
+    run: Row[Any] | None = None
+
+
+def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
+    """Yield a sentence for each of a few entries that wait for what does not come."""
+    waits = (
+        select(ENTRY)
+        .outerjoin(_UP, _UP.c.id == ENTRY.c.blocked_by)
+        .where(ENTRY.c.state == "active", ENTRY.c.blocked_by.is_not(None))
+        .where(ENTRY.c.blocked_by != ENTRY.c.id, ENTRY.c.pending_since < now - _STALLED_FOR)
+        .order_by(case((_UP.c.state == "active", 1), else_=0), ENTRY.c.pending_since)
+        .limit(_LOOKED_INTO)
+    )
+    if entry_id is not None:
+        waits = waits.where(ENTRY.c.id == entry_id)
+    entries = [readable(entry) for entry in tx.all(Entry, waits)]
+    chains = [_Chain(entry, entry.blocked_by) for entry in entries]
+    for _ in range(_DEEPEST):
+        going = [chain for chain in chains if chain.next_id is not None]
+        if not going:
+            break
+        _follow(tx, going)
+    said = (_said(tx, chain, now) for chain in chains)
+    named = 0
+    for words in said:
+        if words is not None:
+            yield words
+            named += 1
+        if named == _NAMES_SHOWN:
+            return
+
+
+def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
+    """Follow each chain by one upstream."""
+    ids = {chain.next_id for chain in chains}
+    ups = {up.id: readable(up) for up in tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))}
+    columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at")]
+    open_runs = select(*columns).where(
+        RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED
+    )
+    # What is worked on stands for the others.
+    ordered = open_runs.order_by(case((RUN.c.state == "started", 1), else_=0), RUN.c.sent_at)
+    runs = {row.entry_id: row for row in tx.execute(ordered)}
+    asleep = [up.id for up in ups.values() if up.state == "active" and _sleeps(up)]
+    behind = _behind(tx, asleep)
+    for chain in chains:
+        up = ups.get(chain.next_id or 0)
+        chain.next_id = None
+        chain.gone = up is None
+        if up is None or up in chain.ups:
+            continue
+        chain.ups.append(up)
+        chain.run = runs.get(up.id)
+        if up.state == "active" and chain.run is None:
+            waits = up.blocked_by if up.pending_since is not None else behind.get(up.id)
+            chain.next_id = None if waits == up.id else waits
+
+
+def _sleeps(up: Entry) -> bool:
+    return up.kind == "after" and up.pending_since is None
+
+
+def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
+    """Return for each of these entries without a clock an upstream that it will be woken by."""
+    if not ids:
+        return {}
+    unmet = or_(_EDGE.align == "same", counter(_UP) <= _EDGE.consumed_seq)
+    edges = (
+        select(_EDGE.downstream_id, _EDGE.upstream_id)
+        .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(_EDGE.downstream_id.in_(ids), unmet)
+        # The last one counts: one that is out of service holds back all the others.
+        .order_by(case((_UP.c.state == "active", 0), else_=1), _EDGE.upstream_id)
+    )
+    return {row.downstream_id: row.upstream_id for row in tx.execute(edges)}
+
+
+# -- in words ------------------------------------------------------------------------------
+
+
+def _said(tx: Transaction, chain: _Chain, now: datetime) -> str | None:
+    """Return what holds an entry back, and what to do; None: nothing does, or it will come."""
+    entry, since = chain.entry, chain.entry.pending_since
+    if since is None:
+        return None
+    why = _why(tx, chain, now)
+    if why is None:
+        return None
+    last = chain.ups[-1] if chain.ups else None
+    names = [repr(up.name) for up in chain.ups]
+    if chain.gone:
+        names.append("an upstream that was removed")
+    path = ", which waits for ".join(names)
+    edge = _edge(tx, chain) if last is not None and not chain.gone else None
+    must = _MUST.get(edge.on, "") if edge is not None and len(names) == 1 else ""
+    waited = f"{entry.name!r} has waited since {since:%Y-%m-%d %H:%M:%S} UTC for {path}"
+    return f"{waited}{' ' if must else ''}{must}{why}"
+
+
+def _why(tx: Transaction, chain: _Chain, now: datetime) -> str | None:
+    """Return what is the matter with the last upstream of a chain, and what to do."""
+    entry = chain.ups[-2] if len(chain.ups) > 1 else chain.entry
+    if chain.gone:
+        return f": see store.explain({chain.entry.name!r}), and unlink it."
+    up, since = chain.ups[-1], chain.entry.pending_since
+    assert since is not None
+    if chain.run is not None:
+        return _unreported(chain, chain.run, now, tx.settings)
+    if up.state != "active":
+        return _out_of_service(entry, up)
+    edge = _edge(tx, chain)
+    failures = 0 if edge is None else up.failure_seq - edge.failure_seen
+    if edge is not None and edge.on == "success" and failures >= _IN_A_ROW:
+        return f", which has failed {failures:,} times since: see store.errors({up.name!r})."
+    settings = tx.settings
+    if _passed(chain.entry, since, now, settings) and _passed(up, since, now, settings):
+        for_long = f"; that is {duration(now - since)}, longer than both take otherwise"
+        return f"{for_long}: see store.explain({up.name!r})."
+    return None
+
+
+def _edge(tx: Transaction, chain: _Chain) -> Row[Any] | None:
+    """Return the edge to the last upstream of a chain."""
+    downstream = chain.ups[-2] if len(chain.ups) > 1 else chain.entry
+    mine = (_EDGE.downstream_id == downstream.id, _EDGE.upstream_id == chain.ups[-1].id)
+    return tx.execute(select(_EDGE.on, _EDGE.failure_seen).where(*mine)).first()
+
+
+def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings) -> str | None:
+    """Return what to do about a run that was sent, and that no worker speaks of."""
+    since = chain.entry.pending_since
+    if run.state != "sent" or not isinstance(run.sent_at, datetime) or since is None:
+        return None
+    if run.sent_at >= now - _STALLED_FOR or not _passed(chain.entry, since, now, settings):
+        return None
+    return (
+        f": run {run.id} of that was sent at {run.sent_at:%Y-%m-%d %H:%M:%S} UTC, and no worker "
+        f"has reported it. If its message is gone, write `beatstore end {run.id} --as failed`."
+    )
+
+
+def _out_of_service(entry: Entry, up: Entry) -> str:
+    unlink = f"store.unlink({entry.name!r}, {up.name!r}) ends the wait"
+    if up.state == "paused":
+        return f", which is paused: write store.resume({up.name!r}); {unlink}."
+    if up.state == "broken":
+        return f", which is broken: mend it with store.change({up.name!r}, …); {unlink}."
+    if up.state == "cancelled":
+        return f", which is cancelled, and will not run again: {unlink}."
+    once_more = f"store.trigger({up.name!r}) runs it once more; "
+    return f", which is {up.state}, and will not run again: {once_more}{unlink}."
+
+
+def _passed(entry: Entry, since: datetime, now: datetime, settings: Settings) -> bool:
+    """Say whether an entry's own time has come several times since, or for long where it can't."""
+    at: datetime | None = since
+    try:
+        schedule = None if entry.kind == "after" else schedule_of(entry, settings)
+        for _ in range(_RHYTHMS):
+            at = None if schedule is None or at is None else schedule.next_after(at)
+    except (ScheduleError, TypeError, AttributeError, OverflowError):  # a row written by hand
+        at = None
+    return now - since > _DAY if at is None else at <= now
