@@ -127,8 +127,9 @@ def test_status_names_who_stands_still(play: Play, overlap: str, what: str) -> N
     run = play.store.runs("a", state="sent")[0]
     assert play.store.status().warnings == [
         f"'a' stands still: its run {run.id} was sent at 2026-01-15 13:00:00 UTC, no worker has "
-        f"reported it, and what is due since {what}. If its message is gone, write `beatstore end "
-        f"{run.id} --as failed`, and give the entry a run_timeout."
+        f"reported it, and what is due since {what}. It is given up at 2026-01-16 13:00:00 UTC, "
+        f"unless a worker reports it. If its message is gone, write `beatstore end {run.id} --as "
+        "failed`; a shorter run_timeout of the entry counts for this run too."
     ]
     play.store.end(run, "failed")
     later(play)

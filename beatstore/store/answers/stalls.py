@@ -204,7 +204,7 @@ def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Itera
     passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
     indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
     found = (
-        select(run.c.id, run.c.sent_at, ENTRY.c.name, ENTRY.c.overlap)
+        select(run.c.id, run.c.sent_at, run.c.wake_at, ENTRY.c.name, ENTRY.c.overlap)
         .join(run, run.c.entry_id == ENTRY.c.id)
         .where(ENTRY.c.state == "active", ENTRY.c.overlap != "allow", passed)
         .where(run.c.state == "sent", indexed, run.c.sent_at < now - STALLED_FOR)
@@ -215,11 +215,14 @@ def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Itera
     held_back = {"skip": "is skipped", "wait": "waits"}
     for row in tx.execute(found):
         if isinstance(row.sent_at, datetime) and row.overlap in held_back:
+            until = ""
+            if isinstance(row.wake_at, datetime):
+                until = f" It is given up at {at(row.wake_at)}, unless a worker reports it."
             yield (
                 f"{row.name!r} stands still: its run {row.id} was sent at {at(row.sent_at)}, no "
-                f"worker has reported it, and what is due since {held_back[row.overlap]}. If its "
-                f"message is gone, write `beatstore end {row.id} --as failed`, and give the entry "
-                "a run_timeout."
+                f"worker has reported it, and what is due since {held_back[row.overlap]}.{until} "
+                f"If its message is gone, write `beatstore end {row.id} --as failed`; a shorter "
+                "run_timeout of the entry counts for this run too."
             )
 
 

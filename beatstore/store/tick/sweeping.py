@@ -77,7 +77,7 @@ def sweep(
     _refuse(connection, bad, now, found)
     runs = [run for run in runs if run.id not in spoiled]
     claimable = [run for run in runs if run.state == "claimed"]
-    _send_again(connection, claimable, now, settings, beat_id, found)
+    _send_again(connection, claimable, now, found, settings=settings, beat_id=beat_id)
     expires_at = now + timedelta(seconds=settings.claim_ttl)
     claimed = [claim.run_id for claim in found.swept.claims]
     _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
@@ -97,9 +97,10 @@ def _send_again(
     connection: Connection,
     runs: Sequence[Row[Any]],
     now: datetime,
+    found: Found,
+    *,
     settings: Settings,
     beat_id: str,
-    found: Found,
 ) -> None:
     """Sort out what is sent, and what is refused."""
     if not runs:
