@@ -20,12 +20,12 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import URL, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -64,11 +64,38 @@ class PoolerError(Exception):
 # -- connecting --------------------------------------------------------------------------
 
 
-def connect_defaults(driver: str) -> dict[str, Any]:
+def connect_defaults(url: URL, given: Mapping[str, Any], program: str) -> dict[str, Any]:
     """Return `connect_args` by which the server's settings and silences do no harm.
 
-    Seconds, except for tcp_user_timeout (milliseconds).
+    What the user says counts, in the URL or beside it, and is left out here.
+
+    Args:
+        url: of the database, with the driver.
+        given: the user's own `connect_args`.
+        program: what the server is told that connects, where the driver can say so.
     """
+    given = {**url.query, **given}
+    defaults = _limits(url.get_dialect().driver) | _named(url.get_dialect().driver, program)
+    if "application_name" in str(given.get("options")):  # options=-c application_name=…
+        defaults.pop("fallback_application_name", None)
+    return {key: value for key, value in defaults.items() if key not in given}
+
+
+def _named(driver: str, program: str) -> dict[str, Any]:
+    if driver in _LIBPQ:
+        # The fallback is what libpq takes where PGAPPNAME says nothing either.
+        return {"fallback_application_name": program}
+    if driver == "pg8000":
+        return {"application_name": program}
+    if driver == "pymysql":
+        return {"program_name": program}
+    if driver == "mysqlconnector":
+        return {"conn_attrs": {"program_name": program}}
+    return {}
+
+
+def _limits(driver: str) -> dict[str, Any]:
+    """Return the character set, and the limits: seconds, milliseconds in tcp_user_timeout."""
     if driver in _LIBPQ:
         given: dict[str, Any] = {
             "client_encoding": "utf8",

@@ -103,6 +103,7 @@ class DBScheduler(Scheduler):
             # The banner comes before the log is open, and a daemon prints it to nobody:
             # so it is left to the scheduler that follows to end beat.
             self.store, self._wrong = Store("sqlite://"), error
+        self.store.database.program = "beatstore-beat"
         self.beat_id = str(uuid.uuid4())
         self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)

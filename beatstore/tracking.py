@@ -73,6 +73,7 @@ class OwnReports(Reports):
         self._own = Database(
             settings.url, engine_options=settings.engine_options, schema=settings.schema
         )
+        self._own.program = "beatstore-worker"
         super().__init__(self._own, settings)
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from beatstore.canvas import follow
+from beatstore.store.appconf import know
 from beatstore.store.tick.reports import Report
 from beatstore.tracking import RUN_ID, Tracker, active_requests, origin_of
 
@@ -65,6 +66,7 @@ def setup(app: Celery) -> None:
     if real in _trackers:
         return
     _trackers[real] = Tracker(real)
+    know(real)
     for name, receiver in _RECEIVERS.items():
         getattr(signals, name).connect(receiver, weak=False, dispatch_uid=f"beatstore.{name}")
 

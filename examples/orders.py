@@ -13,12 +13,14 @@ from fastapi import Depends, FastAPI, HTTPException
 from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+import beatstore
 from beatstore import Store
 
 URL = os.environ.get("ORDERS_URL", "sqlite:///orders.db")
 
 app = Celery("orders", broker=os.environ.get("ORDERS_BROKER", "memory://"))
 app.conf.beatstore_url = URL
+beatstore.setup(app)  # workers say how runs end
 
 engine = create_engine(URL)
 store = Store.from_app(app, engine=engine)

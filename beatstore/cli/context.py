@@ -40,6 +40,7 @@ def open_store(context: click.Context, *, make: bool = False) -> Store:
     if store is None:
         settings = _settings(context)
         store = Store(settings.url, settings=settings)
+        store.database.program = "beatstore-cli"
         context.meta[_KEY] = store
         context.call_on_close(store.close)
     if not make:

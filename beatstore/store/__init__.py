@@ -72,7 +72,9 @@ class Store(Editor):
 
     Args:
         target: an SQLAlchemy URL, or an Engine of the application's own.
-        settings: the `beatstore_*` settings; None for the defaults.
+        settings: the `beatstore_*` settings; None for the defaults, whatever an app has set:
+            `Store.from_app(app, engine=…)` goes by those of the app. `repr(store)` says whose
+            they are, and a store that leaves out those of its application warns of that.
         engine_options: keyword arguments for `sqlalchemy.create_engine`, with a URL
             only; None takes those of the settings.
         schema: database schema of the tables; None takes that of the settings.

@@ -2,12 +2,66 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from typing import Any
 
 from beatstore.config import PREFIX, Settings
 from beatstore.errors import ConfigError
+from beatstore.store.database.address import checked, place
+from beatstore.store.database.engine import Database
 
-__all__ = ["given_settings", "read_settings"]
+__all__ = ["given_settings", "know", "name_of", "neglected", "read_settings"]
+
+#: The apps that this process has set up.
+_apps: weakref.WeakSet[Any] = weakref.WeakSet()
+
+#: What a store goes by itself; the other settings are those of beats and workers.
+_OF_A_STORE = (
+    *("schema", "default_timezone", "default_misfire", "default_grace"),
+    *("allowed_tasks", "retention"),
+)
+
+
+def know(app: Any) -> None:
+    """Remember an app, to tell stores that were made without its settings."""
+    _apps.add(app)
+
+
+def name_of(app: Any) -> str:
+    """Return what an app is called in messages."""
+    name = getattr(app, "main", None)
+    return f"the app {name!r}" if name else "the app"
+
+
+def neglected(database: Database, settings: Settings) -> str:
+    """Say which settings of an app of the same database a store does not go by.
+
+    Args:
+        database: the store's.
+        settings: the store's: the defaults.
+
+    Returns:
+        A sentence; "" where there is no such app or setting.
+    """
+    ours = {name: getattr(settings, name) for name in _OF_A_STORE} | {"schema": database.schema}
+    for app in tuple(_apps):
+        with suppress(Exception):  # whoever uses that app is told what is wrong with it
+            theirs = read_settings(app)
+            if place(checked(theirs.url)) != place(database.url):
+                continue
+            other = {
+                name: getattr(theirs, name)
+                for name in _OF_A_STORE
+                if getattr(theirs, name) != ours[name]
+            }
+            if other:
+                listed = ", ".join(f"{PREFIX}{name}={value!r}" for name, value in other.items())
+                return (
+                    f"{name_of(app)} has {listed}, which this store does not go by; write "
+                    "Store.from_app(app), or Store.from_app(app, engine=engine)"
+                )
+    return ""
 
 
 def read_settings(app: Any) -> Settings:

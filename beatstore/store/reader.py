@@ -1,17 +1,11 @@
-"""The half of the API that only reads, and what a `Store` is made of."""
+"""The half of the API that only reads."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import URL, Engine
-from sqlalchemy.orm import Session
-
-from beatstore.clock import Clock
-from beatstore.config import Settings
 from beatstore.graph import Edge, Graph
 from beatstore.models import Audit, Entry, Run
 from beatstore.store import agenda, audit, entries, graphs, history
@@ -20,105 +14,16 @@ from beatstore.store.answers import entry as answers
 from beatstore.store.answers import occurrences, standing
 from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import Health, Status
-from beatstore.store.appconf import read_settings
-from beatstore.store.database import transaction
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import Transaction
+from beatstore.store.base import Base
 from beatstore.store.sync import syncing
 from beatstore.store.transfer import exporting as transfer
-from beatstore.types import App, EntryState, RunState, SessionLike
+from beatstore.types import EntryState, RunState, SessionLike
 
 __all__ = ["Reader"]
 
-T = TypeVar("T")
-S = TypeVar("S", bound="Reader")
 
-
-class Reader:
+class Reader(Base):
     """The entries and runs of one database, to look at; see `beatstore.Store`."""
-
-    def __init__(
-        self,
-        target: str | URL | Engine,
-        *,
-        settings: Settings | None = None,
-        engine_options: Mapping[str, Any] | None = None,
-        schema: str | None = None,
-        clock: Clock | None = None,
-        actor: str | None = None,
-    ) -> None:
-        self.settings = settings or Settings()
-        self._actor = audit.check_actor(actor)
-        self.database = Database(
-            target,
-            engine_options=engine_options or self.settings.engine_options,
-            schema=schema or self.settings.schema,
-            clock=clock,
-        )
-
-    @classmethod
-    def from_app(cls: type[S], app: App, *, engine: Engine | None = None) -> S:
-        """Make the store that a Celery app's `beatstore_*` settings describe.
-
-        Args:
-            app: whose settings count: the default zone, the tasks allowed, the schema, ….
-            engine: the application's own Engine, to use its connections, and sessions that
-                are bound to it. Beat and the workers go by `beatstore_url`; the engine must
-                lead to the same database. None makes one of `beatstore_url` and
-                `beatstore_engine_options`.
-
-        Raises:
-            ConfigError: a setting is unknown, or its value can't be used.
-        """
-        settings = read_settings(app)
-        return cls(settings.url if engine is None else engine, settings=settings)
-
-    @property
-    def url(self) -> str:
-        """The database's URL as text, with its password hidden."""
-        return self.database.safe_url
-
-    def by(self: S, actor: str) -> S:
-        """Return the same store in the name of somebody else, for the audit.
-
-        Both use the same connections. `store.by(request.user.name).pause("load")`
-
-        Raises:
-            InvalidEntryError: `actor` is no text of 1 to 255 characters.
-        """
-        theirs = copy.copy(self)
-        theirs._actor = audit.check_actor(actor)
-        return theirs
-
-    def close(self) -> None:
-        """Close the pooled connections; the store can still be used, and opens others."""
-        self.database.dispose()
-
-    def migrate(self) -> None:
-        """Create or upgrade beatstore's tables, and no others.
-
-        Raises:
-            SchemaError: the tables are newer than this version of beatstore.
-            UnavailableError: the database did not answer.
-        """
-        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never migrate)
-
-        with transaction.explained(self.database):
-            migrate.upgrade(self.database)
-
-    def check(self) -> None:
-        """Make sure that the tables are there and of this version.
-
-        Raises:
-            SchemaError: they are not; the message says what to run.
-            UnavailableError: the database did not answer.
-        """
-        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never check)
-
-        with transaction.explained(self.database):
-            migrate.check(self.database)
-
-    # -- reading ---------------------------------------------------------------------------
 
     def now(self, *, session: SessionLike | None = None) -> datetime:
         """Return what the database's clock says, in UTC."""
@@ -431,15 +336,3 @@ class Reader:
         the others follow an index.
         """
         return self._read(session, standing.health)
-
-    # -- transactions ----------------------------------------------------------------------
-
-    def _read(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
-        return transaction.read(self.database, session, self._in_transaction(work))
-
-    def _write(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
-        return transaction.write(self.database, session, self._in_transaction(work))
-
-    def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
-        actor = self._actor or ""
-        return lambda session: work(Transaction(session, self.database, self.settings, actor))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ from sqlalchemy.orm import Session
 import beatstore
 from beatstore import Store
 from beatstore.config import Settings
-from beatstore.errors import ConfigError, InvalidEntryError, ScheduleError
+from beatstore.errors import ConfigError, InvalidEntryError, ScheduleError, SchemaError
 
 URL = "postgresql+psycopg://user:secret@db.example/app"
 
@@ -96,6 +98,72 @@ def test_an_engine_of_ones_own(tmp_path: Path) -> None:
     assert inspect(engine).has_table("beatstore_entry")
     assert store.names() == ["a"]
     engine.dispose()
+
+
+@pytest.fixture
+def in_tokyo(tmp_path: Path) -> Iterator[Celery]:
+    """Hand out an app that was set up, with settings of its own."""
+    url = f"sqlite:///{tmp_path / 'app.db'}"
+    app = from_conf(beatstore_url=url, timezone="Asia/Tokyo", beatstore_default_grace=5)
+    app.main = f"shop of {tmp_path}"  # no other test's app is called so
+    beatstore.setup(app)
+    yield app
+    app.close()
+
+
+def test_whose_settings_a_store_has_is_said(
+    in_tokyo: Celery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store without the settings of its database's app says so, once, when it is used."""
+    url = in_tokyo.conf.beatstore_url
+    engine = create_engine(url)
+    for n in range(2):
+        with closing(Store(engine)) as store:
+            assert repr(store) == f"<Store {url}, default settings>"
+            assert len(caplog.messages) == min(n, 1)
+            store.migrate()
+    (said,) = caplog.messages
+    assert said == (
+        f"<Store {url}, default settings>: the app {in_tokyo.main!r} has "
+        "beatstore_default_timezone='Asia/Tokyo', beatstore_default_grace=5.0, which this store "
+        "does not go by; write Store.from_app(app), or Store.from_app(app, engine=engine)"
+    )
+    with closing(Store.from_app(in_tokyo, engine=engine)) as store:
+        assert repr(store) == f"<Store {url}, settings of the app {in_tokyo.main!r}>"
+        assert store.put("a", "t", "0 9 * * *").timezone == "Asia/Tokyo"
+    engine.dispose()
+
+
+def test_nothing_is_said_where_nothing_is_left_out(
+    in_tokyo: Celery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Settings that are given, or another database, are the caller's choice."""
+    url = in_tokyo.conf.beatstore_url
+    for store in (
+        Store.from_app(in_tokyo),
+        Store(url, settings=Settings()),
+        Store(f"sqlite:///{tmp_path / 'other.db'}"),
+    ):
+        store.migrate()
+        store.close()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_store_that_looks_in_another_schema_says_so(migrated_url: str) -> None:
+    """Where the app has a schema and the store does not, the error names what to write."""
+    app = from_conf(beatstore_url=migrated_url, beatstore_schema="beat")
+    beatstore.setup(app)
+    with closing(Store.from_app(app)) as store:
+        store.migrate()
+        with store.database.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE public.beatstore_entry RENAME TO aside")
+    with (
+        closing(Store(migrated_url)) as store,
+        pytest.raises(SchemaError, match=r"beatstore_schema='beat'.*from_app\(app, engine=engine"),
+    ):
+        store.names()
+    app.close()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -60,7 +60,15 @@ class Database:
         engine_options: keyword arguments for `create_engine`, with a URL only.
         schema: database schema of the tables.
         clock: replaces the database's clock.
+
+    Attributes:
+        program: what the server calls the connections of an engine made here, in
+            `pg_stat_activity`, unless the user has named them.
+        hint: what else may be wrong where the tables are not found.
     """
+
+    program = "beatstore"
+    hint = ""
 
     def __init__(
         self,
@@ -86,10 +94,8 @@ class Database:
         """The engine, made at first use; nothing is connected by making it."""
         if self._engine is None:
             options = {"pool_pre_ping": True, **self._engine_options}
-            options["connect_args"] = {
-                **self._connect_defaults(),
-                **options.get("connect_args", {}),
-            }
+            given = options.get("connect_args", {})
+            options["connect_args"] = connect_defaults(self.url, given, self.program) | given
             self._engine = self._created(options)
             prepare_engine(self._engine)
             if self._pooled:
@@ -105,6 +111,17 @@ class Database:
     def safe_url(self) -> str:
         """The URL as text, with its password hidden, and those among its parameters."""
         return shown(self.url)
+
+    @property
+    def where(self) -> str:
+        """The same, with the schema."""
+        return self.safe_url + (f", schema {self.schema}" if self.schema else "")
+
+    @property
+    def to_migrate(self) -> str:
+        """What to do where the tables are not as they should be."""
+        run = "run `celery -A proj beatstore migrate`, or Store.migrate()"
+        return f"{run} ({self.hint})" if self.hint else run
 
     def now(self, session: Session) -> datetime:
         """Read the clock: the injected one, or the database's."""
@@ -192,11 +209,6 @@ class Database:
                 f"a driver that is installed ({error})",
                 "pip install 'beatstore[postgres]', 'beatstore[mysql]', or your driver",
             ) from error
-
-    def _connect_defaults(self) -> dict[str, Any]:
-        defaults = connect_defaults(self.url.get_dialect().driver)
-        # What the URL says itself counts.
-        return {key: value for key, value in defaults.items() if key not in self.url.query}
 
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)

@@ -74,9 +74,8 @@ def check(database: Database) -> None:
             sorted({trigger.definer or "its name is not shown" for trigger in dead})
         )
         raise SchemaError(
-            f"{_place(database)}: the triggers {names} belong to an account that is gone "
-            f"({accounts}), and the server refuses what would fire them: "
-            "run `celery -A proj beatstore migrate`, or Store.migrate()"
+            f"{database.where}: the triggers {names} belong to an account that is gone "
+            f"({accounts}), and the server refuses what would fire them: {database.to_migrate}"
         )
 
 
@@ -210,19 +209,14 @@ def _unknown(found: str | None) -> bool:
     return found is not None and not (found.isdecimal() and int(found) <= int(REVISION))
 
 
-def _place(database: Database) -> str:
-    return database.safe_url + (f", schema {database.schema}" if database.schema else "")
-
-
 def _mismatch(database: Database, found: str | None) -> str:
-    place = _place(database)
     if _unknown(found):
         return (
-            f"{place}: these tables are of revision {found}, newer than this beatstore knows "
-            f"({REVISION}): upgrade beatstore"
+            f"{database.where}: these tables are of revision {found}, newer than this beatstore "
+            f"knows ({REVISION}): upgrade beatstore"
         )
     what = f"beatstore's tables are of revision {found}" if found else "no beatstore tables here"
     return (
-        f"{place}: {what}, and this version needs revision {REVISION}: "
-        "run `celery -A proj beatstore migrate`, or Store.migrate()"
+        f"{database.where}: {what}, and this version needs revision {REVISION}: "
+        f"{database.to_migrate}"
     )

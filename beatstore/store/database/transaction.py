@@ -125,8 +125,8 @@ def explained(database: Database, *, own: bool = True) -> Iterator[None]:
     except (SQLAlchemyError, OSError) as error:
         if _missing(error):
             raise SchemaError(
-                f"{database.safe_url}: not the tables of this beatstore ({_first_line(error)}): "
-                "run `celery -A proj beatstore migrate`, or Store.migrate()"
+                f"{database.where}: not the tables of this beatstore ({_first_line(error)}): "
+                f"{database.to_migrate}"
             ) from error
         if own and unavailable(error):
             raise UnavailableError(f"{database.safe_url}: {_first_line(error)}") from error

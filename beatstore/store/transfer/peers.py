@@ -45,7 +45,7 @@ def opened(url: str | URL) -> Iterator[Database]:
     is_file = named.get_backend_name() == "sqlite" and not path.startswith("file:")
     if is_file and not Path(path).is_file():
         raise ConfigError("url", path, "an SQLite file that exists", "its absolute path")
-    arguments = connect_defaults(named.get_dialect().driver)
+    arguments = connect_defaults(named, {}, Database.program)
     engine = create_engine(named, connect_args=arguments, poolclass=NullPool)
     try:
         yield Database(engine)
