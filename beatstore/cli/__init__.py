@@ -83,7 +83,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "check": (
             "operating:check",
-            "Say whether what is due is sent, by the exit code: for probes and monitors.",
+            "Say whether what is due is sent, by the exit code: for monitors that call a person.",
         ),
         "tick": (
             "operating:tick",

@@ -167,6 +167,18 @@ def test_a_wait_that_was_given_up_is_said(play: Play, said: Lines) -> None:
     assert line.endswith("waits for 'up' to succeed: given up after 10 min")
 
 
+def test_what_is_skipped_with_its_upstream_is_no_warning(play: Play, said: Lines) -> None:
+    """Somebody has asked for that: `on_upstream_failure="skip"`."""
+    play.add("up", HOURLY)
+    play.add("down", HOURLY, after=[After("up", on_upstream_failure="skip")])
+    play.at("13:00")
+    play.end("up", "failed")
+    assert said("INFO", "WARNING") == [
+        "an occurrence is skipped, since its upstream failed: 'down' (due 2026-01-15 13:00:00 "
+        "UTC): upstream 'up' failed"
+    ]
+
+
 def test_a_claim_that_a_dead_beat_has_left_is_said(play: Play, said: Lines) -> None:
     """With whose it was; the next attempt of a run, or a send that is tried again, is none."""
     dead = Queue(play.store.database, play.store.settings, "the-dead-beat")

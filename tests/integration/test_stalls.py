@@ -290,9 +290,23 @@ def test_a_claim_that_no_beat_takes_over(play: Play) -> None:
     play.clock.advance(1)
     assert told(play, "a") == [
         f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, is not sent yet: its claim ended "
-        "at 2026-01-15 13:00:30 UTC, and no beat has taken it over. Perhaps no beat is alive, or "
+        "at 2026-01-15 13:00:30 UTC, and no beat has taken it. Perhaps no beat is alive, or "
         "another transaction holds its row."
     ]
+
+
+def test_a_run_that_was_asked_for_by_hand_is_given_time(play: Play) -> None:
+    """It is to be looked at since ever; what counts is when it was asked for."""
+    play.add("a", HOURLY)
+    run_id = play.store.trigger("a").id
+    assert told(play, "a") == []
+    play.clock.advance(41)
+    assert told(play, "a") == [
+        f"Run {run_id} of 'a', due 2026-01-15 12:00:00 UTC, is not sent yet: no beat has taken it. "
+        "Perhaps no beat is alive, or another transaction holds its row."
+    ]
+    play.tick()
+    assert told(play, "a") == []
 
 
 def test_a_message_that_can_not_be_sent(play: Play) -> None:

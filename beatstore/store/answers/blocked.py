@@ -6,12 +6,13 @@ moves last; that one decides. An upstream that works, or is not due yet, is no s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Row, case, or_, select
+from sqlalchemy import Row, case, or_, select, tuple_
 
 from beatstore.config import Settings
 from beatstore.decide import schedule_of
@@ -28,7 +29,7 @@ __all__ = ["blocked"]
 _STALLED_FOR = timedelta(minutes=10)
 
 #: So many waits are looked into, those for upstreams that are out of service first.
-_LOOKED_INTO = 200
+_LOOKED_INTO = 100
 
 #: So many are named, and so many upstreams one behind the other are followed.
 _NAMES_SHOWN, _DEEPEST = 3, 10
@@ -55,6 +56,7 @@ class _Chain:
         next_id: of the one that comes next; None: the chain ends here.
         gone: whether the last one is removed.
         run: a run of the last one that has not ended.
+        edge: to the last one.
     """
 
     entry: Entry
@@ -62,12 +64,19 @@ class _Chain:
     ups: list[Entry] = field(default_factory=list)
     gone: bool = False
     run: Row[Any] | None = None
+    edge: Row[Any] | None = None
+
+    @property
+    def last_edge(self) -> tuple[int, int]:
+        """Return the key of the edge to the last upstream."""
+        *_, down, up = (self.entry, *self.ups)
+        return down.id, up.id
 
 
 def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
     """Yield a sentence for each of a few entries that wait for what does not come."""
     waits = (
-        select(ENTRY)
+        select(ENTRY.c.id)
         .outerjoin(_UP, _UP.c.id == ENTRY.c.blocked_by)
         .where(ENTRY.c.state == "active", ENTRY.c.blocked_by.is_not(None))
         .where(ENTRY.c.blocked_by != ENTRY.c.id, ENTRY.c.pending_since < now - _STALLED_FOR)
@@ -76,27 +85,25 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
     )
     if entry_id is not None:
         waits = waits.where(ENTRY.c.id == entry_id)
-    entries = [readable(entry) for entry in tx.all(Entry, waits)]
-    chains = [_Chain(entry, entry.blocked_by) for entry in entries]
+    ids = list(tx.execute(waits).scalars())
+    if not ids:
+        return
+    entries = {entry.id: readable(entry) for entry in _entries(tx, ids)}
+    chains = [_Chain(entries[at], entries[at].blocked_by) for at in ids if at in entries]
     for _ in range(_DEEPEST):
         going = [chain for chain in chains if chain.next_id is not None]
         if not going:
             break
         _follow(tx, going)
-    said = (_said(tx, chain, now) for chain in chains)
-    named = 0
-    for words in said:
-        if words is not None:
-            yield words
-            named += 1
-        if named == _NAMES_SHOWN:
-            return
+    _read_edges(tx, chains)
+    said = (_said(chain, now, tx.settings) for chain in chains)
+    yield from islice((words for words in said if words is not None), _NAMES_SHOWN)
 
 
 def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
     """Follow each chain by one upstream."""
     ids = {chain.next_id for chain in chains}
-    ups = {up.id: readable(up) for up in tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))}
+    ups = {up.id: readable(up) for up in _entries(tx, ids)}
     columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at")]
     open_runs = select(*columns).where(
         RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED
@@ -119,6 +126,10 @@ def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
             chain.next_id = None if waits == up.id else waits
 
 
+def _entries(tx: Transaction, ids: Collection[int | None]) -> list[Entry]:
+    return tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))
+
+
 def _sleeps(up: Entry) -> bool:
     return up.kind == "after" and up.pending_since is None
 
@@ -138,55 +149,53 @@ def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
     return {row.downstream_id: row.upstream_id for row in tx.execute(edges)}
 
 
+def _read_edges(tx: Transaction, chains: Sequence[_Chain]) -> None:
+    """Read the edge to the last upstream of each chain."""
+    pairs = {chain.last_edge for chain in chains if chain.ups}
+    if not pairs:
+        return
+    key = (_EDGE.downstream_id, _EDGE.upstream_id)
+    rows = tx.execute(select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(pairs)))
+    edges = {(row.downstream_id, row.upstream_id): row for row in rows}
+    for chain in chains:
+        chain.edge = edges.get(chain.last_edge) if chain.ups else None
+
+
 # -- in words ------------------------------------------------------------------------------
 
 
-def _said(tx: Transaction, chain: _Chain, now: datetime) -> str | None:
+def _said(chain: _Chain, now: datetime, settings: Settings) -> str | None:
     """Return what holds an entry back, and what to do; None: nothing does, or it will come."""
     entry, since = chain.entry, chain.entry.pending_since
-    if since is None:
+    why = None if since is None else _why(chain, since, now, settings)
+    if since is None or why is None:
         return None
-    why = _why(tx, chain, now)
-    if why is None:
-        return None
-    last = chain.ups[-1] if chain.ups else None
     names = [repr(up.name) for up in chain.ups]
     if chain.gone:
         names.append("an upstream that was removed")
     path = ", which waits for ".join(names)
-    edge = _edge(tx, chain) if last is not None and not chain.gone else None
-    must = _MUST.get(edge.on, "") if edge is not None and len(names) == 1 else ""
-    waited = f"{entry.name!r} has waited since {since:%Y-%m-%d %H:%M:%S} UTC for {path}"
-    return f"{waited}{' ' if must else ''}{must}{why}"
+    must = ""
+    if chain.edge is not None and len(names) == 1 and not chain.gone:
+        must = f" {_MUST.get(chain.edge.on, '')}"
+    return f"{entry.name!r} has waited since {since:%Y-%m-%d %H:%M:%S} UTC for {path}{must}{why}"
 
 
-def _why(tx: Transaction, chain: _Chain, now: datetime) -> str | None:
+def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> str | None:
     """Return what is the matter with the last upstream of a chain, and what to do."""
-    entry = chain.ups[-2] if len(chain.ups) > 1 else chain.entry
     if chain.gone:
         return f": see store.explain({chain.entry.name!r}), and unlink it."
-    up, since = chain.ups[-1], chain.entry.pending_since
-    assert since is not None
+    *_, down, up = (chain.entry, *chain.ups)
     if chain.run is not None:
-        return _unreported(chain, chain.run, now, tx.settings)
+        return _unreported(chain, chain.run, now, settings)
     if up.state != "active":
-        return _out_of_service(entry, up)
-    edge = _edge(tx, chain)
-    failures = 0 if edge is None else up.failure_seq - edge.failure_seen
-    if edge is not None and edge.on == "success" and failures >= _IN_A_ROW:
+        return _out_of_service(down, up)
+    failures = 0 if chain.edge is None else up.failure_seq - chain.edge.failure_seen
+    if chain.edge is not None and chain.edge.on == "success" and failures >= _IN_A_ROW:
         return f", which has failed {failures:,} times since: see store.errors({up.name!r})."
-    settings = tx.settings
     if _passed(chain.entry, since, now, settings) and _passed(up, since, now, settings):
         for_long = f"; that is {duration(now - since)}, longer than both take otherwise"
         return f"{for_long}: see store.explain({up.name!r})."
     return None
-
-
-def _edge(tx: Transaction, chain: _Chain) -> Row[Any] | None:
-    """Return the edge to the last upstream of a chain."""
-    downstream = chain.ups[-2] if len(chain.ups) > 1 else chain.entry
-    mine = (_EDGE.downstream_id == downstream.id, _EDGE.upstream_id == chain.ups[-1].id)
-    return tx.execute(select(_EDGE.on, _EDGE.failure_seen).where(*mine)).first()
 
 
 def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings) -> str | None:

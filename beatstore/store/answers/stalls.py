@@ -126,7 +126,7 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
     lies = RUN.c.wake_at < now - patience
     found = (
         _CLAIMED.where(RUN.c.wake_at.is_not(None), *_of(RUN.c.entry_id, entry_id))
-        .where(or_(and_(late, or_(RUN.c.tries > 0, kept)), lies))
+        .where(late, or_(RUN.c.tries > 0, kept, lies))
         .order_by(RUN.c.due_at)
         .limit(_NAMES_SHOWN)
     )
@@ -142,9 +142,10 @@ def _unsent(run: Row[Any], now: datetime) -> str:
         times = "one try" if run.tries == 1 else f"{run.tries} tries"
         return f"{which}, after {times}: {why}. It is tried again at {at(run.wake_at)}."
     if run.wake_at < now:
+        ended = f"its claim ended at {at(run.wake_at)}, and " if run.claimed_by else ""
         return (
-            f"{which}: its claim ended at {at(run.wake_at)}, and no beat has taken it over. "
-            "Perhaps no beat is alive, or another transaction holds its row."
+            f"{which}: {ended}no beat has taken it. Perhaps no beat is alive, or another "
+            "transaction holds its row."
         )
     return (
         f"{which}: beat {run.claimed_by} holds it until {at(run.wake_at)}. Look at the log of that "

@@ -28,6 +28,9 @@ _NAMED = 3
 #: So much of a reason is said.
 _LONGEST = 300
 
+#: How the reason of a run begins that is skipped with its upstream.
+_UPSTREAM = "upstream "
+
 #: How the reason of a run begins that a misfire policy has made.
 _MISFIRE = "misfire:"
 
@@ -54,6 +57,10 @@ _KINDS = {
         "an occurrence is skipped, since what it waited for did not come",
         "{} occurrences are skipped, since what they waited for did not come",
     ),
+    "upstream failed": (
+        "an occurrence is skipped, since its upstream failed",
+        "{} occurrences are skipped, since their upstreams failed",
+    ),
     "claims": (
         "a claim ended before its message was marked as sent, which is sent again, with the same "
         "task id",
@@ -75,9 +82,13 @@ _KINDS = {
     "cancelled": ("a run is not sent after all", "{} runs are not sent after all"),
 }
 
-#: What is somebody's wish is no warning; nor is what each look finds in an outage, which is
-#: told of by itself.
-_LEVELS = {"cancelled": logging.INFO, "own claims": logging.DEBUG}
+#: What somebody has asked for is no warning; nor is what each look finds in an outage, which
+#: is told of by itself.
+_LEVELS = {
+    "cancelled": logging.INFO,
+    "upstream failed": logging.INFO,
+    "own claims": logging.DEBUG,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,7 @@ def of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
     elif run.state == "missed":
         kind = "missed"
     elif run.counts:
-        kind = "given up"
+        kind = "upstream failed" if (run.reason or "").startswith(_UPSTREAM) else "given up"
     else:
         kind = "skipped" if _is_skipped_for_long(entry, now) else None
     if kind is None:
