@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from email import message_from_string
+from email.message import Message
+from email.policy import default
 from pathlib import Path
 
 import pytest
 
 from beatstore.models import REVISION
+from tests.support.wheel import build_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,19 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel of this checkout."""
-    for name in ("build", "hatchling"):
-        pytest.importorskip(name, reason=f"building the wheel needs {name}")
-    target = tmp_path_factory.mktemp("wheel")
-    done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", target, ROOT],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    [built] = target.glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_wheel_carries_the_migrations(wheel: Path) -> None:
@@ -51,6 +44,39 @@ def test_the_wheel_installs_the_command(wheel: Path) -> None:
         written = archive.read(name).decode()
     assert "[console_scripts]\nbeatstore = beatstore.cli:main\n" in written
     assert "[celery.commands]\nbeatstore = beatstore.cli:beatstore\n" in written
+
+
+def metadata(wheel: Path) -> Message:
+    """Return what the wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_string(archive.read(name).decode(), policy=default)
+
+
+def test_the_page_of_the_package_index(wheel: Path) -> None:
+    """The long description is the README, and each of its links leads somewhere from anywhere."""
+    said = metadata(wheel)
+    assert said["Description-Content-Type"] == "text/markdown"
+    page, readme = str(said.get_payload()), (ROOT / "README.md").read_text()
+    code = re.compile(r"^```.*?^```|`[^`\n]+`", re.M | re.S)
+    assert page.startswith("# beatstore\n")
+    assert code.findall(page)[: len(code.findall(readme))] == code.findall(readme)
+    links = re.findall(r"\]\(([^)]*)\)", code.sub("", page))
+    assert all(link.startswith("https://") for link in links), links
+    known = [url.partition(",")[2].strip() for url in said.get_all("Project-URL", [])]
+    assert not links or known, "name the address of the sources in [project.urls], too"
+
+
+def test_every_extra_that_is_named_exists(wheel: Path) -> None:
+    """What the README, the pages and errors have people install is an extra of the wheel."""
+    known = set(metadata(wheel).get_all("Provides-Extra"))
+    named: set[str] = set()
+    for folder, pattern in ((ROOT, "*.md"), (ROOT / "docs", "*.md"), (ROOT / "beatstore", "*.py")):
+        found = folder.rglob(pattern) if folder.name == "beatstore" else folder.glob(pattern)
+        for path in found:
+            for extras in re.findall(r"\bbeatstore\[([\w, ]+)\]", path.read_text()):
+                named |= {extra.strip() for extra in extras.split(",")}
+    assert {"postgres", "redis", "solar"} <= named <= known
 
 
 def test_an_installed_beatstore_migrates(wheel: Path, tmp_path: Path) -> None:
