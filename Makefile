@@ -42,7 +42,7 @@ test: $(DEV) ## Run the tests on every database and broker found here
 	$(PYTEST) -n $(JOBS) -m "not slow and not fault and (not e2e or smoke)" $(ARGS)
 
 test-all: $(DEV) ## Run all tests, slow, e2e and fault too, and fail where a server is missing
-	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq $(PYTEST) $(ARGS)
+	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq,packages $(PYTEST) $(ARGS)
 
 e2e: $(DEV) ## Run the tests with real beats and workers
 	$(PYTEST) tests/e2e $(ARGS)

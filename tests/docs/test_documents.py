@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 import beatstore
 from beatstore import errors
@@ -63,53 +60,6 @@ def test_every_error_is_public_and_in_the_tree() -> None:
     for name in errors.__all__:
         assert getattr(beatstore, name) is getattr(errors, name)
         assert name in str(errors.__doc__)
-
-
-def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first two blocks of the README, typed as they stand but for the addresses, work."""
-    project, usage, *_ = blocks(ROOT / "README.md", "python")
-    url = f"sqlite:///{tmp_path / 'app.db'}"
-    project = project.replace("redis://localhost", "memory://")
-    project = project.replace("postgresql+psycopg://localhost/app", url)
-    (tmp_path / "proj.py").write_text(project)
-    (tmp_path / "usage.py").write_text(usage)
-    migrate = [sys.executable, "-m", "celery", "-A", "proj", "beatstore", "migrate"]
-    for command in (migrate, [sys.executable, "usage.py"]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    store = beatstore.Store(url)
-    names = [entry.name for entry in store.entries()]
-    assert len(names) == 4
-    assert names[:2] == ["berlin", "hourly"]
-    assert names[3] == "summary"
-    assert [one.upstream for one in store.graph().edges] == ["berlin", "hourly"]
-    assert store.entries()[2].next_due_at.year == 2125
-    store.close()
-
-
-def test_the_pipeline_of_the_readme_can_be_stored(tmp_path: Path) -> None:
-    """The README's pipeline, and what is asked about it, can be typed as they stand."""
-    store = beatstore.Store(f"sqlite:///{tmp_path / 'app.db'}")
-    store.migrate()
-    pipeline, questions = (b for b in blocks(ROOT / "README.md", "python") if '"enrich"' in b)
-    names = {"store": store}
-    exec(compile(pipeline, "README.md", "exec"), names)
-    store.trigger("enrich")
-    with store.database.session() as session:
-        session.execute(text("UPDATE beatstore_run SET state = 'failed'"))
-    exec(compile(questions, "README.md", "exec"), names)
-    assert [run.attempt for run in store.runs("enrich")] == [2, 1]
-    store.close()
-
-
-def test_the_schedules_of_the_readme_are_schedules() -> None:
-    """Every line of the README's block of schedules can be typed as it stands."""
-    from datetime import datetime, timezone
-
-    block = next(b for b in blocks(ROOT / "README.md", "python") if "RRule" in b)
-    if "Solar" in block:
-        pytest.importorskip("ephem", reason="Solar needs ephem, of the extra `solar`")
-    exec(compile(block, "README.md", "exec"), {"datetime": datetime, "timezone": timezone})
 
 
 def test_the_page_on_schedules_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from alembic.config import Config
 
 from beatstore import Store
 from beatstore.models import VERSION_TABLE, Base
+from tests.support.revisions import read_revision, tables
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {*Base.metadata.tables, VERSION_TABLE}
@@ -103,12 +103,12 @@ class Application:
     def proposed(self) -> dict[str, set[str]]:
         """Return what a new revision does to which tables, and throw it away."""
         self.run(command.revision, "proposed", autogenerate=True)
-        return read_revision(self.directory / "alembic" / "versions")
+        return read_and_delete(self.directory / "alembic" / "versions")
 
     def proposed_by_command(self) -> dict[str, set[str]]:
         """Return the same, as the command does it in a process of its own."""
         run(self.directory, "alembic", "revision", "--autogenerate", "-m", "proposed")
-        return read_revision(self.directory / "alembic" / "versions")
+        return read_and_delete(self.directory / "alembic" / "versions")
 
     def accept(self) -> None:
         """Write a revision, apply it, and see that nothing more is proposed."""
@@ -139,25 +139,11 @@ def run(directory: Path, module: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def read_revision(versions: Path) -> dict[str, set[str]]:
-    """Return by operation what the newest revision upgrades, and delete it."""
-    newest = max(versions.glob("*.py"), key=lambda path: path.stat().st_mtime_ns)
-    upgrade = newest.read_text().partition("def upgrade")[2].partition("def downgrade")[0]
-    newest.unlink()
-    found: dict[str, set[str]] = {}
-    for operation, name, rest in re.findall(r"\bop\.(\w+)\(\s*'?(\w+)(.*)", upgrade):
-        schema = re.search(r"schema='(\w+)'", rest)
-        found.setdefault(operation, set()).add(f"{schema[1]}.{name}" if schema else name)
+def read_and_delete(versions: Path) -> dict[str, set[str]]:
+    """Return by operation what the newest revision upgrades, and throw it away."""
+    found = read_revision(versions)
+    max(versions.glob("*.py"), key=lambda path: path.stat().st_mtime_ns).unlink()
     return found
-
-
-def tables(url: str) -> set[str]:
-    """Name the tables there are."""
-    engine = sa.create_engine(url)
-    try:
-        return set(sa.inspect(engine).get_table_names())
-    finally:
-        engine.dispose()
 
 
 @pytest.fixture
@@ -338,7 +324,7 @@ def test_flask_migrate(tmp_path: Path, migrated_url: str) -> None:
     page.write_text(FLASK.format(imports="", url=migrated_url, options=""))
     run(tmp_path, "flask", "db", "init")
     run(tmp_path, "flask", "db", "migrate")
-    assert read_revision(versions)["drop_table"] == TABLES
+    assert read_and_delete(versions)["drop_table"] == TABLES
     page.write_text(FLASK.format(imports=HELPER, url=migrated_url, options=f", {OPTION}"))
     run(tmp_path, "flask", "db", "migrate")
-    assert read_revision(versions) == {"create_table": {"shop_order"}}
+    assert read_and_delete(versions) == {"create_table": {"shop_order"}}
