@@ -140,8 +140,10 @@ def word_for_day(member: str) -> str | None:
     if member == "lw":
         workdays = "BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1"
         return f'RRule("FREQ=MONTHLY;{workdays};{at}") for the last working day'
+    if member == "l-0":
+        return '"L" for the last day'
     if match := re.fullmatch(r"l-(\d{1,2})", member):
-        back = int(match[1]) + 1
+        back = min(int(match[1]) + 1, 31)
         return f'RRule("FREQ=MONTHLY;BYMONTHDAY=-{back};{at}"), counted from the end of the month'
     if re.fullmatch(r"l-\d+w", member):
         return '"L" for the last day, or a fixed day such as "28W"'

@@ -124,9 +124,10 @@ class TimesOfDay:
         self._hours = tuple(hours)
         self._minutes = tuple(minutes)
         self._seconds = tuple(seconds)
+        self._length = len(self._hours) * len(self._minutes) * len(self._seconds)
 
     def __len__(self) -> int:
-        return len(self._hours) * len(self._minutes) * len(self._seconds)
+        return self._length
 
     def __getitem__(self, index: int) -> int:
         """Return the time that has `index` earlier ones."""
@@ -138,6 +139,13 @@ class TimesOfDay:
         hours = (hour * 3600 for hour in self._hours)
         starts = (hour + minute * 60 for hour in hours for minute in self._minutes)
         return (start + second for start in starts for second in self._seconds)
+
+    def marks(self) -> bytes:
+        """Return one byte for each second of a day: 1 if it is one of the times."""
+        seconds = bytes(second in self._seconds for second in range(60))
+        minutes = (seconds if minute in self._minutes else bytes(60) for minute in range(60))
+        hour, nothing = b"".join(minutes), bytes(3600)
+        return b"".join(hour if one in self._hours else nothing for one in range(24))
 
     def first(self, low: int) -> int | None:
         """Return the earliest time that is at least `low`."""

@@ -199,11 +199,44 @@ class _Without:
         return found
 
 
+class _Remembered:
+    """A set that keeps its last answers; a `WallTimes`.
+
+    Of several sets one has the next time, and the others are asked for theirs again.
+    """
+
+    def __init__(self, times: WallTimes) -> None:
+        self._times = times
+        # What was asked last, and the answer; one tuple, replaced as a whole, as in `Days`.
+        self._first: tuple[int, int] | None = None
+        self._last: tuple[int, int] | None = None
+
+    def first(self, low: int) -> int | None:
+        if self._first is not None:
+            asked, found = self._first
+            if asked <= low <= found:
+                return found
+        answer = self._times.first(low)
+        # None may mean no more than: none in a century.
+        self._first = None if answer is None else (low, answer)
+        return answer
+
+    def last(self, high: int) -> int | None:
+        if self._last is not None:
+            asked, found = self._last
+            if asked >= high > found:
+                return found
+        answer = self._times.last(high)
+        self._last = None if answer is None else (high, answer)
+        return answer
+
+
 class _Merged:
     """What any of several sets contains, without some exceptions; a `WallTimes`."""
 
     def __init__(self, parts: Sequence[WallTimes], without: Collection[int]) -> None:
-        self._parts = [_Without(part, without) for part in parts] if without else parts
+        left = [_Without(part, without) for part in parts] if without else parts
+        self._parts = [_Remembered(part) for part in left]
 
     def first(self, low: int) -> int | None:
         found = (part.first(low) for part in self._parts)

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from calendar import isleap
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import MAXYEAR, MINYEAR, date
-from functools import lru_cache
-from itertools import groupby, islice
+from functools import cache, lru_cache, partial
+from itertools import chain, compress, groupby, islice
 from typing import TypeAlias
 
 from beatstore.schedules.grid import Days, Grid, TimesOfDay, month_length
@@ -106,45 +105,63 @@ class RuleTimes:
     def days(self) -> Iterator[tuple[int, DayTimes]]:
         """Yield the days from the start on that have times, and these; for four centuries."""
         first = self._low // DAY
-        times: DayTimes = self._times
-        if self._picked is not None and self._freq != "DAILY":
-            yield from self._picked_days(self._picked, first)
+        end = min(first + self._far, LAST_DAY + 1)
+        picked = self._picked
+        if picked is not None and self._freq != "DAILY":
+            last = min(first + _FAR, LAST_DAY + 1)
+            for number in islice(self._numbers(first, last), self._most_picked):
+                yield from (found for found in picked.days(number) if found[0] >= first)
             return
-        if self._picked is not None:
-            times = self._picked.of_a_day()
-        times_on = self._times_in_phase(times)
-        for low in range(first, first + self._far, 366):
-            for day in self._days.within(low, min(low + 366, first + self._far)):
-                found = times_on(day)
-                if found:
-                    yield day, found
+        times: DayTimes = self._times if picked is None else picked.of_a_day()
+        if self._interval == 1 or isinstance(self._periods, _Spans):
+            years = range(first, end, 366)
+            blocks = (self._days.within(low, min(low + 366, end)) for low in years)
+            yield from self._in_phase(chain.from_iterable(blocks), times)
+            return
+        start = self._periods.start
+        for number in self._numbers(first, end):
+            for day in self._days.within(start(number) // DAY, start(number + 1) // DAY):
+                if first <= day < end:
+                    yield day, times
 
-    def _picked_days(self, picked: _Picked, low: int) -> Iterator[tuple[int, DayTimes]]:
-        number = self._periods.number(low * DAY)
+    def _numbers(self, first: int, end: int) -> Iterator[int]:
+        """Yield the periods that INTERVAL picks, from that of the day `first` to before `end`."""
+        number = self._periods.number(first * DAY)
         number += (self._phase - number) % self._interval
-        for _ in range(self._most_picked):
-            if self._periods.start(number) >= _END:
-                break
-            yield from (found for found in picked.days(number) if found[0] >= low)
+        while self._periods.start(number) < end * DAY:
+            yield number
             number += self._interval
 
-    def _times_in_phase(self, times: DayTimes) -> Callable[[int], DayTimes | None]:
-        """Return what says which of the times of its days a rule has on a day."""
-        if self._interval == 1:
-            return lambda _: times
-        if self._unit < DAY:
-            return self._times_by_class()
-        number, phase, interval = self._periods.number, self._phase, self._interval
-        return lambda day: None if (number(day * DAY) - phase) % interval else times
+    def _in_phase(self, days: Iterable[int], times: DayTimes) -> Iterator[tuple[int, DayTimes]]:
+        """Yield those of the days that have times in a stretch that INTERVAL picks, and these."""
+        phase, interval = self._phase, self._interval
+        if interval == 1:
+            yield from ((day, times) for day in days)
+        elif self._unit == DAY:
+            length = (self._periods.start(1) - self._periods.start(0)) // DAY
+            begin, cycle = self._periods.start(phase) // DAY, length * interval
+            yield from ((day, times) for day in days if (day - begin) % cycle < length)
+        else:
+            marks, units = self._times.marks(), DAY // self._unit
+            spans = (marks[at : at + self._unit] for at in range(0, DAY, self._unit))
+            busy = marks if self._unit == 1 else bytes(1 in span for span in spans)
+            times_from = cache(partial(self._times_from, marks))
+            yield from (
+                (day, times_from(unit))
+                for day in days
+                # The units of a day are numbered on from those of the day before.
+                if (unit := (phase - day * units) % interval) < units
+                and (busy[unit] or 1 in busy[unit::interval])
+            )
 
-    def _times_by_class(self) -> Callable[[int], DayTimes | None]:
-        """Return the same for a rule of hours, minutes or seconds."""
-        classes: dict[int, list[int]] = defaultdict(list)
-        for time in self._times:
-            classes[time // self._unit % self._interval].append(time)
-        listed = {residue: Listed(times) for residue, times in classes.items()}
-        units, phase, interval = DAY // self._unit, self._phase, self._interval
-        return lambda day: listed.get((phase - day * units) % interval)
+    def _times_from(self, marks: bytes, number: int) -> Listed:
+        """Return the times in each INTERVAL-th hour, minute or second of a day, from one on."""
+        unit, step = self._unit, self._unit * self._interval
+        starts = range(number * unit, DAY, step)
+        if unit == 1:
+            return Listed([*compress(starts, marks[number::step])])
+        spans = (compress(range(at, at + unit), marks[at : at + unit]) for at in starts)
+        return Listed([*chain.from_iterable(spans)])
 
 
 class _Years:
@@ -236,12 +253,12 @@ class _RuleDays(Days):
                 self._days = frozenset({first.day})
             if rule.freq == "YEARLY" and not self._months:
                 self._months = frozenset({first.month})
-        # What a month's days are depends on its year's first weekday and on which years
-        # are leap years: there are 21 kinds of years. Filled as they are needed; two
-        # threads at most compute the same list twice.
-        self._known: dict[tuple[int, int], Sequence[int]] = {}
         # BYDAY=2MO means the second of the year only where no months are picked.
         self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
+        self._known = _known_days(
+            *(self._days, self._year_days, self._weeks, self._weekdays),
+            *(self._week_start, self._nth_of_year),
+        )
 
     def in_month(self, year: int, month: int) -> Sequence[int]:
         if self._months and month not in self._months:
@@ -258,13 +275,15 @@ class _RuleDays(Days):
             year += _CALENDAR if year == MINYEAR else -_CALENDAR
         length = month_length(year, month)
         before = date(year, month, 1).toordinal() - 1
+        in_month = range(before + 1, before + length + 1) if self._weeks else ()
+        fourths = {day for day in {*map(self._fourth_day, in_month)} if self._is_in_week(day)}
         return [
             day
             for day in range(1, length + 1)
             if (not self._days or day in self._days or day - length - 1 in self._days)
             and (not self._weekdays or self._is_weekday(year, before + day, day, length))
             and (not self._year_days or self._is_year_day(year, before + day))
-            and (not self._weeks or self._is_in_week(before + day))
+            and (not self._weeks or self._fourth_day(before + day) in fourths)
         ]
 
     def _is_year_day(self, year: int, ordinal: int) -> bool:
@@ -280,14 +299,26 @@ class _RuleDays(Days):
         nth, nth_last = (day + 6) // 7, -((length - day) // 7 + 1)
         return (nth, weekday) in self._weekdays or (nth_last, weekday) in self._weekdays
 
-    def _is_in_week(self, ordinal: int) -> bool:
-        # A week belongs to the year in which its fourth day lies.
-        fourth = ordinal - (ordinal - 1 - self._week_start) % 7 + 3
-        year = date.fromordinal(fourth).year
-        day, length = _year_day(year, fourth)
+    def _fourth_day(self, ordinal: int) -> int:
+        """Return the fourth day of a day's week, by which the week belongs to a year."""
+        return ordinal - (ordinal - 1 - self._week_start) % 7 + 3
+
+    def _is_in_week(self, fourth: int) -> bool:
+        """Say whether a week is one of BYWEEKNO, by its fourth day."""
+        day, length = _year_day(date.fromordinal(fourth).year, fourth)
         number = (day + 6) // 7
         weeks = number + (length - day) // 7
         return number in self._weeks or number - weeks - 1 in self._weeks
+
+
+@lru_cache(maxsize=1024)
+def _known_days(*by: object) -> dict[tuple[int, int], Sequence[int]]:
+    """Return the days of months, by kind of year and month; filled as they are needed.
+
+    What a month's days are depends on its year's first weekday and on which years are leap
+    years: there are 21 kinds of years. Two threads at most compute the same list twice.
+    """
+    return {}
 
 
 @lru_cache(maxsize=16_384)

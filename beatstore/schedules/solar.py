@@ -14,12 +14,12 @@ the clock, neither here nor in ephem. Without ephem the constructor raises `Sche
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
-from math import pi, radians
+from math import degrees, pi, radians
 from typing import Any, ClassVar, NamedTuple
 
 from beatstore.errors import ScheduleError
@@ -30,29 +30,35 @@ __all__ = ["Solar"]
 
 _TURNS = 368  # a year, and the turns around its ends
 _HALF = SECOND // 2
+_SURE = 1.0  # degrees; more than a rough look may be wrong by
+_DRIFT = 0.45  # degrees of declination in a turn, at most
 _POLAR = 80.0  # degrees of latitude
 _STEPS = 48  # into which a turn is cut there
 _PRECISE = 0.1 / DAY  # days
 
 
 class _Event(NamedTuple):
-    """How ephem finds an event: its search, the sun's altitude, and centre or upper edge."""
+    """How ephem finds an event: its search, the sun's altitude, and centre or upper edge.
+
+    `altitude` is that of the centre, in degrees, for a rough look; None: each turn has it.
+    """
 
     search: str
     horizon: str
     centre: bool
+    altitude: float | None
 
 
 _EVENTS = {
-    "dawn_astronomical": _Event("next_rising", "-18", centre=True),
-    "dawn_nautical": _Event("next_rising", "-12", centre=True),
-    "dawn_civil": _Event("next_rising", "-6", centre=True),
-    "sunrise": _Event("next_rising", "-0:34", centre=False),
-    "solar_noon": _Event("next_transit", "0", centre=False),
-    "sunset": _Event("next_setting", "-0:34", centre=False),
-    "dusk_civil": _Event("next_setting", "-6", centre=True),
-    "dusk_nautical": _Event("next_setting", "-12", centre=True),
-    "dusk_astronomical": _Event("next_setting", "-18", centre=True),
+    "dawn_astronomical": _Event("next_rising", "-18", True, -18.0),
+    "dawn_nautical": _Event("next_rising", "-12", True, -12.0),
+    "dawn_civil": _Event("next_rising", "-6", True, -6.0),
+    "sunrise": _Event("next_rising", "-0:34", False, -0.8),
+    "solar_noon": _Event("next_transit", "0", False, None),
+    "sunset": _Event("next_setting", "-0:34", False, -0.8),
+    "dusk_civil": _Event("next_setting", "-6", True, -6.0),
+    "dusk_nautical": _Event("next_setting", "-12", True, -12.0),
+    "dusk_astronomical": _Event("next_setting", "-18", True, -18.0),
 }
 
 
@@ -92,13 +98,23 @@ class Solar(Schedule):
 
     def _after(self, count: int) -> int | None:
         turn = self._turn(count) - 1
-        found = (self._at(turn + ahead) for ahead in range(_TURNS))
+        found = (self._at(one) for one in self._turns(turn, 1))
         return next((at for at in found if at is not None and at > count), None)
 
     def _before(self, count: int) -> int | None:
         turn = self._turn(count) + 1
-        found = (self._at(turn - back) for back in range(_TURNS))
+        found = (self._at(one) for one in self._turns(turn, -1))
         return next((at for at in found if at is not None and at < count), None)
+
+    def _turns(self, turn: int, step: int) -> Iterator[int]:
+        """Yield the turns of a year from one on, but for those in which the event can't be."""
+        left = _TURNS
+        while left > 0:
+            idle = _idle(self.event, self.lat, self.lon, turn)
+            if not idle:
+                yield turn
+            left -= idle or 1
+            turn += (idle or 1) * step
 
     def _turn(self, count: int) -> int:
         """Return the number of the day, by the mean sun, that an instant belongs to."""
@@ -134,6 +150,29 @@ def _ephem() -> Any:
         raise ScheduleError("kind", "solar", "the ephem package", write) from error
 
 
+def _idle(event: str, lat: float, lon: float, turn: int) -> int:
+    """Return for how many turns, from one on or back, the sun surely stays above or below.
+
+    By its declination, which changes by less than `_DRIFT` in a turn: at noon the sun is
+    highest, 90 degrees less its distance from the latitude, and at midnight lowest.
+    """
+    how, noon = _EVENTS[event], _noon(lon, turn)
+    if how.altitude is None or noon is None:
+        return 0
+    sun = _ephem().Sun()
+    sun.compute(noon)
+    declination = degrees(sun.g_dec)
+    above = abs(lat + declination) - 90 - how.altitude
+    below = how.altitude - (90 - abs(lat - declination))
+    missed = max(above, below) - _SURE
+    return 1 + int(missed / _DRIFT) if missed > 0 else 0
+
+
+def _noon(lon: float, turn: int) -> datetime | None:
+    """Return the mean noon of a turn; None beyond the calendar."""
+    return instant((turn * DAY + DAY // 2 - round(lon * DAY / 360)) * SECOND)
+
+
 @lru_cache(maxsize=4096)
 def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
     """Return the event of one turn of the sun, in microseconds; None if it has none."""
@@ -143,7 +182,7 @@ def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
     observer.lat, observer.lon, observer.elev = str(lat), str(lon), 0
     observer.horizon, observer.pressure = how.horizon, 0
     sun = ephem.Sun()
-    noon = instant((turn * DAY + DAY // 2 - round(lon * DAY / 360)) * SECOND)
+    noon = _noon(lon, turn)
     if noon is None:
         return None  # beyond the calendar; ephem would take a missing date for now
     try:

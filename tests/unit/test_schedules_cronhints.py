@@ -26,6 +26,8 @@ HINTS = [
     ("0 0 1-5W * *", '"15W"', "working days"),
     ("0 0 LW * *", "RRule(", "BYSETPOS=-1"),
     ("0 0 L-3 * *", "RRule(", "BYMONTHDAY=-4"),
+    ("0 0 L-0 * *", '"L"', "last day"),
+    ("0 0 L-31 * *", "RRule(", "BYMONTHDAY=-31"),
     ("0 0 L-3W * *", '"L"', "28W"),
     ("0 9 * * monday", '"mon"', ""),
     ("0 9 * january *", '"jan"', ""),

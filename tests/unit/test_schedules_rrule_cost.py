@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from time import process_time
 
 import pytest
 
 from beatstore.errors import ScheduleError
-from beatstore.schedules import RRule, rruletimes, wall
+from beatstore.schedules import RRule, rrule, rruletimes, wall
 
 UTC = timezone.utc
 START = datetime(2026, 1, 1)
 ASKED = [datetime(year, 3, 28, 12, tzinfo=UTC) for year in (1950, 2026, 2027, 2126, 9990)]
 ALL_DAYS = "BYDAY=MO,TU,WE,TH,FR,SA,SU"
+SECONDS = ",".join(map(str, range(60)))
 POSITIONS = ",".join(map(str, [*range(1, 367), *range(-366, 0)]))
 
 
@@ -57,6 +60,16 @@ TEXTS = {
     "seconds, counted": "FREQ=SECONDLY;COUNT=10000",
     "every seventh second": "FREQ=SECONDLY;INTERVAL=7;COUNT=10000",
     "seconds with leaps": "FREQ=SECONDLY;INTERVAL=59;BYMINUTE=7;COUNT=10000",
+    "decades of seconds": "FREQ=SECONDLY;INTERVAL=963013225;"
+    + f"BYSECOND={SECONDS};BYMINUTE={SECONDS};COUNT=9",
+    "days and a second": lines(
+        "FREQ=SECONDLY;INTERVAL=86401;BYWEEKNO=1,2,3,4,-1;BYHOUR=8;BYMINUTE={};COUNT=10", range(10)
+    ),
+    "all seconds, two by two": f"FREQ=SECONDLY;INTERVAL=2;BYSECOND={SECONDS};COUNT=10000",
+    "minutes far apart": f"FREQ=MINUTELY;INTERVAL=1441;BYMINUTE={SECONDS};BYSECOND=1,2;COUNT=10000",
+    "months far apart": f"FREQ=MONTHLY;INTERVAL=1199;{ALL_DAYS};COUNT=10000",
+    "weeks far apart": f"FREQ=WEEKLY;INTERVAL=5000;{ALL_DAYS};COUNT=10000",
+    "Fridays that never come": "FREQ=YEARLY;BYDAY=FR;BYSETPOS=-361,-192,-14,278;COUNT=10000",
     "an hour a month": "FREQ=HOURLY;BYMONTHDAY=1;BYHOUR=3;COUNT=4700",
     "close times": "FREQ=YEARLY;BYMONTH=3;BYMONTHDAY=29;BYHOUR=2;BYMINUTE=0,30;COUNT=780",
     "ten with positions": lines(
@@ -107,12 +120,88 @@ def test_work_is_bounded(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rruletimes, "_midnight", counted("leaps", rruletimes._midnight))
     monkeypatch.setattr(rruletimes._Spans, "number", counted("leaps", rruletimes._Spans.number))
     monkeypatch.setattr(rule_days, "_matching", counted("months", rule_days._matching))
-    for cached in (wall._chunk, wall._pieces, wall._spans):
+    for cached in (rruletimes._known_days, wall._chunk, wall._pieces, wall._spans):
         cached.cache_clear()
     ask(text)
     assert calls["offsets"] < 25_000
     assert calls["leaps"] < 60_000
     assert calls["months"] <= 252 * 10
+
+
+@each
+def test_reading_takes_few_steps(text: str) -> None:
+    """To read any rule of up to 8,192 characters takes so many calls of functions, and no more."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    RRule("FREQ=DAILY", "Asia/Gaza").next_after(ASKED[0])  # the zone's file is read once
+    for cached in (rrule._read, rruletimes._known_days, wall._chunk, wall._pieces, wall._spans):
+        cached.cache_clear()
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        with suppress(ScheduleError):
+            RRule(with_a_start(text), "Asia/Gaza")
+    finally:
+        sys.setprofile(before)
+    # Calls and returns; a thousand of them take some 0.05 ms.
+    assert calls < 800_000
+
+
+def test_a_count_is_reached_however_far_apart() -> None:
+    """COUNT ends where stepping from time to time would, whichever way its days are found."""
+    texts = [
+        f"FREQ={freq};INTERVAL={interval};{by};COUNT=7"
+        for freq, interval in (
+            ("SECONDLY", 7),
+            ("SECONDLY", 86399),
+            ("MINUTELY", 50),
+            ("HOURLY", 25),
+        )
+        for by in ("BYHOUR=3,9;BYMINUTE=0,30;BYSECOND=0,5,9", "BYMONTHDAY=1,9,20", "BYDAY=MO,SU")
+    ] + [
+        f"FREQ={freq};INTERVAL={interval};COUNT=7;{by}"
+        for freq, interval in (("DAILY", 3), ("WEEKLY", 2), ("MONTHLY", 5), ("YEARLY", 3))
+        for by in ("BYDAY=MO,TH;BYHOUR=3,9", "BYMONTHDAY=1,9,20;BYMINUTE=0,30", "BYMONTH=2,9")
+    ]
+    for text in texts:
+        start = "DTSTART:20260105T093000\n"
+        counted = RRule(start + text, "Europe/Berlin")
+        endless = RRule(start + text.replace(";COUNT=7", ""), "Europe/Berlin")
+        begin = datetime(2026, 1, 1, tzinfo=UTC)
+        end = datetime(2500, 1, 1, tzinfo=UTC)
+        assert counted.between(begin, end, 20) == endless.between(begin, end, 7), text
+
+
+@pytest.mark.parametrize("freq", ["YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "SECONDLY"])
+def test_a_count_at_the_end_of_the_calendar(freq: str) -> None:
+    """COUNT that the calendar does not reach is no error, and takes no longer to read."""
+    rule = RRule(f"DTSTART:99900105T093000\nRRULE:FREQ={freq};INTERVAL=2;COUNT=10000", "Asia/Tokyo")
+    assert rule.next_after(datetime(9990, 1, 1, tzinfo=UTC)) is not None
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_several_lines_are_one_time_line(zone: str) -> None:
+    """Forwards, backwards and in any order, lines together give what each gives by itself."""
+    texts = ["FREQ=DAILY;INTERVAL=3", "FREQ=DAILY;BYDAY=MO;BYHOUR=2,9", "FREQ=HOURLY;INTERVAL=50"]
+    start = "DTSTART:20261001T023000\n"
+    begin, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    together = RRule(start + "\n".join("RRULE:" + text for text in texts), zone)
+    # One line of hours alone follows the clock, so its twin here is one that does not.
+    alone = [RRule(f"{start}RRULE:{text}\nRRULE:FREQ=YEARLY", zone) for text in texts]
+    expected = sorted({at for rule in alone for at in rule.between(begin, end, 999)})
+    assert together.between(begin, end, 999) == expected
+    backwards = []
+    at: datetime | None = end
+    while at is not None and (at := together.latest_before(at)) is not None:
+        backwards.append(at)
+    assert backwards[::-1] == expected
+    for before, after in zip(expected[::-7], expected[::-7][1:], strict=False):
+        assert together.next_after(before - timedelta(seconds=1)) == before
+        assert together.latest_before(after + timedelta(seconds=1)) == after
 
 
 @each

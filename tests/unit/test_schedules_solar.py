@@ -11,7 +11,7 @@ from time import process_time
 import pytest
 
 from beatstore.errors import ScheduleError
-from beatstore.schedules import Solar, parse
+from beatstore.schedules import Solar, parse, solar
 
 pytest.importorskip("ephem")
 
@@ -181,3 +181,35 @@ def test_without_ephem(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ScheduleError) as caught:
         parse("solar", "sunrise 1 2")
     assert caught.value.field == "kind"
+
+
+LATITUDES = [48.5, 55.0, 66.0, 66.6, 67.5, 72.0, 79.9, 80.1, 85.0, 89.9, 90.0]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_sun_that_stays_away_is_not_looked_for_day_by_day(event: str, side: int) -> None:
+    """Where an event fails for months, few turns of the sun are computed for an answer."""
+    asked = [
+        datetime(year, month, 5, tzinfo=UTC) for year in (1950, 2026, 9000) for month in (1, 5)
+    ]
+    for lat in LATITUDES:
+        rule = Solar(event, side * lat, 13.4)
+        for at in asked:
+            for question in (rule.next_after, rule.latest_before):
+                solar._event_at.cache_clear()
+                question(at)
+                assert solar._event_at.cache_info().misses <= 45, (lat, at)
+
+
+@pytest.mark.parametrize("lat", LATITUDES)
+@pytest.mark.parametrize("event", ["dawn_astronomical", "sunrise", "dusk_civil"])
+def test_turns_that_are_left_out_have_no_event(
+    event: str, lat: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are those of a search through every turn."""
+    rule = Solar(event, lat, -120.5)
+    asked = [datetime(2026, month, 17, 6, tzinfo=UTC) for month in (2, 5, 8, 11)]
+    quick = [(rule.next_after(at), rule.latest_before(at)) for at in asked]
+    monkeypatch.setattr(solar, "_idle", lambda *_: 0)
+    assert [(rule.next_after(at), rule.latest_before(at)) for at in asked] == quick
