@@ -108,7 +108,7 @@ def test_the_end_of_a_part_is_not_the_end(reporter: Reporter, writer: Recorder) 
 def test_a_start_alone_is_written_soon(reporter: Reporter, writer: Recorder) -> None:
     """The start of a long task does not wait for its end."""
     reporter.report(started(1))
-    wait_until(lambda: writer.states == [(1, "started")], 2)
+    wait_until(lambda: writer.states == [(1, "started")])
 
 
 def test_a_hanging_database_is_waited_for_once(reporter: Reporter, writer: Recorder) -> None:
@@ -117,7 +117,7 @@ def test_a_hanging_database_is_waited_for_once(reporter: Reporter, writer: Recor
     began = time.monotonic()
     for run_id in range(1, 102):
         assert not reporter.report(ended(run_id), wait=0.1)
-    assert 0.1 <= time.monotonic() - began < 0.5
+    assert 0.1 <= time.monotonic() - began < 5, "it is 10 s where each of them waits"
     writer.release()
     assert reporter.flush(10)
     assert len(writer.reports) == 101
@@ -135,7 +135,7 @@ def test_an_outage_loses_nothing(
     began = time.monotonic()
     for run_id in range(1, 200):
         assert not reporter.report(ended(run_id), wait=10)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10, "each of them has waited"
     writer.error = None
     wait_until(lambda: len(writer.reports) == 200, 10)
     assert [report.of.run_id for report in writer.reports] == list(range(200))
@@ -151,10 +151,8 @@ def test_an_outage_ends_for_a_report_before_its_run_is_given_up(
     writer.patience = Reports(Database("sqlite://"), settings).patience
     assert 2 * writer.patience < settings.heartbeat * SUSPICIOUS
     writer.error = UnavailableError("gone")
-    began = time.monotonic()
     reporter.report(ended(0))
-    wait_until(lambda: writer.calls >= 12, 10)
-    assert time.monotonic() - began < 12 * 2 * writer.patience
+    wait_until(lambda: writer.calls >= 12, 12, "twelve attempts, which else take 21 s")
 
 
 def test_too_many_reports_drop_starts_first(
@@ -248,7 +246,7 @@ def test_an_answer_too_late_is_no_answer(
     writer.answer = "it runs elsewhere"
     began = time.monotonic()
     assert reporter.ask(started(1), again=False, wait=0.04) is None
-    assert time.monotonic() - began < 0.3
+    assert time.monotonic() - began < 10, "it has waited for the database"
     reporter.report(ended(1), wait=0.04)
     writer.release()
     assert reporter.flush(10)
@@ -329,7 +327,7 @@ def test_the_end_does_not_wait_for_ever(writer: Recorder, caplog: pytest.LogCapt
     reporter.report(ended(2))
     began = time.monotonic()
     reporter.stop(0.3)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10, "it has waited for the database"
     assert "2 reports of runs were not written in time" in caplog.text
     writer.error = None
     reporter.stop(10)

@@ -539,15 +539,17 @@ def test_a_worker_knows_what_it_runs(app: Celery, writer: Recorder, guarded: Any
         worker_state.active_requests.discard(first)
 
 
-def test_the_guard_in_an_outage(app: Celery, writer: Recorder, guarded: Any) -> None:
+def test_the_guard_in_an_outage(
+    app: Celery, writer: Recorder, guarded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the database hangs, guard and end together cost a task less than 100 ms."""
     assert 2 * worker.BUDGET < 0.1
+    monkeypatch.setattr(worker, "BUDGET", 1.0)  # which no busy machine takes for the rest
     writer.hang()
     began = time.monotonic()
     for _ in range(11):
         run(guarded)
-    # One of them waits, once; the rest is room for a busy machine.
-    assert time.monotonic() - began < worker.BUDGET + 0.3
+    assert time.monotonic() - began < 2 * worker.BUDGET, "more than one has waited, or twice"
     assert len(guarded.ran) == 11
     writer.release()
     assert only(app, writer).state == "succeeded"
