@@ -38,8 +38,8 @@ type: $(DEV) ## Check types, and with two checkers what users' editors say of ri
 	$(PY) -m mypy
 	$(PY) -m basedpyright --pythonpath $(PY)
 
-test: $(DEV) ## Run the tests on every database and broker found here
-	$(PYTEST) -n $(JOBS) -m "not slow and not fault and (not e2e or smoke)" $(ARGS)
+test: $(DEV) ## Run the tests, each on one or more of the databases found here
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not thorough and not slow and not fault and (not e2e or smoke)" $(ARGS)
 
 test-all: $(DEV) ## Run all tests, slow, e2e and fault too, and fail where a server is missing
 	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq,packages $(PYTEST) $(ARGS)
@@ -62,6 +62,7 @@ migration: $(DEV) ## Write a migration from what changed in models.py: make migr
 		&& export BEATSTORE_URL="sqlite:///$$directory/empty.db" \
 		&& $(PY) -m alembic upgrade head && $(PY) -m alembic revision --autogenerate -m "$(m)"
 
+check: export BEATSTORE_TEST_THOROUGH := 1
 check: lint type test e2e ## Run what .ci/run runs, in .venv
 
 $(PY):

@@ -13,22 +13,28 @@
 
 `@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)` keeps a test to some
 backends, and `--backends` and `--brokers` a whole run.
+
+`make test` leaves out what is marked `thorough`; see `tests.support.thorough` for the marks
+`every_database`, `quick_on`, `by_turns` and `heavy`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
+from hypothesis import settings as hypothesis_settings
+from sqlalchemy import Engine, event
 
 from tests.support.absent import Unavailable, absent
 from tests.support.brokers import BROKERS, Broker, BrokerSource, open_broker
-from tests.support.databases import BACKENDS, DatabaseServer, open_database_server
+from tests.support.databases import BACKENDS, DatabaseServer, found_here, open_database_server
 from tests.support.project import Project
 from tests.support.servers import (
     PrivateMariaDB,
@@ -37,6 +43,7 @@ from tests.support.servers import (
     PrivateRedis,
     PrivateServer,
 )
+from tests.support.thorough import THOROUGH, leave_for_thorough, params_of, tries
 
 if TYPE_CHECKING:
     from beatstore import Store
@@ -65,10 +72,12 @@ def pytest_configure() -> None:
         os._exit(128 + number)  # a child that was forked inherits the handler
 
     signal.signal(signal.SIGTERM, end)
+    hypothesis_settings.register_profile("beatstore", max_examples=tries(100))
+    hypothesis_settings.load_profile("beatstore")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by their directory, and leave out what the options leave out."""
+    """Mark tests by their directory and turn, and leave out what the options leave out."""
     wanted = {name: config.getoption(f"--{name}s").split(",") for name in ("backend", "broker")}
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
@@ -76,16 +85,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         directory = item.path.relative_to(_HERE).parts[0]
         if directory in ("e2e", "fault"):
             item.add_marker(directory)
-        given = getattr(item, "callspec", None)
-        params = given.params if given is not None else {}
-        quick = item.get_closest_marker("quick_on")
-        if quick is not None and params.get("backend", *quick.args) not in quick.args:
-            item.add_marker("slow")
+        params = params_of(item)
         fits = all(params[name] in wanted[name] for name in wanted if name in params)
         (kept if fits else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
+    if not THOROUGH:
+        leave_for_thorough(items, found_here())
 
 
 class _Found(Generic[T]):
@@ -135,6 +142,19 @@ def _broker_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found
     yield found
     for source in found.all():
         source.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hurried() -> Iterator[None]:
+    """Let SQLite not wait for the disk: no test cuts the machine's power."""
+
+    def hurry(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", hurry)
+    yield
+    event.remove(Engine, "connect", hurry)
 
 
 @pytest.fixture(params=BACKENDS)

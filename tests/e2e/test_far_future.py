@@ -102,6 +102,7 @@ def soon(seconds: float = 3) -> datetime:
 
 
 @pytest.mark.smoke
+@pytest.mark.by_turns("broker")
 @on_postgresql
 def test_it_is_nowhere_before_its_time(scene: Scene) -> None:
     """Neither the broker nor a worker has a far task before its time; then it runs, as its id."""
@@ -119,7 +120,7 @@ def test_it_is_nowhere_before_its_time(scene: Scene) -> None:
     assert datetime.now(UTC) < eta, "this machine is too slow to look in time"
     scene.wait_until_ran(near.id)
     (ran,) = scene.ran(near.id)
-    assert timedelta(0) <= ran - eta < timedelta(seconds=3)
+    assert timedelta(0) <= ran - eta < timedelta(seconds=20)
     assert scene.store.get(far.id).state == "active"
     assert scene.ran(far.id) == []
     assert scene.broker.count() == 0

@@ -15,6 +15,8 @@ from beatstore.store.tick.queue import Queue
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 
+pytestmark = pytest.mark.every_database
+
 HOURLY = "0 * * * *"
 
 #: An instant that no cron has, as a clock shows it.

@@ -24,6 +24,8 @@ from tests.support.servers import PrivateServer
 from tests.support.ticks import report, tick
 from tests.support.wait import wait_until
 
+pytestmark = pytest.mark.every_database
+
 on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 on_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)

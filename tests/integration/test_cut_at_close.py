@@ -10,6 +10,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from beatstore import Store
 
+pytestmark = pytest.mark.every_database
+
 
 @pytest.fixture
 def cut(store: Store) -> Iterator[None]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from tests.support.databases import DatabaseServer
+
+pytestmark = pytest.mark.every_database
 
 ROW = "INSERT INTO beatstore_audit (actor, action, entry) VALUES ('a', 'b', 'c')"
 

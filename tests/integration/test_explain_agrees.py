@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beatstore import After, Store, testing
+from tests.support.thorough import tries
 
 START = datetime(2026, 1, 15, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -75,7 +76,9 @@ edges = st.builds(
     minutes=st.integers(1, 400),
 )
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=tries(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_whatever_the_graph_and_the_outcomes(
     retries: list[int],

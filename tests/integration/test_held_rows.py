@@ -21,7 +21,10 @@ HOURLY = "0 * * * *"
 SOON = 6.0
 
 # SQLite has one writer at a time: an open transaction that has written holds all of it.
-pytestmark = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True),
+    pytest.mark.every_database,
+]
 
 
 def said(play: Play, name: str, state: str = "succeeded") -> Report:

@@ -10,6 +10,8 @@ from sqlalchemy import text
 from beatstore import Store
 from beatstore.dialects import Unreadable
 
+pytestmark = pytest.mark.every_database
+
 #: What is written, and how it is read.
 BAD = {
     "end_at": {

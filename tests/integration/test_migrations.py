@@ -19,6 +19,8 @@ from beatstore.models import REVISION, VERSION_TABLE, Base, Dependency, Entry, R
 from beatstore.store.database import migrate
 from beatstore.store.database.engine import Database
 
+pytestmark = pytest.mark.every_database
+
 TABLES = set(Base.metadata.tables)
 
 

@@ -38,7 +38,7 @@ from tests.support.absent import absent
 from tests.support.processes import ROOT
 from tests.support.ticks import tick
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.by_turns("package")]
 
 DJANGO, ALCHEMY = PEERS
 PROGRAMS = {DJANGO: "django_beat", ALCHEMY: "sqlalchemy_beat"}

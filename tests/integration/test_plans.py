@@ -20,6 +20,8 @@ from beatstore.store.tick.claims import ENTRY, RUN, Claim, Outcome
 from beatstore.store.tick.queue import Queue
 from tests.support.brokers import Broker
 
+pytestmark = pytest.mark.every_database
+
 #: Rows of each table that no tick has any business with.
 STORED = 20_000
 

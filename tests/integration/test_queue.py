@@ -19,6 +19,8 @@ from beatstore.models import Beat
 from beatstore.store.tick.claims import ENTRY, BeatFigures, Claim, Outcome
 from beatstore.store.tick.queue import Queue
 
+pytestmark = pytest.mark.every_database
+
 START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
 MakeQueue = Callable[..., Queue]
 
@@ -477,6 +479,7 @@ def test_a_message_that_expires_is_looked_after(
     assert (run.state, run.expires_at, run.wake_at) == ("sent", at(expires_s), at(wake_s))
 
 
+@pytest.mark.quick_on("sqlite")
 def test_more_outcomes_than_a_statement_can_take(store: Store, queue: Queue) -> None:
     """What piled up while the database was away is settled, however much it is."""
     store.add("a", "t", Once(START))

@@ -19,6 +19,8 @@ from beatstore.store.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 from tests.support.ticks import tick
 
+pytestmark = pytest.mark.every_database
+
 UTC = timezone.utc
 
 on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

@@ -42,6 +42,7 @@ def kept(play: Play, table: type) -> int:
 # -- nothing runs again because it was forgotten ---------------------------------------------
 
 
+@pytest.mark.quick_on("sqlite")
 @pytest.mark.parametrize("on", ["failure", "done"])
 def test_what_was_cleared_is_not_sent_again(play: Play, on: str) -> None:
     """The last errors of an upstream stay when its downstream's runs go, and set nothing free."""
@@ -79,6 +80,7 @@ def test_a_rerun_of_what_was_cleared_sets_nothing_free(play: Play) -> None:
     assert play.end("up") == []
 
 
+@pytest.mark.quick_on("sqlite")
 def test_no_due_time_is_lost_however_many_wait(play: Play) -> None:
     """An upstream that is hundreds of runs behind the other is waited for at each due time."""
     play.add("slow", "* * * * *")

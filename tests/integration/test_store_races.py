@@ -20,6 +20,8 @@ from beatstore.store.database.rows import Transaction
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue
 
+pytestmark = pytest.mark.every_database
+
 T = TypeVar("T")
 
 UTC = timezone.utc

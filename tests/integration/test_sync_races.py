@@ -16,6 +16,8 @@ from beatstore.store.database.rows import ENTRY
 from beatstore.store.sync import syncing
 from tests.support.wait import wait_until
 
+pytestmark = pytest.mark.every_database
+
 NIGHTLY = "0 2 * * *"
 
 

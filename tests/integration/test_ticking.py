@@ -51,6 +51,7 @@ def names(broker: Broker) -> list[str]:
     return sorted(message.args[0] for message in broker.drain())
 
 
+@pytest.mark.quick_on("sqlite")
 def test_what_is_due_is_sent_once(app: Celery, store: Store, memory_broker: Broker) -> None:
     """One tick sends everything that is due, more than a batch of it, and the next nothing."""
     for number in range(250):

@@ -19,6 +19,8 @@ from beatstore.models import Entry, Run
 from beatstore.store.database import migrate
 from beatstore.store.database.engine import Database
 
+pytestmark = pytest.mark.every_database
+
 CURSOR = datetime(2026, 1, 1, tzinfo=timezone.utc)
 WAKE = datetime(2525, 11, 11, 9, 30, tzinfo=timezone.utc)
 

@@ -17,8 +17,10 @@ from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import bodies, nested
-from tests.support.hostile import examples, hurried
+from tests.support.hostile import examples
 from tests.support.inprocess import new_app, running
+
+pytestmark = pytest.mark.quick_on("sqlite")
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -43,7 +45,7 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
         """Do nothing."""
 
     app.task(take, name="tests.take", shared=False)
-    hurried(store_of(app)).database.clock = clock
+    store_of(app).database.clock = clock
     yield app
     store_of(app).close()
     app.close()
@@ -53,7 +55,7 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
 def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
     """Return a beat at the same clock."""
     with running(app) as scheduler:
-        hurried(scheduler.store).database.clock = clock
+        scheduler.store.database.clock = clock
         yield scheduler
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from beatstore.config import Settings
 from beatstore.decide import COUNT_LIMIT, decide
 from beatstore.schedules import parse
+from tests.support.thorough import tries
 from tests.unit.test_decide import Row
 
 START = datetime(2026, 3, 28, 20, tzinfo=timezone.utc)  # the night Berlin's clocks go forward
@@ -28,7 +29,7 @@ SPECS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(
     spec=SPECS,
     policy=st.sampled_from(["skip", "coalesce", "all"]),
@@ -76,7 +77,7 @@ def test_every_occurrence_is_accounted_for_once(
     assert not schedule.between(through, latest - timedelta(seconds=jitter), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(steps=st.lists(st.integers(1, 4000), min_size=1, max_size=30))
 def test_an_extra_look_changes_nothing(steps: list[int]) -> None:
     """Looking again at the same instant, or early, sends nothing twice."""

@@ -29,7 +29,6 @@ from tests.support.hostile import (
     RRULE,
     ZONES,
     examples,
-    hurried,
     jsons,
     schedules,
     texts,
@@ -168,7 +167,7 @@ def backend() -> str:
 @pytest.fixture
 def store(migrated_url: str) -> Iterator[Store]:
     """Return a store with two entries, one of which has run; what is written may be lost."""
-    store = hurried(Store(migrated_url))
+    store = Store(migrated_url)
     store.add("above", "tests.note", "0 1 * * *")
     store.add("there", "tests.note", "0 2 * * *", after=["above"], tags=["a"])
     store.trigger("there")

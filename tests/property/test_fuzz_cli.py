@@ -22,7 +22,7 @@ from hypothesis.strategies import SearchStrategy
 from beatstore import Store
 from beatstore.cli import VERBS, beatstore
 from tests.support.command import WAYS, Command
-from tests.support.hostile import CRON, ISO, RRULE, ZONES, examples, hurried, worded
+from tests.support.hostile import CRON, ISO, RRULE, ZONES, examples, worded
 
 #: What each verb is called with; one that is not here needs nothing.
 GOOD: dict[str, list[str]] = {
@@ -91,7 +91,7 @@ def backend() -> str:
 def url(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Return a database with two entries, one of which has run."""
     monkeypatch.chdir(tmp_path)  # where a verb may write files
-    store = hurried(Store(migrated_url))
+    store = Store(migrated_url)
     store.add("above", "tests.note", "0 1 * * *")
     store.add("there", "tests.note", "0 2 * * *", after=["above"], tags=["a"])
     store.trigger("there")

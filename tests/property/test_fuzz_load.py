@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from tests.support.hostile import CRON, ISO, RRULE, ZONES, examples, hurried, jsons, texts, worded
+from tests.support.hostile import CRON, ISO, RRULE, ZONES, examples, jsons, texts, worded
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -70,7 +70,7 @@ values = st.one_of(
 @pytest.fixture
 def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
     """Return a store whose clock stands still."""
-    store = hurried(Store(migrated_url, clock=clock))
+    store = Store(migrated_url, clock=clock)
     yield store
     store.close()
 

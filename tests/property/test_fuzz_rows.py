@@ -18,6 +18,8 @@ from tests.support.brokers import Broker
 from tests.support.hostile import examples
 from tests.support.spoiled import NOON, TABLES, Spoiled, values
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 ENTRY, RUN = "beatstore_entry", "beatstore_run"
 
 #: Ids that no database gives by itself: of two good entries, and of the first spoiled one.

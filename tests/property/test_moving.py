@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from beatstore.peers import PEERS, How, read
+from tests.support.thorough import tries
 
 tzcrontab = pytest.importorskip("django_celery_beat.tzcrontab", reason="of the group `peers`")
 
@@ -50,7 +51,7 @@ def is_quiet(start: datetime, end: datetime, zone: ZoneInfo) -> bool:
     return len({(start + n * DAY).astimezone(zone).utcoffset() for n in days}) == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(fields=crontabs, naive=instants)
 def test_a_crontab_is_next_due_when_they_say(fields: dict[str, str], naive: datetime) -> None:
     """Whatever celery makes of the texts, the entry is next due at the same instant."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from beatstore.schedules import RRule
 from tests.property.test_schedules import CHANGES, MINUTE, Case, agrees, fires
+from tests.support.thorough import tries
 
 UTC = timezone.utc
 HOUR = timedelta(hours=1)
@@ -78,7 +79,7 @@ def stamp(at: datetime) -> str:
     return f"{at:%Y%m%dT%H%M%SZ}"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(what=recurrences(), data=st.data())
 def test_until_in_utc_is_an_instant(what: Recurrence, data: st.DataObject) -> None:
     """UNTIL in UTC includes what is due until that instant, whatever the clock shows then."""
@@ -88,7 +89,7 @@ def test_until_in_utc_is_an_instant(what: Recurrence, data: st.DataObject) -> No
     agrees(schedule, [at for at in what.due if at <= until], what.start, what.end)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(what=recurrences(), data=st.data())
 def test_count_counts_what_is_due(what: Recurrence, data: st.DataObject) -> None:
     """COUNT ends a rule after so many occurrences, with each pass of a repeated hour counted."""
@@ -97,7 +98,7 @@ def test_count_counts_what_is_due(what: Recurrence, data: st.DataObject) -> None
     agrees(schedule, what.due[:count], what.start, what.end)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=tries(25), deadline=None)
 @given(what=recurrences(), data=st.data())
 def test_exdate_and_rdate_in_utc_are_instants(what: Recurrence, data: st.DataObject) -> None:
     """EXDATE in UTC removes one pass of a repeated hour, and RDATE in UTC adds one."""

@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from beatstore.schedules import Cron, Every, Once, RRule, Schedule, parse
+from tests.support.thorough import tries
 
 UTC = timezone.utc
 MINUTE, SECOND, TICK = timedelta(minutes=1), timedelta(seconds=1), timedelta(microseconds=1)
@@ -142,7 +143,7 @@ def agrees(schedule: Schedule, found: list[datetime], start: datetime, end: date
             assert schedule.latest_before(t) == found[before - 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(case=crons(), change=st.sampled_from(CHANGES), back=st.integers(0, 2000))
 def test_cron_is_due_when_the_wall_clock_says_so(
     case: Case, change: tuple[str, str], back: int
@@ -159,7 +160,7 @@ def test_cron_is_due_when_the_wall_clock_says_so(
     agrees(schedule, fires(case, tz, start, end, MINUTE), start, end)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=tries(15), deadline=None)
 @given(case=crons(seconds=True), change=st.sampled_from(TO_THE_SECOND), back=st.integers(0, 7200))
 def test_seconds_are_due_when_the_wall_clock_says_so(
     case: Case, change: tuple[str, str], back: int
@@ -184,7 +185,7 @@ MONTH_FIELDS = st.sampled_from(["*", "2", "2,4", "11-2", "*/5", "feb", "12"])
 WEEKDAY_FIELDS = st.sampled_from(["*", "0", "7", "1-5", "fri-mon", "1#1", "5#5", "L5", "0#2,L3"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     day=DAY_FIELDS,
     month=MONTH_FIELDS,
@@ -210,7 +211,7 @@ def test_days_are_croniters(day: str, month: str, weekday: str, at: datetime, na
     assert schedule.latest_before(at.replace(tzinfo=tz)) == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(day=DAY_FIELDS, month=MONTH_FIELDS, weekday=WEEKDAY_FIELDS, at=DATES)
 def test_either_day_field_is_enough(day: str, month: str, weekday: str, at: datetime) -> None:
     """Two restricted day fields mean the union of what each names alone."""
@@ -244,7 +245,7 @@ STARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(schedule=SCHEDULES, start=STARTS, cuts=st.lists(st.integers(0, 3 * 86_400), max_size=8))
 def test_cutting_the_time_line_changes_nothing(
     schedule: Schedule, start: datetime, cuts: list[int]
@@ -256,7 +257,7 @@ def test_cutting_the_time_line_changes_nothing(
     assert [at for piece in pieces for at in piece] == whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(schedule=SCHEDULES, at=st.datetimes(datetime(1950, 1, 1), datetime(2090, 1, 1)))
 def test_next_and_latest_are_inverse(schedule: Schedule, at: datetime) -> None:
     """The latest before the next is never after the question, and back again."""
@@ -307,7 +308,7 @@ def rules(draw: st.DrawFn) -> str:
     return ";".join(parts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(text=rules(), start=st.datetimes(datetime(1995, 1, 1), datetime(2030, 1, 1)))
 def test_rules_are_dateutils(text: str, start: datetime) -> None:
     """Where dateutil has an answer, a recurrence rule has the same, from either end."""
@@ -327,7 +328,7 @@ def test_rules_are_dateutils(text: str, start: datetime) -> None:
     assert schedule.latest_before(expected[0]) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(hour=st.integers(0, 23), minute=st.integers(0, 59), change=st.sampled_from(CHANGES))
 def test_a_daily_rule_is_a_daily_cron(hour: int, minute: int, change: tuple[str, str]) -> None:
     """Cron and recurrence rules go through clock changes in the same way."""
@@ -340,7 +341,7 @@ def test_a_daily_rule_is_a_daily_cron(hour: int, minute: int, change: tuple[str,
     assert rule.between(start, end, 100) == cron.between(start, end, 100)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 @given(
     micro=st.integers(100_000, 10**13),
     anchor=st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)),
@@ -365,7 +366,7 @@ def test_every_never_drifts(micro: int, anchor: datetime, at: datetime) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(
     kind=st.sampled_from(["once", "cron", "every", "rrule", "solar"]),
     spec=st.one_of(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from beatstore import Store, testing
 from beatstore.schedules import parse
 from beatstore.testing import Ledger, Outcome, Row, Work, simulate
+from tests.support.thorough import tries
 
 START = datetime(2026, 1, 15, tzinfo=timezone.utc)
 HOURS = 2
@@ -105,7 +106,7 @@ def tell(rows: list[Row]) -> list[object]:
 
 
 @settings(
-    max_examples=80,
+    max_examples=tries(80, quick=10),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

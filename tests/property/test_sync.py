@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beatstore import Declared, Store
+from tests.support.thorough import tries
 
 NAMES = ("a", "b")
 FIELDS: dict[str, list[Any]] = {
@@ -202,7 +203,7 @@ FREELY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-@settings(max_examples=40, **FREELY)
+@settings(max_examples=tries(40), **FREELY)
 @given(steps=st.lists(A_STEP, max_size=15))
 def test_no_edit_is_lost(store: Store, steps: list[Any], numbers: count[int]) -> None:
     """Whatever code and users do in turns: edits stand, code's changes arrive, history stays."""
@@ -210,7 +211,7 @@ def test_no_edit_is_lost(store: Store, steps: list[Any], numbers: count[int]) ->
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
-@settings(max_examples=12, **FREELY)
+@settings(max_examples=tries(12), **FREELY)
 @given(steps=st.lists(A_STEP, max_size=15))
 def test_no_edit_is_lost_elsewhere(store: Store, steps: list[Any], numbers: count[int]) -> None:
     """The same holds on the other databases."""

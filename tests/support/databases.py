@@ -12,6 +12,7 @@ import itertools
 import re
 import secrets
 import shutil
+import socket
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -26,13 +27,17 @@ from sqlalchemy import URL, make_url
 from tests.support.absent import Unavailable, given_url
 from tests.support.servers import PrivatePostgreSQL
 
-__all__ = ["BACKENDS", "DatabaseServer", "migrate", "open_database_server"]
+__all__ = ["BACKENDS", "DatabaseServer", "found_here", "migrate", "open_database_server"]
 
 #: The databases that every test with a `backend` runs on.
 BACKENDS = ("sqlite", "postgresql", "mariadb")
 
 #: The table that holds the revision; its row stays when a database is emptied.
 VERSION_TABLE = "beatstore_version"
+
+#: Where MariaDB is looked for. The driver reads all certificates of the machine for each
+#: connection, in 30 ms.
+_MARIADB_HERE = "mysql://root@127.0.0.1:3306/?ssl_disabled=1"
 
 #: How the names of all test databases begin; the time they were made at follows.
 _OURS = "beatstore_test_"
@@ -84,7 +89,7 @@ class DatabaseServer(ABC):
         Making and dropping tables takes a server ten times as long as deleting rows, so
         a migrated database that a test has left with the same tables is used again.
         """
-        self._disconnect(url)
+        self._disconnect(_database(url))
         if url in self._migrated and self._emptied(url):
             self._spare.append(url)
         else:
@@ -108,7 +113,7 @@ class DatabaseServer(ABC):
     @abstractmethod
     def _copy(self, template: str) -> str: ...
 
-    def _disconnect(self, url: str) -> None:  # noqa: B027  (SQLite has nobody to send away)
+    def _disconnect(self, name: str) -> None:  # noqa: B027  (SQLite has nobody to send away)
         """End the connections of a test that did not close its own."""
 
     def _emptied(self, url: str) -> bool:
@@ -179,38 +184,40 @@ class _PostgreSQL(DatabaseServer):
         self._own.start()
         return make_url(self._own.url)
 
+    @cached_property
+    def _admin(self) -> psycopg.Connection:
+        """A connection for the whole session: the first query of a new one takes long."""
+        return _pg(self._url)
+
     def _make(self, name: str, template: str = "template0") -> str:
-        with _pg(self._url) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-            # The server's own disk may be slow, and no test cuts its power.
-            connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
+        self._admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # The server's own disk may be slow, and no test cuts its power.
+        self._admin.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')
         return self._url.set(database=name).render_as_string(hide_password=False)
 
     def _copy(self, template: str) -> str:
         return self._make(f"{self._prefix}_{next(self._numbers)}", _database(template))
 
     @cached_property
-    def _shape(self) -> object:
+    def _shape(self) -> tuple[object, list[str]]:
+        """What `_SHAPE` says of a database as it should be, and the tables to be emptied."""
         with _pg(make_url(self._template)) as connection:
-            return connection.execute(self._SHAPE).fetchone()
-
-    def _disconnect(self, url: str) -> None:
-        with _pg(self._url) as connection:
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
-                (_database(url),),
-            )
-
-    def _emptied(self, url: str) -> bool:
-        shape = self._shape
-        with _pg(make_url(url)) as connection:
-            if connection.execute(self._SHAPE).fetchone() != shape:
-                return False
             tables = connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> %s",
                 (VERSION_TABLE,),
             ).fetchall()
-            connection.execute(";".join(f'DELETE FROM "{table}"' for (table,) in tables))
+            return connection.execute(self._SHAPE).fetchone(), [table for (table,) in tables]
+
+    def _disconnect(self, name: str) -> None:
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        self._admin.execute(ended, (name,))
+
+    def _emptied(self, url: str) -> bool:
+        shape, tables = self._shape
+        with _pg(make_url(url)) as connection:
+            if connection.execute(self._SHAPE).fetchone() != shape:
+                return False
+            connection.execute(";".join(f'DELETE FROM "{table}"' for table in tables))
             connection.execute(
                 "SELECT setval(format('%I.%I', schemaname, sequencename), start_value, false)"
                 " FROM pg_sequences"
@@ -218,18 +225,17 @@ class _PostgreSQL(DatabaseServer):
         return True
 
     def _remove(self, name: str) -> None:
-        with _pg(self._url) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self._admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def _names(self) -> list[str]:
-        with _pg(self._url) as connection:
-            return [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+        return [name for (name,) in self._admin.execute("SELECT datname FROM pg_database")]
 
     def close(self) -> None:
+        if self._own is None:
+            super().close()
+        self._admin.close()
         if self._own is not None:
             self._own.close()
-        else:
-            super().close()
 
 
 def _pg(url: URL) -> psycopg.Connection:
@@ -248,8 +254,7 @@ class _MariaDB(DatabaseServer):
         given = given_url("MYSQL")
         if given == "":
             raise Unavailable("BEATSTORE_TEST_MYSQL_URL=none")
-        # The driver reads all certificates of the machine for each connection, in 30 ms.
-        self._url = make_url(given or "mysql://root@127.0.0.1:3306/?ssl_disabled=1")
+        self._url = make_url(given or _MARIADB_HERE)
         self._url = self._url.set(drivername="mysql+pymysql")
         try:
             self._sql(None, "SELECT 1")
@@ -288,9 +293,10 @@ class _MariaDB(DatabaseServer):
             {row[0]: row[2] for [row] in made[len(tables) :]},
         )
 
-    def _disconnect(self, url: str) -> None:
-        listed = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> "
-        [rows] = self._sql(url, f"{listed} CONNECTION_ID()")
+    def _disconnect(self, name: str) -> None:
+        [rows] = self._sql(
+            None, f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
+        )
         for row in rows:
             with suppress(pymysql.OperationalError):  # it may have ended by itself
                 self._sql(None, f"KILL {row[0]}")
@@ -301,10 +307,13 @@ class _MariaDB(DatabaseServer):
         tables = [table for table in self._shape[0] if table != VERSION_TABLE]
         counted = "SELECT table_name FROM information_schema.tables WHERE auto_increment > 1"
         [rows] = self._sql(url, f"{counted} AND table_schema = DATABASE()")
+        # In one transaction, as each waits for the server's disk.
         self._sql(
             url,
             "SET foreign_key_checks = 0",
+            "BEGIN",
             *(f"DELETE FROM `{table}`" for table in tables),
+            "COMMIT",
             *(f"ALTER TABLE `{row[0]}` AUTO_INCREMENT = 1" for row in rows),
         )
         return True
@@ -334,6 +343,19 @@ class _MariaDB(DatabaseServer):
                 cursor.execute(statement)
                 found.append(list(cursor.fetchall()))
             return found
+
+
+def found_here() -> tuple[str, ...]:
+    """Return the databases that tests can be spread over on this machine.
+
+    SQLite and PostgreSQL come as wheels. A MariaDB that is named, or listens on its port,
+    is counted without a question, as this is asked before any test begins.
+    """
+    given = given_url("MYSQL")
+    if given is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", 3306), timeout=2):
+            given = _MARIADB_HERE
+    return BACKENDS if given else BACKENDS[:2]
 
 
 def _is_old(name: str) -> bool:

@@ -15,9 +15,9 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from sqlalchemy import event
 
-from beatstore import Every, Once, Schedule, Store
+from beatstore import Every, Once, Schedule
+from tests.support.thorough import tries
 
 __all__ = [
     "CRON",
@@ -25,7 +25,6 @@ __all__ = [
     "RRULE",
     "ZONES",
     "examples",
-    "hurried",
     "jsons",
     "schedules",
     "texts",
@@ -57,24 +56,11 @@ ZONES = (
 )
 
 
-def examples(quick: int, *, each: int = 1) -> settings:
-    """Say how many cases a test tries: `quick`, or `BEATSTORE_TEST_EXAMPLES`; `each` at a time."""
-    count = max(1, int(os.environ.get("BEATSTORE_TEST_EXAMPLES", quick)) // each)
+def examples(full: int, *, each: int = 1) -> settings:
+    """Say how many cases a test tries: `full`, or `BEATSTORE_TEST_EXAMPLES`; `each` at a time."""
+    count = max(1, int(os.environ.get("BEATSTORE_TEST_EXAMPLES", tries(full))) // each)
     checks = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
     return settings(max_examples=count, deadline=None, suppress_health_check=checks)
-
-
-def hurried(store: Store) -> Store:
-    """Let SQLite not wait for the disk; what is written may be lost with the machine."""
-    engine = store.database.engine
-    if engine.dialect.name == "sqlite":
-        engine.dispose()
-        event.listen(engine, "connect", _do_not_wait)
-    return store
-
-
-def _do_not_wait(connection: Any, _: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")
 
 
 def texts() -> SearchStrategy[str]:

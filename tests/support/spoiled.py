@@ -39,7 +39,7 @@ from beatstore.errors import BeatstoreError, StoreError
 from beatstore.models import Base, Entry, Run
 from beatstore.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.hostile import CRON, ISO, RRULE, ZONES, hurried, jsons, texts, worded
+from tests.support.hostile import CRON, ISO, RRULE, ZONES, jsons, texts, worded
 from tests.support.inprocess import new_app
 
 __all__ = ["NOON", "TABLES", "Spoiled", "values"]
@@ -190,8 +190,6 @@ class Spoiled:
         self.broker = broker
         self.scheduler = DBScheduler(app=app, schedule_filename="", max_interval=None, lazy=False)
         self.scheduler.store.database.clock = self.clock
-        for store in (self.store, self.scheduler.store):
-            hurried(store)
         self._numbers = itertools.count(1)
         self._stumbles = _Stumbles()
 

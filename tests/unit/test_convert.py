@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from beatstore import Cron, Every, RRule, ScheduleError, Solar, as_schedule
 from beatstore.convert import celery_schedule
 from tests.support.processes import ROOT
+from tests.support.thorough import tries
 
 UTC = timezone.utc
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -176,7 +177,7 @@ def some_of(least: int, most: int) -> st.SearchStrategy[Any]:
     month_of_year=some_of(1, 12),
     day_of_week=some_of(0, 6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 def test_any_crontab_keeps_its_times(**fields: Any) -> None:
     """Whatever its fields, a crontab keeps its meaning: both day fields must match."""
     value = crontab(**fields)
@@ -272,7 +273,7 @@ def test_a_relative_interval_keeps_its_times(every: timedelta, name: str) -> Non
 
 
 @given(seconds=st.integers(1, 40 * 86400), name=st.sampled_from(["UTC", "Asia/Kathmandu"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 def test_any_relative_interval_keeps_its_times(seconds: int, name: str) -> None:
     """Whatever its length, what is cut off and what is kept is as celery does it."""
     every, late = timedelta(seconds=seconds), timedelta(milliseconds=40)
