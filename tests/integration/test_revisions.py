@@ -169,6 +169,7 @@ migrate.upgrade(Database(sys.argv[1]))
 """
 
 
+@pytest.mark.heavy
 def test_four_processes_migrate_at_once(database: Database) -> None:
     """Of several processes that migrate at once, one does it, and none of them fails."""
     racers = [
@@ -238,6 +239,7 @@ def test_alembic_without_a_url_says_what_to_write() -> None:
     assert "-x url=" in printed
 
 
+@pytest.mark.heavy
 def test_alembic_writes_a_script_that_makes_the_same(database: Database) -> None:
     """The SQL of `alembic upgrade head --sql`, run by hand, makes tables that pass the check."""
     done = alembic("upgrade", "head", "--sql", BEATSTORE_URL=plain_url(database))
@@ -279,6 +281,7 @@ def test_a_script_for_a_schema_names_it(kind: str) -> None:
     assert f"CREATE TABLE sched.{VERSION_TABLE}" in done.stdout
 
 
+@pytest.mark.heavy
 def test_new_revisions_are_numbered(database: Database, tmp_path: Path) -> None:
     """`alembic revision` names the next number, and --autogenerate writes no empty file."""
     checkout = tmp_path / "checkout"

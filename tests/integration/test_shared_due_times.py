@@ -80,7 +80,7 @@ def test_a_rerun_of_what_was_cleared_sets_nothing_free(play: Play) -> None:
     assert play.end("up") == []
 
 
-@pytest.mark.quick_on("sqlite")
+@pytest.mark.heavy
 def test_no_due_time_is_lost_however_many_wait(play: Play) -> None:
     """An upstream that is hundreds of runs behind the other is waited for at each due time."""
     play.add("slow", "* * * * *")

@@ -76,7 +76,7 @@ class Beats:
         with self._lock:
             return self._sent.copy()
 
-    def wait_for(self, name: str, count: int, timeout: float = 20) -> None:
+    def wait_for(self, name: str, count: int, timeout: float = 60) -> None:
         """Wait until so many runs of an entry were sent; fail if there are more."""
 
         def there() -> bool:
@@ -93,7 +93,7 @@ class Beats:
         def looked() -> bool:
             return all(now >= then + 3 for now, then in zip(self._ticks, begun, strict=True))
 
-        wait_until(looked, 20, "the beats have stopped", interval=0.001)
+        wait_until(looked, 60, "the beats have stopped", interval=0.001)
         with self._store.database.session() as session:
             due = select(ENTRY.c.name).where(ENTRY.c.wake_at <= self._store.database.now(session))
             late = list(session.scalars(due))
