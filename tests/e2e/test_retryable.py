@@ -19,7 +19,6 @@ APP = "tests.support.tracked_app"
 SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_a_call_that_failed_here_is_made_there(
     broker: Broker, migrated_url: str, new_project: Callable[..., Project]

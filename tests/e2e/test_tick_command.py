@@ -13,7 +13,6 @@ from tests.support.entrypoints import announce
 from tests.support.project import Project
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_cron_can_do_without_a_beat(
     filesystem_broker: Broker,

@@ -28,7 +28,7 @@ from tests.support.thorough import tries
 pytestmark = pytest.mark.every_database
 
 #: How often each race is run: those for a circle, and the others.
-ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", tries(10, quick=4)))
+ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", tries(10, quick=3)))
 CIRCLES = 2 * ROUNDS
 
 FAR_OFF = datetime(2500, 1, 1, tzinfo=timezone.utc)
@@ -340,6 +340,7 @@ def test_two_upstreams_at_the_same_instant(store: Store, align: str) -> None:
     join(store, 2 * ROUNDS, align)
 
 
+@pytest.mark.quick_on("postgresql")
 def test_a_fan_that_beats_are_planning(store: Store) -> None:
     """An upstream that ends while beats look at all of its downstreams sets each free, once."""
     fan(store, rounds=2, width=100)

@@ -285,6 +285,7 @@ register_entities([PGFunction("public", "mine(a integer)", body)])
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.heavy
 def test_alembic_utils(new_application: Callable[..., Application]) -> None:
     """Where alembic_utils looks after functions and triggers, it leaves ours alone as well."""
     pytest.importorskip("alembic_utils")
@@ -316,6 +317,7 @@ class Order(db.Model):
 
 @pytest.mark.quick_on("sqlite")
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+@pytest.mark.heavy
 def test_flask_migrate(tmp_path: Path, migrated_url: str) -> None:
     """Flask-Migrate takes the helper as an option, and then leaves our tables alone."""
     pytest.importorskip("flask_migrate")
