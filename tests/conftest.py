@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, event
 
@@ -72,7 +73,11 @@ def pytest_configure() -> None:
         os._exit(128 + number)  # a child that was forked inherits the handler
 
     signal.signal(signal.SIGTERM, end)
-    hypothesis_settings.register_profile("beatstore", max_examples=tries(100))
+    # How long something takes is the machine's affair here; other tests look at what things cost.
+    unhurried = hypothesis_settings(
+        max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    hypothesis_settings.register_profile("beatstore", unhurried)
     hypothesis_settings.load_profile("beatstore")
 
 
