@@ -24,9 +24,7 @@ and recovered from; beat stays up.
 from __future__ import annotations
 
 import logging
-import os
 import random
-import socket
 import threading
 import time
 import uuid
@@ -41,31 +39,21 @@ from beatstore.batches import bounded
 from beatstore.dialects import EPOCH
 from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
+from beatstore.housekeeping import Housekeeping
 from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
 from beatstore.publishing import publish
 from beatstore.pulse import Pulse
-from beatstore.schedules import tzdata_version
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
 from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.notices import tell_sent
 from beatstore.store.tick.queue import Queue
-from beatstore.version import __version__
 
 __all__ = ["DBScheduler"]
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two heartbeats of a beat.
-HEARTBEAT = 10.0
-
-#: Seconds between two searches for entries that wait for what is there already.
-PATROL = 120.0
-
-#: Seconds between two pages of old rows that are deleted, and from one clearing to the next.
-BREATH, REST = 0.5, 3600.0
 
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
@@ -108,18 +96,15 @@ class DBScheduler(Scheduler):
         self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
+        self.housekeeping = Housekeeping(listens=self.store.settings.listen)
         self._ready = False
         self._in_tick = self._ending = False
-        self._introduced = False
-        self._listener: Any = None
         self._withdrawn: threading.Event | None = None
         self._unsettled: list[Outcome] = []
         self._endings: list[Ending] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
-        self._heartbeat_due = self._patrol_due = self._broker_retry_at = 0.0
-        self._prune_due = time.monotonic() + PATROL * random.uniform(0.5, 1.5)
-        self._replan_after: int | None = None
+        self._broker_retry_at = 0.0
         self._figures = BeatFigures(None, 0, 0)
         self._looked = EPOCH, 0.0
         self._pulse = Pulse()
@@ -201,11 +186,12 @@ class DBScheduler(Scheduler):
             # A claim whose commit was never answered would wait until it expires.
             self.queue.release()
         self._end_lost()
-        self._keep_house()
+        self.housekeeping.keep(self.queue, self._figures)
         due_in = look.due_in
         if due_in is None or due_in > 0:
-            self._prune(look)
-            return self._sleep(self.max_interval if due_in is None else due_in)
+            self.housekeeping.prune(self.queue, look)
+            due_in = self.max_interval if due_in is None else due_in
+            return self.housekeeping.sleep(min(due_in, self.max_interval))
         if not self._broker_ready():
             return self._broker_retry_at - time.monotonic()
         claims, found = self._claim(look)
@@ -292,64 +278,6 @@ class DBScheduler(Scheduler):
         self.sender.check_broker()
         return True
 
-    def _sleep(self, seconds: float) -> float:
-        """Return how long to sleep; where PostgreSQL can wake this beat, do it here."""
-        seconds = min(seconds, self.max_interval)
-        if self._listener is None:
-            return seconds
-        try:
-            self._listener.wait(min(seconds, 1.0))
-        except Exception as error:  # noqa: BLE001  (of the driver; polling goes on without)
-            logger.debug("no longer listening: %s", error)
-            self._close_listener()
-        return 0.0
-
-    # -- housekeeping ----------------------------------------------------------------------
-
-    def _keep_house(self) -> None:
-        now = time.monotonic()
-        if now >= self._heartbeat_due:
-            self._heartbeat_due = now + HEARTBEAT
-            # A row that somebody has deleted comes back.
-            if not (self._introduced and self.queue.heartbeat(self._figures)):
-                self._introduce()
-            if self._listener is None and self.store.settings.listen:
-                self._listen()
-        if now >= self._patrol_due:
-            self._patrol_due = now + PATROL * random.uniform(0.5, 1.5)
-            self.queue.wake_forgotten()
-        if self._replan_after is not None:
-            self._replan_after = self.queue.replan_zones(self._replan_after)
-
-    def _prune(self, look: Look) -> None:
-        """Clear a page of old rows, if it is time."""
-        now = time.monotonic()
-        if now >= self._prune_due:
-            more = self.queue.prune(look.now)
-            self._prune_due = now + (BREATH if more else REST * random.uniform(0.5, 1.5))
-
-    def _introduce(self) -> None:
-        changed = self.queue.introduce(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=__version__,
-            tzdata=tzdata_version(),
-        )
-        self._introduced = True
-        if changed:
-            logger.info("the time zone data changed; looking at all entries with a zone again")
-            self._replan_after = 0
-
-    def _listen(self) -> None:
-        with suppress(UnavailableError):  # polling goes on without
-            self._listener = self.queue.listener()
-
-    def _close_listener(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            with suppress(Exception):
-                listener.close()
-
     # -- celery's side -----------------------------------------------------------------------
 
     def apply_async(
@@ -402,7 +330,7 @@ class DBScheduler(Scheduler):
             self._ending = True
             return
         self._pulse.end()
-        self._close_listener()
+        self.housekeeping.close()
         try:
             gone = self._say_farewell()
         except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
@@ -421,8 +349,8 @@ class DBScheduler(Scheduler):
             Exception: under gevent, in its hub, where nothing may wait; the thread begins
                 when that goes on.
         """
-        if self._introduced and self._database.over:
-            self._introduced = False
+        if self.housekeeping.introduced and self._database.over:
+            self.housekeeping.introduced = False
             self._withdrawn = threading.Event()
             threading.Thread(target=self._withdraw, daemon=True).start()
         return self._withdrawn is None or self._withdrawn.wait(FAREWELL)

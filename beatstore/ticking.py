@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from celery import Celery
 
+from beatstore.housekeeping import Housekeeping
 from beatstore.scheduler import DBScheduler
 from beatstore.store import Store
 from beatstore.store.tick.claims import Look, Outcome
@@ -92,6 +93,7 @@ class _OneTick(DBScheduler):
         super().__init__(app=app, lazy=True)
         store = self.store
         self.queue = Queue(store.database, store.settings, self.beat_id, tag=tag)
+        self.housekeeping = Housekeeping(listens=False)  # nothing is waited for
 
     def run(self, until: float) -> None:
         """Tick until what is due now is sent, or the time is over on the monotonic clock."""
@@ -113,9 +115,6 @@ class _OneTick(DBScheduler):
     def _broker_ready(self) -> bool:
         self.sender.check_broker()
         return True
-
-    def _listen(self) -> None:
-        """Nothing is waited for."""
 
 
 def _is_left(look: Look, first: Look) -> bool:

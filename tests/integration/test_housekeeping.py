@@ -81,7 +81,7 @@ def test_old_rows_are_cleared_in_the_breaks(
     scheduler: DBScheduler, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A beat with nothing to send deletes what is over for longer than the retention."""
-    monkeypatch.setattr("beatstore.scheduler.BREATH", 0.0)
+    monkeypatch.setattr("beatstore.housekeeping.BREATH", 0.0)
     for number in range(3):
         scheduler.store.add(f"once-{number}", "tests.note", Once(NOON + timedelta(seconds=number)))
     scheduler.store.add("daily", "tests.note", Every(86400, NOON + timedelta(seconds=5)))
@@ -92,7 +92,7 @@ def test_old_rows_are_cleared_in_the_breaks(
     clock.advance(40 * 86400)
     while not scheduler.tick():
         pass
-    scheduler._prune_due = 0.0
+    scheduler.housekeeping._prune_due = 0.0
     for _ in range(6):
         scheduler.tick()
     assert [entry.name for entry in scheduler.store.entries()] == ["daily"]

@@ -133,7 +133,7 @@ def test_what_one_run_stands_for_is_said(play: Play, said: Lines) -> None:
 
 def test_who_skips_for_long_is_said_once_and_once_a_day(play: Play, said: Lines) -> None:
     """Not the first skip, but when the run that is in the way was sent ten minutes ago."""
-    play.add("a", Every(60), overlap="skip")
+    play.add("a", Every(60), overlap="skip", run_timeout=30 * 86400)
     play.at("12:01")
     told_after = []
     for minute in range(2, 60):

@@ -880,7 +880,7 @@ def test_a_beat_s_own_row_comes_back(scheduler: DBScheduler) -> None:
     with scheduler.store.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM beatstore_beat"))
     assert scheduler.store.status().beats == []
-    scheduler._heartbeat_due = 0.0
+    scheduler.housekeeping._heartbeat_due = 0.0
     scheduler.tick()
     assert len(scheduler.store.status().beats) == 1
 

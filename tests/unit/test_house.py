@@ -17,9 +17,9 @@ ROOMS = {
     1: "schedules decision gate after same decide graph drawing config declared types",
     2: "alembic models dialects drivers columns",
     3: "store",
-    4: "batches beatschedule canvas confirms convert discovery held inquiry marks moving outage "
-    "outcomes peers publishing pulse reporter sender ticking tracking worker task eta retrying "
-    "scheduler",
+    4: "batches beatschedule canvas confirms convert discovery held housekeeping inquiry marks "
+    "moving outage outcomes peers publishing pulse reporter sender ticking tracking worker task "
+    "eta retrying scheduler",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}
