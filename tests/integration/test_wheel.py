@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email import message_from_string
 from email.message import Message
@@ -65,6 +66,18 @@ def test_the_page_of_the_package_index(wheel: Path) -> None:
     assert all(link.startswith("https://") for link in links), links
     known = [url.partition(",")[2].strip() for url in said.get_all("Project-URL", [])]
     assert not links or known, "name the address of the sources in [project.urls], too"
+
+
+def test_the_source_distribution_has_the_pages(wheel: Path) -> None:
+    """The README, and every file that it or a page links to, come with the sources."""
+    [sources] = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sources) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert page.relative_to(ROOT).as_posix() in names
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            found = (page.parent / target).resolve().relative_to(ROOT).as_posix()
+            assert any(name == found or name.startswith(f"{found}/") for name in names), found
 
 
 def test_every_extra_that_is_named_exists(wheel: Path) -> None:

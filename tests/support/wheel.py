@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def build_wheel(target: Path) -> Path:
-    """Build the wheel into a directory, and return its path."""
+    """Build the source distribution into a directory, and the wheel from that; return its path."""
     for name in ("build", "hatchling", "hatch_fancy_pypi_readme"):
         pytest.importorskip(name, reason=f"building the wheel needs {name}")
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", target, ROOT],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", target, ROOT],
         capture_output=True,
         text=True,
         timeout=120,
