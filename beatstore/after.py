@@ -17,7 +17,10 @@ from datetime import datetime, timedelta
 from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.gate import Gate, Shared, Verdict, give_up, pass_or_wait
 
-__all__ = ["AfterLook"]
+__all__ = ["NO_UPSTREAMS", "AfterLook"]
+
+#: Why an entry waits that nothing will ever wake.
+NO_UPSTREAMS = "it has no upstreams; link some"
 
 _SECOND = timedelta(seconds=1)
 
@@ -38,7 +41,7 @@ class AfterLook:
         if entry.start_at is not None and self.now < entry.start_at:
             return self._waiting(wake_at=entry.start_at)
         if not gate.edges:
-            return self._waiting("it has no upstreams; link some")
+            return self._waiting(NO_UPSTREAMS)
         if gate.same is not None and (gate.same or gate.failed is None):
             passed = self._passed(gate.same)
             found = self._by_due_time([one for one in gate.same if one.at not in passed])

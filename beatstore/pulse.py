@@ -82,6 +82,7 @@ class Pulse:
             self._path = directory() / f"beat-{_host()}-{os.getpid()}"
             _write(self._path, f"{now:020.3f} {sleeps_s:012.3f}\n")
         except OSError as error:
+            self._path = None  # the directory may be gone, and is made again
             level = logging.DEBUG if self._told else logging.WARNING
             self._told = True
             logger.log(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -26,7 +27,12 @@ from beatstore.store.database.transaction import explained
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
 
+P = TypeVar("P", BeatStatus, WorkerStatus)
+
 _DAY_S = 86_400
+
+#: So many of the processes that were stopped are shown.
+_STOPPED_SHOWN = 3
 
 
 @click.command()
@@ -68,9 +74,8 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
     if found.lateness_p50_s is not None and found.lateness_p99_s is not None:
         half, most = f"{found.lateness_p50_s:.3g} s", f"{found.lateness_p99_s:.3g} s"
         yield "sent late by", f"{half} (half of them), {most} (99 %)"
-    yield "beats", "\n".join(_beat(beat, view) for beat in found.beats) or "none was heard of"
-    workers = (_worker(worker, view) for worker in found.workers)
-    yield "workers", "\n".join(workers) or "none has reported"
+    yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none was heard of"
+    yield "workers", _listed(found.workers, partial(_worker, view=view)) or "none has reported"
     yield "to mend", "\n".join(found.warnings)
 
 
@@ -82,6 +87,15 @@ def _overdue(found: Status, view: View) -> str:
     if found.oldest_overdue_at is None:
         return "none"
     return f"{found.overdue:,}, the first since {view.when(found.oldest_overdue_at)}"
+
+
+def _listed(found: Sequence[P], line: Callable[[P], str]) -> str:
+    """Return a line for each process, and of those that were stopped for the newest few."""
+    stopped = [one for one in found if one.stopped_at is not None]
+    shown = [one for one in found if one.stopped_at is None] + stopped[:_STOPPED_SHOWN]
+    more = len(stopped) - _STOPPED_SHOWN
+    lines = [line(one) for one in shown] + ([f"and {more:,} more, stopped"] if more > 0 else [])
+    return "\n".join(lines)
 
 
 def _beat(beat: BeatStatus, view: View) -> str:

@@ -21,9 +21,11 @@ from sqlalchemy import create_engine, insert, inspect, make_url, text
 
 from beatstore import Entry, Every, Once, Store
 from beatstore.models import REVISION
+from beatstore.pulse import DIRECTORY
 from beatstore.sender import BATCH
 from tests.support import canvas_app
 from tests.support.brokers import Broker
+from tests.support.command import Command
 from tests.support.entrypoints import announce, entry_points
 from tests.support.inprocess import Ear
 from tests.support.processes import Process
@@ -236,6 +238,47 @@ def test_beat_waits_for_its_database(
         assert beat.terminate() == 0
 
 
+# -- whether it hangs ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
+    """Return what a liveness probe asks, of the beats of this test."""
+    monkeypatch.setenv(DIRECTORY, str(tmp_path / "pulses"))
+    call = Command("")
+    call.arguments = []
+    return lambda: call("check", "--self", "--max-silence", "8s").code
+
+
+@on_postgresql
+def test_a_beat_that_hangs_is_found_and_an_outage_is_none(
+    redis_broker: Broker,
+    migrated_url: str,
+    new_project: NewProject,
+    check: Callable[[], int],
+) -> None:
+    """The probe fails while the process stands still, and not while its database is away."""
+    assert check() == 1
+    url = make_url(migrated_url)
+    with Proxy(url.port or 5432) as relay:
+        through = url.set(host="127.0.0.1", port=relay.port)
+        database = through.render_as_string(hide_password=False)
+        beat = new_project(redis_broker, database).beat()
+        wait_until(lambda: check() == 0, 30, beat.output)
+        relay.refuse = True
+        relay.cut()
+        beat.wait_for_output("the database is away")
+        since = time.monotonic()
+        wait_until(lambda: check() == 1 or time.monotonic() > since + 12, 20, "12 s of an outage")
+        assert check() == 0, beat.output()
+        beat.pause()
+        wait_until(lambda: check() == 1, 30, "the probe to fail")
+        beat.resume()
+        wait_until(lambda: check() == 0, 30, "the probe to be content again")
+        assert beat.terminate() == 0
+    assert check() == 1
+
+
 # -- ending --------------------------------------------------------------------------------
 
 
@@ -348,7 +391,13 @@ def test_beat_answers_a_ping(
 @on_sqlite
 @pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
 def test_a_worker_with_beat_inside(
-    redis_broker: Broker, migrated_url: str, new_project: NewProject, store: Store, pool: str
+    redis_broker: Broker,
+    migrated_url: str,
+    new_project: NewProject,
+    store: Store,
+    check: Callable[[], int],
+    *,
+    pool: str,
 ) -> None:
     """`worker -B` sends and runs, whatever its pool, and takes its beat along when it ends."""
     store.add("a", "tests.note", Once(NOON), args=[1])
@@ -357,8 +406,10 @@ def test_a_worker_with_beat_inside(
     wait_until(project.runs, 40, worker.output)
     (run,) = project.runs()
     assert (run.task, run.args, run.headers["beatstore_entry"]) == ("tests.note", [1], "a")
+    assert check() == 0
     assert worker.terminate() == 0
     wait_until(lambda: not running_beats(store), 15, "the beat to be stopped")
+    assert check() == 1
 
 
 @on_postgresql

@@ -257,6 +257,23 @@ def test_an_entry_at_rest_is_not_forgotten(play: Play) -> None:
     assert told(play, "down") == []
 
 
+def test_an_entry_that_has_lost_its_upstreams(play: Play) -> None:
+    """Without a clock, and without anybody to run after, it would never run again."""
+    play.add("up", HOURLY)
+    play.add("down", after=["up"])
+    play.tick()
+    play.store.remove("up")
+    play.tick()
+    assert told(play, "down") == [
+        "'down' runs after its upstreams, and has none left: write store.link('down', …), or "
+        "store.remove('down')."
+    ]
+    play.add("other", HOURLY)
+    play.store.link("down", "other")
+    play.tick()
+    assert told(play, "down") == []
+
+
 def test_a_claim_whose_wake_at_was_taken_away(play: Play) -> None:
     """No beat would ever send it; what is named mends it."""
     play.add("a", HOURLY)
@@ -418,6 +435,18 @@ def test_a_beat_that_does_not_look(play: Play) -> None:
     ]
     play.tick()
     assert play.store.status().warnings == []
+
+
+def test_a_beat_that_was_stopped_is_no_riddle(play: Play) -> None:
+    """Whoever asks why nothing runs reads that beat was stopped, and when."""
+    play.add("a", HOURLY)
+    play.queue.introduce(host="h", pid=1, version="0", tzdata="x")
+    play.clock.advance(60)
+    play.queue.withdraw()
+    play.clock.advance(3600)
+    sentences = play.store.explain("a").sentences
+    assert "No beat is alive: the last was stopped at 12:01:00." in sentences
+    assert play.store.health().beat_stopped_at == NOON + MINUTE
 
 
 def test_what_ended_long_ago_is_no_stall(play: Play) -> None:

@@ -155,7 +155,9 @@ def _read_edges(tx: Transaction, chains: Sequence[_Chain]) -> None:
     if not pairs:
         return
     key = (_EDGE.downstream_id, _EDGE.upstream_id)
-    rows = tx.execute(select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(pairs)))
+    rows = tx.execute(
+        select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(list(pairs)))
+    )
     edges = {(row.downstream_id, row.upstream_id): row for row in rows}
     for chain in chains:
         chain.edge = edges.get(chain.last_edge) if chain.ups else None
@@ -189,13 +191,20 @@ def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> s
         return _unreported(chain, chain.run, now, settings)
     if up.state != "active":
         return _out_of_service(down, up)
-    failures = 0 if chain.edge is None else up.failure_seq - chain.edge.failure_seen
-    if chain.edge is not None and chain.edge.on == "success" and failures >= _IN_A_ROW:
+    failures = _failures(chain.edge, up)
+    if failures >= _IN_A_ROW:
         return f", which has failed {failures:,} times since: see store.errors({up.name!r})."
     if _passed(chain.entry, since, now, settings) and _passed(up, since, now, settings):
         for_long = f"; that is {duration(now - since)}, longer than both take otherwise"
         return f"{for_long}: see store.explain({up.name!r})."
     return None
+
+
+def _failures(edge: Row[Any] | None, up: Entry) -> int:
+    """Return how often an upstream has failed that is to succeed, since it last counted."""
+    if edge is None or edge.on != "success" or not isinstance(edge.failure_seen, int):
+        return 0
+    return up.failure_seq - edge.failure_seen
 
 
 def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Row, and_, case, exists, func, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.after import NO_UPSTREAMS
 from beatstore.decide import TRIGGERED
 from beatstore.store.answers import blocked
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, WORKER, Transaction
@@ -44,7 +45,11 @@ FORGOTTEN: ColumnElement[bool] = and_(
     ENTRY.c.state == "active",
     ENTRY.c.wake_at.is_(None),
     ENTRY.c.blocked_by.is_(None),
-    or_(ENTRY.c.kind != "after", ENTRY.c.pending_since.is_not(None)),
+    or_(
+        ENTRY.c.kind != "after",
+        ENTRY.c.pending_since.is_not(None),
+        ENTRY.c.pending_reason == NO_UPSTREAMS,
+    ),
 )
 
 
@@ -75,12 +80,20 @@ def at(instant: datetime) -> str:
 
 def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
     """Name entries that no beat will look at; without an entry's id this reads all entries."""
-    found = select(ENTRY.c.name).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
-    for name in tx.execute(found.order_by(ENTRY.c.id).limit(_NAMES_SHOWN)).scalars():
-        yield (
-            f"{name!r} is active, and no beat will ever look at it, since its wake_at is NULL: "
-            f"write store.pause({name!r}) and store.resume({name!r})."
-        )
+    columns = (ENTRY.c.name, ENTRY.c.pending_reason)
+    found = select(*columns).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
+    for row in tx.execute(found.order_by(ENTRY.c.id).limit(_NAMES_SHOWN)):
+        name = row.name
+        if row.pending_reason == NO_UPSTREAMS:
+            yield (
+                f"{name!r} runs after its upstreams, and has none left: write store.link({name!r}, "
+                f"…), or store.remove({name!r})."
+            )
+        else:
+            yield (
+                f"{name!r} is active, and no beat will ever look at it, since its wake_at is NULL: "
+                f"write store.pause({name!r}) and store.resume({name!r})."
+            )
 
 
 def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
@@ -138,7 +151,7 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
 def _unsent(run: Row[Any], now: datetime) -> str:
     which = f"Run {run.id} of {run.entry_name!r}, due {at(run.due_at)}, is not sent yet"
     if run.tries:
-        why = " ".join((run.reason or "nobody knows why").split()).rstrip(".")
+        why = " ".join(str(run.reason or "nobody knows why").split()).rstrip(".")
         times = "one try" if run.tries == 1 else f"{run.tries} tries"
         return f"{which}, after {times}: {why}. It is tried again at {at(run.wake_at)}."
     if run.wake_at < now:
