@@ -208,9 +208,16 @@ def test_an_upstream_whose_message_is_gone(play: Play) -> None:
     last = play.last("up")
     assert told(play, "down") == [
         "'down' has waited since 2026-01-15 13:00:00 UTC for 'up' to succeed: run "
-        f"{last.id} of that was sent at 2026-01-15 13:00:00 UTC, and no worker has reported it. If "
-        f"its message is gone, write `beatstore end {last.id} --as failed`."
+        f"{last.id} of that was sent at 2026-01-15 13:00:00 UTC, and no worker is known to work on "
+        f"it. If its message is gone, write `beatstore end {last.id} --as failed`."
     ]
+    play.store.end(last, "failed")
+    alter(play.store, "up", run_timeout_s=3600)
+    play.clock.set(NOON + timedelta(days=1, hours=1))
+    play.tick()
+    later(play, minutes=20)
+    [said] = told(play, "down")
+    assert " It is given up at 2026-01-16 14:00:00 UTC, unless a worker reports it. If" in said
 
 
 def test_a_few_are_named_and_those_for_good_first(play: Play) -> None:

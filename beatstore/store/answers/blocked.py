@@ -104,7 +104,7 @@ def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
     """Follow each chain by one upstream."""
     ids = {chain.next_id for chain in chains}
     ups = {up.id: readable(up) for up in _entries(tx, ids)}
-    columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at")]
+    columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at", "wake_at")]
     open_runs = select(*columns).where(
         RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED
     )
@@ -179,7 +179,11 @@ def _said(chain: _Chain, now: datetime, settings: Settings) -> str | None:
     must = ""
     if chain.edge is not None and len(names) == 1 and not chain.gone:
         must = f" {_MUST.get(chain.edge.on, '')}"
-    return f"{entry.name!r} has waited since {since:%Y-%m-%d %H:%M:%S} UTC for {path}{must}{why}"
+    return f"{entry.name!r} has waited since {_at(since)} for {path}{must}{why}"
+
+
+def _at(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> str | None:
@@ -214,9 +218,12 @@ def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings)
         return None
     if run.sent_at >= now - _STALLED_FOR or not _passed(chain.entry, since, now, settings):
         return None
+    until = ""
+    if isinstance(run.wake_at, datetime):
+        until = f" It is given up at {_at(run.wake_at)}, unless a worker reports it."
     return (
-        f": run {run.id} of that was sent at {run.sent_at:%Y-%m-%d %H:%M:%S} UTC, and no worker "
-        f"has reported it. If its message is gone, write `beatstore end {run.id} --as failed`."
+        f": run {run.id} of that was sent at {_at(run.sent_at)}, and no worker is known to work on "
+        f"it.{until} If its message is gone, write `beatstore end {run.id} --as failed`."
     )
 
 
