@@ -85,6 +85,29 @@ def test_a_row_that_no_driver_can_read_is_said(
     ]
 
 
+def test_a_run_that_no_driver_can_read_is_said(
+    play: Play, said: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended by itself, and is not heard of again."""
+    play.add("a", HOURLY)
+    play.clock.set(NOON + timedelta(hours=1))
+    [claim], _ = play.queue.plan(play.clock.now())
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("the driver says no")
+
+    play.clock.advance(31)
+    with monkeypatch.context() as patch:
+        patch.setattr("beatstore.store.tick.sweeping.sweep", fails)
+        play.queue.sweep(play.clock.now())
+    assert said() == [
+        f"a run can't be sent, and failed: 'a' (run {claim.run_id}): unreadable row: the driver "
+        "says no"
+    ]
+    assert play.tick() == []
+    assert said() == []
+
+
 def test_a_cycle_by_plain_sql_is_said_for_all_its_members(play: Play, said: Lines) -> None:
     """Whoever mends it reads the names of all."""
     play.add("a", HOURLY)

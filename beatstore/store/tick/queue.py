@@ -52,7 +52,7 @@ from beatstore.store.tick.claims import (
 )
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
-from beatstore.store.tick.notices import tell
+from beatstore.store.tick.notices import Notice, tell
 from beatstore.store.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
@@ -339,7 +339,10 @@ class Queue:
     def _give_up(self, run_id: int, error: Exception) -> None:
         with self._kept.claiming() as connection:
             now = read_now(connection, self._database)
-            sweeping.give_up(connection, run_id, now, f"unreadable row: {error}")
+            reason = f"unreadable row: {error}"
+            sweeping.give_up(connection, run_id, now, reason)
+            name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
+        tell([Notice("refused", name, reason=reason, run_id=run_id)])
 
     def _due(self, rows: Table, which: ColumnElement[bool], now: datetime) -> Sequence[int]:
         """Return the ids of a batch that is due, and read nothing else of it."""
