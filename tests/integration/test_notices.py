@@ -208,7 +208,6 @@ def test_a_claim_that_a_dead_beat_has_left_is_said(play: Play, said: Lines) -> N
     play.add("a", HOURLY, max_retries=1, retry_delay=60)
     play.clock.set(NOON + timedelta(hours=1))
     [claim], _ = dead.plan(play.clock.now())
-    dead.close()
     play.clock.advance(31)
     assert play.tick() == ["a"]
     assert said() == [
@@ -218,8 +217,9 @@ def test_a_claim_that_a_dead_beat_has_left_is_said(play: Play, said: Lines) -> N
     ]
     play.end("a", "failed")
     play.clock.advance(60)
-    [claim] = play.queue.sweep(play.clock.now()).claims
-    play.queue.settle([Outcome(claim, "claimed", "OSError: no", 5.0, tries=1)])
+    [claim] = dead.sweep(play.clock.now()).claims
+    dead.settle([Outcome(claim, "claimed", "OSError: no", 5.0, tries=1)])
+    dead.close()
     play.clock.advance(5)
     assert play.tick() == ["a"]
     assert said() == []
