@@ -23,19 +23,22 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 from beatstore.after import AfterLook
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decision import Decision, EntryRow, PlannedRun
-from beatstore.errors import ScheduleError
+from beatstore.errors import ScheduleError, misspelt
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
 from beatstore.same import SameLook
-from beatstore.schedules import Schedule, parse
+from beatstore.schedules import Cron, Every, Once, RRule, Schedule, Solar, parse
+from beatstore.types import EntryState
 
 __all__ = [
     "BURST",
     "COUNT_LIMIT",
+    "KINDS",
+    "STATES",
     "TRIGGERED",
     "Decision",
     "EntryRow",
@@ -50,6 +53,10 @@ __all__ = [
     "schedule_of",
     "sent_from",
 ]
+
+#: The words of two columns.
+KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
+STATES: tuple[EntryState, ...] = get_args(EntryState)
 
 #: At most so many runs of one entry per look; the next look goes on where it stopped.
 BURST = 100
@@ -76,6 +83,9 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
 
     Raises nothing: an entry that can't be decided is `broken`.
     """
+    problem = misspelt("state", entry.state, STATES)
+    if problem:
+        return broken(entry, problem)
     if entry.state != "active":
         return Decision(entry.state, (), entry.cursor_at, None, None, entry.error)
     problem = call_problem(entry) or _policy_problem(entry, settings)
@@ -170,10 +180,14 @@ def call_problem(entry: EntryRow) -> str | None:
 
 
 def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
-    if entry.misfire is not None and entry.misfire not in MISFIRES:
-        return f"misfire: expected one of {', '.join(MISFIRES)}, got {entry.misfire!r}"
-    if entry.overlap not in OVERLAPS:
-        return f"overlap: expected one of {', '.join(OVERLAPS)}, got {entry.overlap!r}"
+    misfire = settings.default_misfire if entry.misfire is None else entry.misfire
+    problem = (
+        misspelt("kind", entry.kind, KINDS)
+        or misspelt("misfire", misfire, MISFIRES)
+        or misspelt("overlap", entry.overlap, OVERLAPS)
+    )
+    if problem:
+        return problem
     for field in ("grace_s", "jitter_s", "run_timeout_s"):
         value = getattr(entry, field)
         if value is not None and not (isinstance(value, (int, float)) and 0 <= value < _FOREVER_S):
@@ -183,7 +197,7 @@ def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
         if value is not None and not isinstance(value, int):
             return f"{field}: expected a whole number, got {value!r}"
     grace_s = settings.default_grace if entry.grace_s is None else entry.grace_s
-    if entry.kind != "after" and skips_all(entry.misfire or settings.default_misfire, grace_s):
+    if entry.kind != "after" and skips_all(misfire, grace_s):
         return f"grace_s: expected {NOT_SKIPPING_ALL}; write 60"
     return None
 

@@ -10,14 +10,13 @@ Invariants:
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ForwardRef, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-from beatstore.errors import InvalidEntryError
+from beatstore.errors import InvalidEntryError, nearest
 from beatstore.schedules import Schedule
 
 __all__ = [
@@ -236,8 +235,7 @@ def refuse_unknown(given: Mapping[str, Any], options: type) -> None:
     known = options.__annotations__
     for name in given:
         if name not in known:
-            (nearest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise InvalidEntryError(name, given[name], "a known option", nearest)
+            raise InvalidEntryError(name, given[name], "a known option", nearest(name, known))
 
 
 # -- help --------------------------------------------------------------------------------

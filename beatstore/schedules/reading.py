@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, singledispatch
 
-from beatstore.errors import ScheduleError
+from beatstore.errors import ScheduleError, nearest
 from beatstore.schedules.base import Schedule
 from beatstore.schedules.cron import Cron
 from beatstore.schedules.every import Every
@@ -54,7 +54,8 @@ def parse(
             "timezone" or "anchor".
     """
     if not isinstance(kind, str) or kind not in _READERS:
-        raise ScheduleError("kind", kind, f"one of {', '.join(_READERS)}", '"cron"')
+        write = f'"{nearest(kind, _READERS)}"'
+        raise ScheduleError("kind", kind, f"one of {', '.join(_READERS)}", write)
     if not isinstance(spec, str) or len(spec) > _LONGEST:
         raise ScheduleError("spec", spec, f"a str of at most {_LONGEST} characters")
     if timezone is not None and not isinstance(timezone, str):

@@ -12,12 +12,13 @@ On failure: arguments are refused before anything is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.decide import STATES
 from beatstore.dialects import Instant
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.models import Entry
@@ -25,7 +26,6 @@ from beatstore.store import audit, edits, fields, links
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
 from beatstore.store.shared_times import begin_anew
 from beatstore.store.tick.gates import consume
-from beatstore.types import EntryState
 
 __all__ = [
     "add",
@@ -45,9 +45,6 @@ __all__ = [
     "tags_of",
     "write",
 ]
-
-#: The states of an entry.
-STATES: tuple[EntryState, ...] = get_args(EntryState)
 
 #: How many names go into one statement.
 _NAMES = 1000

@@ -11,14 +11,13 @@ given, what was expected and what to write instead.
 
 from __future__ import annotations
 
-import difflib
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
-from beatstore.errors import InvalidEntryError
+from beatstore.errors import InvalidEntryError, nearest
 
 __all__ = [
     "ANY_JSON",
@@ -193,12 +192,7 @@ def choice(field: str, value: object, options: Iterable[W]) -> W:
     for one in known:
         if isinstance(value, str) and value == one:
             return one
-    raise InvalidEntryError(field, value, f"one of {', '.join(known)}", repr(known[0]))
-
-
-def nearest(word: object, known: Iterable[str]) -> str:
-    """Return that one of the `known` words that is most like `word`."""
-    return difflib.get_close_matches(str(word), list(known), n=1, cutoff=0)[0]
+    raise InvalidEntryError(field, value, f"one of {', '.join(known)}", repr(nearest(value, known)))
 
 
 def plain(path: str, value: object) -> Any:

@@ -127,6 +127,112 @@ def test_a_bad_row_becomes_broken_and_the_good_ones_run(
         assert row.error, row.name
 
 
+MISSPELT = [
+    ("state", "activ", "active"),
+    ("state", "Paused", "paused"),
+    ("state", "", None),
+    ("kind", "Every", "every"),
+    ("kind", "aftr", "after"),
+    ("misfire", "colesce", "coalesce"),
+    ("overlap", "Skip", "skip"),
+]
+
+
+@pytest.mark.parametrize(("column", "word", "meant"), MISSPELT)
+@pytest.mark.parametrize("edited", [False, True], ids=["inserted", "edited"])
+def test_a_misspelt_word_of_an_entry(
+    store: Store, column: str, word: str, meant: str | None, edited: bool
+) -> None:
+    """An entry with a word that is none is `broken`, with the word and the nearest right one."""
+    columns = {"kind": "'every'", "spec": "'60'"}
+    insert(store, "a", columns if edited else {**columns, column: f"'{word}'"})
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    if edited:
+        with store.database.session() as session:
+            session.execute(text(f"UPDATE beatstore_entry SET {column} = '{word}'"))
+        queue.plan(queue.look().now)
+    assert queue.plan(queue.look().now)[1] == 0
+    entry = store.get("a")
+    assert (entry.state, entry.wake_at) == ("broken", None)
+    assert f"{column}: expected one of " in str(entry.error)
+    assert f"got {word!r}" in str(entry.error)
+    assert meant is None or f"write {meant!r}" in str(entry.error)
+    # What the error says to write is all it takes.
+    right = {"state": "active", column: meant or "active"}
+    names = ", ".join(f"{name} = :{name}" for name in right)
+    with store.database.session() as session:
+        session.execute(text(f"UPDATE beatstore_entry SET {names}"), right)
+    queue.plan(queue.look().now)
+    queue.close()
+    if meant not in ("paused", "after"):
+        assert (store.get("a").state, store.get("a").error) == ("active", None)
+
+
+@pytest.mark.parametrize("edited", [False, True], ids=["inserted", "edited"])
+@pytest.mark.parametrize(
+    ("column", "word", "meant"),
+    [
+        ("on", "sucess", "success"),
+        ("on", "Done", "done"),
+        ("align", "lastest", "latest"),
+        ("on_upstream_failure", "skp", "skip"),
+    ],
+)
+def test_a_misspelt_word_of_an_edge(
+    store: Store, column: str, word: str, meant: str, edited: bool
+) -> None:
+    """An edge with a word that is none breaks its downstream, and nobody else."""
+    for name in ("up", "down", "other"):
+        store.add(name, "t", "* * * * *")
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    ids = {name: store.get(name).id for name in ("up", "down", "other")}
+    quoted = store.database.engine.dialect.identifier_preparer.quote(column)
+    edge = {"upstream_id": ids["up"], "value": word}
+    with store.database.session() as session:
+        for name in ("down", "other"):
+            session.execute(
+                text(
+                    "INSERT INTO beatstore_dependency (downstream_id, upstream_id) "
+                    "VALUES (:downstream_id, :upstream_id)"
+                ),
+                {**edge, "downstream_id": ids[name]},
+            )
+    if edited:
+        queue.plan(queue.look().now)
+    with store.database.session() as session:
+        session.execute(
+            text(f"UPDATE beatstore_dependency SET {quoted} = :value WHERE downstream_id = :id"),
+            {"value": word, "id": ids["down"]},
+        )
+    queue.plan(queue.look().now)
+    queue.close()
+    states = {name: store.get(name).state for name in ids}
+    assert states == {"up": "active", "down": "broken", "other": "active"}
+    error = str(store.get("down").error)
+    assert error.startswith(f"the edge from 'up': {column}: expected one of ")
+    assert error.endswith(f"got {word!r}; write {meant!r}")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("snt", "sent"), ("Started", "started"), ("claimd", "claimed")]
+)
+def test_a_misspelt_state_of_a_run(store: Store, clock: ManualClock, word: str, meant: str) -> None:
+    """A run in a state that is none ends as failed, with the word and the nearest right one."""
+    store.add("a", "t", Once(START))
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    with store.database.session() as session:
+        session.execute(text("UPDATE beatstore_run SET state = :word"), {"word": word})
+    clock.advance(3600)
+    assert not queue.sweep(queue.look().now).claims
+    queue.close()
+    (run,) = store.runs("a")
+    assert (run.state, run.wake_at) == ("failed", None)
+    assert f"got {word!r}; write {meant!r}" in str(run.reason)
+
+
 def test_a_mended_row_runs_again(store: Store, clock: ManualClock) -> None:
     """Putting a broken row right, by plain SQL, is all it takes."""
     insert(store, "a", {"kind": "'cron'", "spec": "'nonsense'"})

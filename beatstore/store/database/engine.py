@@ -51,6 +51,14 @@ __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
 
 logger = logging.getLogger(__name__)
 
+#: What brings a driver, by the module that is missing; others are named as they are.
+_INSTALL = {
+    "psycopg": "pip install 'beatstore[postgres]'",
+    "pymysql": "pip install 'beatstore[mysql]'",
+    "psycopg2": "pip install psycopg2-binary; or postgresql+psycopg:// for the usual driver",
+    "MySQLdb": "pip install mysqlclient; or mysql+pymysql:// for the usual driver",
+}
+
 
 class Database:
     """An engine and what beatstore needs to know about it.
@@ -207,7 +215,7 @@ class Database:
                 "url",
                 self.url.drivername,
                 f"a driver that is installed ({error})",
-                "pip install 'beatstore[postgres]', 'beatstore[mysql]', or your driver",
+                _INSTALL.get(error.name or "", f"pip install {error.name}"),
             ) from error
 
     def _check_bind(self, session: Any) -> None:

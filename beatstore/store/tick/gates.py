@@ -35,7 +35,8 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
 from beatstore.dialects import EPOCH, Instant, among, trigger_reads_entries
-from beatstore.gate import OPEN, Gate, unmet_words
+from beatstore.errors import misspelt
+from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
@@ -43,13 +44,20 @@ from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import read_shared
 from beatstore.store.tick.watching import timeout_in_force
 
-__all__ = ["consume", "open_runs", "read_gates", "wake_forgotten"]
+__all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]
 
 #: An instant that is past, and not that of a row just written.
 _AWAKE = EPOCH + timedelta(days=2)
 
 #: The last instant that there is.
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
+
+#: The words of an edge's columns.
+_WORDS: dict[str, tuple[str, ...]] = {
+    "on": CONDITIONS,
+    "align": ALIGNS,
+    "on_upstream_failure": ON_FAILURE,
+}
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
@@ -264,6 +272,27 @@ def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
         gate = gates[row.downstream_id]
         gates[row.downstream_id] = replace(gate, failed=row.failed, timeout_s=row.timeout_s)
     return gates
+
+
+def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Return those of these entries with an edge whose words mean nothing, and what to write.
+
+    An edge asks for something else then than whoever wrote it has meant.
+    """
+    strange = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
+    mine = among(_EDGE.downstream_id, ids, connection.dialect)
+    found: dict[int, str] = {}
+    for row in connection.execute(
+        select(_EDGE.downstream_id, _UP.c.name, *(_EDGE[name] for name in _WORDS))
+        .join(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(mine, strange)
+        .order_by(_EDGE.downstream_id, _EDGE.upstream_id)
+    ):
+        problems = (misspelt(name, row._mapping[name], words) for name, words in _WORDS.items())
+        problem = next(filter(None, problems), None)
+        if problem:
+            found.setdefault(row.downstream_id, f"the edge from {row.name!r}: {problem}")
+    return found
 
 
 def wake_forgotten(connection: Connection, limit: int) -> int:

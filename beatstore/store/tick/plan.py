@@ -30,7 +30,7 @@ from beatstore.store.calls import Call, check_allowed, check_id
 from beatstore.store.tick import cycles
 from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
 from beatstore.store.tick.collisions import settle_collisions
-from beatstore.store.tick.gates import consume, read_gates
+from beatstore.store.tick.gates import consume, misspelt_edges, read_gates
 from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.notices import Notice, of_run
 from beatstore.store.tick.waits import write_shared
@@ -129,7 +129,9 @@ class Planner:
         renew(connection, (row for row in legible_rows if row.id in new), self._settings, now)
         gates = read_gates(connection, legible_rows, now, self._settings, new)
         in_cycles = _cycles(connection, rows, gates)
-        plans = [self._plan_row(row, now, gates.get(row.id, OPEN), in_cycles) for row in rows]
+        linked = [entry_id for entry_id in new if entry_id in gates and gates[entry_id].edges]
+        problems = in_cycles | (misspelt_edges(connection, linked) if linked else {})
+        plans = [self._plan_row(row, now, gates.get(row.id, OPEN), problems) for row in rows]
         if careful:
             decided = [(plan.entry, plan.decision) for plan in plans]
             decisions = settle_collisions(connection, decided)
@@ -142,13 +144,13 @@ class Planner:
         return len(rows), claims
 
     def _plan_row(
-        self, row: Row[Any], now: datetime, gate: Gate, in_cycles: dict[int, str]
+        self, row: Row[Any], now: datetime, gate: Gate, problems: dict[int, str]
     ) -> _Plan:
         try:
             if Unreadable in map(type, row):
                 return _Plan(row, _NOTHING, problem=_unreadable(row))
-            if row.id in in_cycles:
-                return _Plan(row, _NOTHING, problem=in_cycles[row.id])
+            if row.id in problems:
+                return _Plan(row, _NOTHING, problem=problems[row.id])
             decision = decide(cast(EntryRow, row), now, self._settings, gate)
             own_id = None
             if decision.runs:

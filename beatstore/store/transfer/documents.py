@@ -32,14 +32,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.decide import schedule_of
+from beatstore.decide import STATES, schedule_of
 from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry
 from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.store import edits, fields, links, values
 from beatstore.store.agenda import accounted_for
-from beatstore.store.entries import STATES
 from beatstore.store.links import After
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
