@@ -50,6 +50,7 @@ from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.notices import tell_sent
 from beatstore.store.tick.queue import Queue
+from beatstore.wiring import check_broker_url, warn_of_options
 
 __all__ = ["DBScheduler"]
 
@@ -83,6 +84,11 @@ class DBScheduler(Scheduler):
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         self._wrong: BeatstoreError | None = None
+        try:
+            # The banner shows the broker's URL, and would end in a traceback at a bad one.
+            check_broker_url(app)
+        except BeatstoreError as error:
+            raise SystemExit(f"beatstore: {error}") from error
         try:
             self.store = Store.from_app(app)
         except BeatstoreError as error:
@@ -143,6 +149,7 @@ class DBScheduler(Scheduler):
             if not migrate:
                 raise
             self.store.migrate()
+        warn_of_options(self.app)
         log(import_code(self.store, self.app))
         self._ready = True
 

@@ -19,7 +19,7 @@ ROOMS = {
     3: "store",
     4: "batches beatschedule canvas confirms convert discovery held housekeeping inquiry marks "
     "moving outage outcomes peers publishing pulse reporter sender ticking tracking worker task "
-    "eta retrying scheduler",
+    "eta retrying scheduler wiring",
     5: "cli testing __init__",
 }
 LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}
