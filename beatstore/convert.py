@@ -7,16 +7,19 @@ carried exactly or refused with the reason.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from celery.schedules import BaseSchedule, crontab, schedule, solar
+from celery.schedules import BaseSchedule, crontab, crontab_parser, schedule, solar
 
 from beatstore.declared import Unsure, form, identity
 from beatstore.errors import ScheduleError
 from beatstore.schedules import Cron, Every, RRule, Schedule, Solar, as_schedule, zone
+from beatstore.schedules.crontext import read_cron
 
 __all__ = ["celery_schedule", "clock_interval", "own_zone", "zone_name"]
 
@@ -41,8 +44,11 @@ _RULE = ("is_due", "remaining_estimate", "remaining_delta", "now", "maybe_make_a
 def celery_schedule(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
     """Return the celery schedule nearest to an entry's own, for hooks to look at.
 
-    A `crontab` for five plain fields and a `schedule` for an interval, since monitors
-    are made of those. Anything else is a plain `BaseSchedule`, of which none is made.
+    Monitors are made of a `crontab`, by its text, and of a `schedule`. So what five fields can
+    say is a crontab, written so that celery and monitors read it alike: without 7 for Sunday,
+    ranges over the end of a week, aliases, or a second. An interval is a `schedule`, and an
+    event of the sun a `solar`. Anything else, such as L, #, W, years and more than one second,
+    is a plain `BaseSchedule`, of which no monitor is made.
     """
     try:
         return _shown(kind, spec, timezone)
@@ -51,22 +57,66 @@ def celery_schedule(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
 
 
 def _shown(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
-    # celery would take mon#2, the second Monday, for every Monday.
-    if kind == "cron" and len(spec.split()) == _CRONTAB_FIELDS and "#" not in spec:
-        minute, hour, day_of_month, month_of_year, day_of_week = spec.split()
-        shown: Any = crontab(
-            minute=minute,
-            hour=hour,
-            day_of_month=day_of_month,
-            month_of_year=month_of_year,
-            day_of_week=day_of_week,
-        )
-        if timezone:
-            shown.tz = ZoneInfo(timezone)
-        return cast(BaseSchedule, shown)
-    if kind == "every":
+    if kind == "cron":
+        fields = _crontab_fields(Cron.parse(spec))
+        if fields is not None:
+            shown: Any = crontab(*fields)
+            if timezone:
+                shown.tz = ZoneInfo(timezone)
+            return cast(BaseSchedule, shown)
+    elif kind == "every":
         return schedule(float(spec.split(maxsplit=1)[0]))
+    elif kind == "solar":
+        event, lat, lon = spec.split()
+        return solar(event, float(lat), float(lon))
     return BaseSchedule()
+
+
+def _crontab_fields(cron: Cron) -> list[str] | None:
+    """Return a cron expression as a crontab's arguments; None: five fields can't say it."""
+    said = read_cron(cron.expression, day_or=cron.day_or)
+    texts = cron.expression.lower().split()[:_CRONTAB_FIELDS]
+    texts = texts if len(texts) == _CRONTAB_FIELDS else [""] * _CRONTAB_FIELDS  # an alias
+    minute, hour, day, month, weekday = (
+        _plain(text, *one)
+        for text, one in zip(
+            texts,
+            (
+                (said.minutes, 0, 59),
+                (said.hours, 0, 23),
+                (said.days, 1, 31),
+                (said.months, 1, 12),
+                (said.weekdays, 0, 6),
+            ),
+            strict=True,
+        )
+    )
+    if said.last_day or said.nearest_weekday or said.nth or said.years is not None:
+        return None
+    if len(said.seconds) > 1:
+        return None
+    if "*" in (day, weekday) and said.union:
+        day = weekday = "*"  # every day is one of them
+    if not (said.union or day.startswith("*") or weekday.startswith("*")):
+        return None  # both at once: monitors take two days for either of them
+    # celery's order is not that of the text.
+    return [minute, hour, weekday, day, month]
+
+
+def _plain(text: str, members: Collection[int], low: int, high: int) -> str:
+    """Return a field as it is written, if celery and monitors read it so, or by its numbers."""
+    if len(members) > high - low:
+        return "*"
+    parser = crontab_parser(high - low + 1, low)
+    with suppress(ValueError, crontab_parser.ParseException):
+        alike = parser.parse(text) == {*members}
+        bounds = (part.split("-") for part in text.split(",") if "-" in part)
+        if alike and all(
+            "/" not in to and max(parser.parse(first)) < min(parser.parse(to))
+            for first, to in bounds
+        ):
+            return text
+    return ",".join(map(str, sorted(members)))
 
 
 @as_schedule.register(crontab)

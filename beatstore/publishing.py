@@ -35,6 +35,7 @@ __all__ = ["BeatEntry", "has_own_way", "publish", "without_results"]
 class BeatEntry(ScheduleEntry):
     """What the hooks around celery's scheduler are shown of one send.
 
+    A schedule without a zone is shown in `timezone`, the default of entries that name none.
     `tried` is set by the scheduler's `apply_async`, with what it returned or raised: a
     result may well be None.
     """
@@ -44,7 +45,7 @@ class BeatEntry(ScheduleEntry):
     error: Exception | None = None
     published: Set[str] = frozenset()
 
-    def __init__(self, claim: Claim, app: Celery) -> None:
+    def __init__(self, claim: Claim, app: Celery, timezone: str | None = None) -> None:
         options = copied(claim.options)
         given = (options.get("headers") or {}).items()
         own = {name: value for name, value in given if not name.startswith(allowed.OURS)}
@@ -58,7 +59,7 @@ class BeatEntry(ScheduleEntry):
             name=claim.name,
             task=claim.task,
             last_run_at=claim.due_at,
-            schedule=celery_schedule(claim.kind, claim.spec, claim.timezone),
+            schedule=celery_schedule(claim.kind, claim.spec, claim.timezone or timezone),
             args=tuple(claim.args),
             kwargs=dict(claim.kwargs),
             options=options,

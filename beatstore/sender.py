@@ -53,6 +53,7 @@ from beatstore.errors import BeatstoreError
 from beatstore.held import Held
 from beatstore.outcomes import OF_THE_MESSAGE, RETRY
 from beatstore.publishing import BeatEntry, has_own_way, without_results
+from beatstore.store import Store
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.endings import Ending
 
@@ -76,6 +77,7 @@ class Scheduling(Protocol):
     """What sending needs of the scheduler."""
 
     app: Celery
+    store: Store
 
     @property
     def producer(self) -> Any:
@@ -313,7 +315,7 @@ class Sender:
             Exception: one of `broker_errors`; any other is kept on the entry.
         """
         scheduler, producer = self._scheduler, self._scheduler.producer
-        entry = BeatEntry(claim, scheduler.app)
+        entry = BeatEntry(claim, scheduler.app, scheduler.store.settings.default_timezone)
         try:
             scheduler.apply_entry(entry, producer=producer)
         except Exception:

@@ -317,6 +317,22 @@ def test_hooks_see_a_schedule_of_celery(
     assert type(entry.schedule) is shown
 
 
+@pytest.mark.parametrize(("own", "shown"), [(None, "Asia/Tokyo"), ("Europe/Berlin",) * 2])
+def test_a_schedule_without_a_zone_is_shown_in_the_default(
+    memory_broker: Broker, monkeypatch: pytest.MonkeyPatch, own: str | None, shown: str
+) -> None:
+    """Monitors see the zone by which beat fires: the entry's, or `beatstore_default_timezone`."""
+    app = new_app(memory_broker, beatstore_default_timezone="Asia/Tokyo")
+    scheduler = DBScheduler(app=app, schedule_filename="", max_interval=None, lazy=True)
+    seen: list[Any] = []
+    monkeypatch.setattr(DBScheduler, "apply_entry", lambda _, entry, producer: seen.append(entry))
+    claim = new_claim(spec="0 2 * * *", timezone=own)
+    assert list(scheduler.sender.send([claim], until=float("inf")))
+    assert str(seen[0].schedule.tz) == shown
+    scheduler.close()
+    app.close()
+
+
 def test_hooks_write_into_copies(
     scheduler: DBScheduler, memory_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

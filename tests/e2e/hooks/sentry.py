@@ -37,8 +37,9 @@ def main() -> None:
         store.add("nightly", "tests.ok", Cron("0 2 * * *", "Europe/Berlin"), options=mine)
         store.add("failing", "tests.fail", Cron("0 1 * * *", "UTC"))
         store.add("often", "tests.ok", Every(1800))
-        store.add("seconds", "tests.ok", Cron("0 1 * * * 0", "UTC"))
+        store.add("seconds", "tests.ok", Cron("0 1 * * * 0,30", "UTC"))
         store.add("elsewhere", "tests.elsewhere", Cron("0 1 * * *", "UTC"))
+        store.add("sundays", "tests.ok", Cron("0 1 * * 7,thu", "UTC"))
         for n in range(3):
             store.add(f"once-{n}", "tests.ok", Once(NIGHT))
         if GIVEN["when"] == "beat_init":

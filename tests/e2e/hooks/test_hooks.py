@@ -93,7 +93,7 @@ def test_sentry_crons_and_traces(play: Play, memory_broker: Broker, when: str) -
     for check_in in found["check_ins"]:
         by_monitor.setdefault(check_in["monitor_slug"], []).append(check_in)
     # None for one-shots, nor for what Sentry has no schedule for.
-    assert sorted(by_monitor) == ["elsewhere", "failing", "nightly", "often"]
+    assert sorted(by_monitor) == ["elsewhere", "failing", "nightly", "often", "sundays"]
     ends = {"failing": "error"}
     for name, (begin, end) in by_monitor.items():
         assert begin["status"] == "in_progress"
@@ -102,6 +102,8 @@ def test_sentry_crons_and_traces(play: Play, memory_broker: Broker, when: str) -
     config = by_monitor["nightly"][0]["monitor_config"]
     assert config["schedule"] == {"type": "crontab", "value": "0 2 * * *"}
     assert config["timezone"] == "Europe/Berlin"
+    sundays = by_monitor["sundays"][0]["monitor_config"]["schedule"]
+    assert sundays == {"type": "crontab", "value": "0 1 * * 0,4"}
     interval = by_monitor["often"][0]["monitor_config"]["schedule"]
     assert interval == {"type": "interval", "value": 30, "unit": "minute"}
     # The package wrote into the messages, and not into the rows.
@@ -111,7 +113,7 @@ def test_sentry_crons_and_traces(play: Play, memory_broker: Broker, when: str) -
     assert found["options"]["nightly"] == {"headers": {"mine": "x"}, "priority": 3}
     assert found["options"]["failing"] == {}
     traces = [message["sentry-trace"].split("-")[0] for message in found["messages"].values()]
-    assert len(set(traces)) == len(traces) == 8
+    assert len(set(traces)) == len(traces) == 9
 
 
 # -- Datadog -------------------------------------------------------------------------------
