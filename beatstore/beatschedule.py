@@ -27,7 +27,7 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.convert import clock_interval, own_zone, zone_name
-from beatstore.declared import Declared
+from beatstore.declared import Declared, fitting
 from beatstore.errors import BeatstoreError, InvalidEntryError
 from beatstore.store import fields
 
@@ -91,12 +91,12 @@ def _schedule(app: Celery) -> Mapping[Any, Any]:
 
 
 def _steady(name: object) -> object:
-    """Return a name as it is in every process.
+    """Return a name as it is in every process, and short enough for its column.
 
-    Without one, `add_periodic_task` takes the signature's `repr`, which may show where an
-    argument is in memory.
+    Without one, `add_periodic_task` takes the signature's `repr`, which shows all arguments,
+    and may show where one is in memory.
     """
-    return _ADDRESS.sub("", name) if isinstance(name, str) and " at 0x" in name else name
+    return fitting(_ADDRESS.sub("", name)) if isinstance(name, str) else name
 
 
 def _cleanup(app: Celery) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _shown(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
         return schedule(float(spec.split(maxsplit=1)[0]))
     elif kind == "solar":
         event, lat, lon = spec.split()
-        return solar(event, float(lat), float(lon))
+        return solar(cast(Any, event), float(lat), float(lon))
     return BaseSchedule()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import singledispatch
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, cast
@@ -20,7 +20,22 @@ from beatstore.schedules import Schedule
 from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
 from beatstore.version import __version__
 
-__all__ = ["DEFAULTS", "Declared", "Unsure", "digest", "form", "identity"]
+__all__ = [
+    "DEFAULTS",
+    "NAME_LENGTH",
+    "Declared",
+    "Unsure",
+    "digest",
+    "fitting",
+    "form",
+    "identity",
+]
+
+#: Characters in a name, a task's name or a source.
+NAME_LENGTH = 255
+
+#: Characters of a digest, in a name that would be too long.
+_DIGEST_LENGTH = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,3 +216,14 @@ _KNOWN: dict[type, Callable[[Any], object]] = {
 _NAMES = tuple(field.name for field in fields(Declared))
 _DEFAULTS = tuple(field.default for field in fields(Declared))
 _VALUES = attrgetter(*_NAMES)
+
+
+def fitting(name: str) -> str:
+    """Return a name as it is, or of one that is too long its beginning and a digest of it all.
+
+    It is the same in every process, and two long names stay two, however alike they begin.
+    """
+    if len(name) <= NAME_LENGTH:
+        return name
+    found = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: NAME_LENGTH - _DIGEST_LENGTH - 2]}… {found}"

@@ -24,7 +24,7 @@ from celery.app.task import Task
 from celery.local import Proxy
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.declared import DEFAULTS, Declared
+from beatstore.declared import DEFAULTS, Declared, fitting
 from beatstore.schedules import Schedule
 from beatstore.types import ScheduledOptions, ScheduleLike, refuse_unknown, takes
 
@@ -176,7 +176,7 @@ def declared_by(task: str, marks: Sequence[Mark]) -> Iterator[tuple[Mark, Declar
         said = mark.said
         name = said.name
         if not name:
-            name = task if first else f"{task} ({words(said)})"
+            name = task if first else fitting(f"{task} ({words(said)})")
             first = False
         yield mark, dataclasses.replace(said, name=name, task=task, after=resolved(said.after))
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
+from beatstore.declared import NAME_LENGTH
 from beatstore.errors import InvalidEntryError, nearest
 
 __all__ = [
@@ -40,9 +41,6 @@ __all__ = [
 ]
 
 W = TypeVar("W", bound=str)
-
-#: Characters in a name, a task's name or a source.
-NAME_LENGTH = 255
 
 _TAG_LENGTH = 64
 

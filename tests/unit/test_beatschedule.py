@@ -351,3 +351,41 @@ def test_any_row_is_an_error_of_the_message(app: Celery, entry: Any, argument: A
     app.conf.beat_schedule = {"x": LAZY}
     with pytest.raises(LazyArgumentError):
         evaluated(app, {"beatstore_lazy": "os.system", "entry": entry, "argument": argument})
+
+
+# -- long names ----------------------------------------------------------------------------
+
+
+def test_a_long_name_is_kept_by_its_digest(app: Celery) -> None:
+    """Celery names an entry after all arguments: a long name keeps its beginning, and is one."""
+
+    @app.task(name="tests.say", shared=False)
+    def say(*args: Any) -> None:
+        """Do nothing."""
+
+    texts = ["a" * 242, "a" * 243, "a" * 242 + "b", "a" * 3000]
+    names = [app.add_periodic_task(60.0, say.s(text)) for text in texts]
+    assert [len(name) for name in names] == [255, 256, 256, 3013]
+    entries, refused = beat_entries(app)
+    assert not refused
+    found = [entry.name for entry in entries]
+    assert found[0] == names[0]
+    assert [len(name) for name in found] == [255] * 4
+    assert len(set(found)) == 4
+    for entry, text in zip(entries, texts, strict=True):
+        assert row(entry)["args"] == [text]
+
+
+def test_the_digest_of_a_name_never_changes(app: Celery) -> None:
+    """A restart, another Python and another process find the row of a long name again."""
+    app.conf.beat_schedule = {"é" * 300: {"task": "t", "schedule": 30}}
+    ((entry,), _) = beat_entries(app)
+    assert entry.name == "é" * 237 + "… 7250b66610f8b7db"
+
+
+def test_a_long_name_finds_its_function(app: Celery) -> None:
+    """A function among the arguments is called at the send, under a long name too."""
+    lazy = BeatLazyFunc(today)
+    app.conf.beat_schedule = {"x" * 300: {"task": "t", "schedule": 30, "args": [lazy]}}
+    ((entry,), _) = beat_entries(app)
+    assert evaluated(app, row(entry)["args"][0]) == "2026-01-15"
