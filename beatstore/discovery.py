@@ -25,6 +25,7 @@ from beatstore.declared import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.store import Store
+from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync.syncing import SyncReport
 
 __all__ = ["PREFIX", "Source", "declared", "import_code", "log"]
@@ -151,6 +152,8 @@ def import_code(
     found = declared(app, module)
     if module is None:
         found = {beatschedule.SOURCE: Source(*beatschedule.beat_entries(app)), **found}
+    tasks = (one.task for source in found.values() for one in source.entries)
+    warn_of_tasks(app, tasks, imported=True)
     sources = {name: (source.entries, source.refused) for name, source in found.items()}
     return store.sync_all(sources, owned=None if module else PREFIX, dry_run=dry_run)
 

@@ -24,6 +24,7 @@ from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
 from beatstore.store import allowed
 from beatstore.store.calls import Call, check_allowed
+from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.endings import Ending
 from beatstore.store.values import copied, opened
@@ -146,6 +147,7 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
     task = app.tasks.get(name)
     if task is not None:
         return task.apply_async(args, kwargs, producer=producer, **options)
+    warn_of_tasks(app, [name], imported=True)
     return app.send_task(name, args, kwargs, producer=producer, **options)
 
 

@@ -31,6 +31,7 @@ from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.editor import Editor
 from beatstore.store.links import After
+from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync import syncing
 from beatstore.store.sync.syncing import SyncReport
 from beatstore.store.transfer import loading
@@ -121,6 +122,7 @@ class Store(Editor):
         refuse_unknown(given, OneShotOptions)
         wanted = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
         wanted |= {"name": name, "after": wanted["after"] and links.wanted(wanted["after"])}
+        warn_of_tasks(self._app, [signature], imported=False)
         return self._write(
             session, lambda tx: oneshots.schedule(tx, signature, at, countdown, wanted)
         )

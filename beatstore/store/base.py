@@ -50,6 +50,7 @@ class Base:
         self.settings = settings or Settings()
         self._whose = "default settings" if settings is None else "settings of its own"
         self._asked = settings is not None
+        self._app: Any = None
         self._actor = audit.check_actor(actor)
         self.database = Database(
             target,
@@ -75,6 +76,7 @@ class Base:
         settings = read_settings(app)
         store = cls(settings.url if engine is None else engine, settings=settings)
         store._whose = f"settings of {name_of(app)}"
+        store._app = app
         return store
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from beatstore.declared import DEFAULTS
 from beatstore.models import Entry
 from beatstore.store import entries, links
 from beatstore.store.reader import Reader
+from beatstore.store.strangers import warn_of_tasks
 from beatstore.types import (
     ChangeOptions,
     EntryOptions,
@@ -64,6 +65,7 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(task, schedule, given)
+        warn_of_tasks(self._app, [task], imported=False)
         return self._write(session, lambda tx: entries.add(tx, name, wanted))
 
     @takes(EntryOptions, _DEFAULTS)
@@ -102,6 +104,7 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(task, schedule, given)
+        warn_of_tasks(self._app, [task], imported=False)
         return self._write(session, lambda tx: entries.put(tx, name, wanted))
 
     @takes(ChangeOptions)
@@ -135,6 +138,7 @@ class Editor(Reader):
         wanted: dict[str, Any] = {**given}
         if wanted.get("after"):
             wanted["after"] = links.wanted(wanted["after"])
+        warn_of_tasks(self._app, [wanted.get("task")], imported=False)
         return self._write(session, lambda tx: entries.change(tx, name, wanted))
 
     def pause(self, name: str, *, session: SessionLike | None = None) -> Entry:
