@@ -28,11 +28,12 @@ from typing import Any, get_args
 from beatstore.after import AfterLook
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.decision import Decision, EntryRow, PlannedRun
-from beatstore.errors import ScheduleError, misspelt
+from beatstore.errors import ScheduleError
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
 from beatstore.same import SameLook
 from beatstore.schedules import Cron, Every, Once, RRule, Schedule, Solar, parse
 from beatstore.types import EntryState
+from beatstore.words import misspelt
 
 __all__ = [
     "BURST",

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ForwardRef, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
-from beatstore.errors import InvalidEntryError, nearest
+from beatstore.errors import InvalidEntryError
 from beatstore.schedules import Schedule
+from beatstore.words import nearest
 
 __all__ = [
     "Align",

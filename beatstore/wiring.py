@@ -19,7 +19,8 @@ from celery import Celery
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 
-from beatstore.errors import ConfigError, nearest
+from beatstore.errors import ConfigError
+from beatstore.words import nearest
 
 __all__ = ["check_broker_url", "warn_of_options"]
 

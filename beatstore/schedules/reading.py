@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, singledispatch
 
-from beatstore.errors import ScheduleError, nearest
+from beatstore.errors import ScheduleError
 from beatstore.schedules.base import Schedule
 from beatstore.schedules.cron import Cron
 from beatstore.schedules.every import Every
@@ -19,6 +19,7 @@ from beatstore.schedules.instants import micros
 from beatstore.schedules.once import Once
 from beatstore.schedules.rrule import RRule
 from beatstore.schedules.solar import Solar
+from beatstore.words import nearest
 
 __all__ = ["as_schedule", "parse"]
 

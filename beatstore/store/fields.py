@@ -18,7 +18,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from beatstore.declared import NAME_LENGTH
-from beatstore.errors import InvalidEntryError, nearest
+from beatstore.errors import InvalidEntryError
+from beatstore.words import nearest
 
 __all__ = [
     "ANY_JSON",

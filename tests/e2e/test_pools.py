@@ -147,3 +147,13 @@ def test_children_come_and_go(stage: Stage) -> None:
     (ended,) = stage.store.status().workers
     assert ended.running == 0
     assert ended.stopped_at is not None
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_a_green_worker_ends_in_order(stage: Stage, pool: str) -> None:
+    """SIGTERM ends a worker of green threads that has reported runs, with exit code 0."""
+    worker = stage.worker(pool)
+    stage.wait_for(stage.send("tests.note"), "succeeded")
+    assert worker.terminate() == 0, worker.output()

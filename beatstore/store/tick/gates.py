@@ -35,7 +35,6 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
 from beatstore.dialects import EPOCH, Instant, among, trigger_reads_entries
-from beatstore.errors import misspelt
 from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
 from beatstore.store.database.rows import chunks
 from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
@@ -43,6 +42,7 @@ from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, cou
 from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import read_shared
 from beatstore.store.tick.watching import timeout_in_force
+from beatstore.words import misspelt
 
 __all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]
 

@@ -17,7 +17,6 @@ from sqlalchemy.engine import Connection
 from beatstore.config import Settings
 from beatstore.decide import call_problem, is_triggered
 from beatstore.dialects import Unreadable, among
-from beatstore.errors import misspelt
 from beatstore.gate import duration, run_timeout
 from beatstore.store.tick.claims import (
     CALL,
@@ -35,6 +34,7 @@ from beatstore.store.tick.endings import (
 from beatstore.store.tick.notices import Notice
 from beatstore.store.tick.reports import SUSPICIOUS
 from beatstore.types import RunState
+from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]
 
