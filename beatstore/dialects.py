@@ -70,6 +70,7 @@ __all__ = [
     "given_rows",
     "insert_ignore",
     "lock_limit",
+    "micros_between",
     "shows_the_past",
     "trigger_reads_entries",
     "wait_briefly",
@@ -108,6 +109,35 @@ def _sqlite_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(db_now, "mariadb")
 def _mysql_now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return "(UTC_TIMESTAMP(6))"
+
+
+class micros_between(FunctionElement[int]):  # noqa: N801  (an SQL function, named like one)
+    """The microseconds from the first of two instants to the second; NULL where one is none."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "micros_between"
+
+
+@compiles(micros_between, "postgresql")
+def _pg_between(element: micros_between, compiler: SQLCompiler, **kw: Any) -> str:
+    begin, end = (compiler.process(one, **kw) for one in element.clauses)
+    return f"CAST(EXTRACT(EPOCH FROM ({end}) - ({begin})) * 1000000 AS BIGINT)"
+
+
+@compiles(micros_between, "sqlite")
+def _sqlite_between(element: micros_between, compiler: SQLCompiler, **kw: Any) -> str:
+    # julianday() is a float, which is too coarse; an Instant ends in six digits.
+    count = "(CAST(strftime('%s', {0}) AS INTEGER) * 1000000 + CAST(substr({0}, -6) AS INTEGER))"
+    begin, end = (count.format(compiler.process(one, **kw)) for one in element.clauses)
+    return f"({end} - {begin})"
+
+
+@compiles(micros_between, "mysql")
+@compiles(micros_between, "mariadb")
+def _mysql_between(element: micros_between, compiler: SQLCompiler, **kw: Any) -> str:
+    begin, end = (compiler.process(one, **kw) for one in element.clauses)
+    return f"TIMESTAMPDIFF(MICROSECOND, {begin}, {end})"
 
 
 def insert_ignore(table: Table, dialect: Dialect) -> Insert:

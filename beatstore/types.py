@@ -36,6 +36,8 @@ __all__ = [
     "OnUpstreamFailure",
     "OneShotOptions",
     "Overlap",
+    "Page",
+    "RunSort",
     "RunState",
     "ScheduleLike",
     "ScheduledOptions",
@@ -59,6 +61,8 @@ EntryState: TypeAlias = Literal["active", "paused", "finished", "missed", "cance
 RunState: TypeAlias = Literal[
     "claimed", "sent", "started", "succeeded", "failed", "lost", "cancelled", "missed", "skipped"
 ]
+#: By what runs are sorted.
+RunSort: TypeAlias = Literal["due", "sent", "started", "finished", "runtime", "lateness"]
 #: What `Store.end` makes of a run.
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 
@@ -138,6 +142,27 @@ Upstreams: TypeAlias = str | Upstream | Iterable[str | Upstream]
 
 #: In code that declares entries, a task stands for its first entry.
 DeclaredUpstreams: TypeAlias = str | Upstream | Task | Iterable[str | Upstream | Task]
+
+R = TypeVar("R")
+
+
+class Page(list[R]):
+    """A list of rows, which may go on.
+
+    Attributes:
+        more: whether further rows match, which the limit has left out.
+    """
+
+    def __init__(self, rows: Iterable[R] = (), *, more: bool = False) -> None:
+        super().__init__(rows)
+        self.more = more
+
+    @classmethod
+    def cut(cls, rows: Iterable[R], limit: int) -> Page[R]:
+        """Return the first `limit` of rows, of which one more was read to see if there is."""
+        found = list(rows)
+        return cls(found[:limit], more=len(found) > limit)
+
 
 # -- options -----------------------------------------------------------------------------
 

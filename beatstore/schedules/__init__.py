@@ -29,7 +29,7 @@ from beatstore.schedules.rrule import RRule
 from beatstore.schedules.shortcuts import daily, hourly, minutely, monthly, weekly
 from beatstore.schedules.solar import Solar
 from beatstore.schedules.tzversion import tzdata_version
-from beatstore.schedules.zones import local_time, zone
+from beatstore.schedules.zones import local_time, retold, shown_in, zone
 
 __all__ = [
     "Cron",
@@ -45,6 +45,8 @@ __all__ = [
     "minutely",
     "monthly",
     "parse",
+    "retold",
+    "shown_in",
     "tzdata_version",
     "weekly",
     "zone",

@@ -30,6 +30,7 @@ from beatstore.store.agenda import Occurrence
 from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.editor import Editor
+from beatstore.store.history import RunDetails
 from beatstore.store.links import After
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync import syncing
@@ -56,6 +57,7 @@ __all__ = [
     "Health",
     "LoadReport",
     "Occurrence",
+    "RunDetails",
     "Status",
     "Store",
     "SyncReport",
@@ -139,14 +141,14 @@ class Store(Editor):
         """
         return self._write(session, lambda tx: oneshots.trigger(tx, name))
 
-    def rerun(self, run: Run | int, *, session: SessionLike | None = None) -> Run:
+    def rerun(self, run: Run | int | str, *, session: SessionLike | None = None) -> Run:
         """Send a run that is over once more, as a next attempt of the same occurrence.
 
         Whatever its entry waits for; also when that is paused. How it ends counts for the
         downstreams as any other completion does.
 
         Args:
-            run: a run, or its id.
+            run: a run, its id, or the id of its task.
             session: the caller's session, to join its transaction.
 
         Returns:
@@ -156,12 +158,12 @@ class Store(Editor):
             InvalidEntryError: there is no such run, or it has not ended.
             EntryNotFoundError: its entry was removed.
         """
-        run_id = run.id if isinstance(run, Run) else run
-        return self._write(session, lambda tx: oneshots.rerun(tx, run_id))
+        given = run.id if isinstance(run, Run) else run
+        return self._write(session, lambda tx: oneshots.rerun(tx, given))
 
     def end(
         self,
-        run: Run | int,
+        run: Run | int | str,
         state: EndState,
         *,
         reason: str | None = None,
@@ -175,7 +177,7 @@ class Store(Editor):
         that reports it is believed as for a lost run.
 
         Args:
-            run: a run that is `sent` or `started`, or its id.
+            run: a run that is `sent` or `started`, its id, or the id of its task.
             state: what to make of it: succeeded, failed or cancelled.
             reason: why, for whoever looks at the run later.
             session: the caller's session, to join its transaction.
@@ -187,8 +189,8 @@ class Store(Editor):
             InvalidEntryError: there is no such run, it is in another state, or `state` is
                 none of these.
         """
-        run_id = run.id if isinstance(run, Run) else run
-        return self._write(session, lambda tx: oneshots.end(tx, run_id, state, reason))
+        given = run.id if isinstance(run, Run) else run
+        return self._write(session, lambda tx: oneshots.end(tx, given, state, reason))
 
     def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
         """End an entry for good, if that is in time.

@@ -22,6 +22,7 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, or_, select
@@ -32,6 +33,7 @@ from beatstore.dialects import EPOCH, Unreadable
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.store import entries, fields
 from beatstore.store.database.rows import ENTRY, Transaction
+from beatstore.types import Page
 
 __all__ = ["Occurrence", "accounted_for", "agenda"]
 
@@ -80,16 +82,11 @@ def agenda(
     start: datetime | None,
     until: datetime | None,
     limit: int,
-) -> list[Occurrence]:
+) -> Page[Occurrence]:
     """Return what is sent next; see `Store.agenda`."""
     limit = fields.whole("limit", limit, least=1, most=_MOST)
-    merged = _Merged(tx, chosen, start, until, limit)
-    found: list[Occurrence] = []
-    for occurrence in merged.occurrences():
-        found.append(occurrence)
-        if len(found) == limit:
-            break
-    return found
+    merged = _Merged(tx, chosen, start, until, limit + 1)
+    return Page.cut(islice(merged.occurrences(), limit + 1), limit)
 
 
 class _Merged:

@@ -24,6 +24,7 @@ from beatstore.dialects import Unreadable
 from beatstore.models import Audit, Entry
 from beatstore.store import fields
 from beatstore.store.database.rows import AUDIT, ENTRY, Transaction
+from beatstore.types import Page
 
 __all__ = [
     "Change",
@@ -84,7 +85,7 @@ def record_all(tx: Transaction, action: str, changes: Iterable[Change]) -> None:
         tx.execute(insert(AUDIT).values(same).inline(), rows)
 
 
-def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None) -> list[Audit]:
+def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None) -> Page[Audit]:
     """Return a page of changes, newest first; see `Store.audit`."""
     found = select(AUDIT).order_by(AUDIT.c.id.desc())
     if name is not None:
@@ -92,7 +93,8 @@ def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None)
         found = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc())
     if before_id is not None:
         found = found.where(AUDIT.c.id < before_id)
-    return tx.all(Audit, found.limit(fields.whole("limit", limit, least=1)))
+    limit = fields.whole("limit", limit, least=1)
+    return Page.cut(tx.all(Audit, found.limit(limit + 1)), limit)
 
 
 def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, beside: Differences) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Engine
@@ -128,6 +129,10 @@ class Base:
         self._ask_whose()
         with transaction.explained(self.database):
             migrate.check(self.database)
+
+    def now(self, *, session: SessionLike | None = None) -> datetime:
+        """Return what the database's clock says, in UTC."""
+        return self._read(session, lambda tx: tx.now())
 
     # -- transactions ----------------------------------------------------------------------
 

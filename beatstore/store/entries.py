@@ -26,6 +26,7 @@ from beatstore.store import audit, edits, fields, links
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
 from beatstore.store.shared_times import begin_anew
 from beatstore.store.tick.gates import consume
+from beatstore.types import Page
 
 __all__ = [
     "add",
@@ -142,16 +143,18 @@ def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
 
 def entries(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
-) -> list[Entry]:
+) -> Page[Entry]:
     """Return a page of entries, by name; see `Store.entries`."""
-    return tx.all(Entry, _page(tx, select(ENTRY), chosen, limit, after))
+    found = _page(tx, select(ENTRY), chosen, limit, after)
+    return Page.cut(tx.all(Entry, found), limit)
 
 
 def names(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
-) -> list[str]:
+) -> Page[str]:
     """Return a page of names; see `Store.names`."""
-    return list(tx.execute(_page(tx, select(ENTRY.c.name), chosen, limit, after)).scalars())
+    found = _page(tx, select(ENTRY.c.name), chosen, limit, after)
+    return Page.cut(tx.execute(found).scalars(), limit)
 
 
 def _page(
@@ -161,11 +164,11 @@ def _page(
     limit: int,
     after: str | None,
 ) -> Select[Any]:
-    """Return a query of a page of entries, by name."""
+    """Return a query of a page of entries, by name, and of one more."""
     found = matching(tx, found, chosen)
     if after is not None:
         found = found.where(ENTRY.c.name > fields.sought("after", after))
-    return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1))
+    return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1) + 1)
 
 
 def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:

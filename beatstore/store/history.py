@@ -8,24 +8,41 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import Select, and_, literal_column, or_, select
+from sqlalchemy import Select, and_, case, literal, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.decide import schedule_of
+from beatstore.dialects import Instant, Unreadable, micros_between
 from beatstore.errors import InvalidEntryError
-from beatstore.models import Run
+from beatstore.models import Entry, Run
 from beatstore.schedules import local_time, zone
 from beatstore.store import fields
 from beatstore.store.database.rows import ENTRY, RUN, TAG, Transaction
-from beatstore.types import RunState
+from beatstore.types import Page, RunSort, RunState
 
-__all__ = ["ERRORS", "NOT_SUCCEEDED", "RunFilter", "errors", "preview", "runs"]
+__all__ = [
+    "ERRORS",
+    "NOT_SUCCEEDED",
+    "RUN_SORTS",
+    "RUN_STATES",
+    "RunDetails",
+    "RunFilter",
+    "details",
+    "errors",
+    "found_run",
+    "preview",
+    "runs",
+]
 
 #: The states of a run.
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
+
+#: By what runs are sorted.
+RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)
 
 #: The states of a run that went wrong.
 ERRORS: tuple[RunState, ...] = ("failed", "lost")
@@ -37,9 +54,27 @@ _PREVIEW_LIMIT = 10_000
 
 _STEP = timedelta(microseconds=1)
 
+#: The longest id of a task that a row holds.
+_TASK_ID = 155
+
+#: A run still under way ends no earlier than any other.
+_FAR = literal(datetime(9999, 12, 31, tzinfo=timezone.utc), Instant())
+
+_ENDS = case((RUN.c.state == "started", _FAR), else_=RUN.c.finished_at)
+
+#: What runs are sorted by, the highest first.
+_KEYS: dict[RunSort, ColumnElement[Any]] = {
+    "due": RUN.c.due_at,
+    "sent": RUN.c.sent_at,
+    "started": RUN.c.started_at,
+    "finished": RUN.c.finished_at,
+    "runtime": micros_between(RUN.c.started_at, _ENDS),
+    "lateness": case((RUN.c.attempt == 1, micros_between(RUN.c.due_at, RUN.c.sent_at))),
+}
+
 
 class RunFilter(NamedTuple):
-    """Which runs a page is about; see `Store.runs`."""
+    """Which runs a page is about, and in which order; see `Store.runs`."""
 
     state: str | Iterable[str] | None = None
     since: datetime | None = None
@@ -47,33 +82,98 @@ class RunFilter(NamedTuple):
     tag: str | None = None
     task: str | None = None
     worker: str | None = None
+    sort: RunSort | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """One run, and what is known beside it.
+
+    Attributes:
+        run: its row.
+        attempts: all attempts at the same due time, the first one first; it is one of them.
+        entry: its entry as it is now; None: it was removed.
+    """
+
+    run: Run
+    attempts: tuple[Run, ...]
+    entry: Entry | None
+
+
+def details(tx: Transaction, given: int | str) -> RunDetails:
+    """Return a run with what is known of it; see `Store.run`."""
+    run = found_run(tx, given)
+    attempts = [run]
+    if isinstance(run.due_at, datetime):  # else it is a row written by hand
+        of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
+        attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
+    found = tx.all(Entry, select(ENTRY).where(ENTRY.c.id == run.entry_id))
+    return RunDetails(run, tuple(attempts), found[0] if found else None)
+
+
+def found_run(tx: Transaction, given: int | str) -> Run:
+    """Return the run of that id, or the newest with that task id.
+
+    Raises:
+        InvalidEntryError: there is none.
+    """
+    expected = "the id of a run on record"
+    if isinstance(given, str):
+        expected = "the id of a run on record, or of its task"
+        known = RUN.c.task_id == fields.sought("run", given, _TASK_ID)
+    elif isinstance(given, int) and not isinstance(given, bool) and abs(given) < 2**63:
+        known = RUN.c.id == given
+    else:
+        raise InvalidEntryError("run", given, expected)
+    found = tx.all(Run, select(RUN).where(known).order_by(RUN.c.id.desc()).limit(1))
+    if not found:
+        raise InvalidEntryError("run", given, expected)
+    return found[0]
 
 
 def runs(
     tx: Transaction, name: str | None, chosen: RunFilter, limit: int, before_id: int | None
-) -> list[Run]:
+) -> Page[Run]:
     """Return a page of runs, newest first; see `Store.runs`."""
-    found = _chosen(select(RUN), chosen).limit(fields.whole("limit", limit, least=1))
+    limit = fields.whole("limit", limit, least=1)
+    found = _ordered(tx, name, chosen, before_id).limit(limit + 1)
     if name is None:
-        if before_id is not None:
-            found = found.where(RUN.c.id < before_id)
-        return tx.all(Run, found.order_by(RUN.c.id.desc()))
-    if before_id is not None:
-        found = found.where(_before(tx, before_id))
-    found = found.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
+        return Page.cut(tx.all(Run, found), limit)
     if not fields.storable(name):
         raise tx.missing(name)
     entry = tx.find(name)
     if entry is not None:
-        return tx.all(Run, found.where(RUN.c.entry_id == entry.id))
+        return Page.cut(tx.all(Run, found.where(RUN.c.entry_id == entry.id)), limit)
     # The entry is gone; its runs still say its name, in no index.
     of_removed = tx.all(Run, found.where(RUN.c.entry_name == name))
     if not of_removed and before_id is None:
         raise tx.missing(name)
-    return of_removed
+    return Page.cut(of_removed, limit)
 
 
-def errors(tx: Transaction, name: str, limit: int) -> list[Run]:
+def _ordered(
+    tx: Transaction, name: str | None, chosen: RunFilter, before_id: int | None
+) -> Select[Any]:
+    """Return the query in its order, from one run on."""
+    found, sort = _chosen(select(RUN), chosen), chosen.sort
+    if sort is None and name is None:
+        found = found if before_id is None else found.where(RUN.c.id < before_id)
+        return found.order_by(RUN.c.id.desc())
+    if sort in (None, "due"):
+        found = found if before_id is None else found.where(_before(tx, before_id))
+        return found.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
+    key = _KEYS[fields.choice("sort", sort, RUN_SORTS)]
+    found = found.where(key.is_not(None))
+    if before_id is not None:
+        last = tx.execute(select(key).where(RUN.c.id == before_id)).scalar()
+        if last is None or isinstance(last, Unreadable):
+            expected = f"the id of a run on record that has what {sort!r} sorts by"
+            raise InvalidEntryError("before_id", before_id, expected)
+        found = found.where(or_(key < last, and_(key == last, RUN.c.id < before_id)))
+    return found.order_by(key.desc(), RUN.c.id.desc())
+
+
+def errors(tx: Transaction, name: str, limit: int) -> Page[Run]:
     """Return the last runs that went wrong, newest first; see `Store.errors`."""
     limit = fields.whole("limit", limit, least=1)
     entry = tx.find(name)
@@ -82,10 +182,10 @@ def errors(tx: Transaction, name: str, limit: int) -> list[Run]:
     found: list[Run] = []
     for state in ERRORS:  # one at a time, so that each is read off the index in its order
         page = select(RUN).where(RUN.c.entry_id == entry.id, RUN.c.state == state, NOT_SUCCEEDED)
-        page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit)
+        page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit + 1)
         found += tx.all(Run, page)
     found.sort(key=lambda run: (run.due_at, run.id), reverse=True)
-    return found[:limit]
+    return Page.cut(found, limit)
 
 
 def _chosen(found: Select[Any], chosen: RunFilter) -> Select[Any]:

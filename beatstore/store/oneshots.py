@@ -23,6 +23,7 @@ from beatstore.schedules import Once
 from beatstore.store import audit, edits, entries, fields
 from beatstore.store.calls import own_id, split_time
 from beatstore.store.database.rows import ENTRY, RUN, Transaction
+from beatstore.store.history import found_run
 from beatstore.store.tick.edges import UNFINISHED
 from beatstore.store.tick.endings import Ending, write_ending
 from beatstore.types import EndState
@@ -142,19 +143,19 @@ def _free_instant(tx: Transaction, now: datetime) -> datetime:
     return last + _STEP if isinstance(last, datetime) else due_at
 
 
-def rerun(tx: Transaction, run_id: int) -> Run:
+def rerun(tx: Transaction, given: int | str) -> Run:
     """Insert a next attempt of a run that is over; see `Store.rerun`."""
-    run = _on_record(tx, run_id)
+    run = found_run(tx, given)
     name = _name_of(tx, run)
     entry = tx.get(run.entry_name if name is None else name, lock=True)
     if name is None:
-        raise InvalidEntryError("run", run_id, "a run of an entry that was not removed since")
+        raise InvalidEntryError("run", given, "a run of an entry that was not removed since")
     of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
     attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
     for one in attempts:
         if one.state in UNFINISHED:
             expected = f"a run that is over; its attempt {one.attempt} is {one.state}"
-            raise InvalidEntryError("run", run_id, expected)
+            raise InvalidEntryError("run", given, expected)
     last = attempts[-1].attempt
     again = {
         **_triggered(entry, run.due_at, last + 1),
@@ -162,37 +163,30 @@ def rerun(tx: Transaction, run_id: int) -> Run:
         **_stood_for(run),
     }
     if not tx.insert(RUN, again):
-        raise InvalidEntryError("run", run_id, "a run whose next attempt is not made just now")
+        raise InvalidEntryError("run", given, "a run whose next attempt is not made just now")
     made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
     said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
     audit.record(tx, "rerun", entry.name, None, said)
     return made
 
 
-def end(tx: Transaction, run_id: int, state: EndState, reason: str | None) -> Run:
+def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) -> Run:
     """End a run that nobody will report; see `Store.end`."""
     fields.choice("state", state, END_STATES)
     said = fields.note("reason", reason)
-    run = _on_record(tx, run_id)
+    run = found_run(tx, given)
     words = f"ended by hand: {said}" if said else "ended by hand"
     ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
     # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
     written = write_ending(tx, ending, tx.now(), _WITH_WORKERS, follow_up="end")
-    made = _on_record(tx, run_id)
+    made = found_run(tx, run.id)
     if not written:
         expected = f"a run that is sent or started; this one is {made.state}"
         write = "store.pause(…) or store.cancel(…)" if made.state == "claimed" else None
-        raise InvalidEntryError("run", run_id, expected, write)
+        raise InvalidEntryError("run", given, expected, write)
     name = _name_of(tx, run) or run.entry_name
-    audit.record(tx, "end", name, {"state": run.state}, {"state": state, "run_id": run_id})
+    audit.record(tx, "end", name, {"state": run.state}, {"state": state, "run_id": run.id})
     return made
-
-
-def _on_record(tx: Transaction, run_id: int) -> Run:
-    found = tx.all(Run, select(RUN).where(RUN.c.id == run_id))
-    if not found:
-        raise InvalidEntryError("run", run_id, "the id of a run on record")
-    return found[0]
 
 
 def _name_of(tx: Transaction, run: Run) -> str | None:

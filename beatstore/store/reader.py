@@ -8,6 +8,7 @@ from typing import Any
 
 from beatstore.graph import Edge, Graph
 from beatstore.models import Audit, Entry, Run
+from beatstore.schedules import zone
 from beatstore.store import agenda, audit, entries, graphs, history
 from beatstore.store.agenda import Occurrence
 from beatstore.store.answers import entry as answers
@@ -15,19 +16,16 @@ from beatstore.store.answers import occurrences, standing
 from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import Health, Status
 from beatstore.store.base import Base
+from beatstore.store.history import RunDetails
 from beatstore.store.sync import syncing
 from beatstore.store.transfer import exporting as transfer
-from beatstore.types import EntryState, RunState, SessionLike
+from beatstore.types import EntryState, Page, RunSort, RunState, SessionLike
 
 __all__ = ["Reader"]
 
 
 class Reader(Base):
     """The entries and runs of one database, to look at; see `beatstore.Store`."""
-
-    def now(self, *, session: SessionLike | None = None) -> datetime:
-        """Return what the database's clock says, in UTC."""
-        return self._read(session, lambda tx: tx.now())
 
     def get(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Return the entry of that name.
@@ -47,8 +45,8 @@ class Reader(Base):
         limit: int = 100,
         after: str | None = None,
         session: SessionLike | None = None,
-    ) -> list[Entry]:
-        """Return a page of entries in the order of their names.
+    ) -> Page[Entry]:
+        """Return a page of entries in the order of their names; `more` says if others follow.
 
         Args:
             tag: only those with this tag.
@@ -73,7 +71,7 @@ class Reader(Base):
         limit: int = 1000,
         after: str | None = None,
         session: SessionLike | None = None,
-    ) -> list[str]:
+    ) -> Page[str]:
         """Return a page of names of entries, in order; the arguments are those of `entries`."""
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
         return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
@@ -102,14 +100,15 @@ class Reader(Base):
         tag: str | None = None,
         task: str | None = None,
         worker: str | None = None,
+        sort: RunSort | None = None,
         limit: int = 100,
         before_id: int | None = None,
         session: SessionLike | None = None,
-    ) -> list[Run]:
-        """Return a page of runs, the newest first.
+    ) -> Page[Run]:
+        """Return a page of runs, the newest first; `more` says if others follow.
 
         Few runs among many are found by reading the history from its end: give `since`
-        beside a rare tag, task, worker or state.
+        beside a rare tag, task, worker or state, and beside `sort`.
 
         Args:
             name: only those of this entry, by their due time; None: all, in the order
@@ -121,6 +120,10 @@ class Reader(Base):
             tag: only those whose entry has this tag now.
             task: only those whose entry sends this task now.
             worker: only those that this worker (`celery@host`) took.
+            sort: by what, the latest or the longest first: "due", "sent", "started" or
+                "finished", when that was; "runtime", what runs still coming first; or
+                "lateness", how long after its due time a first attempt was sent. Only runs
+                that have it are in the page.
             limit: at most so many.
             before_id: only those that come after this run in the order: the `id` of the
                 last one of the page before.
@@ -129,10 +132,24 @@ class Reader(Base):
         Raises:
             EntryNotFoundError: nothing is known of that name.
         """
-        chosen = history.RunFilter(state, since, until, tag, task, worker)
+        chosen = history.RunFilter(state, since, until, tag, task, worker, sort)
         return self._read(session, lambda tx: history.runs(tx, name, chosen, limit, before_id))
 
-    def errors(self, name: str, limit: int = 5, *, session: SessionLike | None = None) -> list[Run]:
+    def run(self, run: Run | int | str, *, session: SessionLike | None = None) -> RunDetails:
+        """Return one run with all that is known of it.
+
+        Args:
+            run: a run, its id, or the id of its task; an old one of those is found by
+                reading the history from its end.
+            session: the caller's session, to join its transaction.
+
+        Raises:
+            InvalidEntryError: there is no such run on record.
+        """
+        given = run.id if isinstance(run, Run) else run
+        return self._read(session, lambda tx: history.details(tx, given))
+
+    def errors(self, name: str, limit: int = 5, *, session: SessionLike | None = None) -> Page[Run]:
         """Return the last runs of an entry that failed or were lost, the newest first.
 
         Each has `error`, `traceback` (cut to its end where it is long) and `reason`. The
@@ -182,7 +199,7 @@ class Reader(Base):
         tag: str | None = None,
         name: str | None = None,
         session: SessionLike | None = None,
-    ) -> list[Occurrence]:
+    ) -> Page[Occurrence]:
         """Return what is sent next: the due times of all entries, in the order of sending.
 
         What is due already comes first: "overdue", where no beat has looked yet, or
@@ -238,7 +255,12 @@ class Reader(Base):
         return transfer.export(self.database, self.settings, chosen, session)
 
     def explain(
-        self, name: str, at: datetime | None = None, *, session: SessionLike | None = None
+        self,
+        name: str,
+        at: datetime | None = None,
+        *,
+        timezone: str | None = None,
+        session: SessionLike | None = None,
     ) -> Explanation:
         """Say in plain words why an entry has or has not run.
 
@@ -248,16 +270,21 @@ class Reader(Base):
 
         Args:
             name: which entry; of one that was removed, the audit tells.
-            at: an occurrence to account for instead: "why did 03:00 not run?".
+            at: an occurrence to account for instead: "why did 03:00 not run?". One that is
+                due within this second is found by the whole second, too.
+            timezone: IANA zone that the sentences give times in; None: the entry's.
             session: the caller's session, to join its transaction.
 
         Raises:
             EntryNotFoundError: nothing is known of that name.
             InvalidEntryError: `at` is naive.
+            ScheduleError: there is no such zone.
         """
+        if timezone is not None:
+            zone(timezone)
         if at is not None:
-            return self._read(session, lambda tx: occurrences.explain_at(tx, name, at))
-        return self._read(session, lambda tx: answers.explain(tx, name))
+            return self._read(session, lambda tx: occurrences.explain_at(tx, name, at, timezone))
+        return self._read(session, lambda tx: answers.explain(tx, name, timezone))
 
     def graph(
         self, *, name: str | None = None, tag: str | None = None, session: SessionLike | None = None
@@ -291,7 +318,7 @@ class Reader(Base):
         before_id: int | None = None,
         *,
         session: SessionLike | None = None,
-    ) -> list[Audit]:
+    ) -> Page[Audit]:
         """Return a page of the changes made through the API, the newest first.
 
         Each says `at`, `actor`, `action`, `entry`, and the columns that changed `before`

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import overload
 
+from beatstore.schedules import retold
 from beatstore.store import Store, virtual
 
 __all__ = ["Ledger", "Row", "Waiting", "read_ledger"]
@@ -127,13 +128,13 @@ class Ledger(Sequence[Row]):
         ]
         for item in self.waiting:
             since = f" since {_time(item.since)}" if item.since else ""
-            lines.append(f"left: {item.name}{since}: {item.why}")
+            lines.append(f"left: {item.name}{since}: {retold(item.why, _time)}")
         return "\n".join(lines)
 
 
 def _shown(row: Row) -> tuple[str, ...]:
     due = "" if row.due_at == row.at else _time(row.due_at)
-    words = "; ".join(filter(None, (row.reason, row.error)))
+    words = "; ".join(filter(None, (retold(row.reason or "", _time), row.error)))
     others = "" if row.sent_at is None or not row.missed_count else f"+{row.missed_count}"
     return _time(row.at), f"{row.name} {others}".rstrip(), due, row.state, words
 

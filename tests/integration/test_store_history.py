@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
-from beatstore import Run, Store
+from beatstore import Page, Run, Store
 from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.types import RunSort
 from tests.support.written import MINUTE, NOON, due, run, write
 
 
@@ -51,6 +52,131 @@ def test_all_runs_are_in_the_order_they_were_recorded(store: Store) -> None:
     assert due(store.runs()) == [-4, -3, -2, -1, 0]
     first = store.runs(limit=2)
     assert due(store.runs(limit=2, before_id=first[-1].id)) == [-2, -1]
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("due", [6, 5, 4, 3, 2, 1]),
+        ("sent", [2, 5, 4, 3, 1]),
+        ("started", [2, 5, 4, 3, 1]),
+        ("finished", [4, 2, 3, 1]),
+        # What still runs comes first; then by microseconds, and of equals the newer one.
+        ("runtime", [5, 4, 3, 2, 1]),
+        ("lateness", [2, 3, 1]),
+    ],
+)
+def test_runs_are_sorted(store: Store, sort: RunSort, expected: list[int]) -> None:
+    """By what is asked for, page by page, of an entry and of all; who lacks it is left out."""
+    entry = store.add("a", "t", 60)
+    micro = timedelta(microseconds=1)
+
+    def ran(minute: int, sent: int, took: timedelta, **columns: Any) -> dict[str, Any]:
+        at = NOON + timedelta(minutes=minute) + micro
+        times = {"sent_at": at + timedelta(seconds=sent), "started_at": at + MINUTE * sent}
+        times["finished_at"] = times["started_at"] + took
+        return {**run(entry, at, state="succeeded"), **times, **columns}
+
+    write(
+        store,
+        Run,
+        ran(1, 0, timedelta(seconds=1, microseconds=7)),
+        ran(2, 300, timedelta(seconds=1, microseconds=7)),
+        ran(3, 2, timedelta(seconds=1, microseconds=8)),
+        ran(4, 1, timedelta(days=400), attempt=2),
+        {**ran(5, 1, timedelta()), "state": "started", "finished_at": None, "attempt": 3},
+        run(entry, NOON + timedelta(minutes=6), state="missed"),
+    )
+    for name in ("a", None):
+        assert [one.id for one in store.runs(name, sort=sort)] == expected
+        found: list[int] = []
+        more = True
+        while more:
+            last = found[-1] if found else None
+            page = store.runs(name, sort=sort, limit=2, before_id=last)
+            found, more = found + [one.id for one in page], page.more
+        assert found == expected
+
+
+def test_a_page_can_not_follow_what_is_not_sorted(store: Store) -> None:
+    """A run without what is sorted by, or none at all, is no place to go on from."""
+    entry = store.add("a", "t", 60)
+    write(store, Run, run(entry, NOON, state="missed"))
+    for before_id in (1, 99):
+        with pytest.raises(InvalidEntryError, match="before_id"):
+            store.runs(sort="runtime", before_id=before_id)
+    with pytest.raises(InvalidEntryError, match="sort"):
+        store.runs(sort="name")  # type: ignore[arg-type]
+
+
+def test_a_page_says_if_more_follow(store: Store) -> None:
+    """Lists that a limit has cut say so, and those that are complete say that."""
+    entry = store.add("a", "t", 60)
+    store.add("b", "t", 60)
+    write(store, Run, *(run(entry, NOON + MINUTE * at, state="failed") for at in range(2)))
+    pages: dict[str, Callable[[int], Page[Any]]] = {
+        "entries": lambda limit: store.entries(limit=limit),
+        "names": lambda limit: store.names(limit=limit),
+        "runs": lambda limit: store.runs(limit=limit),
+        "runs of one": lambda limit: store.runs("a", limit=limit),
+        "errors": lambda limit: store.errors("a", limit),
+        "audit": lambda limit: store.audit(limit=limit),
+    }
+    for name, read in pages.items():
+        cut, whole = read(1), read(2)
+        assert (len(cut), cut.more) == (1, True), name
+        assert (len(whole), whole.more) == (2, False), name
+        assert isinstance(whole, list)
+    assert store.agenda(limit=2).more
+    assert not store.agenda(until=NOON + MINUTE * 1.5, limit=2).more
+    assert store.names(name="a").more is False
+
+
+# -- one run ---------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_its_id_or_its_task(store: Store) -> None:
+    """It comes with all attempts at its due time, and its entry as it is now."""
+    entry = store.add("a", "t", 60, args=[1])
+    write(
+        store,
+        Run,
+        run(entry, NOON, state="failed", task_id="first"),
+        run(entry, NOON, state="sent", attempt=2, task_id="second"),
+        run(entry, NOON + MINUTE, task_id="other"),
+    )
+    for given in (1, "first", store.runs(state="failed")[0]):
+        found = store.run(given)
+        assert (found.run.id, found.run.task_id) == (1, "first")
+        assert [one.task_id for one in found.attempts] == ["first", "second"]
+        assert found.entry is not None
+        assert found.entry.args == [1]
+    store.change("a", new_name="b")
+    assert getattr(store.run("second").entry, "name", None) == "b"
+    store.remove("b")
+    assert store.run("second").entry is None
+
+
+@pytest.mark.parametrize("given", [99, -1, 2**70, "nobody", "", "x" * 1000, "\ud800", "\0"])
+def test_a_run_that_is_not_there(store: Store, given: int | str) -> None:
+    """Any other id is refused, with what was given."""
+    store.trigger(store.add("a", "t", 60).name)
+    for act in (store.run, store.rerun, lambda one: store.end(one, "failed")):
+        with pytest.raises(InvalidEntryError, match="run"):
+            act(given)
+
+
+def test_runs_are_named_by_their_task(store: Store) -> None:
+    """`rerun` and `end` take the id of a task for its run."""
+    entry = store.add("a", "t", 60)
+    write(
+        store,
+        Run,
+        run(entry, NOON, state="failed", task_id="x"),
+        run(entry, NOON - MINUTE, task_id="y"),
+    )
+    assert store.rerun("x").attempt == 2
+    assert store.end("y", "failed").state == "failed"
 
 
 def test_runs_are_filtered_by_state_and_time(store: Store) -> None:

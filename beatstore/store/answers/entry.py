@@ -101,12 +101,12 @@ class Explanation:
         return " ".join(self.sentences)
 
 
-def explain(tx: Transaction, name: str) -> Explanation:
+def explain(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     """Explain an entry; see `Store.explain`."""
     entry = tx.find(name)
     if entry is None:
-        return gone(tx, name)
-    answer = Answer(tx, entry)
+        return gone(tx, name, timezone)
+    answer = Answer(tx, entry, timezone)
     answer.tell_state()
     answer.tell_overdue()
     answer.tell_wait()
@@ -117,7 +117,7 @@ def explain(tx: Transaction, name: str) -> Explanation:
     return answer.explanation()
 
 
-def gone(tx: Transaction, name: str) -> Explanation:
+def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     """Explain an entry that is not there any more.
 
     Raises:
@@ -130,7 +130,7 @@ def gone(tx: Transaction, name: str) -> Explanation:
     change = next(iter(tx.all(Audit, page)), None)
     if change is None:
         raise tx.missing(name)
-    told = Told(tx.settings.default_timezone, tx.now())
+    told = Told(timezone or tx.settings.default_timezone, tx.now())
     new_name = change.after.get("name") if isinstance(change.after, dict) else None
     became = "renamed" if new_name else "removed"
     to = f" to {new_name!r}" if new_name else ""
@@ -141,10 +141,12 @@ def gone(tx: Transaction, name: str) -> Explanation:
 class Answer:
     """What is found out about one entry, and told, a thing at a time."""
 
-    def __init__(self, tx: Transaction, entry: Entry) -> None:
+    def __init__(self, tx: Transaction, entry: Entry, timezone: str | None) -> None:
         self.tx = tx
         self.entry = readable(entry)
-        self.told = Told(_zone_name(tx, entry), tx.now())
+        own = _zone_name(tx, entry)
+        asked = timezone not in (None, own)
+        self.told = Told(timezone or own, tx.now(), own if asked else "UTC")
         self.now = self.told.now
         self.workers = standing.workers(tx, self.now)
         self.facts: dict[str, Any] = {}
@@ -154,7 +156,8 @@ class Answer:
     def explanation(self) -> Explanation:
         """Return what was found out."""
         entry = self.entry
-        return Explanation(entry.name, self.now, entry.state, **self.facts, sentences=self.said)
+        said = [self.told.retold(one) for one in self.said]
+        return Explanation(entry.name, self.now, entry.state, **self.facts, sentences=said)
 
     def tell_state(self) -> None:
         """Tell what state the entry is in, since when, and by whom."""

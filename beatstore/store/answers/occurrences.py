@@ -9,6 +9,7 @@ that time, as far as the audit tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ _CHANGES_READ = 1000
 _RUNS_READ = 200
 
 _STEP = timedelta(microseconds=1)
+_SECOND = timedelta(seconds=1)
 
 #: What of an entry says whether an instant is an occurrence, and whether it may run.
 _RULE = ("kind", "spec", "timezone", "start_at", "end_at", "state")
@@ -59,13 +61,13 @@ _SAID = {
 }
 
 
-def explain_at(tx: Transaction, name: str, at: object) -> Explanation:
+def explain_at(tx: Transaction, name: str, at: object, timezone: str | None) -> Explanation:
     """Say what became of one occurrence; see `Store.explain`."""
-    due_at = fields.instant("at", at)
+    given = fields.instant("at", at)
     entry = tx.find(name)
     if entry is None:
-        return _of_removed(tx, name, due_at)
-    answer = _Occurrence(tx, entry, due_at)
+        return _of_removed(tx, name, given, timezone)
+    answer = _Occurrence(tx, entry, _meant(tx, entry, given), timezone)
     for step in (
         answer.as_run,
         answer.as_folded,
@@ -83,8 +85,22 @@ def explain_at(tx: Transaction, name: str, at: object) -> Explanation:
     return answer.explanation()
 
 
-def _of_removed(tx: Transaction, name: str, at: datetime) -> Explanation:
-    found = gone(tx, name)
+def _meant(tx: Transaction, entry: Entry, given: datetime) -> datetime:
+    """Return the due time that is meant: of a whole second, the first one that it has."""
+    if given.microsecond:
+        return given
+    within = (RUN.c.due_at >= given, RUN.c.due_at < given + _SECOND)
+    page = select(RUN.c.due_at).where(RUN.c.entry_id == entry.id, *within)
+    found = [tx.execute(page.order_by(RUN.c.due_at).limit(1)).scalar(), entry.pending_due_at]
+    if entry.kind != "after":
+        with suppress(ScheduleError, TypeError, AttributeError):  # a row written by hand
+            found.append(schedule_of(entry, tx.settings).next_after(given - _STEP))
+    known = [at for at in found if isinstance(at, datetime) and given <= at < given + _SECOND]
+    return min(known, default=given)
+
+
+def _of_removed(tx: Transaction, name: str, at: datetime, timezone: str | None) -> Explanation:
+    found = gone(tx, name, timezone)
     of_then = select(RUN).where(RUN.c.due_at == at, RUN.c.entry_name == name)
     runs = read_runs(tx, of_then.order_by(RUN.c.attempt.desc()).limit(1))
     state = runs[0].state if runs else "removed"
@@ -96,8 +112,8 @@ def _of_removed(tx: Transaction, name: str, at: datetime) -> Explanation:
 class _Occurrence(Answer):
     """One occurrence of an entry; each `as_…` tells what it is, if it is that."""
 
-    def __init__(self, tx: Transaction, entry: Entry, at: datetime) -> None:
-        super().__init__(tx, entry)
+    def __init__(self, tx: Transaction, entry: Entry, at: datetime, timezone: str | None) -> None:
+        super().__init__(tx, entry, timezone)
         self.at = at
         self.subject = f"The occurrence of {entry.name!r} at {self.told.when(at)}"
         self.facts["at"] = at

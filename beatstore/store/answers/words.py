@@ -1,7 +1,7 @@
 """The sentences that `explain` says: facts in, text out; no statements and no clock.
 
-Due times are given in the entry's zone and in UTC, other instants in its zone alone, without
-the date where that is today's.
+Due times are given in the zone that is asked for and in another, other instants in the one
+alone, without the date where that is today's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from beatstore.decide import is_triggered
 from beatstore.gate import duration
 from beatstore.models import Entry, Run
-from beatstore.schedules import local_time, zone
+from beatstore.schedules import local_time, retold, shown_in, zone
 
 if TYPE_CHECKING:
     from beatstore.store.answers.standing import BeatStatus
@@ -43,10 +43,17 @@ def sentence(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How things are told about one entry: in its zone, at one moment."""
+    """How things are told about one entry, at one moment.
+
+    Attributes:
+        zone_name: in which zone.
+        now: that moment.
+        also: the zone in which due times are given as well.
+    """
 
     zone_name: str
     now: datetime
+    also: str = "UTC"
 
     @property
     def _zone(self) -> tzinfo:
@@ -55,20 +62,25 @@ class Told:
     # -- instants --------------------------------------------------------------------------
 
     def when(self, at: datetime) -> str:
-        """Return a due time, in the zone and in UTC."""
+        """Return a due time, in both zones."""
         local = local_time(at, self._zone)
-        if self.zone_name == "UTC" or local.tzinfo is timezone.utc:
-            return f"{local:%Y-%m-%d} {_time(local)} UTC"
-        said = f"{local:%Y-%m-%d} {_time(local)} {self.zone_name}"
-        utc = at.astimezone(timezone.utc)
-        date = "" if utc.date() == local.date() else f"{utc:%Y-%m-%d} "
-        return f"{said} ({date}{_time(utc)} UTC)"
+        name = "UTC" if local.tzinfo is timezone.utc else self.zone_name
+        said = f"{local:%Y-%m-%d} {_time(local)} {name}"
+        other = local_time(at, zone(self.also))
+        if self.also == name or other.tzinfo is timezone.utc:
+            return said
+        date = "" if other.date() == local.date() else f"{other:%Y-%m-%d} "
+        return f"{said} ({date}{_time(other)} {self.also})"
 
     def moment(self, at: datetime) -> str:
         """Return any other instant, in the zone."""
-        local, now = local_time(at, self._zone), local_time(self.now, self._zone)
+        (local, offset), now = shown_in(at, self._zone), local_time(self.now, self._zone)
         said = f"{local:%H:%M:%S}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M:%S}"
-        return said if local.tzinfo is self._zone else f"{said} UTC"
+        return f"{said}{offset}"
+
+    def retold(self, text: str) -> str:
+        """Return a text with the instants that are stored in it as due times are given."""
+        return retold(text, self.when)
 
     def ago(self, at: datetime) -> str:
         """Return how long ago an instant is, in words."""
@@ -90,7 +102,8 @@ class Told:
         if entry.kind == "after":
             return "after its upstreams, without a clock"
         if entry.kind == "every":
-            return f"every {entry.spec} s" if entry.spec.isdigit() else f"every {entry.spec}"
+            seconds, found, anchor = entry.spec.partition(" from ")
+            return f"every {seconds} s{found}{anchor}"
         if entry.kind == "once":
             return f"once, at {entry.spec}"
         return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.zone_name}"
