@@ -28,12 +28,6 @@ _WIDE = 12
 
 _MARKS = {"paused": "‖", "finished": "✓", "missed": "○", "cancelled": "✗", "broken": "✗"}
 
-#: What stands for these characters where only ASCII can be shown.
-ASCII = str.maketrans({
-    **dict.fromkeys("│", "|"), **dict.fromkeys("─", "-"), **dict.fromkeys("├└┴┼┤┘", "+"),
-    **{"●": "*", "◌": "~", "‖": "=", "✓": "v", "○": "o", "✗": "x", "→": ">"},
-})  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -41,12 +35,14 @@ class Row:
 
     Attributes:
         picture: its lanes and its mark.
+        lanes: those that go on below it, for what else is written of it.
         node: the entry.
         said: what the lines don't say of its edges: what is asked of an upstream, and
             edges that are not drawn.
     """
 
     picture: str
+    lanes: str
     node: Node
     said: tuple[str, ...] = ()
 
@@ -72,7 +68,7 @@ def drawn(graph: Graph) -> list[Row]:
     for name in order:
         above = [edge for edge in ups[name] if place[edge.upstream] < place[name]]
         picture = lanes.row(name, [edge.upstream for edge in above], _mark(nodes[name]))
-        rows.append(Row(picture, nodes[name], tuple(_said(ups[name], above))))
+        rows.append(Row(picture, lanes.below, nodes[name], tuple(_said(ups[name], above))))
     return rows
 
 
@@ -128,6 +124,11 @@ class _Lanes:
 
     left: dict[str, int]
     open: list[str | None] = field(default_factory=list)
+
+    @property
+    def below(self) -> str:
+        """What is drawn where nothing else stands: the open lanes."""
+        return "".join("  " if of is None else "│ " for of in self.open).rstrip()
 
     def row(self, name: str, upstreams: list[str], mark: str) -> str:
         """Draw an entry that its upstreams' lanes lead to, and open its own."""

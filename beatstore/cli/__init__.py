@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import click
 
-from beatstore.cli.group import Verbs
+from beatstore.cli.group import Verbs, show_version
 
 __all__ = ["beatstore", "main"]
 
@@ -45,11 +45,15 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "cancel": ("bulk:cancel", "End entries for good, if that is in time."),
     },
     "Runs and answers": {
-        "next": ("runs:next_", "Show what is sent next: the due times of all entries, or of one."),
+        "next": (
+            "coming:next_",
+            "Show what is sent next: the due times of all entries, or of one.",
+        ),
         "runs": (
             "runs:runs",
             "Show what became of due times, the newest first, a page at a time.",
         ),
+        "run": ("run:run", "Show everything about one run, by its id or that of its task."),
         "errors": (
             "runs:errors",
             "Show the last runs that failed or were lost, the newest first.",
@@ -115,6 +119,14 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
 @click.group(cls=Verbs, verbs=VERBS, name="beatstore")
 @click.option("--url", metavar="URL", help="The database, as an SQLAlchemy URL.")
 @click.option("--schema", help="The database schema that the tables are in.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version, and those of what it works with.",
+)
 def beatstore(url: str | None, schema: str | None) -> None:
     """Look after the entries that beat sends.
 

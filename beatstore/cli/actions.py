@@ -10,7 +10,8 @@ import click
 from beatstore.cli.context import open_store
 from beatstore.cli.group import REFUSED
 from beatstore.cli.options import RUN_ID, json_option
-from beatstore.cli.output import View, note
+from beatstore.cli.output import View
+from beatstore.cli.writing import note
 from beatstore.errors import EntryError
 from beatstore.models import Run
 from beatstore.store.oneshots import END_STATES
@@ -20,13 +21,14 @@ __all__ = ["end", "rerun"]
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID...")
+@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID|TASK_ID...")
 @json_option
 @click.pass_context
-def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
+def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) -> None:
     """Send runs that are over once more, as next attempts of the same due times.
 
-    The id of a run stands in `runs` and in `errors`. Beat sends it at its next tick.
+    The id of a run stands in `runs` and in `errors`, that of a task in the logs of its worker.
+    Beat sends it at its next tick.
     """
     store = open_store(context)
     _for_each(
@@ -38,7 +40,7 @@ def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID...")
+@click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID|TASK_ID...")
 @click.option(
     "--as", "state", type=click.Choice(END_STATES), required=True, help="What to make of them."
 )
@@ -47,7 +49,7 @@ def rerun(context: click.Context, runs: tuple[int, ...], as_json: bool) -> None:
 @click.pass_context
 def end(
     context: click.Context,
-    runs: tuple[int, ...],
+    runs: tuple[int | str, ...],
     state: EndState,
     reason: str | None,
     as_json: bool,
@@ -71,8 +73,8 @@ def end(
 
 def _for_each(
     view: View,
-    runs: Sequence[int],
-    act: Callable[[int], dict[str, Any]],
+    runs: Sequence[int | str],
+    act: Callable[[int | str], dict[str, Any]],
     said: Callable[[dict[str, Any]], str],
 ) -> None:
     """Do something to each run, print what came of it, and exit with 1 if one was refused."""

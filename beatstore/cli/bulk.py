@@ -19,7 +19,8 @@ from beatstore.cli.context import open_store
 from beatstore.cli.group import REFUSED, fail
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import filters, json_option
-from beatstore.cli.output import View, note
+from beatstore.cli.output import View
+from beatstore.cli.writing import note
 from beatstore.errors import EntryError, ScheduleError
 from beatstore.store import Store
 
@@ -176,7 +177,7 @@ def _all_names(store: Store, chosen: Mapping[str, Any], state: str | None) -> It
     while True:
         page = store.names(**{**chosen, "state": state}, limit=_PAGE, after=after)
         yield from page
-        if len(page) < _PAGE:
+        if not page.more:
             return
         after = page[-1]
 

@@ -8,17 +8,18 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.entry import facts_of, lines_of, next_due, short_rule
+from beatstore.cli.entry import brief_rule, facts_of, lines_of, next_due, short_rule
 from beatstore.cli.fields import (
     call_fields,
     given_fields,
-    instant,
     policy_fields,
     schedule_fields,
 )
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
-from beatstore.cli.output import Column, View, note
+from beatstore.cli.output import View
+from beatstore.cli.table import Column
+from beatstore.cli.writing import note
 from beatstore.errors import EntryNotFoundError
 from beatstore.models import Entry
 from beatstore.store import Store
@@ -62,14 +63,14 @@ def list_(
     chosen = {"tag": tag, "state": state, "name": name, "source": source}
     pages = _Pages(view.store, chosen, after, None if all_ else limit)
     columns = (
-        Column("name"),
-        Column("task"),
-        Column("schedule", of_row=lambda row: short_rule(row, view)),
+        Column("name", name=True),
+        Column("task", least=12, tail=True, rank=1),
+        Column("schedule", of_row=lambda row: brief_rule(row, view), least=15),
         Column("next_due_at", view.title("next due"), view.when),
         Column("state"),
-        Column("last_run_at", view.title("last run"), view.at),
-        Column("tags"),
-        Column("edited"),
+        Column("last_run_at", view.title("last run"), view.at, rank=4),
+        Column("tags", least=6, rank=3),
+        Column("edited", least=6, rank=2),
     )
     view.rows(columns, pages, nothing="no entry matches" if any(chosen.values()) else "no entries")
     if pages.more_after is not None:
@@ -92,8 +93,8 @@ class _Pages:
         more = True
         while more and self.left != 0:
             size = _PAGE if self.left is None else min(self.left, _PAGE)
-            found = self.store.entries(**self.chosen, limit=size + 1, after=self.after)
-            more, page = len(found) > size, found[:size]
+            page = self.store.entries(**self.chosen, limit=size, after=self.after)
+            more = page.more
             names = [entry.name for entry in page]
             tags = self.store.tags_of(names)
             declared = [entry.name for entry in page if entry.declared is not None]
@@ -158,7 +159,7 @@ def add(context: click.Context, /, **params: Any) -> None:
       beatstore add load etl.load --after nightly --option queue=etl
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)
-    given = given_fields(params, view.zone_name)
+    given = given_fields(params, view)
     given |= {key: params[key] for key in ("source", "paused") if params[key]}
     if "schedule" not in given and not given.get("after"):
         raise click.UsageError("When? Write SCHEDULE, or one of its options, or --after NAME.")
@@ -189,7 +190,7 @@ def change(context: click.Context, /, **params: Any) -> None:
     A new schedule counts from now.
     """
     store, view = _editing(context, params)
-    given = given_fields(params, view.zone_name)
+    given = given_fields(params, view)
     given |= {key: params[key] for key in ("task", "source", "new_name") if params[key]}
     if not given:
         raise click.UsageError("What is to change? Name an option; --help has them.")
@@ -216,7 +217,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
       beatstore schedule mail.send --in 2h
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)
-    given = given_fields({**params, "at": None}, view.zone_name)
+    given = given_fields({**params, "at": None}, view)
     parts: dict[str, Any] = {
         key: given.pop(key) for key in ("args", "kwargs", "options") if key in given
     }
@@ -225,7 +226,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
     many = (at is not None) + (countdown is not None)
     if many > 1 or not (many or given.get("after")):
         raise click.UsageError("When? Write one of --at and --in, or --after NAME.")
-    given |= {"at": instant(at, view.zone_name), "countdown": countdown, "name": params["name"]}
+    given |= {"at": view.instant(at), "countdown": countdown, "name": params["name"]}
     entry = store.schedule({"task": params["task"], **parts}, **given)
     _tell(store, view, entry, "scheduled")
 

@@ -7,14 +7,15 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from beatstore.cli.output import View, as_json, span, text
+from beatstore.cli.output import View
+from beatstore.cli.values import as_json, span, text
 from beatstore.errors import ScheduleError
 from beatstore.graph import Edge
 from beatstore.models import Entry, Run
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 
-__all__ = ["facts_of", "lines_of", "next_due", "short_rule"]
+__all__ = ["brief_rule", "edge_in_words", "facts_of", "lines_of", "next_due", "short_rule"]
 
 #: So many runs and due times are shown.
 _SHOWN = 5
@@ -38,6 +39,18 @@ _RUN = (
 )
 
 
+def brief_rule(rule: Mapping[str, Any], view: View) -> str:
+    """Return a schedule for a row of a table; on a terminal without what the row says elsewhere."""
+    said = short_rule(rule, view)
+    if not view.on_terminal:
+        return said
+    kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
+    if kind in ("cron", "rrule"):
+        return spec if zone_name in (None, view.zone_name) else f"{spec} {zone_name}"
+    brief = {"once": "once", "after": "after upstreams", "every": said.partition(" from ")[0]}
+    return brief.get(kind, said)
+
+
 def short_rule(rule: Mapping[str, Any], view: View) -> str:
     """Return a schedule in a few words, of the columns `kind`, `spec` and `timezone`."""
     kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
@@ -46,13 +59,19 @@ def short_rule(rule: Mapping[str, Any], view: View) -> str:
     if kind == "every":
         seconds, _, anchor = spec.partition(" from ")
         often = span(float(seconds)) if seconds.isdigit() else f"{seconds} s"
-        return f"every {often} from {anchor}" if anchor else f"every {often}"
+        return f"every {often} from {_anchor(anchor, view)}" if anchor else f"every {often}"
     if kind in ("cron", "rrule") and zone_name:
         return f"{kind} {spec} {zone_name}"
     if kind == "once":
         with suppress(ScheduleError):
             return f"once {view.at(read_instant('spec', spec))}"
     return f"{kind} {spec}"
+
+
+def _anchor(anchor: str, view: View) -> str:
+    with suppress(ScheduleError):
+        return view.at(read_instant("spec", anchor))
+    return anchor
 
 
 def facts_of(store: Store, entry: Entry) -> dict[str, Any]:
@@ -85,7 +104,8 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "arguments", _call(facts)
     yield "options", as_json(facts["options"]) if facts["options"] else ""
     yield "schedule", short_rule(facts, view)
-    yield "within", _within(facts, view)
+    bounded = facts["start_at"] or facts["end_at"]
+    yield view.title("within") if bounded else "within", _within(facts, view)
     yield "misfire", _misfire(facts, view)
     yield "overlap", facts["overlap"]
     yield "run timeout", "" if facts["run_timeout_s"] is None else span(facts["run_timeout_s"])
@@ -93,8 +113,9 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "after", "\n".join(_edge_in_words(edge) for edge in facts["after"])
     yield "before", _downstreams(facts["before"])
     yield "state", _state(facts)
-    yield "waits", _waits(facts, view)
-    yield "runs", _counters(facts, view)
+    yield view.title("waits"), _waits(facts, view)
+    yield "runs", _counters(facts)
+    yield view.title("last run"), view.when(facts["last_run_at"])
     yield view.title("next due"), "\n".join(view.when(at) for at in facts["next"])
     yield view.title("last runs"), "\n".join(_run_in_words(run, view) for run in facts["runs"])
     yield "tags", text(facts["tags"])
@@ -149,8 +170,12 @@ def _retries(facts: Mapping[str, Any]) -> str:
 
 def _edge_in_words(edge: Mapping[str, Any]) -> str:
     told = {key: value for key, value in edge.items() if key != "name"}
-    label = Edge(edge["name"], "", **told).label
-    return f"{edge['name']} ({label})" if label else edge["name"]
+    return edge_in_words(Edge(edge["name"], "", **told))
+
+
+def edge_in_words(edge: Edge) -> str:
+    """Return an upstream, and what is asked of it."""
+    return f"{edge.upstream} ({edge.label})" if edge.label else edge.upstream
 
 
 def _downstreams(names: list[str]) -> str:
@@ -167,20 +192,18 @@ def _waits(facts: Mapping[str, Any], view: View) -> str:
     if facts["pending_since"] is None:
         return ""
     since = f"since {view.when(facts['pending_since'])}"
-    return f"{since}: {facts['pending_reason']}" if facts["pending_reason"] else since
+    return f"{since}: {view.told(facts['pending_reason'])}" if facts["pending_reason"] else since
 
 
-def _counters(facts: Mapping[str, Any], view: View) -> str:
+def _counters(facts: Mapping[str, Any]) -> str:
     runs = f"{facts['run_count']:,}"
-    if facts["last_run_at"] is not None:
-        runs += f", the last {view.when(facts['last_run_at'])}"
     if facts["done_seq"]:
         runs += f"; {facts['success_seq']:,} succeeded, {facts['failure_seq']:,} failed"
     return runs
 
 
 def _run_in_words(run: Mapping[str, Any], view: View) -> str:
-    why = run["error"] or run["reason"] or ""
+    why = run["error"] or view.told(run["reason"])
     attempt = f", attempt {run['attempt']}" if run["attempt"] > 1 else ""
     said = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
     return f"{said}: {why.strip().splitlines()[0]}" if why.strip() else said

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -26,9 +25,8 @@ from beatstore.cli.options import (
     SOLAR,
     ZONE,
     Clearable,
-    in_zone,
 )
-from beatstore.cli.output import note
+from beatstore.cli.output import View
 from beatstore.config import MISFIRES
 from beatstore.gate import OVERLAPS
 from beatstore.schedules import Every, Once, RRule, Solar
@@ -131,12 +129,12 @@ def policy_fields(change: bool = False) -> Callable[[F], F]:
     return _added(_POLICIES, change)
 
 
-def given_fields(params: Mapping[str, Any], zone_name: str) -> dict[str, Any]:
+def given_fields(params: Mapping[str, Any], view: View) -> dict[str, Any]:
     """Return the arguments for `Store.add`, `put`, `change` or `schedule` that were named.
 
     Args:
         params: the options, as click found them.
-        zone_name: whose clock shows the times that were given without an offset.
+        view: whose zone has the clock that shows the times that were given without an offset.
     """
     given: dict[str, Any] = {}
     for field in _FIELDS:
@@ -144,23 +142,14 @@ def given_fields(params: Mapping[str, Any], zone_name: str) -> dict[str, Any]:
         if params.get(f"no_{field.param}") or _is_cleared(value):
             given[field.argument] = field.none
         elif value is not None and value != ():
-            given[field.argument] = instant(value, zone_name)
+            given[field.argument] = view.instant(value)
     pairs = given.pop("option", ())
     if pairs:
         given["options"] = {**given.get("options", {}), **dict(pairs)}
-    return {**given, **_schedule(params, zone_name)}
+    return {**given, **_schedule(params, view)}
 
 
-def instant(value: Any, zone_name: str) -> Any:
-    """Return a value; of a time, the instant, and say how one without an offset was read."""
-    if not isinstance(value, datetime) or value.tzinfo is not None:
-        return value
-    found = in_zone(value, zone_name)
-    note(f"{value.isoformat(' ')} is read as {found.isoformat(' ')}, the time in {zone_name}")
-    return found
-
-
-def _schedule(params: Mapping[str, Any], zone_name: str) -> dict[str, Any]:
+def _schedule(params: Mapping[str, Any], view: View) -> dict[str, Any]:
     """Return the argument `schedule`, if one is asked for."""
     ways = ("schedule", *(field.param for field in _RULES))
     named = [way for way in ways if params.get(way) is not None]
@@ -175,7 +164,7 @@ def _schedule(params: Mapping[str, Any], zone_name: str) -> dict[str, Any]:
     make: Mapping[str, Callable[[Any], Any]] = {
         "no_schedule": lambda _: None,
         "every": Every,
-        "at": lambda at: Once(instant(at, zone_name)),
+        "at": lambda at: Once(view.instant(at)),
         "rrule": RRule,
         "solar": lambda place: Solar(*place),
     }

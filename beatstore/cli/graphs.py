@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +11,10 @@ from beatstore.cli.context import open_store
 from beatstore.cli.group import fail
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import printing
-from beatstore.cli.output import Column, View
-from beatstore.drawing import ASCII, Row, drawn
+from beatstore.cli.output import View
+from beatstore.cli.table import Column
+from beatstore.cli.writing import in_dot, in_mermaid, say
+from beatstore.drawing import Row, drawn
 from beatstore.graph import Graph, Node
 
 __all__ = ["graph"]
@@ -61,7 +62,9 @@ def graph(
     elif form == "text":
         _draw(view, found)
     else:
-        click.echo(found.mermaid() if form == "mermaid" else found.dot(), nl=False)
+        mermaid = form == "mermaid"
+        text = found.mermaid() if mermaid else found.dot()
+        say(text, in_mermaid if mermaid else in_dot, nl=False)
 
 
 def _draw(view: View, found: Graph) -> None:
@@ -71,24 +74,23 @@ def _draw(view: View, found: Graph) -> None:
             "for those around it; or --format mermaid, dot or json"
         )
     columns = (
-        Column("entry"),
+        Column("entry", name=True),
         Column("state"),
         Column("next_due_at", view.title("next due"), view.when),
-        Column("said", "what for"),
+        Column("said", "what for", below=True),
     )
-    plain = not _can_show("│─●")
-    rows = (_row(row, plain=plain) for row in drawn(found))
+    rows = (_row(row, view) for row in drawn(found))
     view.rows(columns, rows, nothing="no entry depends on another")
 
 
-def _row(row: Row, *, plain: bool) -> dict[str, Any]:
-    picture = row.picture.translate(ASCII) if plain else row.picture
-    said = "; ".join([*_waits(row.node), *row.said])
+def _row(row: Row, view: View) -> dict[str, Any]:
+    waits = [view.told(reason) for reason in _waits(row.node)]
     return {
-        "entry": f"{picture} {row.node.name}",
+        "entry": row.entry,
+        "margin": row.lanes.ljust(len(row.picture)),
         "state": _state(row.node),
         "next_due_at": row.node.next_due_at if row.node.state == "active" else None,
-        "said": said.translate(ASCII) if plain else said,
+        "said": "; ".join([*waits, *row.said]),
     }
 
 
@@ -98,12 +100,3 @@ def _state(node: Node) -> str:
 
 def _waits(node: Node) -> list[str]:
     return [node.waits_because] if node.waits_because and node.state == "active" else []
-
-
-def _can_show(characters: str) -> bool:
-    """Say whether the terminal's encoding has these characters."""
-    try:
-        characters.encode(sys.stdout.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True

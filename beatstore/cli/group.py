@@ -20,12 +20,14 @@ from urllib.parse import quote, quote_plus, unquote_plus
 
 import click
 
+from beatstore.cli.writing import clean, say
 from beatstore.errors import BeatstoreError, ConfigError, SchemaError, UnavailableError
+from beatstore.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "clean", "fail", "hide"]
+__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "hide", "show_version"]
 
 #: The exit codes, beside 0 for done.
 REFUSED = 1
@@ -43,6 +45,38 @@ _IN_QUERY = re.compile(r"(?i)\b((?:ssl)?passw(?:or)?d|passphrase)(['\"]?\s*[=:]\
 
 #: Shorter ones could stand in any word.
 _SHORTEST = 4
+
+#: The verb that is meant by words of other programs.
+_MEANT = {
+    "list": "ls entries all jobs tasks crontab schedules",
+    "show": "get info describe inspect view cat detail details entry",
+    "add": "create new insert cron every put register",
+    "change": "edit update set modify alter rename link unlink reschedule tag",
+    "pause": "disable deactivate suspend stop off hold freeze mute",
+    "resume": "enable activate unpause restart continue on unfreeze",
+    "remove": "delete rm del destroy drop erase unschedule",
+    "trigger": "start fire run-now now exec execute invoke launch send call",
+    "schedule": "once at later delay apply-async eta",
+    "cancel": "kill abort revoke",
+    "next": "upcoming agenda preview due calendar future when",
+    "runs": "history log logs past results executions",
+    "errors": "failures failed exceptions tracebacks",
+    "rerun": "retry redo replay resend repeat again",
+    "end": "finish complete fail mark close",
+    "why": "explain reason diagnose",
+    "graph": "deps dependencies tree dag upstreams downstreams",
+    "audit": "changes who blame edits",
+    "migrate": "init upgrade setup install create-tables initdb db",
+    "status": "stats overview top ps beats workers state",
+    "check": "health healthcheck ping probe doctor",
+    "prune": "clean cleanup purge vacuum gc clear retention",
+    "export": "dump backup save",
+    "load": "restore loaddata",
+    "import": "migrate-from move convert",
+    "sync": "discover deploy push apply",
+    "--version": "version",
+    "--help": "help man usage",
+}
 
 #: The packages that speak to databases, and the extra that installs each.
 _DRIVERS = {
@@ -66,6 +100,16 @@ class Verbs(click.Group):
         self.sections = verbs
         self.verbs = {verb: found for section in verbs.values() for verb, found in section.items()}
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read what was typed as UTF-8, also where the locale does not say so."""
+        return super().make_context(info_name, [_typed(one) for one in args], parent, **extra)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs, in the order of the help."""
         return list(self.verbs)
@@ -86,9 +130,7 @@ class Verbs(click.Group):
         given = str(args[0])
         if given in self.verbs or given.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(given, self.verbs, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else " See --help."
-        raise click.UsageError(f"No such command {given!r}.{hint}", ctx)
+        raise click.UsageError(f"No such command {given!r}. {_meant(given, self.verbs)}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs under their headings."""
@@ -120,9 +162,41 @@ class Verbs(click.Group):
             raise click.exceptions.Exit(_code(error)) from None
 
 
+def _typed(argument: str) -> str:
+    """Return an argument; in the C locale its bytes came as halves of surrogate pairs."""
+    try:
+        return argument.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        return argument
+
+
+def _meant(given: str, verbs: Iterable[str]) -> str:
+    """Return what to write instead of a verb that there is not."""
+    word = given.lower().replace("_", "-")
+    wanted = next((to for to, words in _MEANT.items() if word in words.split()), None)
+    if wanted is not None:
+        return f"`{wanted}` is what you look for."
+    known = {other: to for to, words in _MEANT.items() for other in words.split()}
+    known |= {verb: verb for verb in verbs}
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f"Did you mean `{known[near[0]]}`?" if near else "See --help."
+
+
+def show_version(context: click.Context, param: click.Parameter, value: bool) -> None:
+    """Print the version, and those that a report of an error should name."""
+    if not value or context.resilient_parsing:
+        return
+    import platform  # noqa: PLC0415  (rarely needed)
+    from importlib.metadata import version  # noqa: PLC0415
+
+    parts = [f"{name} {version(name)}" for name in ("celery", "SQLAlchemy")]
+    say(f"beatstore {__version__} ({', '.join([*parts, f'Python {platform.python_version()}'])})")
+    context.exit()
+
+
 def fail(message: str, code: int = REFUSED) -> click.exceptions.Exit:
     """Say why a verb ends, and return the exception that ends it, for the caller to raise."""
-    click.echo(f"beatstore: {clean(hide(message))}", err=True)
+    say(f"beatstore: {clean(hide(message))}", err=True)
     return click.exceptions.Exit(code)
 
 
@@ -137,7 +211,7 @@ def _report(ctx: click.Context, error: Exception) -> None:
     if os.environ.get("BEATSTORE_DEBUG", "0") not in ("", "0"):
         lines = "".join(traceback.format_exception(error))
         shown = "\n".join(map(clean, hide(lines, _secrets(ctx)).splitlines()))
-        click.echo(shown, err=True)
+        say(shown, err=True)
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
@@ -145,7 +219,7 @@ def _report(ctx: click.Context, error: Exception) -> None:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += _hint(error)
     line = hide(" ".join(text.split()), _secrets(ctx))
-    click.echo(f"beatstore: {clean(line)}", err=True)
+    say(f"beatstore: {clean(line)}", err=True)
 
 
 def _hint(error: Exception) -> str:
@@ -153,18 +227,6 @@ def _hint(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and package:
         return f" (write `pip install {package!r}`)"
     return " (BEATSTORE_DEBUG=1 shows where)"
-
-
-def clean(text: str) -> str:
-    """Return text on one line that can't steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    # Half of a surrogate pair could not even be written.
-    return " " if char.isspace() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
 # -- passwords -----------------------------------------------------------------------------

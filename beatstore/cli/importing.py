@@ -10,7 +10,8 @@ import click
 from beatstore.cli.context import app_of, open_store
 from beatstore.cli.group import REFUSED
 from beatstore.cli.options import ZONE
-from beatstore.cli.output import Column, View
+from beatstore.cli.output import View
+from beatstore.cli.table import Column
 from beatstore.moving import How, Moved, move, of_app, place_of
 
 __all__ = ["import_"]
@@ -114,12 +115,12 @@ def _facts(done: Moved, *, dry_run: bool) -> dict[str, Any]:
 
 def _tell(view: View, done: Moved, *, dry_run: bool) -> None:
     outcomes = _outcomes(done)
-    columns = (Column("outcome"), Column("name"), Column("why"))
+    columns = (Column("outcome"), Column("name", name=True), Column("why", below=True))
     view.rows(columns, _rows(outcomes), nothing="nothing differs")
     counts = [f"{len(names)} {outcome}" for outcome, names in outcomes.items() if names]
     before = "Dry run, nothing is written" if dry_run else "Moved over"
     summary = ", ".join(counts) or "no tasks"
-    click.echo(f"{before}: {summary}, from {done.source} at {done.url}.")
+    view.prose(f"{before}: {summary}, from {done.source} at {done.url}.")
 
 
 def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:

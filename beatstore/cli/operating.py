@@ -16,10 +16,12 @@ from click.core import ParameterSource
 
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
-from beatstore.cli.group import REFUSED, UNREACHABLE, clean, fail, hide
+from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
 from beatstore.cli.options import DURATION, json_option, printing
-from beatstore.cli.output import View, span
-from beatstore.cli.output import as_json as json_of
+from beatstore.cli.output import View
+from beatstore.cli.values import as_json as json_of
+from beatstore.cli.values import span
+from beatstore.cli.writing import clean, note, say
 from beatstore.pulse import directory, signs
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
 from beatstore.store.database.migrate import revision_of
@@ -45,7 +47,7 @@ def migrate(context: click.Context) -> None:
         store.migrate()
         after = revision_of(store.database)
     done = f"at revision {after} already" if before == after else f"now at revision {after}"
-    click.echo(f"beatstore: {store.url} is {done}")
+    say(f"beatstore: {store.url} is {done}")
 
 
 # -- how things stand ----------------------------------------------------------------------
@@ -76,7 +78,7 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
         yield "sent late by", f"{half} (half of them), {most} (99 %)"
     yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none was heard of"
     yield "workers", _listed(found.workers, partial(_worker, view=view)) or "none has reported"
-    yield "to mend", "\n".join(found.warnings)
+    yield "to mend", "\n".join(view.told(one, name_zone=True) for one in found.warnings)
 
 
 def _counts(by_state: dict[str, int]) -> str:
@@ -164,10 +166,10 @@ def check(
     else:
         facts, reasons, well = _whole(open_store(context), max_overdue, no_beat=no_beat)
     if as_json:
-        click.echo(json_of({"healthy": not reasons, "reasons": reasons, **facts}))
+        say(json_of({"healthy": not reasons, "reasons": reasons, **facts}))
     else:
         for line in reasons or [well]:
-            click.echo(clean(line))
+            say(clean(line))
     if reasons:
         raise click.exceptions.Exit(REFUSED)
 
@@ -298,7 +300,7 @@ class _Lines(logging.Handler):
         said = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             said += f": {record.exc_info[1]!r}"
-        click.echo(f"beatstore: {hide(' '.join(said.split()))}", err=True)
+        note(hide(" ".join(said.split())))
 
 
 @contextmanager

@@ -9,12 +9,12 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from dateutil.parser import isoparse
 
+from beatstore.cli.times import Given, read
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.schedules import zone
 from beatstore.store import After
@@ -28,12 +28,12 @@ __all__ = [
     "JSON_ARRAY",
     "JSON_OBJECT",
     "PAIR",
+    "ROW_ID",
     "RUN_ID",
     "SOLAR",
     "ZONE",
     "Clearable",
     "filters",
-    "in_zone",
     "json_option",
     "printing",
 ]
@@ -58,16 +58,16 @@ class _Instant(_ParamType):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Read ISO 8601; without an offset the result is naive, see `in_zone`."""
-        if isinstance(value, datetime):
+    ) -> Given:
+        """Read a time; which instant it is depends on a zone, see `fields.instant`."""
+        if isinstance(value, Given):
             return value
         try:
-            return isoparse(str(value).strip().replace(" ", "T", 1))
+            return read(str(value))
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no ISO 8601 time: write 2030-01-31T09:30+01:00, or "
-                "'2030-01-31 09:30' for the clock in --timezone",
+                f"{value!r} is no time: write 2030-01-31T09:30+01:00, or '2030-01-31 09:30', "
+                "'01-31 09:30' or 09:30 for the clock in --timezone",
                 param,
                 ctx,
             )
@@ -78,9 +78,9 @@ class _Ago(_ParamType):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime | timedelta:
+    ) -> Given | timedelta:
         """Read a time as `INSTANT` does, or how long ago it was."""
-        if isinstance(value, datetime | timedelta):
+        if isinstance(value, Given | timedelta):
             return value
         given = str(value).strip().lower().removesuffix("ago").strip()
         # A bare number may be a year.
@@ -181,6 +181,21 @@ class _Edge(_ParamType):
         return DURATION.convert(word, None, None) if key == "timeout" else word
 
 
+class _RunId(_ParamType):
+    name = "run"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Read the id of a run, which is a number, or of its task."""
+        given = str(value).strip()
+        if given.isascii() and given.isdecimal():
+            return int(ROW_ID.convert(int(given), param, ctx))
+        if not given:
+            self.fail("write the id of a run, or of its task", param, ctx)
+        return given
+
+
 class _Solar(_ParamType):
     name = "event,lat,lon"
 
@@ -258,39 +273,13 @@ INSTANT = _Instant()
 AGO = _Ago()
 DURATION = _Duration()
 PAIR = _Pair()
-RUN_ID = click.IntRange(0, 2**63 - 1)
+ROW_ID = click.IntRange(0, 2**63 - 1)
+RUN_ID = _RunId()
 ZONE = _Zone()
 EDGE = _Edge()
 SOLAR = _Solar()
 JSON_ARRAY = _Json(list, "'[1, \"two\"]'")
 JSON_OBJECT = _Json(dict, "'{\"key\": 1}'")
-
-
-def in_zone(at: datetime, zone_name: str) -> datetime:
-    """Return an instant that was given; one without an offset is what the clock there shows.
-
-    A time that the clock shows twice is the first of the two.
-
-    Raises:
-        UsageError: the clock never shows it.
-    """
-    if at.tzinfo is not None:
-        return at
-    tz = zone(zone_name)
-    found = at.replace(tzinfo=tz)
-    try:
-        shown = found.astimezone(zone("UTC")).astimezone(tz)
-    except OverflowError as error:
-        raise click.UsageError(
-            f"{at.isoformat(' ')} in {zone_name} is outside the years 1 to 9999 in UTC; "
-            "write an earlier time"
-        ) from error
-    if shown.replace(tzinfo=None) != at:
-        raise click.UsageError(
-            f"{at.isoformat(' ')} is no time in {zone_name}, where the clock was put forward "
-            "then; write another, or one with its offset"
-        )
-    return found
 
 
 # -- options that several verbs have -------------------------------------------------------

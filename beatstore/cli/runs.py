@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 
 from beatstore.cli.context import open_store
+from beatstore.cli.entry import short_rule
 from beatstore.cli.names import complete_entry
-from beatstore.cli.options import AGO, INSTANT, RUN_ID, printing
-from beatstore.cli.output import Column, View, as_json, note, span, text
+from beatstore.cli.options import AGO, INSTANT, ROW_ID, printing
+from beatstore.cli.output import View
+from beatstore.cli.table import Column
+from beatstore.cli.values import as_json, span, text
+from beatstore.cli.writing import in_json, note, say
 from beatstore.models import Audit, Run
-from beatstore.store import Occurrence, Store
-from beatstore.store.history import ERRORS, RUN_STATES
+from beatstore.store import Store
+from beatstore.store.history import ERRORS, RUN_SORTS, RUN_STATES
+from beatstore.types import Page
 
-__all__ = ["audit", "errors", "next_", "runs", "why"]
+__all__ = ["audit", "errors", "late", "runs", "took", "why"]
 
 #: How many rows --all reads at a time.
 _PAGE = 1000
@@ -24,97 +30,13 @@ _PAGE = 1000
 #: How far back `errors` looks where no entry is named.
 _DAY = timedelta(days=1)
 
+#: What is sent later than that is late.
+_NOTICED = timedelta(seconds=1)
+
 _COLUMNS = (
     *("id", "entry_name", "due_at", "attempt", "state", "reason", "task_id", "worker"),
     *("sent_at", "started_at", "finished_at", "first_missed_at", "missed_count", "error"),
 )
-
-
-def _when(view: View, given: Any) -> datetime | None:
-    """Return an instant that was given, or that was so long ago."""
-    from beatstore.cli.fields import instant  # noqa: PLC0415  (the verbs that edit need it all)
-
-    if isinstance(given, timedelta):
-        try:
-            return view.now - given
-        except OverflowError:
-            raise click.UsageError(f"{span(given)} ago is before the first year") from None
-    found: datetime | None = instant(given, view.zone_name)
-    return found
-
-
-# -- what will ----------------------------------------------------------------------------
-
-
-@click.command("next")
-@click.argument("entry", required=False, metavar="[NAME]", shell_complete=complete_entry)
-@click.option(
-    "--count", type=click.IntRange(1, 10_000), help="So many; 20, or 10,000 with --until."
-)
-@click.option("--start", type=INSTANT, help="From then on; default: now, with what is due already.")
-@click.option("--until", type=INSTANT, help="Before then.")
-@click.option("--tag", help="Only entries with this tag.")
-@click.option("--name", metavar="GLOB", help="Only names like this: * and ? as in files.")
-@printing
-@click.pass_context
-def next_(
-    context: click.Context,
-    *,
-    entry: str | None,
-    count: int | None,
-    start: datetime | None,
-    until: datetime | None,
-    tag: str | None,
-    name: str | None,
-    as_json: bool,
-    timezone: str | None,
-) -> None:
-    """Show what is sent next: the due times of all entries, or of one.
-
-    Of all entries they stand in the order of sending, what is due already first. Of one
-    entry they are those of its schedule; also of a paused one, which shows what it would do.
-    """
-    if entry is not None and (tag or name):
-        raise click.UsageError("Write the name of one entry, or --tag or --name.", context)
-    store = open_store(context)
-    view = View(context, json=as_json, timezone=timezone)
-    begin, end = _when(view, start), _when(view, until)
-    limit = count or (10_000 if until else 20)
-    if entry is not None:
-        found = _of_entry(store, entry, limit, begin, end)
-    else:
-        found = store.agenda(start=begin, until=end, limit=limit, tag=tag, name=name)
-    columns = (
-        Column("send_at", view.title("when"), view.when),
-        Column("name"),
-        Column("task"),
-        Column("note"),
-    )
-    rows = ({**_occurrence(one), "note": _note(one, view)} for one in found)
-    if as_json:
-        rows = (_occurrence(one) for one in found)
-    view.rows(columns, rows, nothing="nothing is due")
-
-
-def _of_entry(
-    store: Store, name: str, count: int, start: datetime | None, until: datetime | None
-) -> list[Occurrence]:
-    entry = store.get(name)
-    if entry.state == "paused":
-        note(f"{name} is paused: these would be its due times")
-    due = store.preview(name, count, start)
-    return [Occurrence(name, entry.task, at, at) for at in due if until is None or at < until]
-
-
-def _occurrence(one: Occurrence) -> dict[str, Any]:
-    fields = ("name", "task", "due_at", "send_at", "state", "reason")
-    return {field: getattr(one, field) for field in fields}
-
-
-def _note(one: Occurrence, view: View) -> str:
-    if one.state != "ahead":
-        return one.reason or one.state
-    return "" if one.send_at == one.due_at else f"due {view.at(one.due_at)}, by jitter"
 
 
 # -- what ran ------------------------------------------------------------------------------
@@ -130,8 +52,13 @@ def _note(one: Occurrence, view: View) -> str:
 @click.option("--tag", help="Only of entries with this tag.")
 @click.option("--task", help="Only of entries that send this task.")
 @click.option("--worker", help="Only those that this worker took, such as celery@host.")
+@click.option(
+    "--sort",
+    type=click.Choice(RUN_SORTS),
+    help="The latest, or the longest, first; what still runs ran longest.",
+)
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=RUN_ID, metavar="ID", help="Go on after the run of this id.")
+@click.option("--before", type=ROW_ID, metavar="ID", help="Go on after the run of this id.")
 @click.option("--all", "all_", is_flag=True, help="All of them, however many there are.")
 @printing
 @click.pass_context
@@ -148,68 +75,114 @@ def runs(
 ) -> None:
     """Show what became of due times, the newest first, a page at a time.
 
-    Few runs among very many are found quickly with --since.
+    Few runs among very many are found quickly with --since, and sorted too. By what they are
+    sorted, that they have: "--sort started" shows no run that has not started.
     """
     store = open_store(context)
     view = View(context, json=params["as_json"], timezone=params["timezone"])
-    chosen = {key: params[key] for key in ("tag", "task", "worker")}
-    chosen |= {key: _when(view, params[key]) for key in ("since", "until")}
-    found = _pages(
+    chosen = {key: params[key] for key in ("tag", "task", "worker", "sort")}
+    chosen |= {key: view.instant(params[key]) for key in ("since", "until")}
+    found = _Pages(
         store, name, {**chosen, "state": states or None}, before, None if all_ else limit
     )
     columns = (
-        Column("due_at", view.title("due"), view.when),
-        Column("entry_name", "entry"),
-        Column("attempt", right=True),
-        Column("state"),
-        Column("took"),
-        Column("worker"),
+        *_run_columns(view, name),
+        Column("late", rank=2),
+        Column("took", rank=1),
+        Column("worker", least=8, rank=3),
         Column("id", right=True),
-        Column("said", "reason"),
+        Column("said", "reason", below=True),
     )
-    view.rows(columns, (_run(run, as_json=view.json) for run in found), nothing="no run matches")
+    rows = (_run(run) if view.json else _shown(run, view) for run in found)
+    view.rows(columns, rows, nothing="no run matches")
+    if found.more_before is not None:
+        note(f"more runs follow: --before {found.more_before}, or --all")
 
 
-def _pages(
-    store: Store,
-    name: str | None,
-    chosen: Mapping[str, Any],
-    before: int | None,
-    limit: int | None,
-) -> Iterator[Run]:
-    """Yield runs; with a limit, say how to go on."""
-    left = limit
-    while True:
-        size = _PAGE if left is None else min(left, _PAGE)
-        page = store.runs(name, **chosen, limit=size + 1, before_id=before)
-        more, page = len(page) > size, page[:size]
-        yield from page
-        if left is not None:
-            left -= len(page)
-        if not more:
-            return
-        before = page[-1].id
-        if left == 0:
-            note(f"more runs follow: --before {before}, or --all")
-            return
+class _Pages:
+    """Runs read a page at a time; `more_before` is the last id of a page, if more follow."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: str | None,
+        chosen: Mapping[str, Any],
+        before: int | None,
+        limit: int | None,
+    ) -> None:
+        self.store = store
+        self.name = name
+        self.chosen = chosen
+        self.before = before
+        self.left = limit
+        self.more_before: int | None = None
+
+    def __iter__(self) -> Iterator[Run]:
+        more = True
+        while more and self.left != 0:
+            size = _PAGE if self.left is None else min(self.left, _PAGE)
+            page = self.store.runs(self.name, **self.chosen, limit=size, before_id=self.before)
+            yield from page
+            more = page.more
+            self.before = page[-1].id if page else None
+            self.left = None if self.left is None else self.left - size
+        self.more_before = self.before if more else None
 
 
-def _run(run: Run, *, as_json: bool) -> dict[str, Any]:
-    columns = {column: getattr(run, column) for column in _COLUMNS}
-    if as_json:
-        return columns
-    return {**columns, "took": _took(run), "said": _said(run)}
+def _run_columns(view: View, name: str | None) -> tuple[Column, ...]:
+    """Return the columns that say which run it is, and how it stands.
+
+    What is the same for each row as a rule is not shown on a terminal: the name that was asked
+    for, and that it was the first attempt.
+    """
+
+    def entry(row: Mapping[str, Any]) -> str:
+        return "" if view.on_terminal and row["entry_name"] == name else text(row["entry_name"])
+
+    def attempt(number: object) -> str:
+        return "" if view.on_terminal and number == 1 else text(number)
+
+    return (
+        Column("entry_name", "entry", of_row=entry, name=True),
+        Column("due_at", view.title("due"), view.when),
+        Column("state"),
+        Column("attempt", show=attempt, right=True),
+    )
 
 
-def _took(run: Run) -> str:
-    if not isinstance(run.started_at, datetime) or not isinstance(run.finished_at, datetime):
+def _run(run: Run) -> dict[str, Any]:
+    return {column: getattr(run, column) for column in _COLUMNS}
+
+
+def _shown(run: Run, view: View) -> dict[str, Any]:
+    """Return a row of `runs` as a person sees it."""
+    return {**_run(run), "late": late(run, view), "took": took(run, view), "said": _said(run, view)}
+
+
+def late(run: Run, view: View) -> str:
+    """Return how late a run was sent, where that is worth a word; a retry is not late."""
+    if not isinstance(run.sent_at, datetime) or not isinstance(run.due_at, datetime):
         return ""
+    if run.attempt > 1:
+        return ""
+    lateness = run.sent_at - run.due_at
+    return span(lateness, rough=view.on_terminal) if lateness >= _NOTICED else ""
+
+
+def took(run: Run, view: View) -> str:
+    """Return how long a run took; of one that has not ended, so far."""
+    if not isinstance(run.started_at, datetime):
+        return ""
+    rough = view.on_terminal
+    if not isinstance(run.finished_at, datetime):
+        so_far = span(view.now - run.started_at, rough=rough)
+        return f"{so_far} so far" if run.state == "started" else ""
     seconds = (run.finished_at - run.started_at).total_seconds()
-    return span(seconds) if seconds >= 10 else f"{seconds:.2g} s"  # noqa: PLR2004
+    return span(seconds, rough=rough) if seconds >= 10 else f"{seconds:.2g} s"  # noqa: PLR2004
 
 
-def _said(run: Run) -> str:
-    said = [str(run.reason)] if run.reason else []
+def _said(run: Run, view: View) -> str:
+    said = [view.told(run.reason)] if run.reason else []
     if run.error:
         said.append(run.error.strip().splitlines()[-1] if run.error.strip() else "")
     return "; ".join(said)
@@ -243,27 +216,31 @@ def errors(
     if name is not None and since is None and tag is None:
         found = store.errors(name, limit or 5)
     else:
-        begin = _when(view, since if since is not None or name else _DAY)
+        begin = view.instant(since if since is not None or name else _DAY)
         found = store.runs(name, state=ERRORS, since=begin, tag=tag, limit=limit or 100)
-    rows = [_error(run) for run in found]
+    rows = [_error(run, view) for run in found]
     if traceback and not as_json and rows:
         _print_tracebacks(view, rows)
+        _tell_more(found)
         return
     columns = (
-        Column("due_at", view.title("due"), view.when),
-        Column("entry_name", "entry"),
-        Column("attempt", right=True),
-        Column("state"),
-        Column("worker"),
+        *_run_columns(view, name),
+        Column("worker", least=8, rank=1),
         Column("id", right=True),
-        Column("error", show=_last_line),
+        Column("error", show=_last_line, below=True),
     )
     view.rows(columns, rows, nothing="no errors")
+    _tell_more(found)
 
 
-def _error(run: Run) -> dict[str, Any]:
+def _tell_more(found: Page[Run]) -> None:
+    if found.more:
+        note(f"more errors follow these {len(found):,}: --limit {2 * len(found)}")
+
+
+def _error(run: Run, view: View) -> dict[str, Any]:
     row = {column: getattr(run, column) for column in (*_COLUMNS, "traceback")}
-    return {**row, "error": run.error or run.reason}
+    return {**row, "error": run.error or (run.reason if view.json else view.told(run.reason))}
 
 
 def _last_line(error: object) -> str:
@@ -297,13 +274,14 @@ def why(
     """Say why an entry has or has not run."""
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
-    found = store.explain(name, _when(view, at))
+    found = store.explain(name, view.instant(at), timezone=view.zone_name)
     if as_json:
         fields = {field: getattr(found, field) for field in type(found).__slots__}
-        click.echo(_json_of(fields))
+        say(_json_of(fields), in_json)
         return
     for sentence in found.sentences:
-        view.line(sentence)
+        view.prose(sentence)
+    view.prose(f"Times are those of {view.zone_name}.")
 
 
 def _json_of(fields: Mapping[str, Any]) -> str:
@@ -313,7 +291,7 @@ def _json_of(fields: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> Any:
     """Return a value of an explanation; a run by its columns."""
     if isinstance(value, Run):
-        return _run(value, as_json=True)
+        return _run(value)
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
@@ -323,7 +301,7 @@ def _plain(value: Any) -> Any:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=RUN_ID, metavar="ID", help="Go on after the change of this id.")
+@click.option("--before", type=ROW_ID, metavar="ID", help="Go on after the change of this id.")
 @printing
 @click.pass_context
 def audit(
@@ -341,36 +319,41 @@ def audit(
     """
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
-    found = store.audit(name, limit + 1, before)
-    page = found[:limit]
+    page = store.audit(name, limit, before)
     columns = (
         Column("at", view.title("at"), view.at),
-        Column("actor"),
+        Column("actor", least=8),
         Column("action"),
-        Column("entry"),
-        Column("change"),
+        Column("entry", name=True),
+        Column("change", below=True),
     )
-    view.rows(columns, (_change(one, as_json=as_json) for one in page), nothing="no changes")
-    if len(found) > limit and not as_json:
-        note(f"more changes follow: --before {page[-1].id}")
+    view.rows(columns, (_change(one, view) for one in page), nothing="no changes")
+    if page.more:
+        note(f"more changes follow: --before {page[-1].id}, or --limit {2 * limit}")
 
 
-def _change(one: Audit, *, as_json: bool) -> dict[str, Any]:
+def _change(one: Audit, view: View) -> dict[str, Any]:
     row = {field: getattr(one, field) for field in ("id", "at", "actor", "action", "entry")}
-    if as_json:
+    if view.json:
         return {**row, "before": one.before, "after": one.after}
-    return {**row, "change": _in_words(one.before, one.after)}
+    return {**row, "change": _in_words(one.before, one.after, view)}
 
 
-def _in_words(before: Any, after: Any) -> str:
+def _in_words(before: Any, after: Any, view: View) -> str:
     """Return a change in a few words."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         rule = after if isinstance(after, dict) else {}
-        return " ".join(text(rule[key]) for key in ("task", "kind", "spec") if rule.get(key))
+        said = short_rule(rule, view) if {"kind", "spec", "timezone"} <= rule.keys() else ""
+        return " ".join(filter(None, (text(rule.get("task")), said)))
     keys = dict.fromkeys([*before, *after])
     pairs = ((key, before.get(key), after.get(key)) for key in keys)
-    return ", ".join(f"{key} {_word(was)} → {_word(now)}" for key, was, now in pairs)
+    return ", ".join(
+        f"{key} {_word(key, was, view)} → {_word(key, now, view)}" for key, was, now in pairs
+    )
 
 
-def _word(value: object) -> str:
+def _word(key: str, value: object, view: View) -> str:
+    if key.endswith("_at") and isinstance(value, str):
+        with suppress(ValueError):
+            return view.at(datetime.fromisoformat(value))
     return "none" if value is None else text(value) or '""'

@@ -11,7 +11,8 @@ import click
 from beatstore.cli.context import open_store
 from beatstore.cli.group import REFUSED
 from beatstore.cli.options import filters, json_option
-from beatstore.cli.output import View, note
+from beatstore.cli.output import View
+from beatstore.cli.writing import note
 from beatstore.errors import LoadError
 from beatstore.store import LoadReport
 

@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from beatstore import Store
-from beatstore.cli import VERBS, beatstore
+from beatstore.cli import VERBS, beatstore, group
 from beatstore.cli.group import hide
-from beatstore.cli.output import span
+from beatstore.cli.values import span
+from beatstore.version import __version__
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command
 from tests.support.entrypoints import announce
@@ -43,6 +44,7 @@ ARGUMENTS = {
     "trigger": ["--all"],
     "cancel": ["--all"],
     "schedule": ["t.a", "--in", "5"],
+    "run": ["1"],
     "rerun": ["1"],
     "end": ["1", "--as", "failed"],
     "why": ["a"],
@@ -111,7 +113,41 @@ def test_help_is_cheap() -> None:
         "print([name for name in sys.modules if name.startswith(('sqlalchemy', 'alembic', "
         "'celery', 'kombu', 'beatstore.store', 'beatstore.cli.'))])"
     )
-    assert done.stdout.strip() == "['beatstore.cli.group']", done.stderr
+    assert done.stdout.strip() == "['beatstore.cli.writing', 'beatstore.cli.group']", done.stderr
+
+
+@both_ways
+def test_the_version(way: str) -> None:
+    """`--version` names beatstore's version and what it works with, with an app and without."""
+    done = Command("sqlite://", way)("--version")
+    assert done.code == 0
+    assert done.out.startswith(f"beatstore {__version__} (celery ")
+    assert "SQLAlchemy" in done.out
+
+
+@pytest.mark.parametrize(
+    ("given", "verb"),
+    [
+        *(("delete", "remove"), ("rm", "remove"), ("edit", "change"), ("start", "trigger")),
+        *(("ls", "list"), ("cron", "add"), ("enable", "resume"), ("disable", "pause")),
+        *(("describe", "show"), ("history", "runs"), ("retry", "rerun"), ("explain", "why")),
+        *(("version", "--version"), ("help", "--help"), ("LS", "list")),
+    ],
+)
+def test_words_of_other_programs(given: str, verb: str) -> None:
+    """A verb that there is not is answered with the one that is meant."""
+    done = Command("sqlite://")(given, "a")
+    assert done.code == 2
+    assert f"`{verb}` is what you look for." in done.err
+
+
+def test_words_lead_to_verbs() -> None:
+    """Each word leads to one verb that there is, and is none itself."""
+    words = [word for several in group._MEANT.values() for word in several.split()]
+    assert len(words) == len(set(words))
+    assert not set(words) & set(ALL)
+    assert set(group._MEANT) <= {*ALL, "--version", "--help"}
+    assert "Did you mean `remove`?" in Command("sqlite://")("delte").err
 
 
 # -- errors --------------------------------------------------------------------------------

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from beatstore import Cron, Once, Run, Store
+from beatstore import After, Cron, Once, Run, Store
 from tests.support.command import WAYS, Command
-from tests.support.written import HOUR, MINUTE, run, write
+from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -227,6 +228,140 @@ def test_end_ends_what_nobody_reports(call: Command, store: Store) -> None:
     assert call("end", "1", "--as", "lost").code == 2
 
 
+# -- one run -------------------------------------------------------------------------------
+
+
+@both_ways
+def test_a_run_with_everything(call: Command, store: Store) -> None:
+    """`run` tells the times, attempts, worker, error and arguments, by the id of run or task."""
+    now = history(store)
+    store.change("a", args=[7], max_retries=1)
+    again = store.rerun(2)
+    for given in ("2", store.run(2).run.task_id):
+        done = call("run", given)
+        assert done.code == 0, done.err
+        told = dict(line.split(":", 1) for line in done.lines if not line.startswith(" "))
+        told = {title: value.strip() for title, value in told.items()}
+        assert (told["run"], told["entry"], told["state"]) == ("2", "a", "failed")
+        assert told["due (UTC)"].startswith(f"{now - 2 * HOUR:%Y-%m-%d %H:%M:%S}, 2 h ")
+        assert (told["took"], told["arguments"]) == ("1 min", "[7]")
+        assert told["next (UTC)"] == f"attempt 2, run {again.id}, is claimed"
+        assert told["error"] == "ValueError: no"
+        assert told["traceback"] == "line 1"
+        assert done.lines[-1].strip() == "line 2"
+    facts = call("run", "2", "--json").json
+    assert [one["id"] for one in facts["attempts"]] == [2, again.id]
+    assert facts["entry"] == {"name": "a", "task": "t.a", "args": [7], "kwargs": {}, "options": {}}
+    assert facts["traceback"] == "line 1\nline 2"
+
+
+@on_sqlite
+def test_what_comes_after_a_run(call: Command, store: Store) -> None:
+    """`run` says what follows: when a beat looks again, or that nothing does, and what to write."""
+    history(store)
+    assert (
+        "no further attempt: its entry has no max_retries; `rerun 2` sends" in call("run", "2").out
+    )
+    store.change("a", max_retries=2)
+    assert "all its 2 retries are used up" in call("run", "2").out
+    made = store.trigger("a")
+    assert "a beat is about to look" in call("run", str(made.id)).out
+    store.remove("b")
+    assert "b, which was removed" in call("run", "6").out
+
+
+@on_sqlite
+def test_a_name_is_no_run(call: Command, store: Store) -> None:
+    """Who writes the name of an entry is told the verbs for that."""
+    history(store)
+    alter(store, "a", run_count=5)
+    assert "`runs a` lists its runs, `trigger a` sends it now" in call("run", "a").err
+    assert call("run", "99").code == 1
+    done = call("run", "b")
+    assert done.code == 1
+    assert "`trigger b`" in done.err
+
+
+@both_ways
+def test_runs_are_named_by_the_ids_of_tasks(call: Command, store: Store) -> None:
+    """`rerun` and `end` find a run by its task."""
+    history(store)
+    task_ids = {run.id: run.task_id for run in store.runs()}
+    assert call("rerun", task_ids[2]).lines[0].endswith("attempt 2, run 7")
+    assert call("end", task_ids[6], "--as", "failed").lines[0].endswith("attempt 1, failed")
+    assert call("rerun", "nobody").code == 1
+
+
+def test_runs_are_sorted_and_paged(call: Command, store: Store) -> None:
+    """`--sort` puts the longest or the latest first, through all pages."""
+    history(store)
+    rows = call("runs", "--sort", "runtime", "--json").json
+    assert [row["id"] for row in rows] == [5, 4, 3, 2, 1]
+    first = call("runs", "--sort", "runtime", "--json", "--limit", "2")
+    assert "more runs follow: --before 4" in first.err
+    on = call("runs", "--sort", "runtime", "--json", "--before", "4")
+    assert [row["id"] for row in on.json] == [3, 2, 1]
+    assert [row["id"] for row in call("runs", "--sort", "due", "--json").json] == [1, 6, 2, 3, 4, 5]
+    assert call("runs", "--sort", "name").code == 2
+
+
+def test_lists_say_that_there_is_more(call: Command, store: Store) -> None:
+    """Whatever a limit cut, a remark says so and how to go on; programs' output is untouched."""
+    history(store)
+    for verb, on in (
+        (["runs", "--limit", "1"], "--before 6"),
+        (["errors", "--limit", "1"], "--limit 2"),
+        (["errors", "a", "--limit", "1"], "--limit 2"),
+        (["errors", "a", "--limit", "1", "--traceback"], "--limit 2"),
+        (["audit", "--limit", "1"], "--before 2"),
+        (["next", "--count", "1"], "--count 2"),
+        (["next", "a", "--count", "1"], "--count 2"),
+        (["list", "--limit", "1"], "--after 'a'"),
+    ):
+        for extra in ([], ["--json"]):
+            done = call(*verb, *extra)
+            assert re.search(rf"follow.*{re.escape(on)}", done.err), verb
+            assert not extra or len(done.json) == 1
+    for verb in (["runs"], ["errors"], ["audit"], ["list"], ["next", "--until", "2h"]):
+        assert "follow" not in call(*verb).err
+
+
+# -- why nothing comes ---------------------------------------------------------------------
+
+
+def test_next_says_why_nothing_comes(call: Command, store: Store) -> None:
+    """Of an entry that is not due it says what it waits for, or what ended it; JSON is empty."""
+    now = store.now()
+    store.add("up", "t", "@daily")
+    store.add("down", "t", after=[After("up", on="done")])
+    store.add("over", "t", "@daily", end_at=now + 2 * DAY)
+    alter(store, "over", end_at=now - DAY)
+    store.add("spent", "t", "@daily", max_runs=2)
+    alter(store, "spent", run_count=2)
+    store.add("gone", "t", Once(FAR))
+    store.cancel("gone")
+    store.add("odd", "t", "@daily")
+    alter(store, "odd", state="broken", error="spec: it is nonsense")
+    store.add("lone", "t", after="up")
+    store.unlink("lone", "up")
+    for name, said in (
+        ("down", "it is due after up (done, same due time); `why down` says more"),
+        ("over", "nothing of over is due after its end, "),
+        ("spent", "all 2 runs of spent were sent (max_runs)"),
+        ("gone", "gone is cancelled: nothing more of it is due"),
+        ("odd", "odd is broken, and not due: spec: it is nonsense. Mend it with `change odd`"),
+        ("lone", "no clock and no upstream, so it is never due"),
+    ):
+        done = call("next", name)
+        assert (done.code, done.out) == (0, "")
+        assert said in done.err, name
+        assert call("next", name, "--json").json == []
+    done = call("next", "up", "--until", f"{now + MINUTE:%Y-%m-%d %H:%M:%S}")
+    assert "up is not due before then, but " in done.err
+    store.pause("down")
+    assert "while it is paused not even then" in call("next", "down").err
+
+
 # -- why and audit -------------------------------------------------------------------------
 
 
@@ -234,10 +369,12 @@ def test_end_ends_what_nobody_reports(call: Command, store: Store) -> None:
 def test_why_says_it_in_sentences(call: Command, store: Store) -> None:
     """What explain() says is printed; of one due time with `--at`; of an unknown name not."""
     now = history(store)
-    assert call("why", "a").lines == store.explain("a").sentences
+    *said, zone = call("why", "a").lines
+    assert said == store.explain("a").sentences
+    assert zone == "Times are those of UTC."
     at = now - 2 * HOUR
     done = call("why", "a", "--at", at.isoformat())
-    assert done.lines == store.explain("a", at).sentences
+    assert done.lines[:-1] == store.explain("a", at).sentences
     found = call("why", "a", "--at", at.isoformat(), "--json").json
     assert (found["verdict"], found["run"]["id"]) == ("failed", 2)
     assert found["at"] == at.isoformat()
@@ -263,7 +400,7 @@ def test_audit_shows_who_changed_what(call: Command, store: Store) -> None:
     assert change.split()[2:5] == ["ann", "change", "a"]
     assert "spec 60 → 90" in change
     assert "description none → new" in change
-    assert add.endswith("t.a every 60")
+    assert add.endswith("t.a every 1 min")
     rows = call("audit", "--json", "--limit", "2").json
     assert [(row["action"], row["entry"]) for row in rows] == [("add", "b"), ("change", "a")]
     assert rows[1]["after"]["spec"] == "90"

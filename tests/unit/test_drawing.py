@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 from beatstore import drawing
-from beatstore.drawing import ASCII, drawn
+from beatstore.drawing import drawn
 from beatstore.graph import Edge, Graph, Node
 
 
@@ -121,7 +121,7 @@ def followed(pictures: list[str], made: Graph) -> set[str]:
     return found
 
 
-def test_it_can_be_written_in_ascii() -> None:
-    """Where a terminal has no such characters, each has a plain one."""
-    every = "".join(picture("a>b", "a>c", "b>d", "c>d")) + "┼┤┘◌‖✓○✗→"
-    assert every.translate(ASCII).isascii()
+def test_lanes_go_on_below_an_entry() -> None:
+    """What is written below an entry stands beside the lines that go on, and breaks none."""
+    lanes = [row.lanes for row in drawn(graph("a>b", "a>c", "b>d", "c>d"))]
+    assert lanes == ["│", "│ │", "  │ │", ""]

@@ -1,0 +1,168 @@
+"""The verb about one run: everything that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from beatstore.cli.context import open_store
+from beatstore.cli.group import fail
+from beatstore.cli.options import RUN_ID, printing
+from beatstore.cli.output import View
+from beatstore.cli.runs import late, took
+from beatstore.cli.values import as_json
+from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.models import Run
+from beatstore.store import RunDetails, Store
+from beatstore.store.history import ERRORS
+
+__all__ = ["run"]
+
+_COLUMNS = (
+    *("id", "entry_id", "entry_name", "due_at", "attempt", "state", "reason", "task_id"),
+    *("worker", "claimed_by", "wake_at", "sent_at", "started_at", "finished_at", "expires_at"),
+    *("first_missed_at", "missed_count", "tries", "parts", "follow_up", "error", "traceback"),
+)
+
+_CALL = ("task", "args", "kwargs", "options")
+
+#: What `wake_at` of a run that has not ended says.
+_LOOKS = {
+    "claimed": "sent, or sent again, at",
+    "sent": "asked after, if no worker reports it, at",
+    "started": "asked after, if its worker is silent, at",
+}
+
+
+@click.command()
+@click.argument("run", type=RUN_ID, metavar="RUN_ID|TASK_ID")
+@printing
+@click.pass_context
+def run(context: click.Context, run: int | str, as_json: bool, timezone: str | None) -> None:
+    """Show everything about one run, by its id or that of its task.
+
+    The id of a run stands in `runs` and in `errors`, that of a task in the logs of its worker.
+    To run an entry now is `trigger`.
+    """
+    store = open_store(context)
+    view = View(context, json=as_json, timezone=timezone)
+    try:
+        found = store.run(run)
+    except InvalidEntryError as error:
+        raise fail(f"{error}{_instead(store, run)}") from error
+    view.facts(_facts(found), _lines(found, view))
+
+
+def _instead(store: Store, given: int | str) -> str:
+    """Return what to write where the name of an entry was given."""
+    try:
+        entry = store.get(str(given))
+    except EntryNotFoundError:
+        return ""
+    if entry.run_count:
+        return f"; that is an entry: `runs {given}` lists its runs, `trigger {given}` sends it now"
+    return f"; that is an entry, which has no run yet: `show {given}`, or `trigger {given}`"
+
+
+def _facts(found: RunDetails) -> dict[str, Any]:
+    call = {part: getattr(found.entry, part) for part in _CALL} if found.entry else None
+    return {
+        **_columns(found.run),
+        "entry": None if call is None else {"name": getattr(found.entry, "name", None), **call},
+        "attempts": [_columns(one) for one in found.attempts],
+    }
+
+
+def _columns(one: Run) -> dict[str, Any]:
+    return {column: getattr(one, column) for column in _COLUMNS}
+
+
+def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
+    one = found.run
+    yield "run", str(one.id)
+    yield "entry", _entry(found)
+    yield view.title("due"), view.when(one.due_at)
+    yield "state", one.state
+    yield "attempt", str(one.attempt) if one.attempt > 1 else ""
+    yield "reason", view.told(one.reason)
+    yield view.title("stands for"), _stands_for(one, view)
+    yield view.title("sent"), ", ".join(filter(None, (view.at(one.sent_at), _late(one, view))))
+    yield view.title("started"), view.at(one.started_at)
+    yield view.title("finished"), view.at(one.finished_at)
+    yield "took", took(one, view)
+    yield "worker", one.worker or ""
+    yield "task", "" if found.entry is None else found.entry.task
+    yield "task id", one.task_id
+    yield "arguments", "" if found.entry is None else _arguments(vars(found.entry))
+    yield "parts", as_json(one.parts) if one.parts else ""
+    yield "attempts", _attempts(found, view)
+    yield view.title("next"), _next(found, view)
+    error = (one.error or "").strip()
+    trace = (one.traceback or "").strip()
+    yield "error", "" if error and trace.endswith(error) else error
+    yield "traceback", trace
+
+
+def _entry(found: RunDetails) -> str:
+    name = found.run.entry_name
+    if found.entry is None:
+        return f"{name}, which was removed"
+    return name if found.entry.name == name else f"{name}, which is called {found.entry.name} now"
+
+
+def _late(one: Run, view: View) -> str:
+    lateness = late(one, view)
+    return f"{lateness} late" if lateness else ""
+
+
+def _stands_for(one: Run, view: View) -> str:
+    if not one.missed_count or one.first_missed_at is None:
+        return ""
+    unsent = one.state in ("missed", "skipped")
+    if unsent and one.missed_count == 1:
+        return ""
+    others = f"{one.missed_count:,}{'+' if one.missed_count > 1000 else ''}"  # noqa: PLR2004
+    what = "due times" if unsent else "due times before it"
+    return f"{others} {what}, from {view.at(one.first_missed_at)}"
+
+
+def _arguments(call: Mapping[str, Any]) -> str:
+    """Return what the entry sends; a run keeps no copy of it."""
+    return " ".join(as_json(call[part]) for part in ("args", "kwargs", "options") if call[part])
+
+
+def _attempts(found: RunDetails, view: View) -> str:
+    """Return all the attempts, where there are several."""
+    if len(found.attempts) == 1:
+        return ""
+    return "\n".join(_attempt(one, view) for one in found.attempts)
+
+
+def _attempt(one: Run, view: View) -> str:
+    ended = f" {view.at(one.finished_at)}" if one.finished_at else ""
+    why = (one.error or view.told(one.reason)).strip().splitlines()
+    return f"{one.attempt}: run {one.id}, {one.state}{ended}" + (f", {why[-1]}" if why else "")
+
+
+def _next(found: RunDetails, view: View) -> str:
+    """Return what comes after this state."""
+    one, last = found.run, found.attempts[-1]
+    if last.id != one.id and one.state in ERRORS:
+        return f"attempt {last.attempt}, run {last.id}, is {last.state}"
+    if one.follow_up == "end":
+        return "a beat decides at its next tick what follows"
+    if one.state in _LOOKS:
+        if not isinstance(one.wake_at, datetime):
+            return ""
+        soon = one.wake_at <= view.now
+        return (
+            "a beat is about to look" if soon else f"{_LOOKS[one.state]} {view.when(one.wake_at)}"
+        )
+    if one.state not in ERRORS or found.entry is None:
+        return ""
+    retries = found.entry.max_retries
+    why = f"all its {retries:,} retries are used up" if retries else "its entry has no max_retries"
+    return f"no further attempt: {why}; `rerun {one.id}` sends it again"

@@ -1,0 +1,146 @@
+"""Instants as people read and write them: what is printed can be given to any option.
+
+Two forms are printed, both of them what the clock in one zone shows. The full one is
+`2026-11-28 02:00:00`. The short one, for a terminal, leaves out seconds that are 0, and the
+year of what is less than half a year away: `11-28 02:00`. Where the clock shows a time twice,
+both have its offset behind them.
+
+On failure: a `ValueError` says what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+
+from dateutil.parser import isoparse
+
+from beatstore.schedules import shown_in, zone
+
+__all__ = ["Given", "full", "read", "short"]
+
+#: Nearer than that no two years are in doubt.
+_HALF_A_YEAR = timedelta(days=180)
+
+#: What stands behind an instant where it is printed: how far away it is, or what it is in UTC.
+_BEHIND = re.compile(r"(, (in .*|.* ago|now)| \([^()]*\))$")
+
+#: The zone behind an instant, by its name.
+_ZONE = re.compile(r"(.*\d)\s+([A-Za-z][A-Za-z0-9_+/-]*)")
+
+#: A time without the year, or without a date.
+_PART = re.compile(
+    r"(?:(\d\d)-(\d\d)[ T])?(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?(Z|[+-]\d\d(?::?\d\d)?)?"
+)
+
+
+def full(at: datetime, tz: tzinfo) -> str:
+    """Return an instant to the second, with its year."""
+    local, offset = shown_in(at, tz)
+    return local.replace(tzinfo=None, microsecond=0).isoformat(" ") + offset
+
+
+def short(at: datetime, tz: tzinfo, now: datetime) -> str:
+    """Return an instant in as few characters as tell it apart from others."""
+    local, offset = shown_in(at, tz)
+    said = local.replace(tzinfo=None, microsecond=0).isoformat(" ")
+    said = said if local.second else said[:-3]
+    return (said[5:] if abs(at - now) < _HALF_A_YEAR else said) + offset
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A time as it was written.
+
+    Attributes:
+        text: what was written.
+        wall: what the clock shows; its date, or its year, counts only as far as one was written.
+        lacks: what was not written: "year", "date" or "".
+        zone_name: the zone that was named behind it.
+    """
+
+    text: str
+    wall: datetime
+    lacks: str = ""
+    zone_name: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Say whether it is one instant, wherever it is read."""
+        return not self.lacks and self.wall.tzinfo is not None
+
+    def instant(self, zone_name: str, now: Callable[[], datetime]) -> datetime:
+        """Return the instant that is meant.
+
+        A time that the clock shows twice is the first of the two. Without a year it is the
+        nearest such time, without a date that of today.
+
+        Args:
+            zone_name: whose clock shows it, where it has no offset and names no zone.
+            now: reads the clock, where something was not written.
+
+        Raises:
+            ValueError: no clock ever shows it.
+        """
+        zone_name = self.zone_name or zone_name
+        if not self.lacks:
+            return _placed(self.wall, zone_name)
+        here = now().astimezone(self.wall.tzinfo or zone(zone_name))
+        if self.lacks == "date":
+            today = self.wall.replace(year=here.year, month=here.month, day=here.day)
+            return _placed(today, zone_name)
+        years = [year for year in range(here.year - 1, here.year + 2) if _has(year, self.wall)]
+        if not years:
+            raise ValueError(f"{self.text} is not near: write it with its year")
+        found = [_placed(self.wall.replace(year=year), zone_name) for year in years]
+        return min(found, key=lambda at: abs(at - here))
+
+
+def read(text: str) -> Given:
+    """Read a time: ISO 8601, what is printed in either form, or a time of today.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    said = _BEHIND.sub("", text.strip())
+    zone_name = None
+    if found := _ZONE.fullmatch(said):
+        said, zone_name = found[1], zone(found[2]).key
+    if part := _PART.fullmatch(said):
+        month, day, hour, minute, second, fraction, offset = part.groups()
+        # A leap year stands for any: it has all days.
+        face = f"2000-{month or '01'}-{day or '01'}T{hour}:{minute}:{second or '00'}"
+        face += f".{(fraction or '0'):0<6}{offset or ''}"
+        return Given(text, isoparse(face), "year" if month else "date", zone_name)
+    return Given(text, isoparse(said.replace(" ", "T", 1)), zone_name=zone_name)
+
+
+def _has(year: int, wall: datetime) -> bool:
+    try:
+        wall.replace(year=year)
+    except ValueError:
+        return False
+    return True
+
+
+def _placed(wall: datetime, zone_name: str) -> datetime:
+    """Return the instant at which the clock in a zone shows that; with an offset it is one."""
+    if wall.tzinfo is not None:
+        return wall
+    tz = zone(zone_name)
+    found = wall.replace(tzinfo=tz)
+    said = wall.isoformat(" ")
+    try:
+        shown = found.astimezone(timezone.utc).astimezone(tz)
+    except OverflowError as error:
+        raise ValueError(
+            f"{said} in {zone_name} is outside the years 1 to 9999 in UTC; write an earlier time"
+        ) from error
+    if shown.replace(tzinfo=None) != wall:
+        raise ValueError(
+            f"{said} is no time in {zone_name}, where the clock was put forward then; write "
+            "another, or one with its offset"
+        )
+    return found
