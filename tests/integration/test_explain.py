@@ -13,8 +13,10 @@ from sqlalchemy import select, update
 from beatstore import Cron, RRule, Store
 from beatstore.clock import ManualClock
 from beatstore.dialects import EPOCH
-from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.models import Beat, Dependency, Entry, Run, Worker
+from beatstore.schedules import zone
+from beatstore.store.answers.words import Told
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
@@ -784,6 +786,46 @@ def test_an_entry_without_a_clock_is_explained(scene: Scene) -> None:
     assert scene.store.explain("report").sentences[1] == (
         "'report' waits because it has no upstreams; link some."
     )
+
+
+def test_times_are_told_in_the_zone_asked_for(scene: Scene) -> None:
+    """With `timezone=` due times are given there and in the entry's zone, reasons included."""
+    store = scene.store
+    entry = store.add("skips", "t", "*/30 * * * *", timezone="Europe/Berlin", overlap="skip")
+    at, before = ASKED - HOUR, ASKED - 2 * HOUR
+    reason = f"overlap: its run due {before.isoformat()} has not ended, policy skip"
+    write(store, Run, run(entry, at, state="skipped", reason=reason))
+    said = store.explain("skips", at, timezone="Asia/Tokyo").sentences
+    there = at.astimezone(zone("Asia/Tokyo"))
+    assert said[0].startswith(f"The occurrence of 'skips' at {there:%Y-%m-%d %H:%M} Asia/Tokyo (")
+    assert " Europe/Berlin) was skipped." in said[0]
+    earlier = before.astimezone(zone("Asia/Tokyo"))
+    assert f"its run due {earlier:%Y-%m-%d %H:%M} Asia/Tokyo (" in said[1]
+    assert "+00:00" not in " ".join(said)
+    assert store.runs("skips")[0].reason == reason
+    with pytest.raises(ScheduleError, match="Asia/Tokio"):
+        store.explain("skips", timezone="Asia/Tokio")
+
+
+def test_an_hour_that_is_shown_twice(scene: Scene) -> None:
+    """Of an instant in the hour that a clock repeats, the offset is told."""
+    told = Told("Europe/Berlin", datetime(2026, 10, 25, 12, tzinfo=timezone.utc))
+    first = datetime(2026, 10, 25, 0, 30, tzinfo=timezone.utc)
+    assert told.moment(first) == "02:30:00+02:00"
+    assert told.moment(first + HOUR) == "02:30:00+01:00"
+    assert told.moment(first + 2 * HOUR) == "03:30:00"
+    assert told.when(first) == "2026-10-25 02:30 Europe/Berlin (00:30 UTC)"
+
+
+def test_an_occurrence_is_found_by_its_second(scene: Scene) -> None:
+    """An instant to the second is the occurrence due within it; an exact one is only itself."""
+    store = scene.store
+    entry = store.add("a", "t", "@daily")
+    at = (ASKED - HOUR).replace(microsecond=250_000)
+    write(store, Run, run(entry, at, state="succeeded"))
+    assert store.explain("a", at.replace(microsecond=0)).verdict == "ran"
+    assert store.explain("a", at).verdict == "ran"
+    assert store.explain("a", at.replace(microsecond=1)).run is None
 
 
 def test_other_schedules_are_told(scene: Scene) -> None:
