@@ -91,7 +91,7 @@ def _for_each(
         view.rows((), done, nothing="")
     else:
         for row in good:
-            view.line(f"{row['name']}, due {view.when(row['due_at'])}: {said(row)}")
+            view.line(f"{row['name']}, due {view.named(row['due_at'])}: {said(row)}")
     if len(good) < len(done):
         raise click.exceptions.Exit(REFUSED)
 

@@ -118,11 +118,11 @@ def _none_of(view: View, entry: Entry, start: datetime | None, until: datetime |
         return f"all {entry.max_runs:,} runs of {name} were sent (max_runs): no more are due"
     begin = view.now if start is None else start
     if entry.end_at is not None and entry.end_at < begin:
-        return f"nothing of {name} is due after its end, {view.when(entry.end_at)}"
+        return f"nothing of {name} is due after its end, {view.named(entry.end_at)}"
     following = view.store.preview(name, 1, start)
     if following and until is not None:
-        return f"{name} is not due before then, but {view.when(following[0])}"
-    return f"the schedule of {name} has no due time after {view.when(begin)}"
+        return f"{name} is not due before then, but {view.named(following[0])}"
+    return f"the schedule of {name} has no due time after {view.named(begin)}"
 
 
 def _out_of_service(entry: Entry) -> str:

@@ -88,7 +88,7 @@ def _counts(by_state: dict[str, int]) -> str:
 def _overdue(found: Status, view: View) -> str:
     if found.oldest_overdue_at is None:
         return "none"
-    return f"{found.overdue:,}, the first since {view.when(found.oldest_overdue_at)}"
+    return f"{found.overdue:,}, the first since {view.named(found.oldest_overdue_at)}"
 
 
 def _listed(found: Sequence[P], line: Callable[[P], str]) -> str:
@@ -113,8 +113,8 @@ def _worker(worker: WorkerStatus, view: View) -> str:
 
 def _lives(process: BeatStatus | WorkerStatus, view: View) -> str:
     if process.stopped_at is not None:
-        return f"stopped at {view.when(process.stopped_at)}"
-    return "alive" if process.alive else f"silent since {view.when(process.heartbeat_at)}"
+        return f"stopped at {view.named(process.stopped_at)}"
+    return "alive" if process.alive else f"silent since {view.named(process.heartbeat_at)}"
 
 
 @click.command()
@@ -349,7 +349,7 @@ def prune(context: click.Context, *, days: float | None, yes: bool, as_json: boo
     view.facts({"deleted": deleted, "before": before}, [])
     if not as_json:
         what = "entry or run was" if deleted == 1 else "entries and runs were"
-        view.line(f"{deleted:,} {what} deleted, from before {view.at(before)}")
+        view.line(f"{deleted:,} {what} deleted, from before {view.named(before)}")
 
 
 @contextmanager

@@ -139,6 +139,12 @@ class View:
             note(f"{given.text} is read as {found.isoformat(' ')}, the time in {zone_name}")
         return found
 
+    def named(self, instant: object) -> str:
+        """Return the same for a sentence, where no title names the zone."""
+        if not isinstance(instant, datetime):
+            return text(instant)
+        return f"{self.at(instant)} {self.zone_name}, {self.ago(instant)}"
+
     def told(self, reason: object, *, name_zone: bool = False) -> str:
         """Return what is stored as a reason, or a warning, with its instants in the zone."""
         zone_name = f" {self.zone_name}" if name_zone else ""

@@ -98,7 +98,7 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
     yield "task id", one.task_id
     yield "arguments", "" if found.entry is None else _arguments(vars(found.entry))
     yield "parts", as_json(one.parts) if one.parts else ""
-    yield "attempts", _attempts(found, view)
+    yield view.title("attempts"), _attempts(found, view)
     yield view.title("next"), _next(found, view)
     error = (one.error or "").strip()
     trace = (one.traceback or "").strip()

@@ -253,7 +253,7 @@ def _print_tracebacks(view: View, rows: list[dict[str, Any]]) -> None:
         if at:
             view.line("")
         worker = f" on {row['worker']}" if row["worker"] else ""
-        due_at = view.when(row["due_at"])
+        due_at = view.named(row["due_at"])
         attempt = f"attempt {row['attempt']} {row['state']}{worker}"
         view.line(f"{row['entry_name']}, due {due_at}: {attempt} (run {row['id']})")
         for line in text(row["traceback"] or row["error"]).splitlines():

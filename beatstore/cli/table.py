@@ -11,6 +11,7 @@ Pure: cells are text that can be printed as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,10 @@ _LITTLE = 24
 
 #: What stands below a row begins here.
 _INDENT = "    "
+
+#: The blank inside an instant, and one at which no line is broken.
+_INSIDE = re.compile(r"(?<=\d\d-\d\d) (?=\d\d:\d\d)")
+_TIED = "\u00a0"
 
 #: Narrower than that no text is folded.
 _NARROWEST = 20
@@ -238,12 +243,17 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def folded(text: str, width: int) -> list[str]:
-    """Return a text as lines of at most so many columns, broken between words where that goes."""
+    """Return a text as lines of at most so many columns, broken between words where that goes.
+
+    An instant stays in one piece, so that it can be copied.
+    """
     if width_of(text) <= width:
         return [text]
     from wcwidth import wrap  # noqa: PLC0415
 
-    return wrap(text, width, break_on_hyphens=False) or [text]
+    tied = _INSIDE.sub(_TIED, text)
+    lines = wrap(tied, width, break_on_hyphens=False) or [text]
+    return [line.replace(_TIED, " ") for line in lines]
 
 
 def _clipped(text: str, start: int, end: int) -> str:

@@ -340,3 +340,15 @@ def test_what_waits_is_told_in_the_zone(call: Command, store: Store) -> None:
     assert f"its run due {said} has not ended" in shown
     status = " ".join(call("status", "--timezone", "Asia/Tokyo").out.split())
     assert f"been due since {said} Asia/Tokyo: start one" in status
+
+
+def test_sentences_name_the_zone(call: Command, store: Store) -> None:
+    """An instant that stands under no title has the name of its zone behind it."""
+    made = scene(store)["failed"]
+    store.add("over", "t", "@daily", end_at=store.now() + 48 * HOUR)
+    alter(store, "over", end_at=store.now() - 2 * HOUR)
+    tokyo = ("--timezone", "Asia/Tokyo")
+    for done in (call("errors", "--traceback", *tokyo), call("next", "over", *tokyo)):
+        assert " Asia/Tokyo, " in done.out + done.err
+    assert " UTC, " in call("rerun", str(made.id)).out
+    assert " UTC, " in call("prune", "--yes").out

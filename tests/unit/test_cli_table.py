@@ -129,3 +129,14 @@ def test_a_folded_text_fits(text: str) -> None:
     lines = folded(text, 20)
     assert max(map(width_of, lines)) <= 20
     assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_an_instant_is_not_broken() -> None:
+    """However a text is folded, the date and the time of an instant stay together."""
+    said = "it has been due since 11-27 20:30:07 Europe/Berlin, or 2026-11-27 20:30"
+    for width in range(20, 60):
+        lines = folded(said, width)
+        assert " ".join(lines) == said
+        assert max(map(len, lines)) <= width
+        assert any("11-27 20:30:07" in line for line in lines)
+        assert any("2026-11-27 20:30" in line for line in lines)
