@@ -59,9 +59,14 @@ class Sign:
 
 
 class Pulse:
-    """Writes the file of one beat; it is made by the first pulse."""
+    """Writes the file of one beat; it is made by the first pulse.
 
-    def __init__(self) -> None:
+    Args:
+        mute: write nothing, for what ticks and is no beat that could hang.
+    """
+
+    def __init__(self, *, mute: bool = False) -> None:
+        self._mute = mute
         self._path: Path | None = None
         self._due = 0.0
         self._told = False
@@ -73,7 +78,7 @@ class Pulse:
             sleeps_s: how many seconds it may sleep before it ticks again.
         """
         now = time.monotonic()
-        if now < self._due:
+        if self._mute or now < self._due:
             return
         self._due = now + _INTERVAL
         try:

@@ -76,7 +76,7 @@ class DBScheduler(Scheduler):
     #: The threads in which a scheduler is being made.
     _starting: ClassVar[set[int]] = set()
 
-    #: Whether the row of this beat stays when it is stopped.
+    #: Whether this is a process that stays, with a pulse, and a row that says when it stopped.
     _stays: ClassVar[bool] = True
 
     #: Seconds between two looks at the database when nothing is due sooner.
@@ -113,7 +113,7 @@ class DBScheduler(Scheduler):
         self._broker_retry_at = 0.0
         self._figures = BeatFigures(None, 0, 0)
         self._looked = EPOCH, 0.0
-        self._pulse = Pulse()
+        self._pulse = Pulse(mute=not self._stays)
         super().__init__(app, *args, **kwargs)
 
     # -- start ---------------------------------------------------------------------------
@@ -248,8 +248,7 @@ class DBScheduler(Scheduler):
                     self._settle(batch)
                     batch = []
                     self._check_end()
-                    if self._in_tick:
-                        self._pulse.beat(self.max_interval)
+                    self._pulse.beat(self.max_interval)
         finally:
             # Also when a signal ends beat here: what was sent is written down, and what
             # was not is left to the next beat at once.

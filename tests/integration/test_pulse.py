@@ -18,6 +18,7 @@ from beatstore.errors import UnavailableError
 from beatstore.pulse import DIRECTORY, Pulse, directory, signs
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BrokerError
+from beatstore.ticking import tick
 from tests.support.brokers import Broker
 from tests.support.command import Command, Done
 from tests.support.inprocess import new_app, running
@@ -259,8 +260,6 @@ def test_options_of_the_other_kind_of_check_are_refused() -> None:
 @on_sqlite
 def test_a_tick_without_a_beat_leaves_no_pulse(app_of_tick: Celery, place: Path) -> None:
     """What a system's cron starts is no beat that could hang."""
-    from beatstore.ticking import tick
-
     tick(app_of_tick)
     assert signs() == []
 
