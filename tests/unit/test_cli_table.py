@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatstore.cli.table import Column, Layout, folded, width_of
@@ -96,6 +96,7 @@ def test_lines_go_on_beside_what_stands_below() -> None:
 CELL = st.text("aé日 -", max_size=70).map(lambda text: " ".join(text.split()))
 
 
+@settings(deadline=None)
 @given(
     rows=st.lists(st.tuples(*[CELL] * len(COLUMNS)), min_size=1, max_size=4),
     room=st.integers(20, 200),
@@ -110,6 +111,7 @@ def test_nothing_that_names_something_is_cut(rows: list[tuple[str, ...]], room: 
         assert "".join(cells[6].split()) in "".join(text.split())
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.tuples(*[CELL] * len(COLUMNS)), min_size=1, max_size=4))
 def test_a_line_is_as_wide_as_the_terminal(rows: list[tuple[str, ...]]) -> None:
     """Where what must not be cut leaves room, no line is wider than the terminal but a name."""

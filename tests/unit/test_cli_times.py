@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatstore.cli.times import full, read, short
@@ -21,6 +21,7 @@ def back(said: str, zone_name: str = "UTC", now: datetime = NOW) -> datetime:
     return read(said).instant(zone_name, lambda: now)
 
 
+@settings(deadline=None)
 @given(
     at=st.datetimes(datetime(1971, 1, 1), datetime(9999, 12, 30), timezones=st.just(UTC)),
     near=st.timedeltas(timedelta(days=-400), timedelta(days=400)),
