@@ -10,6 +10,7 @@ from typing import Any
 from beatstore.cli.output import View
 from beatstore.cli.values import as_json, span, text
 from beatstore.errors import ScheduleError
+from beatstore.gate import run_timeout
 from beatstore.graph import Edge
 from beatstore.models import Entry, Run
 from beatstore.schedules.once import read_instant
@@ -108,7 +109,7 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield view.title("within") if bounded else "within", _within(facts, view)
     yield "misfire", _misfire(facts, view)
     yield "overlap", facts["overlap"]
-    yield "run timeout", "" if facts["run_timeout_s"] is None else span(facts["run_timeout_s"])
+    yield "run timeout", _run_timeout(facts, view)
     yield "retries", _retries(facts)
     yield "after", "\n".join(_edge_in_words(edge) for edge in facts["after"])
     yield "before", _downstreams(facts["before"])
@@ -156,6 +157,14 @@ def _misfire(facts: Mapping[str, Any], view: View) -> str:
     settings = view.store.settings
     grace = settings.default_grace if facts["grace_s"] is None else facts["grace_s"]
     return f"{facts['misfire'] or settings.default_misfire}, grace {span(grace)}"
+
+
+def _run_timeout(facts: Mapping[str, Any], view: View) -> str:
+    own = facts["run_timeout_s"]
+    seconds = run_timeout(own, facts["overlap"], view.store.settings)
+    if seconds is None:
+        return ""
+    return span(seconds) if own is not None else f"{span(seconds)}, by beatstore_overlap_timeout"
 
 
 def _retries(facts: Mapping[str, Any]) -> str:

@@ -217,6 +217,15 @@ def test_show_tells_everything(call: Command, store: Store) -> None:
     assert sum(" in " in line and ":00:00," in line for line in done.lines) == 5
 
 
+@pytest.mark.parametrize(("overlap", "shown"), [("allow", False), ("skip", True)])
+def test_show_tells_the_timeout_in_force(
+    call: Command, store: Store, overlap: str, shown: bool
+) -> None:
+    """Also where it is that of the settings, which entries with overlap have."""
+    store.add("a", "t.a", Every(60), overlap=overlap)
+    assert ("1 d, by beatstore_overlap_timeout" in call("show", "a").out) is shown
+
+
 def test_show_for_programs(call: Command, store: Store) -> None:
     """`--json` has all columns, the edges, the next five due times and the last five runs."""
     store.add("up", "t.up", "@daily")
