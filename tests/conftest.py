@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
+from celery import _state
+from celery.app import builtins
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, event
@@ -54,6 +56,9 @@ T = TypeVar("T")
 S = TypeVar("S", bound=PrivateServer)
 
 _HERE = Path(__file__).parent
+
+#: What makes celery's own tasks, such as `celery.chain`, in each app.
+_BUILTIN = {getattr(builtins, name) for name in vars(builtins) if name.startswith("add_")}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -147,6 +152,12 @@ def _broker_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found
     yield found
     for source in found.all():
         source.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the apps that a test makes no tasks that other tests have declared for all apps."""
+    monkeypatch.setattr(_state, "_on_app_finalizers", {*_BUILTIN})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -124,7 +124,7 @@ class Store(Editor):
         refuse_unknown(given, OneShotOptions)
         wanted = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
         wanted |= {"name": name, "after": wanted["after"] and links.wanted(wanted["after"])}
-        warn_of_tasks(self._app, [signature], imported=False)
+        warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
             session, lambda tx: oneshots.schedule(tx, signature, at, countdown, wanted)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -51,7 +52,8 @@ class Base:
         self.settings = settings or Settings()
         self._whose = "default settings" if settings is None else "settings of its own"
         self._asked = settings is not None
-        self._app: Any = None
+        # Weak, since an app may keep its store.
+        self._app: Callable[[], Any] = lambda: None
         self._actor = audit.check_actor(actor)
         self.database = Database(
             target,
@@ -77,7 +79,7 @@ class Base:
         settings = read_settings(app)
         store = cls(settings.url if engine is None else engine, settings=settings)
         store._whose = f"settings of {name_of(app)}"
-        store._app = app
+        store._app = weakref.ref(app)
         return store
 
     def __repr__(self) -> str:

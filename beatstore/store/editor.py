@@ -65,7 +65,7 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(task, schedule, given)
-        warn_of_tasks(self._app, [task], imported=False)
+        warn_of_tasks(self._app(), [task], imported=False)
         return self._write(session, lambda tx: entries.add(tx, name, wanted))
 
     @takes(EntryOptions, _DEFAULTS)
@@ -104,7 +104,7 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(task, schedule, given)
-        warn_of_tasks(self._app, [task], imported=False)
+        warn_of_tasks(self._app(), [task], imported=False)
         return self._write(session, lambda tx: entries.put(tx, name, wanted))
 
     @takes(ChangeOptions)
@@ -138,7 +138,7 @@ class Editor(Reader):
         wanted: dict[str, Any] = {**given}
         if wanted.get("after"):
             wanted["after"] = links.wanted(wanted["after"])
-        warn_of_tasks(self._app, [wanted.get("task")], imported=False)
+        warn_of_tasks(self._app(), [wanted.get("task")], imported=False)
         return self._write(session, lambda tx: entries.change(tx, name, wanted))
 
     def pause(self, name: str, *, session: SessionLike | None = None) -> Entry:

@@ -60,8 +60,6 @@ def test_the_quick_start_runs(tmp_path: Path, url: str) -> None:
 def proj(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Stand in for the reader's module."""
     monkeypatch.setattr(_state._tls, "current_app", None)
-    # Else each app that is made later would get the README's tasks too.
-    monkeypatch.setattr(_state, "_on_app_finalizers", {*_state._on_app_finalizers})
     module: Any = types.ModuleType("proj")
     monkeypatch.setitem(sys.modules, "proj", module)
     yield module

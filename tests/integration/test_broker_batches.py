@@ -898,6 +898,7 @@ def test_redis_that_is_full_is_said_once_and_the_misfire_policy_is_asked(
     said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     assert [line.split(",")[0].split(" after")[0] for line in said] == [
         "the broker is away",
+        "an entry is late",
         "the broker is back",
     ]
 

@@ -9,6 +9,7 @@ import pytest
 
 from beatstore import After, Cron, Every, Once
 from beatstore.models import Run, Worker
+from beatstore.store.answers.words import Told
 from beatstore.store.tick.claims import Outcome
 from tests.support.play import Play
 from tests.support.ticks import report
@@ -41,8 +42,13 @@ def told(play: Play, name: str) -> list[str]:
     warnings = play.store.status().warnings
     assert list(play.store.health().warnings) == warnings
     for said in warnings:
-        assert said in play.store.explain(name).sentences
+        assert explained(play, said) in play.store.explain(name).sentences
     return warnings
+
+
+def explained(play: Play, said: str) -> str:
+    """Return a warning as `explain` has it, which tells instants as people do."""
+    return Told("UTC", play.clock.now()).retold(said)
 
 
 # -- waits that nothing ends ----------------------------------------------------------------
@@ -99,7 +105,7 @@ def test_an_upstream_that_will_not_run(play: Play, state: Callable[[Play], None]
     [said] = [one for one in play.store.status().warnings if one not in others]
     assert said == f"{start} {OUT_OF_SERVICE[state]}"
     assert said in play.store.health().warnings
-    assert said in play.store.explain("down").sentences
+    assert explained(play, said) in play.store.explain("down").sentences
     play.store.pause("down")
     assert said not in play.store.status().warnings
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery, chain
+from celery import Celery, _state, chain
 from celery.app.amqp import AMQP
 from celery.app.task import Task
 from celery.beat import BeatLazyFunc
@@ -77,8 +77,11 @@ def test_a_stored_signature_is_the_signature(kind: str) -> None:
         ("starmap", [0, 2, 4]),
     ],
 )
-def test_a_stored_signature_runs_as_the_signature(kind: str, result: Any) -> None:
+def test_a_stored_signature_runs_as_the_signature(
+    monkeypatch: pytest.MonkeyPatch, kind: str, result: Any
+) -> None:
     """A signature made again from its columns computes what the first would have."""
+    monkeypatch.setattr(_state._tls, "current_app", app)  # as in a worker of that app
     assert restored(make_call(SIGNATURES[kind]())).apply().get() == result
 
 
