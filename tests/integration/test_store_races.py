@@ -6,16 +6,19 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from threading import Barrier
-from typing import TypeVar
+from threading import Barrier, BrokenBarrierError
+from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from beatstore import Store
 from beatstore.errors import EntryExistsError
 from beatstore.store.database import transaction
+from beatstore.store.database.engine import Database
 from beatstore.store.database.rows import Transaction
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue
@@ -61,6 +64,26 @@ def test_two_adds_of_one_name_have_one_winner(store: Store) -> None:
         found = at_once(*[lambda name=f"a{attempt}": store.add(name, "t", 60)] * 3)
         errors = [item for item in found if isinstance(item, Exception)]
         assert [type(error) for error in errors] == [EntryExistsError] * 2
+
+
+def test_the_first_use_by_two_threads_makes_one_engine(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither leaves connections behind in a pool of its own, nor meets one not yet prepared."""
+    both, create = Barrier(2), Database._created
+    made: list[Any] = []
+
+    def created(database: Database, options: dict[str, Any]) -> Engine:
+        made.append(options)
+        with suppress(BrokenBarrierError):  # that the other thread does not come is right
+            both.wait(0.2)
+        return create(database, options)
+
+    monkeypatch.setattr(Database, "_created", created)
+    store = Store(database_url)
+    first, second = at_once(store.now, store.now)
+    store.close()
+    assert (type(first), type(second), len(made)) == (datetime, datetime, 1)
 
 
 def test_edits_at_once_are_all_kept(store: Store) -> None:

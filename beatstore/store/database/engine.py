@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, select
@@ -92,6 +93,7 @@ class Database:
         self._engine_options = dict(engine_options or {})
         self._pooled, self._listens = False, True
         self._engine: Engine | None = target if isinstance(target, Engine) else None
+        self._making = Lock()
         self.url: URL = checked(target)
         if schema and self.url.get_backend_name() == "sqlite":
             raise ConfigError("beatstore_schema", schema, "no schema: SQLite has none", "None")
@@ -100,15 +102,22 @@ class Database:
     @property
     def engine(self) -> Engine:
         """The engine, made at first use; nothing is connected by making it."""
-        if self._engine is None:
-            options = {"pool_pre_ping": True, **self._engine_options}
-            given = options.get("connect_args", {})
-            options["connect_args"] = connect_defaults(self.url, given, self.program) | given
-            self._engine = self._created(options)
-            prepare_engine(self._engine)
-            if self._pooled:
-                event.listen(self._engine, "checkout", prepare_nothing)
-        return self._engine
+        engine = self._engine
+        if engine is None:
+            # One, and ready, however many threads use the store for the first time at once.
+            with self._making:
+                engine = self._engine = self._engine or self._made()
+        return engine
+
+    def _made(self) -> Engine:
+        options = {"pool_pre_ping": True, **self._engine_options}
+        given = options.get("connect_args", {})
+        options["connect_args"] = connect_defaults(self.url, given, self.program) | given
+        engine = self._created(options)
+        prepare_engine(engine)
+        if self._pooled:
+            event.listen(engine, "checkout", prepare_nothing)
+        return engine
 
     @property
     def options(self) -> dict[str, Any]:
@@ -177,7 +186,7 @@ class Database:
         """
         if self._own:
             _of_the_parent.append(self._engine)
-            self._engine = None
+            self._engine, self._making = None, Lock()
         elif self._engine is not None:
             self._engine.dispose(close=False)
 
