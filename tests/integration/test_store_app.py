@@ -197,7 +197,7 @@ def test_the_apps_zone_is_the_default_zone(conf: dict[str, Any], name: str) -> N
 
 def test_a_pytz_zone_has_a_name_too() -> None:
     """An app zone that keeps its name in `zone`, as pytz does, is understood."""
-    app = Celery("paris")
+    app = Celery("paris", set_as_current=False)
     app.timezone = SimpleNamespace(zone="Europe/Paris")
     assert Store.from_app(app).settings.default_timezone == "Europe/Paris"
 
