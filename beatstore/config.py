@@ -7,7 +7,6 @@ than a surprise at night.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,6 +16,7 @@ from typing import Any, get_args
 from beatstore.errors import ConfigError
 from beatstore.schedules import zone
 from beatstore.types import Misfire
+from beatstore.words import nearest
 
 __all__ = ["MISFIRES", "NOT_SKIPPING_ALL", "PREFIX", "Settings", "skips_all"]
 
@@ -90,8 +90,7 @@ class Settings:
         values: dict[str, Any] = {"default_timezone": timezone}
         for key, value in given.items():
             if key not in known:
-                nearest = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-                raise ConfigError(key, value, "a setting that beatstore knows", nearest)
+                raise ConfigError(key, value, "a setting that beatstore knows", nearest(key, known))
             if value is not None:
                 values[known[key]] = _CHECKS[known[key]](key, value)
         values["url"] = _absolute(values.get("url") or f"sqlite:///{_SQLITE_FILE}")

@@ -32,13 +32,14 @@ from beatstore.errors import ScheduleError
 from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
 from beatstore.same import SameLook
 from beatstore.schedules import Cron, Every, Once, RRule, Schedule, Solar, parse
-from beatstore.types import EntryState
+from beatstore.types import EntryState, RunState
 from beatstore.words import misspelt
 
 __all__ = [
     "BURST",
     "COUNT_LIMIT",
     "KINDS",
+    "RUN_STATES",
     "STATES",
     "TRIGGERED",
     "Decision",
@@ -55,9 +56,10 @@ __all__ = [
     "sent_from",
 ]
 
-#: The words of two columns.
+#: The words of columns.
 KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
 STATES: tuple[EntryState, ...] = get_args(EntryState)
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
 #: At most so many runs of one entry per look; the next look goes on where it stopped.
 BURST = 100

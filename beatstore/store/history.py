@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args
 from sqlalchemy import Select, and_, case, literal, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.decide import schedule_of
+from beatstore.decide import RUN_STATES, schedule_of
 from beatstore.dialects import Instant, Unreadable, micros_between
 from beatstore.errors import InvalidEntryError
 from beatstore.models import Entry, Run
@@ -28,7 +28,6 @@ __all__ = [
     "ERRORS",
     "NOT_SUCCEEDED",
     "RUN_SORTS",
-    "RUN_STATES",
     "RunDetails",
     "RunFilter",
     "details",
@@ -37,9 +36,6 @@ __all__ = [
     "preview",
     "runs",
 ]
-
-#: The states of a run.
-RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
 #: By what runs are sorted.
 RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)

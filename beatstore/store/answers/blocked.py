@@ -23,16 +23,16 @@ from beatstore.store.answers.upstreams import readable
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
 
-__all__ = ["blocked"]
+__all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]
 
-#: How long an occurrence may wait before a person is told.
-_STALLED_FOR = timedelta(minutes=10)
+#: How long something may stand still before a person is told.
+STALLED_FOR = timedelta(minutes=10)
 
 #: So many waits are looked into, those for upstreams that are out of service first.
 _LOOKED_INTO = 100
 
-#: So many are named, and so many upstreams one behind the other are followed.
-_NAMES_SHOWN, _DEEPEST = 3, 10
+#: So many of a kind are named, and so many upstreams one behind the other are followed.
+NAMES_SHOWN, _DEEPEST = 3, 10
 
 #: So many times an entry's own time may come while it waits; an entry without a clock: a day.
 _RHYTHMS, _DAY = 3, timedelta(days=1)
@@ -79,7 +79,7 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
         select(ENTRY.c.id)
         .outerjoin(_UP, _UP.c.id == ENTRY.c.blocked_by)
         .where(ENTRY.c.state == "active", ENTRY.c.blocked_by.is_not(None))
-        .where(ENTRY.c.blocked_by != ENTRY.c.id, ENTRY.c.pending_since < now - _STALLED_FOR)
+        .where(ENTRY.c.blocked_by != ENTRY.c.id, ENTRY.c.pending_since < now - STALLED_FOR)
         .order_by(case((_UP.c.state == "active", 1), else_=0), ENTRY.c.pending_since)
         .limit(_LOOKED_INTO)
     )
@@ -97,7 +97,7 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
         _follow(tx, going)
     _read_edges(tx, chains)
     said = (_said(chain, now, tx.settings) for chain in chains)
-    yield from islice((words for words in said if words is not None), _NAMES_SHOWN)
+    yield from islice((words for words in said if words is not None), NAMES_SHOWN)
 
 
 def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
@@ -179,11 +179,19 @@ def _said(chain: _Chain, now: datetime, settings: Settings) -> str | None:
     must = ""
     if chain.edge is not None and len(names) == 1 and not chain.gone:
         must = f" {_MUST.get(chain.edge.on, '')}"
-    return f"{entry.name!r} has waited since {_at(since)} for {path}{must}{why}"
+    return f"{entry.name!r} has waited since {utc(since)} for {path}{must}{why}"
 
 
-def _at(instant: datetime) -> str:
+def utc(instant: datetime) -> str:
+    """Return an instant as the sentences about stalls have it."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def given_up(run: Row[Any]) -> str:
+    """Say when a run that was sent is given up by itself; "" where it never is."""
+    if not isinstance(run.wake_at, datetime):
+        return ""
+    return f" It is given up at {utc(run.wake_at)}, unless a worker reports it."
 
 
 def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> str | None:
@@ -216,14 +224,11 @@ def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings)
     since = chain.entry.pending_since
     if run.state != "sent" or not isinstance(run.sent_at, datetime) or since is None:
         return None
-    if run.sent_at >= now - _STALLED_FOR or not _passed(chain.entry, since, now, settings):
+    if run.sent_at >= now - STALLED_FOR or not _passed(chain.entry, since, now, settings):
         return None
-    until = ""
-    if isinstance(run.wake_at, datetime):
-        until = f" It is given up at {_at(run.wake_at)}, unless a worker reports it."
     return (
-        f": run {run.id} of that was sent at {_at(run.sent_at)}, and no worker is known to work on "
-        f"it.{until} If its message is gone, write `beatstore end {run.id} --as failed`."
+        f": run {run.id} of that was sent at {utc(run.sent_at)}, and no worker is known to work on "
+        f"it.{given_up(run)} If its message is gone, write `beatstore end {run.id} --as failed`."
     )
 
 

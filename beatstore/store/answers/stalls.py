@@ -17,22 +17,16 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.after import NO_UPSTREAMS
 from beatstore.decide import TRIGGERED
-from beatstore.store.answers import blocked
+from beatstore.store.answers.blocked import NAMES_SHOWN, STALLED_FOR, blocked, given_up, utc
 from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
 __all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
-
-#: How long something may stand still before a person is told.
-STALLED_FOR = timedelta(minutes=10)
 
 #: How long a claim may have ended, or a row be held, before a person is told.
 _PATIENCE, _HELD_FOR = timedelta(seconds=10), timedelta(seconds=30)
 
 #: Farther ahead than any claim of a beat ends.
 _FAR = timedelta(minutes=10)
-
-#: So many of a kind are named.
-_NAMES_SHOWN = 3
 
 #: So many runs of an entry in a row that nobody reports are no chance.
 _IN_A_ROW = 3
@@ -62,17 +56,12 @@ def stalls(tx: Transaction, now: datetime, entry_id: int | None = None) -> list[
         entry_id: only this entry; None: all.
     """
     kinds: tuple[Callable[[Transaction, datetime, int | None], Iterator[str]], ...]
-    kinds = (held, retried, unclaimed, _not_reported, _never_reported, blocked.blocked)
+    kinds = (held, retried, unclaimed, _not_reported, _never_reported, blocked)
     return [said for kind in kinds for said in kind(tx, now, entry_id)]
 
 
 def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[bool]]:
     return [] if entry_id is None else [column == entry_id]
-
-
-def at(instant: datetime) -> str:
-    """Return an instant as these sentences have it."""
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 # -- rows that nobody looks at, or can ------------------------------------------------------
@@ -82,7 +71,7 @@ def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
     """Name entries that no beat will look at; without an entry's id this reads all entries."""
     columns = (ENTRY.c.name, ENTRY.c.pending_reason)
     found = select(*columns).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
-    for row in tx.execute(found.order_by(ENTRY.c.id).limit(_NAMES_SHOWN)):
+    for row in tx.execute(found.order_by(ENTRY.c.id).limit(NAMES_SHOWN)):
         name = row.name
         if row.pending_reason == NO_UPSTREAMS:
             yield (
@@ -106,12 +95,12 @@ def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
         .where(RUN.c.finished_at < now - _HELD_FOR, *_of(RUN.c.entry_id, entry_id))
         .group_by(RUN.c.entry_name)
         .order_by(since)
-        .limit(_NAMES_SHOWN)
+        .limit(NAMES_SHOWN)
     )
     for row in tx.execute(found):
         if isinstance(row.since, datetime):
             yield (
-                f"The outcome of a run of {row.entry_name!r} has waited since {at(row.since)} for "
+                f"The outcome of a run of {row.entry_name!r} has waited since {utc(row.since)} for "
                 "a row that another transaction holds: end the transaction that has changed this "
                 "entry, or one of its downstreams."
             )
@@ -141,7 +130,7 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
         _CLAIMED.where(RUN.c.wake_at.is_not(None), *_of(RUN.c.entry_id, entry_id))
         .where(late, or_(RUN.c.tries > 0, kept, lies))
         .order_by(RUN.c.due_at)
-        .limit(_NAMES_SHOWN)
+        .limit(NAMES_SHOWN)
     )
     for run in tx.execute(found):
         if isinstance(run.due_at, datetime) and isinstance(run.wake_at, datetime):
@@ -149,20 +138,20 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
 
 
 def _unsent(run: Row[Any], now: datetime) -> str:
-    which = f"Run {run.id} of {run.entry_name!r}, due {at(run.due_at)}, is not sent yet"
+    which = f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is not sent yet"
     if run.tries:
         why = " ".join(str(run.reason or "nobody knows why").split()).rstrip(".")
         times = "one try" if run.tries == 1 else f"{run.tries} tries"
-        return f"{which}, after {times}: {why}. It is tried again at {at(run.wake_at)}."
+        return f"{which}, after {times}: {why}. It is tried again at {utc(run.wake_at)}."
     if run.wake_at < now:
-        ended = f"its claim ended at {at(run.wake_at)}, and " if run.claimed_by else ""
+        ended = f"its claim ended at {utc(run.wake_at)}, and " if run.claimed_by else ""
         return (
             f"{which}: {ended}no beat has taken it. Perhaps no beat is alive, or another "
             "transaction holds its row."
         )
     return (
-        f"{which}: beat {run.claimed_by} holds it until {at(run.wake_at)}. Look at the log of that "
-        "beat, and at the alarms of its broker."
+        f"{which}: beat {run.claimed_by} holds it until {utc(run.wake_at)}. Look at the log of "
+        "that beat, and at the alarms of its broker."
     )
 
 
@@ -170,10 +159,10 @@ def unclaimed(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[
     """Name runs that are claimed and that no beat will look at: those due in the last hour."""
     due = RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
     found = _CLAIMED.where(due, RUN.c.wake_at.is_(None), literal_column("state <> 'succeeded'"))
-    for run in tx.execute(found.order_by(RUN.c.due_at).limit(_NAMES_SHOWN)):
+    for run in tx.execute(found.order_by(RUN.c.due_at).limit(NAMES_SHOWN)):
         if isinstance(run.due_at, datetime):
             yield (
-                f"Run {run.id} of {run.entry_name!r}, due {at(run.due_at)}, is claimed, and no "
+                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is claimed, and no "
                 "beat will ever send it, since its wake_at is NULL: write `UPDATE beatstore_run "
                 f"SET wake_at = due_at WHERE id = {run.id}`."
             )
@@ -189,13 +178,13 @@ def retries_of_paused(tx: Transaction) -> Iterator[str]:
         .where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed", RUN.c.claimed_by.is_(None))
         .where(ENTRY.c.state == "paused", or_(RUN.c.reason.is_(None), not_(by_hand)))
         .order_by(RUN.c.wake_at)
-        .limit(_NAMES_SHOWN)
+        .limit(NAMES_SHOWN)
     )
     for run in tx.execute(found):
         if isinstance(run.due_at, datetime) and isinstance(run.wake_at, datetime):
             yield (
-                f"Attempt {run.attempt} of the run of {run.entry_name!r} due {at(run.due_at)} "
-                f"would be sent at {at(run.wake_at)}, but {run.entry_name!r} is paused: it is "
+                f"Attempt {run.attempt} of the run of {run.entry_name!r} due {utc(run.due_at)} "
+                f"would be sent at {utc(run.wake_at)}, but {run.entry_name!r} is paused: it is "
                 f"cancelled then, unless you write store.resume({run.entry_name!r}) before."
             )
 
@@ -224,19 +213,16 @@ def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Itera
         .where(run.c.state == "sent", indexed, run.c.sent_at < now - STALLED_FOR)
         .where(*_of(ENTRY.c.id, entry_id))
         .order_by(run.c.sent_at)
-        .limit(_NAMES_SHOWN)
+        .limit(NAMES_SHOWN)
     )
     held_back = {"skip": "is skipped", "wait": "waits"}
     for row in tx.execute(found):
         if isinstance(row.sent_at, datetime) and row.overlap in held_back:
-            until = ""
-            if isinstance(row.wake_at, datetime):
-                until = f" It is given up at {at(row.wake_at)}, unless a worker reports it."
             yield (
-                f"{row.name!r} stands still: its run {row.id} was sent at {at(row.sent_at)}, no "
-                f"worker has reported it, and what is due since {held_back[row.overlap]}.{until} "
-                f"If its message is gone, write `beatstore end {row.id} --as failed`; a shorter "
-                "run_timeout of the entry counts for this run too."
+                f"{row.name!r} stands still: its run {row.id} was sent at {utc(row.sent_at)}, no "
+                f"worker has reported it, and what is due since {held_back[row.overlap]}."
+                f"{given_up(row)} If its message is gone, write `beatstore end {row.id} --as "
+                "failed`; a shorter run_timeout of the entry counts for this run too."
             )
 
 
@@ -266,7 +252,7 @@ def _never_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Ite
         .where(ENTRY.c.overlap == "allow", or_(ENTRY.c.max_retries > 0, downstream))
         .where(unheard.c.first < now - STALLED_FOR)
         .order_by(unheard.c.first, ENTRY.c.id)
-        .limit(_NAMES_SHOWN)
+        .limit(NAMES_SHOWN)
     )
     for name in tx.execute(found).scalars():
         yield (

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.decide import call_problem, is_triggered
+from beatstore.decide import RUN_STATES, call_problem, is_triggered
 from beatstore.dialects import Unreadable, among
 from beatstore.gate import duration, run_timeout
 from beatstore.store.tick.claims import (
@@ -33,15 +33,12 @@ from beatstore.store.tick.endings import (
 )
 from beatstore.store.tick.notices import Notice
 from beatstore.store.tick.reports import SUSPICIOUS
-from beatstore.types import RunState
 from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]
 
 #: What a run of an entry in one of these states is told instead of being sent.
 _HELD = ("paused", "cancelled")
-
-_STATES: tuple[RunState, ...] = get_args(RunState)
 
 #: How long a suspect is left to the beat that found it, in seconds.
 _ASKING = 60.0
@@ -76,7 +73,9 @@ def sweep(
     found = Found(Swept([], [], len(runs)))
     if not runs:
         return found
-    problems = {run.id: _unreadable(run) or misspelt("state", run.state, _STATES) for run in runs}
+    problems = {
+        run.id: _unreadable(run) or misspelt("state", run.state, RUN_STATES) for run in runs
+    }
     spoiled = {run_id: problem for run_id, problem in problems.items() if problem}
     bad = [(run, "failed", spoiled[run.id]) for run in runs if run.id in spoiled]
     _refuse(connection, bad, now, found)
