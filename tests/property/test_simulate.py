@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
 from zlib import crc32
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from beatstore import Store, testing
@@ -51,6 +52,13 @@ class Case:
         return Outcome(ENDS[number % len(ENDS)], duration=number // 7 % 1500 + 0.5)
 
 
+class Moment(NamedTuple):
+    """When something happened to a run, and the run's due time."""
+
+    at: datetime
+    due_at: datetime
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Draw a case."""
@@ -70,6 +78,21 @@ def cases(draw: st.DrawFn) -> Case:
         downtime = ((begin, begin + timedelta(minutes=away[1])),)
     concurrency = draw(st.sampled_from([None, None, 2]))
     return Case(tuple(nodes), draw(st.integers(0, 2**16)), cuts, downtime, concurrency)
+
+
+# The success of n0 for 00:30 comes before n2 is sent for 00:10, which waited for n1: with "same",
+# both count.
+CROSSED = Case(
+    (
+        Node("*/10 * * * *", (), "skip", 0),
+        Node(None, (0,), "skip", 0),
+        Node(None, (0, 1), "skip", 0),
+    ),
+    seed=1,
+    cuts=(),
+    downtime=(),
+    concurrency=None,
+)
 
 
 def play(case: Case, cuts: tuple[int, ...]) -> tuple[Store, list[Row], Ledger]:
@@ -111,18 +134,22 @@ def tell(rows: list[Row]) -> list[object]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(case=cases())
+@example(case=CROSSED)
 def test_the_rule_holds_however_time_goes_by(case: Case) -> None:
     """No run without a new success of each upstream, none twice for it, none stuck or forgotten."""
     store, rows, ledger = play(case, case.cuts)
     try:
         successes = _successes(rows)
         first_tries = _first_tries(rows)
-        for number, node in enumerate(case.nodes):
-            sends = first_tries[f"n{number}"]
-            for upstream in node.upstreams:
-                _each_send_has_its_success(sends, successes[f"n{upstream}"])
-                assert len(sends) <= len(successes[f"n{upstream}"])
-        _nothing_is_stuck(case, ledger, first_tries, successes)
+        aligned = {(edge.downstream, edge.upstream): edge.align for edge in store.graph().edges}
+        for (downstream, upstream), align in aligned.items():
+            sends, ended = first_tries[downstream], successes[upstream]
+            if align == "same":
+                _each_due_time_has_its_success(sends, ended)
+            else:
+                _each_send_has_its_success([row.at for row in sends], [row.at for row in ended])
+            assert len(sends) <= len(ended)
+        _nothing_is_stuck(case, ledger, rows, aligned)
         _every_occurrence_is_accounted_for(case, store, rows)
     finally:
         store.close()
@@ -132,22 +159,22 @@ def test_the_rule_holds_however_time_goes_by(case: Case) -> None:
         assert tell(rows) == tell(expected)
 
 
-def _successes(rows: list[Row]) -> Mapping[str, list[datetime]]:
-    """Return when each entry succeeded."""
-    found: dict[str, list[datetime]] = defaultdict(list)
+def _successes(rows: list[Row]) -> Mapping[str, list[Moment]]:
+    """Return when, and for which due time, each entry succeeded."""
+    found: dict[str, list[Moment]] = defaultdict(list)
     for row in rows:
         if row.state == "succeeded":
             assert row.finished_at is not None
-            found[row.name].append(row.finished_at)
+            found[row.name].append(Moment(row.finished_at, row.due_at))
     return found
 
 
-def _first_tries(rows: list[Row]) -> Mapping[str, list[datetime]]:
-    """Return when each entry was sent, retries apart."""
-    found: dict[str, list[datetime]] = defaultdict(list)
+def _first_tries(rows: list[Row]) -> Mapping[str, list[Moment]]:
+    """Return when, and for which due time, each entry was sent, retries apart."""
+    found: dict[str, list[Moment]] = defaultdict(list)
     for row in rows:
         if row.sent_at is not None and row.attempt == 1:
-            found[row.name].append(row.sent_at)
+            found[row.name].append(Moment(row.sent_at, row.due_at))
     return found
 
 
@@ -159,24 +186,38 @@ def _each_send_has_its_success(sends: list[datetime], successes: list[datetime])
         before = at
 
 
+def _each_due_time_has_its_success(sends: list[Moment], successes: list[Moment]) -> None:
+    """Before a downstream is sent for a due time, the upstream has succeeded for the same one."""
+    for sent in sends:
+        same = [done for done in successes if done.due_at == sent.due_at and done.at <= sent.at]
+        assert same, (sent, successes)
+    assert len({sent.due_at for sent in sends}) == len(sends), sends
+
+
 def _nothing_is_stuck(
-    case: Case,
-    ledger: Ledger,
-    sends: Mapping[str, list[datetime]],
-    successes: Mapping[str, list[datetime]],
+    case: Case, ledger: Ledger, rows: list[Row], aligned: Mapping[tuple[str, str], str]
 ) -> None:
-    """What waits at the end has an upstream without a success since it was last sent."""
+    """What waits at the end has an upstream that gave it nothing since it was last sent."""
+    successes, sends = _successes(rows), _first_tries(rows)
     end = START + timedelta(hours=HOURS)
     away = any(begin <= end <= until for begin, until in case.downtime)
     for left in ledger.waiting:
         assert not left.why.startswith("it is broken"), left
         if left.why.startswith("waits for"):
-            node = case.nodes[int(left.name[1:])]
-            last = max(sends[left.name], default=START)
-            assert away or any(
-                all(done <= last for done in successes[f"n{upstream}"])
-                for upstream in node.upstreams
-            ), left
+            edges = {up: align for (down, up), align in aligned.items() if down == left.name}
+            last = max((sent.at for sent in sends[left.name]), default=START)
+            through = max((row.due_at for row in rows if row.name == left.name), default=START)
+            same = [
+                {done.due_at for done in successes[upstream] if done.due_at > through}
+                for upstream, align in edges.items()
+                if align == "same"
+            ]
+            short = any(
+                all(done.at <= last for done in successes[upstream])
+                for upstream, align in edges.items()
+                if align == "latest"
+            )
+            assert away or short or (same and not set.intersection(*same)), left
         else:
             assert left.since is not None
             assert away or left.since >= end, left
