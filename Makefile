@@ -56,7 +56,7 @@ chaos: $(DEV) ## Let everything happen at random to real processes, and check ev
 bench: $(DEV) ## Measure ticks, throughput and lateness
 	$(PY) -m benchmarks $(ARGS)
 
-migration: $(DEV) ## Write a migration from what changed in models.py: make migration m="..."
+migration: $(DEV) ## Write a migration from what changed in database/models.py: make migration m="..."
 	@test -n "$(m)" || { echo 'Say what changes: make migration m="add entry.colour"'; exit 2; }
 	directory=$$(mktemp -d) && trap 'rm -rf "$$directory"' EXIT \
 		&& export BEATSTORE_URL="sqlite:///$$directory/empty.db" \

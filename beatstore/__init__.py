@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from beatstore.clock import Clock, ManualClock
 from beatstore.config import Settings
-from beatstore.declared import Declared, identity
+from beatstore.definition.declared import Declared, identity
 from beatstore.errors import (
     BeatstoreError,
     ConfigError,
@@ -35,7 +35,7 @@ from beatstore.errors import (
     StoreError,
     UnavailableError,
 )
-from beatstore.graph import Graph
+from beatstore.rules.graph import Graph
 from beatstore.schedules import (
     Cron,
     Every,
@@ -53,8 +53,8 @@ from beatstore.schedules import (
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
+    from beatstore.database.models import Audit, Entry, Run
     from beatstore.marks import scheduled
-    from beatstore.models import Audit, Entry, Run
     from beatstore.retrying import StoredRetry, retryable
     from beatstore.scheduler import DBScheduler
     from beatstore.store import (
@@ -78,16 +78,16 @@ _unsure = identity.dispatch(object)
 
 _LAZY = {
     "After": "beatstore.store",
-    "Audit": "beatstore.models",
+    "Audit": "beatstore.database.models",
     "BeatStatus": "beatstore.store",
     "DBScheduler": "beatstore.scheduler",
-    "Entry": "beatstore.models",
+    "Entry": "beatstore.database.models",
     "Explanation": "beatstore.store",
     "Health": "beatstore.store",
     "LoadReport": "beatstore.store",
     "Occurrence": "beatstore.store",
     "Page": "beatstore.types",
-    "Run": "beatstore.models",
+    "Run": "beatstore.database.models",
     "RunDetails": "beatstore.store",
     "Status": "beatstore.store",
     "Store": "beatstore.store",

@@ -18,7 +18,7 @@ Invariants:
 
 from __future__ import annotations
 
-from beatstore.models import VERSION_TABLE, Base
+from beatstore.database.models import VERSION_TABLE, Base
 
 __all__ = ["include_object"]
 

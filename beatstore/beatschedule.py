@@ -27,9 +27,9 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.convert import clock_interval, own_zone, zone_name
-from beatstore.declared import Declared, fitting
+from beatstore.definition import fields
+from beatstore.definition.declared import Declared, fitting
 from beatstore.errors import BeatstoreError, InvalidEntryError
-from beatstore.store import fields
 
 __all__ = ["CLEANUP", "SOURCE", "LazyArgumentError", "beat_entries", "evaluated"]
 

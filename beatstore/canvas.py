@@ -14,8 +14,8 @@ from typing import Any
 from celery import Celery, signature
 from celery.canvas import chunks
 
-from beatstore.store.calls import CANVAS as PARTS
-from beatstore.store.calls import LINKS
+from beatstore.definition.calls import CANVAS as PARTS
+from beatstore.definition.calls import LINKS
 from beatstore.store.tick.parts import is_last, nested
 from beatstore.tracking import PART, RUN_ID, STEP
 

@@ -21,7 +21,7 @@ from typing import Any
 from celery import Celery, _state
 
 from beatstore import beatschedule
-from beatstore.declared import Declared
+from beatstore.definition.declared import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.store import Store

@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from beatstore.graph import Edge, Graph, Node
+from beatstore.rules.graph import Edge, Graph, Node
 
 __all__ = ["Row", "drawn"]
 

@@ -26,11 +26,11 @@ from celery import Celery
 from celery.utils import uuid
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
+from beatstore.appconf import given_settings, read_settings
 from beatstore.config import PREFIX
+from beatstore.definition.values import check_serializer, encoded
 from beatstore.errors import BeatstoreError, EntryExistsError
-from beatstore.store.appconf import given_settings, read_settings
 from beatstore.store.shared import store_of
-from beatstore.store.values import check_serializer, encoded
 from beatstore.tracking import RUN_ID, run_id_in
 
 __all__ = ["divert", "keep"]

@@ -24,7 +24,7 @@ from celery.app.task import Task
 from celery.local import Proxy
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.declared import DEFAULTS, Declared, fitting
+from beatstore.definition.declared import DEFAULTS, Declared, fitting
 from beatstore.schedules import Schedule
 from beatstore.types import ScheduledOptions, ScheduleLike, refuse_unknown, takes
 

@@ -20,10 +20,10 @@ from typing import Any, cast
 from celery.schedules import crontab
 
 import beatstore.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
-from beatstore.declared import Declared
+from beatstore.definition.declared import Declared
+from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
 from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone
-from beatstore.store.values import decoded
 
 __all__ = ["PEERS", "Found", "How", "Note", "Peer", "peer_of", "read"]
 

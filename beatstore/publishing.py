@@ -22,12 +22,12 @@ from beatstore import outcomes
 from beatstore.beatschedule import evaluated
 from beatstore.canvas import CANVAS, canvas_of, thawed
 from beatstore.convert import celery_schedule
-from beatstore.store import allowed
-from beatstore.store.calls import Call, check_allowed
+from beatstore.definition import allowed
+from beatstore.definition.calls import Call, check_allowed
+from beatstore.definition.values import copied, opened
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.endings import Ending
-from beatstore.store.values import copied, opened
 from beatstore.task import Task as OwnTask
 
 __all__ = ["BeatEntry", "has_own_way", "publish", "without_results"]

@@ -25,11 +25,12 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, Reject
 
+from beatstore.definition import fields
+from beatstore.definition.calls import Call, make_call
+from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError
-from beatstore.store import Store, fields
-from beatstore.store.calls import Call, make_call
+from beatstore.store import Store
 from beatstore.store.shared import store_of
-from beatstore.store.values import decoded
 from beatstore.types import Duration, SessionLike
 from beatstore.types import Task as AnyTask
 

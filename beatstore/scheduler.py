@@ -36,7 +36,7 @@ from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
 from beatstore.batches import bounded
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
 from beatstore.discovery import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.housekeeping import Housekeeping

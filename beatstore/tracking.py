@@ -23,12 +23,12 @@ from typing import Any
 from celery import Celery
 from celery.worker import state as worker_state
 
+from beatstore.appconf import read_settings
 from beatstore.config import Settings
+from beatstore.database.engine import Database
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import Outage
 from beatstore.reporter import Reporter
-from beatstore.store.appconf import read_settings
-from beatstore.store.database.engine import Database
 from beatstore.store.tick.parts import is_last
 from beatstore.store.tick.reports import Origin, Reports
 

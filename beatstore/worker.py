@@ -39,8 +39,8 @@ from typing import Any
 from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
+from beatstore.appconf import know
 from beatstore.canvas import follow
-from beatstore.store.appconf import know
 from beatstore.store.tick.reports import Report
 from beatstore.tracking import RUN_ID, Tracker, active_requests, origin_of
 

@@ -18,8 +18,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner
 
 from beatstore.cli import beatstore
-from beatstore.store.database.rows import TAG
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG
 from benchmarks.beat import RealBeat
 from benchmarks.places import Places, fill, optimize, server_of
 from benchmarks.report import Table, ms, verdict

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta, timezone
 import sqlalchemy as sa
 
 from beatstore import ManualClock, Store
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, Claim
+from beatstore.database.tables import DEPENDENCY, ENTRY
+from beatstore.store.tick.claims import Claim
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 from benchmarks.places import Places, optimize, reset, server_of

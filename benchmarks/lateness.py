@@ -13,7 +13,7 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from beatstore.models import Run
+from beatstore.database.models import Run
 from benchmarks.app import TASK
 from benchmarks.beat import RealBeat, cpu_of, headers_of
 from benchmarks.places import Places, fill, insert_due, server_of

@@ -14,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from beatstore.models import Entry, Run
-from beatstore.store.database.engine import Database
+from beatstore.database.engine import Database
+from beatstore.database.models import Entry, Run
 from tests.support.brokers import Broker, BrokerSource, open_broker
 from tests.support.databases import DatabaseServer, migrate, open_database_server
 

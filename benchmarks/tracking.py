@@ -18,7 +18,7 @@ from celery.app.trace import build_tracer
 
 import beatstore
 from beatstore import Store
-from beatstore.models import Run
+from beatstore.database.models import Run
 from benchmarks.places import Places, server_of
 from benchmarks.report import Table, ms, quantile, verdict
 

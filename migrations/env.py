@@ -1,6 +1,6 @@
 """Run the revisions: for `Store.migrate()`, and for the `alembic` command in a checkout.
 
-`beatstore.store.database.migrate` hands a connection in, with the lock, the transaction and the
+`beatstore.database.migrate` hands a connection in, with the lock, the transaction and the
 schema settled. The command line names a database instead, and gets the same connection;
 with `--sql` it gets a script.
 """
@@ -29,11 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import DOUBLE
 
-from beatstore.dialects import Json, db_now
+from beatstore.database.dialects import Json, db_now
+from beatstore.database.engine import Database
+from beatstore.database.migrate import locked, session_sql
+from beatstore.database.models import VERSION_TABLE, Base
 from beatstore.errors import BeatstoreError
-from beatstore.models import VERSION_TABLE, Base
-from beatstore.store.database.engine import Database
-from beatstore.store.database.migrate import locked, session_sql
 
 config = context.config
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
+from beatstore.appconf import read_settings
 from beatstore.cli.group import Verbs
 from beatstore.config import Settings
 from beatstore.errors import SchemaError
 from beatstore.store import Store
-from beatstore.store.appconf import read_settings
 
 __all__ = ["app_of", "open_store"]
 

@@ -9,19 +9,14 @@ import click
 
 from beatstore.cli.context import open_store
 from beatstore.cli.entry import brief_rule, facts_of, lines_of, next_due, short_rule
-from beatstore.cli.fields import (
-    call_fields,
-    given_fields,
-    policy_fields,
-    schedule_fields,
-)
+from beatstore.cli.fields import call_fields, given_fields, policy_fields, schedule_fields
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
+from beatstore.database.models import Entry
 from beatstore.errors import EntryNotFoundError
-from beatstore.models import Entry
 from beatstore.store import Store
 
 __all__ = ["add", "change", "list_", "schedule", "show"]

@@ -9,10 +9,10 @@ from typing import Any
 
 from beatstore.cli.output import View
 from beatstore.cli.values import as_json, span, text
+from beatstore.database.models import Entry, Run
 from beatstore.errors import ScheduleError
-from beatstore.gate import run_timeout
-from beatstore.graph import Edge
-from beatstore.models import Entry, Run
+from beatstore.rules.gate import run_timeout
+from beatstore.rules.graph import Edge
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 

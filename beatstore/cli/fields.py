@@ -28,7 +28,7 @@ from beatstore.cli.options import (
 )
 from beatstore.cli.output import View
 from beatstore.config import MISFIRES
-from beatstore.gate import OVERLAPS
+from beatstore.rules.gate import OVERLAPS
 from beatstore.schedules import Every, Once, RRule, Solar
 
 __all__ = ["call_fields", "given_fields", "policy_fields", "schedule_fields"]

@@ -15,7 +15,7 @@ from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import in_dot, in_mermaid, say
 from beatstore.drawing import Row, drawn
-from beatstore.graph import Graph, Node
+from beatstore.rules.graph import Graph, Node
 
 __all__ = ["graph"]
 

@@ -22,10 +22,10 @@ from beatstore.cli.output import View
 from beatstore.cli.values import as_json as json_of
 from beatstore.cli.values import span
 from beatstore.cli.writing import clean, note, say
+from beatstore.database.migrate import revision_of
+from beatstore.database.transaction import explained
 from beatstore.pulse import directory, signs
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
-from beatstore.store.database.migrate import revision_of
-from beatstore.store.database.transaction import explained
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
 

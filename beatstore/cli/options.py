@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from beatstore.cli.times import Given, read
+from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.schedules import zone
 from beatstore.store import After
-from beatstore.store.values import decoded
 
 __all__ = [
     "AGO",

@@ -14,8 +14,8 @@ from beatstore.cli.options import RUN_ID, printing
 from beatstore.cli.output import View
 from beatstore.cli.runs import late, took
 from beatstore.cli.values import as_json
+from beatstore.database.models import Run
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
-from beatstore.models import Run
 from beatstore.store import RunDetails, Store
 from beatstore.store.history import ERRORS
 

@@ -22,16 +22,17 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from beatstore.declared import DEFAULTS, Declared
+from beatstore.database.models import Entry, Run
+from beatstore.definition import edges, fields
+from beatstore.definition.declared import DEFAULTS, Declared
+from beatstore.definition.edges import After
 from beatstore.errors import LoadError
-from beatstore.models import Entry, Run
-from beatstore.store import fields, links, oneshots, retention
+from beatstore.store import links, oneshots, retention
 from beatstore.store.agenda import Occurrence
 from beatstore.store.answers.entry import Explanation
 from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.editor import Editor
 from beatstore.store.history import RunDetails
-from beatstore.store.links import After
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync import syncing
 from beatstore.store.sync.syncing import SyncReport
@@ -123,7 +124,7 @@ class Store(Editor):
         """
         refuse_unknown(given, OneShotOptions)
         wanted = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
-        wanted |= {"name": name, "after": wanted["after"] and links.wanted(wanted["after"])}
+        wanted |= {"name": name, "after": wanted["after"] and edges.wanted(wanted["after"])}
         warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
             session, lambda tx: oneshots.schedule(tx, signature, at, countdown, wanted)
@@ -236,7 +237,7 @@ class Store(Editor):
             EntryNotFoundError: one of them does not exist.
             InvalidEntryError: an upstream would wait for this entry, directly or not.
         """
-        return self._write(session, lambda tx: links.link(tx, name, links.wanted(after)))
+        return self._write(session, lambda tx: links.link(tx, name, edges.wanted(after)))
 
     def unlink(self, name: str, *upstreams: str, session: SessionLike | None = None) -> Entry:
         """Let an entry wait for these no longer.

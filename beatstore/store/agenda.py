@@ -28,11 +28,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from beatstore.config import Settings
-from beatstore.decide import jitter_offset, schedule_of, sent_from
-from beatstore.dialects import EPOCH, Unreadable
+from beatstore.database.dialects import EPOCH, Unreadable
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY
+from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError, ScheduleError
-from beatstore.store import entries, fields
-from beatstore.store.database.rows import ENTRY, Transaction
+from beatstore.rules.decide import jitter_offset, schedule_of, sent_from
+from beatstore.store import entries
 from beatstore.types import Page
 
 __all__ = ["Occurrence", "accounted_for", "agenda"]

@@ -20,10 +20,11 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from beatstore.dialects import Unreadable
-from beatstore.models import Audit, Entry
-from beatstore.store import fields
-from beatstore.store.database.rows import AUDIT, ENTRY, Transaction
+from beatstore.database.dialects import Unreadable
+from beatstore.database.models import Audit, Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import AUDIT, ENTRY
+from beatstore.definition import fields
 from beatstore.types import Page
 
 __all__ = [

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
+from beatstore.appconf import name_of, neglected, read_settings
 from beatstore.clock import Clock
 from beatstore.config import Settings
+from beatstore.database import transaction
+from beatstore.database.engine import Database
+from beatstore.database.rows import Transaction
 from beatstore.store import audit
-from beatstore.store.appconf import name_of, neglected, read_settings
-from beatstore.store.database import transaction
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import Transaction
 from beatstore.types import App, SessionLike
 
 __all__ = ["Base"]
@@ -113,7 +113,7 @@ class Base:
             SchemaError: the tables are newer than this version of beatstore.
             UnavailableError: the database did not answer.
         """
-        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never migrate)
+        from beatstore.database import migrate  # noqa: PLC0415  (most programs never migrate)
 
         self._ask_whose()
         with transaction.explained(self.database):
@@ -126,7 +126,7 @@ class Base:
             SchemaError: they are not; the message says what to run.
             UnavailableError: the database did not answer.
         """
-        from beatstore.store.database import migrate  # noqa: PLC0415  (most programs never check)
+        from beatstore.database import migrate  # noqa: PLC0415  (most programs never check)
 
         self._ask_whose()
         with transaction.explained(self.database):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from beatstore.declared import DEFAULTS
-from beatstore.models import Entry
-from beatstore.store import entries, links
+from beatstore.database.models import Entry
+from beatstore.definition import edges
+from beatstore.definition.declared import DEFAULTS
+from beatstore.store import entries
 from beatstore.store.reader import Reader
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.types import (
@@ -137,7 +138,7 @@ class Editor(Reader):
         refuse_unknown(given, ChangeOptions)
         wanted: dict[str, Any] = {**given}
         if wanted.get("after"):
-            wanted["after"] = links.wanted(wanted["after"])
+            wanted["after"] = edges.wanted(wanted["after"])
         warn_of_tasks(self._app(), [wanted.get("task")], imported=False)
         return self._write(session, lambda tx: entries.change(tx, name, wanted))
 
@@ -179,4 +180,4 @@ def _wanted(task: TaskLike, schedule: ScheduleLike | None, given: EntryOptions) 
     # An empty one leaves the signature's own alone.
     wanted |= {field: wanted[field] or None for field in ("args", "kwargs", "options")}
     # What can be gone through only once is needed twice.
-    return {**wanted, "after": wanted["after"] and links.wanted(wanted["after"])}
+    return {**wanted, "after": wanted["after"] and edges.wanted(wanted["after"])}

@@ -18,12 +18,14 @@ from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.decide import STATES
-from beatstore.dialects import Instant
+from beatstore.database.dialects import Instant
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
+from beatstore.definition import edges, edits, fields
 from beatstore.errors import EntryExistsError, InvalidEntryError
-from beatstore.models import Entry
-from beatstore.store import audit, edits, fields, links
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction, chunks
+from beatstore.rules.decide import STATES
+from beatstore.store import audit, links
 from beatstore.store.shared_times import begin_anew
 from beatstore.store.tick.gates import consume
 from beatstore.types import Page
@@ -242,7 +244,7 @@ def edit(
 def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
     """Lock what comes before the entry itself, if it is given upstreams."""
     if given.get("after"):
-        links.prepare(tx, links.wanted(given["after"]))
+        links.prepare(tx, edges.wanted(given["after"]))
 
 
 def write(
@@ -320,7 +322,7 @@ def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -
 def _told(tx: Transaction, entry: Entry) -> dict[str, Any]:
     """Return what other tables say of an entry, for the audit."""
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id)).scalars()
-    return {"tags": sorted(found), "after": [links.told(one) for one in links.read(tx, entry)]}
+    return {"tags": sorted(found), "after": [edges.told(one) for one in links.read(tx, entry)]}
 
 
 def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 
 from sqlalchemy import Column, Row, select
 
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
+from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
-from beatstore.graph import Edge, Graph, Node
-from beatstore.store import fields
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+from beatstore.rules.graph import Edge, Graph, Node
 
 __all__ = ["edges", "graph"]
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction, chunks
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
 
 if TYPE_CHECKING:
-    from beatstore.store.links import After
+    from beatstore.definition.edges import After
     from beatstore.types import Align
 
 __all__ = ["Lineage"]
@@ -100,12 +101,12 @@ class Lineage:
             return
         ups: dict[str, list[str]] = {name: [] for name in open_ended}
         up, down = ENTRY.alias("up"), ENTRY.alias("down")
-        edges = (
+        statement = (
             select(down.c.name.label("down"), up.c.name.label("up"))
             .join_from(DEPENDENCY, down, down.c.id == DEPENDENCY.c.downstream_id)
             .join(up, up.c.id == DEPENDENCY.c.upstream_id)
             .where(down.c.name.in_(open_ended))
         )
-        for edge in self._tx.execute(edges):
+        for edge in self._tx.execute(statement):
             ups[edge.down].append(edge.up)
         self._known |= {name: ("after", found) for name, found in ups.items()}

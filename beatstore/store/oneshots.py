@@ -15,14 +15,16 @@ from typing import Any, get_args
 
 from sqlalchemy import func, select, update
 
-from beatstore.decide import TRIGGERED, reworded
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
+from beatstore.database.models import Entry, Run
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY, RUN
+from beatstore.definition import edits, fields
+from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
-from beatstore.models import Entry, Run
+from beatstore.rules.decide import TRIGGERED, reworded
 from beatstore.schedules import Once
-from beatstore.store import audit, edits, entries, fields
-from beatstore.store.calls import own_id, split_time
-from beatstore.store.database.rows import ENTRY, RUN, Transaction
+from beatstore.store import audit, entries
 from beatstore.store.history import found_run
 from beatstore.store.tick.edges import UNFINISHED
 from beatstore.store.tick.endings import Ending, write_ending

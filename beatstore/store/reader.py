@@ -6,8 +6,8 @@ from collections.abc import Generator, Iterable
 from datetime import datetime
 from typing import Any
 
-from beatstore.graph import Edge, Graph
-from beatstore.models import Audit, Entry, Run
+from beatstore.database.models import Audit, Entry, Run
+from beatstore.rules.graph import Edge, Graph
 from beatstore.schedules import zone
 from beatstore.store import agenda, audit, entries, graphs, history
 from beatstore.store.agenda import Occurrence

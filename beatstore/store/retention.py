@@ -24,18 +24,11 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
+from beatstore.database.engine import Database
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN, WAIT, WORKER
 from beatstore.store import audit
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import (
-    AUDIT,
-    DEPENDENCY,
-    ENTRY,
-    RUN,
-    WAIT,
-    WORKER,
-    Transaction,
-)
 from beatstore.store.entries import delete_entries
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED
 from beatstore.store.shared_times import close_account

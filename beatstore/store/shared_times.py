@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Row, and_, case, delete, func, select, update
 from sqlalchemy.sql.expression import null
 
-from beatstore.dialects import EPOCH
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, Transaction
+from beatstore.database.dialects import EPOCH
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
 from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED
 from beatstore.store.tick.tokens import OPEN
 

@@ -16,9 +16,10 @@ from sqlalchemy import Row, and_, event, func, or_, select
 
 from beatstore.clock import Clock
 from beatstore.config import Settings
+from beatstore.database.engine import Database
+from beatstore.database.tables import ENTRY, RUN
 from beatstore.store import Store
-from beatstore.store.database.engine import Database
-from beatstore.store.tick.claims import CALL, ENTRY, RUN
+from beatstore.store.tick.claims import CALL
 
 __all__ = ["Mark", "happened", "mark", "scratch", "under_way", "waiting"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.dialects import BigId, Instant, Json, Name, db_now
+from beatstore.database.dialects import BigId, Instant, Json, Name, db_now
 
 revision = "0001"
 down_revision = None

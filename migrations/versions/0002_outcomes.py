@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.dialects import Instant, Json, Name, db_now
+from beatstore.database.dialects import Instant, Json, Name, db_now
 
 revision = "0002"
 down_revision = "0001"

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.dialects import Instant, Name, db_now
+from beatstore.database.dialects import Instant, Name, db_now
 
 revision = "0004"
 down_revision = "0003"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Table, select
 
 from beatstore import Store
-from beatstore.models import Dependency, Entry, Run
+from beatstore.database.models import Dependency, Entry, Run
 from tests.chaos.ledger import Edge, EntryRow, Line, RunRow, Sample
 from tests.chaos.view import OPEN
 

@@ -29,11 +29,11 @@ from celery import Celery, _state
 from sqlalchemy import text
 
 from beatstore import After, ManualClock, Store
-from beatstore.decide import BURST, COUNT_LIMIT
+from beatstore.definition.values import decoded, encoded
+from beatstore.rules.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
 from beatstore.store.tick.claims import BeatFigures, Claim
 from beatstore.store.tick.queue import Queue
-from beatstore.store.values import decoded, encoded
 from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]

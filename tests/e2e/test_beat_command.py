@@ -20,7 +20,7 @@ from celery.beat import Service
 from sqlalchemy import create_engine, insert, inspect, make_url, text
 
 from beatstore import Entry, Every, Once, Store
-from beatstore.models import REVISION
+from beatstore.database.models import REVISION
 from beatstore.pulse import DIRECTORY
 from beatstore.sender import BATCH
 from tests.support import canvas_app

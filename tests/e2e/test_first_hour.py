@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from beatstore import Store
-from beatstore.models import VERSION_TABLE, Base
+from beatstore.database.models import VERSION_TABLE, Base
 from tests.support.brokers import Broker
 from tests.support.pages import Block, blocks, commands
 from tests.support.processes import Process

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event
 
 from beatstore import Cron, Every, Once, Store
-from beatstore.decide import jitter_offset
+from beatstore.database.models import Entry
 from beatstore.errors import InvalidEntryError
-from beatstore.models import Entry
+from beatstore.rules.decide import jitter_offset
 from beatstore.store import agenda
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write

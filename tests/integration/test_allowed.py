@@ -14,7 +14,7 @@ from celery import Celery
 from sqlalchemy import text
 
 from beatstore import ManualClock, Once, Store
-from beatstore.models import Run
+from beatstore.database.models import Run
 from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from beatstore.store.tick.queue import Queue

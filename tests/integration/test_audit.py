@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from beatstore import After, Store
 from beatstore.clock import ManualClock
+from beatstore.database.models import Run
 from beatstore.errors import EntryExistsError, InvalidEntryError
-from beatstore.models import Run
 from beatstore.store import audit
 from tests.support.written import DAY, HOUR, NOON, alter, run, write
 

@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 import beatstore.cli.bulk
 from beatstore import After, Cron, Declared, Every, Once, Store
-from beatstore.models import Entry
+from beatstore.database.models import Entry
 from tests.support.command import WAYS, Command, Done
 
 pytestmark = pytest.mark.quick_on("sqlite")

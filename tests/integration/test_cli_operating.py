@@ -16,7 +16,7 @@ import pytest
 from celery import Celery
 
 from beatstore import Once, Run, Store
-from beatstore.models import REVISION, Worker
+from beatstore.database.models import REVISION, Worker
 from beatstore.store.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import After, Every
-from beatstore.models import Entry, Run
+from beatstore.database.models import Entry, Run
 from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.queue import Queue
 from tests.support.play import NOON, Play

@@ -12,11 +12,12 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from beatstore import After, Store, drivers
+from beatstore import After, Store
+from beatstore.database import connection as kept_connection
+from beatstore.database import drivers
+from beatstore.database.connection import KeptConnection
 from beatstore.errors import UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.database import connection as kept_connection
-from beatstore.store.database.connection import KeptConnection
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.proxy import Proxy

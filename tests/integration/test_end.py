@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError
-from beatstore.models import Worker
+from beatstore.database.models import Worker
 from beatstore.store.tick.reports import Reports
 from tests.support.play import Play, held
 

@@ -12,9 +12,9 @@ from sqlalchemy import select, update
 
 from beatstore import Cron, RRule, Store
 from beatstore.clock import ManualClock
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
+from beatstore.database.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
-from beatstore.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.schedules import zone
 from beatstore.store.answers.words import Told
 from beatstore.store.tick.claims import Outcome

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import ManualClock, Store
+from beatstore.database.models import Entry, Run
 from beatstore.errors import (
     ConfigError,
     EntryExistsError,
@@ -27,7 +28,6 @@ from beatstore.errors import (
     InvalidEntryError,
     UnavailableError,
 )
-from beatstore.models import Entry, Run
 from beatstore.publishing import has_own_way
 from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, text
 
 from beatstore import Settings, Store
-from beatstore.models import Entry
+from beatstore.database.models import Entry
 from beatstore.store.tick.queue import Queue
 from tests.support.ticks import tick
 

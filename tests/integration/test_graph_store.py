@@ -10,9 +10,9 @@ from sqlalchemy import event
 
 from beatstore import Store
 from beatstore.clock import ManualClock
+from beatstore.database.models import Dependency, Entry
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
-from beatstore.graph import Edge, Graph, Node
-from beatstore.models import Dependency, Entry
+from beatstore.rules.graph import Edge, Graph, Node
 from tests.support.written import HOUR, NOON, alter, write
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from beatstore import After, Cron, Store
-from beatstore.models import Entry, Run
+from beatstore.database.models import Entry, Run
 from beatstore.store.tick.complete import SUSPECTED
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play, held

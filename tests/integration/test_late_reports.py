@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import After, Run
-from beatstore.store.tick.claims import RUN, Claim, Outcome
+from beatstore.database.tables import RUN
+from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.complete import count
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.reports import Origin, Report, Reports

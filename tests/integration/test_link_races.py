@@ -17,8 +17,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from beatstore import After, Entry, InvalidEntryError, Once, Run, Store
+from beatstore.database.tables import DEPENDENCY
 from beatstore.store.tick import cycles
-from beatstore.store.tick.claims import DEPENDENCY
 from beatstore.store.tick.endings import SUSPECTED
 from beatstore.store.tick.reports import Reports
 from tests.support.diamond_races import Beats, at_once, ending, start_runs

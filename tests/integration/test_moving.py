@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool
 from beatstore import ConfigError, SchemaError, Store
 from beatstore.cli import beatstore
 from beatstore.clock import ManualClock
-from beatstore.dialects import begin_reading
+from beatstore.database.dialects import begin_reading
 from beatstore.moving import Moved, move
 from beatstore.peers import PEERS, How, read
 from beatstore.schedules import Every

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from beatstore import After, Cron, Every
+from beatstore.database.models import Dependency, Entry
 from beatstore.inquiry import Inquiry
-from beatstore.models import Dependency, Entry
 from beatstore.scheduler import DBScheduler
 from beatstore.store.tick.claims import Outcome, Suspect
 from beatstore.store.tick.queue import Queue

@@ -15,7 +15,7 @@ from alembic import command
 from alembic.config import Config
 
 from beatstore import Store
-from beatstore.models import VERSION_TABLE, Base
+from beatstore.database.models import VERSION_TABLE, Base
 from tests.support.revisions import read_revision, tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,10 +55,13 @@ class Reminder(Shop):
     entry_id: Mapped[int] = mapped_column(ForeignKey(beatstore.Entry.id))
 """
 #: Ours among theirs, on purpose: as a second metadata, or copied into their own.
-TOGETHER = "\nimport beatstore.models\nmetadata = [Shop.metadata, beatstore.models.Base.metadata]\n"
+TOGETHER = """
+import beatstore.database.models
+metadata = [Shop.metadata, beatstore.database.models.Base.metadata]
+"""
 COPIED = """
-import beatstore.models
-for table in beatstore.models.Base.metadata.sorted_tables:
+import beatstore.database.models
+for table in beatstore.database.models.Base.metadata.sorted_tables:
     table.to_metadata(Shop.metadata)
 """
 

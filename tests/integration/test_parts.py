@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import Run
-from beatstore.store.tick.claims import RUN
+from beatstore.database.tables import RUN
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 

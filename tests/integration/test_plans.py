@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection
 
 from beatstore import DBScheduler, Store
 from beatstore.config import Settings
-from beatstore.store.tick.claims import ENTRY, RUN, Claim, Outcome
+from beatstore.database.tables import ENTRY, RUN
+from beatstore.store.tick.claims import Claim, Outcome
 from beatstore.store.tick.queue import Queue
 from tests.support.brokers import Broker
 

@@ -15,8 +15,9 @@ from sqlalchemy import delete, text
 from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.models import Beat
-from beatstore.store.tick.claims import ENTRY, BeatFigures, Claim, Outcome
+from beatstore.database.models import Beat
+from beatstore.database.tables import ENTRY
+from beatstore.store.tick.claims import BeatFigures, Claim, Outcome
 from beatstore.store.tick.queue import Queue
 
 pytestmark = pytest.mark.every_database

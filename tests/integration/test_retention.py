@@ -13,9 +13,9 @@ from sqlalchemy import event, select, update
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.models import Audit, Dependency, Entry, Run, Tag, Worker
 from beatstore.errors import InvalidEntryError
-from beatstore.models import Audit, Dependency, Entry, Run, Tag, Worker
 from beatstore.store import retention
 from beatstore.store.retention import Pruner
 from beatstore.store.tick.claims import Outcome

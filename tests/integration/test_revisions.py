@@ -17,10 +17,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
+from beatstore.database import migrate
+from beatstore.database.engine import Database, unavailable
+from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import SchemaError
-from beatstore.models import REVISION, VERSION_TABLE, Base
-from beatstore.store.database import migrate
-from beatstore.store.database.engine import Database, unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,8 +147,8 @@ def test_asking_does_not_import_alembic(tmp_path: Path) -> None:
     migrate.upgrade(database)
     database.dispose()
     code = (
-        "import sys; from beatstore.store.database import migrate; "
-        "from beatstore.store.database.engine import Database; "
+        "import sys; from beatstore.database import migrate; "
+        "from beatstore.database.engine import Database; "
         f"database = Database({url!r}); migrate.check(database); migrate.upgrade(database); "
         "sys.exit('alembic' in sys.modules)"
     )
@@ -160,8 +160,8 @@ def test_asking_does_not_import_alembic(tmp_path: Path) -> None:
 
 _UPGRADE = """
 import sys
-from beatstore.store.database import migrate
-from beatstore.store.database.engine import Database
+from beatstore.database import migrate
+from beatstore.database.engine import Database
 import alembic.command
 print("ready", flush=True)
 sys.stdin.readline()

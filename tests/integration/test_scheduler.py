@@ -28,7 +28,7 @@ from sqlalchemy.engine import Connection
 from beatstore import After, Cron, Every, Once, ScheduleError, Store
 from beatstore import scheduler as module
 from beatstore.clock import ManualClock
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
 from beatstore.errors import UnavailableError
 from beatstore.scheduler import DBScheduler
 from beatstore.store.tick.claims import Look

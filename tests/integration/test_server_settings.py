@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from beatstore import Store
-from beatstore.models import Entry
+from beatstore.database.models import Entry
 from beatstore.store.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 from tests.support.ticks import tick

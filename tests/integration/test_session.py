@@ -21,8 +21,8 @@ from sqlalchemy.orm import (
 )
 
 from beatstore import Entry, Store
+from beatstore.database.models import Base
 from beatstore.errors import EntryExistsError, EntryNotFoundError, SessionError
-from beatstore.models import Base
 
 UTC = timezone.utc
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from beatstore import After, Once
-from beatstore.models import Token, Wait
+from beatstore.database.models import Token, Wait
 from beatstore.store.tick.claims import Claim
 from tests.support.play import NOON, Play
 from tests.support.ticks import report

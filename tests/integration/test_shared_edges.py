@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text
 
 from beatstore import After, Run
-from beatstore.models import Wait
+from beatstore.database.models import Wait
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 

@@ -11,8 +11,8 @@ from sqlalchemy import ForeignKey, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from beatstore import Entry, Run, SessionError, Store
-from beatstore.models import Audit, Base, Beat, Dependency, Tag, Token, Wait, Worker
-from beatstore.store.database.rows import Transaction
+from beatstore.database.models import Audit, Base, Beat, Dependency, Tag, Token, Wait, Worker
+from beatstore.database.rows import Transaction
 
 DUE = datetime(2026, 1, 15, tzinfo=timezone.utc)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from beatstore import After, Cron, Every, Once
-from beatstore.models import Run, Worker
+from beatstore.database.models import Run, Worker
 from beatstore.store.answers.words import Told
 from beatstore.store.tick.claims import Outcome
 from tests.support.play import Play

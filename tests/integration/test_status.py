@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from beatstore.models import Beat, Dependency, Run, Worker
+from beatstore.database.models import Beat, Dependency, Run, Worker
 from beatstore.store.answers import standing
 from beatstore.store.answers.standing import Status
 from beatstore.store.tick.claims import BeatFigures

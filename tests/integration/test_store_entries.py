@@ -15,13 +15,8 @@ from sqlalchemy import func, insert, select, text
 from beatstore import Cron, Every, Once, RRule, Store, daily
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.errors import (
-    EntryExistsError,
-    EntryNotFoundError,
-    InvalidEntryError,
-    ScheduleError,
-)
-from beatstore.models import Entry, Tag
+from beatstore.database.models import Entry, Tag
+from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.store.tick.queue import Queue
 from tests.support.ticks import tick
 

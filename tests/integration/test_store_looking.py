@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from beatstore import After, EntryNotFoundError, InvalidEntryError, ManualClock, Store
-from beatstore.graph import Edge
+from beatstore.rules.graph import Edge
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue

@@ -16,10 +16,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from beatstore import Store
+from beatstore.database import transaction
+from beatstore.database.engine import Database
+from beatstore.database.rows import Transaction
 from beatstore.errors import EntryExistsError
-from beatstore.store.database import transaction
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import Transaction
 from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue
 

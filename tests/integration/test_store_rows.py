@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from beatstore import Entry, Once, Store
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
 from beatstore.errors import SchemaError, UnavailableError
 from beatstore.store.tick.queue import Queue
 from tests.support.databases import DatabaseServer

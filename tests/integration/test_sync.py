@@ -13,8 +13,8 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Every, Settings, Store
+from beatstore.definition import edits
 from beatstore.errors import InvalidEntryError
-from beatstore.store import edits
 from tests.support.play import NOON, Play
 
 UTC = timezone.utc

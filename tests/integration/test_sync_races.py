@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import After, Declared, Store, SyncReport
-from beatstore.store.database.rows import ENTRY
+from beatstore.database.tables import ENTRY
 from beatstore.store.sync import syncing
 from tests.support.wait import wait_until
 

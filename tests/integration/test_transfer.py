@@ -24,7 +24,7 @@ from beatstore import (
     Store,
 )
 from beatstore.clock import ManualClock
-from beatstore.models import Dependency, Entry
+from beatstore.database.models import Dependency, Entry
 from beatstore.store.transfer import exporting as transfer
 from beatstore.store.transfer import loading
 from tests.support.databases import BACKENDS

@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from beatstore.dialects import CHANNEL, EPOCH
-from beatstore.models import Entry, Run
-from beatstore.store.database import migrate
-from beatstore.store.database.engine import Database
+from beatstore.database import migrate
+from beatstore.database.dialects import CHANNEL, EPOCH
+from beatstore.database.engine import Database
+from beatstore.database.models import Entry, Run
 
 pytestmark = pytest.mark.every_database
 

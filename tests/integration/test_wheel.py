@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from beatstore.models import REVISION
+from beatstore.database.models import REVISION
 from tests.support.wheel import build_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +97,8 @@ def test_an_installed_beatstore_migrates(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        "from beatstore.store.database import migrate; "
-        "from beatstore.store.database.engine import Database; "
+        "from beatstore.database import migrate; "
+        "from beatstore.database.engine import Database; "
         "database = Database('sqlite:///beat.db'); "
         "migrate.upgrade(database); migrate.check(database); "
         "print(migrate._scripts()); print(migrate.revision_of(database)); "

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from beatstore.config import Settings
-from beatstore.decide import COUNT_LIMIT, decide
+from beatstore.rules.decide import COUNT_LIMIT, decide
 from beatstore.schedules import parse
 from tests.support.thorough import tries
 from tests.unit.test_decide import Row

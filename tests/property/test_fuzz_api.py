@@ -20,9 +20,9 @@ from hypothesis.strategies import SearchStrategy
 
 import beatstore
 from beatstore import After, Declared, Entry, Store
+from beatstore.definition.edits import FIELDS
+from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ScheduleError, StoreError
-from beatstore.store.edits import FIELDS
-from beatstore.store.values import decoded
 from tests.support.carried import as_sent
 from tests.support.hostile import (
     CRON,

@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beatstore.graph import Edge, Graph, Node, find_cycle
+from beatstore.rules.graph import Edge, Graph, Node, find_cycle
 
 NODES = st.integers(0, 12)
 EDGES = st.lists(st.tuples(NODES, NODES), max_size=40)

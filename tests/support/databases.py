@@ -46,8 +46,8 @@ _OURS = "beatstore_test_"
 def migrate(url: str) -> None:
     """Make beatstore's tables, as `Store.migrate` does."""
     # Here, so that tests without a database need nothing of it.
-    from beatstore.store.database.engine import Database
-    from beatstore.store.database.migrate import upgrade
+    from beatstore.database.engine import Database
+    from beatstore.database.migrate import upgrade
 
     database = Database(url)
     upgrade(database)

@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Row, exists, or_, select
 
 from beatstore import After, Every, Store
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.types import Align
 from tests.support.processes import Process
 from tests.support.project import Project

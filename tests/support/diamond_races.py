@@ -21,9 +21,10 @@ from typing import TypeVar
 from sqlalchemy import insert, select
 
 from beatstore import Store
+from beatstore.database.engine import rolled_back
+from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
-from beatstore.store.database.engine import rolled_back
-from beatstore.store.tick.claims import ENTRY, RUN, Outcome
+from beatstore.store.tick.claims import Outcome
 from beatstore.store.tick.queue import Queue
 from beatstore.store.tick.reports import Origin, Report, Reports
 from tests.support.wait import wait_until

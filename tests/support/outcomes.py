@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from beatstore import Store
-from beatstore.models import Entry, Run
+from beatstore.database.models import Entry, Run
 from tests.support.processes import Process
 from tests.support.project import Project, Ran
 from tests.support.wait import wait_until

@@ -22,7 +22,7 @@ import redis
 from sqlalchemy import Row, func, select
 
 from beatstore import Once, Store
-from beatstore.models import Base, Beat, Entry, Run
+from beatstore.database.models import Base, Beat, Entry, Run
 from tests.support.brokers import Broker
 from tests.support.processes import Process
 from tests.support.project import Project

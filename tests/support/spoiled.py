@@ -34,9 +34,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from beatstore import ManualClock, Store
-from beatstore.dialects import Instant, Json
+from beatstore.database.dialects import Instant, Json
+from beatstore.database.models import Base, Entry, Run
 from beatstore.errors import BeatstoreError, StoreError
-from beatstore.models import Base, Entry, Run
 from beatstore.scheduler import DBScheduler
 from tests.support.brokers import Broker
 from tests.support.hostile import CRON, ISO, RRULE, ZONES, jsons, texts, worded

@@ -8,10 +8,10 @@ import pytest
 from celery import chain, chord, group
 from celery.app.task import Context
 
+from beatstore.definition.allowed import PROTOCOL, check_headers
+from beatstore.definition.calls import Call, check_allowed, make_call
+from beatstore.definition.values import encoded
 from beatstore.errors import InvalidEntryError
-from beatstore.store.allowed import PROTOCOL, check_headers
-from beatstore.store.calls import Call, check_allowed, make_call
-from beatstore.store.values import encoded
 from tests.support.signatures import SIGNATURES, add, app, total
 
 # -- headers ---------------------------------------------------------------------------

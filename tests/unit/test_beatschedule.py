@@ -16,7 +16,7 @@ from celery.schedules import BaseSchedule, crontab, schedule, solar
 from beatstore import Cron, Declared, Every, RRule
 from beatstore.beatschedule import CLEANUP, LazyArgumentError, beat_entries, evaluated
 from beatstore.config import Settings
-from beatstore.store.edits import check
+from beatstore.definition.edits import check
 
 UTC = timezone.utc
 

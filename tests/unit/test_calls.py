@@ -17,10 +17,10 @@ from celery.canvas import Signature
 from kombu import Queue
 from kombu.messaging import Producer
 
+from beatstore.definition import calls
+from beatstore.definition.calls import Call, make_call, split_time
+from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError
-from beatstore.store import calls
-from beatstore.store.calls import Call, make_call, split_time
-from beatstore.store.values import decoded
 from tests.support.signatures import SIGNATURES, add, app
 
 UTC = timezone.utc

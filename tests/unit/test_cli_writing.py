@@ -9,7 +9,7 @@ import pytest
 
 from beatstore.cli.writing import clean, in_dot, in_json, in_mermaid, writable
 from beatstore.drawing import drawn
-from beatstore.graph import Edge, Graph, Node
+from beatstore.rules.graph import Edge, Graph, Node
 
 ODD = "é€日😀\ud800"
 

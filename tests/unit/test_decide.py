@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from beatstore.config import Settings
-from beatstore.decide import BURST, COUNT_LIMIT, decide, jitter_offset
-from beatstore.decision import Decision, PlannedRun
+from beatstore.rules.decide import BURST, COUNT_LIMIT, decide, jitter_offset
+from beatstore.rules.decision import Decision, PlannedRun
 from tests.support.cost import Cost
 
 SETTINGS = Settings(default_timezone="UTC")

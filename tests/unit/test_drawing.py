@@ -11,7 +11,7 @@ import pytest
 
 from beatstore import drawing
 from beatstore.drawing import drawn
-from beatstore.graph import Edge, Graph, Node
+from beatstore.rules.graph import Edge, Graph, Node
 
 
 def graph(*edges: str, **states: str) -> Graph:

@@ -10,14 +10,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from beatstore.store.database.faults import (
-    codes,
-    contended,
-    lost,
-    rolled_back,
-    unavailable,
-    unprepared,
-)
+from beatstore.database.faults import codes, contended, lost, rolled_back, unavailable, unprepared
 
 
 class Error(Exception):

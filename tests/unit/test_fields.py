@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields
 
 UTC = timezone.utc
 

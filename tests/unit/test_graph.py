@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from beatstore.graph import Edge, Graph, Node, find_cycle
+from beatstore.rules.graph import Edge, Graph, Node, find_cycle
 from tests.support.cost import Cost
 
 UTC = timezone.utc

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[2]
 # A file imports its own level, those before it, the standard library and what stands here.
 ROOMS = {
     0: "errors clock version words",
-    1: "schedules decision gate after same decide graph drawing config declared types",
-    2: "alembic models dialects drivers columns",
-    3: "store",
+    1: "schedules rules drawing config types",
+    2: "alembic database definition",
+    3: "store appconf",
     4: "batches beatschedule canvas confirms convert discovery held housekeeping inquiry marks "
     "moving outage outcomes peers publishing pulse reporter sender ticking tracking worker task "
     "eta retrying scheduler wiring",
@@ -26,17 +26,16 @@ LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()
 PACKAGES = {
     0: set(),
     1: {"croniter", "dateutil", "ephem", "tzdata"},
-    2: {"sqlalchemy"},
+    2: {"sqlalchemy", "alembic"},
     3: {"sqlalchemy", "alembic"},
     4: {"celery", "kombu"},
 }
 # What a type checker brings along.
 TYPES_ONLY = {"typing_extensions"}
 # A column holds a value as kombu's JSON writes it.
-FORMATS = {"beatstore/store/values.py": {"kombu"}}
-# Only store/ runs SQL; dialects.py and drivers.py hold the few statements that no two
-# databases share.
-SQL_ROOMS = {"store", "dialects", "drivers"}
+FORMATS = {"beatstore/definition/values.py": {"kombu"}}
+# Only these run SQL.
+SQL_ROOMS = {"store", "database"}
 SQL_NAMES = {"Session", "sessionmaker", "create_engine"}
 SQL_CALLS = {"execute", "exec_driver_sql", "scalar", "scalars", "executemany"}
 # Level 1 is given the time, and says nothing while it thinks.

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from beatstore.config import Settings
+from beatstore.database.engine import Database
 from beatstore.errors import ConfigError, UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.database.engine import Database
 from beatstore.store.tick.reports import SUSPICIOUS, Origin, Report, Reports
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until

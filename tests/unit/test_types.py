@@ -13,8 +13,8 @@ from typing import Any, get_args
 import pytest
 
 from beatstore import After, Declared, InvalidEntryError, Store, scheduled, testing, types
-from beatstore.declared import DEFAULTS
-from beatstore.store import links
+from beatstore.definition import edges
+from beatstore.definition.declared import DEFAULTS
 
 AT = datetime(2030, 1, 31, tzinfo=timezone.utc)
 
@@ -117,7 +117,7 @@ def test_the_types_of_after_are_those_of_its_fields() -> None:
     """What a type checker is told of `After(…)` has its fields, in their order and as optional."""
     (told,) = (
         node
-        for node in ast.walk(ast.parse(inspect.getsource(links.After)))
+        for node in ast.walk(ast.parse(inspect.getsource(edges.After)))
         if isinstance(node, ast.FunctionDef) and node.name == "__init__"
     )
     one = inspect.signature(After).parameters

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 
-from beatstore.columns import Typed
+from beatstore.database.columns import Typed
+from beatstore.definition.values import check_serializer, decoded, encoded, opened
 from beatstore.errors import InvalidEntryError
-from beatstore.store.values import check_serializer, decoded, encoded, opened
 from tests.support.carried import VALUES, Money, as_sent, money_known, nested
 
 

@@ -15,12 +15,13 @@ from typing import Any
 from sqlalchemy import Row, case, or_, select, tuple_
 
 from beatstore.config import Settings
-from beatstore.decide import schedule_of
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.errors import ScheduleError
-from beatstore.gate import duration
-from beatstore.models import Entry
+from beatstore.rules.decide import schedule_of
+from beatstore.rules.gate import duration
 from beatstore.store.answers.upstreams import readable
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
 
 __all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]

@@ -14,13 +14,15 @@ from typing import Any
 
 from sqlalchemy import select
 
-from beatstore.decide import jitter_offset, schedule_of
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
+from beatstore.database.models import Audit, Entry, Run
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import AUDIT
+from beatstore.definition import fields
 from beatstore.errors import ScheduleError
-from beatstore.gate import run_timeout
-from beatstore.models import Audit, Entry, Run
+from beatstore.rules.decide import jitter_offset, schedule_of
+from beatstore.rules.gate import run_timeout
 from beatstore.schedules import zone
-from beatstore.store import fields
 from beatstore.store.answers import stalls, standing
 from beatstore.store.answers.upstreams import (
     Upstream,
@@ -31,7 +33,6 @@ from beatstore.store.answers.upstreams import (
     unmet,
 )
 from beatstore.store.answers.words import SILENT, Told, sentence
-from beatstore.store.database.rows import AUDIT, Transaction
 
 __all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
 

@@ -17,16 +17,17 @@ from typing import Any, cast
 
 from sqlalchemy import select
 
-from beatstore.decide import schedule_of
+from beatstore.database.models import Audit, Entry, Run
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import AUDIT, RUN
+from beatstore.definition import fields
 from beatstore.errors import ScheduleError
-from beatstore.gate import duration
-from beatstore.models import Audit, Entry, Run
+from beatstore.rules.decide import schedule_of
+from beatstore.rules.gate import duration
 from beatstore.schedules import Schedule
-from beatstore.store import fields
 from beatstore.store.answers.entry import Answer, Explanation, gone
 from beatstore.store.answers.upstreams import read_runs
 from beatstore.store.answers.words import clause, sentence
-from beatstore.store.database.rows import AUDIT, RUN, Transaction
 
 __all__ = ["explain_at"]
 

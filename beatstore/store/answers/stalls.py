@@ -15,10 +15,11 @@ from typing import Any
 from sqlalchemy import Row, and_, case, exists, func, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.after import NO_UPSTREAMS
-from beatstore.decide import TRIGGERED
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
+from beatstore.rules.after import NO_UPSTREAMS
+from beatstore.rules.decide import TRIGGERED
 from beatstore.store.answers.blocked import NAMES_SHOWN, STALLED_FOR, blocked, given_up, utc
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, WORKER, Transaction
 
 __all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
 

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, String, and_, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.dialects import EPOCH, Instant, Unreadable
-from beatstore.models import Audit, Entry, Run
+from beatstore.database.dialects import EPOCH, Instant, Unreadable
+from beatstore.database.models import Audit, Entry, Run
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.store.answers.words import Told, clause
-from beatstore.store.database.rows import AUDIT, DEPENDENCY, ENTRY, RUN, Transaction
 from beatstore.store.history import NOT_SUCCEEDED
 from beatstore.store.tick.edges import counter
 from beatstore.store.tick.waits import ASKS, unmet_edges

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
-from beatstore.decide import is_triggered
-from beatstore.gate import duration
-from beatstore.models import Entry, Run
+from beatstore.database.models import Entry, Run
+from beatstore.rules.decide import is_triggered
+from beatstore.rules.gate import duration
 from beatstore.schedules import local_time, retold, shown_in, zone
 
 if TYPE_CHECKING:

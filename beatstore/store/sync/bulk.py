@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
-from beatstore.dialects import insert_ignore
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
+from beatstore.database.dialects import insert_ignore
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
 from beatstore.store.sync.known import current
 
 __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "remove_tags", "write"]

@@ -19,11 +19,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.declared import Declared
-from beatstore.dialects import EPOCH
+from beatstore.database.dialects import EPOCH
+from beatstore.database.models import Entry
+from beatstore.definition import edges, edits, fields
+from beatstore.definition.declared import Declared
 from beatstore.errors import InvalidEntryError
-from beatstore.models import Entry
-from beatstore.store import audit, edits, fields, links
+from beatstore.store import audit
 from beatstore.store.sync import merge
 from beatstore.store.sync.known import Beside
 
@@ -58,7 +59,7 @@ class One:
     old: Entry | None = None
     row: dict[str, Any] = field(default_factory=dict)
     tags: tuple[list[str], list[str]] | None = None
-    after: tuple[list[links.After], list[links.After]] | None = None
+    after: tuple[list[edges.After], list[edges.After]] | None = None
     kept: tuple[str, ...] = ()
 
     @property
@@ -92,8 +93,8 @@ class One:
         found: audit.Differences = {"tags": self.tags} if self.tags else {}
         if self.after:
             was, becomes = self.after
-            gone = [links.told(one) for one in was if one not in becomes]
-            found["after"] = gone, [links.told(one) for one in becomes if one not in was]
+            gone = [edges.told(one) for one in was if one not in becomes]
+            found["after"] = gone, [edges.told(one) for one in becomes if one not in was]
         return found
 
     def check(self, settings: Settings) -> None:

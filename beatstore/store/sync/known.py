@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from beatstore.dialects import shows_the_past
-from beatstore.models import Entry
+from beatstore.database.dialects import shows_the_past
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
+from beatstore.definition.edges import After
 from beatstore.store import links
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction, chunks
-from beatstore.store.links import After
 from beatstore.store.sync import merge
 
 __all__ = ["Beside", "beside", "beside_owned", "current", "locked", "named", "owned", "sources"]

@@ -19,8 +19,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from beatstore.store import links
-from beatstore.store.edits import Wanted
+from beatstore.definition import edges
+from beatstore.definition.edits import Wanted
 
 __all__ = [
     "COLUMNS",
@@ -81,7 +81,7 @@ def of_code(wanted: Wanted) -> Said:
     return said
 
 
-def of_row(row: Any, tags: Iterable[str], after: Iterable[links.After]) -> Said:
+def of_row(row: Any, tags: Iterable[str], after: Iterable[edges.After]) -> Said:
     """Return what the database says; `row` has the columns."""
     # A cell that somebody has spoilt stays as it is: it is like nothing that code can say.
     said: Said = dict(zip(COLUMNS, _VALUES(row), strict=True))
@@ -165,8 +165,8 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _edges(after: Iterable[links.After]) -> list[dict[str, Any]]:
-    return [links.told(one) for one in sorted(after, key=lambda one: one.name)]
+def _edges(after: Iterable[edges.After]) -> list[dict[str, Any]]:
+    return [edges.told(one) for one in sorted(after, key=lambda one: one.name)]
 
 
 def _json(value: Any) -> Any:

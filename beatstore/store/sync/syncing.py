@@ -19,12 +19,13 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from beatstore.columns import check_levels
-from beatstore.declared import Declared, digest
+from beatstore.database.columns import check_levels
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.definition import fields
+from beatstore.definition.declared import Declared, digest
 from beatstore.errors import InvalidEntryError, ScheduleError
-from beatstore.models import Entry
-from beatstore.store import fields, links
-from beatstore.store.database.rows import Transaction
+from beatstore.store import links
 from beatstore.store.lineage import Lineage
 from beatstore.store.sync import declaring, known, merge
 from beatstore.store.sync import writing as syncwrite

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import select
 
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
+from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
-from beatstore.graph import find_cycle
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, Transaction, chunks
-from beatstore.store.links import After
+from beatstore.rules.graph import find_cycle
 from beatstore.store.sync.known import current
 
 __all__ = ["Web"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beatstore.models import Entry
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY
 from beatstore.store import audit, entries, links
-from beatstore.store.database.rows import ENTRY, Transaction
 from beatstore.store.sync import bulk, declaring, known
 from beatstore.store.sync.declaring import One
 from beatstore.store.tick.gates import consume

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import EPOCH, among, insert_ignore
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import BEAT, ENTRY, RUN, BeatFigures
+from beatstore.database.dialects import EPOCH, among, insert_ignore
+from beatstore.database.tables import BEAT, ENTRY, RUN, chunks
+from beatstore.store.tick.claims import BeatFigures
 from beatstore.store.tick.locks import free_entries
 
 __all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]

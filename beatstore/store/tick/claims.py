@@ -5,23 +5,15 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from sqlalchemy import Row, Table
+from sqlalchemy import Row
 from sqlalchemy.engine import Dialect
 
-from beatstore.dialects import EPOCH
-from beatstore.models import Beat, Dependency, Entry, Run, Token, Wait, Worker
+from beatstore.database.dialects import EPOCH
 
 __all__ = [
-    "BEAT",
     "CALL",
-    "DEPENDENCY",
-    "ENTRY",
-    "RUN",
-    "TOKEN",
-    "WAIT",
-    "WORKER",
     "BeatFigures",
     "Claim",
     "Executes",
@@ -35,13 +27,6 @@ __all__ = [
     "timeout_of",
 ]
 
-DEPENDENCY = cast(Table, Dependency.__table__)
-ENTRY = cast(Table, Entry.__table__)
-RUN = cast(Table, Run.__table__)
-BEAT = cast(Table, Beat.__table__)
-TOKEN = cast(Table, Token.__table__)
-WAIT = cast(Table, Wait.__table__)
-WORKER = cast(Table, Worker.__table__)
 
 #: The columns of an entry that a message is made of, in the order of `Claim`.
 CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")

@@ -18,9 +18,9 @@ from typing import Any
 from sqlalchemy import Row, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.decide import is_triggered
-from beatstore.decision import Decision, PlannedRun
-from beatstore.store.tick.claims import RUN
+from beatstore.database.tables import RUN
+from beatstore.rules.decide import is_triggered
+from beatstore.rules.decision import Decision, PlannedRun
 
 __all__ = ["settle_collisions"]
 

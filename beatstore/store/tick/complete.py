@@ -24,11 +24,12 @@ from sqlalchemy import Row, bindparam, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.decide import retry_delay, reworded
-from beatstore.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
-from beatstore.store.database.connection import KeptConnection
-from beatstore.store.database.engine import Database
-from beatstore.store.tick.claims import ENTRY, RUN, legible, task_id_of
+from beatstore.database.connection import KeptConnection
+from beatstore.database.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
+from beatstore.database.engine import Database
+from beatstore.database.tables import ENTRY, RUN
+from beatstore.rules.decide import retry_delay, reworded
+from beatstore.store.tick.claims import legible, task_id_of
 from beatstore.store.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
 from beatstore.store.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
 from beatstore.store.tick.wake import Tally, publish

@@ -14,14 +14,11 @@ from typing import Any
 from sqlalchemy import Executable, Result, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY
+from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
 
 __all__ = ["cycle_through", "path", "spelled"]
 
 Execute = Callable[[Executable], Result[Any]]
-
-#: How many ids go into one statement.
-_CHUNK = 1000
 
 #: How many members of a cycle are named.
 _SHOWN = 10
@@ -55,7 +52,8 @@ def cycle_through(execute: Execute, entry_id: int) -> list[int] | None:
 def spelled(execute: Execute, ids: Iterable[int]) -> str:
     """Return a cycle as people read it: a -> b -> a."""
     ids = list(ids)
-    rows = execute(select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(ids[:_CHUNK])))
+    named = ENTRY.c.id.in_(ids[:_SHOWN])
+    rows = execute(select(ENTRY.c.id, ENTRY.c.name).where(named))
     names = {row.id: row.name for row in rows}
     shown = [repr(names.get(entry_id, entry_id)) for entry_id in ids]
     if len(shown) > _SHOWN:
@@ -94,11 +92,9 @@ def _step(
     """Go one edge further, and return what was not known before."""
     found: set[int] = set()
     near, far = direction
-    ids = list(frontier)
-    for at in range(0, len(ids), _CHUNK):
-        chosen = near.in_(ids[at : at + _CHUNK])
+    for ids in chunks(frontier):
         edges = select(near.label("near"), far.label("far")).where(
-            chosen, DEPENDENCY.c.first_free.is_(False)
+            near.in_(ids), DEPENDENCY.c.first_free.is_(False)
         )
         for edge in execute(edges.with_for_update(read=True) if current else edges):
             if edge.far not in known:

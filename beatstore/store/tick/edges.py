@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, case, literal_column
 
-from beatstore.models import ENDS_WAIT as ENDS_WAIT_SQL
-from beatstore.store.tick.claims import DEPENDENCY
+from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
+from beatstore.database.tables import DEPENDENCY
 
 __all__ = ["ENDS_WAIT", "NOT_SUCCEEDED", "UNFINISHED", "counter"]
 

@@ -34,10 +34,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, Instant, among, trigger_reads_entries
-from beatstore.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, Executes
+from beatstore.database.dialects import EPOCH, Instant, among, trigger_reads_entries
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
+from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
+from beatstore.store.tick.claims import Executes
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
 from beatstore.store.tick.locks import free_entries
 from beatstore.store.tick.waits import read_shared

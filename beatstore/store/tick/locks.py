@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import among
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import ENTRY, RUN
+from beatstore.database.dialects import among
+from beatstore.database.tables import ENTRY, RUN, chunks
 
 __all__ = ["IMPATIENT", "PATIENCE", "PATIENCE_MS", "free_entries", "held_runs", "retried"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from beatstore.decide import COUNT_LIMIT
-from beatstore.decision import PlannedRun
+from beatstore.rules.decide import COUNT_LIMIT
+from beatstore.rules.decision import PlannedRun
 from beatstore.store.tick.claims import Claim, Outcome
 
 __all__ = ["Notice", "of_run", "tell", "tell_sent"]

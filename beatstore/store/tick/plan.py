@@ -22,13 +22,21 @@ from sqlalchemy.sql import ColumnElement, Executable
 from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
-from beatstore.decide import decide
-from beatstore.decision import Decision, EntryRow, PlannedRun
-from beatstore.dialects import EPOCH, Instant, Unreadable, given_rows, insert_ignore, write_rows
-from beatstore.gate import OPEN, Gate, run_timeout
-from beatstore.store.calls import Call, check_allowed, check_id
+from beatstore.database.dialects import (
+    EPOCH,
+    Instant,
+    Unreadable,
+    given_rows,
+    insert_ignore,
+    write_rows,
+)
+from beatstore.database.tables import ENTRY, RUN
+from beatstore.definition.calls import Call, check_allowed, check_id
+from beatstore.rules.decide import decide
+from beatstore.rules.decision import Decision, EntryRow, PlannedRun
+from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.store.tick import cycles
-from beatstore.store.tick.claims import CALL, ENTRY, RUN, Claim, legible, task_id_of
+from beatstore.store.tick.claims import CALL, Claim, legible, task_id_of
 from beatstore.store.tick.collisions import settle_collisions
 from beatstore.store.tick.gates import consume, misspelt_edges, read_gates
 from beatstore.store.tick.locks import free_entries

@@ -31,25 +31,16 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
-from beatstore.dialects import EPOCH, db_now
-from beatstore.drivers import Listener
+from beatstore.database.connection import KeptConnection, read_now
+from beatstore.database.dialects import EPOCH, db_now
+from beatstore.database.drivers import Listener
+from beatstore.database.engine import Database
+from beatstore.database.faults import contended, unavailable
+from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
-from beatstore.store.database.connection import KeptConnection, read_now
-from beatstore.store.database.engine import Database
-from beatstore.store.database.faults import contended, unavailable
-from beatstore.store.database.rows import TAG
 from beatstore.store.retention import Pruner
 from beatstore.store.tick import beats, complete, gates, settling, sweeping
-from beatstore.store.tick.claims import (
-    ENTRY,
-    RUN,
-    BeatFigures,
-    Claim,
-    Look,
-    Outcome,
-    Suspect,
-    Swept,
-)
+from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome, Suspect, Swept
 from beatstore.store.tick.endings import Ending
 from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
 from beatstore.store.tick.notices import Notice, tell

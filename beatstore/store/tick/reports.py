@@ -11,7 +11,7 @@ Invariants:
     * A run never goes back: it stays as it ended, and a message that went back to the queue
       does not end the start of a later one. Reports of two workers come in any order.
 
-On failure: as in `beatstore.store.database.connection`.
+On failure: as in `beatstore.database.connection`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.dialects import wait_briefly
+from beatstore.database.connection import KeptConnection, read_now
+from beatstore.database.dialects import wait_briefly
+from beatstore.database.engine import Database
+from beatstore.database.faults import contended
+from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
-from beatstore.store.database.connection import KeptConnection, read_now
-from beatstore.store.database.engine import Database
-from beatstore.store.database.faults import contended
 from beatstore.store.tick import workers
-from beatstore.store.tick.claims import ENTRY, RUN
 from beatstore.store.tick.complete import finish
 from beatstore.store.tick.locks import IMPATIENT, PATIENCE, PATIENCE_MS, held_runs
 from beatstore.store.tick.parts import Parts

@@ -14,12 +14,12 @@ from sqlalchemy import and_, case, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.decide import TRIGGERED
-from beatstore.dialects import EPOCH, Instant, among
-from beatstore.store.database.connection import read_now
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import ENTRY, RUN, Outcome, legible, timeout_of
+from beatstore.database.connection import read_now
+from beatstore.database.dialects import EPOCH, Instant, among
+from beatstore.database.engine import Database
+from beatstore.database.tables import ENTRY, RUN, chunks
+from beatstore.rules.decide import TRIGGERED
+from beatstore.store.tick.claims import Outcome, legible, timeout_of
 from beatstore.store.tick.watching import look_at
 
 __all__ = ["settle"]

@@ -15,22 +15,12 @@ from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.decide import RUN_STATES, call_problem, is_triggered
-from beatstore.dialects import Unreadable, among
-from beatstore.gate import duration, run_timeout
-from beatstore.store.tick.claims import (
-    CALL,
-    ENTRY,
-    RUN,
-    WORKER,
-    Suspect,
-    Swept,
-    claim_of,
-    legible,
-)
-from beatstore.store.tick.endings import (
-    SUSPECTED,
-)
+from beatstore.database.dialects import Unreadable, among
+from beatstore.database.tables import ENTRY, RUN, WORKER
+from beatstore.rules.decide import RUN_STATES, call_problem, is_triggered
+from beatstore.rules.gate import duration, run_timeout
+from beatstore.store.tick.claims import CALL, Suspect, Swept, claim_of, legible
+from beatstore.store.tick.endings import SUSPECTED
 from beatstore.store.tick.notices import Notice
 from beatstore.store.tick.reports import SUSPICIOUS
 from beatstore.words import misspelt

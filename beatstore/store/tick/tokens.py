@@ -24,9 +24,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import Instant, insert_ignore
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
+from beatstore.database.dialects import Instant, insert_ignore
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 
 __all__ = ["OPEN", "Told", "fits", "of_due_time", "tell", "tell_of_the_past"]
 

@@ -34,11 +34,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.decision import Decision
-from beatstore.dialects import EPOCH, Instant, among, insert_ignore
-from beatstore.gate import Gate, Shared, unmet_words
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
+from beatstore.database.dialects import EPOCH, Instant, among, insert_ignore
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
+from beatstore.rules.decision import Decision
+from beatstore.rules.gate import Gate, Shared, unmet_words
 from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
 from beatstore.store.tick.tokens import OPEN, fits, of_due_time, tell_of_the_past
 

@@ -22,9 +22,8 @@ from typing import Any
 from sqlalchemy import Row, bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.dialects import CHANNEL, among
-from beatstore.store.database.rows import chunks
-from beatstore.store.tick.claims import DEPENDENCY, ENTRY, RUN
+from beatstore.database.dialects import CHANNEL, among
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.store.tick.locks import retried
 from beatstore.store.tick.tokens import Told, tell
 

@@ -1,7 +1,7 @@
 """The watch on runs that were sent: when beat looks at one of which no worker is heard.
 
 A run that was sent is looked at when the `run_timeout` in force for its entry is over (see
-`beatstore.gate.run_timeout`), or when its message has expired, whichever comes first.
+`beatstore.rules.gate.run_timeout`), or when its message has expired, whichever comes first.
 
 Each function joins the caller's transaction.
 """
@@ -16,9 +16,10 @@ from sqlalchemy import Row, bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.dialects import Unreadable, among
-from beatstore.gate import run_timeout
-from beatstore.store.tick.claims import RUN, timeout_of
+from beatstore.database.dialects import Unreadable, among
+from beatstore.database.tables import RUN
+from beatstore.rules.gate import run_timeout
+from beatstore.store.tick.claims import timeout_of
 from beatstore.store.tick.edges import NOT_SUCCEEDED
 from beatstore.store.tick.endings import SUSPECTED
 from beatstore.store.tick.parts import Parts

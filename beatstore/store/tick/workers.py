@@ -13,8 +13,8 @@ from sqlalchemy import case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.dialects import insert_ignore
-from beatstore.store.tick.claims import RUN, WORKER
+from beatstore.database.dialects import insert_ignore
+from beatstore.database.tables import RUN, WORKER
 from beatstore.store.tick.endings import SUSPECTED
 from beatstore.store.tick.locks import held_runs
 from beatstore.store.tick.parts import Parts

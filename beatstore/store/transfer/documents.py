@@ -32,14 +32,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.decide import STATES, schedule_of
-from beatstore.dialects import EPOCH, Unreadable
+from beatstore.database.dialects import EPOCH, Unreadable
+from beatstore.database.models import Entry
+from beatstore.definition import edges, edits, fields, values
+from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
-from beatstore.models import Entry
+from beatstore.rules.decide import STATES, schedule_of
 from beatstore.schedules import Every, as_schedule, parse, zone
-from beatstore.store import edits, fields, links, values
 from beatstore.store.agenda import accounted_for
-from beatstore.store.links import After
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
 
@@ -117,7 +117,7 @@ def document(
     if tags:
         made["tags"] = sorted(tags)
     if after:
-        made["after"] = [links.told(one) for one in sorted(after, key=lambda one: one.name)]
+        made["after"] = [edges.told(one) for one in sorted(after, key=lambda one: one.name)]
     made |= {"state": entry.state} if entry.state != "active" else {}
     made |= {"error": entry.error} if entry.error is not None else {}
     made |= {"declared": entry.declared} if entry.declared is not None else {}
@@ -216,7 +216,7 @@ def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.W
         if name in asked:
             asked[name] = values.decoded(name, asked[name])
     asked.setdefault("task", None)
-    after = links.wanted([_after(one) for one in _list("after", given.get("after"))])
+    after = edges.wanted([_after(one) for one in _list("after", given.get("after"))])
     rule, columns = _rule(given, state, settings, asked.get("start_at"), after)
     wanted = edits.check(
         {
@@ -328,7 +328,7 @@ def _used(path: str, pair: object) -> tuple[int, int]:
 
 
 def _after(given: object) -> object:
-    """Return an edge as `links.wanted` takes it."""
+    """Return an edge as `edges.wanted` takes it."""
     if not isinstance(given, Mapping):
         return given
     known = [one.name for one in fields_of(After)]

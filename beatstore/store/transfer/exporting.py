@@ -14,11 +14,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.dialects import begin_reading
+from beatstore.database.dialects import begin_reading
+from beatstore.database.engine import Database
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG
+from beatstore.database.transaction import explained
 from beatstore.store import links
-from beatstore.store.database.engine import Database
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, RUN, TAG, Transaction
-from beatstore.store.database.transaction import explained
 from beatstore.store.entries import matching
 from beatstore.store.transfer.documents import HEADER, VERSION, document
 

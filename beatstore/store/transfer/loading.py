@@ -27,12 +27,14 @@ from sqlalchemy import and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from beatstore.config import Settings
+from beatstore.database.models import Entry
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
+from beatstore.definition import edges, edits
+from beatstore.definition.edges import After
 from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
-from beatstore.graph import find_cycle
-from beatstore.models import Entry
-from beatstore.store import audit, edits, entries, links, oneshots
-from beatstore.store.database.rows import DEPENDENCY, ENTRY, TAG, Transaction
-from beatstore.store.links import After
+from beatstore.rules.graph import find_cycle
+from beatstore.store import audit, entries, links, oneshots
 from beatstore.store.transfer.documents import HEADER, VERSION, Loaded, definition, document, read
 from beatstore.store.transfer.exporting import documents
 
@@ -174,7 +176,7 @@ def _packed(loaded: Loaded) -> str:
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in loaded.row.items()
     }
-    after = [links.told(one) for one in loaded.wanted.after or ()]
+    after = [edges.told(one) for one in loaded.wanted.after or ()]
     packed = (list(loaded.wanted.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
     return json.dumps((loaded.name, list(loaded.wanted.columns), *packed))
 
@@ -383,14 +385,14 @@ class _Writing:
             columns = [ENTRY.c[column] for column in _COUNTED]
             found = select(*columns).where(ENTRY.c.name.in_(ends)).order_by(ENTRY.c.id)
             rows = {row.name: row for row in tx.execute(found.with_for_update())}
-            edges = [
+            written = [
                 self._edge(rows[name], rows[one.name], one)
                 for name in names
                 for one in self._after[name]
             ]
-            tx.execute(insert(DEPENDENCY), edges)
+            tx.execute(insert(DEPENDENCY), written)
             # The database takes 0 for "no value given", where the first run is free.
-            for edge in edges:
+            for edge in written:
                 if edge["first_free"] and edge["consumed_seq"] == 0:
                     key = (
                         DEPENDENCY.c[end] == edge[end] for end in ("downstream_id", "upstream_id")
@@ -415,7 +417,7 @@ class _Writing:
 
 def _audited(one: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
     entry: Any = SimpleNamespace(id=None, **row)
-    after = [links.told(edge) for edge in one.wanted.after or ()]
+    after = [edges.told(edge) for edge in one.wanted.after or ()]
     return audit.entry_columns(entry, one.wanted.tags or (), after)
 
 

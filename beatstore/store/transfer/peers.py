@@ -20,11 +20,11 @@ from sqlalchemy import URL, Select, create_engine, inspect, literal_column, sele
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
-from beatstore.dialects import begin_reading
-from beatstore.drivers import connect_defaults
+from beatstore.database.dialects import begin_reading
+from beatstore.database.drivers import connect_defaults
+from beatstore.database.engine import Database
+from beatstore.database.transaction import explained
 from beatstore.errors import ConfigError, SchemaError
-from beatstore.store.database.engine import Database
-from beatstore.store.database.transaction import explained
 
 __all__ = ["opened", "read_tables"]
 

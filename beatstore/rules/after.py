@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from beatstore.decision import Decision, EntryRow, PlannedRun
-from beatstore.gate import Gate, Shared, Verdict, give_up, pass_or_wait
+from beatstore.rules.decision import Decision, EntryRow, PlannedRun
+from beatstore.rules.gate import Gate, Shared, Verdict, give_up, pass_or_wait
 
 __all__ = ["NO_UPSTREAMS", "AfterLook"]
 

@@ -5,7 +5,7 @@ of them needs celery here, since a Task has a name and a Signature is a dict.
 
 Invariants:
     * What is stored is JSON, and sends the same message as the object given would have
-      (see `beatstore.store.values`).
+      (see `beatstore.definition.values`).
     * No option puts the time of sending anywhere but into the schedule.
 
 On failure: `InvalidEntryError`, naming the argument or option.
@@ -19,10 +19,10 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
+from beatstore.definition import allowed as permission
+from beatstore.definition import fields, values
+from beatstore.definition.allowed import CANVAS, LINKS
 from beatstore.errors import InvalidEntryError
-from beatstore.store import allowed as permission
-from beatstore.store import fields, values
-from beatstore.store.allowed import CANVAS, LINKS
 
 __all__ = [
     "CANVAS",

@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -21,44 +21,22 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.dialects import CHANNEL, insert_ignore
+from beatstore.database.dialects import CHANNEL, insert_ignore
+from beatstore.database.engine import Database
+from beatstore.database.models import Base, Entry
+from beatstore.database.tables import ENTRY
+from beatstore.definition import fields
 from beatstore.errors import EntryNotFoundError
-from beatstore.models import Audit, Base, Beat, Dependency, Entry, Run, Tag, Token, Wait, Worker
-from beatstore.store import fields
-from beatstore.store.database.engine import Database
 
 __all__ = [
-    "AUDIT",
-    "BEAT",
-    "DEPENDENCY",
-    "ENTRY",
-    "RUN",
-    "TAG",
-    "TOKEN",
-    "WAIT",
-    "WORKER",
     "Transaction",
-    "chunks",
 ]
 
-AUDIT = cast(Table, Audit.__table__)
-BEAT = cast(Table, Beat.__table__)
-DEPENDENCY = cast(Table, Dependency.__table__)
-ENTRY = cast(Table, Entry.__table__)
-RUN = cast(Table, Run.__table__)
-TAG = cast(Table, Tag.__table__)
-TOKEN = cast(Table, Token.__table__)
-WAIT = cast(Table, Wait.__table__)
-WORKER = cast(Table, Worker.__table__)
 
 # The first call of a class would do this, and a snapshot is made without one.
 Base.registry.configure()
 
 T = TypeVar("T", bound=Base)
-Item = TypeVar("Item")
-
-#: How many of them go into one statement.
-_CHUNK = 1000
 
 #: How far ahead of its time a row is announced to the beats of PostgreSQL.
 _SOON = timedelta(seconds=1)
@@ -190,13 +168,6 @@ class Transaction:
             return
         due = self.database.now_sql() >= wake_at - _SOON
         self.execute(select(func.pg_notify(CHANNEL, "")).where(due))
-
-
-def chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield ids, names or rows in lists that one statement can take."""
-    found = list(items)
-    for at in range(0, len(found), _CHUNK):
-        yield found[at : at + _CHUNK]
 
 
 def _snapshot(kind: type[T], row: Row[Any]) -> T:

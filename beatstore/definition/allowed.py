@@ -23,11 +23,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from beatstore.definition import fields, values
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields, values
 
 if TYPE_CHECKING:
-    from beatstore.store.calls import Call
+    from beatstore.definition.calls import Call
 
 __all__ = ["CANVAS", "LINKS", "OURS", "PROTOCOL", "check", "check_headers"]
 

@@ -25,11 +25,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from beatstore.columns import Typed
+from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
-from beatstore.store import fields
 
-__all__ = ["check_serializer", "copied", "decoded", "encoded", "opened"]
+__all__ = ["Typed", "check_serializer", "copied", "decoded", "encoded", "opened"]
+
+
+class Typed(dict[str, Any]):
+    """A value that JSON lacks, as kombu's JSON writes it, read from a row.
+
+    It is equal to the plain dict, which a caller may not give: the class says that the value
+    was checked when it was stored.
+    """
+
+    KEYS = ("__type__", "__value__")
+
 
 #: The two keys of an object that kombu reads as a value of a type.
 _TYPE, _VALUE = Typed.KEYS

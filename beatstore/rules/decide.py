@@ -1,7 +1,7 @@
 """What becomes of an entry that a beat looks at: the rule, without a clock or a database.
 
 `decide(entry, now, settings, gate)` answers from the entry's own columns, and from what
-its upstreams and its own runs have come to (see `beatstore.gate`). It may be asked at any
+its upstreams and its own runs have come to (see `beatstore.rules.gate`). It may be asked at any
 time and as often as anyone likes: `wake_at` only says when the answer may have changed,
 so an early look is harmless and a late one is a misfire or no misfire, as the entry's
 policy says.
@@ -25,12 +25,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
-from beatstore.after import AfterLook
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
-from beatstore.decision import Decision, EntryRow, PlannedRun
 from beatstore.errors import ScheduleError
-from beatstore.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
-from beatstore.same import SameLook
+from beatstore.rules.after import AfterLook
+from beatstore.rules.decision import Decision, EntryRow, PlannedRun
+from beatstore.rules.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
+from beatstore.rules.same import SameLook
 from beatstore.schedules import Cron, Every, Once, RRule, Schedule, Solar, parse
 from beatstore.types import EntryState, RunState
 from beatstore.words import misspelt

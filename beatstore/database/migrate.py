@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
 from sqlalchemy.schema import CreateSchema
 
-from beatstore.dialects import begin_claim, claim_isolation
-from beatstore.drivers import unlimit_answers
+from beatstore.database import triggers
+from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.drivers import unlimit_answers
+from beatstore.database.engine import Database
+from beatstore.database.models import REVISION, VERSION_TABLE
 from beatstore.errors import ConfigError, SchemaError
-from beatstore.models import REVISION, VERSION_TABLE
-from beatstore.store.database import triggers
-from beatstore.store.database.engine import Database
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -199,7 +199,7 @@ def _config(connection: Connection, schema: str | None) -> Config:
 
 def _scripts() -> Path:
     """Find the revisions: inside the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[2]
+    package = Path(__file__).resolve().parents[1]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"
 

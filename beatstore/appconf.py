@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from beatstore.config import PREFIX, Settings
+from beatstore.database.address import checked, place
+from beatstore.database.engine import Database
 from beatstore.errors import ConfigError
-from beatstore.store.database.address import checked, place
-from beatstore.store.database.engine import Database
 
 __all__ = ["given_settings", "know", "name_of", "neglected", "read_settings"]
 

@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from beatstore.dialects import begin_claim, claim_isolation
+from beatstore.database.connection import TRIES, Attempt
+from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.engine import Database
+from beatstore.database.faults import codes, unavailable, unprepared
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.database.connection import TRIES, Attempt
-from beatstore.store.database.engine import Database
-from beatstore.store.database.faults import codes, unavailable, unprepared
 
 __all__ = ["explained", "read", "write"]
 

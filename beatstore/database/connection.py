@@ -27,11 +27,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from beatstore.dialects import begin_claim, claim_isolation, db_now, lock_limit
-from beatstore.drivers import prepare_connection
+from beatstore.database.dialects import begin_claim, claim_isolation, db_now, lock_limit
+from beatstore.database.drivers import prepare_connection
+from beatstore.database.engine import Database
+from beatstore.database.faults import rolled_back, unavailable
 from beatstore.errors import UnavailableError
-from beatstore.store.database.engine import Database
-from beatstore.store.database.faults import rolled_back, unavailable
 
 __all__ = ["TRIES", "Attempt", "KeptConnection", "read_now", "translated"]
 

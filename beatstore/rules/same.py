@@ -15,11 +15,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from beatstore.decision import Decision, PlannedRun
-from beatstore.gate import Shared, Verdict, give_up, record
+from beatstore.rules.decision import Decision, PlannedRun
+from beatstore.rules.gate import Shared, Verdict, give_up, record
 
 if TYPE_CHECKING:
-    from beatstore.decide import Look
+    from beatstore.rules.decide import Look
 
 __all__ = ["SameLook"]
 

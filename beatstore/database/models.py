@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from beatstore.dialects import (
+from beatstore.database.dialects import (
     EPOCH,
     Arguments,
     BigId,
@@ -80,7 +80,7 @@ _MYSQL = {
 class _NoState:
     """What stands in a snapshot where the ORM keeps the state of an object: an error.
 
-    A snapshot (see `beatstore.store.database.rows`) has the values of a row and no state. The
+    A snapshot (see `beatstore.database.rows`) has the values of a row and no state. The
     ORM looks for the state before it does anything with an object: before it sets an
     attribute, or adds, merges, deletes or refreshes it, or reaches it by a relationship.
     The state of any other object is found in its `__dict__`, and nobody asks here.

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from beatstore.store.database.faults import codes
-from beatstore.store.database.rows import ENTRY
+from beatstore.database.faults import codes
+from beatstore.database.tables import ENTRY
 
 __all__ = ["Trigger", "orphaned", "repair"]
 

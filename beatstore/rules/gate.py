@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import get_args
 
 from beatstore.config import Settings
-from beatstore.decision import PlannedRun
+from beatstore.rules.decision import PlannedRun
 from beatstore.types import Align, On, OnUpstreamFailure, Overlap
 
 __all__ = [

@@ -7,7 +7,7 @@ Invariants:
       statements on it and neither commits nor rolls back.
 
 On failure: what the driver raises for a lost connection leaves this module as it is;
-`beatstore.store.database.faults` tells it apart from a mistake in a statement.
+`beatstore.database.faults` tells it apart from a mistake in a statement.
 """
 
 from __future__ import annotations
@@ -28,24 +28,18 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.dialects import Instant, db_now
-from beatstore.drivers import (
+from beatstore.database.address import checked, place, shown
+from beatstore.database.dialects import Instant, db_now
+from beatstore.database.drivers import (
     Listener,
     PoolerError,
     connect_defaults,
     prepare_engine,
     prepare_nothing,
 )
+from beatstore.database.faults import codes, contended, rolled_back, unavailable, unprepared
+from beatstore.database.models import Entry
 from beatstore.errors import ConfigError, SessionError, UnavailableError
-from beatstore.models import Entry
-from beatstore.store.database.address import checked, place, shown
-from beatstore.store.database.faults import (
-    codes,
-    contended,
-    rolled_back,
-    unavailable,
-    unprepared,
-)
 
 __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
 

@@ -36,7 +36,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from beatstore.columns import (
+from beatstore.database.columns import (
     Arguments,
     BigId,
     BigWhole,

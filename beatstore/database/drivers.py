@@ -30,8 +30,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from beatstore.columns import read_leniently
-from beatstore.dialects import CHANNEL
+from beatstore.database.columns import read_leniently
+from beatstore.database.dialects import CHANNEL
 
 __all__ = [
     "ANSWER",

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
-from beatstore.declared import NAME_LENGTH
+from beatstore.definition.declared import NAME_LENGTH
 from beatstore.errors import InvalidEntryError
 from beatstore.words import nearest
 

@@ -18,24 +18,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
-from beatstore.decide import schedule_of
-from beatstore.dialects import EPOCH
+from beatstore.definition import edges, fields
+from beatstore.definition.calls import check_id, make_call
 from beatstore.errors import InvalidEntryError
-from beatstore.gate import OVERLAPS
+from beatstore.rules.decide import schedule_of
+from beatstore.rules.decision import EntryRow
+from beatstore.rules.gate import OVERLAPS
 from beatstore.schedules import Schedule, as_schedule, parse, zone
-from beatstore.store import fields, links
-from beatstore.store.calls import check_id, make_call
+from beatstore.schedules.instants import EPOCH
 from beatstore.types import EntryOptions
-
-if TYPE_CHECKING:
-    from beatstore.models import Entry
 
 __all__ = [
     "FIELDS",
     "NOTHING_PENDING",
+    "StoredEntry",
     "Wanted",
     "changes",
     "check",
@@ -69,6 +68,13 @@ _EVER = datetime.min.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
 
 
+class StoredEntry(EntryRow, Protocol):
+    """The columns of an entry that an edit reads."""
+
+    task: str
+    wake_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The columns an edit asks for; None for tags, paused and after it does not speak of."""
@@ -76,10 +82,10 @@ class Wanted:
     columns: dict[str, Any]
     tags: tuple[str, ...] | None = None
     paused: bool | None = None
-    after: tuple[links.After, ...] | None = None
+    after: tuple[edges.After, ...] | None = None
 
 
-def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None) -> Wanted:
+def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None = None) -> Wanted:
     """Turn arguments into columns.
 
     Args:
@@ -105,13 +111,13 @@ def check(given: Mapping[str, Any], settings: Settings, old: Entry | None = None
     _settle_id(columns, old)
     tags = fields.tags(given["tags"]) if "tags" in given else None
     paused = fields.flag("paused", given["paused"]) if "paused" in given else None
-    after = links.wanted(given["after"]) if given.get("after") is not None else None
+    after = edges.wanted(given["after"]) if given.get("after") is not None else None
     if columns.get("kind") == "after" and after == ():
         raise _nothing_to_go_by(None)
     return Wanted(columns, tags, paused, after)
 
 
-def _check_grace(columns: Mapping[str, Any], settings: Settings, old: Entry | None) -> None:
+def _check_grace(columns: Mapping[str, Any], settings: Settings, old: StoredEntry | None) -> None:
     misfire = columns.get("misfire", old and old.misfire) or settings.default_misfire
     grace_s = columns.get("grace_s", old and old.grace_s)
     if skips_all(misfire, settings.default_grace if grace_s is None else grace_s):
@@ -147,7 +153,7 @@ def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings)
     }
 
 
-def changes(old: Entry, columns: Mapping[str, Any]) -> dict[str, Any]:
+def changes(old: StoredEntry, columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of `columns` that differ from what `old` holds."""
     return {
         column: value for column, value in columns.items() if not _same(getattr(old, column), value)
@@ -155,7 +161,7 @@ def changes(old: Entry, columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def consequences(
-    old: Entry,
+    old: StoredEntry,
     changed: Mapping[str, Any],
     paused: bool | None,
     now: datetime,
@@ -210,14 +216,14 @@ def consequences(
     return found
 
 
-def mended(old: Entry, now: datetime) -> dict[str, Any]:
+def mended(old: StoredEntry, now: datetime) -> dict[str, Any]:
     """Return the columns by which a broken entry is tried again."""
     cursor_at = None if old.kind == "once" else now
     back = {"state": "active", "error": None, "cursor_at": cursor_at, "wake_at": EPOCH}
     return {**back, **NOTHING_PENDING}
 
 
-def _call(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> dict[str, Any]:
+def _call(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None) -> dict[str, Any]:
     if not _CALL & given.keys():
         return {}
     asked = {name: given[name] for name in _CALL & given.keys()}
@@ -229,7 +235,7 @@ def _call(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> di
     return {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
 
 
-def _settle_id(columns: dict[str, Any], old: Entry | None) -> None:
+def _settle_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
     """Leave a one-shot the id that its message was given; what recurs has none."""
     stored = old.options if old is not None and isinstance(old.options, dict) else {}
     options = columns.get("options", stored)
@@ -257,7 +263,7 @@ def _without_id(options: object) -> dict[str, Any]:
 # -- the schedule ----------------------------------------------------------------------
 
 
-def _rule(given: Mapping[str, Any], settings: Settings, old: Entry | None) -> dict[str, Any]:
+def _rule(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None) -> dict[str, Any]:
     if "schedule" not in given and "timezone" not in given:
         return {}
     named = given.get("timezone")
@@ -293,7 +299,7 @@ def _schedule(given: object, timezone: str | None) -> Schedule:
     return schedule
 
 
-def _has_no_clock(given: Mapping[str, Any], old: Entry | None) -> bool:
+def _has_no_clock(given: Mapping[str, Any], old: StoredEntry | None) -> bool:
     return old is not None and old.kind == "after" and "after" not in given
 
 
@@ -356,14 +362,14 @@ def _wake_at(row: Mapping[str, Any], first: datetime | None) -> datetime:
     return EPOCH if first is None or row.get("jitter_s") else first
 
 
-def _rescheduled(old: Entry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
+def _rescheduled(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
     if old.kind == row["kind"] == "once":
         # Its zone is how its one instant is shown, and nothing else.
         return "spec" in changed
     return bool(changed.keys() & _SCHEDULE)
 
 
-def _revived(old: Entry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
+def _revived(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
     """Say whether an edit puts an entry back into service that was taken out of it."""
     if old.state == "broken":
         return bool(changed.keys() & (_CALL | _SCHEDULE | _LIMITS | _POLICIES))

@@ -33,6 +33,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
 
+from beatstore.definition.values import Typed
 from beatstore.errors import InvalidEntryError
 
 __all__ = [
@@ -44,7 +45,6 @@ __all__ = [
     "Name",
     "Note",
     "Number",
-    "Typed",
     "Unreadable",
     "Whole",
     "check_levels",
@@ -236,16 +236,6 @@ class Json(TypeDecorator[Any]):
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
         """Keep JSON's own operators."""
         return self.impl_instance.coerce_compared_value(op, value)
-
-
-class Typed(dict[str, Any]):
-    """A value that JSON lacks, as kombu's JSON writes it, read from a row.
-
-    It is equal to the plain dict, which a caller may not give: the class says that the value
-    was checked when it was stored.
-    """
-
-    KEYS = ("__type__", "__value__")
 
 
 def check_levels(field: str, value: Any, dialect: Dialect, levels: int = Json.levels - 2) -> None:

@@ -1,0 +1,1 @@
+"""What an entry is, and what may be written into one: values and checks, without a database."""
