@@ -26,7 +26,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.store import Store
 from beatstore.store.strangers import warn_of_tasks
-from beatstore.store.sync.syncing import SyncReport
+from beatstore.store.sync.sync import SyncReport
 
 __all__ = ["PREFIX", "Source", "declared", "import_code", "log"]
 

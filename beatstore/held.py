@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from beatstore.confirms import Confirms, UnsureError
 from beatstore.publishing import BeatEntry
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Outcome
 
 __all__ = ["Held"]
 

@@ -8,7 +8,7 @@
 
 The tick calls in here with its queue; nothing here is in its way for longer than one page.
 
-On failure: as in `beatstore.store.tick.queue`. Without a listener, polling goes on.
+On failure: as in `beatstore.tick.queue`. Without a listener, polling goes on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 from beatstore.errors import UnavailableError
 from beatstore.schedules import tzdata_version
-from beatstore.store.tick.claims import BeatFigures, Look
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import BeatFigures, Look
+from beatstore.tick.queue import Pruner, Queue
 from beatstore.version import __version__
 
 __all__ = ["Housekeeping"]
@@ -45,13 +45,15 @@ class Housekeeping:
     """The housekeeping of one beat.
 
     Args:
+        pruner: what deletes old rows.
         listens: whether PostgreSQL may wake it.
 
     Attributes:
         introduced: whether the beat's row was written, and is to be withdrawn.
     """
 
-    def __init__(self, *, listens: bool) -> None:
+    def __init__(self, pruner: Pruner, *, listens: bool) -> None:
+        self._pruner = pruner
         self._listens = listens
         self._listener: Any = None
         self.introduced = False
@@ -80,7 +82,7 @@ class Housekeeping:
         """Clear a page of old rows, if it is time."""
         now = time.monotonic()
         if now >= self._prune_due:
-            more = queue.prune(look.now)
+            more = queue.clear(self._pruner, look.now)
             self._prune_due = now + (BREATH if more else _about(REST))
 
     def sleep(self, seconds: float) -> float:

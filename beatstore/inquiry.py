@@ -19,9 +19,9 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 
 from beatstore.outcomes import ENDED
-from beatstore.store.tick.claims import Suspect
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.notices import Notice, tell
+from beatstore.tick.claims import Suspect
+from beatstore.tick.endings import Ending
+from beatstore.tick.notices import Notice, tell
 
 __all__ = ["Inquiry"]
 

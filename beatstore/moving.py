@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from beatstore.errors import EntryNotFoundError
 from beatstore.peers import How, Note, peer_of, read
-from beatstore.store.transfer import peers as foreign
+from beatstore.store.transfer import foreign
 
 if TYPE_CHECKING:
     from beatstore.store import Store
-    from beatstore.store.sync.syncing import SyncReport
+    from beatstore.store.sync.sync import SyncReport
 
 __all__ = ["How", "Moved", "Note", "move", "of_app", "place_of"]
 

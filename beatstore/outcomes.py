@@ -22,8 +22,8 @@ from celery.result import EagerResult, ResultSet
 from celery.signals import before_task_publish
 from kombu.exceptions import SerializationError, SerializerNotInstalled
 
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.endings import Ending
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.endings import Ending
 
 __all__ = [
     "ENDED",

@@ -26,9 +26,9 @@ from beatstore.definition import allowed
 from beatstore.definition.calls import Call, check_allowed
 from beatstore.definition.values import copied, opened
 from beatstore.store.strangers import warn_of_tasks
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.endings import Ending
 from beatstore.task import Task as OwnTask
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.endings import Ending
 
 __all__ = ["BeatEntry", "has_own_way", "publish", "without_results"]
 

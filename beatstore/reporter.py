@@ -30,7 +30,7 @@ from typing import Protocol
 
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import PATIENCE, Outage
-from beatstore.store.tick.reports import HeldError, Origin, Report, Unwritten
+from beatstore.tick.reports import HeldError, Origin, Report, Unwritten
 
 __all__ = ["Reporter", "Writer"]
 
@@ -57,7 +57,7 @@ NO_RUN = Origin(0, "")
 
 
 class Writer(Protocol):
-    """What the reporter needs of `beatstore.store.tick.reports.Reports`.
+    """What the reporter needs of `beatstore.tick.reports.Reports`.
 
     Attributes:
         patience: after how many seconds a database that is away has to be tried again.

@@ -46,10 +46,11 @@ from beatstore.publishing import publish
 from beatstore.pulse import Pulse
 from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
 from beatstore.store import Store
-from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.notices import tell_sent
-from beatstore.store.tick.queue import Queue
+from beatstore.store.retention import Pruner
+from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.tick.endings import Ending
+from beatstore.tick.notices import tell_sent
+from beatstore.tick.queue import Queue
 from beatstore.wiring import check_broker_url, warn_of_options
 
 __all__ = ["DBScheduler"]
@@ -102,7 +103,8 @@ class DBScheduler(Scheduler):
         self.sender = Sender(self)
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
-        self.housekeeping = Housekeeping(listens=self.store.settings.listen)
+        pruner = Pruner(self.store.database, self.store.settings)
+        self.housekeeping = Housekeeping(pruner, listens=self.store.settings.listen)
         self._ready = False
         self._in_tick = self._ending = False
         self._withdrawn: threading.Event | None = None

@@ -54,8 +54,8 @@ from beatstore.held import Held
 from beatstore.outcomes import OF_THE_MESSAGE, RETRY
 from beatstore.publishing import BeatEntry, has_own_way, without_results
 from beatstore.store import Store
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.endings import Ending
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.endings import Ending
 
 __all__ = ["BATCH", "RETRY", "BeatEntry", "BrokerError", "Sender"]
 

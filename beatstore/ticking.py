@@ -18,8 +18,9 @@ from celery import Celery
 from beatstore.housekeeping import Housekeeping
 from beatstore.scheduler import DBScheduler
 from beatstore.store import Store
-from beatstore.store.tick.claims import Look, Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.store.retention import Pruner
+from beatstore.tick.claims import Look, Outcome
+from beatstore.tick.queue import Queue
 
 __all__ = ["TickReport", "tick"]
 
@@ -93,7 +94,8 @@ class _OneTick(DBScheduler):
         super().__init__(app=app, lazy=True)
         store = self.store
         self.queue = Queue(store.database, store.settings, self.beat_id, tag=tag)
-        self.housekeeping = Housekeeping(listens=False)  # nothing is waited for
+        pruner = Pruner(self.store.database, self.store.settings)
+        self.housekeeping = Housekeeping(pruner, listens=False)  # nothing is waited for
 
     def run(self, until: float) -> None:
         """Tick until what is due now is sent, or the time is over on the monotonic clock."""

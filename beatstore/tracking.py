@@ -29,8 +29,8 @@ from beatstore.database.engine import Database
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.outage import Outage
 from beatstore.reporter import Reporter
-from beatstore.store.tick.parts import is_last
-from beatstore.store.tick.reports import Origin, Reports
+from beatstore.tick.parts import is_last
+from beatstore.tick.reports import Origin, Reports
 
 __all__ = [
     "PART",
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 RUN_ID, TASK_ID = "beatstore_run_id", "beatstore_task_id"
 
 #: The header that says which task of a canvas a message is for: `STEP`, after which others
-#: come, or "3/10", the third of ten that come last; see `beatstore.store.tick.parts`.
+#: come, or "3/10", the third of ten that come last; see `beatstore.tick.parts`.
 PART, STEP = "beatstore_part", "step"
 
 #: The columns of a run can't hold more.

@@ -41,7 +41,7 @@ from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown,
 
 from beatstore.appconf import know
 from beatstore.canvas import follow
-from beatstore.store.tick.reports import Report
+from beatstore.tick.reports import Report
 from beatstore.tracking import RUN_ID, Tracker, active_requests, origin_of
 
 __all__ = ["refusal", "setup"]

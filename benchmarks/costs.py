@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from beatstore import DBScheduler
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from benchmarks.app import TASK
 from benchmarks.beat import cpu_of, local_app, local_beat
 from benchmarks.places import Places, fill, insert_due, reset

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from beatstore import ManualClock, Store
 from beatstore.database.tables import DEPENDENCY, ENTRY
-from beatstore.store.tick.claims import Claim
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Claim
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 from benchmarks.places import Places, optimize, reset, server_of
 from benchmarks.report import Table
 from tests.support.ticks import tick

@@ -14,7 +14,7 @@ from beatstore.cli.output import View
 from beatstore.cli.writing import note
 from beatstore.database.models import Run
 from beatstore.errors import EntryError
-from beatstore.store.oneshots import END_STATES
+from beatstore.store.actions import END_STATES
 from beatstore.types import EndState
 
 __all__ = ["end", "rerun"]

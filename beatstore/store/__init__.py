@@ -27,17 +27,17 @@ from beatstore.definition import edges, fields
 from beatstore.definition.declared import DEFAULTS, Declared
 from beatstore.definition.edges import After
 from beatstore.errors import LoadError
-from beatstore.store import links, oneshots, retention
-from beatstore.store.agenda import Occurrence
-from beatstore.store.answers.entry import Explanation
-from beatstore.store.answers.standing import BeatStatus, Health, Status, WorkerStatus
+from beatstore.store import actions, links, retention
 from beatstore.store.editor import Editor
+from beatstore.store.explain.entry import Explanation
 from beatstore.store.history import RunDetails
+from beatstore.store.status import BeatStatus, Health, Status, WorkerStatus
 from beatstore.store.strangers import warn_of_tasks
-from beatstore.store.sync import syncing
-from beatstore.store.sync.syncing import SyncReport
-from beatstore.store.transfer import loading
-from beatstore.store.transfer.loading import LoadReport
+from beatstore.store.sync import sync
+from beatstore.store.sync.sync import SyncReport
+from beatstore.store.transfer import load
+from beatstore.store.transfer.load import LoadReport
+from beatstore.store.upcoming import Occurrence
 from beatstore.types import (
     Duration,
     EndState,
@@ -127,7 +127,7 @@ class Store(Editor):
         wanted |= {"name": name, "after": wanted["after"] and edges.wanted(wanted["after"])}
         warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
-            session, lambda tx: oneshots.schedule(tx, signature, at, countdown, wanted)
+            session, lambda tx: actions.schedule(tx, signature, at, countdown, wanted)
         )
 
     def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
@@ -140,7 +140,7 @@ class Store(Editor):
             EntryNotFoundError: there is no such entry.
             InvalidEntryError: it is cancelled or broken.
         """
-        return self._write(session, lambda tx: oneshots.trigger(tx, name))
+        return self._write(session, lambda tx: actions.trigger(tx, name))
 
     def rerun(self, run: Run | int | str, *, session: SessionLike | None = None) -> Run:
         """Send a run that is over once more, as a next attempt of the same occurrence.
@@ -160,7 +160,7 @@ class Store(Editor):
             EntryNotFoundError: its entry was removed.
         """
         given = run.id if isinstance(run, Run) else run
-        return self._write(session, lambda tx: oneshots.rerun(tx, given))
+        return self._write(session, lambda tx: actions.rerun(tx, given))
 
     def end(
         self,
@@ -191,7 +191,7 @@ class Store(Editor):
                 none of these.
         """
         given = run.id if isinstance(run, Run) else run
-        return self._write(session, lambda tx: oneshots.end(tx, given, state, reason))
+        return self._write(session, lambda tx: actions.end(tx, given, state, reason))
 
     def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
         """End an entry for good, if that is in time.
@@ -204,7 +204,7 @@ class Store(Editor):
         Raises:
             EntryNotFoundError: there is no such entry.
         """
-        return self._write(session, lambda tx: oneshots.cancel(tx, name))
+        return self._write(session, lambda tx: actions.cancel(tx, name))
 
     def reschedule(self, name: str, at: datetime, *, session: SessionLike | None = None) -> bool:
         """Move a one-shot to another time, if that is in time.
@@ -218,7 +218,7 @@ class Store(Editor):
             EntryNotFoundError: there is no such entry.
             InvalidEntryError: it is not a one-shot, or `at` is naive.
         """
-        return self._write(session, lambda tx: oneshots.reschedule(tx, name, at))
+        return self._write(session, lambda tx: actions.reschedule(tx, name, at))
 
     # -- dependencies ----------------------------------------------------------------------
 
@@ -282,10 +282,10 @@ class Store(Editor):
             InvalidEntryError: the header says another format.
         """
         now = self._read(session, lambda tx: tx.now())
-        gathered = loading.gather(documents, self.settings, now)
+        gathered = load.gather(documents, self.settings, now)
         how = {"replace": replace, "keep_going": keep_going, "dry_run": dry_run}
         try:
-            report = self._write(session, lambda tx: loading.write(tx, gathered, **how))
+            report = self._write(session, lambda tx: load.write(tx, gathered, **how))
         finally:
             gathered.close()
         if report.refused and not (keep_going or dry_run):
@@ -359,7 +359,7 @@ class Store(Editor):
         """
         given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
         do = self._read if dry_run else self._write
-        return do(session, lambda tx: syncing.sync(tx, given, owned, dry=dry_run))
+        return do(session, lambda tx: sync.sync(tx, given, owned, dry=dry_run))
 
     # -- clearing --------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.rules.decide import STATES
 from beatstore.store import audit, links
 from beatstore.store.shared_times import begin_anew
-from beatstore.store.tick.gates import consume
+from beatstore.tick.gates import consume
 from beatstore.types import Page
 
 __all__ = [

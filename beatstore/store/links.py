@@ -30,7 +30,7 @@ from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
 from beatstore.store import audit
 from beatstore.store.lineage import Lineage
-from beatstore.store.tick import cycles
+from beatstore.tick import cycles
 
 __all__ = [
     "are_as_asked",

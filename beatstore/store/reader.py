@@ -9,16 +9,16 @@ from typing import Any
 from beatstore.database.models import Audit, Entry, Run
 from beatstore.rules.graph import Edge, Graph
 from beatstore.schedules import zone
-from beatstore.store import agenda, audit, entries, graphs, history
-from beatstore.store.agenda import Occurrence
-from beatstore.store.answers import entry as answers
-from beatstore.store.answers import occurrences, standing
-from beatstore.store.answers.entry import Explanation
-from beatstore.store.answers.standing import Health, Status
+from beatstore.store import audit, entries, graphs, history, status, upcoming
 from beatstore.store.base import Base
+from beatstore.store.explain import entry as answers
+from beatstore.store.explain import occurrence
+from beatstore.store.explain.entry import Explanation
 from beatstore.store.history import RunDetails
-from beatstore.store.sync import syncing
-from beatstore.store.transfer import exporting as transfer
+from beatstore.store.status import Health, Status
+from beatstore.store.sync import sync
+from beatstore.store.transfer import export as transfer
+from beatstore.store.upcoming import Occurrence
 from beatstore.types import EntryState, Page, RunSort, RunState, SessionLike
 
 __all__ = ["Reader"]
@@ -222,7 +222,7 @@ class Reader(Base):
             InvalidEntryError: `start` or `until` is naive, or they are the wrong way round.
         """
         chosen = {"tag": tag, "name": name}
-        return self._read(session, lambda tx: agenda.agenda(tx, chosen, start, until, limit))
+        return self._read(session, lambda tx: upcoming.agenda(tx, chosen, start, until, limit))
 
     def export(
         self,
@@ -283,7 +283,7 @@ class Reader(Base):
         if timezone is not None:
             zone(timezone)
         if at is not None:
-            return self._read(session, lambda tx: occurrences.explain_at(tx, name, at, timezone))
+            return self._read(session, lambda tx: occurrence.explain_at(tx, name, at, timezone))
         return self._read(session, lambda tx: answers.explain(tx, name, timezone))
 
     def graph(
@@ -338,7 +338,7 @@ class Reader(Base):
 
         `warnings` says in sentences what a person should mend.
         """
-        return self._read(session, standing.status)
+        return self._read(session, status.status)
 
     def edited(
         self, names: Iterable[str], *, session: SessionLike | None = None
@@ -354,7 +354,7 @@ class Reader(Base):
             somebody paused, resumed or cancelled the entry; by the entries' names. An entry
             that no code declares is left out.
         """
-        return self._read(session, lambda tx: syncing.edited(tx, names))
+        return self._read(session, lambda tx: sync.edited(tx, names))
 
     def health(self, *, session: SessionLike | None = None) -> Health:
         """Return whether what is due is sent: whether a beat is alive, and what stands still.
@@ -362,4 +362,4 @@ class Reader(Base):
         It is for a monitor that asks every minute: one statement counts all entries, and
         the others follow an index.
         """
-        return self._read(session, standing.health)
+        return self._read(session, status.health)

@@ -16,8 +16,8 @@ from sqlalchemy.sql.expression import null
 from beatstore.database.dialects import EPOCH
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
-from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED
-from beatstore.store.tick.tokens import OPEN
+from beatstore.tick.edges import NOT_SUCCEEDED, UNFINISHED
+from beatstore.tick.tokens import OPEN
 
 __all__ = ["begin_anew", "close_account"]
 

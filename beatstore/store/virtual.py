@@ -19,7 +19,7 @@ from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.store import Store
-from beatstore.store.tick.claims import CALL
+from beatstore.tick.claims import CALL
 
 __all__ = ["Mark", "happened", "mark", "scratch", "under_way", "waiting"]
 

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
-from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
-from beatstore.store.tick.watching import timeout_in_force
 from beatstore.testing.workers import Running, Sent, Workers
+from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome
+from beatstore.tick.endings import Ending
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.watching import timeout_in_force
 from beatstore.version import __version__
 
 __all__ = ["Simulation"]

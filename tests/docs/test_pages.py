@@ -32,8 +32,8 @@ from beatstore import After, ManualClock, Store
 from beatstore.definition.values import decoded, encoded
 from beatstore.rules.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
-from beatstore.store.tick.claims import BeatFigures, Claim
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import BeatFigures, Claim
+from beatstore.tick.queue import Queue
 from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]

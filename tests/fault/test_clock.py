@@ -23,8 +23,8 @@ import pytest
 
 from beatstore import Every, Once, Run, Store
 from beatstore.clock import ManualClock
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.queue import Queue
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
 from tests.support.faked import APP, Offset

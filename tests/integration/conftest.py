@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from beatstore import ManualClock
-from beatstore.store.tick.reports import Reports
+from beatstore.tick.reports import Reports
 from tests.support.play import Play
 
 

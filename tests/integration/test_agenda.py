@@ -13,7 +13,7 @@ from beatstore import Cron, Every, Once, Store
 from beatstore.database.models import Entry
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decide import jitter_offset
-from beatstore.store import agenda
+from beatstore.store import upcoming
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
@@ -161,7 +161,7 @@ def test_it_is_what_the_previews_say(
     store: Store, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Read in pages of three, it is the merged previews of all entries, each with its jitter."""
-    monkeypatch.setattr(agenda, "_PAGE", 3)
+    monkeypatch.setattr(upcoming, "_PAGE", 3)
     rng = random.Random(seed)
     for number in range(20):
         schedule = rng.choice(

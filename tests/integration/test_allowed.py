@@ -17,7 +17,7 @@ from beatstore import ManualClock, Once, Store
 from beatstore.database.models import Run
 from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message
 from tests.support.inprocess import new_app, running
 from tests.support.ticks import report

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 
 START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
 

@@ -27,7 +27,7 @@ from beatstore.clock import ManualClock
 from beatstore.confirms import Confirms, NackedError, UnsureError
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BrokerError
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
 from tests.support.proxy import Proxy

@@ -17,7 +17,7 @@ from celery import Celery
 
 from beatstore import Once, Run, Store
 from beatstore.database.models import REVISION, Worker
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command
 from tests.support.inprocess import new_app

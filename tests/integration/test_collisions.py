@@ -10,8 +10,8 @@ from sqlalchemy import update
 
 from beatstore import After, Every
 from beatstore.database.models import Entry, Run
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.queue import Queue
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 

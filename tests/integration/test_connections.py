@@ -18,8 +18,8 @@ from beatstore.database import drivers
 from beatstore.database.connection import KeptConnection
 from beatstore.errors import UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
 from tests.support.ticks import report, tick

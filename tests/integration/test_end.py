@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError
 from beatstore.database.models import Worker
-from beatstore.store.tick.reports import Reports
+from beatstore.tick.reports import Reports
 from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"

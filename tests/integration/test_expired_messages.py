@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 #: As long as a message is good, in seconds, and as long as a beat waits beyond that.

@@ -16,9 +16,9 @@ from beatstore.database.dialects import EPOCH
 from beatstore.database.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.schedules import zone
-from beatstore.store.answers.words import Told
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.store.explain.wording import Told
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 UTC = timezone.utc

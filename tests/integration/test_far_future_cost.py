@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 
 from beatstore import Settings, Store
 from beatstore.database.models import Entry
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
 STORED = 100_000

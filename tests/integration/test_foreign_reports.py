@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from beatstore import ManualClock, Run
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.endings import Ending
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.databases import DatabaseServer
 from tests.support.play import Play
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from beatstore import After, Cron, Store
 from beatstore.database.models import Entry, Run
-from beatstore.store.tick.complete import SUSPECTED
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.complete import SUSPECTED
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"

@@ -12,10 +12,10 @@ from sqlalchemy import update
 
 from beatstore import After, Run
 from beatstore.database.tables import RUN
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.complete import count
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.complete import count
+from beatstore.tick.endings import Ending
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 HEARTBEAT = 10

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from beatstore import After, Entry, InvalidEntryError, Once, Run, Store
 from beatstore.database.tables import DEPENDENCY
-from beatstore.store.tick import cycles
-from beatstore.store.tick.endings import SUSPECTED
-from beatstore.store.tick.reports import Reports
+from beatstore.tick import cycles
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.reports import Reports
 from tests.support.diamond_races import Beats, at_once, ending, start_runs
 from tests.support.diamond_rounds import SELDOM, fan, join
 from tests.support.thorough import tries

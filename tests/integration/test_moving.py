@@ -33,7 +33,7 @@ from beatstore.database.dialects import begin_reading
 from beatstore.moving import Moved, move
 from beatstore.peers import PEERS, How, read
 from beatstore.schedules import Every
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.absent import absent
 from tests.support.processes import ROOT
 from tests.support.ticks import tick

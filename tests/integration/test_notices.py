@@ -12,8 +12,8 @@ from beatstore import After, Cron, Every
 from beatstore.database.models import Dependency, Entry
 from beatstore.inquiry import Inquiry
 from beatstore.scheduler import DBScheduler
-from beatstore.store.tick.claims import Outcome, Suspect
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Outcome, Suspect
+from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
 from tests.support.play import Play
@@ -98,7 +98,7 @@ def test_a_run_that_no_driver_can_read_is_said(
 
     play.clock.advance(31)
     with monkeypatch.context() as patch:
-        patch.setattr("beatstore.store.tick.sweeping.sweep", fails)
+        patch.setattr("beatstore.tick.sweep.sweep", fails)
         play.queue.sweep(play.clock.now())
     assert said() == [
         f"a run can't be sent, and failed: 'a' (run {claim.run_id}): unreadable row: the driver "

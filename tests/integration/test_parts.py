@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from beatstore import Run
 from beatstore.database.tables import RUN
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 HEARTBEAT = 10

@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection
 from beatstore import DBScheduler, Store
 from beatstore.config import Settings
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.store.tick.claims import Claim, Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 
 pytestmark = pytest.mark.every_database

@@ -17,8 +17,8 @@ from beatstore.clock import ManualClock
 from beatstore.config import Settings
 from beatstore.database.models import Beat
 from beatstore.database.tables import ENTRY
-from beatstore.store.tick.claims import BeatFigures, Claim, Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import BeatFigures, Claim, Outcome
+from beatstore.tick.queue import Queue
 
 pytestmark = pytest.mark.every_database
 

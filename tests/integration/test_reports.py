@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from beatstore import After, Run
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Outcome
+from beatstore.tick.endings import Ending
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 WORKER = "celery@there"

@@ -18,8 +18,8 @@ from beatstore.database.models import Audit, Dependency, Entry, Run, Tag, Worker
 from beatstore.errors import InvalidEntryError
 from beatstore.store import retention
 from beatstore.store.retention import Pruner
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, NOON, alter, run, write
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import text, update
 
 from beatstore import ManualClock, Once, Run, Store
 from beatstore.config import Settings
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import NOON, Play
 
 HOURLY = "0 * * * *"

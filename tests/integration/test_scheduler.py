@@ -31,7 +31,7 @@ from beatstore.clock import ManualClock
 from beatstore.database.dialects import EPOCH
 from beatstore.errors import UnavailableError
 from beatstore.scheduler import DBScheduler
-from beatstore.store.tick.claims import Look
+from beatstore.tick.claims import Look
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
 from tests.support.inprocess import NOWHERE, Ear, new_app, running

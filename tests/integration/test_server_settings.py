@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from beatstore import Store
 from beatstore.database.models import Entry
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 from tests.support.ticks import tick
 

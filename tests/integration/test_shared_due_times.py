@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from beatstore import After, Once
 from beatstore.database.models import Token, Wait
-from beatstore.store.tick.claims import Claim
+from beatstore.store.retention import Pruner
+from beatstore.tick.claims import Claim
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 
@@ -29,7 +30,8 @@ def take(play: Play, name: str) -> list[Claim]:
 
 def clear(play: Play) -> None:
     """Delete all that is old, as beat does in its breaks."""
-    while play.queue.prune(play.clock.now()):
+    pruner = Pruner(play.store.database, play.store.settings)
+    while play.queue.clear(pruner, play.clock.now()):
         pass
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from beatstore import After, ConfigError, EntryNotFoundError, Settings, Store, testing
-from beatstore.store.tick.queue import Queue
 from beatstore.testing import ManualClock, Outcome, Work, simulate
+from beatstore.tick.queue import Queue
 from tests.support.cost import Cost
 
 UTC = timezone.utc

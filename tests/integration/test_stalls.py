@@ -9,8 +9,8 @@ import pytest
 
 from beatstore import After, Cron, Every, Once
 from beatstore.database.models import Run, Worker
-from beatstore.store.answers.words import Told
-from beatstore.store.tick.claims import Outcome
+from beatstore.store.explain.wording import Told
+from beatstore.tick.claims import Outcome
 from tests.support.play import Play
 from tests.support.ticks import report
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write

@@ -12,10 +12,9 @@ from sqlalchemy import update
 from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.database.models import Beat, Dependency, Run, Worker
-from beatstore.store.answers import standing
-from beatstore.store.answers.standing import Status
-from beatstore.store.tick.claims import BeatFigures
-from beatstore.store.tick.queue import Queue
+from beatstore.store.status import Status
+from beatstore.tick.claims import BeatFigures
+from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
 
 
@@ -63,7 +62,7 @@ def test_the_status_says_what_waits_for_a_beat(
     queue.plan(clock.now())
     assert store.status().overdue == 0
     clock.advance(86400)
-    monkeypatch.setattr(standing, "_OVERDUE_LIMIT", 1)
+    monkeypatch.setattr("beatstore.store.status._OVERDUE_LIMIT", 1)
     assert store.status().overdue == 1
 
 

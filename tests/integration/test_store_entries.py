@@ -17,7 +17,7 @@ from beatstore.clock import ManualClock
 from beatstore.config import Settings
 from beatstore.database.models import Entry, Tag
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
 UTC = timezone.utc

@@ -16,8 +16,8 @@ from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.database.dialects import EPOCH
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
 UTC = timezone.utc

@@ -20,8 +20,8 @@ from beatstore.database import transaction
 from beatstore.database.engine import Database
 from beatstore.database.rows import Transaction
 from beatstore.errors import EntryExistsError
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 
 pytestmark = pytest.mark.every_database
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from beatstore import Entry, Once, Store
 from beatstore.database.dialects import EPOCH
 from beatstore.errors import SchemaError, UnavailableError
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 
 UTC = timezone.utc

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from beatstore import After, Declared, Store, SyncReport
 from beatstore.database.tables import ENTRY
-from beatstore.store.sync import syncing
+from beatstore.store.sync import sync
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.every_database
@@ -107,13 +107,13 @@ def test_a_name_that_is_taken_while_it_is_synced(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry added by hand between the look and the insert is left to its owner."""
-    merge_all = syncing._Sync.merge_all
+    merge_all = sync._Sync.merge_all
 
     def interrupted(self: Any) -> None:
         merge_all(self)
         store.add("b", "mine", 60)
 
-    monkeypatch.setattr(syncing._Sync, "merge_all", interrupted)
+    monkeypatch.setattr(sync._Sync, "merge_all", interrupted)
     given = [Declared("a", "t", NIGHTLY), Declared("b", "t", NIGHTLY, tags=["x"])]
     report = store.sync([*given, Declared("c", "t", None, after=["b"])], source="app")
     assert (report.created, list(report.refused)) == (("a", "c"), ["b"])

@@ -14,8 +14,8 @@ from celery import Celery
 from beatstore import Once, Run, SchemaError, Store, UnavailableError
 from beatstore.errors import ConfigError
 from beatstore.sender import BrokerError
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 from beatstore.ticking import TickReport, tick
 from tests.support.brokers import Broker
 from tests.support.inprocess import NOWHERE, new_app, running

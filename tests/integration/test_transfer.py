@@ -25,8 +25,8 @@ from beatstore import (
 )
 from beatstore.clock import ManualClock
 from beatstore.database.models import Dependency, Entry
-from beatstore.store.transfer import exporting as transfer
-from beatstore.store.transfer import loading
+from beatstore.store.transfer import export as transfer
+from beatstore.store.transfer import load
 from tests.support.databases import BACKENDS
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
@@ -169,8 +169,8 @@ def test_many_are_read_and_written_in_pages(
 ) -> None:
     """However pages are cut, and whether they go through a file, each entry arrives once."""
     monkeypatch.setattr(transfer, "_PAGE", 3)
-    monkeypatch.setattr(loading, "_PAGE", 2)
-    monkeypatch.setattr(loading, "_MEMORY", 100)
+    monkeypatch.setattr(load, "_PAGE", 2)
+    monkeypatch.setattr(load, "_MEMORY", 100)
     for number in range(10):
         store.add(f"e{number}", "t", 60, tags=["x"], after=[f"e{number - 1}"] if number else [])
     there = new_store(backend)

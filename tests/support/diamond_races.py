@@ -24,9 +24,9 @@ from beatstore import Store
 from beatstore.database.engine import rolled_back
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
-from beatstore.store.tick.claims import Outcome
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.wait import wait_until
 
 __all__ = ["Beats", "at_once", "ending", "start_runs"]

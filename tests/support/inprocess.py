@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 
 from beatstore.scheduler import DBScheduler
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 
 __all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send", "send_into"]

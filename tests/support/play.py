@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from beatstore import ManualClock, Run, Store
-from beatstore.store.tick.claims import Claim
-from beatstore.store.tick.queue import Queue
+from beatstore.tick.claims import Claim
+from beatstore.tick.queue import Queue
 from tests.support.ticks import report, tick
 
 __all__ = ["NOON", "Play", "held"]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from beatstore.store.tick.reports import HeldError, Report, Unwritten
+from beatstore.tick.reports import HeldError, Report, Unwritten
 
 __all__ = ["Recorder"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from beatstore import Store
 from beatstore.store import BeatStatus
-from beatstore.store.tick.claims import Claim, Outcome, Suspect
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.queue import Queue
-from beatstore.store.tick.reports import Origin, Report, Reports
+from beatstore.tick.claims import Claim, Outcome, Suspect
+from beatstore.tick.endings import Ending
+from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 
 __all__ = ["report", "running_beats", "tick"]
 

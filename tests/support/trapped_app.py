@@ -59,9 +59,9 @@ def _around(
 
 def _set(catcher: _Catcher) -> None:
     from beatstore.sender import Sender
-    from beatstore.store.tick import settling
-    from beatstore.store.tick.plan import Planner
-    from beatstore.store.tick.queue import Queue
+    from beatstore.tick import settling
+    from beatstore.tick.plan import Planner
+    from beatstore.tick.queue import Queue
 
     def with_claims(planned: tuple[Any, Any]) -> None:
         if any(isinstance(part, list) and part for part in planned):

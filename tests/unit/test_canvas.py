@@ -9,7 +9,7 @@ import pytest
 from celery import Celery, chain, chord, group, signature
 
 from beatstore.canvas import canvas_of
-from beatstore.store.tick.parts import Parts, is_last, nested
+from beatstore.tick.parts import Parts, is_last, nested
 from beatstore.tracking import PART
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app

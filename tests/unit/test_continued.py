@@ -14,8 +14,8 @@ from kombu.utils.json import dumps, loads
 import beatstore
 from beatstore import tracking, worker
 from beatstore.canvas import CANVAS, canvas_of
-from beatstore.store.tick.parts import Parts
-from beatstore.store.tick.reports import Report
+from beatstore.tick.parts import Parts
+from beatstore.tick.reports import Report
 from tests.support.inprocess import NOWHERE
 from tests.support.recorder import Recorder
 

@@ -16,7 +16,7 @@ ROOMS = {
     0: "errors clock version words",
     1: "schedules rules drawing config types",
     2: "alembic database definition",
-    3: "store appconf",
+    3: "tick store appconf",
     4: "batches beatschedule canvas confirms convert discovery held housekeeping inquiry marks "
     "moving outage outcomes peers publishing pulse reporter sender ticking tracking worker task "
     "eta retrying scheduler wiring",
@@ -35,7 +35,7 @@ TYPES_ONLY = {"typing_extensions"}
 # A column holds a value as kombu's JSON writes it.
 FORMATS = {"beatstore/definition/values.py": {"kombu"}}
 # Only these run SQL.
-SQL_ROOMS = {"store", "database"}
+SQL_ROOMS = {"store", "tick", "database"}
 SQL_NAMES = {"Session", "sessionmaker", "create_engine"}
 SQL_CALLS = {"execute", "exec_driver_sql", "scalar", "scalars", "executemany"}
 # Level 1 is given the time, and says nothing while it thinks.

@@ -15,7 +15,7 @@ from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.errors import ConfigError, UnavailableError
 from beatstore.reporter import Reporter
-from beatstore.store.tick.reports import SUSPICIOUS, Origin, Report, Reports
+from beatstore.tick.reports import SUSPICIOUS, Origin, Report, Reports
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
 

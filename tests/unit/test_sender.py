@@ -28,7 +28,7 @@ from beatstore.confirms import UnsureError
 from beatstore.outcomes import TRIES
 from beatstore.scheduler import DBScheduler
 from beatstore.sender import BATCH, RETRY, BeatEntry, BrokerError
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker, RefusedError
 from tests.support.inprocess import new_app, new_claim, running, send, send_into

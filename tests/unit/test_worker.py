@@ -20,7 +20,7 @@ from celery.worker import state as worker_state
 import beatstore
 from beatstore import tracking, worker
 from beatstore.errors import UnavailableError
-from beatstore.store.tick.reports import Origin, Report
+from beatstore.tick.reports import Origin, Report
 from tests.support.inprocess import NOWHERE
 from tests.support.processes import ROOT
 from tests.support.recorder import Recorder

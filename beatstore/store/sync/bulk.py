@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 from beatstore.database.dialects import insert_ignore
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
-from beatstore.store.sync.known import current
+from beatstore.store.sync.stored import current
 
 __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "remove_tags", "write"]
 

@@ -13,9 +13,9 @@ from beatstore.database.models import Entry
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.store import audit, entries, links
-from beatstore.store.sync import bulk, declaring, known
-from beatstore.store.sync.declaring import One
-from beatstore.store.tick.gates import consume
+from beatstore.store.sync import bulk, entry, stored
+from beatstore.store.sync.entry import One
+from beatstore.tick.gates import consume
 
 __all__ = ["insert", "let_go", "update"]
 
@@ -56,10 +56,10 @@ def update(
 
 def let_go(tx: Transaction, left: Iterable[Entry]) -> None:
     """Take entries out of service that have left the code; those that are over, mark so."""
-    columns = [(old, declaring.let_go(old)) for old in left]
-    served = [(old, row) for old, row in columns if declaring.is_in_service(old)]
+    columns = [(old, entry.let_go(old)) for old in left]
+    served = [(old, row) for old, row in columns if entry.is_in_service(old)]
     bulk.write(tx, {old.id: row for old, row in served}, **_stamp(tx))
-    bulk.write(tx, {old.id: row for old, row in columns if not declaring.is_in_service(old)})
+    bulk.write(tx, {old.id: row for old, row in columns if not entry.is_in_service(old)})
     entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry left the code")
     cancelled = {"state": "cancelled"}
     audit.record_all(tx, "sync", ((old.name, {"state": old.state}, cancelled) for old, _ in served))
@@ -94,7 +94,7 @@ def _write_edges(
         for edge in was
         if edge not in becomes
     ]
-    left = known.named(tx, {up for _, up in gone} - up_ids.keys())
+    left = stored.named(tx, {up for _, up in gone} - up_ids.keys())
     up_ids |= {name: row.id for name, row in left.items()}
     made: list[dict[str, Any]] = []
     for name, one, was, becomes in changing:

@@ -39,7 +39,7 @@ from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decide import STATES, schedule_of
 from beatstore.schedules import Every, as_schedule, parse, zone
-from beatstore.store.agenda import accounted_for
+from beatstore.store.upcoming import accounted_for
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
 

@@ -26,8 +26,8 @@ from beatstore.rules.decide import TRIGGERED, reworded
 from beatstore.schedules import Once
 from beatstore.store import audit, entries
 from beatstore.store.history import found_run
-from beatstore.store.tick.edges import UNFINISHED
-from beatstore.store.tick.endings import Ending, write_ending
+from beatstore.tick.edges import UNFINISHED
+from beatstore.tick.endings import Ending, write_ending
 from beatstore.types import EndState
 
 __all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "trigger"]

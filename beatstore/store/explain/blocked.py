@@ -21,8 +21,8 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.errors import ScheduleError
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
-from beatstore.store.answers.upstreams import readable
-from beatstore.store.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
+from beatstore.store.explain.upstreams import readable
+from beatstore.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
 
 __all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]
 

@@ -24,8 +24,8 @@ from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import CHANNEL, among
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
-from beatstore.store.tick.locks import retried
-from beatstore.store.tick.tokens import Told, tell
+from beatstore.tick.locks import retried
+from beatstore.tick.tokens import Told, tell
 
 __all__ = ["Tally", "publish"]
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Table, and_, literal, select, true, update
 from sqlalchemy.engine import Connection
@@ -38,17 +38,28 @@ from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
-from beatstore.store.retention import Pruner
-from beatstore.store.tick import beats, complete, gates, settling, sweeping
-from beatstore.store.tick.claims import BeatFigures, Claim, Look, Outcome, Suspect, Swept
-from beatstore.store.tick.endings import Ending
-from beatstore.store.tick.locks import IMPATIENT, PATIENCE, held_runs
-from beatstore.store.tick.notices import Notice, tell
-from beatstore.store.tick.plan import CollisionError, Planner
+from beatstore.tick import beats, complete, gates, settling, sweep
+from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome, Suspect, Swept
+from beatstore.tick.endings import Ending
+from beatstore.tick.locks import IMPATIENT, PATIENCE, held_runs
+from beatstore.tick.notices import Notice, tell
+from beatstore.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
 
 _UNREADABLE = literal("unreadable")
+
+
+class Pruner(Protocol):
+    """What deletes old rows, a page at a time."""
+
+    def is_due(self, now: datetime) -> bool:
+        """Say whether there may be something to delete, without asking the database."""
+        ...
+
+    def step(self, connection: Connection, now: datetime) -> bool:
+        """Delete one page in the caller's transaction; return whether more is left."""
+        ...
 
 
 class Queue:
@@ -74,7 +85,6 @@ class Queue:
         self._asked = select(db_now(), *earliest)
         self._impatient_until = 0.0
         self._held_zones: set[int] = set()
-        self._pruner = Pruner(database, settings)
         self._kept = KeptConnection(database)
 
     # -- the tick ---------------------------------------------------------------
@@ -228,18 +238,19 @@ class Queue:
         """
         return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
 
-    def prune(self, now: datetime) -> bool:
-        """Delete one page of what is over and older than the setting `beatstore_retention`.
+    def clear(self, pruner: Pruner, now: datetime) -> bool:
+        """Delete one page of what is over and old, on the connection on which rows are claimed.
 
         Args:
+            pruner: what knows which rows those are.
             now: the database's time.
 
         Returns:
             Whether more is left; False: nothing, for an hour.
         """
-        if not self._pruner.is_due(now):
+        if not pruner.is_due(now):
             return False
-        return self._kept.claiming_again(lambda connection: self._pruner.step(connection, now))
+        return self._kept.claiming_again(lambda connection: pruner.step(connection, now))
 
     def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
         """Have the next `limit` entries that follow a zone looked at again.
@@ -287,7 +298,7 @@ class Queue:
 
     def _sweep(self, due: ColumnElement[bool], now: datetime) -> Swept:
         found = self._kept.claiming_again(
-            lambda connection: sweeping.sweep(connection, due, now, self._settings, self._beat_id)
+            lambda connection: sweep.sweep(connection, due, now, self._settings, self._beat_id)
         )
         tell(found.notices)
         if found.uncounted:
@@ -331,7 +342,7 @@ class Queue:
         with self._kept.claiming() as connection:
             now = read_now(connection, self._database)
             reason = f"unreadable row: {error}"
-            sweeping.give_up(connection, run_id, now, reason)
+            sweep.give_up(connection, run_id, now, reason)
             name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
         tell([Notice("refused", name, reason=reason, run_id=run_id)])
 

@@ -23,8 +23,9 @@ from beatstore.errors import ScheduleError
 from beatstore.rules.decide import jitter_offset, schedule_of
 from beatstore.rules.gate import run_timeout
 from beatstore.schedules import zone
-from beatstore.store.answers import stalls, standing
-from beatstore.store.answers.upstreams import (
+from beatstore.store import status
+from beatstore.store.explain import stalls
+from beatstore.store.explain.upstreams import (
     Upstream,
     changed_to,
     last_runs,
@@ -32,7 +33,7 @@ from beatstore.store.answers.upstreams import (
     unfinished,
     unmet,
 )
-from beatstore.store.answers.words import SILENT, Told, sentence
+from beatstore.store.explain.wording import SILENT, Told, sentence
 
 __all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
 
@@ -149,7 +150,7 @@ class Answer:
         asked = timezone not in (None, own)
         self.told = Told(timezone or own, tx.now(), own if asked else "UTC")
         self.now = self.told.now
-        self.workers = standing.workers(tx, self.now)
+        self.workers = status.workers(tx, self.now)
         self.facts: dict[str, Any] = {}
         self.said: list[str] = []
         self._told: set[int] = set()
@@ -179,7 +180,7 @@ class Answer:
 
     def tell_beats(self, *, always: bool = True) -> None:
         """Tell what the beats are doing; without `always`, only where they are missed."""
-        beats = standing.beats(self.tx, self.now)
+        beats = status.beats(self.tx, self.now)
         alive = self.facts["beats_alive"] = sum(beat.alive for beat in beats)
         if always or (not alive and self.entry.state == "active"):
             last = max(beats, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)

@@ -14,10 +14,10 @@ from beatstore.database.dialects import EPOCH, Instant, Unreadable
 from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
-from beatstore.store.answers.words import Told, clause
+from beatstore.store.explain.wording import Told, clause
 from beatstore.store.history import NOT_SUCCEEDED
-from beatstore.store.tick.edges import counter
-from beatstore.store.tick.waits import ASKS, unmet_edges
+from beatstore.tick.edges import counter
+from beatstore.tick.waits import ASKS, unmet_edges
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 

@@ -25,9 +25,9 @@ from beatstore.errors import ScheduleError
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
 from beatstore.schedules import Schedule
-from beatstore.store.answers.entry import Answer, Explanation, gone
-from beatstore.store.answers.upstreams import read_runs
-from beatstore.store.answers.words import clause, sentence
+from beatstore.store.explain.entry import Answer, Explanation, gone
+from beatstore.store.explain.upstreams import read_runs
+from beatstore.store.explain.wording import clause, sentence
 
 __all__ = ["explain_at"]
 

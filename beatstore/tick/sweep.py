@@ -19,10 +19,10 @@ from beatstore.database.dialects import Unreadable, among
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import RUN_STATES, call_problem, is_triggered
 from beatstore.rules.gate import duration, run_timeout
-from beatstore.store.tick.claims import CALL, Suspect, Swept, claim_of, legible
-from beatstore.store.tick.endings import SUSPECTED
-from beatstore.store.tick.notices import Notice
-from beatstore.store.tick.reports import SUSPICIOUS
+from beatstore.tick.claims import CALL, Suspect, Swept, claim_of, legible
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.notices import Notice
+from beatstore.tick.reports import SUSPICIOUS
 from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]

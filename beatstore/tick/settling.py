@@ -19,8 +19,8 @@ from beatstore.database.dialects import EPOCH, Instant, among
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.decide import TRIGGERED
-from beatstore.store.tick.claims import Outcome, legible, timeout_of
-from beatstore.store.tick.watching import look_at
+from beatstore.tick.claims import Outcome, legible, timeout_of
+from beatstore.tick.watching import look_at
 
 __all__ = ["settle"]
 

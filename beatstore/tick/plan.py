@@ -35,14 +35,14 @@ from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.rules.decide import decide
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
 from beatstore.rules.gate import OPEN, Gate, run_timeout
-from beatstore.store.tick import cycles
-from beatstore.store.tick.claims import CALL, Claim, legible, task_id_of
-from beatstore.store.tick.collisions import settle_collisions
-from beatstore.store.tick.gates import consume, misspelt_edges, read_gates
-from beatstore.store.tick.locks import free_entries
-from beatstore.store.tick.notices import Notice, of_run
-from beatstore.store.tick.waits import write_shared
-from beatstore.store.tick.watching import renew
+from beatstore.tick import cycles
+from beatstore.tick.claims import CALL, Claim, legible, task_id_of
+from beatstore.tick.collisions import settle_collisions
+from beatstore.tick.gates import consume, misspelt_edges, read_gates
+from beatstore.tick.locks import free_entries
+from beatstore.tick.notices import Notice, of_run
+from beatstore.tick.waits import write_shared
+from beatstore.tick.watching import renew
 
 __all__ = ["CollisionError", "Planner"]
 

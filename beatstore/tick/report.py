@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from beatstore.store.tick.claims import legible
-from beatstore.store.tick.endings import ERROR_LENGTH, Ending
-from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
+from beatstore.tick.claims import legible
+from beatstore.tick.endings import ERROR_LENGTH, Ending
+from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = [
     "HeldError",

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import EPOCH, among, insert_ignore
 from beatstore.database.tables import BEAT, ENTRY, RUN, chunks
-from beatstore.store.tick.claims import BeatFigures
-from beatstore.store.tick.locks import free_entries
+from beatstore.tick.claims import BeatFigures
+from beatstore.tick.locks import free_entries
 
 __all__ = ["heartbeat", "introduce", "release", "replan_zones", "withdraw"]
 

@@ -19,7 +19,7 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.after import NO_UPSTREAMS
 from beatstore.rules.decide import TRIGGERED
-from beatstore.store.answers.blocked import NAMES_SHOWN, STALLED_FOR, blocked, given_up, utc
+from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, given_up, utc
 
 __all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
 

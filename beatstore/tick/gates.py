@@ -37,11 +37,11 @@ from beatstore.config import Settings
 from beatstore.database.dialects import EPOCH, Instant, among, trigger_reads_entries
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
-from beatstore.store.tick.claims import Executes
-from beatstore.store.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
-from beatstore.store.tick.locks import free_entries
-from beatstore.store.tick.waits import read_shared
-from beatstore.store.tick.watching import timeout_in_force
+from beatstore.tick.claims import Executes
+from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
+from beatstore.tick.locks import free_entries
+from beatstore.tick.waits import read_shared
+from beatstore.tick.watching import timeout_in_force
 from beatstore.words import misspelt
 
 __all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]

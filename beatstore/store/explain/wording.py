@@ -16,7 +16,7 @@ from beatstore.rules.gate import duration
 from beatstore.schedules import local_time, retold, shown_in, zone
 
 if TYPE_CHECKING:
-    from beatstore.store.answers.standing import BeatStatus
+    from beatstore.store.status import BeatStatus
 
 __all__ = ["Told", "clause", "sentence"]
 

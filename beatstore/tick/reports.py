@@ -32,11 +32,11 @@ from beatstore.database.engine import Database
 from beatstore.database.faults import contended
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
-from beatstore.store.tick import workers
-from beatstore.store.tick.complete import finish
-from beatstore.store.tick.locks import IMPATIENT, PATIENCE, PATIENCE_MS, held_runs
-from beatstore.store.tick.parts import Parts
-from beatstore.store.tick.report import (
+from beatstore.tick import workers
+from beatstore.tick.complete import finish
+from beatstore.tick.locks import IMPATIENT, PATIENCE, PATIENCE_MS, held_runs
+from beatstore.tick.parts import Parts
+from beatstore.tick.report import (
     HeldError,
     Report,
     Unwritten,
@@ -47,8 +47,8 @@ from beatstore.store.tick.report import (
     said,
     until,
 )
-from beatstore.store.tick.watching import timeout_in_force
-from beatstore.store.tick.workers import NOT_SUSPECTED, Origin
+from beatstore.tick.watching import timeout_in_force
+from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 

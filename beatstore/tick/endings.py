@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, func, update
 
 from beatstore.database.tables import RUN
-from beatstore.store.tick.claims import Executes, legible
+from beatstore.tick.claims import Executes, legible
 
 __all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Ending", "Left", "write_ending"]
 

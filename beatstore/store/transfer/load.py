@@ -34,9 +34,9 @@ from beatstore.definition import edges, edits
 from beatstore.definition.edges import After
 from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
 from beatstore.rules.graph import find_cycle
-from beatstore.store import audit, entries, links, oneshots
+from beatstore.store import actions, audit, entries, links
 from beatstore.store.transfer.documents import HEADER, VERSION, Loaded, definition, document, read
-from beatstore.store.transfer.exporting import documents
+from beatstore.store.transfer.export import documents
 
 __all__ = ["Gathered", "LoadReport", "gather", "write"]
 
@@ -373,7 +373,7 @@ class _Writing:
         wanted = edits.Wanted(one.wanted.columns, one.wanted.tags, one.state == "paused")
         entries.edit(tx, "load", old, wanted)
         if one.state == "cancelled":
-            oneshots.cancel(tx, one.name)
+            actions.cancel(tx, one.name)
 
     # -- edges -------------------------------------------------------------------------------
 

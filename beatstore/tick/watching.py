@@ -19,10 +19,10 @@ from beatstore.config import Settings
 from beatstore.database.dialects import Unreadable, among
 from beatstore.database.tables import RUN
 from beatstore.rules.gate import run_timeout
-from beatstore.store.tick.claims import timeout_of
-from beatstore.store.tick.edges import NOT_SUCCEEDED
-from beatstore.store.tick.endings import SUSPECTED
-from beatstore.store.tick.parts import Parts
+from beatstore.tick.claims import timeout_of
+from beatstore.tick.edges import NOT_SUCCEEDED
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.parts import Parts
 
 __all__ = ["look_at", "renew", "timeout_in_force"]
 

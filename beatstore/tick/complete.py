@@ -8,7 +8,7 @@ Invariants:
     * An occurrence is counted once, by its final outcome: the row of a run that has ended
       is not written again, and a failure with attempts left is not final.
     * Locks are taken upstream first, entries in the order of their ids: the completed
-      entries, then their downstreams (see `beatstore.store.tick.wake`).
+      entries, then their downstreams (see `beatstore.tick.wake`).
     * Nobody waits long for a lock. Where an entry is held, by a transaction of the
       application, the outcome is written all the same, and `follow_up` on the run says what
       is left to do; the sweep does it when the entry is free.
@@ -29,10 +29,10 @@ from beatstore.database.dialects import Instant, Unreadable, db_now, insert_igno
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.decide import retry_delay, reworded
-from beatstore.store.tick.claims import legible, task_id_of
-from beatstore.store.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
-from beatstore.store.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
-from beatstore.store.tick.wake import Tally, publish
+from beatstore.tick.claims import legible, task_id_of
+from beatstore.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
+from beatstore.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
+from beatstore.tick.wake import Tally, publish
 
 __all__ = ["count", "finish", "finish_kept"]
 

@@ -15,9 +15,9 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.database.dialects import insert_ignore
 from beatstore.database.tables import RUN, WORKER
-from beatstore.store.tick.endings import SUSPECTED
-from beatstore.store.tick.locks import held_runs
-from beatstore.store.tick.parts import Parts
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.locks import held_runs
+from beatstore.tick.parts import Parts
 from beatstore.version import __version__
 
 __all__ = ["NOT_SUSPECTED", "Origin", "heartbeat", "keep_alive", "withdraw"]
@@ -32,7 +32,7 @@ class Origin(NamedTuple):
     Attributes:
         run_id: which run.
         task_id: that run's own task id, since other databases have runs with the same id.
-        part: which task of a canvas; see `beatstore.store.tick.parts`.
+        part: which task of a canvas; see `beatstore.tick.parts`.
     """
 
     run_id: int

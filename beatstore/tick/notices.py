@@ -16,7 +16,7 @@ from typing import Any
 
 from beatstore.rules.decide import COUNT_LIMIT
 from beatstore.rules.decision import PlannedRun
-from beatstore.store.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Outcome
 
 __all__ = ["Notice", "of_run", "tell", "tell_sent"]
 

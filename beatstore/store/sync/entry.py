@@ -26,7 +26,7 @@ from beatstore.definition.declared import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.store import audit
 from beatstore.store.sync import merge
-from beatstore.store.sync.known import Beside
+from beatstore.store.sync.stored import Beside
 
 __all__ = ["One", "edited", "is_in_service", "let_go"]
 

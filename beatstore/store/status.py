@@ -24,7 +24,7 @@ from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.decide import TRIGGERED
 from beatstore.rules.gate import WAITED
 from beatstore.rules.graph import find_cycle
-from beatstore.store.answers import stalls
+from beatstore.store.explain import stalls
 
 __all__ = [
     "BeatStatus",

@@ -20,7 +20,7 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.graph import find_cycle
-from beatstore.store.sync.known import current
+from beatstore.store.sync.stored import current
 
 __all__ = ["Web"]
 

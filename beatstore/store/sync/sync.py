@@ -27,10 +27,10 @@ from beatstore.definition.declared import Declared, digest
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.store import links
 from beatstore.store.lineage import Lineage
-from beatstore.store.sync import declaring, known, merge
+from beatstore.store.sync import entry, merge, stored
 from beatstore.store.sync import writing as syncwrite
-from beatstore.store.sync.declaring import One
-from beatstore.store.sync.webs import Web
+from beatstore.store.sync.edges import Web
+from beatstore.store.sync.entry import One
 
 __all__ = ["Source", "SyncReport", "edited", "sync"]
 
@@ -86,7 +86,7 @@ def sync(
     tx.plan_anew()
     if not dry:
         links.take_turns(tx)
-    rows = [] if owned is None else known.sources(tx, owned)
+    rows = [] if owned is None else stored.sources(tx, owned)
     gone: dict[str, Source] = {source: ((), {}) for source in rows if source not in sources}
     work = _Sync(tx, {**sources, **gone}, dry)
     work.gather()
@@ -100,9 +100,9 @@ def sync(
 
 def edited(tx: Transaction, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Return in which fields entries differ from what code says; see `Store.edited`."""
-    rows = known.named(tx, {name for name in names if fields.storable(name)})
-    beside = known.beside(tx, [row.id for row in rows.values()])
-    found = {name: declaring.edited(row, beside) for name, row in sorted(rows.items())}
+    rows = stored.named(tx, {name for name in names if fields.storable(name)})
+    beside = stored.beside(tx, [row.id for row in rows.values()])
+    found = {name: entry.edited(row, beside) for name, row in sorted(rows.items())}
     return {name: at for name, at in found.items() if at}
 
 
@@ -189,16 +189,16 @@ class _Sync:
 
     def compare(self) -> None:
         """Find out what is as it was, what has to be read in full, and what left the code."""
-        rows = known.owned(self.tx, self.sources)
-        rows |= known.named(self.tx, self.asked.keys() - rows.keys())
-        beside = known.beside_owned(self.tx, self.sources)
+        rows = stored.owned(self.tx, self.sources)
+        rows |= stored.named(self.tx, self.asked.keys() - rows.keys())
+        beside = stored.beside_owned(self.tx, self.sources)
         for name, one in list(self.asked.items()):
             row = rows.get(name)
             if row is not None and not self._may_take(one, row):
                 reason = f"belongs to {row.source!r}; rename one of them, or remove that entry"
                 self._refuse(one, reason)
             elif row is not None and _is_settled(one, row):
-                self.kept[name] = declaring.edited(row, beside)
+                self.kept[name] = entry.edited(row, beside)
             elif self._check(one):
                 self.touched[name] = one
         self._lock(rows, [row for row in rows.values() if self._has_left(row)])
@@ -218,9 +218,9 @@ class _Sync:
         """Lock what may change, and read it again: those who edit take no turns with us."""
         ups = {up.name for one in self.touched.values() for up in one.wanted.after or ()}
         chosen = {row.id for name, row in rows.items() if name in self.touched or name in ups}
-        chosen |= {row.id for row in (*known.named(self.tx, ups - rows.keys()).values(), *left)}
-        found = known.locked(self.tx, chosen, lock=not self.dry)
-        by_name = {entry.name: entry for entry in found.values()}
+        chosen |= {row.id for row in (*stored.named(self.tx, ups - rows.keys()).values(), *left)}
+        found = stored.locked(self.tx, chosen, lock=not self.dry)
+        by_name = {row.name: row for row in found.values()}
         for name, one in self.touched.items():
             one.old = by_name.get(name)
         self.ups = {name: by_name[name] for name in ups & by_name.keys()}
@@ -232,7 +232,7 @@ class _Sync:
         """Say for each entry that was read in full what its row becomes."""
         now, settings = self.tx.now(), self.tx.settings
         olds = [one.old.id for one in self.touched.values() if one.old is not None]
-        beside = known.beside(self.tx, olds)
+        beside = stored.beside(self.tx, olds)
         self._align(beside)
         for one in list(self.touched.values()):
             self._try(one, partial(one.settle, beside, now, settings))
@@ -242,7 +242,7 @@ class _Sync:
             self._refuse(self.touched[name], reason)
         self.kept |= {name: one.kept for name, one in self.touched.items()}
 
-    def _align(self, beside: known.Beside) -> None:
+    def _align(self, beside: stored.Beside) -> None:
         """Decide how edges are aligned of which the code does not say it."""
         lineage = Lineage(
             self.tx,
@@ -283,7 +283,7 @@ class _Sync:
             created=tuple(sorted(created)),
             updated=tuple(sorted(updated)),
             deactivated=tuple(
-                sorted(name for name in left if declaring.is_in_service(self.left[name]))
+                sorted(name for name in left if entry.is_in_service(self.left[name]))
             ),
             unchanged=tuple(sorted(asked.keys() - created - updated)),
             kept={name: at for name, at in sorted(self.kept.items()) if at and name in asked},
@@ -302,5 +302,5 @@ def _shown(name: object) -> str:
 def _is_settled(one: One, row: Row[Any]) -> bool:
     """Say whether code says what it said the last time."""
     said = row.declared if isinstance(row.declared, dict) else {}
-    stored = None if "let_go" in said or row.source != one.source else said.get("digest")
-    return one.digest is not None and one.digest == stored
+    before = None if "let_go" in said or row.source != one.source else said.get("digest")
+    return one.digest is not None and one.digest == before
