@@ -53,10 +53,9 @@ from beatstore.schedules import (
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
+    from beatstore.beat.scheduler import DBScheduler
     from beatstore.database.models import Audit, Entry, Run
-    from beatstore.marks import scheduled
-    from beatstore.retrying import StoredRetry, retryable
-    from beatstore.scheduler import DBScheduler
+    from beatstore.discovery.marks import scheduled
     from beatstore.store import (
         After,
         BeatStatus,
@@ -70,8 +69,9 @@ if TYPE_CHECKING:
         SyncReport,
         WorkerStatus,
     )
-    from beatstore.task import Task
-    from beatstore.worker import setup
+    from beatstore.worker.retryable import StoredRetry, retryable
+    from beatstore.worker.signals import setup
+    from beatstore.worker.task import Task
 
 _refused = as_schedule.dispatch(object)
 _unsure = identity.dispatch(object)
@@ -80,7 +80,7 @@ _LAZY = {
     "After": "beatstore.store",
     "Audit": "beatstore.database.models",
     "BeatStatus": "beatstore.store",
-    "DBScheduler": "beatstore.scheduler",
+    "DBScheduler": "beatstore.beat.scheduler",
     "Entry": "beatstore.database.models",
     "Explanation": "beatstore.store",
     "Health": "beatstore.store",
@@ -91,13 +91,13 @@ _LAZY = {
     "RunDetails": "beatstore.store",
     "Status": "beatstore.store",
     "Store": "beatstore.store",
-    "StoredRetry": "beatstore.retrying",
+    "StoredRetry": "beatstore.worker.retryable",
     "SyncReport": "beatstore.store",
-    "Task": "beatstore.task",
+    "Task": "beatstore.worker.task",
     "WorkerStatus": "beatstore.store",
-    "retryable": "beatstore.retrying",
-    "scheduled": "beatstore.marks",
-    "setup": "beatstore.worker",
+    "retryable": "beatstore.worker.retryable",
+    "scheduled": "beatstore.discovery.marks",
+    "setup": "beatstore.worker.signals",
 }
 
 __all__ = [
@@ -171,7 +171,7 @@ def _celery_identity(value: object) -> object:
 def _taught(function: Any, value: object) -> Any:
     """Return what knows a value's type, importing what knows celery's when one is met."""
     if any(base.__module__.startswith("celery.") for base in type(value).__mro__):
-        import beatstore.convert  # noqa: F401, PLC0415
+        import beatstore.discovery.convert  # noqa: F401, PLC0415
     return function.dispatch(type(value))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.entry import edge_in_words
+from beatstore.cli.entry_view import edge_in_words
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import INSTANT, printing
 from beatstore.cli.output import View

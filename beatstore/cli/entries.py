@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.entry import brief_rule, facts_of, lines_of, next_due, short_rule
-from beatstore.cli.fields import call_fields, given_fields, policy_fields, schedule_fields
+from beatstore.cli.entry_options import call_fields, given_fields, policy_fields, schedule_fields
+from beatstore.cli.entry_view import brief_rule, facts_of, lines_of, next_due, short_rule
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
 from beatstore.cli.output import View

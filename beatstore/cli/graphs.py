@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
+from beatstore.cli.drawing import Row, drawn
 from beatstore.cli.group import fail
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import printing
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import in_dot, in_mermaid, say
-from beatstore.drawing import Row, drawn
 from beatstore.rules.graph import Graph, Node
 
 __all__ = ["graph"]

@@ -12,7 +12,7 @@ from beatstore.cli.group import REFUSED
 from beatstore.cli.options import ZONE
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
-from beatstore.moving import How, Moved, move, of_app, place_of
+from beatstore.moving.importer import How, Moved, move, of_app, place_of
 
 __all__ = ["import_"]
 

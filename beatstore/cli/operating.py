@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from beatstore.beat.pulse import directory, signs
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
 from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
@@ -24,7 +25,6 @@ from beatstore.cli.values import span
 from beatstore.cli.writing import clean, note, say
 from beatstore.database.migrate import revision_of
 from beatstore.database.transaction import explained
-from beatstore.pulse import directory, signs
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
@@ -261,8 +261,8 @@ def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bo
             context,
         )
     store = open_store(context, make=True)
-    from beatstore.sender import BrokerError  # noqa: PLC0415  (imports celery)
-    from beatstore.ticking import tick as send  # noqa: PLC0415
+    from beatstore.beat.once import tick as send  # noqa: PLC0415
+    from beatstore.beat.sender import BrokerError  # noqa: PLC0415  (imports celery)
 
     with _log_lines():
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.entry import short_rule
+from beatstore.cli.entry_view import short_rule
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import AGO, INSTANT, ROW_ID, printing
 from beatstore.cli.output import View

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -51,7 +51,6 @@ from beatstore.database.columns import (
 
 __all__ = [
     "CHANNEL",
-    "EPOCH",
     "Arguments",
     "BigId",
     "BigWhole",
@@ -76,9 +75,6 @@ __all__ = [
     "wait_briefly",
     "write_rows",
 ]
-
-#: An instant that is always past: the `wake_at` of a row that nobody has planned yet.
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 #: The PostgreSQL notification channel that wakes a sleeping beat.

@@ -29,7 +29,6 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from beatstore.database.dialects import (
-    EPOCH,
     Arguments,
     BigId,
     BigWhole,
@@ -42,6 +41,7 @@ from beatstore.database.dialects import (
     db_now,
 )
 from beatstore.errors import SessionError
+from beatstore.schedules.instants import EPOCH
 
 __all__ = [
     "REVISION",

@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 from sqlalchemy import func, select, update
 
-from beatstore.database.dialects import EPOCH
 from beatstore.database.models import Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN
@@ -24,6 +23,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.rules.decide import TRIGGERED, reworded
 from beatstore.schedules import Once
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit, entries
 from beatstore.store.history import found_run
 from beatstore.tick.edges import UNFINISHED

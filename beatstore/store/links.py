@@ -21,13 +21,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
-from beatstore.database.dialects import EPOCH, shows_the_past
+from beatstore.database.dialects import shows_the_past
 from beatstore.database.models import VERSION_TABLE, Entry
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY
 from beatstore.definition import edges
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.lineage import Lineage
 from beatstore.tick import cycles

@@ -24,10 +24,10 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.database.dialects import EPOCH
 from beatstore.database.engine import Database
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN, WAIT, WORKER
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.entries import delete_entries
 from beatstore.store.history import ERRORS, NOT_SUCCEEDED

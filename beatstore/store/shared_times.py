@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Row, and_, case, delete, func, select, update
 from sqlalchemy.sql.expression import null
 
-from beatstore.database.dialects import EPOCH
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.edges import NOT_SUCCEEDED, UNFINISHED
 from beatstore.tick.tokens import OPEN
 

@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, Table, case, func, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import EPOCH, Unreadable
+from beatstore.database.dialects import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.decide import TRIGGERED
 from beatstore.rules.gate import WAITED
 from beatstore.rules.graph import find_cycle
+from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain import stalls
 
 __all__ = [

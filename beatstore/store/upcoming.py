@@ -28,12 +28,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from beatstore.config import Settings
-from beatstore.database.dialects import EPOCH, Unreadable
+from beatstore.database.dialects import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.rules.decide import jitter_offset, schedule_of, sent_from
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import entries
 from beatstore.types import Page
 

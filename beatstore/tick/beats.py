@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.database.dialects import EPOCH, among, insert_ignore
+from beatstore.database.dialects import among, insert_ignore
 from beatstore.database.tables import BEAT, ENTRY, RUN, chunks
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import BeatFigures
 from beatstore.tick.locks import free_entries
 

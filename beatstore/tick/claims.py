@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import Row
 from sqlalchemy.engine import Dialect
 
-from beatstore.database.dialects import EPOCH
+from beatstore.schedules.instants import EPOCH
 
 __all__ = [
     "CALL",

@@ -22,19 +22,13 @@ from sqlalchemy.sql import ColumnElement, Executable
 from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
-from beatstore.database.dialects import (
-    EPOCH,
-    Instant,
-    Unreadable,
-    given_rows,
-    insert_ignore,
-    write_rows,
-)
+from beatstore.database.dialects import Instant, Unreadable, given_rows, insert_ignore, write_rows
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.rules.decide import decide
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
 from beatstore.rules.gate import OPEN, Gate, run_timeout
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick import cycles
 from beatstore.tick.claims import CALL, Claim, legible, task_id_of
 from beatstore.tick.collisions import settle_collisions

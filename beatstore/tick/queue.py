@@ -32,12 +32,13 @@ from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
 from beatstore.database.connection import KeptConnection, read_now
-from beatstore.database.dialects import EPOCH, db_now
+from beatstore.database.dialects import db_now
 from beatstore.database.drivers import Listener
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick import beats, complete, gates, settling, sweep
 from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome, Suspect, Swept
 from beatstore.tick.endings import Ending

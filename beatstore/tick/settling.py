@@ -15,10 +15,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.database.connection import read_now
-from beatstore.database.dialects import EPOCH, Instant, among
+from beatstore.database.dialects import Instant, among
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.decide import TRIGGERED
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
 from beatstore.tick.watching import look_at
 

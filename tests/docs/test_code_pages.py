@@ -16,9 +16,9 @@ from celery import Celery
 from celery.schedules import crontab, schedule, solar
 
 from beatstore import Store
-from beatstore.beatschedule import evaluated
 from beatstore.cli import VERBS
-from beatstore.discovery import import_code
+from beatstore.discovery.beatschedule import evaluated
+from beatstore.discovery.modules import import_code
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMES = {"crontab": crontab, "schedule": schedule, "solar": solar, "timedelta": timedelta}

@@ -11,7 +11,7 @@ import pytest
 import beatstore
 from beatstore import errors
 from beatstore.config import PREFIX, Settings
-from tests.unit.test_house import ROOMS
+from tests.unit.test_house import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -44,7 +44,7 @@ def test_every_setting_is_in_the_table() -> None:
     assert listed == {PREFIX + item.name for item in fields(Settings)}
 
 
-def test_the_levels_are_those_of_the_house() -> None:
+def test_the_floors_are_those_of_the_house() -> None:
     """The table of files in CONTRIBUTING.md is the one that test_house.py holds them to."""
     listed = {
         int(row[1]): {name.rstrip("/") for name in re.findall(r"`(\w+/?)`", row[2])}
@@ -52,7 +52,7 @@ def test_the_levels_are_those_of_the_house() -> None:
             r"^\| (\d) \w+ \|(.*?)\|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
         )
     }
-    assert listed == {level: set(rooms.split()) for level, rooms in ROOMS.items()}
+    assert listed == {floor: set(rooms.split()) for floor, rooms in FLOORS.items()}
 
 
 def test_every_error_is_public_and_in_the_tree() -> None:

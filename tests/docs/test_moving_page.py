@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from beatstore.cli import importing
-from beatstore.peers import PEERS
+from beatstore.moving.peers import PEERS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "moving.md").read_text()
 

@@ -20,9 +20,9 @@ from celery.beat import Service
 from sqlalchemy import create_engine, insert, inspect, make_url, text
 
 from beatstore import Entry, Every, Once, Store
+from beatstore.beat.pulse import DIRECTORY
+from beatstore.beat.sender import BATCH
 from beatstore.database.models import REVISION
-from beatstore.pulse import DIRECTORY
-from beatstore.sender import BATCH
 from tests.support import canvas_app
 from tests.support.brokers import Broker
 from tests.support.command import Command
@@ -77,7 +77,7 @@ def test_beat_loads_us_by_either_name(
     beat = project.beat(scheduler=scheduler)
     wait_until(redis_broker.count, 30, beat.output)
     assert sent_entries(redis_broker) == ["a"]
-    assert "scheduler -> beatstore.scheduler.DBScheduler" in beat.output()
+    assert "scheduler -> beatstore.beat.scheduler.DBScheduler" in beat.output()
     assert beat.terminate() == 0
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from beatstore.batches import BATCH_ERRORS
+from beatstore.beat.batches import BATCH_ERRORS
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
 from tests.support.scene import Scene

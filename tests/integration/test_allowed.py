@@ -14,8 +14,8 @@ from celery import Celery
 from sqlalchemy import text
 
 from beatstore import ManualClock, Once, Store
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.database.models import Run
-from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message

@@ -20,10 +20,11 @@ from kombu import serialization
 from sqlalchemy import text
 
 import beatstore
-from beatstore import Declared, ManualClock, Once, Store, peers
-from beatstore.beatschedule import SOURCE, beat_entries
+from beatstore import Declared, ManualClock, Once, Store
+from beatstore.beat.scheduler import DBScheduler
+from beatstore.discovery.beatschedule import SOURCE, beat_entries
 from beatstore.errors import InvalidEntryError
-from beatstore.scheduler import DBScheduler
+from beatstore.moving import peers
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known

@@ -21,12 +21,13 @@ from kombu import Exchange, Queue
 from kombu.common import Broadcast
 from kombu.messaging import Producer
 
-from beatstore import Once, batches, confirms
-from beatstore.batches import Batch, Confirmed, Pipeline, batch_of
+from beatstore import Once
+from beatstore.beat import batches, confirms
+from beatstore.beat.batches import Batch, Confirmed, Pipeline, batch_of
+from beatstore.beat.confirms import Confirms, NackedError, UnsureError
+from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.sender import BATCH, RETRY, BrokerError
 from beatstore.clock import ManualClock
-from beatstore.confirms import Confirms, NackedError, UnsureError
-from beatstore.scheduler import DBScheduler
-from beatstore.sender import BATCH, RETRY, BrokerError
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into

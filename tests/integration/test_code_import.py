@@ -18,8 +18,8 @@ from celery.schedules import crontab, schedule
 
 import beatstore
 from beatstore import After, Declared, ManualClock, Store
-from beatstore.discovery import import_code, log
-from beatstore.scheduler import DBScheduler
+from beatstore.beat.scheduler import DBScheduler
+from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
 
@@ -122,7 +122,7 @@ def test_a_restart_follows_the_code(
     app: Celery, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """New, changed and gone entries are so after the next start, and the log has the figures."""
-    caplog.set_level(logging.INFO, "beatstore.discovery")
+    caplog.set_level(logging.INFO, "beatstore.discovery.modules")
     app.conf.beat_schedule = {
         "stays": {"task": "tests.note", "schedule": 30},
         "changes": {"task": "tests.note", "schedule": 30},
@@ -454,7 +454,7 @@ def test_a_lazy_scheduler_imports_nothing(app: Celery) -> None:
 
 def test_the_log_of_nothing_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """An app without entries in its code says so once."""
-    caplog.set_level(logging.INFO, "beatstore.discovery")
+    caplog.set_level(logging.INFO, "beatstore.discovery.modules")
     log([])
     assert [record.getMessage() for record in caplog.records] == [
         "entries of the code: 0 created, 0 updated, 0 deactivated, 0 unchanged"

@@ -12,7 +12,7 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, schedule
 
 from beatstore import Store
-from beatstore.discovery import import_code, log
+from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app
 

@@ -17,9 +17,9 @@ from beatstore.database import connection as kept_connection
 from beatstore.database import drivers
 from beatstore.database.connection import KeptConnection
 from beatstore.errors import UnavailableError
-from beatstore.reporter import Reporter
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.worker.reporter import Reporter
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
 from tests.support.ticks import report, tick

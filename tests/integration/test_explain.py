@@ -12,10 +12,10 @@ from sqlalchemy import select, update
 
 from beatstore import Cron, RRule, Store
 from beatstore.clock import ManualClock
-from beatstore.database.dialects import EPOCH
 from beatstore.database.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.schedules import zone
+from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue

@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import ManualClock, Store
+from beatstore.beat.publishing import has_own_way
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.database.models import Entry, Run
 from beatstore.errors import (
     ConfigError,
@@ -28,8 +30,6 @@ from beatstore.errors import (
     InvalidEntryError,
     UnavailableError,
 )
-from beatstore.publishing import has_own_way
-from beatstore.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker

@@ -12,7 +12,7 @@ import pytest
 from celery import Celery
 
 from beatstore import Every, ManualClock, Once, Run
-from beatstore.scheduler import DBScheduler
+from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
 from tests.support.wait import wait_until
@@ -81,7 +81,7 @@ def test_old_rows_are_cleared_in_the_breaks(
     scheduler: DBScheduler, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A beat with nothing to send deletes what is over for longer than the retention."""
-    monkeypatch.setattr("beatstore.housekeeping.BREATH", 0.0)
+    monkeypatch.setattr("beatstore.beat.housekeeping.BREATH", 0.0)
     for number in range(3):
         scheduler.store.add(f"once-{number}", "tests.note", Once(NOON + timedelta(seconds=number)))
     scheduler.store.add("daily", "tests.note", Every(86400, NOON + timedelta(seconds=5)))

@@ -30,8 +30,8 @@ from beatstore import ConfigError, SchemaError, Store
 from beatstore.cli import beatstore
 from beatstore.clock import ManualClock
 from beatstore.database.dialects import begin_reading
-from beatstore.moving import Moved, move
-from beatstore.peers import PEERS, How, read
+from beatstore.moving.importer import Moved, move
+from beatstore.moving.peers import PEERS, How, read
 from beatstore.schedules import Every
 from beatstore.tick.queue import Queue
 from tests.support.absent import absent

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from beatstore import After, Cron, Every
+from beatstore.beat.inquiry import Inquiry
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.database.models import Dependency, Entry
-from beatstore.inquiry import Inquiry
-from beatstore.scheduler import DBScheduler
 from beatstore.tick.claims import Outcome, Suspect
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
@@ -312,7 +312,7 @@ def test_what_was_not_sent_is_not_said_to_be(
     play.add("a", HOURLY)
     scheduler.tick()
     play.clock.set(NOON + timedelta(hours=1))
-    monkeypatch.setattr("beatstore.scheduler.publish", no)
+    monkeypatch.setattr("beatstore.beat.scheduler.publish", no)
     scheduler.tick()
     assert [line for line in said("INFO") if line.startswith("sent ")] == []
     assert play.last("a").state == "claimed"

@@ -15,7 +15,7 @@ from beatstore import DBScheduler, Store
 from beatstore.cli import beatstore
 from beatstore.cli.context import open_store
 from beatstore.config import Settings
-from beatstore.tracking import OwnReports
+from beatstore.worker.tracker import OwnReports
 from tests.support.absent import Unavailable, absent
 from tests.support.servers import PrivateMariaDB
 

@@ -14,11 +14,11 @@ import pytest
 from celery import Celery
 
 from beatstore import Once, Store
+from beatstore.beat.once import tick
+from beatstore.beat.pulse import DIRECTORY, Pulse, directory, signs
+from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.sender import BrokerError
 from beatstore.errors import UnavailableError
-from beatstore.pulse import DIRECTORY, Pulse, directory, signs
-from beatstore.scheduler import DBScheduler
-from beatstore.sender import BrokerError
-from beatstore.ticking import tick
 from tests.support.brokers import Broker
 from tests.support.command import Command, Done
 from tests.support.inprocess import new_app, running
@@ -128,7 +128,7 @@ def test_a_long_tick_shows_its_pulse(
     scheduler: DBScheduler, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A beat that sends batch after batch in one tick does not look as if it hung."""
-    monkeypatch.setattr("beatstore.scheduler.BATCH", 1)
+    monkeypatch.setattr("beatstore.beat.scheduler.BATCH", 1)
     seen = []
     settle = scheduler._settle
 

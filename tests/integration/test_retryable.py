@@ -21,7 +21,7 @@ from beatstore import (
     UnavailableError,
     retryable,
 )
-from beatstore.retrying import Retryable
+from beatstore.worker.retryable import Retryable
 
 
 class MailError(Exception):
@@ -255,7 +255,7 @@ def test_errors_of_any_text_are_stored(
 ) -> None:
     """NUL, half surrogate pairs and a long message do not keep the retry from being stored."""
     # Logging has its own troubles with such text.
-    monkeypatch.setattr(logging.getLogger("beatstore.retrying"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("beatstore.worker.retryable"), "disabled", True)
     mail.raises = MailError("\0\udc80" + "x" * 100_000)
     assert retryable(mail.task, store=fixed)().name == fixed.entries()[0].name
 

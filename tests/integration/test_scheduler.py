@@ -26,11 +26,11 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection
 
 from beatstore import After, Cron, Every, Once, ScheduleError, Store
-from beatstore import scheduler as module
+from beatstore.beat import scheduler as module
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
-from beatstore.database.dialects import EPOCH
 from beatstore.errors import UnavailableError
-from beatstore.scheduler import DBScheduler
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Look
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
@@ -152,7 +152,7 @@ def test_the_banner_needs_no_database(memory_broker: Broker, url: str) -> None:
     app = new_app(memory_broker, url)
     service = beat.Service(app, scheduler_cls="beatstore:DBScheduler")
     banner = Beat(app=app, scheduler="beatstore:DBScheduler").startup_info(service)
-    assert "beatstore.scheduler.DBScheduler" in banner
+    assert "beatstore.beat.scheduler.DBScheduler" in banner
     assert f". database -> {url.replace('secret', '***')}" in banner
     assert "maxinterval -> 1.00 second" in banner
 
@@ -866,7 +866,7 @@ def test_a_send_that_never_works_ends(
     failed = [run for run in runs if run.state == "failed"]
     assert "sending failed 10 times, last with RuntimeError" in str(failed[-1].reason)
     assert len(runs) < 20, "one row at each look, which is as rare as the tries"
-    sending = [one for one in caplog.records if one.name == "beatstore.sender"]
+    sending = [one for one in caplog.records if one.name == "beatstore.beat.sender"]
     levels = [one.levelname for one in sending if one.levelno >= logging.WARNING]
     assert levels == ["WARNING", "ERROR"]
     waiting = next(run for run in runs if run.state == "claimed")

@@ -14,8 +14,8 @@ from sqlalchemy import text
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from beatstore.database.dialects import EPOCH
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.ticks import tick

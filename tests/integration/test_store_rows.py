@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from beatstore import Entry, Once, Store
-from beatstore.database.dialects import EPOCH
 from beatstore.errors import SchemaError, UnavailableError
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 

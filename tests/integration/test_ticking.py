@@ -12,11 +12,11 @@ import pytest
 from celery import Celery
 
 from beatstore import Once, Run, SchemaError, Store, UnavailableError
+from beatstore.beat.once import TickReport, tick
+from beatstore.beat.sender import BrokerError
 from beatstore.errors import ConfigError
-from beatstore.sender import BrokerError
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from beatstore.ticking import TickReport, tick
 from tests.support.brokers import Broker
 from tests.support.inprocess import NOWHERE, new_app, running
 from tests.support.written import alter, run, write

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from beatstore.database import migrate
-from beatstore.database.dialects import CHANNEL, EPOCH
+from beatstore.database.dialects import CHANNEL
 from beatstore.database.engine import Database
 from beatstore.database.models import Entry, Run
+from beatstore.schedules.instants import EPOCH
 
 pytestmark = pytest.mark.every_database
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beatstore import Declared, ManualClock, Once, Store
-from beatstore.scheduler import DBScheduler
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import bodies, nested

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from beatstore.peers import PEERS, How, read
+from beatstore.moving.peers import PEERS, How, read
 from tests.support.thorough import tries
 
 tzcrontab = pytest.importorskip("django_celery_beat.tzcrontab", reason="of the group `peers`")

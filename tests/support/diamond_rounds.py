@@ -7,8 +7,8 @@ from datetime import timedelta
 from sqlalchemy import update
 
 from beatstore import After, Every, Store
-from beatstore.database.dialects import EPOCH
 from beatstore.database.tables import ENTRY
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.reports import Reports
 from beatstore.types import Align
 from tests.support.diamond_races import Beats, at_once, ending, start_runs

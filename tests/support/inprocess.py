@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Celery
 
-from beatstore.scheduler import DBScheduler
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 

@@ -49,7 +49,7 @@ class Stage:
         Args:
             pool: its `--pool`.
             arguments: further ones of `celery worker`.
-            budget: what stands for `beatstore.worker.BUDGET`.
+            budget: what stands for `beatstore.worker.signals.BUDGET`.
         """
         env = {} if budget is None else {"BEATSTORE_TEST_BUDGET": str(budget)}
         process = self.project.worker("--pool", pool, *arguments, env=env)

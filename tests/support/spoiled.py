@@ -34,10 +34,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from beatstore import ManualClock, Store
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.database.dialects import Instant, Json
 from beatstore.database.models import Base, Entry, Run
 from beatstore.errors import BeatstoreError, StoreError
-from beatstore.scheduler import DBScheduler
 from tests.support.brokers import Broker
 from tests.support.hostile import CRON, ISO, RRULE, ZONES, jsons, texts, worded
 from tests.support.inprocess import new_app
@@ -287,7 +287,7 @@ class Spoiled:
 class _Stumbles(logging.Handler):
     """Remembers what beat logged that it should not have to."""
 
-    _LOGGERS = ("beatstore.scheduler", "beatstore.outage")
+    _LOGGERS = ("beatstore.beat.scheduler", "beatstore.outage")
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -14,7 +14,7 @@ from celery import Task, chain, chord, group
 from celery.exceptions import Ignore, Reject
 
 import beatstore
-from beatstore import worker
+from beatstore.worker import signals
 from tests.support.app import app, hold, leave_line, note
 
 __all__ = ["app", "hold", "note"]
@@ -22,7 +22,7 @@ __all__ = ["app", "hold", "note"]
 beatstore.setup(app)
 
 # A test of what the guard answers is none of how fast it is, on a machine that is busy.
-worker.BUDGET = float(os.environ.get("BEATSTORE_TEST_BUDGET", worker.BUDGET))
+signals.BUDGET = float(os.environ.get("BEATSTORE_TEST_BUDGET", signals.BUDGET))
 
 
 class TrackedError(Exception):

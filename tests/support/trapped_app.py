@@ -58,7 +58,7 @@ def _around(
 
 
 def _set(catcher: _Catcher) -> None:
-    from beatstore.sender import Sender
+    from beatstore.beat.sender import Sender
     from beatstore.tick import settling
     from beatstore.tick.plan import Planner
     from beatstore.tick.queue import Queue

@@ -14,9 +14,9 @@ from celery.beat import BeatLazyFunc, ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore import Cron, Declared, Every, RRule
-from beatstore.beatschedule import CLEANUP, LazyArgumentError, beat_entries, evaluated
 from beatstore.config import Settings
 from beatstore.definition.edits import check
+from beatstore.discovery.beatschedule import CLEANUP, LazyArgumentError, beat_entries, evaluated
 
 UTC = timezone.utc
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from celery import Celery, chain, chord, group, signature
 
-from beatstore.canvas import canvas_of
+from beatstore.headers import PART
 from beatstore.tick.parts import Parts, is_last, nested
-from beatstore.tracking import PART
+from beatstore.worker.canvas import canvas_of
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app
 

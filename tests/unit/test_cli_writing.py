@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from beatstore.cli.drawing import drawn
 from beatstore.cli.writing import clean, in_dot, in_json, in_mermaid, writable
-from beatstore.drawing import drawn
 from beatstore.rules.graph import Edge, Graph, Node
 
 ODD = "é€日😀\ud800"

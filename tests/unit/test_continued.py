@@ -12,10 +12,11 @@ from celery.app.trace import build_tracer
 from kombu.utils.json import dumps, loads
 
 import beatstore
-from beatstore import tracking, worker
-from beatstore.canvas import CANVAS, canvas_of
 from beatstore.tick.parts import Parts
 from beatstore.tick.reports import Report
+from beatstore.worker import signals as worker
+from beatstore.worker import tracker
+from beatstore.worker.canvas import CANVAS, canvas_of
 from tests.support.inprocess import NOWHERE
 from tests.support.recorder import Recorder
 
@@ -82,7 +83,7 @@ class Line:
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     writer = Recorder()
-    monkeypatch.setattr(tracking, "OwnReports", lambda settings: writer)
+    monkeypatch.setattr(tracker, "OwnReports", lambda settings: writer)
     return writer
 
 

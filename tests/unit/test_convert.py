@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beatstore import Cron, Every, RRule, ScheduleError, Solar, as_schedule
-from beatstore.convert import celery_schedule
+from beatstore.discovery.convert import celery_schedule
 from tests.support.processes import ROOT
 from tests.support.thorough import tries
 
@@ -424,7 +424,7 @@ def test_celery_is_imported_only_when_it_is_met() -> None:
         "import sys, beatstore\n"
         "assert 'celery' not in sys.modules\n"
         "from celery.schedules import crontab\n"
-        "assert 'beatstore.convert' not in sys.modules\n"
+        "assert 'beatstore.discovery.convert' not in sys.modules\n"
         "print(beatstore.as_schedule(crontab(0, 4), 'UTC').spec)\n"
     )
     done = subprocess.run(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from celery import Celery, _state
 
-from beatstore import InvalidEntryError, marks
-from beatstore.discovery import Source, declared
+from beatstore import InvalidEntryError
+from beatstore.discovery import marks
+from beatstore.discovery.modules import Source, declared
 
 Write = Callable[[Mapping[str, str]], Celery]
 

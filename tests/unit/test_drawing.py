@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from beatstore import drawing
-from beatstore.drawing import drawn
+from beatstore.cli import drawing
+from beatstore.cli.drawing import drawn
 from beatstore.rules.graph import Edge, Graph, Node
 
 

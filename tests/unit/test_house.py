@@ -5,31 +5,40 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# A file imports its own level, those before it, the standard library and what stands here.
-ROOMS = {
-    0: "errors clock version words",
-    1: "schedules rules drawing config types",
-    2: "alembic database definition",
-    3: "tick store appconf",
-    4: "batches beatschedule canvas confirms convert discovery held housekeeping inquiry marks "
-    "moving outage outcomes peers publishing pulse reporter sender ticking tracking worker task "
-    "eta retrying scheduler wiring",
-    5: "cli testing __init__",
+# A file imports its own room, the rooms below its floor, those before its own on that floor,
+# the standard library, and what stands in PACKAGES.
+FLOORS = {
+    0: "errors clock version words headers outage",
+    1: "schedules",
+    2: "types config rules",
+    3: "definition",
+    4: "database alembic",
+    5: "tick appconf",
+    6: "store",
+    7: "wiring discovery worker testing",
+    8: "beat moving",
+    9: "cli __init__",
 }
-LEVEL = {room: level for level, rooms in ROOMS.items() for room in rooms.split()}
+ORDER = [room for rooms in FLOORS.values() for room in rooms.split()]
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 PACKAGES = {
-    0: set(),
     1: {"croniter", "dateutil", "ephem", "tzdata"},
-    2: {"sqlalchemy", "alembic"},
-    3: {"sqlalchemy", "alembic"},
-    4: {"celery", "kombu"},
+    4: {"sqlalchemy", "alembic"},
+    5: {"sqlalchemy"},
+    6: {"sqlalchemy"},
+    7: {"celery", "kombu"},
+    8: {"celery", "kombu"},
 }
+EDGE = 9
+# What takes no clock and no log, and asks no database: it is given what it needs.
+PURE = range(1, 4)
 # What a type checker brings along.
 TYPES_ONLY = {"typing_extensions"}
 # A column holds a value as kombu's JSON writes it.
@@ -38,7 +47,6 @@ FORMATS = {"beatstore/definition/values.py": {"kombu"}}
 SQL_ROOMS = {"store", "tick", "database"}
 SQL_NAMES = {"Session", "sessionmaker", "create_engine"}
 SQL_CALLS = {"execute", "exec_driver_sql", "scalar", "scalars", "executemany"}
-# Level 1 is given the time, and says nothing while it thinks.
 CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time")
 LONGEST = 450
 
@@ -52,6 +60,10 @@ def names(paths: list[Path]) -> list[str]:
 
 def room(path: Path) -> str:
     return path.relative_to(ROOT / "beatstore").parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
@@ -83,29 +95,48 @@ def calls(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))
-def test_files_keep_to_their_level(path: Path) -> None:
-    """A file imports only what its level may, and only the store executes SQL."""
+def test_files_keep_to_their_floor(path: Path) -> None:
+    """A file imports only what lies below it, and only some rooms execute SQL."""
     here = room(path)
-    assert here in LEVEL, f"{here} has no level: give it one in ROOMS"
-    level, tree = LEVEL[here], ast.parse(path.read_text())
+    assert here in FLOOR, f"{here} has no floor: give it one in FLOORS"
+    floor, tree = FLOOR[here], ast.parse(path.read_text())
+    pure = floor in PURE
     formats = FORMATS.get(path.relative_to(ROOT).as_posix(), set())
     guarded = {module for block in type_checking(tree) for module, _ in imports(block)}
     for module, taken in imports(tree):
         top, _, rest = module.partition(".")
         if top == "beatstore":
             other = rest.partition(".")[0] or "__init__"
-            assert LEVEL.get(other, 5) <= level, f"{here} (level {level}) imports {module}"
+            below = ORDER.index(other) <= ORDER.index(here)
+            assert below, f"{here} (floor {floor}) imports {module}, which is above it"
         elif module in TYPES_ONLY & guarded:
             continue  # nothing is imported when the program runs
         elif top not in sys.stdlib_module_names:
-            known = level == 5 or top in PACKAGES[level] | formats
-            assert known, f"{here} (level {level}) imports {module}"
-        assert level != 1 or top != "logging", f"{here} is pure, and imports logging"
+            known = floor == EDGE or top in PACKAGES.get(floor, set()) | formats
+            assert known, f"{here} (floor {floor}) imports {module}"
+        assert not pure or top != "logging", f"{here} is pure, and imports logging"
         if top == "sqlalchemy":
             assert here in SQL_ROOMS or not taken & SQL_NAMES, f"{here} imports {taken}"
     for call in calls(tree):
-        assert level != 1 or not call.endswith(CLOCKS), f"{here} is pure, and calls {call}"
+        assert not pure or not call.endswith(CLOCKS), f"{here} is pure, and calls {call}"
         assert here in SQL_ROOMS or call.rpartition(".")[2] not in SQL_CALLS, f"{here}: {call}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Each module can be read after those that it imports."""
+    modules = {module_of(path): path for path in FILES}
+    imported: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        tree = ast.parse(path.read_text())
+        later = {id(node) for block in type_checking(tree) for node in ast.walk(block)}
+        found: set[str] = set()
+        for node in tree.body:
+            if id(node) not in later:
+                for name, taken in imports(node):
+                    inner = {f"{name}.{one}" for one in taken} & modules.keys()
+                    found |= inner or ({name} & modules.keys())
+        imported[module] = found - {module}
+    TopologicalSorter(imported).prepare()  # raises CycleError, which names the modules
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))

@@ -16,8 +16,9 @@ from celery.local import PromiseProxy, Proxy
 from celery.schedules import crontab, solar
 
 import beatstore
-from beatstore import After, Cron, Declared, Every, RRule, marks, scheduled
-from beatstore.marks import declared_by, marks_of
+from beatstore import After, Cron, Declared, Every, RRule, scheduled
+from beatstore.discovery import marks
+from beatstore.discovery.marks import declared_by, marks_of
 from tests.support.processes import ROOT
 
 UTC = timezone.utc

@@ -14,8 +14,8 @@ import pytest
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.errors import ConfigError, UnavailableError
-from beatstore.reporter import Reporter
 from beatstore.tick.reports import SUSPICIOUS, Origin, Report, Reports
+from beatstore.worker.reporter import Reporter
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
 

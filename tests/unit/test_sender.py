@@ -22,12 +22,12 @@ from celery.result import AsyncResult, EagerResult, GroupResult
 from celery.schedules import BaseSchedule, crontab, schedule
 from celery.signals import before_task_publish
 
-from beatstore import sender as sender_module
-from beatstore.batches import Batch, Fate
-from beatstore.confirms import UnsureError
-from beatstore.outcomes import TRIES
-from beatstore.scheduler import DBScheduler
-from beatstore.sender import BATCH, RETRY, BeatEntry, BrokerError
+from beatstore.beat import sender as sender_module
+from beatstore.beat.batches import Batch, Fate
+from beatstore.beat.confirms import UnsureError
+from beatstore.beat.outcomes import TRIES
+from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.sender import BATCH, RETRY, BeatEntry, BrokerError
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker, RefusedError
@@ -739,7 +739,7 @@ def test_slow_hooks_get_smaller_batches(
         *(Outcome(claim, "sent") for claim in claims[:31]),
         *(Outcome(claim, "claimed") for claim in claims[31:]),
     ]
-    [record] = [one for one in caplog.records if one.name == "beatstore.sender"]
+    [record] = [one for one in caplog.records if one.name == "beatstore.beat.sender"]
     assert claims[31].name in record.getMessage()
     seconds[0] = 0.0
     sizes.clear()

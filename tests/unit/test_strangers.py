@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from beatstore import Every, Store
-from beatstore.discovery import import_code
+from beatstore.discovery.modules import import_code
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send
 

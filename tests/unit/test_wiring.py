@@ -9,8 +9,8 @@ import pytest
 from celery import Celery
 
 from beatstore import wiring
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import ConfigError
-from beatstore.scheduler import DBScheduler
 from beatstore.wiring import check_broker_url, warn_of_options
 
 

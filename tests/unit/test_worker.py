@@ -18,9 +18,10 @@ from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown
 from celery.worker import state as worker_state
 
 import beatstore
-from beatstore import tracking, worker
 from beatstore.errors import UnavailableError
 from beatstore.tick.reports import Origin, Report
+from beatstore.worker import signals as worker
+from beatstore.worker import tracker
 from tests.support.inprocess import NOWHERE
 from tests.support.processes import ROOT
 from tests.support.recorder import Recorder
@@ -30,7 +31,7 @@ from tests.support.wait import wait_until
 @pytest.fixture
 def writer(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     writer = Recorder()
-    monkeypatch.setattr(tracking, "OwnReports", lambda settings: writer)
+    monkeypatch.setattr(tracker, "OwnReports", lambda settings: writer)
     return writer
 
 
@@ -277,7 +278,7 @@ def test_others_cost_nothing(app: Celery, writer: Recorder) -> None:
 def test_what_headers_say(headers: dict[str, Any], origin: Origin | None) -> None:
     """Headers that anybody may have written name a run that a row may have, or none."""
     given = {"id": "own", "beatstore_run_id": 1, **headers}
-    assert tracking.origin_of(given) == origin
+    assert tracker.origin_of(given) == origin
 
 
 def test_setup_does_nothing_yet(writer: Recorder) -> None:
@@ -285,9 +286,9 @@ def test_setup_does_nothing_yet(writer: Recorder) -> None:
     app = Celery("tests", set_as_current=False)
     receivers = len(signals.task_prerun.receivers)
     beatstore.setup(app)
-    tracker = worker._trackers[app]
+    known = worker._trackers[app]
     beatstore.setup(app)
-    assert worker._trackers[app] is tracker
+    assert worker._trackers[app] is known
     assert not app.configured
     assert len(signals.task_prerun.receivers) <= receivers + 1
     app.close()
@@ -298,9 +299,9 @@ def test_an_app_may_be_named_by_its_proxy(app: Celery) -> None:
     from celery import current_app
 
     app.set_current()
-    tracker = worker._trackers[app]
+    known = worker._trackers[app]
     beatstore.setup(current_app)
-    assert worker._trackers[app] is tracker
+    assert worker._trackers[app] is known
     assert not any(known is current_app for known in worker._trackers)
 
 
@@ -634,7 +635,7 @@ class Alive(Recorder):
 def test_heartbeat(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A worker says at once and then again and again what it runs, and in the end that it ends."""
     alive = Alive()
-    monkeypatch.setattr(tracking, "OwnReports", lambda settings: alive)
+    monkeypatch.setattr(tracker, "OwnReports", lambda settings: alive)
     app = Celery("tests", set_as_current=False)
     app.conf.update(beatstore_url=NOWHERE, beatstore_heartbeat=0.1, timezone="UTC")
     beatstore.setup(app)

@@ -14,7 +14,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from beatstore.database.dialects import EPOCH
 from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT
@@ -23,6 +22,7 @@ from beatstore.errors import ScheduleError
 from beatstore.rules.decide import jitter_offset, schedule_of
 from beatstore.rules.gate import run_timeout
 from beatstore.schedules import zone
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import status
 from beatstore.store.explain import stalls
 from beatstore.store.explain.upstreams import (

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, String, and_, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import EPOCH, Instant, Unreadable
+from beatstore.database.dialects import Instant, Unreadable
 from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
+from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told, clause
 from beatstore.store.history import NOT_SUCCEEDED
 from beatstore.tick.edges import counter

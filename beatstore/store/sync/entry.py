@@ -19,11 +19,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.database.dialects import EPOCH
 from beatstore.database.models import Entry
 from beatstore.definition import edges, edits, fields
 from beatstore.definition.declared import Declared
 from beatstore.errors import InvalidEntryError
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.sync import merge
 from beatstore.store.sync.stored import Beside

@@ -32,13 +32,14 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.database.dialects import EPOCH, Unreadable
+from beatstore.database.dialects import Unreadable
 from beatstore.database.models import Entry
 from beatstore.definition import edges, edits, fields, values
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decide import STATES, schedule_of
 from beatstore.schedules import Every, as_schedule, parse, zone
+from beatstore.schedules.instants import EPOCH
 from beatstore.store.upcoming import accounted_for
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from beatstore.housekeeping import Housekeeping
-from beatstore.scheduler import DBScheduler
+from beatstore.beat.housekeeping import Housekeeping
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Look, Outcome

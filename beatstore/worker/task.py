@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import celery
 from celery.exceptions import Ignore
 
-from beatstore import eta as far
 from beatstore.errors import InvalidEntryError
 from beatstore.types import Duration, SessionLike
-from beatstore.worker import refusal, setup
+from beatstore.worker import eta as far
+from beatstore.worker.signals import refusal, setup
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -41,7 +41,7 @@ class Task(_Task):
     start again: celery's own retries, and with `acks_late` a message that was delivered
     before, to a worker that is gone.
 
-    The answer is waited for briefly (`beatstore.worker.BUDGET`). Without one, the task
+    The answer is waited for briefly (`beatstore.worker.signals.BUDGET`). Without one, the task
     starts: that a task runs late or never because a database is away would be worse than
     that it runs twice.
 

@@ -35,16 +35,16 @@ from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
 
-from beatstore.batches import bounded
-from beatstore.database.dialects import EPOCH
-from beatstore.discovery import import_code, log
+from beatstore.beat.batches import bounded
+from beatstore.beat.housekeeping import Housekeeping
+from beatstore.beat.inquiry import Inquiry
+from beatstore.beat.publishing import publish
+from beatstore.beat.pulse import Pulse
+from beatstore.beat.sender import BATCH, BeatEntry, BrokerError, Sender
+from beatstore.discovery.modules import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
-from beatstore.housekeeping import Housekeeping
-from beatstore.inquiry import Inquiry
 from beatstore.outage import Outage
-from beatstore.publishing import publish
-from beatstore.pulse import Pulse
-from beatstore.sender import BATCH, BeatEntry, BrokerError, Sender
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome

@@ -20,10 +20,10 @@ from typing import Any
 
 from celery import Celery, _state
 
-from beatstore import beatschedule
 from beatstore.definition.declared import Declared
+from beatstore.discovery import beatschedule
+from beatstore.discovery.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.errors import InvalidEntryError
-from beatstore.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.store import Store
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync.sync import SyncReport

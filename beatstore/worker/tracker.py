@@ -27,34 +27,24 @@ from beatstore.appconf import read_settings
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.errors import BeatstoreError, StoreError
+from beatstore.headers import PART, STEP, TASK_ID, run_id_in
 from beatstore.outage import Outage
-from beatstore.reporter import Reporter
 from beatstore.tick.parts import is_last
 from beatstore.tick.reports import Origin, Reports
+from beatstore.worker.reporter import Reporter
 
 __all__ = [
-    "PART",
-    "RUN_ID",
-    "STEP",
     "TASK_ID",
     "Heartbeat",
     "Tracker",
     "active_requests",
     "origin_of",
-    "run_id_in",
 ]
 
 logger = logging.getLogger(__name__)
 
-#: The headers that name the run; see `beatstore.sender`.
-RUN_ID, TASK_ID = "beatstore_run_id", "beatstore_task_id"
-
-#: The header that says which task of a canvas a message is for: `STEP`, after which others
-#: come, or "3/10", the third of ten that come last; see `beatstore.tick.parts`.
-PART, STEP = "beatstore_part", "step"
-
-#: The columns of a run can't hold more.
-_LARGEST, _LONGEST = 2**63 - 1, 155
+#: The column `run.task_id` can't hold more characters.
+_LONGEST = 155
 
 #: How long the start of a process that asks may wait for the database, in seconds.
 PREPARATION = 1.0
@@ -235,12 +225,6 @@ def _cooperative_psycopg() -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
-
-
-def run_id_in(headers: Mapping[str, Any] | Any) -> int | None:
-    """Return the id of the run in headers; anybody may have written something else there."""
-    given = headers.get(RUN_ID)
-    return given if type(given) is int and 0 < given <= _LARGEST else None
 
 
 def origin_of(headers: Mapping[str, Any] | Any) -> Origin | None:

@@ -9,7 +9,7 @@ import click
 from beatstore.cli.context import app_of, open_store
 from beatstore.cli.group import REFUSED
 from beatstore.cli.output import View
-from beatstore.discovery import import_code
+from beatstore.discovery.modules import import_code
 
 __all__ = ["sync"]
 

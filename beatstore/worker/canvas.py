@@ -16,8 +16,8 @@ from celery.canvas import chunks
 
 from beatstore.definition.calls import CANVAS as PARTS
 from beatstore.definition.calls import LINKS
+from beatstore.headers import PART, RUN_ID, STEP
 from beatstore.tick.parts import is_last, nested
-from beatstore.tracking import PART, RUN_ID, STEP
 
 __all__ = ["CANVAS", "canvas_of", "follow", "thawed"]
 

@@ -14,7 +14,7 @@ no report at all. A report that the database refuses twice, alone and on a fresh
 is logged and dropped. One of a run that is not in this database is ignored, which is logged
 once for each run.
 
-A forked child must not use its parent's reporter; see `beatstore.worker`.
+A forked child must not use its parent's reporter; see `beatstore.worker.signals`.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Confirms:
         channel.confirm_select()
 
     def fate(self, numbers: range) -> Exception | None:
-        """Say what RabbitMQ did with the messages of one entry; see `beatstore.batches`."""
+        """Say what RabbitMQ did with the messages of one entry; see `beatstore.beat.batches`."""
         for number in numbers:
             if number in self.refused:
                 return self.refused[number]

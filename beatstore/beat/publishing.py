@@ -18,17 +18,18 @@ from celery.beat import ScheduleEntry
 from celery.canvas import _chain, chord, group
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from beatstore import outcomes
-from beatstore.beatschedule import evaluated
-from beatstore.canvas import CANVAS, canvas_of, thawed
-from beatstore.convert import celery_schedule
+from beatstore import headers
+from beatstore.beat import outcomes
 from beatstore.definition import allowed
 from beatstore.definition.calls import Call, check_allowed
 from beatstore.definition.values import copied, opened
+from beatstore.discovery.beatschedule import evaluated
+from beatstore.discovery.convert import celery_schedule
 from beatstore.store.strangers import warn_of_tasks
-from beatstore.task import Task as OwnTask
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.endings import Ending
+from beatstore.worker.canvas import CANVAS, canvas_of, thawed
+from beatstore.worker.task import Task as OwnTask
 
 __all__ = ["BeatEntry", "has_own_way", "publish", "without_results"]
 
@@ -204,16 +205,16 @@ def without_results(app: Any) -> Iterator[None]:
 
 def headers_of(claim: Claim) -> dict[str, Any]:
     """Return the headers by which a worker, or a monitor, knows the run."""
-    headers: dict[str, Any] = {
+    made: dict[str, Any] = {
         "celery_beat_task": True,
         "periodic_task_name": claim.name,
-        "beatstore_entry": claim.name,
-        "beatstore_run_id": claim.run_id,
-        "beatstore_task_id": claim.task_id,
-        "beatstore_due_at": claim.due_at.isoformat(),
-        "beatstore_attempt": claim.attempt,
+        headers.ENTRY_NAME: claim.name,
+        headers.RUN_ID: claim.run_id,
+        headers.TASK_ID: claim.task_id,
+        headers.DUE_AT: claim.due_at.isoformat(),
+        headers.ATTEMPT: claim.attempt,
     }
     if claim.first_missed_at is not None:
-        headers["beatstore_first_missed_at"] = claim.first_missed_at.isoformat()
-        headers["beatstore_missed_count"] = claim.missed_count
-    return headers
+        made[headers.FIRST_MISSED_AT] = claim.first_missed_at.isoformat()
+        made[headers.MISSED_COUNT] = claim.missed_count
+    return made

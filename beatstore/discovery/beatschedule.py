@@ -26,9 +26,9 @@ from celery.app.task import Task
 from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.convert import clock_interval, own_zone, zone_name
 from beatstore.definition import fields
 from beatstore.definition.declared import Declared, fitting
+from beatstore.discovery.convert import clock_interval, own_zone, zone_name
 from beatstore.errors import BeatstoreError, InvalidEntryError
 
 __all__ = ["CLEANUP", "SOURCE", "LazyArgumentError", "beat_entries", "evaluated"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beatstore.errors import EntryNotFoundError
-from beatstore.peers import How, Note, peer_of, read
+from beatstore.moving.peers import How, Note, peer_of, read
 from beatstore.store.transfer import foreign
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery
 from celery.backends.base import DisabledBackend
 
-from beatstore.outcomes import ENDED
+from beatstore.beat.outcomes import ENDED
 from beatstore.tick.claims import Suspect
 from beatstore.tick.endings import Ending
 from beatstore.tick.notices import Notice, tell

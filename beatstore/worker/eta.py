@@ -30,8 +30,8 @@ from beatstore.appconf import given_settings, read_settings
 from beatstore.config import PREFIX
 from beatstore.definition.values import check_serializer, encoded
 from beatstore.errors import BeatstoreError, EntryExistsError
+from beatstore.headers import RUN_ID, run_id_in
 from beatstore.store.shared import store_of
-from beatstore.tracking import RUN_ID, run_id_in
 
 __all__ = ["divert", "keep"]
 

@@ -27,7 +27,7 @@ import kombu.exceptions
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.confirms import ANSWER_TIMEOUT, Confirms, UnsureError
+from beatstore.beat.confirms import ANSWER_TIMEOUT, Confirms, UnsureError
 
 __all__ = [
     "ANSWER_TIMEOUT",

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from beatstore.confirms import Confirms, UnsureError
-from beatstore.publishing import BeatEntry
+from beatstore.beat.confirms import Confirms, UnsureError
+from beatstore.beat.publishing import BeatEntry
 from beatstore.tick.claims import Claim, Outcome
 
 __all__ = ["Held"]

@@ -20,7 +20,7 @@ Invariants:
     * A task waits for the database for `BUDGET` seconds at most, twice; what is seen
       outside of a task does not wait.
 
-On failure: see `beatstore.reporter`.
+On failure: see `beatstore.worker.reporter`.
 """
 
 from __future__ import annotations
@@ -40,20 +40,15 @@ from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from beatstore.appconf import know
-from beatstore.canvas import follow
+from beatstore.headers import GOES_ON, RUN_ID, RUNNING
 from beatstore.tick.reports import Report
-from beatstore.tracking import RUN_ID, Tracker, active_requests, origin_of
+from beatstore.worker.canvas import follow
+from beatstore.worker.tracker import Tracker, active_requests, origin_of
 
 __all__ = ["refusal", "setup"]
 
 #: How long a task waits for the database: before its start, with the guard, and at its end.
 BUDGET = 0.04
-
-#: The header of a message of which the task replaces that of an earlier one.
-GOES_ON = "beatstore_goes_on"
-
-#: What the main process tells a child: this worker still runs an earlier message of the run.
-RUNNING = "beatstore_running"
 
 
 def setup(app: Celery) -> None:

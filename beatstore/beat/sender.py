@@ -3,7 +3,7 @@
 Every message goes through the scheduler's inherited `apply_entry`, where monitoring
 packages hook in, and on through celery's own `Task.apply_async` or `send_task`, where
 tracing, routing and locking packages do. What is added is around the messages: they are
-written to the broker in batches, where its transport can (see `beatstore.batches`).
+written to the broker in batches, where its transport can (see `beatstore.beat.batches`).
 
 Invariants:
     * A claim is reported `sent` only when the broker has taken its message.
@@ -31,8 +31,8 @@ from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore import outcomes
-from beatstore.batches import (
+from beatstore.beat import outcomes
+from beatstore.beat.batches import (
     BATCH_ERRORS,
     Batch,
     Confirmed,
@@ -41,7 +41,7 @@ from beatstore.batches import (
     check_writable,
     takes_nothing,
 )
-from beatstore.confirms import (
+from beatstore.beat.confirms import (
     NOT_IMPLEMENTED,
     BlockedError,
     NackedError,
@@ -49,10 +49,10 @@ from beatstore.confirms import (
     UnsureError,
     loose_exchanges,
 )
+from beatstore.beat.held import Held
+from beatstore.beat.outcomes import OF_THE_MESSAGE, RETRY
+from beatstore.beat.publishing import BeatEntry, has_own_way, without_results
 from beatstore.errors import BeatstoreError
-from beatstore.held import Held
-from beatstore.outcomes import OF_THE_MESSAGE, RETRY
-from beatstore.publishing import BeatEntry, has_own_way, without_results
 from beatstore.store import Store
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.endings import Ending
@@ -399,7 +399,7 @@ class _Sending:
         return Held(self.batch.confirms, unsure)
 
     def fates(self) -> list[Fate]:
-        """Return what the broker did with each claim; see `beatstore.batches`."""
+        """Return what the broker did with each claim; see `beatstore.beat.batches`."""
         fates = [] if self.batch is None else self.batch.fates()
         under_way = len(fates) < len(self.claims) and not self.late
         if self.batch is not None and self.failure is not None and under_way:

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from celery.schedules import crontab
 
-import beatstore.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
+import beatstore.discovery.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
 from beatstore.definition.declared import Declared
 from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError

@@ -1,0 +1,1 @@
+"""Entries that code declares: found, imported, and translated from celery's own forms."""
