@@ -105,7 +105,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
             "Store the entries that `export` wrote, from a file or the standard input.",
         ),
         "sync": (
-            "syncing:sync",
+            "sync:sync",
             "Bring what the code declares into the database, as beat does when it starts.",
         ),
         "import": (
