@@ -5,7 +5,8 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 
-# How many processes `make test` runs in (its tests often wait for servers), and further arguments, as in ARGS="-k cron -x".
+# How many processes `make test` runs in: its tests often wait for servers, so three keep two
+# cores busy. And further arguments, as in ARGS="-k cron -x".
 JOBS ?= 3
 ARGS ?=
 
