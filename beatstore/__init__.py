@@ -29,6 +29,7 @@ from beatstore.errors import (
     EntryNotFoundError,
     InvalidEntryError,
     LoadError,
+    NotReadError,
     ScheduleError,
     SchemaError,
     SessionError,
@@ -54,8 +55,8 @@ from beatstore.version import __version__
 
 if TYPE_CHECKING:
     from beatstore.beat.scheduler import DBScheduler
-    from beatstore.database.models import Audit, Entry, Run
     from beatstore.discovery.marks import scheduled
+    from beatstore.records import Audit, Entry, Run
     from beatstore.store import (
         After,
         BeatStatus,
@@ -78,16 +79,16 @@ _unsure = identity.dispatch(object)
 
 _LAZY = {
     "After": "beatstore.store",
-    "Audit": "beatstore.database.models",
+    "Audit": "beatstore.records",
     "BeatStatus": "beatstore.store",
     "DBScheduler": "beatstore.beat.scheduler",
-    "Entry": "beatstore.database.models",
+    "Entry": "beatstore.records",
     "Explanation": "beatstore.store",
     "Health": "beatstore.store",
     "LoadReport": "beatstore.store",
     "Occurrence": "beatstore.store",
     "Page": "beatstore.types",
-    "Run": "beatstore.database.models",
+    "Run": "beatstore.records",
     "RunDetails": "beatstore.store",
     "Status": "beatstore.store",
     "Store": "beatstore.store",
@@ -122,6 +123,7 @@ __all__ = [
     "LoadError",
     "LoadReport",
     "ManualClock",
+    "NotReadError",
     "Occurrence",
     "Once",
     "Page",

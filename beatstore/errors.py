@@ -7,10 +7,10 @@
     │   ├── InvalidEntryError (ValueError)   a field of an entry can't be stored
     │   ├── EntryNotFoundError (LookupError)
     │   ├── EntryExistsError
+    │   ├── NotReadError                  tags, after or edited of an entry, not asked for
     │   └── LoadError (ValueError)        documents that can't be loaded
     └── StoreError
-        ├── SessionError (ValueError)     session= belongs to another database, or a session
-        │                                 is given a snapshot
+        ├── SessionError (ValueError)     session= belongs to another database
         ├── SchemaError                   tables missing, or of another revision
         └── UnavailableError              the database did not answer
 
@@ -28,6 +28,7 @@ __all__ = [
     "EntryNotFoundError",
     "InvalidEntryError",
     "LoadError",
+    "NotReadError",
     "ScheduleError",
     "SchemaError",
     "SessionError",
@@ -120,6 +121,27 @@ class EntryExistsError(EntryError):
         return f"an entry named {self.name!r} exists already; {instead}"
 
 
+class NotReadError(EntryError):
+    """Something beside an entry's columns was not read with it.
+
+    Args:
+        name: the entry's name.
+        extra: what was asked of it: "tags", "after" or "edited".
+    """
+
+    def __init__(self, name: str, extra: str) -> None:
+        self.name = name
+        self.extra = extra
+        super().__init__(name, extra)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.extra} of entry {_short(self.name)} was not read with it; write "
+            f"store.get({_short(self.name)}).{self.extra}, or "
+            f"store.entries(include=[{self.extra!r}]) for many"
+        )
+
+
 class LoadError(EntryError, ValueError):
     """Some documents can't be loaded, so none was.
 
@@ -144,11 +166,7 @@ class StoreError(BeatstoreError):
 
 
 class SessionError(StoreError, ValueError):
-    """A session can't be used so.
-
-    The `session=` given is none, or is bound to another database than the store's; or what
-    the store returned, a snapshot, is to be changed or given to a session.
-    """
+    """The `session=` given is none, or is bound to another database than the store's."""
 
 
 class SchemaError(StoreError):

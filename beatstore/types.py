@@ -28,6 +28,8 @@ __all__ = [
     "DeclaredUpstreams",
     "Duration",
     "EndState",
+    "EntryExtra",
+    "EntryKind",
     "EntryOptions",
     "EntryState",
     "Misfire",
@@ -57,12 +59,15 @@ Overlap: TypeAlias = Literal["allow", "skip", "wait"]
 On: TypeAlias = Literal["success", "done", "failure"]
 Align: TypeAlias = Literal["latest", "same"]
 OnUpstreamFailure: TypeAlias = Literal["wait", "skip"]
+EntryKind: TypeAlias = Literal["once", "cron", "every", "rrule", "solar", "after"]
 EntryState: TypeAlias = Literal["active", "paused", "finished", "missed", "cancelled", "broken"]
 RunState: TypeAlias = Literal[
     "claimed", "sent", "started", "succeeded", "failed", "lost", "cancelled", "missed", "skipped"
 ]
 #: By what runs are sorted.
 RunSort: TypeAlias = Literal["due", "sent", "started", "finished", "runtime", "lateness"]
+#: What is read beside an entry's columns where it is asked for.
+EntryExtra: TypeAlias = Literal["tags", "after", "edited"]
 #: What `Store.end` makes of a run.
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 

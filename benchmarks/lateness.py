@@ -13,7 +13,7 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 
-from beatstore.database.models import Run
+from beatstore.models import RunModel
 from benchmarks.app import TASK
 from benchmarks.beat import RealBeat, cpu_of, headers_of
 from benchmarks.places import Places, fill, insert_due, server_of
@@ -25,7 +25,7 @@ __all__ = ["measure"]
 PERIOD = 10
 TARGET = 0.25
 
-_RUN: Any = Run.__table__
+_RUN: Any = RunModel.__table__
 
 
 def measure(places: Places) -> list[Table]:

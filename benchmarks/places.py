@@ -15,14 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from beatstore.database.engine import Database
-from beatstore.database.models import Entry, Run
+from beatstore.models import EntryModel, RunModel
 from tests.support.brokers import Broker, BrokerSource, open_broker
 from tests.support.databases import DatabaseServer, migrate, open_database_server
 
 __all__ = ["Places", "fill", "insert_due", "optimize", "reset", "server_of"]
 
-_ENTRY: Any = Entry.__table__
-_RUN: Any = Run.__table__
+_ENTRY: Any = EntryModel.__table__
+_RUN: Any = RunModel.__table__
 
 
 class Places:

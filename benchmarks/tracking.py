@@ -18,13 +18,13 @@ from celery.app.trace import build_tracer
 
 import beatstore
 from beatstore import Store
-from beatstore.database.models import Run
+from beatstore.models import RunModel
 from benchmarks.places import Places, server_of
 from benchmarks.report import Table, ms, quantile, verdict
 
 __all__ = ["measure"]
 
-_RUN: Any = Run.__table__
+_RUN: Any = RunModel.__table__
 
 
 def measure(places: Places) -> list[Table]:

@@ -12,8 +12,8 @@ from beatstore.cli.group import REFUSED
 from beatstore.cli.options import RUN_ID, json_option
 from beatstore.cli.output import View
 from beatstore.cli.writing import note
-from beatstore.database.models import Run
 from beatstore.errors import EntryError
+from beatstore.records import Run
 from beatstore.store.actions import END_STATES
 from beatstore.types import EndState
 

@@ -14,7 +14,7 @@ from beatstore.cli.options import INSTANT, printing
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
-from beatstore.database.models import Entry
+from beatstore.records import Entry
 from beatstore.store import Occurrence
 from beatstore.types import Page
 

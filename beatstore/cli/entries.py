@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from beatstore.cli.context import open_store
 from beatstore.cli.entry_options import call_fields, given_fields, policy_fields, schedule_fields
-from beatstore.cli.entry_view import brief_rule, facts_of, lines_of, next_due, short_rule
+from beatstore.cli.entry_view import brief_rule, facts_of, lines_of, next_due, rule_of, short_rule
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
-from beatstore.database.models import Entry
 from beatstore.errors import EntryNotFoundError
+from beatstore.records import Entry
 from beatstore.store import Store
 
 __all__ = ["add", "change", "list_", "schedule", "show"]
@@ -88,20 +88,17 @@ class _Pages:
         more = True
         while more and self.left != 0:
             size = _PAGE if self.left is None else min(self.left, _PAGE)
-            page = self.store.entries(**self.chosen, limit=size, after=self.after)
+            page = self.store.entries(
+                **self.chosen, limit=size, after=self.after, include=("tags", "edited")
+            )
             more = page.more
-            names = [entry.name for entry in page]
-            tags = self.store.tags_of(names)
-            declared = [entry.name for entry in page if entry.declared is not None]
-            edited = self.store.edited(declared) if declared else {}
-            for entry in page:
-                yield _row(entry, tags.get(entry.name, ()), edited.get(entry.name, ()))
-            self.after = names[-1] if names else None
+            yield from map(_row, page)
+            self.after = page[-1].name if page else None
             self.left = None if self.left is None else self.left - size
         self.more_after = self.after if more else None
 
 
-def _row(entry: Entry, tags: Sequence[str], edited: Sequence[str]) -> dict[str, Any]:
+def _row(entry: Entry) -> dict[str, Any]:
     """Return what the list knows of an entry."""
     return {
         "name": entry.name,
@@ -113,8 +110,8 @@ def _row(entry: Entry, tags: Sequence[str], edited: Sequence[str]) -> dict[str, 
         "state": entry.state,
         "last_run_at": entry.last_run_at,
         "run_count": entry.run_count,
-        "tags": list(tags),
-        "edited": list(edited),
+        "tags": list(entry.tags),
+        "edited": list(entry.edited),
         "source": entry.source,
         "description": entry.description,
     }
@@ -128,7 +125,7 @@ def show(context: click.Context, name: str, as_json: bool, timezone: str | None)
     """Show everything about one entry."""
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
-    facts = facts_of(store, store.get(name))
+    facts = facts_of(store, name)
     view.facts(facts, lines_of(facts, view))
 
 
@@ -249,11 +246,11 @@ def _what_happened(before: int | None, entry: Entry) -> str:
 def _tell(store: Store, view: View, entry: Entry, done: str) -> None:
     """Show an entry that was written, and when it is due."""
     due = next_due(store, entry.name)
-    facts = {"done": done, **facts_of(store, entry)} if view.json else {}
+    facts = {"done": done, **facts_of(store, entry.name)} if view.json else {}
     lines = [
         (done, entry.name),
         ("task", entry.task),
-        ("schedule", short_rule(vars(entry), view)),
+        ("schedule", short_rule(rule_of(entry), view)),
         ("state", entry.state),
         (view.title("next due"), "\n".join(view.when(at) for at in due)),
     ]

@@ -9,14 +9,22 @@ from typing import Any
 
 from beatstore.cli.output import View
 from beatstore.cli.values import as_json, span, text
-from beatstore.database.models import Entry, Run
 from beatstore.errors import ScheduleError
+from beatstore.records import Entry, Run
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.graph import Edge
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 
-__all__ = ["brief_rule", "edge_in_words", "facts_of", "lines_of", "next_due", "short_rule"]
+__all__ = [
+    "brief_rule",
+    "edge_in_words",
+    "facts_of",
+    "lines_of",
+    "next_due",
+    "rule_of",
+    "short_rule",
+]
 
 #: So many runs and due times are shown.
 _SHOWN = 5
@@ -69,20 +77,25 @@ def short_rule(rule: Mapping[str, Any], view: View) -> str:
     return f"{kind} {spec}"
 
 
+def rule_of(entry: Entry) -> dict[str, Any]:
+    """Return the columns that `short_rule` reads."""
+    return {"kind": entry.kind, "spec": entry.spec, "timezone": entry.timezone}
+
+
 def _anchor(anchor: str, view: View) -> str:
     with suppress(ScheduleError):
         return view.at(read_instant("spec", anchor))
     return anchor
 
 
-def facts_of(store: Store, entry: Entry) -> dict[str, Any]:
+def facts_of(store: Store, name: str) -> dict[str, Any]:
     """Return all that is known of an entry, by the names of its columns."""
-    name = entry.name
+    entry = store.get(name)
     edges = store.edges(name)
     return {
         **{column: getattr(entry, column) for column in _COLUMNS},
-        "tags": store.tags(name),
-        "edited": list(store.edited([name]).get(name, ())),
+        "tags": list(entry.tags),
+        "edited": list(entry.edited),
         "after": [_upstream(edge) for edge in edges if edge.downstream == name],
         "before": [edge.downstream for edge in edges if edge.upstream == name],
         "next": next_due(store, name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,8 @@ from beatstore.cli.options import RUN_ID, printing
 from beatstore.cli.output import View
 from beatstore.cli.runs import late, took
 from beatstore.cli.values import as_json
-from beatstore.database.models import Run
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.records import Entry, Run
 from beatstore.store import RunDetails, Store
 from beatstore.store.history import ERRORS
 
@@ -96,7 +96,7 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
     yield "worker", one.worker or ""
     yield "task", "" if found.entry is None else found.entry.task
     yield "task id", one.task_id
-    yield "arguments", "" if found.entry is None else _arguments(vars(found.entry))
+    yield "arguments", "" if found.entry is None else _arguments(found.entry)
     yield "parts", as_json(one.parts) if one.parts else ""
     yield view.title("attempts"), _attempts(found, view)
     yield view.title("next"), _next(found, view)
@@ -129,9 +129,10 @@ def _stands_for(one: Run, view: View) -> str:
     return f"{others} {what}, from {view.at(one.first_missed_at)}"
 
 
-def _arguments(call: Mapping[str, Any]) -> str:
+def _arguments(entry: Entry) -> str:
     """Return what the entry sends; a run keeps no copy of it."""
-    return " ".join(as_json(call[part]) for part in ("args", "kwargs", "options") if call[part])
+    parts = (entry.args, entry.kwargs, entry.options)
+    return " ".join(as_json(part) for part in parts if part)
 
 
 def _attempts(found: RunDetails, view: View) -> str:

@@ -17,7 +17,7 @@ from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.values import as_json, span, text
 from beatstore.cli.writing import in_json, note, say
-from beatstore.database.models import Audit, Run
+from beatstore.records import Audit, Run
 from beatstore.rules.decide import RUN_STATES
 from beatstore.store import Store
 from beatstore.store.history import ERRORS, RUN_SORTS

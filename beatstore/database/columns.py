@@ -63,6 +63,10 @@ class Unreadable(str):
         made.reason = reason
         return made
 
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        """Let it be copied and pickled."""
+        return self.given, self.reason
+
     @property
     def given(self) -> str:
         """The text alone."""

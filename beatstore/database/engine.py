@@ -38,7 +38,7 @@ from beatstore.database.drivers import (
     prepare_nothing,
 )
 from beatstore.database.faults import codes, contended, rolled_back, unavailable, unprepared
-from beatstore.database.models import Entry
+from beatstore.database.models import EntryModel
 from beatstore.errors import ConfigError, SessionError, UnavailableError
 
 __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
@@ -228,7 +228,7 @@ class Database:
                 f"session: expected an SQLAlchemy session, got {session!r}; with an AsyncSession "
                 "write `await session.run_sync(lambda s: store.add(…, session=s))`"
             )
-        bind = get_bind(Entry)
+        bind = get_bind(EntryModel)
         theirs = bind.engine.url
         if bind.engine is self._engine or place(theirs) == place(self.url):
             return

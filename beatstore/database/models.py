@@ -40,21 +40,20 @@ from beatstore.database.dialects import (
     Whole,
     db_now,
 )
-from beatstore.errors import SessionError
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [
     "REVISION",
-    "Audit",
+    "AuditModel",
     "Base",
-    "Beat",
-    "Dependency",
-    "Entry",
-    "Run",
-    "Tag",
-    "Token",
-    "Wait",
-    "Worker",
+    "BeatModel",
+    "DependencyModel",
+    "EntryModel",
+    "RunModel",
+    "TagModel",
+    "TokenModel",
+    "WaitModel",
+    "WorkerModel",
 ]
 
 #: The Alembic revision whose tables these classes describe.
@@ -77,31 +76,9 @@ _MYSQL = {
 }
 
 
-class _NoState:
-    """What stands in a snapshot where the ORM keeps the state of an object: an error.
-
-    A snapshot (see `beatstore.database.rows`) has the values of a row and no state. The
-    ORM looks for the state before it does anything with an object: before it sets an
-    attribute, or adds, merges, deletes or refreshes it, or reaches it by a relationship.
-    The state of any other object is found in its `__dict__`, and nobody asks here.
-    """
-
-    def __get__(self, row: object | None, owner: type) -> Any:
-        if row is None or not vars(row):  # the class, or a new object yet without its state
-            raise AttributeError("_sa_instance_state")
-        kind, key = owner.__name__, getattr(row, "id", None)
-        name = getattr(row, "name", None)
-        edit = f"store.change({name!r}, …) to edit the entry, or " if kind == "Entry" else ""
-        raise SessionError(
-            f"{row!r} is a snapshot: it can't be changed, and no session takes it; "
-            f"write {edit}session.get({kind}, {key!r}) for an object of your own"
-        )
-
-
 class Base(DeclarativeBase):
     """Base of beatstore's tables, with a naming rule for every constraint."""
 
-    _sa_instance_state = _NoState()
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -114,7 +91,7 @@ class Base(DeclarativeBase):
     __table_args__: Any = _MYSQL
 
 
-class Entry(Base):
+class EntryModel(Base):
     """A task, its arguments, the schedule it is sent by and the policies that apply.
 
     `kind` and `spec` hold the schedule (see `beatstore.schedules.parse`); `timezone`,
@@ -203,10 +180,10 @@ class Entry(Base):
     )
 
     def __repr__(self) -> str:
-        return f"<Entry {self.name!r}: {self.task}, {self.kind} {self.spec!r}, {self.state}>"
+        return f"<EntryModel {self.name!r}: {self.task}, {self.kind} {self.spec!r}, {self.state}>"
 
 
-class Dependency(Base):
+class DependencyModel(Base):
     """The edge "downstream runs after upstream".
 
     It is satisfied when the upstream's counter that `on` names is above `consumed_seq`,
@@ -245,7 +222,7 @@ class Dependency(Base):
     )
 
 
-class Token(Base):
+class TokenModel(Base):
     """What an upstream has given a downstream with `align="same"`: how one due time ended.
 
     `outcome` is `success` or `failure`. It is deleted when the due time is accounted for.
@@ -263,7 +240,7 @@ class Token(Base):
     __table_args__ = (_MYSQL,)
 
 
-class Wait(Base):
+class WaitModel(Base):
     """A due time that some upstream with `align="same"` has told of, and what became of it.
 
     `state` is `look` (a beat is to look at it), `waits` (for the upstream `blocked_by`), `met`
@@ -290,7 +267,7 @@ class Wait(Base):
     )
 
 
-class Run(Base):
+class RunModel(Base):
     """What became of one occurrence, one row per attempt.
 
     `entry_id` is not a foreign key: history outlives its entry, whose name is kept here.
@@ -350,10 +327,10 @@ class Run(Base):
     )
 
     def __repr__(self) -> str:
-        return f"<Run of {self.entry_name!r}, due {self.due_at}, {self.state}>"
+        return f"<RunModel of {self.entry_name!r}, due {self.due_at}, {self.state}>"
 
 
-class Tag(Base):
+class TagModel(Base):
     """A word by which entries are listed, paused or run together."""
 
     __tablename__ = "beatstore_tag"
@@ -364,7 +341,7 @@ class Tag(Base):
     tag: Mapped[str] = mapped_column(Name(64), primary_key=True, index=True)
 
 
-class Audit(Base):
+class AuditModel(Base):
     """One change of an entry: when, by whom, what it was before and after."""
 
     __tablename__ = "beatstore_audit"
@@ -380,7 +357,7 @@ class Audit(Base):
     __table_args__ = (Index(None, "entry", "at"), {"sqlite_autoincrement": True, **_MYSQL})
 
 
-class Beat(Base):
+class BeatModel(Base):
     """One beat process: its heartbeat, the figures of its last tick, and when it was stopped."""
 
     __tablename__ = "beatstore_beat"
@@ -398,7 +375,7 @@ class Beat(Base):
     sent: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
 
 
-class Worker(Base):
+class WorkerModel(Base):
     """One worker that reports what becomes of runs: its heartbeat, and when it was stopped."""
 
     __tablename__ = "beatstore_worker"

@@ -1,42 +1,39 @@
-"""One open transaction: its statements, and rows as the objects that the API returns.
+"""One open transaction: its statements, and rows as the values that the API returns.
 
 Invariants:
     * Only Core statements: a caller's pending objects are not flushed, and objects they
       hold are not refreshed behind their back.
-    * What is returned is a snapshot: an `Entry`, a `Run` or another row with the value of
-      every column and without the ORM's state. It never reads the database again, and
-      can't be written back: no attribute can be set, and no session takes it.
+    * What is returned is a value (see `beatstore.records`): it never reads the database
+      again, and can't be written back.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import CursorResult, Executable, Row, Select, Table, func, select, text, update
+from sqlalchemy import CursorResult, Executable, Select, Table, func, select, text, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
 from beatstore.database.dialects import CHANNEL, insert_ignore
 from beatstore.database.engine import Database
-from beatstore.database.models import Base, Entry
+from beatstore.database.models import EntryModel
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
 from beatstore.errors import EntryNotFoundError
+from beatstore.records import Audit, Entry, EntryExtras, Run
 
 __all__ = [
     "Transaction",
 ]
 
 
-# The first call of a class would do this, and a snapshot is made without one.
-Base.registry.configure()
-
-T = TypeVar("T", bound=Base)
+T = TypeVar("T", Entry, Run, Audit)
 
 #: How far ahead of its time a row is announced to the beats of PostgreSQL.
 _SOON = timedelta(seconds=1)
@@ -60,7 +57,7 @@ class Transaction:
     @property
     def dialect(self) -> Dialect:
         """The dialect of the connection that our statements go to."""
-        return self.session.get_bind(Entry).dialect
+        return self.session.get_bind(EntryModel).dialect
 
     def execute(
         self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None
@@ -73,7 +70,7 @@ class Transaction:
                 statement,
                 rows,
                 execution_options=self.database.options,
-                bind_arguments={"mapper": Entry},
+                bind_arguments={"mapper": EntryModel},
             )
         return cast("CursorResult[Any]", result)
 
@@ -105,8 +102,11 @@ class Transaction:
         return self.execute(counted).rowcount == 1
 
     def all(self, kind: type[T], statement: Select[Any]) -> list[T]:
-        """Return the rows of a statement that selects all columns of `kind`."""
-        return [_snapshot(kind, row) for row in self.execute(statement)]
+        """Return the rows of a statement that selects all columns of the table of `kind`."""
+        # The fields of a value are the columns, in their order.
+        make: Callable[..., T] = kind
+        more = (EntryExtras(self.settings.default_timezone),) if kind is Entry else ()
+        return [make(*row, *more) for row in self.execute(statement)]
 
     def find(self, name: str, *, lock: bool = False) -> Entry | None:
         """Return the entry of that name, or None.
@@ -125,8 +125,7 @@ class Transaction:
             self.execute(same)
         elif lock:
             statement = statement.with_for_update()
-        row = self.execute(statement).first()
-        return None if row is None else _snapshot(Entry, row)
+        return next(iter(self.all(Entry, statement)), None)
 
     def get(self, name: str, *, lock: bool = False) -> Entry:
         """Return the entry of that name.
@@ -168,10 +167,3 @@ class Transaction:
             return
         due = self.database.now_sql() >= wake_at - _SOON
         self.execute(select(func.pg_notify(CHANNEL, "")).where(due))
-
-
-def _snapshot(kind: type[T], row: Row[Any]) -> T:
-    # The class's own constructor would give it the ORM's state.
-    made = kind.__new__(kind)
-    vars(made).update(row._mapping)
-    return made

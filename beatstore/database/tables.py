@@ -7,7 +7,17 @@ from typing import TypeVar, cast
 
 from sqlalchemy import Table
 
-from beatstore.database.models import Audit, Beat, Dependency, Entry, Run, Tag, Token, Wait, Worker
+from beatstore.database.models import (
+    AuditModel,
+    BeatModel,
+    DependencyModel,
+    EntryModel,
+    RunModel,
+    TagModel,
+    TokenModel,
+    WaitModel,
+    WorkerModel,
+)
 
 __all__ = [
     "AUDIT",
@@ -22,15 +32,15 @@ __all__ = [
     "chunks",
 ]
 
-AUDIT = cast(Table, Audit.__table__)
-BEAT = cast(Table, Beat.__table__)
-DEPENDENCY = cast(Table, Dependency.__table__)
-ENTRY = cast(Table, Entry.__table__)
-RUN = cast(Table, Run.__table__)
-TAG = cast(Table, Tag.__table__)
-TOKEN = cast(Table, Token.__table__)
-WAIT = cast(Table, Wait.__table__)
-WORKER = cast(Table, Worker.__table__)
+AUDIT = cast(Table, AuditModel.__table__)
+BEAT = cast(Table, BeatModel.__table__)
+DEPENDENCY = cast(Table, DependencyModel.__table__)
+ENTRY = cast(Table, EntryModel.__table__)
+RUN = cast(Table, RunModel.__table__)
+TAG = cast(Table, TagModel.__table__)
+TOKEN = cast(Table, TokenModel.__table__)
+WAIT = cast(Table, WaitModel.__table__)
+WORKER = cast(Table, WorkerModel.__table__)
 
 Item = TypeVar("Item")
 

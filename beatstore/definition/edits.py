@@ -71,8 +71,11 @@ _STEP = timedelta(microseconds=1)
 class StoredEntry(EntryRow, Protocol):
     """The columns of an entry that an edit reads."""
 
-    task: str
-    wake_at: datetime | None
+    @property
+    def task(self) -> str: ...  # noqa: D102
+
+    @property
+    def wake_at(self) -> datetime | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,35 +6,86 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-__all__ = ["Decision", "EntryRow", "PlannedRun"]
+__all__ = ["ENTRY_COLUMNS", "Decision", "EntryRow", "PlannedRun"]
 
 
 class EntryRow(Protocol):
-    """The columns of an entry that the rule reads."""
+    """The columns of an entry that the rule reads, of a row or of a value that can't be changed."""
 
-    id: int
-    kind: str
-    spec: str
-    timezone: str | None
-    start_at: datetime | None
-    end_at: datetime | None
-    max_runs: int | None
-    jitter_s: float
-    misfire: str | None
-    grace_s: float | None
-    overlap: str
-    run_timeout_s: float | None
-    state: str
-    error: str | None
-    cursor_at: datetime | None
-    next_due_at: datetime | None
-    pending_due_at: datetime | None
-    pending_since: datetime | None
-    run_count: int
-    created_at: datetime
-    args: Any
-    kwargs: Any
-    options: Any
+    # ruff: noqa: D102  (each is documented with the tables)
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def timezone(self) -> str | None: ...
+
+    @property
+    def start_at(self) -> datetime | None: ...
+
+    @property
+    def end_at(self) -> datetime | None: ...
+
+    @property
+    def max_runs(self) -> int | None: ...
+
+    @property
+    def jitter_s(self) -> float: ...
+
+    @property
+    def misfire(self) -> str | None: ...
+
+    @property
+    def grace_s(self) -> float | None: ...
+
+    @property
+    def overlap(self) -> str: ...
+
+    @property
+    def run_timeout_s(self) -> float | None: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+    @property
+    def cursor_at(self) -> datetime | None: ...
+
+    @property
+    def next_due_at(self) -> datetime | None: ...
+
+    @property
+    def pending_due_at(self) -> datetime | None: ...
+
+    @property
+    def pending_since(self) -> datetime | None: ...
+
+    @property
+    def run_count(self) -> int: ...
+
+    @property
+    def created_at(self) -> datetime: ...
+
+    @property
+    def args(self) -> Any: ...
+
+    @property
+    def kwargs(self) -> Any: ...
+
+    @property
+    def options(self) -> Any: ...
+
+
+#: Their names.
+ENTRY_COLUMNS = tuple(name for name, kind in vars(EntryRow).items() if isinstance(kind, property))
 
 
 @dataclass(frozen=True, slots=True)

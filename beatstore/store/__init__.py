@@ -5,8 +5,8 @@ Each method is one transaction: its own, committed when the method returns; or, 
 everything is undone when they roll back. Beat looks at what was committed at its next
 tick; nothing needs to be told to it.
 
-Entries and runs are returned as snapshots: plain objects with the values of all columns,
-safe to keep. They can't be changed, and no session takes them; `change` edits an entry.
+Entries, runs and changes are returned as values (see `beatstore.records`), safe to keep. They
+can't be changed, and no session takes them; `change` edits an entry.
 
 On failure: arguments are refused with an error naming the argument (see
 `beatstore.errors`). A database that does not answer is an `UnavailableError`, and
@@ -22,11 +22,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from beatstore.database.models import Entry, Run
 from beatstore.definition import edges, fields
 from beatstore.definition.declared import DEFAULTS, Declared
 from beatstore.definition.edges import After
 from beatstore.errors import LoadError
+from beatstore.records import Entry, Run
 from beatstore.store import actions, links, retention
 from beatstore.store.editor import Editor
 from beatstore.store.explain.entry import Explanation

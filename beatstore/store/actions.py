@@ -15,12 +15,12 @@ from typing import Any, get_args
 
 from sqlalchemy import func, select, update
 
-from beatstore.database.models import Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition import edits, fields
 from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
+from beatstore.records import Entry, Run
 from beatstore.rules.decide import TRIGGERED, reworded
 from beatstore.schedules import Once
 from beatstore.schedules.instants import EPOCH

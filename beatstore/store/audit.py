@@ -21,10 +21,10 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from beatstore.database.dialects import Unreadable
-from beatstore.database.models import Audit, Entry
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, ENTRY
 from beatstore.definition import fields
+from beatstore.records import Audit, Entry
 from beatstore.types import Page
 
 __all__ = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from beatstore.database.models import Entry
 from beatstore.definition import edges
 from beatstore.definition.declared import DEFAULTS
+from beatstore.records import Entry
 from beatstore.store import entries
 from beatstore.store.reader import Reader
 from beatstore.store.strangers import warn_of_tasks

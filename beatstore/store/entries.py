@@ -19,11 +19,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.dialects import Instant
-from beatstore.database.models import Entry
+from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
 from beatstore.definition import edges, edits, fields
 from beatstore.errors import EntryExistsError, InvalidEntryError
+from beatstore.records import Entry
 from beatstore.rules.decide import STATES
 from beatstore.store import audit, links
 from beatstore.store.shared_times import begin_anew
@@ -45,12 +46,8 @@ __all__ = [
     "remove",
     "resume",
     "tags",
-    "tags_of",
     "write",
 ]
-
-#: How many names go into one statement.
-_NAMES = 1000
 
 #: A name is shorter, and SQLite refuses a pattern of 50,000 bytes.
 _PATTERN_LENGTH = 1000
@@ -194,18 +191,6 @@ def tags(tx: Transaction, name: str) -> list[str]:
     return sorted(found.scalars())
 
 
-def tags_of(tx: Transaction, names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the tags of several entries, by name; see `Store.tags_of`."""
-    found: dict[str, list[str]] = {}
-    wanted = [name for name in names if fields.storable(name)]
-    for first in range(0, len(wanted), _NAMES):
-        some = ENTRY.c.name.in_(wanted[first : first + _NAMES])
-        rows = select(ENTRY.c.name, TAG.c.tag).join(TAG, TAG.c.entry_id == ENTRY.c.id).where(some)
-        for row in tx.execute(rows):
-            found.setdefault(row.name, []).append(row.tag)
-    return {name: sorted(tags) for name, tags in found.items()}
-
-
 # -- writing ---------------------------------------------------------------------------
 
 
@@ -298,7 +283,7 @@ def _rename(tx: Transaction, old: Entry, name: str) -> None:
     if tx.find(name) is not None:
         raise EntryExistsError(name)
     # The connection's savepoint: the session's would flush what the caller has pending.
-    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     try:
         with connection.begin_nested():
             tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(name=name))

@@ -16,11 +16,11 @@ from sqlalchemy import Select, and_, case, literal, literal_column, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.dialects import Instant, Unreadable, micros_between
-from beatstore.database.models import Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
+from beatstore.records import Entry, Run
 from beatstore.rules.decide import RUN_STATES, schedule_of
 from beatstore.schedules import local_time, zone
 from beatstore.types import Page, RunSort, RunState

@@ -22,12 +22,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
 from beatstore.database.dialects import shows_the_past
-from beatstore.database.models import VERSION_TABLE, Entry
+from beatstore.database.models import VERSION_TABLE, EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY
 from beatstore.definition import edges
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
+from beatstore.records import Entry
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.lineage import Lineage
@@ -222,7 +223,7 @@ def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
     if entry.id == up.id:
         write_instead = f"After({up.name!r}, on='done', first_free=True), or overlap='wait'"
         raise InvalidEntryError("after", up.name, "another entry", write_instead)
-    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     way = cycles.path(tx.execute, entry.id, up.id, current=shows_the_past(connection))
     if way is not None:
         words = cycles.spelled(tx.execute, way)

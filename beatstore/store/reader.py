@@ -6,10 +6,11 @@ from collections.abc import Generator, Iterable
 from datetime import datetime
 from typing import Any
 
-from beatstore.database.models import Audit, Entry, Run
+from beatstore.database.rows import Transaction
+from beatstore.records import Audit, Entry, Run
 from beatstore.rules.graph import Edge, Graph
 from beatstore.schedules import zone
-from beatstore.store import audit, entries, graphs, history, status, upcoming
+from beatstore.store import audit, entries, extras, graphs, history, status, upcoming
 from beatstore.store.base import Base
 from beatstore.store.explain import entry as answers
 from beatstore.store.explain import occurrence
@@ -19,7 +20,7 @@ from beatstore.store.status import Health, Status
 from beatstore.store.sync import sync
 from beatstore.store.transfer import export as transfer
 from beatstore.store.upcoming import Occurrence
-from beatstore.types import EntryState, Page, RunSort, RunState, SessionLike
+from beatstore.types import EntryExtra, EntryState, Page, RunSort, RunState, SessionLike
 
 __all__ = ["Reader"]
 
@@ -28,12 +29,13 @@ class Reader(Base):
     """The entries and runs of one database, to look at; see `beatstore.Store`."""
 
     def get(self, name: str, *, session: SessionLike | None = None) -> Entry:
-        """Return the entry of that name.
+        """Return the entry of that name, with its `tags`, what it waits for, and its edits.
 
         Raises:
             EntryNotFoundError: there is none; the error suggests a similar name.
         """
-        return self._read(session, lambda tx: tx.get(name))
+        asked = set(extras.EXTRAS)
+        return self._read(session, lambda tx: extras.read(tx, [tx.get(name)], asked)[0])
 
     def entries(
         self,
@@ -44,6 +46,7 @@ class Reader(Base):
         source: str | None = None,
         limit: int = 100,
         after: str | None = None,
+        include: EntryExtra | Iterable[EntryExtra] = (),
         session: SessionLike | None = None,
     ) -> Page[Entry]:
         """Return a page of entries in the order of their names; `more` says if others follow.
@@ -56,10 +59,20 @@ class Reader(Base):
             source: only those of this owner.
             limit: at most so many.
             after: only those after this name: the last one of the page before.
+            include: what is read with them: "tags", "after" (their upstreams) and "edited".
             session: the caller's session, to join its transaction.
+
+        Raises:
+            InvalidEntryError: an argument can't be used.
         """
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
-        return self._read(session, lambda tx: entries.entries(tx, chosen, limit, after))
+        asked = extras.check(include)
+
+        def read(tx: Transaction) -> Page[Entry]:
+            page = entries.entries(tx, chosen, limit, after)
+            return Page(extras.read(tx, page, asked), more=page.more)
+
+        return self._read(session, read)
 
     def names(
         self,
@@ -83,12 +96,6 @@ class Reader(Base):
             EntryNotFoundError: there is no such entry.
         """
         return self._read(session, lambda tx: entries.tags(tx, name))
-
-    def tags_of(
-        self, names: Iterable[str], *, session: SessionLike | None = None
-    ) -> dict[str, list[str]]:
-        """Return the tags of several entries by name, sorted; who has none is left out."""
-        return self._read(session, lambda tx: entries.tags_of(tx, names))
 
     def runs(
         self,

@@ -26,7 +26,7 @@ from beatstore.database.dialects import Instant, Unreadable, given_rows, insert_
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.rules.decide import decide
-from beatstore.rules.decision import Decision, EntryRow, PlannedRun
+from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedRun
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import cycles
@@ -45,7 +45,7 @@ _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
 
 #: What the rule reads, what a message is made of, and what is counted.
 _READ_ALSO = ("last_run_at", "blocked_by", "wake_at")
-_READ = [ENTRY.c[name] for name in dict.fromkeys([*EntryRow.__annotations__, *CALL, *_READ_ALSO])]
+_READ = [ENTRY.c[name] for name in dict.fromkeys([*ENTRY_COLUMNS, *CALL, *_READ_ALSO])]
 _LOCK = select(*_READ).order_by(ENTRY.c.wake_at, ENTRY.c.id).with_for_update(skip_locked=True)
 
 #: The columns that are written.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Table, select
 
 from beatstore import Store
-from beatstore.database.models import Dependency, Entry, Run
+from beatstore.models import DependencyModel, EntryModel, RunModel
 from tests.chaos.ledger import Edge, EntryRow, Line, RunRow, Sample
 from tests.chaos.view import OPEN
 
@@ -30,9 +30,9 @@ def read_tables(store: Store) -> Tables:
     """Return the runs, entries and edges, from one state of the database, and its time."""
     with store.database.session() as session:
         now = store.database.now(session).timestamp()
-        runs = _rows(session.execute(_selected(RunRow, Run.__table__)), RunRow)
-        entries = _rows(session.execute(_selected(EntryRow, Entry.__table__)), EntryRow)
-        edges = _rows(session.execute(_selected(Edge, Dependency.__table__)), Edge)
+        runs = _rows(session.execute(_selected(RunRow, RunModel.__table__)), RunRow)
+        entries = _rows(session.execute(_selected(EntryRow, EntryModel.__table__)), EntryRow)
+        edges = _rows(session.execute(_selected(Edge, DependencyModel.__table__)), Edge)
     return runs, entries, edges, now
 
 

@@ -19,10 +19,11 @@ from celery import chain, chord, group
 from celery.beat import Service
 from sqlalchemy import create_engine, insert, inspect, make_url, text
 
-from beatstore import Entry, Every, Once, Store
+from beatstore import Every, Once, Store
 from beatstore.beat.pulse import DIRECTORY
 from beatstore.beat.sender import BATCH
 from beatstore.database.models import REVISION
+from beatstore.models import EntryModel
 from tests.support import canvas_app
 from tests.support.brokers import Broker
 from tests.support.command import Command
@@ -330,7 +331,7 @@ def add_once(store: Store, count: int) -> list[str]:
     names = [f"once-{number:05}" for number in range(count)]
     columns = {"task": "tests.note", "kind": "once", "spec": Once(NOON).spec, "misfire": "all"}
     with store.database.session() as session:
-        session.execute(insert(Entry), [{"name": name, **columns} for name in names])
+        session.execute(insert(EntryModel), [{"name": name, **columns} for name in names])
     return names
 
 

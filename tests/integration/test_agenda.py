@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import event
 
 from beatstore import Cron, Every, Once, Store
-from beatstore.database.models import Entry
 from beatstore.errors import InvalidEntryError
+from beatstore.models import EntryModel
 from beatstore.rules.decide import jitter_offset
 from beatstore.store import upcoming
 from tests.support.play import Play
@@ -67,8 +67,8 @@ def test_a_row_written_by_plain_sql_is_in_it(play: Play) -> None:
     """A row that no beat has looked at yet is counted from its rule, and so is an edited one."""
     store = play.store
     made = {"task": "t", "kind": "cron", "created_at": NOON - HOUR}
-    write(store, Entry, {"name": "late", "spec": "0 14 * * *", **made})
-    write(store, Entry, {"name": "soon", "spec": "30 12 * * *", **made})
+    write(store, EntryModel, {"name": "late", "spec": "0 14 * * *", **made})
+    write(store, EntryModel, {"name": "soon", "spec": "30 12 * * *", **made})
     assert [one.next_due_at for one in store.entries()] == [None, None]
     assert said(store, limit=2) == ["soon 12:30", "late 14:00"]
     play.tick()
@@ -207,7 +207,7 @@ def test_the_work_grows_with_the_limit(store: Store) -> None:
         }
         for number in range(3000)
     ]
-    write(store, Entry, *rows)
+    write(store, EntryModel, *rows)
     read = 0
 
     def count(*args: Any) -> None:

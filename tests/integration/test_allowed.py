@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from beatstore import ManualClock, Once, Store
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.database.models import Run
+from beatstore.models import RunModel
 from beatstore.store.shared import store_of
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message
@@ -153,7 +153,7 @@ def by_hand(store: Store, beat: Beat) -> None:
     for name in NAMES:
         row = {"entry_id": store.get(name).id, "entry_name": name, "task_id": str(uuid.uuid4())}
         row |= {"due_at": NOON, "attempt": 1, "state": "claimed", "wake_at": NOON}
-        write(store, Run, row)
+        write(store, RunModel, row)
 
 
 ORIGINS = {one.__name__: one for one in (triggered, retried, rerun, unsent, by_hand)}

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from beatstore import After, Store
 from beatstore.clock import ManualClock
-from beatstore.database.models import Run
 from beatstore.errors import EntryExistsError, InvalidEntryError
+from beatstore.models import RunModel
 from beatstore.store import audit
 from tests.support.written import DAY, HOUR, NOON, alter, run, write
 
@@ -162,7 +162,7 @@ def test_runs_asked_for_by_hand_are_told(store: Store) -> None:
     """Which run a trigger or a rerun made."""
     entry = store.add("a", "t", 3600)
     made = store.trigger("a")
-    write(store, Run, run(entry, NOON - HOUR, state="failed"))
+    write(store, RunModel, run(entry, NOON - HOUR, state="failed"))
     failed = store.runs("a", state="failed")[0]
     again = store.rerun(failed)
     assert told(store)[1:] == [
@@ -188,7 +188,7 @@ def test_a_mended_entry_is_told(store: Store) -> None:
 
 def test_a_clearing_is_told_with_its_counts(store: Store) -> None:
     """One row, about no entry, however many were deleted; beat's own clearing leaves none."""
-    write(store, Run, run(7, NOON - 60 * DAY), run(8, NOON - 60 * DAY))
+    write(store, RunModel, run(7, NOON - 60 * DAY), run(8, NOON - 60 * DAY))
     store.prune(DAY)
     assert told(store, None) == [
         ("prune", None, {"before": (NOON - DAY).isoformat(), "entries": 0, "runs": 2})

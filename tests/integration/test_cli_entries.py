@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 import beatstore.cli.bulk
 from beatstore import After, Cron, Declared, Every, Once, Store
-from beatstore.database.models import Entry
+from beatstore.models import EntryModel
 from tests.support.command import WAYS, Command, Done
 
 pytestmark = pytest.mark.quick_on("sqlite")
@@ -168,7 +168,7 @@ def test_no_cell_steers_the_terminal(call: Command, store: Store) -> None:
     """What a row holds that could move the cursor or break a line is shown harmlessly."""
     store.add("a", "t.a", "@daily", description="two\nlines")
     with store.database.session() as session:
-        session.execute(update(Entry).values(task="\x1b[2Jt\nx"))
+        session.execute(update(EntryModel).values(task="\x1b[2Jt\nx"))
     done = call("list")
     assert len(done.lines) == 2
     assert "\\x1b[2Jt x" in done.lines[1]
@@ -246,7 +246,7 @@ def test_show_copes_with_a_row_that_can_not_be_read(call: Command, store: Store)
     store.add("a", "t.a", "@daily")
     with store.database.session() as session:
         broken = {"spec": "nonsense", "state": "broken", "error": "spec: it is nonsense"}
-        session.execute(update(Entry).values(**broken))
+        session.execute(update(EntryModel).values(**broken))
     done = call("show", "a")
     assert done.code == 0
     assert "cron nonsense" in done.out
@@ -557,7 +557,9 @@ def test_cancel_says_whether_it_was_in_time(call: Command, store: Store) -> None
     store.schedule("t.a", at=FAR, name="far")
     store.schedule("t.a", at=FAR, name="gone")
     with store.database.session() as session:
-        session.execute(update(Entry).where(Entry.name == "gone").values(state="finished"))
+        session.execute(
+            update(EntryModel).where(EntryModel.name == "gone").values(state="finished")
+        )
     done = call("cancel", "far", "--yes")
     assert (done.code, done.lines) == (0, ["far: cancelled"])
     done = call("cancel", "gone", "--yes")

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 
-from beatstore import Once, Run, Store
-from beatstore.database.models import REVISION, Worker
+from beatstore import Once, Store
+from beatstore.database.models import REVISION
+from beatstore.models import RunModel, WorkerModel
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command
@@ -76,7 +77,7 @@ def test_status_shows_how_things_stand(call: Command, store: Store, beat: Queue)
     entry = store.add("a", "t.a", 3600)
     store.add("b", "t.b", 3600, paused=True)
     sent = {"due_at": now - MINUTE, "sent_at": now - MINUTE + timedelta(seconds=2)}
-    write(store, Run, run(entry, **sent))
+    write(store, RunModel, run(entry, **sent))
     done = call("status")
     assert done.code == 0
     said = {title: rest.strip() for title, _, rest in (line.partition(": ") for line in done.lines)}
@@ -98,7 +99,9 @@ def test_status_shows_the_last_of_those_that_were_stopped(call: Command, store: 
     same = {"pid": 1, "version": "0", "heartbeat_at": now - HOUR, "stopped_at": now - HOUR}
     names = [f"celery@{number}" for number in range(9)]
     rows = [{"id": name, "name": name, "started_at": now - DAY, **same} for name in names]
-    write(store, Worker, *rows, {**rows[0], "id": "x", "name": "celery@here", "stopped_at": None})
+    write(
+        store, WorkerModel, *rows, {**rows[0], "id": "x", "name": "celery@here", "stopped_at": None}
+    )
     lines = call("status").lines
     start = next(number for number, line in enumerate(lines) if line.startswith("workers:"))
     assert "celery@here pid 1: silent since " in lines[start]
@@ -182,7 +185,11 @@ def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -
     assert 299 < found["overdue_s"] < 360
     store.pause("late")
     assert call("check").code == 0
-    write(store, Run, run(store.get("late"), now - HOUR, state="claimed", wake_at=now - 2 * MINUTE))
+    write(
+        store,
+        RunModel,
+        run(store.get("late"), now - HOUR, state="claimed", wake_at=now - 2 * MINUTE),
+    )
     assert "for 2 min" in call("check").out
 
 
@@ -290,7 +297,7 @@ def old_runs(store: Store) -> None:
     entry = store.add("a", "t.a", 60)
     for age in (0, 10, 40):
         at = store.now() - age * DAY
-        write(store, Run, run(entry, at, state="succeeded", sent_at=at, finished_at=at))
+        write(store, RunModel, run(entry, at, state="succeeded", sent_at=at, finished_at=at))
 
 
 @both_ways

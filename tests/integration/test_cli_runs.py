@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from beatstore import After, Cron, Once, Run, Store
+from beatstore import After, Cron, Once, Store
+from beatstore.models import RunModel
 from tests.support.command import WAYS, Command
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
@@ -46,8 +47,8 @@ def history(store: Store) -> datetime:
     for back, state in enumerate(states, 1):
         at = now - back * HOUR
         times = {"sent_at": at, "started_at": at, "finished_at": at + MINUTE}
-        write(store, Run, run(a, at, state=state, **times, **told[state]))
-    write(store, Run, run(b, now - 90 * MINUTE))
+        write(store, RunModel, run(a, at, state=state, **times, **told[state]))
+    write(store, RunModel, run(b, now - 90 * MINUTE))
     return now
 
 

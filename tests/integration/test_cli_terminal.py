@@ -14,6 +14,7 @@ import pytest
 
 from beatstore import After, Cron, Every, ManualClock, Once, Run, Store
 from beatstore.cli import VERBS
+from beatstore.models import RunModel
 from tests.support.command import Command
 from tests.support.processes import ROOT
 from tests.support.written import HOUR, MINUTE, alter, run, write
@@ -58,7 +59,7 @@ def scene(store: Store) -> dict[str, Run]:
         run(up, at + MINUTE, state="skipped", reason=reason),
         run(up, at + 2 * MINUTE, state="succeeded", worker="celery@w", **times),
     ]
-    write(store, Run, *rows)
+    write(store, RunModel, *rows)
     store.trigger("often")
     return {one.state: one for one in store.runs()}
 
@@ -261,7 +262,7 @@ def test_what_runs_shows_why_takes(
     hours = [begin + half * timedelta(minutes=30) for half in range(6)] if now > begin else []
     dues = [*hours, now.replace(microsecond=123_456) - HOUR, now - timedelta(days=300)]
     alter(store, "a", created_at=datetime(2020, 1, 1, tzinfo=UTC))
-    write(store, Run, *(run(entry, at, state="succeeded", finished_at=at) for at in dues))
+    write(store, RunModel, *(run(entry, at, state="succeeded", finished_at=at) for at in dues))
     monkeypatch.setattr("beatstore.cli.output.terminal_width", lambda: width)
     lines = call("runs", "a", "--timezone", zone_name).lines[1:]
     cells = [re.split(r"  +", line) for line in lines]

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from beatstore import After, Every
-from beatstore.database.models import Entry, Run
+from beatstore.models import EntryModel, RunModel
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
 from tests.support.play import NOON, Play
@@ -82,7 +82,7 @@ def test_an_occurrence_that_was_written_before_is_not_counted_again(play: Play) 
     play.tick()
     with play.store.database.session() as session:
         back = {"cursor_at": NOON, "wake_at": NOON}
-        session.execute(update(Entry).where(Entry.name == "a").values(**back))
+        session.execute(update(EntryModel).where(EntryModel.name == "a").values(**back))
     play.end("up")
     assert len(play.store.runs("a")) == 1
     assert play.store.get("a").run_count == 1
@@ -128,7 +128,7 @@ def test_many_collide_in_one_batch(play: Play) -> None:
             entry = play.store.get(f"e{number:02}")
             row = {"entry_id": entry.id, "entry_name": entry.name, "task_id": f"x{number}"}
             due_at = NOON + timedelta(hours=1)
-            session.add(Run(**row, due_at=due_at, attempt=1, state="succeeded"))
+            session.add(RunModel(**row, due_at=due_at, attempt=1, state="succeeded"))
     sent = play.at("13:00")
     assert sent == [f"e{number:02}" for number in range(1, 20, 2)]
     counts = [play.store.get(f"e{number:02}").run_count for number in range(20)]

@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError
-from beatstore.database.models import Worker
+from beatstore.models import WorkerModel
 from beatstore.tick.reports import Reports
 from tests.support.play import Play, held
 
@@ -117,7 +117,7 @@ def test_status_names_who_stands_still(play: Play, overlap: str, what: str) -> N
     """A run that is never reported, and holds back what is due, is told with what to do."""
     worker = {"id": "1", "name": "celery@a", "pid": 1, "version": "0"}
     with play.store.database.session() as session:
-        session.execute(insert(Worker).values(worker))
+        session.execute(insert(WorkerModel).values(worker))
     play.add("a", HOURLY, overlap=overlap)
     play.add("free", HOURLY)
     play.at("13:00")

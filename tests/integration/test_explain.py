@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from beatstore import Cron, RRule, Store
+from beatstore import Cron, Entry, RRule, Store
 from beatstore.clock import ManualClock
-from beatstore.database.models import Beat, Dependency, Entry, Run, Worker
 from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
+from beatstore.models import BeatModel, DependencyModel, EntryModel, RunModel, WorkerModel
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told
@@ -58,15 +58,15 @@ class Scene:
 
     def beat(self, seconds: float = 0) -> None:
         """Put a beat on record that was heard of so long ago; the only one."""
-        self.delete(Beat)
+        self.delete(BeatModel)
         row = {"id": "b", "host": "h", "pid": 1, "version": "0", "tzdata": "x"}
-        write(self.store, Beat, {**row, "heartbeat_at": self.ago(seconds)})
+        write(self.store, BeatModel, {**row, "heartbeat_at": self.ago(seconds)})
 
     def worker(self, seconds: float = 0) -> None:
         """Put a worker on record likewise."""
-        self.delete(Worker)
+        self.delete(WorkerModel)
         row = {"id": "w", "name": "celery@a", "pid": 1, "version": "0"}
-        write(self.store, Worker, {**row, "heartbeat_at": self.ago(seconds)})
+        write(self.store, WorkerModel, {**row, "heartbeat_at": self.ago(seconds)})
 
     def delete(self, table: type[Any]) -> None:
         """Delete all rows of a table."""
@@ -79,7 +79,7 @@ class Scene:
 
     def run(self, due_at: datetime = THREE, name: str = "load", **columns: Any) -> None:
         """Write a run."""
-        write(self.store, Run, run(self.store.get(name), due_at, **columns))
+        write(self.store, RunModel, run(self.store.get(name), due_at, **columns))
 
     def upstream(self, name: str = "extract", **columns: Any) -> Entry:
         """Add an upstream that the entry waits for since 03:00:01."""
@@ -96,7 +96,7 @@ class Scene:
             **columns,
         )
         edge = {"upstream_id": up.id, "downstream_id": self.load.id, "on": on, "align": align}
-        write(self.store, Dependency, {**edge, "consumed_seq": 5})
+        write(self.store, DependencyModel, {**edge, "consumed_seq": 5})
         self.wait(up.id)
         return up
 
@@ -219,7 +219,7 @@ def no_beat(scene: Scene) -> None:
 
 def no_beat_ever(scene: Scene) -> None:
     """Nothing is due, and nobody is there to look."""
-    scene.delete(Beat)
+    scene.delete(BeatModel)
 
 
 def running(scene: Scene) -> None:
@@ -250,7 +250,7 @@ def silent_workers(scene: Scene) -> None:
 
 def no_setup(scene: Scene) -> None:
     """Nobody reports outcomes here."""
-    scene.delete(Worker)
+    scene.delete(WorkerModel)
     scene.run(sent_at=THREE)
 
 
@@ -739,11 +739,11 @@ def test_an_upstream_whose_row_vanished_is_named_by_its_runs(scene: Scene) -> No
 def test_ten_of_many_upstreams_are_told(scene: Scene) -> None:
     """The rest is counted, in one question."""
     rows = [{"name": f"up{number:05}", "task": "t", "kind": "after"} for number in range(10_000)]
-    write(scene.store, Entry, *({**row, "spec": ""} for row in rows))
+    write(scene.store, EntryModel, *({**row, "spec": ""} for row in rows))
     with scene.store.database.session() as session:
-        ids = session.scalars(select(Entry.id).where(Entry.kind == "after")).all()
+        ids = session.scalars(select(EntryModel.id).where(EntryModel.kind == "after")).all()
     edges = [{"upstream_id": up, "downstream_id": scene.load.id} for up in ids]
-    write(scene.store, Dependency, *edges)
+    write(scene.store, DependencyModel, *edges)
     scene.wait(ids[-1])
     found = scene.store.explain("load")
     assert found.sentences[1:3] == [
@@ -782,7 +782,7 @@ def test_an_entry_without_a_clock_is_explained(scene: Scene) -> None:
     scene.store.unlink("report", "load")
     with scene.store.database.session() as session:
         reason = {"pending_reason": "it has no upstreams; link some", "wake_at": None}
-        session.execute(update(Entry).where(Entry.name == "report").values(**reason))
+        session.execute(update(EntryModel).where(EntryModel.name == "report").values(**reason))
     assert scene.store.explain("report").sentences[1] == (
         "'report' waits because it has no upstreams; link some."
     )
@@ -794,7 +794,7 @@ def test_times_are_told_in_the_zone_asked_for(scene: Scene) -> None:
     entry = store.add("skips", "t", "*/30 * * * *", timezone="Europe/Berlin", overlap="skip")
     at, before = ASKED - HOUR, ASKED - 2 * HOUR
     reason = f"overlap: its run due {before.isoformat()} has not ended, policy skip"
-    write(store, Run, run(entry, at, state="skipped", reason=reason))
+    write(store, RunModel, run(entry, at, state="skipped", reason=reason))
     said = store.explain("skips", at, timezone="Asia/Tokyo").sentences
     there = at.astimezone(zone("Asia/Tokyo"))
     assert said[0].startswith(f"The occurrence of 'skips' at {there:%Y-%m-%d %H:%M} Asia/Tokyo (")
@@ -822,7 +822,7 @@ def test_an_occurrence_is_found_by_its_second(scene: Scene) -> None:
     store = scene.store
     entry = store.add("a", "t", "@daily")
     at = (ASKED - HOUR).replace(microsecond=250_000)
-    write(store, Run, run(entry, at, state="succeeded"))
+    write(store, RunModel, run(entry, at, state="succeeded"))
     assert store.explain("a", at.replace(microsecond=0)).verdict == "ran"
     assert store.explain("a", at).verdict == "ran"
     assert store.explain("a", at.replace(microsecond=1)).run is None

@@ -22,7 +22,6 @@ import beatstore
 from beatstore import ManualClock, Store
 from beatstore.beat.publishing import has_own_way
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.database.models import Entry, Run
 from beatstore.errors import (
     ConfigError,
     EntryExistsError,
@@ -30,6 +29,7 @@ from beatstore.errors import (
     InvalidEntryError,
     UnavailableError,
 )
+from beatstore.models import EntryModel, RunModel
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker
@@ -720,7 +720,7 @@ def test_a_crash_between_send_and_mark_sends_the_same_id(
     clock.set(FAR)
     scheduler.tick()  # it makes itself known
     with store.database.session() as session:
-        table = Run.__table__
+        table = RunModel.__table__
         session.execute(update(table).values(state="claimed", wake_at=FAR, claimed_by="gone"))
     memory_broker.drain()
     again = at(scheduler, memory_broker, FAR + timedelta(seconds=31))
@@ -763,7 +763,7 @@ def test_an_id_written_by_hand_that_is_none(
     good = task(app).schedule((2,), countdown=0)
     for given in (7, "", "x" * 200, "a\x00b"):
         with store.database.session() as session:
-            row = update(Entry).where(Entry.id == bad.id)
+            row = update(EntryModel).where(EntryModel.id == bad.id)
             session.execute(row.values(options={"task_id": given}, state="active", wake_at=NOON))
         at(scheduler, memory_broker, NOON)
         broken = store.get("bad")

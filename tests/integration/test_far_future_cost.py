@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, text
 
 from beatstore import Settings, Store
-from beatstore.database.models import Entry
+from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
@@ -38,7 +38,7 @@ def fill(store: Store) -> None:
         )
     with store.database.engine.begin() as connection:
         for first in range(0, STORED, 5_000):
-            connection.execute(insert(Entry), rows[first : first + 5_000])
+            connection.execute(insert(EntryModel), rows[first : first + 5_000])
     with store.database.engine.connect() as connection:
         connection.execute(text("ANALYZE beatstore_entry"))
         connection.commit()

@@ -10,8 +10,8 @@ from sqlalchemy import event
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from beatstore.database.models import Dependency, Entry
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.models import DependencyModel, EntryModel
 from beatstore.rules.graph import Edge, Graph, Node
 from tests.support.written import HOUR, NOON, alter, write
 
@@ -32,7 +32,7 @@ def build(store: Store, *edges: str, **columns: Any) -> None:
         {"upstream_id": ids[up], "downstream_id": ids[down], **columns}
         for up, down in (edge.split(">") for edge in edges)
     ]
-    write(store, Dependency, *rows)
+    write(store, DependencyModel, *rows)
 
 
 def names(graph: Graph) -> list[str]:
@@ -117,12 +117,16 @@ def test_a_part_is_read_by_levels(store: Store) -> None:
         {"name": f"e{number:04}", "task": "t", "kind": "every", "spec": "60"}
         for number in range(2000)
     ]
-    write(store, Entry, *rows)
+    write(store, EntryModel, *rows)
     store.add("hub", "t", 60)
     with store.database.session() as session:
-        ids = {entry.name: entry.id for entry in session.query(Entry)}
+        ids = {entry.name: entry.id for entry in session.query(EntryModel)}
     hub = ids.pop("hub")
-    write(store, Dependency, *({"upstream_id": hub, "downstream_id": one} for one in ids.values()))
+    write(
+        store,
+        DependencyModel,
+        *({"upstream_id": hub, "downstream_id": one} for one in ids.values()),
+    )
     seen: list[str] = []
     event.listen(store.database.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
     assert len(store.graph(name="e0001").edges) == 1

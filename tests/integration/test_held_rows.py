@@ -10,7 +10,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from beatstore import After, Cron, Store
-from beatstore.database.models import Entry, Run
+from beatstore.models import EntryModel, RunModel
 from beatstore.tick.complete import SUSPECTED
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play, held
@@ -65,7 +65,7 @@ def test_new_zone_data_comes_to_an_entry_when_it_is_free(play: Play) -> None:
         play.add(name, Cron("0 9 * * *", "Europe/Berlin"))
     play.tick()
     with play.store.database.session() as session:
-        session.execute(update(Entry).values(next_due_at=None))
+        session.execute(update(EntryModel).values(next_due_at=None))
     with held(play, "held"):
         after = play.queue.replan_zones(0)
         play.tick()
@@ -126,7 +126,7 @@ def test_beat_goes_on_past_what_is_held(play: Play) -> None:
         assert play.last("other").due_at.hour == 15
         assert play.last("held").due_at.hour == 14
         with play.store.database.session() as session:
-            due = update(Run).where(Run.entry_name == "held", Run.state != "sent")
+            due = update(RunModel).where(RunModel.entry_name == "held", RunModel.state != "sent")
             session.execute(due.values(wake_at=play.clock.now()))
         play.tick()
     assert play.at("15:01") == ["held"]
@@ -179,8 +179,10 @@ def test_a_success_that_meets_its_loss_counts(play: Play, reports: Reports) -> N
     report = said(play, "a")
     with play.store.database.session() as session:
         lost = {"state": "lost", "claimed_by": SUSPECTED, "finished_at": play.clock.now()}
-        session.execute(update(Run).values(**lost, wake_at=None))
-        session.execute(update(Entry).where(Entry.name == "a").values(failure_seq=1, done_seq=1))
+        session.execute(update(RunModel).values(**lost, wake_at=None))
+        session.execute(
+            update(EntryModel).where(EntryModel.name == "a").values(failure_seq=1, done_seq=1)
+        )
     reports.write([report])
     assert play.last("a").state == "succeeded"
     assert play.tick() == ["down"]
@@ -191,7 +193,7 @@ def test_a_counter_at_its_end_stops_nobody(play: Play, reports: Reports) -> None
     for name in ("full", "other"):
         play.add(name, HOURLY)
     with play.store.database.session() as session:
-        full = update(Entry).where(Entry.name == "full")
+        full = update(EntryModel).where(EntryModel.name == "full")
         session.execute(full.values(success_seq=2**63 - 1, done_seq=2**63 - 1))
     play.at("13:00")
     reports.write([said(play, "full"), said(play, "other")])

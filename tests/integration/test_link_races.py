@@ -16,8 +16,9 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from beatstore import After, Entry, InvalidEntryError, Once, Run, Store
+from beatstore import After, Entry, InvalidEntryError, Once, Store
 from beatstore.database.tables import DEPENDENCY
+from beatstore.models import EntryModel, RunModel
 from beatstore.tick import cycles
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.reports import Reports
@@ -116,7 +117,7 @@ def test_a_circle_closed_with_an_old_view(store: Store) -> None:
         a, b = ring(store, 2, number)
         engine = store.database.engine.execution_options(isolation_level="REPEATABLE READ")
         with Session(engine) as session:
-            session.execute(select(Entry.id)).all()
+            session.execute(select(EntryModel.id)).all()
             store.link(b, a)
             with pytest.raises((InvalidEntryError, OperationalError)):
                 store.link(a, b, session=session)
@@ -310,7 +311,7 @@ def test_a_run_given_up_too_early_and_the_same_due_time(store: Store, worker: Re
     with Beats(store) as beats:
         (run,) = start_runs(store, ["up"])
         with store.database.session() as session:
-            session.execute(update(Run).values(claimed_by=SUSPECTED))
+            session.execute(update(RunModel).values(claimed_by=SUSPECTED))
         ending(worker, run, "lost")()
         beats.wait_until_quiet()
         assert beats.sent("down") == 0

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 
 from beatstore.database import migrate
 from beatstore.database.engine import Database
-from beatstore.database.models import REVISION, VERSION_TABLE, Base, Dependency, Entry, Run, Tag
+from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import ConfigError, SchemaError
+from beatstore.models import DependencyModel, EntryModel, RunModel, TagModel
 
 pytestmark = pytest.mark.every_database
 
@@ -67,13 +68,13 @@ def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
 def fill(database: Database) -> None:
     """Write a row of each kind that hangs on another."""
     with Session(database.engine) as session, session.begin():
-        first, second = (Entry(name=n, task="t", kind="cron", spec="0 0 * * *") for n in "ab")
+        first, second = (EntryModel(name=n, task="t", kind="cron", spec="0 0 * * *") for n in "ab")
         session.add_all([first, second])
         session.flush()
-        session.add(Dependency(downstream_id=second.id, upstream_id=first.id))
-        session.add(Tag(entry_id=first.id, tag="etl"))
+        session.add(DependencyModel(downstream_id=second.id, upstream_id=first.id))
+        session.add(TagModel(entry_id=first.id, tag="etl"))
         session.add(
-            Run(
+            RunModel(
                 entry_id=first.id,
                 entry_name="a",
                 due_at=sa.func.now(),
@@ -194,7 +195,7 @@ def test_a_minimal_insert_in_plain_sql_works(database: Database) -> None:
         "VALUES ('nightly', 'app.clean', 'cron', '0 3 * * *')",
     )
     with Session(database.engine) as session:
-        entry = session.scalars(sa.select(Entry)).one()
+        entry = session.scalars(sa.select(EntryModel)).one()
         now = database.now(session)
     assert (entry.args, entry.kwargs, entry.options) == ([], {}, {})
     assert (entry.state, entry.overlap, entry.source, entry.version) == (

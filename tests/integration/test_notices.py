@@ -11,7 +11,7 @@ import pytest
 from beatstore import After, Cron, Every
 from beatstore.beat.inquiry import Inquiry
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.database.models import Dependency, Entry
+from beatstore.models import DependencyModel, EntryModel
 from beatstore.tick.claims import Outcome, Suspect
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
@@ -114,7 +114,7 @@ def test_a_cycle_by_plain_sql_is_said_for_all_its_members(play: Play, said: Line
     play.add("b", HOURLY, after=["a"])
     play.tick()
     a, b = (play.store.get(name).id for name in ("a", "b"))
-    write(play.store, Dependency, {"upstream_id": b, "downstream_id": a})
+    write(play.store, DependencyModel, {"upstream_id": b, "downstream_id": a})
     play.tick()
     [line] = said()
     assert line.startswith("2 entries are broken, and not sent until somebody mends them: 'a'")
@@ -127,7 +127,7 @@ def test_a_thousand_missed_one_shots_are_a_few_lines(play: Play, said: Lines, ba
     object.__setattr__(play.store.settings, "batch_size", batch)
     at = NOON + timedelta(seconds=1)
     same = {"task": "t", "kind": "once", "spec": at.isoformat(), "misfire": "skip"}
-    write(play.store, Entry, *({"name": f"e{number:04}", **same} for number in range(1000)))
+    write(play.store, EntryModel, *({"name": f"e{number:04}", **same} for number in range(1000)))
     play.clock.advance(3600)
     assert play.tick() == []
     lines = said()

@@ -52,7 +52,7 @@ import beatstore
 class Reminder(Shop):
     __tablename__ = "shop_reminder"
     id: Mapped[int] = mapped_column(primary_key=True)
-    entry_id: Mapped[int] = mapped_column(ForeignKey(beatstore.Entry.id))
+    entry_id: Mapped[int] = mapped_column(ForeignKey(beatstore.models.EntryModel.id))
 """
 #: Ours among theirs, on purpose: as a second metadata, or copied into their own.
 TOGETHER = """

@@ -15,8 +15,8 @@ from sqlalchemy import delete, text
 from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.database.models import Beat
 from beatstore.database.tables import ENTRY
+from beatstore.models import BeatModel
 from beatstore.tick.claims import BeatFigures, Claim, Outcome
 from beatstore.tick.queue import Queue
 
@@ -496,5 +496,5 @@ def test_a_beat_whose_row_was_deleted_knows(store: Store, queue: Queue) -> None:
     queue.introduce(host="h", pid=1, version="1", tzdata="2026a")
     assert queue.heartbeat(BeatFigures(None, 0, 0))
     with store.database.engine.begin() as connection:
-        connection.execute(delete(Beat))
+        connection.execute(delete(BeatModel))
     assert not queue.heartbeat(BeatFigures(None, 0, 0))

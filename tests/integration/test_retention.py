@@ -14,8 +14,15 @@ from beatstore import Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
 from beatstore.database.dialects import begin_claim, claim_isolation
-from beatstore.database.models import Audit, Dependency, Entry, Run, Tag, Worker
 from beatstore.errors import InvalidEntryError
+from beatstore.models import (
+    AuditModel,
+    DependencyModel,
+    EntryModel,
+    RunModel,
+    TagModel,
+    WorkerModel,
+)
 from beatstore.store import retention
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Outcome
@@ -63,7 +70,7 @@ def test_old_one_shots_are_cleared(store: Store, queue: Queue, clock: ManualCloc
     assert [entry.name for entry in store.entries()] == ["late finished", "recurring", "waiting"]
     assert [item.entry_name for item in store.runs()] == ["late finished"]
     with store.database.session() as session:
-        assert set(session.scalars(select(Tag.tag))) == {"y"}
+        assert set(session.scalars(select(TagModel.tag))) == {"y"}
     clock.advance(1)
     assert store.prune(timedelta(0)) == 2
     assert [entry.name for entry in store.entries()] == ["recurring", "waiting"]
@@ -74,8 +81,8 @@ def test_old_runs_are_cleared(store: Store) -> None:
     entry_id = 12345
     states = ["claimed", "sent", "started", "succeeded", "failed", "lost", "missed", "skipped"]
     for number, state in enumerate(states):
-        write(store, Run, run(entry_id, NOON - DAY - timedelta(seconds=number), state=state))
-    write(store, Run, run(entry_id, NOON - timedelta(hours=23)))
+        write(store, RunModel, run(entry_id, NOON - DAY - timedelta(seconds=number), state=state))
+    write(store, RunModel, run(entry_id, NOON - timedelta(hours=23)))
     assert store.prune(86400) == 6
     assert sorted(item.state for item in store.runs()) == ["claimed", "sent", "started"]
 
@@ -87,13 +94,13 @@ def test_what_tells_occurrences_apart_is_kept(store: Store) -> None:
     once = store.schedule("t", at=NOON - 30 * DAY, name="c")
     with store.database.engine.begin() as connection:
         cursor_at = NOON - 12 * DAY
-        statement = Entry.__table__.update().where(Entry.name == "a")
+        statement = EntryModel.__table__.update().where(EntryModel.name == "a")
         connection.execute(statement.values(cursor_at=cursor_at))
     for days in (10, 11, 12, 13, 14):
-        write(store, Run, run(entry, NOON - days * DAY))
-    write(store, Run, run(entry, NOON - 10 * DAY, attempt=2))
-    write(store, Run, run(fresh, NOON - 20 * DAY), run(fresh, NOON - 21 * DAY))
-    write(store, Run, run(once, NOON - 30 * DAY))
+        write(store, RunModel, run(entry, NOON - days * DAY))
+    write(store, RunModel, run(entry, NOON - 10 * DAY, attempt=2))
+    write(store, RunModel, run(fresh, NOON - 20 * DAY), run(fresh, NOON - 21 * DAY))
+    write(store, RunModel, run(once, NOON - 30 * DAY))
     assert store.prune(DAY) == 5
     assert [round((NOON - item.due_at) / DAY) for item in store.runs("a")] == [10, 10, 11]
     assert [round((NOON - item.due_at) / DAY) for item in store.runs("b")] == [20]
@@ -104,7 +111,7 @@ def test_what_others_wait_for_is_kept(store: Store, queue: Queue, clock: ManualC
     """A one-shot that another entry depends on is not cleared away under it."""
     upstream = store.schedule("t", at=NOON, name="up")
     downstream = store.add("down", "t", 3600)
-    write(store, Dependency, {"upstream_id": upstream.id, "downstream_id": downstream.id})
+    write(store, DependencyModel, {"upstream_id": upstream.id, "downstream_id": downstream.id})
     queue.plan(NOON)
     clock.advance(86400 * 90)
     store.prune()
@@ -116,12 +123,12 @@ def test_clearing_goes_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(retention, "_PAGE", 10)
     kept = store.add("kept", "t", 60)
     old = NOON - 60 * DAY
-    write(store, Run, *(run(number, old) for number in range(1000, 1030)))
-    write(store, Run, *(run(999, old + timedelta(seconds=number)) for number in range(25)))
-    write(store, Run, run(kept, old))
+    write(store, RunModel, *(run(number, old) for number in range(1000, 1030)))
+    write(store, RunModel, *(run(999, old + timedelta(seconds=number)) for number in range(25)))
+    write(store, RunModel, run(kept, old))
     over = {"task": "t", "kind": "once", "spec": old.isoformat(), "state": "finished"}
     rows = [{"name": f"o{number}", "updated_at": old, **over} for number in range(35)]
-    write(store, Entry, *rows)
+    write(store, EntryModel, *rows)
     assert store.prune(DAY) >= 35 + 30 + 24
     assert [entry.name for entry in store.entries()] == ["kept"]
     assert len(store.runs("kept")) == 1
@@ -131,7 +138,9 @@ def test_clearing_goes_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -
 def test_the_retention_setting_is_the_default(migrated_url: str, clock: ManualClock) -> None:
     """Without an argument, prune() keeps rows for beatstore_retention seconds."""
     store = Store(migrated_url, settings=Settings(retention=3600.0), clock=clock)
-    write(store, Run, run(1, NOON - timedelta(minutes=59)), run(1, NOON - timedelta(minutes=61)))
+    write(
+        store, RunModel, run(1, NOON - timedelta(minutes=59)), run(1, NOON - timedelta(minutes=61))
+    )
     assert store.prune() == 1
     for wrong in (-1, "30d"):
         with pytest.raises(InvalidEntryError, match="older_than"):
@@ -145,9 +154,9 @@ def test_the_last_errors_of_an_entry_are_kept(store: Store) -> None:
     for number in range(40):
         state = ("failed", "succeeded", "lost", "succeeded")[number % 4]
         at = NOON - 60 * DAY + number * HOUR
-        write(store, Run, run(entry, at, state=state), run(54321, at, state=state))
-    write(store, Run, run(other, NOON - 90 * DAY, state="failed"))
-    write(store, Run, run(other, NOON - 80 * DAY, state="succeeded"))
+        write(store, RunModel, run(entry, at, state=state), run(54321, at, state=state))
+    write(store, RunModel, run(other, NOON - 90 * DAY, state="failed"))
+    write(store, RunModel, run(other, NOON - 80 * DAY, state="succeeded"))
     last = [item.due_at for item in store.errors("a")]
     store.prune(DAY)
     # The newest run stays too, as ever.
@@ -171,7 +180,7 @@ def test_runs_that_have_not_ended_are_kept(store: Store) -> None:
     many = store.get("many")
     write(
         store,
-        Run,
+        RunModel,
         run(once, at, state="failed"),
         run(once, at, attempt=2, state="claimed", wake_at=NOON + HOUR),
         run(gone, at, state="succeeded"),
@@ -195,11 +204,11 @@ def test_a_pipeline_that_is_over_goes_as_a_whole(store: Store) -> None:
     after = {**done, "kind": "after", "spec": "", "max_runs": 1}
     rows = [{"name": name, **done, "max_runs": None} for name in ("extract", "waited for")]
     rows += [{"name": name, **after} for name in ("transform", "load")]
-    write(store, Entry, *rows, {"name": "waiting", **after, "state": "active"})
+    write(store, EntryModel, *rows, {"name": "waiting", **after, "state": "active"})
     with store.database.session() as session:
-        found = {entry.name: entry.id for entry in session.query(Entry)}
+        found = {entry.name: entry.id for entry in session.query(EntryModel)}
     for up, down in (("extract", "transform"), ("transform", "load"), ("waited for", "waiting")):
-        write(store, Dependency, {"upstream_id": found[up], "downstream_id": found[down]})
+        write(store, DependencyModel, {"upstream_id": found[up], "downstream_id": found[down]})
     assert store.prune(DAY) == 3
     assert [entry.name for entry in store.entries()] == ["waited for", "waiting"]
 
@@ -208,7 +217,7 @@ def test_old_audit_rows_are_cleared(store: Store) -> None:
     """By the same age; they are not counted among what was deleted."""
     row = {"actor": "ann", "action": "pause", "entry": "a"}
     ages = (90, 60, 2, 0)
-    write(store, Audit, *({"at": NOON - days * DAY, **row} for days in ages))
+    write(store, AuditModel, *({"at": NOON - days * DAY, **row} for days in ages))
     assert store.prune(30 * DAY) == 0
     assert [round((NOON - item.at) / DAY) for item in store.audit()] == [0, 2]
 
@@ -217,11 +226,11 @@ def test_workers_that_are_gone_are_forgotten_but_for_the_last(store: Store) -> N
     """A day after they were last heard of; the last one tells that outcomes are reported here."""
     same = {"name": "celery@a", "pid": 1, "version": "0"}
     for number, hours in enumerate((300, 200, 20)):
-        write(store, Worker, {"id": str(number), **same, "heartbeat_at": NOON - hours * HOUR})
+        write(store, WorkerModel, {"id": str(number), **same, "heartbeat_at": NOON - hours * HOUR})
     store.prune()
     assert [worker.heartbeat_at for worker in store.status().workers] == [NOON - 20 * HOUR]
     with store.database.engine.begin() as connection:
-        connection.execute(update(Worker).values(heartbeat_at=NOON - 300 * DAY))
+        connection.execute(update(WorkerModel).values(heartbeat_at=NOON - 300 * DAY))
     store.prune()
     assert len(store.status().workers) == 1
 
@@ -249,13 +258,13 @@ def step(store: Store, pruner: Pruner, clock: ManualClock) -> bool:
 def test_beat_clears_a_page_at_a_time_and_rests(store: Store, clock: ManualClock) -> None:
     """At most 1,000 runs in a step; through it all, it leaves the tables alone for an hour."""
     pruner = Pruner(store.database, Settings(retention=3600.0))
-    write(store, Run, *(run(7, NOON - DAY - timedelta(seconds=at)) for at in range(1500)))
+    write(store, RunModel, *(run(7, NOON - DAY - timedelta(seconds=at)) for at in range(1500)))
     left = []
     while step(store, pruner, clock):
         left.append(len(store.runs(limit=2000)))
     assert left == [1500, 1500, 500, 0, 0]
     assert not pruner.is_due(clock.now())
-    write(store, Run, run(7, NOON - 2 * DAY))
+    write(store, RunModel, run(7, NOON - 2 * DAY))
     clock.advance(3599)
     assert step(store, pruner, clock) is False
     assert len(store.runs()) == 1
@@ -280,8 +289,8 @@ def test_what_stays_is_passed_once(store: Store, clock: ManualClock) -> None:
     alter(store, "a", cursor_at=NOON - 90 * DAY)
     for day in (80, 70):
         rows = (run(entry, NOON - day * DAY + timedelta(seconds=at)) for at in range(1000))
-        write(store, Run, *rows)
-    write(store, Run, run(7, NOON - 60 * DAY), run(7, NOON - DAY))
+        write(store, RunModel, *rows)
+    write(store, RunModel, run(7, NOON - 60 * DAY), run(7, NOON - DAY))
     pruner = Pruner(store.database, store.settings)
     assert steps(store, pruner, clock) == 7
     assert len(store.runs("a", limit=3000)) == 2000
@@ -297,7 +306,7 @@ def test_many_entries_are_read_a_window_at_a_time(
     rest = {"task": "t", "kind": "once", "spec": NOON.isoformat(), "updated_at": NOON - 90 * DAY}
     states = ["finished" if number % 10 < 4 else "active" for number in range(40)]
     rows = ({"name": f"e{number}", "state": state, **rest} for number, state in enumerate(states))
-    write(store, Entry, *rows)
+    write(store, EntryModel, *rows)
     assert store.prune() == 16
     assert {entry.state for entry in store.entries()} == {"active"}
 
@@ -306,8 +315,8 @@ def test_rows_that_can_not_be_read_stop_nobody(store: Store) -> None:
     """An instant written by hand that is none stays where it is; the others are cleared."""
     if store.database.engine.dialect.name != "sqlite":
         pytest.skip("the other databases refuse such a row")
-    write(store, Run, run(7, NOON - 90 * DAY), run(8, NOON - 80 * DAY))
-    write(store, Audit, {"at": NOON - 90 * DAY, "actor": "a", "action": "x", "entry": "e"})
+    write(store, RunModel, run(7, NOON - 90 * DAY), run(8, NOON - 80 * DAY))
+    write(store, AuditModel, {"at": NOON - 90 * DAY, "actor": "a", "action": "x", "entry": "e"})
     with store.database.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE beatstore_run SET due_at = '2020-99-99' WHERE entry_id = 8"
@@ -315,7 +324,7 @@ def test_rows_that_can_not_be_read_stop_nobody(store: Store) -> None:
         connection.exec_driver_sql("UPDATE beatstore_audit SET at = 'long ago'")
     assert store.prune() == 1
     with store.database.session() as session:
-        assert len(session.scalars(select(Audit.id)).all()) == 2
+        assert len(session.scalars(select(AuditModel.id)).all()) == 2
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
@@ -331,7 +340,7 @@ def test_a_page_reads_no_run_that_it_is_not_about(
         for second in range(100)
         for state in ["failed" if second % 10 == 0 else "succeeded"]
     ]
-    write(store, Run, *rows)
+    write(store, RunModel, *rows)
     engine = store.database.engine
     with engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")

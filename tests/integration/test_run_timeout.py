@@ -11,6 +11,7 @@ from sqlalchemy import text, update
 
 from beatstore import ManualClock, Once, Run, Store
 from beatstore.config import Settings
+from beatstore.models import RunModel
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import NOON, Play
@@ -205,7 +206,7 @@ def test_a_message_that_expires_first_is_asked_after_first(play: Play) -> None:
     play.tick()
     expires_at = NOON.replace(hour=13, minute=20)
     with play.store.database.session() as session:
-        session.execute(update(Run).values(expires_at=expires_at))
+        session.execute(update(RunModel).values(expires_at=expires_at))
         session.commit()
     looks: list[datetime | None] = []
     for timeout in (600, 3600):

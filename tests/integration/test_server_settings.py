@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from beatstore import Store
-from beatstore.database.models import Entry
+from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
 from tests.support.ticks import tick
@@ -84,7 +84,9 @@ def test_instants_on_postgresql(odd_url: str, driver: str, at: datetime) -> None
         with Session(engine) as session:
             store.put("theirs", "t", at, session=session)
             assert store.get("theirs", session=session).next_due_at == at
-            asked = select(Entry.next_due_at, Entry.created_at).where(Entry.next_due_at == at)
+            asked = select(EntryModel.next_due_at, EntryModel.created_at).where(
+                EntryModel.next_due_at == at
+            )
             rows = session.execute(asked).all()
             assert [row.next_due_at for row in rows] == [at, at]
             assert all(store.now() - row.created_at < timedelta(minutes=5) for row in rows)

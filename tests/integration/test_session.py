@@ -20,9 +20,10 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-from beatstore import Entry, Store
+from beatstore import Store
 from beatstore.database.models import Base
 from beatstore.errors import EntryExistsError, EntryNotFoundError, SessionError
+from beatstore.models import EntryModel
 
 UTC = timezone.utc
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -201,7 +202,7 @@ def test_entries_stay_readable_after_the_callers_commit(store: Store, session: A
 def test_an_own_object_of_the_caller_is_not_touched(store: Store, session: Any) -> None:
     """An Entry that the caller holds keeps its unflushed edit, and sees ours when refreshed."""
     store.add("a", "t", 60)
-    mine = session.query(Entry).filter_by(name="a").one()
+    mine = session.query(EntryModel).filter_by(name="a").one()
     mine.description = "mine"
     store.change("a", grace=5, session=session)
     assert mine.description == "mine"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from beatstore import After, Once
-from beatstore.database.models import Token, Wait
+from beatstore.models import TokenModel, WaitModel
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Claim
 from tests.support.play import NOON, Play
@@ -61,7 +61,7 @@ def test_what_was_cleared_is_not_sent_again(play: Play, on: str) -> None:
             play.end("down")
         clear(play)
     assert len(sent) == len(set(sent)) == 45
-    assert kept(play, Wait) < 35
+    assert kept(play, WaitModel) < 35
 
 
 def test_a_rerun_of_what_was_cleared_sets_nothing_free(play: Play) -> None:
@@ -97,7 +97,7 @@ def test_no_due_time_is_lost_however_many_wait(play: Play) -> None:
     report(play.store, "succeeded", held)
     assert play.tick() == ["down"] * 130
     assert len({claim.due_at for claim in play.held["down"]}) == 130
-    assert kept(play, Token) == 0
+    assert kept(play, TokenModel) == 0
 
 
 def test_what_waits_longer_than_history_is_kept_is_given_up(
@@ -120,7 +120,7 @@ def test_what_waits_longer_than_history_is_kept_is_given_up(
     assert said.startswith("2 due times of 'down', since 2026-01-15 13:00:00")
     play.tick()
     assert play.store.get("down").pending_since is None
-    assert kept(play, Wait) == kept(play, Token) == 0
+    assert kept(play, WaitModel) == kept(play, TokenModel) == 0
 
 
 # -- each by itself --------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from beatstore import After, Run
-from beatstore.database.models import Wait
+from beatstore import After
+from beatstore.models import RunModel, WaitModel
 from tests.support.play import NOON, Play
 from tests.support.ticks import report
 
@@ -68,7 +68,7 @@ def test_an_alarm_does_not_wait_for_what_has_succeeded(play: Play) -> None:
     assert play.end("up") == []
     assert play.store.get("alarm").pending_since is None
     with play.store.database.session() as session:
-        assert session.execute(select(Wait)).all() == []
+        assert session.execute(select(WaitModel)).all() == []
     play.store.rerun(play.last("up").id)
     play.tick()
     assert play.end("up", "failed") == ["alarm"]
@@ -153,5 +153,5 @@ def test_what_is_triggered_has_an_id_of_its_own(play: Play) -> None:
         play.clock.set(NOON + timedelta(minutes=minute, microseconds=5))
         play.store.trigger("a")
     with play.store.database.session() as session:
-        ids = session.scalars(select(Run.task_id)).all()
+        ids = session.scalars(select(RunModel.task_id)).all()
     assert len(set(ids)) == 3

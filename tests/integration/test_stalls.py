@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from beatstore import After, Cron, Every, Once
-from beatstore.database.models import Run, Worker
+from beatstore.models import RunModel, WorkerModel
 from beatstore.store.explain.wording import Told
 from beatstore.tick.claims import Outcome
 from tests.support.play import Play
@@ -28,7 +28,7 @@ def worker(play: Play) -> None:
         "version": "0",
         "heartbeat_at": NOON + 365 * DAY,
     }
-    write(play.store, Worker, row)
+    write(play.store, WorkerModel, row)
 
 
 def later(play: Play, **span: float) -> None:
@@ -467,5 +467,5 @@ def test_what_ended_long_ago_is_no_stall(play: Play) -> None:
     entry = play.store.add("a", "t", HOURLY, max_retries=1)
     for minutes, state in enumerate(("failed", "lost", "cancelled", "skipped", "missed"), 15):
         row = run(entry, NOON - minutes * MINUTE, state=state, sent_at=NOON - HOUR, tries=3)
-        write(play.store, Run, row)
+        write(play.store, RunModel, row)
     assert told(play, "a") == []

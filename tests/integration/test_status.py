@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from beatstore import Store
 from beatstore.clock import ManualClock
-from beatstore.database.models import Beat, Dependency, Run, Worker
+from beatstore.models import BeatModel, DependencyModel, RunModel, WorkerModel
 from beatstore.store.status import Status
 from beatstore.tick.claims import BeatFigures
 from beatstore.tick.queue import Queue
@@ -43,8 +43,12 @@ def test_the_status_counts_by_state(store: Store, clock: ManualClock) -> None:
     """Entries are counted in all, runs if they were due within the hour."""
     entry = store.add("a", "t", 3600)
     store.add("b", "t", 3600, paused=True)
-    write(store, Run, *(run(entry, NOON - timedelta(minutes=minute)) for minute in (0, 59, 60, 61)))
-    write(store, Run, run(entry, NOON - timedelta(minutes=1), state="missed"))
+    write(
+        store,
+        RunModel,
+        *(run(entry, NOON - timedelta(minutes=minute)) for minute in (0, 59, 60, 61)),
+    )
+    write(store, RunModel, run(entry, NOON - timedelta(minutes=1), state="missed"))
     status = store.status()
     assert status.entries == {"active": 1, "paused": 1}
     assert status.runs_last_hour == {"sent": 3, "missed": 1}
@@ -75,8 +79,8 @@ def test_the_status_measures_lateness(store: Store) -> None:
         if (at := NOON - timedelta(seconds=late))
     ]
     long_ago = NOON - timedelta(hours=2)
-    write(store, Run, *rows, run(entry, long_ago, sent_at=NOON))
-    write(store, Run, run(entry, NOON, state="missed"))
+    write(store, RunModel, *rows, run(entry, long_ago, sent_at=NOON))
+    write(store, RunModel, run(entry, NOON, state="missed"))
     status = store.status()
     assert status.lateness_p50_s == pytest.approx(0.100)
     assert status.lateness_p99_s == pytest.approx(0.198)
@@ -97,10 +101,10 @@ LATE_BY_THEMSELVES = {
 def test_lateness_is_of_what_was_simply_due(store: Store, columns: dict[str, object]) -> None:
     """What was sent later than its due time for a reason of its own says nothing of beat."""
     entry = store.add("a", "t", 60)
-    write(store, Run, run(entry, NOON - 40 * MINUTE, sent_at=NOON, **columns))
+    write(store, RunModel, run(entry, NOON - 40 * MINUTE, sent_at=NOON, **columns))
     assert store.status().lateness_p99_s is None
     at = NOON - 10 * MINUTE
-    write(store, Run, run(entry, at, sent_at=at + MINUTE, reason="misfire: first seen late"))
+    write(store, RunModel, run(entry, at, sent_at=at + MINUTE, reason="misfire: first seen late"))
     assert store.status().lateness_p50_s == store.status().lateness_p99_s == 60
 
 
@@ -108,7 +112,7 @@ def test_an_entry_without_a_clock_is_not_late(store: Store) -> None:
     """Its due time is that of its upstream, after whose end it is sent."""
     store.add("up", "t", 3600)
     down = store.add("down", "t", after=["up"])
-    write(store, Run, run(down, NOON - 30 * MINUTE, sent_at=NOON))
+    write(store, RunModel, run(down, NOON - 30 * MINUTE, sent_at=NOON))
     assert store.status().lateness_p99_s is None
 
 
@@ -116,7 +120,7 @@ def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClo
     """A beat is alive for 60 s after its heartbeat; the newest is first."""
     write(
         store,
-        Beat,
+        BeatModel,
         {
             **{"id": "old", "host": "h", "pid": 1, "version": "0", "tzdata": "x"},
             **{"started_at": NOON - DAY, "heartbeat_at": NOON - timedelta(seconds=61)},
@@ -138,7 +142,7 @@ def test_the_status_lists_the_workers(store: Store) -> None:
     same = {"pid": 1, "version": "0", "started_at": NOON - DAY}
     write(
         store,
-        Worker,
+        WorkerModel,
         {"id": "1", "name": "celery@a", "heartbeat_at": NOON, "running": 3, **same},
         {"id": "2", "name": "celery@b", "heartbeat_at": NOON - 2 * MINUTE, "running": 0, **same},
     )
@@ -164,10 +168,10 @@ def test_the_status_counts_runs_that_have_not_ended(store: Store) -> None:
     """All that a beat still minds, and what was sent in the last hour."""
     entry = store.add("a", "t", 3600)
     for minute, state in enumerate(("claimed", "started", "sent", "sent", "succeeded", "failed")):
-        write(store, Run, run(entry, NOON - timedelta(minutes=minute), state=state))
+        write(store, RunModel, run(entry, NOON - timedelta(minutes=minute), state=state))
     for hour, state in ((2, "claimed"), (3, "started"), (4, "sent")):
-        write(store, Run, run(entry, NOON - hour * HOUR, state=state, wake_at=NOON + HOUR))
-    write(store, Run, run(entry, NOON - 5 * HOUR, state="sent"))
+        write(store, RunModel, run(entry, NOON - hour * HOUR, state=state, wake_at=NOON + HOUR))
+    write(store, RunModel, run(entry, NOON - 5 * HOUR, state="sent"))
     assert store.status().runs == {"claimed": 2, "started": 2, "sent": 3}
 
 
@@ -185,12 +189,12 @@ def test_a_missing_setup_is_warned_of_where_outcomes_matter(store: Store, need: 
     up, down = store.add("up", "t", 3600), store.add("down", "t", 3600)
     assert store.status().warnings == []
     if need == "downstream":
-        write(store, Dependency, {"upstream_id": up.id, "downstream_id": down.id})
+        write(store, DependencyModel, {"upstream_id": up.id, "downstream_id": down.id})
     else:
         alter(store, "up", **({"max_retries": 1} if need == "retries" else {"overlap": "skip"}))
     assert store.status().warnings == [NO_WORKER]
     gone = {"id": "1", "name": "celery@a", "pid": 1, "version": "0"}
-    write(store, Worker, {**gone, "heartbeat_at": NOON - 300 * DAY})
+    write(store, WorkerModel, {**gone, "heartbeat_at": NOON - 300 * DAY})
     assert store.status().warnings == []
 
 
@@ -235,15 +239,15 @@ def test_broken_entries_are_named(store: Store) -> None:
 def test_a_cycle_is_named(store: Store) -> None:
     """Its members in order; an edge whose first run is free makes none."""
     made = [store.add(name, "t", 3600) for name in ("a", "b", "c")]
-    write(store, Worker, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
+    write(store, WorkerModel, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
     for up, down in ((0, 1), (1, 2)):
-        write(store, Dependency, {"upstream_id": made[up].id, "downstream_id": made[down].id})
+        write(store, DependencyModel, {"upstream_id": made[up].id, "downstream_id": made[down].id})
     assert store.status().warnings == []
     back = {"upstream_id": made[2].id, "downstream_id": made[0].id}
-    write(store, Dependency, {**back, "first_free": True})
+    write(store, DependencyModel, {**back, "first_free": True})
     assert store.status().warnings == []
     with store.database.engine.begin() as connection:
-        connection.execute(update(Dependency).values(first_free=False))
+        connection.execute(update(DependencyModel).values(first_free=False))
     assert store.status().warnings == [
         "These wait for each other, and none will run: 'a' → 'b' → 'c' → 'a'. Unlink one, "
         "or give an edge first_free=True."
@@ -253,12 +257,12 @@ def test_a_cycle_is_named(store: Store) -> None:
 def test_a_long_cycle_is_named_in_part(store: Store) -> None:
     """Ten of its members say enough."""
     made = [store.add(f"e{number:02}", "t", 3600) for number in range(12)]
-    write(store, Worker, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
+    write(store, WorkerModel, {"id": "1", "name": "celery@a", "pid": 1, "version": "0"})
     rows = [
         {"upstream_id": up.id, "downstream_id": down.id}
         for up, down in zip(made, [*made[1:], made[0]], strict=True)
     ]
-    write(store, Dependency, *rows)
+    write(store, DependencyModel, *rows)
     [warning] = store.status().warnings
     assert "'e00' → 'e01' → " in warning
     assert "'e09' → … (2 more). Unlink one" in warning

@@ -12,11 +12,11 @@ import pytest
 from celery.schedules import crontab
 from sqlalchemy import func, insert, select, text
 
-from beatstore import Cron, Every, Once, RRule, Store, daily
+from beatstore import Cron, Entry, Every, Once, RRule, Store, daily
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.database.models import Entry, Tag
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
+from beatstore.models import EntryModel, TagModel
 from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
@@ -67,7 +67,7 @@ def test_an_entry_comes_back_as_it_was_given(store: Store) -> None:
     }
     made = store.add("Größe", "etl.load", "30 2 * * *", tags=["b", "a"], **given)
     entry = store.get("Größe")
-    for column in Entry.__table__.columns.keys():  # noqa: SIM118  (a collection, not a dict)
+    for column in EntryModel.__table__.columns.keys():  # noqa: SIM118  (a collection, not a dict)
         assert getattr(made, column) == getattr(entry, column), column
     assert entry.args == [1, "zwei", None]
     assert entry.kwargs == given["kwargs"]
@@ -244,7 +244,7 @@ def test_put_is_idempotent(store: Store, clock: ManualClock) -> None:
     made = put(store)
     clock.advance(100)
     again = put(store)
-    for column in Entry.__table__.columns.keys():  # noqa: SIM118  (a collection, not a dict)
+    for column in EntryModel.__table__.columns.keys():  # noqa: SIM118  (a collection, not a dict)
         assert getattr(made, column) == getattr(again, column), column
 
 
@@ -324,7 +324,7 @@ def test_change_leaves_the_rest_alone(store: Store, clock: ManualClock) -> None:
     after = store.change("a", description="new")
     differing = {
         column
-        for column in Entry.__table__.columns.keys()  # noqa: SIM118  (a collection, not a dict)
+        for column in EntryModel.__table__.columns.keys()  # noqa: SIM118  (a collection, not a dict)
         if getattr(before, column) != getattr(after, column)
     }
     assert differing == {"description", "version", "updated_at"}
@@ -626,7 +626,7 @@ def test_removing_leaves_the_runs(store: Store, queue: Queue, clock: ManualClock
     assert runs[0].finished_at == clock.now()
     assert tick(queue) == []
     with store.database.session() as session:
-        assert session.scalar(select(func.count()).select_from(Tag)) == 0
+        assert session.scalar(select(func.count()).select_from(TagModel)) == 0
     again = store.add("a", "t", 60)
     assert store.runs("a") == []
     assert again.id > runs[0].entry_id
@@ -654,7 +654,7 @@ def test_a_similar_name_is_found_among_many(store: Store, wrong: str, start: str
     with store.database.engine.begin() as connection:
         names = [*(f"report-{number:04}" for number in range(1000)), "zebra"]
         rows = [{"name": name, "task": "t", "kind": "every", "spec": "60"} for name in names]
-        connection.execute(insert(Entry), rows)
+        connection.execute(insert(EntryModel), rows)
     with pytest.raises(EntryNotFoundError) as caught:
         store.get(wrong)
     nearest = caught.value.nearest

@@ -12,6 +12,7 @@ from sqlalchemy import event
 from beatstore import Page, Run, Store
 from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
+from beatstore.models import RunModel
 from beatstore.types import RunSort
 from tests.support.written import MINUTE, NOON, due, run, write
 
@@ -32,9 +33,9 @@ def test_the_runs_of_an_entry_are_newest_first(store: Store) -> None:
     entry = store.add("a", "t", 60)
     other = store.add("b", "t", 60)
     minutes = [3, 1, 4, 2, 5, 9, 7]
-    write(store, Run, *(run(entry, NOON + timedelta(minutes=minute)) for minute in minutes))
-    write(store, Run, run(other, NOON))
-    write(store, Run, run(entry, NOON + timedelta(minutes=5), attempt=2))
+    write(store, RunModel, *(run(entry, NOON + timedelta(minutes=minute)) for minute in minutes))
+    write(store, RunModel, run(other, NOON))
+    write(store, RunModel, run(entry, NOON + timedelta(minutes=5), attempt=2))
     assert due(store.runs("a")) == [9, 7, 5, 5, 4, 3, 2, 1]
     found: list[Run] = []
     while page := store.runs("a", limit=3, before_id=found[-1].id if found else None):
@@ -48,7 +49,9 @@ def test_all_runs_are_in_the_order_they_were_recorded(store: Store) -> None:
     """Without a name, the one written last comes first, across entries and page by page."""
     entry, other = store.add("a", "t", 60), store.add("b", "t", 60)
     for minute in range(5):
-        write(store, Run, run(entry if minute % 2 else other, NOON - timedelta(minutes=minute)))
+        write(
+            store, RunModel, run(entry if minute % 2 else other, NOON - timedelta(minutes=minute))
+        )
     assert due(store.runs()) == [-4, -3, -2, -1, 0]
     first = store.runs(limit=2)
     assert due(store.runs(limit=2, before_id=first[-1].id)) == [-2, -1]
@@ -79,7 +82,7 @@ def test_runs_are_sorted(store: Store, sort: RunSort, expected: list[int]) -> No
 
     write(
         store,
-        Run,
+        RunModel,
         ran(1, 0, timedelta(seconds=1, microseconds=7)),
         ran(2, 300, timedelta(seconds=1, microseconds=7)),
         ran(3, 2, timedelta(seconds=1, microseconds=8)),
@@ -101,7 +104,7 @@ def test_runs_are_sorted(store: Store, sort: RunSort, expected: list[int]) -> No
 def test_a_page_can_not_follow_what_is_not_sorted(store: Store) -> None:
     """A run without what is sorted by, or none at all, is no place to go on from."""
     entry = store.add("a", "t", 60)
-    write(store, Run, run(entry, NOON, state="missed"))
+    write(store, RunModel, run(entry, NOON, state="missed"))
     for before_id in (1, 99):
         with pytest.raises(InvalidEntryError, match="before_id"):
             store.runs(sort="runtime", before_id=before_id)
@@ -113,7 +116,7 @@ def test_a_page_says_if_more_follow(store: Store) -> None:
     """Lists that a limit has cut say so, and those that are complete say that."""
     entry = store.add("a", "t", 60)
     store.add("b", "t", 60)
-    write(store, Run, *(run(entry, NOON + MINUTE * at, state="failed") for at in range(2)))
+    write(store, RunModel, *(run(entry, NOON + MINUTE * at, state="failed") for at in range(2)))
     pages: dict[str, Callable[[int], Page[Any]]] = {
         "entries": lambda limit: store.entries(limit=limit),
         "names": lambda limit: store.names(limit=limit),
@@ -140,7 +143,7 @@ def test_a_run_is_found_by_its_id_or_its_task(store: Store) -> None:
     entry = store.add("a", "t", 60, args=[1])
     write(
         store,
-        Run,
+        RunModel,
         run(entry, NOON, state="failed", task_id="first"),
         run(entry, NOON, state="sent", attempt=2, task_id="second"),
         run(entry, NOON + MINUTE, task_id="other"),
@@ -171,7 +174,7 @@ def test_runs_are_named_by_their_task(store: Store) -> None:
     entry = store.add("a", "t", 60)
     write(
         store,
-        Run,
+        RunModel,
         run(entry, NOON, state="failed", task_id="x"),
         run(entry, NOON - MINUTE, task_id="y"),
     )
@@ -184,7 +187,7 @@ def test_runs_are_filtered_by_state_and_time(store: Store) -> None:
     entry = store.add("a", "t", 60)
     states = ["sent", "failed", "sent", "missed"]
     for minute, state in enumerate(states):
-        write(store, Run, run(entry, NOON + timedelta(minutes=minute), state=state))
+        write(store, RunModel, run(entry, NOON + timedelta(minutes=minute), state=state))
     assert due(store.runs("a", state="sent")) == [2, 0]
     window = {"since": NOON + timedelta(minutes=1), "until": NOON + timedelta(minutes=3)}
     assert due(store.runs("a", **window)) == due(store.runs(**window)) == [2, 1]
@@ -196,7 +199,7 @@ def test_runs_are_filtered_by_state_and_time(store: Store) -> None:
 
 def test_the_runs_of_a_removed_entry_are_found_by_its_name(store: Store) -> None:
     """History outlives its entry; a name that never was is an error."""
-    write(store, Run, run(store.add("a", "t", 60), NOON))
+    write(store, RunModel, run(store.add("a", "t", 60), NOON))
     store.remove("a")
     assert due(store.runs("a")) == [0]
     with pytest.raises(EntryNotFoundError):
@@ -205,7 +208,7 @@ def test_the_runs_of_a_removed_entry_are_found_by_its_name(store: Store) -> None
 
 def test_a_renamed_entry_keeps_its_runs(store: Store) -> None:
     """Runs belong to the entry, not to the name it had."""
-    write(store, Run, run(store.add("a", "t", 60), NOON))
+    write(store, RunModel, run(store.add("a", "t", 60), NOON))
     store.change("a", new_name="b")
     assert [item.entry_name for item in store.runs("b")] == ["a"]
 
@@ -214,7 +217,7 @@ def test_a_renamed_entry_keeps_its_runs(store: Store) -> None:
 def test_pages_follow_an_index(store: Store) -> None:
     """No page of entries or runs is made by reading a table, however long it is."""
     entry = store.add("a", "t", 60, tags=["x"])
-    write(store, Run, run(entry, NOON))
+    write(store, RunModel, run(entry, NOON))
     seen: list[tuple[str, Any]] = []
     engine = store.database.engine
     event.listen(engine, "before_cursor_execute", lambda *args: seen.append((args[2], args[3])))
@@ -242,8 +245,8 @@ def test_runs_are_filtered_by_several_states_tag_task_and_worker(store: Store) -
     sums = store.add("sums", "sums.make", 60, tags=["night", "money"])
     for minute, state in enumerate(["failed", "succeeded", "lost", "sent"]):
         at = NOON + timedelta(minutes=minute)
-        write(store, Run, run(mail, at, state=state, worker="celery@one"))
-        write(store, Run, run(sums, at, state=state, worker="celery@two"))
+        write(store, RunModel, run(mail, at, state=state, worker="celery@one"))
+        write(store, RunModel, run(sums, at, state=state, worker="celery@two"))
     assert due(store.runs("mail", state=["failed", "lost"])) == [2, 0]
     assert due(store.runs(state={"failed"})) == [0, 0]
     assert {item.entry_name for item in store.runs(tag="money")} == {"sums"}
@@ -265,8 +268,8 @@ def test_the_last_errors_of_an_entry_are_one_call_away(store: Store) -> None:
     for minute in range(20):
         state = ("succeeded", "failed", "lost", "missed")[minute % 4]
         error = {"error": f"ValueError: {minute}", "traceback": "Traceback …"}
-        write(store, Run, run(entry, NOON + timedelta(minutes=minute), state=state, **error))
-        write(store, Run, run(other, NOON + timedelta(minutes=minute), state="failed"))
+        write(store, RunModel, run(entry, NOON + timedelta(minutes=minute), state=state, **error))
+        write(store, RunModel, run(other, NOON + timedelta(minutes=minute), state="failed"))
     found = store.errors("a")
     assert due(found) == [18, 17, 14, 13, 10]
     assert [item.state for item in found] == ["lost", "failed", "lost", "failed", "lost"]
@@ -291,7 +294,7 @@ def test_the_last_errors_are_read_off_the_partial_index(store: Store) -> None:
         for second in range(100)
         for state in ["failed" if second % 10 == 0 else "succeeded"]
     ]
-    write(store, Run, *rows)
+    write(store, RunModel, *rows)
     engine = store.database.engine
     with engine.begin() as connection:
         connection.exec_driver_sql("ANALYZE")

@@ -27,16 +27,6 @@ def test_names_come_page_by_page(store: Store) -> None:
         store.names(limit=0)
 
 
-def test_tags_of_many(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tags of any number of entries are read together; who has none is left out."""
-    monkeypatch.setattr("beatstore.store.entries._NAMES", 2)
-    for number in range(5):
-        store.add(f"e{number}", "t.a", "@daily", tags=["y", "x"] if number % 2 else [])
-    found = store.tags_of([*(f"e{number}" for number in range(5)), "nobody"])
-    assert found == {"e1": ["x", "y"], "e3": ["x", "y"]}
-    assert store.tags_of([]) == {}
-
-
 def test_edges_of_one(store: Store) -> None:
     """The edges of an entry in both directions, and no others, are returned."""
     store.add("up", "t.a", "@daily")

@@ -13,6 +13,7 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Every, Settings, Store
+from beatstore.database.tables import ENTRY
 from beatstore.definition import edits
 from beatstore.errors import InvalidEntryError
 from tests.support.play import NOON, Play
@@ -57,7 +58,7 @@ def test_what_is_declared_becomes_entries(store: Store) -> None:
     store.add("as_b", "t", NIGHTLY, after=["a", After("c", on="done")], source="app", **given)
     ours, added = store.get("b"), store.get("as_b")
     beside = {"id", "name", "declared", "created_at", "updated_at"}
-    for column in set(vars(added)) - beside - {"_sa_instance_state"}:
+    for column in set(ENTRY.columns.keys()) - beside:
         assert getattr(ours, column) == getattr(added, column), column
     assert store.tags("b") == ["x", "y"]
     graph = {(edge.upstream, edge.downstream, edge.on) for edge in store.graph(name="b").edges}

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from beatstore import Once, Run, SchemaError, Store, UnavailableError
+from beatstore import Once, SchemaError, Store, UnavailableError
 from beatstore.beat.once import TickReport, tick
 from beatstore.beat.sender import BrokerError
 from beatstore.errors import ConfigError
+from beatstore.models import RunModel
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
@@ -154,7 +155,7 @@ def test_a_silent_run_is_lost_by_the_time_it_ends(app: Celery, store: Store) -> 
     """What no worker reports on is asked after, and the answer is written, within one tick."""
     store.add("job", "tests.note", 3600)
     past = store.now() - timedelta(minutes=5)
-    write(store, Run, run(store.get("job"), past, sent_at=past, wake_at=past))
+    write(store, RunModel, run(store.get("job"), past, sent_at=past, wake_at=past))
     assert figures(tick(app)) == (0, 0, 0, 0)
     assert store.runs("job")[0].state == "lost"
 

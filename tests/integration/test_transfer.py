@@ -24,7 +24,7 @@ from beatstore import (
     Store,
 )
 from beatstore.clock import ManualClock
-from beatstore.database.models import Dependency, Entry
+from beatstore.models import DependencyModel, EntryModel
 from beatstore.store.transfer import export as transfer
 from beatstore.store.transfer import load
 from tests.support.databases import BACKENDS
@@ -100,7 +100,7 @@ def fill(store: Store) -> None:
     alter(store, "late", cursor_at=NOON - HOUR, last_run_at=NOON, wake_at=NOON, **counted)
     declared = {"task": "t", "nested": {"deep": [1]}}
     alter(store, "cron", declared=declared, wake_at=NOON + DAY)
-    write(store, Entry, {"name": "plain", "task": "t", "kind": "every", "spec": "60"})
+    write(store, EntryModel, {"name": "plain", "task": "t", "kind": "every", "spec": "60"})
 
 
 def without_header(store: Store, **chosen: Any) -> list[dict[str, Any]]:
@@ -228,7 +228,7 @@ def test_a_free_first_run_that_was_had_is_not_had_again(
     store.add("up", "t", 3600)
     store.add("down", "t", 60, after=[After("up", first_free=True)])
     with store.database.engine.begin() as connection:
-        connection.execute(Dependency.__table__.update().values(consumed_seq=0))  # type: ignore[attr-defined]
+        connection.execute(DependencyModel.__table__.update().values(consumed_seq=0))  # type: ignore[attr-defined]
     documents = without_header(store)
     there = new_store(backend)
     there.load(documents)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from beatstore.database import migrate
 from beatstore.database.dialects import CHANNEL
 from beatstore.database.engine import Database
-from beatstore.database.models import Entry, Run
+from beatstore.models import EntryModel, RunModel
 from beatstore.schedules.instants import EPOCH
 
 pytestmark = pytest.mark.every_database
@@ -73,7 +73,7 @@ def edit(database: Database, assignments: str, **columns: Any) -> Edit:
     }
     with Session(database.engine) as session, session.begin():
         # Not through the unit of work, which takes None for "the default".
-        session.execute(sa.insert(Entry.__table__), [row, {**row, "name": "other"}])
+        session.execute(sa.insert(EntryModel.__table__), [row, {**row, "name": "other"}])
     with Session(database.engine) as session, session.begin():
         since = database.now(session)
         done = session.connection().exec_driver_sql(
@@ -82,7 +82,7 @@ def edit(database: Database, assignments: str, **columns: Any) -> Edit:
         assert done.rowcount == 1
         until = database.now(session)
     with Session(database.engine) as session:
-        after = {entry.name: entry for entry in session.scalars(sa.select(Entry))}
+        after = {entry.name: entry for entry in session.scalars(sa.select(EntryModel))}
     assert (after["other"].wake_at, after["other"].cursor_at) == (row["wake_at"], row["cursor_at"])
     assert after["e"].version == 1
     return Edit(after["e"].wake_at, after["e"].cursor_at, since, until)
@@ -189,12 +189,12 @@ def test_an_edit_of_many_rows_wakes_each(database: Database) -> None:
     with Session(database.engine) as session, session.begin():
         for n in range(20):
             spec = "0 3 * * *" if n % 2 else "0 0 * * *"
-            session.add(Entry(name=f"{n:02d}", task="t", kind="cron", spec=spec, wake_at=WAKE))
+            session.add(EntryModel(name=f"{n:02d}", task="t", kind="cron", spec=spec, wake_at=WAKE))
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE beatstore_entry SET spec = '0 3 * * *'")
     with Session(database.engine) as session:
         woken = session.scalars(
-            sa.select(Entry.name).where(Entry.wake_at == EPOCH).order_by(Entry.name)
+            sa.select(EntryModel.name).where(EntryModel.wake_at == EPOCH).order_by(EntryModel.name)
         )
         assert list(woken) == [f"{n:02d}" for n in range(0, 20, 2)]
 
@@ -219,7 +219,7 @@ def test_beats_own_update_calls_no_function(database: Database) -> None:
     """An UPDATE that sets `wake_at` costs a comparison, and not even a function call."""
     plan = "EXPLAIN (ANALYZE, FORMAT JSON) UPDATE beatstore_entry SET state = 'finished'"
     with Session(database.engine) as session, session.begin():
-        session.add(Entry(name="e", task="t", kind="cron", spec="0 0 * * *", wake_at=WAKE))
+        session.add(EntryModel(name="e", task="t", kind="cron", spec="0 0 * * *", wake_at=WAKE))
         session.flush()
         connection = session.connection()
         [own] = connection.exec_driver_sql(f"{plan}, wake_at = NULL").scalar_one()
@@ -230,12 +230,12 @@ def test_beats_own_update_calls_no_function(database: Database) -> None:
 
 def _entry(number: int, wake_at: datetime | None) -> sa.Insert:
     values = {"name": f"e{number}", "task": "t", "kind": "cron", "spec": "", "wake_at": wake_at}
-    return sa.insert(Entry).values(values)
+    return sa.insert(EntryModel).values(values)
 
 
 def _run(number: int, wake_at: datetime | None) -> sa.Insert:
     values = {"entry_id": number, "entry_name": "e", "due_at": CURSOR, "wake_at": wake_at}
-    return sa.insert(Run).values({**values, "task_id": "x", "state": "claimed"})
+    return sa.insert(RunModel).values({**values, "task_id": "x", "state": "claimed"})
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)

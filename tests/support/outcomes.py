@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from beatstore import Store
-from beatstore.database.models import Entry, Run
+from beatstore.models import EntryModel, RunModel
 from tests.support.processes import Process
 from tests.support.project import Project, Ran
 from tests.support.wait import wait_until
@@ -66,10 +66,10 @@ class Stage:
             "spec": "0 0 1 1 *",
         }
         with self.store.database.session() as session:
-            entry = Entry(**given, wake_at=None, **columns)
+            entry = EntryModel(**given, wake_at=None, **columns)
             session.add(entry)
             session.flush()
-            run = Run(
+            run = RunModel(
                 entry_id=entry.id,
                 entry_name=entry.name,
                 due_at=datetime(2026, 1, 1, tzinfo=timezone.utc),
@@ -110,7 +110,7 @@ class Stage:
     def run(self, run_id: int) -> Row[Any]:
         """Read the row of a run."""
         with self.store.database.session() as session:
-            return session.execute(select(Run.__table__).where(Run.id == run_id)).one()
+            return session.execute(select(RunModel.__table__).where(RunModel.id == run_id)).one()
 
     def wait_for(self, run_id: int, state: str, timeout: float = 30) -> Row[Any]:
         """Wait until a run is in a state, and return its row; fail if it ends otherwise."""

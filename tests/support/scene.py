@@ -22,7 +22,8 @@ import redis
 from sqlalchemy import Row, func, select
 
 from beatstore import Once, Store
-from beatstore.database.models import Base, Beat, Entry, Run
+from beatstore.database.models import Base
+from beatstore.models import BeatModel, EntryModel, RunModel
 from tests.support.brokers import Broker
 from tests.support.processes import Process
 from tests.support.project import Project
@@ -31,7 +32,7 @@ from tests.support.wait import wait_until
 __all__ = ["Account", "Mail", "Mailbox", "Scene"]
 
 TABLES: Any = Base.metadata.tables
-ENTRY, RUN, BEAT = (TABLES[model.__tablename__] for model in (Entry, Run, Beat))
+ENTRY, RUN, BEAT = (TABLES[model.__tablename__] for model in (EntryModel, RunModel, BeatModel))
 
 
 @dataclass(frozen=True)

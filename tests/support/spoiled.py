@@ -36,8 +36,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from beatstore import ManualClock, Store
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.database.dialects import Instant, Json
-from beatstore.database.models import Base, Entry, Run
+from beatstore.database.models import Base
 from beatstore.errors import BeatstoreError, StoreError
+from beatstore.models import EntryModel, RunModel
 from tests.support.brokers import Broker
 from tests.support.hostile import CRON, ISO, RRULE, ZONES, jsons, texts, worded
 from tests.support.inprocess import new_app
@@ -50,7 +51,7 @@ _METADATA: MetaData = Base.metadata
 
 TABLES: Mapping[str, Table] = _METADATA.tables
 
-_ENTRY, _RUN = TABLES[Entry.__tablename__], TABLES[Run.__tablename__]
+_ENTRY, _RUN = TABLES[EntryModel.__tablename__], TABLES[RunModel.__tablename__]
 
 #: Ticks in which a beat must have done all there is to do.
 _MOST_TICKS = 100

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import insert, update
 
 from beatstore import Entry, Run, Store
+from beatstore.models import EntryModel
 
 __all__ = ["DAY", "HOUR", "MINUTE", "NOON", "UTC", "alter", "due", "run", "write"]
 
@@ -35,7 +36,7 @@ def write(store: Store, table: type[Any], *rows: dict[str, Any]) -> None:
 def alter(store: Store, name: str, **columns: Any) -> None:
     """Set columns of an entry, past the API; the `wake_at` given is the one that stays."""
     with store.database.engine.begin() as connection:
-        statement = update(Entry).where(Entry.name == name).values(**columns)
+        statement = update(EntryModel).where(EntryModel.name == name).values(**columns)
         connection.execute(statement.execution_options(synchronize_session=False))
 
 

@@ -99,6 +99,19 @@ async def sessions(store: Store, session: AsyncSession) -> None:
     store.now(session="session")  # type: ignore[arg-type]
 
 
+def returned(store: Store) -> None:
+    entry = store.get("a")
+    entry.state = "paused"  # type: ignore[misc]
+    entry.args.append(1)  # type: ignore[attr-defined]
+    entry.kwargs["a"] = 1  # type: ignore[index]
+    entry.schedule.next_after(entry.created_at)  # type: ignore[union-attr]
+    entry.tags = ("x",)  # type: ignore[misc]
+    store.runs()[0].state = "failed"  # type: ignore[misc]
+    store.audit()[0].actor = "me"  # type: ignore[misc]
+    store.entries(include="tag")  # type: ignore[arg-type]
+    store.entries(include=["tags", "runs"])  # type: ignore[list-item]
+
+
 def virtual(store: Store) -> None:
     testing.store("2030-01-01")  # type: ignore[arg-type]
     testing.simulate(store, 60)  # type: ignore[arg-type]

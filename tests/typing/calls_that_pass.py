@@ -5,6 +5,7 @@ Nothing here is run; `make type` reads it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,18 +13,22 @@ from typing import Any
 from alembic import context
 from celery import Celery, chain, chord, group, shared_task
 from celery.schedules import crontab, schedule, solar
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session
 
 import beatstore
 from beatstore import (
     After,
+    Audit,
     Cron,
     Declared,
+    Entry,
     Every,
     Once,
     RRule,
+    Run,
+    Schedule,
     Solar,
     Store,
     daily,
@@ -31,6 +36,7 @@ from beatstore import (
     testing,
 )
 from beatstore.alembic import include_object
+from beatstore.models import EntryModel, RunModel
 from beatstore.types import EntryOptions, EntryState, Misfire, SessionLike
 
 UTC = timezone.utc
@@ -195,6 +201,27 @@ def reading(store: Store, state: EntryState) -> None:
     store.link("a", "b", After("c", align="same", on_upstream_failure="skip"))
     store.sync(SCHEDULES, source="mine", dry_run=True)
     store.prune(timedelta(days=30))
+
+
+def returned(store: Store, session: Session) -> None:
+    entry: Entry = store.get("a")
+    schedule_of_it: Schedule | None = entry.schedule
+    if schedule_of_it is not None:
+        print(schedule_of_it.next_after(AT))
+    tags: tuple[str, ...] = entry.tags
+    ups: list[str] = [edge.name for edge in entry.after]
+    state: EntryState = entry.state
+    store.put("b", entry.task, entry.schedule, args=entry.args, kwargs=entry.kwargs, tags=tags)
+    store.put("c", entry.task, entry.schedule, misfire=entry.misfire, overlap=entry.overlap)
+    print(ups, state, dataclasses.replace(entry, name="b"), dataclasses.asdict(entry))
+    for other in store.entries(include=["tags", "edited"]):
+        print(other.edited)
+    store.entries(include="after")
+    run: Run = store.runs(state="failed")[0]
+    change: Audit = store.audit()[0]
+    print(run.finished_at, change.before)
+    session.add(EntryModel(name="a", task="t", kind="cron", spec="0 2 * * *"))
+    session.scalars(select(RunModel).where(RunModel.state == "failed")).all()
 
 
 def far(session: Session) -> None:

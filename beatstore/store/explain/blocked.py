@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import Row, case, or_, select, tuple_
 
 from beatstore.config import Settings
-from beatstore.database.models import Entry
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.errors import ScheduleError
+from beatstore.records import Entry
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
 from beatstore.store.explain.upstreams import readable

@@ -14,11 +14,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
+from beatstore.records import Audit, Entry, Run
 from beatstore.rules.decide import jitter_offset, schedule_of
 from beatstore.rules.gate import run_timeout
 from beatstore.schedules import zone

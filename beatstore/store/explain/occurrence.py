@@ -17,11 +17,11 @@ from typing import Any, cast
 
 from sqlalchemy import select
 
-from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, RUN
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
+from beatstore.records import Audit, Entry, Run
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
 from beatstore.schedules import Schedule

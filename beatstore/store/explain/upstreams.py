@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,9 +11,9 @@ from sqlalchemy import Select, String, and_, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.dialects import Instant, Unreadable
-from beatstore.database.models import Audit, Entry, Run
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
+from beatstore.records import Audit, Entry, Run
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told, clause
 from beatstore.store.history import NOT_SUCCEEDED
@@ -162,13 +162,15 @@ def read_runs(tx: Transaction, page: Select[Any]) -> list[Run]:
 
 def readable(row: R) -> R:
     """Return a row as if what can't be read in it (written by hand) were not there."""
-    for column in row.__table__.columns:
+    instead: dict[str, Any] = {}
+    for column in (ENTRY if isinstance(row, Entry) else RUN).columns:
         value = getattr(row, column.name)
         if isinstance(value, Unreadable):
-            given = column.default.arg if column.default and column.default.is_scalar else None
+            default: Any = column.default
+            given = default.arg if default and default.is_scalar else None
             text = value.given if isinstance(column.type, String) else given
-            vars(row)[column.name] = EPOCH if column.name in _NEEDED else text
-    return row
+            instead[column.name] = EPOCH if column.name in _NEEDED else text
+    return replace(row, **instead) if instead else row
 
 
 def changed_to(tx: Transaction, name: str, state: str) -> Audit | None:

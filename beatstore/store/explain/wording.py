@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
-from beatstore.database.models import Entry, Run
+from beatstore.records import Entry, Run
 from beatstore.rules.decide import is_triggered
 from beatstore.rules.gate import duration
 from beatstore.schedules import local_time, retold, shown_in, zone

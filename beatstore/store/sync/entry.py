@@ -19,10 +19,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.database.models import Entry
 from beatstore.definition import edges, edits, fields
 from beatstore.definition.declared import Declared
 from beatstore.errors import InvalidEntryError
+from beatstore.records import Entry
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.sync import merge

@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import Row, Select, select
 
 from beatstore.database.dialects import shows_the_past
-from beatstore.database.models import Entry
+from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
 from beatstore.definition.edges import After
+from beatstore.records import Entry
 from beatstore.store import links
 from beatstore.store.sync import merge
 
@@ -116,5 +117,5 @@ def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
 
 def current(tx: Transaction, statement: Select[Any]) -> Select[Any]:
     """Return a statement that reads what is there now, not when the transaction began."""
-    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     return statement.with_for_update(read=True) if shows_the_past(connection) else statement

@@ -20,11 +20,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from beatstore.database.columns import check_levels
-from beatstore.database.models import Entry
 from beatstore.database.rows import Transaction
 from beatstore.definition import fields
 from beatstore.definition.declared import Declared, digest
 from beatstore.errors import InvalidEntryError, ScheduleError
+from beatstore.records import Entry
 from beatstore.store import links
 from beatstore.store.lineage import Lineage
 from beatstore.store.sync import entry, merge, stored

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beatstore.database.models import Entry
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
+from beatstore.records import Entry
 from beatstore.store import audit, entries, links
 from beatstore.store.sync import bulk, entry, stored
 from beatstore.store.sync.entry import One

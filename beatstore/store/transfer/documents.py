@@ -33,10 +33,10 @@ from typing import Any
 
 from beatstore.config import Settings
 from beatstore.database.dialects import Unreadable
-from beatstore.database.models import Entry
 from beatstore.definition import edges, edits, fields, values
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
+from beatstore.records import Entry
 from beatstore.rules.decide import STATES, schedule_of
 from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH

@@ -27,7 +27,7 @@ from sqlalchemy import and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from beatstore.config import Settings
-from beatstore.database.models import Entry
+from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
 from beatstore.definition import edges, edits
@@ -211,7 +211,7 @@ def write(
     links.take_turns(tx)
     writing = _Writing(tx, gathered, replace=replace)
     # The connection's savepoint: the session's would flush what the caller has pending.
-    connection = tx.session.connection(bind_arguments={"mapper": Entry})
+    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     try:
         with connection.begin_nested():
             writing.write()
