@@ -56,21 +56,21 @@ def read(tx: Transaction, entry: Entry) -> list[After]:
 
 def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[After]]:
     """Return the edges to the upstreams of the downstreams chosen, by their ids and names."""
-    up = ENTRY.alias("up")
-    names = [up.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS)]
-    rows = tx.execute(
-        select(DEPENDENCY.c.downstream_id, *names)
-        .join(up, up.c.id == DEPENDENCY.c.upstream_id)
-        .where(chosen)
-        .order_by(up.c.name)
-    )
     found: dict[int, list[After]] = {}
-    for row in rows:
+    for row in tx.execute(_EDGES.where(chosen)):
         found.setdefault(row[0], []).append(After(*tuple(row)[1:]))
     return found
 
 
 _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
+_UP = ENTRY.alias("up")
+#: The downstream's id, and what `After` is made of. Made once, since that takes longer than
+#: to execute it.
+_EDGES = (
+    select(DEPENDENCY.c.downstream_id, _UP.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS))
+    .join(_UP, _UP.c.id == DEPENDENCY.c.upstream_id)
+    .order_by(_UP.c.name)
+)
 
 
 def are_as_asked(there: Sequence[After], asked: Sequence[After]) -> bool:
