@@ -51,6 +51,50 @@ class Entry:
 
     `Store.get` reads `tags`, `after` and `edited` too, and `Store.entries` those that its
     `include` names; of any other entry they raise `NotReadError`.
+
+    Attributes:
+        id: of the row; it is never used again.
+        name: unique.
+        task: the name of the task that is sent.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        options: of the message: queue, priority, ….
+        kind: of its schedule; "after": it runs whenever its upstreams have ended.
+        spec: the schedule as text.
+        timezone: of the schedule; None: the setting's default.
+        start_at: not due before this instant.
+        end_at: not due after this instant.
+        max_runs: it is finished after so many runs.
+        jitter_s: it is sent up to so many seconds late.
+        misfire: what happens to due times that were missed; None: the setting's default.
+        grace_s: how late a due time may be before it counts as missed, in seconds; None: the
+            setting's default.
+        overlap: what happens when it is due while its last run has not ended.
+        run_timeout_s: a run of which nothing was heard for so many seconds is lost.
+        max_retries: how often a failed run is tried again.
+        retry_delay_s: seconds before the first retry.
+        retry_backoff: each further delay is the one before, times this.
+        retry_jitter_s: each retry is up to so many seconds later.
+        state: "active", or why it is not sent.
+        error: why it is broken.
+        description: for people.
+        source: who owns it: "api", or the code that declares it.
+        declared: what that code said last.
+        wake_at: when a beat looks at it next; None: never.
+        cursor_at: the last due time that is accounted for.
+        next_due_at: when it is due next, for people.
+        pending_due_at: the due time that waits, for an upstream or for its own last run.
+        pending_since: since when that waits.
+        pending_reason: what for.
+        blocked_by: the id of an upstream that it waits for.
+        success_seq: how many of its runs have succeeded.
+        failure_seq: how many have failed.
+        done_seq: how many have ended.
+        run_count: how many there are.
+        last_run_at: when a beat last planned one, or somebody asked for one.
+        version: grows with each edit.
+        created_at: when it was added.
+        updated_at: when it was edited last.
     """
 
     id: int
@@ -154,7 +198,33 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
-    """What became of one occurrence of an entry: one for each attempt."""
+    """What became of one occurrence of an entry: one for each attempt.
+
+    Attributes:
+        id: of the row.
+        entry_id: whose run it is.
+        entry_name: what the entry was called then.
+        due_at: when it was due.
+        attempt: 1, and more for its retries.
+        task_id: the id of its message.
+        state: what became of it so far.
+        reason: why it was missed, skipped, cancelled or asked for, in words.
+        first_missed_at: the first of the due times that it stands for beside its own.
+        missed_count: how many those are, and one more where nothing was sent; 1,001 means more
+            than 1,000.
+        claimed_by: the id of the beat that sends it.
+        wake_at: when a beat looks at it next; None: never.
+        sent_at: when its message was sent.
+        started_at: when a worker began with it.
+        finished_at: when it ended.
+        worker: which worker took it (`celery@host`).
+        error: of a run that failed, in a line.
+        traceback: cut to its end where it is long.
+        parts: what is known of the tasks of a chain, group or chord.
+        tries: how often sending its message has failed.
+        expires_at: when the broker or a worker drops its message.
+        follow_up: what of its end beat has yet to do.
+    """
 
     id: int
     entry_id: int
@@ -189,7 +259,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Audit:
-    """One change of an entry: when, by whom, and the columns that changed, before and after."""
+    """One change of an entry that was made through the API.
+
+    Attributes:
+        id: of the row.
+        at: when.
+        actor: who made it.
+        action: the verb: "add", "change", "pause", ….
+        entry: what the entry was called then.
+        before: the columns that changed, as they were; None: the entry is new.
+        after: the columns as they are since; None: the entry was removed.
+    """
 
     id: int
     at: datetime

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pydoc
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta, timezone
@@ -12,7 +13,23 @@ from typing import Any, get_args
 
 import pytest
 
-from beatstore import After, Declared, InvalidEntryError, Store, scheduled, testing, types
+from beatstore import (
+    After,
+    Audit,
+    Cron,
+    Declared,
+    Entry,
+    Every,
+    InvalidEntryError,
+    Once,
+    RRule,
+    Run,
+    Solar,
+    Store,
+    scheduled,
+    testing,
+    types,
+)
 from beatstore.definition import edges
 from beatstore.definition.declared import DEFAULTS
 
@@ -27,6 +44,9 @@ VALUES: dict[str, Any] = {
     **{"tags": ["x"], "description": "d", "source": "s", "paused": True},
     **{"new_name": "other", "task": "u", "schedule": "0 3 * * *"},
 }
+
+#: The schedules there are.
+KINDS = (Once, Cron, Every, RRule, Solar)
 
 #: What takes options: which they are, how it is called, and itself.
 TAKERS: dict[str, tuple[Any, Callable[..., Any], Any]] = {
@@ -95,6 +115,18 @@ def test_the_defaults_are_of_the_options() -> None:
     assert {field.name for field in fields(Declared)} == offered | {"name", "task", "schedule"}
     assert DEFAULTS.keys() == offered
     assert types.EntryOptions.__annotations__.keys() == offered | {"source"}
+
+
+def test_the_kinds_are_those_of_schedules() -> None:
+    """The words of an entry's kind are those of the schedules there are, and "after"."""
+    assert get_args(types.EntryKind) == (*(kind.kind for kind in KINDS), "after")
+
+
+@pytest.mark.parametrize("kind", [Entry, Run, Audit])
+def test_every_field_is_explained(kind: type) -> None:
+    """The docstring of what the store returns says what each field means, in their order."""
+    said = re.findall(r"^    (\w+): ", inspect.getdoc(kind) or "", re.MULTILINE)
+    assert said == [field.name for field in fields(kind) if not field.name.startswith("_")]
 
 
 def test_every_word_is_accepted(store: Store) -> None:
