@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from beatstore.clock import Clock, ManualClock
 from beatstore.config import Settings
-from beatstore.definition.declared import Declared, identity
+from beatstore.definition.identity import identity
+from beatstore.definition.spec import Declared
 from beatstore.errors import (
     BeatstoreError,
     ConfigError,

@@ -8,7 +8,7 @@ from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any
 
 from beatstore.definition import fields
-from beatstore.definition.declared import form, identity
+from beatstore.definition.identity import form, identity
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task

@@ -20,19 +20,17 @@ from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
+from beatstore.config import NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.definition import edges, fields
 from beatstore.definition.calls import check_id, make_call
+from beatstore.definition.spec import FIELDS, columns_of
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.decision import EntryRow
-from beatstore.rules.gate import OVERLAPS
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
-from beatstore.types import EntryOptions
 
 __all__ = [
-    "FIELDS",
     "NOTHING_PENDING",
     "StoredEntry",
     "Wanted",
@@ -45,13 +43,10 @@ __all__ = [
     "new_row",
 ]
 
-#: What a caller may name, as `Store.add` does.
-FIELDS = ("task", "schedule", *EntryOptions.__annotations__)
-
-_CALL = frozenset({"task", "args", "kwargs", "options"})
-_SCHEDULE = frozenset({"kind", "spec", "timezone", "start_at"})
-_LIMITS = frozenset({"end_at", "max_runs"})
-_POLICIES = frozenset({"jitter_s", "misfire", "grace_s", "overlap", "run_timeout_s"})
+_CALL = columns_of("call")
+_SCHEDULE = columns_of("due")
+_LIMITS = columns_of("limit")
+_POLICIES = columns_of("policy")
 
 #: What is forgotten when the occurrences become other ones, or are not waited for any more.
 NOTHING_PENDING = {
@@ -92,7 +87,7 @@ def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None 
     """Turn arguments into columns.
 
     Args:
-        given: those of `FIELDS` that the caller named; with `old` None, all that
+        given: those of `spec.FIELDS` that the caller named; with `old` None, all that
             an entry can't do without.
         settings: give the default zone and the tasks allowed.
         old: the entry that is edited, whose columns fill in what was not named.
@@ -102,19 +97,14 @@ def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None 
             raise InvalidEntryError(
                 field, given[field], "a field of an entry", fields.nearest(field, FIELDS)
             )
-    columns = {**_call(given, settings, old), **_rule(given, settings, old)}
-    for field, column, turn in _SIMPLE:
-        if field in given:
-            columns[column] = turn(field, given[field])
+    columns = {**_call(given, settings, old), **_rule(given, settings, old), **_simple(given)}
     check_span(
         columns.get("start_at", old and old.start_at), columns.get("end_at", old and old.end_at)
     )
     if given.keys() & {"misfire", "grace"}:
         _check_grace(columns, settings, old)
     _settle_id(columns, old)
-    tags = fields.tags(given["tags"]) if "tags" in given else None
-    paused = fields.flag("paused", given["paused"]) if "paused" in given else None
-    after = edges.wanted(given["after"]) if given.get("after") is not None else None
+    tags, paused, after = (_beside(name, given) for name in ("tags", "paused", "after"))
     if columns.get("kind") == "after" and after == ():
         raise _nothing_to_go_by(None)
     return Wanted(columns, tags, paused, after)
@@ -379,7 +369,24 @@ def _revived(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any
     return old.state == "finished" and row["kind"] != "once" and bool(changed.keys() & _LIMITS)
 
 
-# -- single columns --------------------------------------------------------------------
+# -- single fields ---------------------------------------------------------------------
+
+
+def _simple(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of the fields that are understood each by itself."""
+    return {
+        one.columns[0]: one.check(name, given[name])
+        for name, one in FIELDS.items()
+        if name in given and one.columns and one.check is not None
+    }
+
+
+def _beside(name: str, given: Mapping[str, Any]) -> Any:
+    """Return a field that no column of the entry's row holds, checked; None: nothing is said."""
+    check = FIELDS[name].check
+    if name not in given or check is None:
+        return None
+    return check(name, given[name])
 
 
 def _same(old: object, new: object) -> bool:
@@ -392,57 +399,3 @@ def _same(old: object, new: object) -> bool:
 
 def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _instant_or_none(field: str, value: object) -> datetime | None:
-    return None if value is None else fields.instant(field, value)
-
-
-def _max_runs(field: str, value: object) -> int | None:
-    return None if value is None else fields.whole(field, value, least=1)
-
-
-def _seconds_or_none(field: str, value: object) -> float | None:
-    return None if value is None else fields.seconds(field, value)
-
-
-def _jitter(field: str, value: object) -> float:
-    return 0.0 if value is None else fields.seconds(field, value)
-
-
-def _misfire(field: str, value: object) -> str | None:
-    return None if value is None else fields.choice(field, value, MISFIRES)
-
-
-def _overlap(field: str, value: object) -> str:
-    return fields.choice(field, value, OVERLAPS)
-
-
-def _positive_or_none(field: str, value: object) -> float | None:
-    return None if value is None else fields.seconds(field, value, above=True)
-
-
-def _retries(field: str, value: object) -> int:
-    return fields.whole(field, value)
-
-
-def _backoff(field: str, value: object) -> float:
-    return float(fields.number(field, value, least=1))
-
-
-_SIMPLE = (
-    ("start_at", "start_at", _instant_or_none),
-    ("end_at", "end_at", _instant_or_none),
-    ("max_runs", "max_runs", _max_runs),
-    ("jitter", "jitter_s", _jitter),
-    ("misfire", "misfire", _misfire),
-    ("grace", "grace_s", _seconds_or_none),
-    ("overlap", "overlap", _overlap),
-    ("run_timeout", "run_timeout_s", _positive_or_none),
-    ("max_retries", "max_retries", _retries),
-    ("retry_delay", "retry_delay_s", fields.seconds),
-    ("retry_backoff", "retry_backoff", _backoff),
-    ("retry_jitter", "retry_jitter_s", _jitter),
-    ("description", "description", fields.note),
-    ("source", "source", fields.text),
-)

@@ -15,9 +15,9 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
+from hashlib import sha256
 from typing import Any, TypeVar
 
-from beatstore.definition.declared import NAME_LENGTH
 from beatstore.errors import InvalidEntryError
 from beatstore.words import nearest
 
@@ -26,6 +26,7 @@ __all__ = [
     "DEPTH",
     "NAME_LENGTH",
     "choice",
+    "fitting",
     "flag",
     "instant",
     "instead",
@@ -42,6 +43,12 @@ __all__ = [
 ]
 
 W = TypeVar("W", bound=str)
+
+#: Characters in a name, a task's name or a source.
+NAME_LENGTH = 255
+
+#: Characters of a digest, in a name that would be too long.
+_DIGEST_LENGTH = 16
 
 _TAG_LENGTH = 64
 
@@ -83,6 +90,17 @@ def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | Non
     if cleaned == value:
         cleaned = ""
     raise InvalidEntryError(field, value, expected, write or (repr(cleaned) if cleaned else None))
+
+
+def fitting(name: str) -> str:
+    """Return a name as it is, or of one that is too long its beginning and a digest of it all.
+
+    It is the same in every process, and two long names stay two, however alike they begin.
+    """
+    if len(name) <= NAME_LENGTH:
+        return name
+    found = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: NAME_LENGTH - _DIGEST_LENGTH - 2]}… {found}"
 
 
 def storable(value: object) -> bool:

@@ -27,7 +27,7 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from beatstore.definition import fields
-from beatstore.definition.declared import Declared, fitting
+from beatstore.definition.spec import Declared
 from beatstore.discovery.convert import clock_interval, own_zone, zone_name
 from beatstore.errors import BeatstoreError, InvalidEntryError
 
@@ -96,7 +96,7 @@ def _steady(name: object) -> object:
     Without one, `add_periodic_task` takes the signature's `repr`, which shows all arguments,
     and may show where one is in memory.
     """
-    return fitting(_ADDRESS.sub("", name)) if isinstance(name, str) else name
+    return fields.fitting(_ADDRESS.sub("", name)) if isinstance(name, str) else name
 
 
 def _cleanup(app: Celery) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import BaseSchedule, crontab, crontab_parser, schedule, solar
 
-from beatstore.definition.declared import Unsure, form, identity
+from beatstore.definition.identity import Unsure, form, identity
 from beatstore.errors import ScheduleError
 from beatstore.schedules import Cron, Every, RRule, Schedule, Solar, as_schedule, zone
 from beatstore.schedules.crontext import read_cron

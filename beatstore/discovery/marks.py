@@ -24,7 +24,8 @@ from celery.app.task import Task
 from celery.local import Proxy
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.definition.declared import DEFAULTS, Declared, fitting
+from beatstore.definition.fields import fitting
+from beatstore.definition.spec import DEFAULTS, Declared
 from beatstore.schedules import Schedule
 from beatstore.types import ScheduledOptions, ScheduleLike, refuse_unknown, takes
 

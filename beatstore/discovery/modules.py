@@ -20,7 +20,7 @@ from typing import Any
 
 from celery import Celery, _state
 
-from beatstore.definition.declared import Declared
+from beatstore.definition.spec import Declared
 from beatstore.discovery import beatschedule
 from beatstore.discovery.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.errors import InvalidEntryError

@@ -20,7 +20,7 @@ from typing import Any, cast
 from celery.schedules import crontab
 
 import beatstore.discovery.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
-from beatstore.definition.declared import Declared
+from beatstore.definition.spec import Declared
 from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
 from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone

@@ -23,8 +23,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from beatstore.definition import edges, fields
-from beatstore.definition.declared import DEFAULTS, Declared
 from beatstore.definition.edges import After
+from beatstore.definition.spec import DEFAULTS, Declared
 from beatstore.errors import LoadError
 from beatstore.records import Entry, Run
 from beatstore.store import actions, links, retention

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from beatstore.definition import edges
-from beatstore.definition.declared import DEFAULTS
+from beatstore.definition.spec import DEFAULTS, EntrySpec
 from beatstore.records import Entry
 from beatstore.store import entries
 from beatstore.store.reader import Reader
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Editor"]
 
-_DEFAULTS = {**DEFAULTS, "source": "api"}
-
 
 class Editor(Reader):
     """The entries of one database, to look at and to edit; see `beatstore.Store`."""
 
-    @takes(EntryOptions, _DEFAULTS)
+    @takes(EntryOptions, DEFAULTS)
     def add(
         self,
         name: str,
@@ -65,11 +63,11 @@ class Editor(Reader):
                 there is no such option.
             ScheduleError: the schedule or its zone is invalid.
         """
-        wanted = _wanted(task, schedule, given)
+        wanted = _wanted(name, task, schedule, given)
         warn_of_tasks(self._app(), [task], imported=False)
         return self._write(session, lambda tx: entries.add(tx, name, wanted))
 
-    @takes(EntryOptions, _DEFAULTS)
+    @takes(EntryOptions, DEFAULTS)
     def put(
         self,
         name: str,
@@ -104,7 +102,7 @@ class Editor(Reader):
                 there is no such option.
             ScheduleError: the schedule or its zone is invalid.
         """
-        wanted = _wanted(task, schedule, given)
+        wanted = _wanted(name, task, schedule, given)
         warn_of_tasks(self._app(), [task], imported=False)
         return self._write(session, lambda tx: entries.put(tx, name, wanted))
 
@@ -173,11 +171,11 @@ class Editor(Reader):
         self._write(session, lambda tx: entries.remove(tx, name))
 
 
-def _wanted(task: TaskLike, schedule: ScheduleLike | None, given: EntryOptions) -> dict[str, Any]:
+def _wanted(
+    name: str, task: TaskLike, schedule: ScheduleLike | None, given: EntryOptions
+) -> dict[str, Any]:
     """Return all that an entry is made of, with the defaults of what was not given."""
     refuse_unknown(given, EntryOptions)
-    wanted: dict[str, Any] = {**_DEFAULTS, **given, "task": task, "schedule": schedule}
-    # An empty one leaves the signature's own alone.
-    wanted |= {field: wanted[field] or None for field in ("args", "kwargs", "options")}
+    wanted = EntrySpec(name, task, schedule, **given).given()
     # What can be gone through only once is needed twice.
     return {**wanted, "after": wanted["after"] and edges.wanted(wanted["after"])}

@@ -20,7 +20,7 @@ from hypothesis.strategies import SearchStrategy
 
 import beatstore
 from beatstore import After, Declared, Entry, Store
-from beatstore.definition.edits import FIELDS
+from beatstore.definition.spec import FIELDS
 from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ScheduleError, StoreError
 from tests.support.carried import as_sent

@@ -17,7 +17,7 @@ from celery.schedules import crontab, schedule, solar
 
 from beatstore import After, Cron, Declared, Every, Once, RRule, Settings, Solar, daily, weekly
 from beatstore.definition import edits
-from beatstore.definition.declared import Unsure, digest, form
+from beatstore.definition.identity import Unsure, digest, form
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)

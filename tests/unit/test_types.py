@@ -17,7 +17,6 @@ from beatstore import (
     After,
     Audit,
     Cron,
-    Declared,
     Entry,
     Every,
     InvalidEntryError,
@@ -31,7 +30,7 @@ from beatstore import (
     types,
 )
 from beatstore.definition import edges
-from beatstore.definition.declared import DEFAULTS
+from beatstore.definition.spec import DEFAULTS
 
 AT = datetime(2030, 1, 31, tzinfo=timezone.utc)
 
@@ -104,17 +103,9 @@ def test_help_shows_every_option(taker: str) -> None:
     for name in set(options.__annotations__) - {"new_name", "task", "schedule"}:
         assert f"\n        {name}: " in shown
         if taker != "change":
-            assert parameters[name].default == DEFAULTS.get(name, "api")
+            assert parameters[name].default == DEFAULTS[name]
     assert shown.count("\n        misfire: ") == 1
     assert "as in `" not in shown
-
-
-def test_the_defaults_are_of_the_options() -> None:
-    """What can be declared is what can be scheduled, and `add` takes the owner beside it."""
-    offered = set(types.ScheduledOptions.__annotations__)
-    assert {field.name for field in fields(Declared)} == offered | {"name", "task", "schedule"}
-    assert DEFAULTS.keys() == offered
-    assert types.EntryOptions.__annotations__.keys() == offered | {"source"}
 
 
 def test_the_kinds_are_those_of_schedules() -> None:

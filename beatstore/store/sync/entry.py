@@ -20,7 +20,7 @@ from typing import Any
 
 from beatstore.config import Settings
 from beatstore.definition import edges, edits, fields
-from beatstore.definition.declared import Declared
+from beatstore.definition.spec import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
 from beatstore.schedules.instants import EPOCH
@@ -100,10 +100,7 @@ class One:
     def check(self, settings: Settings) -> None:
         """Read what is declared in full."""
         fields.text("name", self.declared.name)
-        given = {**self.declared.given(), "source": self.source}
-        # An empty one leaves a signature's own alone.
-        given |= {key: given[key] or None for key in ("args", "kwargs", "options")}
-        self.wanted = edits.check(given, settings)
+        self.wanted = edits.check({**self.declared.given(), "source": self.source}, settings)
 
     def settle(self, beside: Beside, now: datetime, settings: Settings) -> None:
         """Say what the row becomes; `beside` has the tags and edges of stored entries."""

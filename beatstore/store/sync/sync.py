@@ -22,7 +22,8 @@ from sqlalchemy import Row
 from beatstore.database.columns import check_levels
 from beatstore.database.rows import Transaction
 from beatstore.definition import fields
-from beatstore.definition.declared import Declared, digest
+from beatstore.definition.identity import digest
+from beatstore.definition.spec import Declared
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.records import Entry
 from beatstore.store import links

@@ -1,4 +1,4 @@
-"""An entry as code declares it: what `Store.sync` makes the database agree with.
+"""What tells values and declarations apart, in every process alike.
 
 Invariants:
     * Two declarations with the same digest make the same row, in whatever processes the two
@@ -7,97 +7,26 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from datetime import datetime, timedelta
-from functools import singledispatch
-from hashlib import blake2b, sha256
+from functools import cache, singledispatch
+from hashlib import blake2b
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from beatstore.schedules import Schedule
-from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
 from beatstore.version import __version__
 
+if TYPE_CHECKING:
+    from beatstore.definition.spec import Declared
+
 __all__ = [
-    "DEFAULTS",
-    "NAME_LENGTH",
-    "Declared",
     "Unsure",
     "digest",
-    "fitting",
     "form",
     "identity",
 ]
-
-#: Characters in a name, a task's name or a source.
-NAME_LENGTH = 255
-
-#: Characters of a digest, in a name that would be too long.
-_DIGEST_LENGTH = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Policies:
-    """What may be said of an entry beside its name, task and schedule."""
-
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] | None = None
-    timezone: str | None = None
-    start_at: datetime | None = None
-    end_at: datetime | None = None
-    max_runs: int | None = None
-    jitter: Duration | None = None
-    misfire: Misfire | None = None
-    grace: Duration | None = None
-    after: DeclaredUpstreams = ()
-    overlap: Overlap = "allow"
-    run_timeout: Duration | None = None
-    max_retries: int = 0
-    retry_delay: Duration = 300
-    retry_backoff: float = 1
-    retry_jitter: Duration = 0
-    tags: Iterable[str] = ()
-    description: str | None = None
-    paused: bool = False
-
-
-#: What an entry is where nothing is said, by the names of the options.
-DEFAULTS: Mapping[str, Any] = MappingProxyType({one.name: one.default for one in fields(_Policies)})
-
-
-@dataclass(frozen=True)
-class Declared(_Policies):
-    """An entry that code declares, in a list `SCHEDULES` or for `Store.sync`.
-
-    The arguments are those of `Store.add`, and mean the same. Nothing is checked here: what
-    can't be stored is refused by `sync`, for this entry alone.
-
-        SCHEDULES = [
-            Declared("nightly", "etl.extract", "0 2 * * *", timezone="Europe/Berlin"),
-            Declared("load", "etl.load", after=["nightly"], max_retries=3),
-        ]
-    """
-
-    name: str
-    task: TaskLike
-    schedule: ScheduleLike | None = None
-
-    def __post_init__(self) -> None:
-        """Keep what can be gone through once only: it is read more than once."""
-        for name, given in (("tags", self.tags), ("after", self.after)):
-            # By its type: isinstance would ask a task's proxy, and so make the task.
-            kind = type(given)
-            if kind is not tuple and kind is not list and issubclass(kind, Iterator):
-                object.__setattr__(self, name, tuple(cast("Iterable[Any]", given)))
-
-    def given(self) -> dict[str, Any]:
-        """Return the arguments after the name, by the names that `Store.add` has for them."""
-        found = dict(zip(_NAMES, _VALUES(self), strict=True))
-        del found["name"]
-        return found
 
 
 class Unsure(Exception):  # noqa: N818  (an answer, not an error)
@@ -115,13 +44,24 @@ def digest(one: Declared, *context: object) -> str | None:
         context: what else the row depends on, such as the default zone.
     """
     said: list[object] = [__version__, *map(form, context)]
+    kind: Any = type(one)
     try:
-        for name, default, value in zip(_NAMES, _DEFAULTS, _VALUES(one), strict=True):
+        names, defaults, values = _fields_of(kind)
+        for name, default, value in zip(names, defaults, values(one), strict=True):
             if value is not default:
                 said.append((name, _task(value) if name == "task" else form(value)))
         return blake2b(repr(said).encode(), digest_size=16).hexdigest()
     except Exception:  # noqa: BLE001  (Unsure, or an object that will be refused)
         return None
+
+
+@cache
+def _fields_of(
+    kind: type[Any],
+) -> tuple[tuple[str, ...], tuple[Any, ...], Callable[[Declared], tuple[Any, ...]]]:
+    """Return the names of the fields, their defaults, and what reads them all at once."""
+    names = tuple(field.name for field in fields(kind))
+    return names, tuple(field.default for field in fields(kind)), attrgetter(*names)
 
 
 def form(value: object) -> object:
@@ -213,17 +153,3 @@ _KNOWN: dict[type, Callable[[Any], object]] = {
     **dict.fromkeys((str, int, float, bool, type(None)), _itself),
     **{dict: _items, list: _listed, tuple: _listed},
 }
-_NAMES = tuple(field.name for field in fields(Declared))
-_DEFAULTS = tuple(field.default for field in fields(Declared))
-_VALUES = attrgetter(*_NAMES)
-
-
-def fitting(name: str) -> str:
-    """Return a name as it is, or of one that is too long its beginning and a digest of it all.
-
-    It is the same in every process, and two long names stay two, however alike they begin.
-    """
-    if len(name) <= NAME_LENGTH:
-        return name
-    found = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
-    return f"{name[: NAME_LENGTH - _DIGEST_LENGTH - 2]}… {found}"

@@ -1,0 +1,421 @@
+"""The fields of an entry, each with all that is known of it, once.
+
+Whatever treats fields alike derives from `FIELDS`: the checks of an edit, the merge of a sync,
+export and load, the options and views of the command line. A new field takes a line in
+`beatstore.types`, for type checkers and `help`, a field of `Declared` here, and a column in
+`beatstore.database.models`; then comes what uses it.
+
+Invariants:
+    * `beatstore.types.EntryOptions` has the same fields with the same types; a test compares
+      them.
+    * What `left_out` says is part of stored baselines and of exported documents: a field whose
+      default changes keeps its old value there.
+
+Pure: what a command line makes of an `Option` is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, MISSING, dataclass, field, replace
+from dataclasses import fields as fields_of
+from datetime import datetime
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+from beatstore.config import MISFIRES
+from beatstore.definition import edges, fields
+from beatstore.rules.gate import OVERLAPS
+from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
+
+__all__ = [
+    "COLUMNS",
+    "DEFAULTS",
+    "FIELDS",
+    "Declared",
+    "EntrySpec",
+    "Field",
+    "Option",
+    "columns_of",
+]
+
+#: Returns what a column holds of what a caller gave for a field, by its name; or raises.
+Check = Callable[[str, Any], Any]
+
+#: What an edit of a field changes for a beat: the message, the due times, how many or how long,
+#: or what happens to an occurrence that is due.
+Effect = Literal["call", "due", "limit", "policy"]
+
+#: How a document holds a field: as JSON, as text of an instant, as JSON that stands for values
+#: of other types, or in a way of its own.
+Form = Literal["plain", "instant", "values", "own"]
+
+#: Says that there is nothing, where None is something.
+_NOTHING: Any = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line, as plain data.
+
+    Attributes:
+        kind: what it takes.
+        help: its line.
+        name: without the dashes, where it is not that of the field.
+        choices: the words that it takes.
+        least: the least number that it takes.
+        many: whether it can be given several times.
+    """
+
+    kind: Literal["array", "object", "zone", "time", "span", "whole", "number", "text", "edge"]
+    help: str
+    name: str = ""
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    many: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of an entry.
+
+    Attributes:
+        name: by which callers give it.
+        default: what it is where nothing is said.
+        columns: those of the entry's row that hold it; none, where other tables do.
+        check: makes of a value what is stored; None for what is only understood together with
+            other fields, see `beatstore.definition.edits`.
+        left_out: what is stored that a baseline and a document leave out; by default what
+            `check` makes of the default.
+        group: a sync merges the fields of a group as one. "" for a field by itself, None for
+            one that is not merged.
+        effect: what an edit of it changes for a beat.
+        form: how a document holds it.
+        one_shot: whether `Store.schedule` takes it.
+        option: of the command line; None, where each verb has its own.
+    """
+
+    name: str = ""
+    default: Any = _NOTHING
+    columns: tuple[str, ...] = ()
+    check: Check | None = None
+    left_out: Any = _NOTHING
+    group: str | None = ""
+    effect: Effect | None = None
+    form: Form = "plain"
+    one_shot: bool = False
+    option: Option | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names under which what is stored is compared: its columns, or its own name."""
+        return self.columns or (self.name,)
+
+    @property
+    def is_ever_left_out(self) -> bool:
+        """Whether a value can be left out of a baseline and of a document."""
+        return self.left_out is not _NOTHING
+
+
+_KEY = "beatstore"
+
+
+def _stored(*columns: str, **known: Any) -> Mapping[str, Field]:
+    """Return the metadata of a field that these columns hold."""
+    return {_KEY: Field(columns=columns, **known)}
+
+
+# -- checks ------------------------------------------------------------------------------
+
+
+def _or_none(check: Check, none: object = None) -> Check:
+    """Return a check that takes None too, and stores `none` for it."""
+    return lambda name, value: none if value is None else check(name, value)
+
+
+def _factor(name: str, value: Any) -> float:
+    return float(fields.number(name, value, least=1))
+
+
+_INSTANT = _or_none(fields.instant)
+_SPREAD = _or_none(fields.seconds, none=0.0)
+
+
+# -- the fields --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An entry that code declares, in a list `SCHEDULES` or for `Store.sync`.
+
+    The arguments are those of `Store.add`, and mean the same. Nothing is checked here: what
+    can't be stored is refused by `sync`, for this entry alone.
+
+        SCHEDULES = [
+            Declared("nightly", "etl.extract", "0 2 * * *", timezone="Europe/Berlin"),
+            Declared("load", "etl.load", after=["nightly"], max_retries=3),
+        ]
+    """
+
+    name: str
+    task: TaskLike = field(metadata=_stored("task", effect="call"))
+    schedule: ScheduleLike | None = field(
+        default=None,
+        metadata=_stored("kind", "spec", group="due", effect="due", form="own"),
+    )
+    _: KW_ONLY
+    args: Sequence[Any] = field(
+        default=(),
+        metadata=_stored(
+            "args",
+            left_out=[],
+            effect="call",
+            form="values",
+            option=Option("array", "Positional arguments, a JSON array."),
+        ),
+    )
+    kwargs: Mapping[str, Any] | None = field(
+        default=None,
+        metadata=_stored(
+            "kwargs",
+            left_out={},
+            effect="call",
+            form="values",
+            option=Option("object", "Keyword arguments, a JSON object."),
+        ),
+    )
+    options: Mapping[str, Any] | None = field(
+        default=None,
+        metadata=_stored(
+            "options",
+            left_out={},
+            effect="call",
+            form="values",
+            option=Option("object", "Options of the message, a JSON object."),
+        ),
+    )
+    timezone: str | None = field(
+        default=None,
+        metadata=_stored(
+            "timezone",
+            group="due",
+            effect="due",
+            form="own",
+            option=Option("zone", "Zone of the schedule, and of the times given and shown."),
+        ),
+    )
+    start_at: datetime | None = field(
+        default=None,
+        metadata=_stored(
+            "start_at",
+            check=_INSTANT,
+            group="due",
+            effect="due",
+            form="instant",
+            option=Option("time", "Nothing is due before."),
+        ),
+    )
+    end_at: datetime | None = field(
+        default=None,
+        metadata=_stored(
+            "end_at",
+            check=_INSTANT,
+            effect="limit",
+            form="instant",
+            option=Option("time", "Nothing is due after."),
+        ),
+    )
+    max_runs: int | None = field(
+        default=None,
+        metadata=_stored(
+            "max_runs",
+            check=_or_none(partial(fields.whole, least=1)),
+            effect="limit",
+            option=Option("whole", "Finished after so many runs.", least=1),
+        ),
+    )
+    jitter: Duration | None = field(
+        default=None,
+        metadata=_stored(
+            "jitter_s",
+            check=_SPREAD,
+            effect="policy",
+            option=Option("span", "Sent up to so much later, to spread."),
+        ),
+    )
+    misfire: Misfire | None = field(
+        default=None,
+        metadata=_stored(
+            "misfire",
+            check=_or_none(partial(fields.choice, options=MISFIRES)),
+            effect="policy",
+            one_shot=True,
+            option=Option("text", "What happens to what is seen too late.", choices=MISFIRES),
+        ),
+    )
+    grace: Duration | None = field(
+        default=None,
+        metadata=_stored(
+            "grace_s",
+            check=_or_none(fields.seconds),
+            effect="policy",
+            one_shot=True,
+            option=Option("span", "How late is too late."),
+        ),
+    )
+    after: DeclaredUpstreams = field(
+        default=(),
+        metadata=_stored(
+            check=_or_none(lambda _, given: edges.wanted(given)),
+            left_out=[],
+            form="own",
+            one_shot=True,
+            option=Option(
+                "edge", "Run after this entry: NAME, or NAME:on=done,first_free", many=True
+            ),
+        ),
+    )
+    overlap: Overlap = field(
+        default="allow",
+        metadata=_stored(
+            "overlap",
+            check=partial(fields.choice, options=OVERLAPS),
+            effect="policy",
+            option=Option("text", "When due while a run has not ended.", choices=OVERLAPS),
+        ),
+    )
+    run_timeout: Duration | None = field(
+        default=None,
+        metadata=_stored(
+            "run_timeout_s",
+            check=_or_none(partial(fields.seconds, above=True)),
+            effect="policy",
+            one_shot=True,
+            option=Option("span", "Given up after so long without a report."),
+        ),
+    )
+    max_retries: int = field(
+        default=0,
+        metadata=_stored(
+            "max_retries",
+            check=fields.whole,
+            one_shot=True,
+            option=Option("whole", "More attempts for a run that failed."),
+        ),
+    )
+    retry_delay: Duration = field(
+        default=300,
+        metadata=_stored(
+            "retry_delay_s",
+            check=fields.seconds,
+            one_shot=True,
+            option=Option("span", "From a failure to the next attempt."),
+        ),
+    )
+    retry_backoff: float = field(
+        default=1,
+        metadata=_stored(
+            "retry_backoff",
+            check=_factor,
+            one_shot=True,
+            option=Option("number", "Each delay is so many times the one before."),
+        ),
+    )
+    retry_jitter: Duration = field(
+        default=0,
+        metadata=_stored(
+            "retry_jitter_s",
+            check=_SPREAD,
+            one_shot=True,
+            option=Option("span", "Up to so much more, to spread."),
+        ),
+    )
+    tags: Iterable[str] = field(
+        default=(),
+        metadata=_stored(
+            check=lambda _, given: fields.tags(given),
+            left_out=[],
+            form="own",
+            one_shot=True,
+            option=Option("text", "A word to find it by.", name="tag", many=True),
+        ),
+    )
+    description: str | None = field(
+        default=None,
+        metadata=_stored(
+            "description",
+            check=fields.note,
+            one_shot=True,
+            option=Option("text", "For people."),
+        ),
+    )
+    paused: bool = field(
+        default=False,
+        metadata=_stored(check=fields.flag, group=None, form="own"),
+    )
+
+    def __post_init__(self) -> None:
+        """Keep what can be gone through once only: it is read more than once."""
+        for name, given in (("tags", self.tags), ("after", self.after)):
+            # By its type: isinstance would ask a task's proxy, and so make the task.
+            kind = type(given)
+            if kind is not tuple and kind is not list and issubclass(kind, Iterator):
+                object.__setattr__(self, name, tuple(cast("Iterable[Any]", given)))
+
+    def given(self) -> dict[str, Any]:
+        """Return what it says beside its name, as `edits.check` takes it."""
+        found = {name: getattr(self, name) for name in _DECLARED}
+        # An empty one leaves a signature's own alone.
+        return found | {name: found[name] or None for name in ("args", "kwargs", "options")}
+
+
+@dataclass(frozen=True)
+class EntrySpec(Declared):
+    """All that can be said of an entry: what code declares of it, and who owns it."""
+
+    source: str = field(
+        default="api", metadata=_stored("source", check=fields.text, group=None), kw_only=True
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Return what it says beside its name, as `edits.check` takes it."""
+        return {**super().given(), "source": self.source}
+
+
+# -- what is derived from them ------------------------------------------------------------
+
+
+def _known() -> Iterator[Field]:
+    for one in fields_of(EntrySpec):
+        if _KEY in one.metadata:
+            made: Field = replace(one.metadata[_KEY], name=one.name)
+            if one.default is not MISSING:
+                made = replace(made, default=one.default)
+                if made.check is not None and not made.is_ever_left_out:
+                    made = replace(made, left_out=made.check(one.name, one.default))
+            yield made
+
+
+#: The fields by their names: all that a caller may name of an entry, but the name.
+FIELDS: Mapping[str, Field] = MappingProxyType({one.name: one for one in _known()})
+
+#: What an entry is where nothing is said, by the names of the options.
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {
+        name: one.default
+        for name, one in FIELDS.items()
+        if one.default is not _NOTHING and name != "schedule"
+    }
+)
+
+#: The columns of the entry's row that hold its fields.
+COLUMNS: tuple[str, ...] = tuple(column for one in FIELDS.values() for column in one.columns)
+
+_DECLARED = tuple(one.name for one in fields_of(Declared) if one.name != "name")
+
+
+def columns_of(*effects: Effect) -> frozenset[str]:
+    """Return the columns of the fields that have one of these effects."""
+    those = (one for one in FIELDS.values() if one.effect in effects)
+    return frozenset(column for one in those for column in one.columns)
