@@ -33,6 +33,7 @@ __all__ = [
     "COLUMNS",
     "DEFAULTS",
     "FIELDS",
+    "VALUES",
     "Declared",
     "EntrySpec",
     "Field",
@@ -367,7 +368,7 @@ class Declared:
         """Return what it says beside its name, as `edits.check` takes it."""
         found = {name: getattr(self, name) for name in _DECLARED}
         # An empty one leaves a signature's own alone.
-        return found | {name: found[name] or None for name in ("args", "kwargs", "options")}
+        return found | {name: found[name] or None for name in VALUES}
 
 
 @dataclass(frozen=True)
@@ -411,6 +412,9 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 
 #: The columns of the entry's row that hold its fields.
 COLUMNS: tuple[str, ...] = tuple(column for one in FIELDS.values() for column in one.columns)
+
+#: The fields whose columns hold JSON that stands for values of other types too.
+VALUES: tuple[str, ...] = tuple(name for name, one in FIELDS.items() if one.form == "values")
 
 _DECLARED = tuple(one.name for one in fields_of(Declared) if one.name != "name")
 

@@ -14,13 +14,14 @@ Pure: no SQL and no clock.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from beatstore.definition import edges
 from beatstore.definition.edits import Wanted
+from beatstore.definition.spec import FIELDS, VALUES
 
 __all__ = [
     "COLUMNS",
@@ -38,39 +39,29 @@ __all__ = [
 #: An entry in JSON: by column, and its `tags` and edges (`after`), sorted.
 Said = dict[str, Any]
 
-#: The fields that `Store.add` has, by what holds them.
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    **{name: (name,) for name in ("task", "args", "kwargs", "options")},
-    **{"schedule": ("kind", "spec"), "timezone": ("timezone",), "start_at": ("start_at",)},
-    **{"end_at": ("end_at",), "max_runs": ("max_runs",), "jitter": ("jitter_s",)},
-    **{"misfire": ("misfire",), "grace": ("grace_s",), "after": ("after",)},
-    **{"overlap": ("overlap",), "run_timeout": ("run_timeout_s",)},
-    **{"max_retries": ("max_retries",), "retry_delay": ("retry_delay_s",)},
-    **{"retry_backoff": ("retry_backoff",), "retry_jitter": ("retry_jitter_s",)},
-    **{"tags": ("tags",), "description": ("description",)},
-}
-
-#: What is merged as one.
-_DUE = ("schedule", "timezone", "start_at")
-_GROUPS = (_DUE, *((name,) for name in FIELDS if name not in _DUE))
+#: The fields that are merged.
+_MERGED = tuple(one for one in FIELDS.values() if one.group is not None)
 
 #: The columns among what is merged.
-COLUMNS = tuple(
-    column for columns in FIELDS.values() for column in columns if column not in ("tags", "after")
-)
+COLUMNS = tuple(column for one in _MERGED for column in one.columns)
 
-#: What a baseline leaves out. It is part of what is stored: a new default of `Declared`
-#: changes nothing here.
-_LEFT_OUT: Said = {
-    **{"args": [], "kwargs": {}, "options": {}, "start_at": None, "end_at": None},
-    **{"max_runs": None, "jitter_s": 0.0, "misfire": None, "grace_s": None},
-    **{"overlap": "allow", "run_timeout_s": None, "max_retries": 0, "retry_delay_s": 300.0},
-    **{"retry_backoff": 1.0, "retry_jitter_s": 0.0, "tags": [], "description": None, "after": []},
-}
+#: What a baseline leaves out.
+_LEFT_OUT: Said = {key: one.left_out for one in _MERGED if one.is_ever_left_out for key in one.keys}
 
-_DOCUMENTS = ("args", "kwargs", "options")
-_INSTANTS = ("start_at", "end_at")
+_INSTANTS = tuple(one.keys[0] for one in _MERGED if one.form == "instant")
 _VALUES = attrgetter(*COLUMNS)
+
+
+def _grouped() -> tuple[tuple[str, ...], ...]:
+    """Return what is merged as one, by the names under which it is compared."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for one in _MERGED:
+        name = one.group or one.name
+        groups[name] = (*groups.get(name, ()), *one.keys)
+    return tuple(groups.values())
+
+
+_GROUPS = _grouped()
 
 
 def of_code(wanted: Wanted) -> Said:
@@ -134,8 +125,7 @@ def taken(row: Said, base: Said, code: Said) -> set[str]:
     Columns, and `tags` and `after`.
     """
     found: set[str] = set()
-    for group in _GROUPS:
-        columns = [column for field in group for column in FIELDS[field]]
+    for columns in _GROUPS:
         if _alike(row, base, columns) and not _alike(row, code, columns):
             found.update(columns)
     return found
@@ -143,9 +133,9 @@ def taken(row: Said, base: Said, code: Said) -> set[str]:
 
 def differing(row: Said, code: Said) -> tuple[str, ...]:
     """Return the fields in which they differ, by the names that `Store.add` has for them."""
-    if row == code and all(_same(row[name], code[name]) for name in _DOCUMENTS):
+    if row == code and all(_same(row[name], code[name]) for name in VALUES):
         return ()
-    return tuple(field for field, columns in FIELDS.items() if not _alike(row, code, columns))
+    return tuple(one.name for one in _MERGED if not _alike(row, code, one.keys))
 
 
 def _alike(one: Said, other: Said, columns: Iterable[str]) -> bool:

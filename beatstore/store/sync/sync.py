@@ -23,7 +23,7 @@ from beatstore.database.columns import check_levels
 from beatstore.database.rows import Transaction
 from beatstore.definition import fields
 from beatstore.definition.identity import digest
-from beatstore.definition.spec import Declared
+from beatstore.definition.spec import VALUES, Declared
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.records import Entry
 from beatstore.store import links
@@ -166,7 +166,7 @@ class _Sync:
 
     def _read(self, one: One) -> None:
         one.check(self.tx.settings)
-        for name in ("args", "kwargs", "options"):
+        for name in VALUES:
             check_levels(name, one.wanted.columns[name], self.tx.dialect)
 
     def _try(self, one: One, work: Callable[[], None]) -> bool:
