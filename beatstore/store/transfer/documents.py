@@ -35,6 +35,7 @@ from beatstore.config import Settings
 from beatstore.database.dialects import Unreadable
 from beatstore.definition import edges, edits, fields, values
 from beatstore.definition.edges import After
+from beatstore.definition.spec import FIELDS, VALUES
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
 from beatstore.rules.decide import STATES, schedule_of
@@ -47,30 +48,9 @@ __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
 #: The key of a header, and the version of what follows it.
 HEADER, VERSION = "beatstore", 1
 
-#: The arguments by their names, the columns that hold them, and what is left out.
-_FIELDS: dict[str, tuple[str, Any]] = {
-    "task": ("task", None),
-    "args": ("args", []),
-    "kwargs": ("kwargs", {}),
-    "options": ("options", {}),
-    "start_at": ("start_at", None),
-    "end_at": ("end_at", None),
-    "max_runs": ("max_runs", None),
-    "jitter": ("jitter_s", 0),
-    "misfire": ("misfire", None),
-    "grace": ("grace_s", None),
-    "overlap": ("overlap", "allow"),
-    "run_timeout": ("run_timeout_s", None),
-    "max_retries": ("max_retries", 0),
-    "retry_delay": ("retry_delay_s", 300),
-    "retry_backoff": ("retry_backoff", 1),
-    "retry_jitter": ("retry_jitter_s", 0),
-    "description": ("description", None),
-    "source": ("source", "api"),
-}
-
-#: What may hold values of kombu's JSON, in the form in which the columns have them.
-_CALL = ("args", "kwargs", "options")
+#: The fields that stand in a document by themselves, as their columns hold them.
+_FIELDS = {name: one for name, one in FIELDS.items() if one.form != "own"}
+_INSTANTS = tuple(name for name, one in _FIELDS.items() if one.form == "instant")
 
 _SCHEDULE = ("kind", "spec", "timezone")
 _KNOWN = (
@@ -112,8 +92,9 @@ def document(
         "task": entry.task,
         "schedule": {"kind": entry.kind, "spec": entry.spec, "timezone": timezone},
     }
-    for name, (column, default) in _FIELDS.items():
-        if (value := getattr(entry, column)) != default:
+    for name, one in _FIELDS.items():
+        (column,) = one.columns
+        if (value := getattr(entry, column)) != one.left_out:
             made[name] = value
     if tags:
         made["tags"] = sorted(tags)
@@ -210,10 +191,10 @@ def read(given: object, settings: Settings, now: datetime) -> Loaded:
 
 def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.Wanted:
     asked = {name: given[name] for name in _FIELDS if given.get(name) is not None}
-    for name in ("start_at", "end_at"):
+    for name in _INSTANTS:
         if name in asked:
             asked[name] = _instant(name, asked[name])
-    for name in _CALL:
+    for name in VALUES:
         if name in asked:
             asked[name] = values.decoded(name, asked[name])
     asked.setdefault("task", None)
@@ -221,7 +202,7 @@ def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.W
     rule, columns = _rule(given, state, settings, asked.get("start_at"), after)
     wanted = edits.check(
         {
-            **{name: default for name, (_, default) in _FIELDS.items() if name != "task"},
+            **{name: one.left_out for name, one in _FIELDS.items() if one.is_ever_left_out},
             **asked,
             "schedule": rule,
             "tags": _list("tags", given.get("tags")),

@@ -32,6 +32,7 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
 from beatstore.definition import edges, edits
 from beatstore.definition.edges import After
+from beatstore.definition.spec import FIELDS
 from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
 from beatstore.rules.graph import find_cycle
 from beatstore.store import actions, audit, entries, links
@@ -47,8 +48,9 @@ _MEMORY = 4_000_000
 
 #: The columns in which rows hold instants, which JSON has none of.
 _INSTANTS = (
-    *("start_at", "end_at", "cursor_at", "next_due_at", "wake_at", "created_at"),
-    *("updated_at", "last_run_at", "pending_due_at", "pending_since"),
+    *(column for one in FIELDS.values() if one.form == "instant" for column in one.columns),
+    *("cursor_at", "next_due_at", "wake_at", "created_at", "updated_at", "last_run_at"),
+    *("pending_due_at", "pending_since"),
 )
 
 #: What a new row has in the columns that documents don't speak of.
