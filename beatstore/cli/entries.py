@@ -15,6 +15,7 @@ from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option,
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
+from beatstore.definition.spec import VALUES
 from beatstore.errors import EntryNotFoundError
 from beatstore.records import Entry
 from beatstore.store import Store
@@ -210,9 +211,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)
     given = given_fields({**params, "at": None}, view)
-    parts: dict[str, Any] = {
-        key: given.pop(key) for key in ("args", "kwargs", "options") if key in given
-    }
+    parts: dict[str, Any] = {key: given.pop(key) for key in VALUES if key in given}
     given.pop("timezone", None)
     at, countdown = params["at"], params["in_"]
     many = (at is not None) + (countdown is not None)

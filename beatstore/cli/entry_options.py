@@ -27,84 +27,91 @@ from beatstore.cli.options import (
     Clearable,
 )
 from beatstore.cli.output import View
-from beatstore.config import MISFIRES
-from beatstore.rules.gate import OVERLAPS
+from beatstore.definition.spec import FIELDS, Field, Option
 from beatstore.schedules import Every, Once, RRule, Solar
 
 __all__ = ["call_fields", "given_fields", "policy_fields", "schedule_fields"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: An option that can't be cleared, since the argument has no "none".
-_KEPT = object()
+#: What an option takes, by its kind.
+_TYPES: Mapping[str, Any] = {
+    "array": JSON_ARRAY,
+    "object": JSON_OBJECT,
+    "zone": ZONE,
+    "time": INSTANT,
+    "span": DURATION,
+    "number": float,
+    "text": str,
+    "edge": EDGE,
+}
 
 
 @dataclass(frozen=True)
-class _Field:
-    """An argument of `Store.add`, and the option for it.
+class _Option:
+    """An option, and the argument of `Store.add` that it gives.
 
     Attributes:
-        argument: its name there; the option is --argument.
+        name: the option's, without the dashes.
         type: what the option takes.
         help: its line.
+        argument: the argument's name, where the option gives all of one.
         none: what clears it, in `Store.change`.
+        clearable: whether it can be cleared at all.
         many: it can be given several times, and is a list.
     """
 
-    argument: str
+    name: str
     type: Any
     help: str
-    none: Any = _KEPT
+    argument: str = ""
+    none: Any = None
+    clearable: bool = False
     many: bool = False
 
-    @property
-    def option(self) -> str:
-        return "--" + ("tag" if self.argument == "tags" else self.argument).replace("_", "-")
+    @classmethod
+    def of(cls, field: Field) -> _Option:
+        """Return the option of a field of an entry; its default clears it."""
+        one = field.option
+        assert one is not None
+        name = one.name or field.name.replace("_", "-")
+        given = {"argument": field.name, "none": field.default, "many": one.many}
+        return cls(name, _type(one), one.help, **given, clearable=True)
 
     @property
     def param(self) -> str:
-        return self.option[2:].replace("-", "_")
+        return self.name.replace("-", "_")
 
 
-_CALL = (
-    _Field("args", JSON_ARRAY, "Positional arguments, a JSON array.", []),
-    _Field("kwargs", JSON_OBJECT, "Keyword arguments, a JSON object.", {}),
-    _Field("options", JSON_OBJECT, "Options of the message, a JSON object.", {}),
-    _Field("option", PAIR, "One option of the message, such as queue=etl.", many=True),
-)
+def _type(one: Option) -> Any:
+    """Return what click takes for an option."""
+    if one.choices:
+        return click.Choice(one.choices)
+    return click.IntRange(one.least) if one.kind == "whole" else _TYPES[one.kind]
 
-_ZONE = _Field("timezone", ZONE, "Zone of the schedule, and of the times given and shown.", None)
+
+_HAVING = [field for field in FIELDS.values() if field.option is not None]
+
+_ONE = _Option("option", PAIR, "One option of the message, such as queue=etl.", many=True)
+_CALL = (*(_Option.of(field) for field in _HAVING if field.effect == "call"), _ONE)
 
 _RULES = (
-    _Field("cron", str, "Due by a cron expression, as in SCHEDULE."),
-    _Field("every", DURATION, "Due every so often: 30s, 5m, 1h30m."),
-    _Field("at", INSTANT, "Due once, at this time."),
-    _Field("rrule", str, "Due by an RFC 5545 rule: FREQ=MONTHLY;BYDAY=1MO"),
-    _Field("solar", SOLAR, "Due at an event of the sun: sunset,52.5,13.4"),
+    _Option("cron", str, "Due by a cron expression, as in SCHEDULE."),
+    _Option("every", DURATION, "Due every so often: 30s, 5m, 1h30m."),
+    _Option("at", INSTANT, "Due once, at this time."),
+    _Option("rrule", str, "Due by an RFC 5545 rule: FREQ=MONTHLY;BYDAY=1MO"),
+    _Option("solar", SOLAR, "Due at an event of the sun: sunset,52.5,13.4"),
 )
 
-_WITHIN = (
-    _Field("start_at", INSTANT, "Nothing is due before.", None),
-    _Field("end_at", INSTANT, "Nothing is due after.", None),
-    _Field("max_runs", click.IntRange(1), "Finished after so many runs.", None),
-    _Field("jitter", DURATION, "Sent up to so much later, to spread.", None),
-    _Field("overlap", click.Choice(OVERLAPS), "When due while a run has not ended.", "allow"),
+#: What goes with a schedule that recurs.
+_RECURRING = tuple(
+    _Option.of(field) for field in _HAVING if not field.one_shot and field.effect != "call"
 )
 
-_POLICIES = (
-    _Field("misfire", click.Choice(MISFIRES), "What happens to what is seen too late.", None),
-    _Field("grace", DURATION, "How late is too late.", None),
-    _Field("after", EDGE, "Run after this entry: NAME, or NAME:on=done,first_free", (), many=True),
-    _Field("run_timeout", DURATION, "Given up after so long without a report.", None),
-    _Field("max_retries", click.IntRange(0), "More attempts for a run that failed.", 0),
-    _Field("retry_delay", DURATION, "From a failure to the next attempt.", 300),
-    _Field("retry_backoff", float, "Each delay is so many times the one before.", 1),
-    _Field("retry_jitter", DURATION, "Up to so much more, to spread.", 0),
-    _Field("tags", str, "A word to find it by.", (), many=True),
-    _Field("description", str, "For people.", None),
-)
+#: What one-shots have too.
+_POLICIES = tuple(_Option.of(field) for field in _HAVING if field.one_shot)
 
-_FIELDS = (*_CALL, _ZONE, *_WITHIN, *_POLICIES)
+_OPTIONS = tuple(one for one in (*_CALL, *_RECURRING, *_POLICIES) if one.argument)
 
 
 def call_fields(change: bool = False) -> Callable[[F], F]:
@@ -116,7 +123,7 @@ def schedule_fields(change: bool = False) -> Callable[[F], F]:
     """Add the schedule, as an argument or an option, and what goes with one that recurs."""
 
     def add(command: F) -> F:
-        command = _added((*_RULES, _ZONE, *_WITHIN), change)(command)
+        command = _added((*_RULES, *_RECURRING), change)(command)
         if change:
             command = click.option("--no-schedule", is_flag=True, hidden=True)(command)
         return click.argument("schedule", required=False)(command)
@@ -137,21 +144,20 @@ def given_fields(params: Mapping[str, Any], view: View) -> dict[str, Any]:
         view: whose zone has the clock that shows the times that were given without an offset.
     """
     given: dict[str, Any] = {}
-    for field in _FIELDS:
-        value = params.get(field.param)
-        if params.get(f"no_{field.param}") or _is_cleared(value):
-            given[field.argument] = field.none
+    for one in _OPTIONS:
+        value = params.get(one.param)
+        if params.get(f"no_{one.param}") or _is_cleared(value):
+            given[one.argument] = one.none
         elif value is not None and value != ():
-            given[field.argument] = view.instant(value)
-    pairs = given.pop("option", ())
-    if pairs:
-        given["options"] = {**given.get("options", {}), **dict(pairs)}
+            given[one.argument] = view.instant(value)
+    if pairs := params.get(_ONE.param):
+        given["options"] = {**(given.get("options") or {}), **dict(pairs)}
     return {**given, **_schedule(params, view)}
 
 
 def _schedule(params: Mapping[str, Any], view: View) -> dict[str, Any]:
     """Return the argument `schedule`, if one is asked for."""
-    ways = ("schedule", *(field.param for field in _RULES))
+    ways = ("schedule", *(one.param for one in _RULES))
     named = [way for way in ways if params.get(way) is not None]
     if params.get("no_schedule"):
         named.append("no_schedule")
@@ -175,21 +181,20 @@ def _is_cleared(value: Any) -> bool:
     return value is Clearable.EMPTY or (isinstance(value, tuple) and Clearable.EMPTY in value)
 
 
-def _added(found: tuple[_Field, ...], change: bool) -> Callable[[F], F]:
+def _added(options: tuple[_Option, ...], change: bool) -> Callable[[F], F]:
     def add(command: F) -> F:
-        for field in reversed(found):
-            clearable = change and field.none is not _KEPT
+        for one in reversed(options):
+            clearable = change and one.clearable
             if clearable:
-                command = click.option(f"--no-{field.option[2:]}", is_flag=True, hidden=True)(
-                    command
-                )
+                clearing = click.option(f"--no-{one.name}", is_flag=True, hidden=True)
+                command = clearing(command)
             command = click.option(
-                field.option,
-                type=Clearable(field.type) if clearable else field.type,
-                multiple=field.many,
-                metavar="N" if isinstance(field.type, click.IntRange) else None,
-                help=field.help,
-                shell_complete=complete_edge if field.type is EDGE else None,
+                f"--{one.name}",
+                type=Clearable(one.type) if clearable else one.type,
+                multiple=one.many,
+                metavar="N" if isinstance(one.type, click.IntRange) else None,
+                help=one.help,
+                shell_complete=complete_edge if one.type is EDGE else None,
             )(command)
         return command
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from beatstore.cli.output import View
 from beatstore.cli.values import as_json, span, text
+from beatstore.definition.spec import COLUMNS, FIELDS
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry, Run
 from beatstore.rules.gate import run_timeout
@@ -33,13 +34,20 @@ _SHOWN = 5
 _NAMED = 20
 
 _COLUMNS = (
-    *("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone"),
-    *("start_at", "end_at", "max_runs", "jitter_s", "misfire", "grace_s", "overlap"),
-    *("run_timeout_s", "max_retries", "retry_delay_s", "retry_backoff", "retry_jitter_s"),
-    *("state", "error", "description", "source", "next_due_at"),
+    *("name", *COLUMNS, "state", "error", "next_due_at"),
     *("pending_due_at", "pending_since", "pending_reason"),
     *("success_seq", "failure_seq", "done_seq", "run_count", "last_run_at"),
     *("version", "created_at", "updated_at"),
+)
+
+#: The columns that `lines_of` tells in words of their own.
+_IN_WORDS = frozenset(
+    (
+        *("task", "args", "kwargs", "options", "kind", "spec", "timezone", "start_at", "end_at"),
+        *("max_runs", "jitter_s", "misfire", "grace_s", "overlap", "run_timeout_s"),
+        *("max_retries", "retry_delay_s", "retry_backoff", "retry_jitter_s"),
+        *("description", "source"),
+    )
 )
 
 _RUN = (
@@ -124,6 +132,7 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "overlap", facts["overlap"]
     yield "run timeout", _run_timeout(facts, view)
     yield "retries", _retries(facts)
+    yield from _others(facts)
     yield "after", "\n".join(_edge_in_words(edge) for edge in facts["after"])
     yield "before", _downstreams(facts["before"])
     yield "state", _state(facts)
@@ -188,6 +197,14 @@ def _retries(facts: Mapping[str, Any]) -> str:
         said += f", each delay {facts['retry_backoff']:g} times the one before"
     jitter = facts["retry_jitter_s"]
     return f"{said}, and up to {span(jitter)} more" if jitter else said
+
+
+def _others(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields that no other line tells of, where they are not the default."""
+    for field in FIELDS.values():
+        for column in field.columns:
+            if column not in _IN_WORDS and facts[column] != field.left_out:
+                yield field.name.replace("_", " "), text(facts[column])
 
 
 def _edge_in_words(edge: Mapping[str, Any]) -> str:
