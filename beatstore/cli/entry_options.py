@@ -27,7 +27,8 @@ from beatstore.cli.options import (
     Clearable,
 )
 from beatstore.cli.output import View
-from beatstore.definition.spec import FIELDS, Field, Option
+from beatstore.definition.metadata import Field, Option
+from beatstore.definition.spec import FIELDS
 from beatstore.schedules import Every, Once, RRule, Solar
 
 __all__ = ["call_fields", "given_fields", "policy_fields", "schedule_fields"]

@@ -10,22 +10,20 @@ Invariants:
       them.
     * What `left_out` says is part of stored baselines and of exported documents: a field whose
       default changes keeps its old value there.
-
-Pure: what a command line makes of an `Option` is its own affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, MISSING, dataclass, field, replace
-from dataclasses import fields as fields_of
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from beatstore.config import MISFIRES
 from beatstore.definition import edges, fields
+from beatstore.definition.metadata import Check, Effect, Field, Option, fields_of, stored
 from beatstore.rules.gate import OVERLAPS
 from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
 
@@ -36,96 +34,8 @@ __all__ = [
     "VALUES",
     "Declared",
     "EntrySpec",
-    "Field",
-    "Option",
     "columns_of",
 ]
-
-#: Returns what a column holds of what a caller gave for a field, by its name; or raises.
-Check = Callable[[str, Any], Any]
-
-#: What an edit of a field changes for a beat: the message, the due times, how many or how long,
-#: or what happens to an occurrence that is due.
-Effect = Literal["call", "due", "limit", "policy"]
-
-#: How a document holds a field: as JSON, as text of an instant, as JSON that stands for values
-#: of other types, or in a way of its own.
-Form = Literal["plain", "instant", "values", "own"]
-
-#: Says that there is nothing, where None is something.
-_NOTHING: Any = object()
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of the command line, as plain data.
-
-    Attributes:
-        kind: what it takes.
-        help: its line.
-        name: without the dashes, where it is not that of the field.
-        choices: the words that it takes.
-        least: the least number that it takes.
-        many: whether it can be given several times.
-    """
-
-    kind: Literal["array", "object", "zone", "time", "span", "whole", "number", "text", "edge"]
-    help: str
-    name: str = ""
-    choices: tuple[str, ...] = ()
-    least: int = 0
-    many: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One field of an entry.
-
-    Attributes:
-        name: by which callers give it.
-        default: what it is where nothing is said.
-        columns: those of the entry's row that hold it; none, where other tables do.
-        check: makes of a value what is stored; None for what is only understood together with
-            other fields, see `beatstore.definition.edits`.
-        left_out: what is stored that a baseline and a document leave out; by default what
-            `check` makes of the default.
-        group: a sync merges the fields of a group as one. "" for a field by itself, None for
-            one that is not merged.
-        effect: what an edit of it changes for a beat.
-        form: how a document holds it.
-        one_shot: whether `Store.schedule` takes it.
-        option: of the command line; None, where each verb has its own.
-    """
-
-    name: str = ""
-    default: Any = _NOTHING
-    columns: tuple[str, ...] = ()
-    check: Check | None = None
-    left_out: Any = _NOTHING
-    group: str | None = ""
-    effect: Effect | None = None
-    form: Form = "plain"
-    one_shot: bool = False
-    option: Option | None = None
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The names under which what is stored is compared: its columns, or its own name."""
-        return self.columns or (self.name,)
-
-    @property
-    def is_ever_left_out(self) -> bool:
-        """Whether a value can be left out of a baseline and of a document."""
-        return self.left_out is not _NOTHING
-
-
-_KEY = "beatstore"
-
-
-def _stored(*columns: str, **known: Any) -> Mapping[str, Field]:
-    """Return the metadata of a field that these columns hold."""
-    return {_KEY: Field(columns=columns, **known)}
-
 
 # -- checks ------------------------------------------------------------------------------
 
@@ -160,16 +70,16 @@ class Declared:
     """
 
     name: str
-    task: TaskLike = field(metadata=_stored("task", effect="call"))
+    task: TaskLike = field(metadata=stored(("task",), effect="call"))
     schedule: ScheduleLike | None = field(
         default=None,
-        metadata=_stored("kind", "spec", group="due", effect="due", form="own"),
+        metadata=stored(("kind", "spec"), group="due", effect="due", form="own"),
     )
     _: KW_ONLY
     args: Sequence[Any] = field(
         default=(),
-        metadata=_stored(
-            "args",
+        metadata=stored(
+            ("args",),
             left_out=[],
             effect="call",
             form="values",
@@ -178,8 +88,8 @@ class Declared:
     )
     kwargs: Mapping[str, Any] | None = field(
         default=None,
-        metadata=_stored(
-            "kwargs",
+        metadata=stored(
+            ("kwargs",),
             left_out={},
             effect="call",
             form="values",
@@ -188,8 +98,8 @@ class Declared:
     )
     options: Mapping[str, Any] | None = field(
         default=None,
-        metadata=_stored(
-            "options",
+        metadata=stored(
+            ("options",),
             left_out={},
             effect="call",
             form="values",
@@ -198,8 +108,8 @@ class Declared:
     )
     timezone: str | None = field(
         default=None,
-        metadata=_stored(
-            "timezone",
+        metadata=stored(
+            ("timezone",),
             group="due",
             effect="due",
             form="own",
@@ -208,8 +118,8 @@ class Declared:
     )
     start_at: datetime | None = field(
         default=None,
-        metadata=_stored(
-            "start_at",
+        metadata=stored(
+            ("start_at",),
             check=_INSTANT,
             group="due",
             effect="due",
@@ -219,8 +129,8 @@ class Declared:
     )
     end_at: datetime | None = field(
         default=None,
-        metadata=_stored(
-            "end_at",
+        metadata=stored(
+            ("end_at",),
             check=_INSTANT,
             effect="limit",
             form="instant",
@@ -229,8 +139,8 @@ class Declared:
     )
     max_runs: int | None = field(
         default=None,
-        metadata=_stored(
-            "max_runs",
+        metadata=stored(
+            ("max_runs",),
             check=_or_none(partial(fields.whole, least=1)),
             effect="limit",
             option=Option("whole", "Finished after so many runs.", least=1),
@@ -238,8 +148,8 @@ class Declared:
     )
     jitter: Duration | None = field(
         default=None,
-        metadata=_stored(
-            "jitter_s",
+        metadata=stored(
+            ("jitter_s",),
             check=_SPREAD,
             effect="policy",
             option=Option("span", "Sent up to so much later, to spread."),
@@ -247,8 +157,8 @@ class Declared:
     )
     misfire: Misfire | None = field(
         default=None,
-        metadata=_stored(
-            "misfire",
+        metadata=stored(
+            ("misfire",),
             check=_or_none(partial(fields.choice, options=MISFIRES)),
             effect="policy",
             one_shot=True,
@@ -257,8 +167,8 @@ class Declared:
     )
     grace: Duration | None = field(
         default=None,
-        metadata=_stored(
-            "grace_s",
+        metadata=stored(
+            ("grace_s",),
             check=_or_none(fields.seconds),
             effect="policy",
             one_shot=True,
@@ -267,7 +177,7 @@ class Declared:
     )
     after: DeclaredUpstreams = field(
         default=(),
-        metadata=_stored(
+        metadata=stored(
             check=_or_none(lambda _, given: edges.wanted(given)),
             left_out=[],
             form="own",
@@ -279,8 +189,8 @@ class Declared:
     )
     overlap: Overlap = field(
         default="allow",
-        metadata=_stored(
-            "overlap",
+        metadata=stored(
+            ("overlap",),
             check=partial(fields.choice, options=OVERLAPS),
             effect="policy",
             option=Option("text", "When due while a run has not ended.", choices=OVERLAPS),
@@ -288,8 +198,8 @@ class Declared:
     )
     run_timeout: Duration | None = field(
         default=None,
-        metadata=_stored(
-            "run_timeout_s",
+        metadata=stored(
+            ("run_timeout_s",),
             check=_or_none(partial(fields.seconds, above=True)),
             effect="policy",
             one_shot=True,
@@ -298,8 +208,8 @@ class Declared:
     )
     max_retries: int = field(
         default=0,
-        metadata=_stored(
-            "max_retries",
+        metadata=stored(
+            ("max_retries",),
             check=fields.whole,
             one_shot=True,
             option=Option("whole", "More attempts for a run that failed."),
@@ -307,8 +217,8 @@ class Declared:
     )
     retry_delay: Duration = field(
         default=300,
-        metadata=_stored(
-            "retry_delay_s",
+        metadata=stored(
+            ("retry_delay_s",),
             check=fields.seconds,
             one_shot=True,
             option=Option("span", "From a failure to the next attempt."),
@@ -316,8 +226,8 @@ class Declared:
     )
     retry_backoff: float = field(
         default=1,
-        metadata=_stored(
-            "retry_backoff",
+        metadata=stored(
+            ("retry_backoff",),
             check=_factor,
             one_shot=True,
             option=Option("number", "Each delay is so many times the one before."),
@@ -325,8 +235,8 @@ class Declared:
     )
     retry_jitter: Duration = field(
         default=0,
-        metadata=_stored(
-            "retry_jitter_s",
+        metadata=stored(
+            ("retry_jitter_s",),
             check=_SPREAD,
             one_shot=True,
             option=Option("span", "Up to so much more, to spread."),
@@ -334,7 +244,7 @@ class Declared:
     )
     tags: Iterable[str] = field(
         default=(),
-        metadata=_stored(
+        metadata=stored(
             check=lambda _, given: fields.tags(given),
             left_out=[],
             form="own",
@@ -344,8 +254,8 @@ class Declared:
     )
     description: str | None = field(
         default=None,
-        metadata=_stored(
-            "description",
+        metadata=stored(
+            ("description",),
             check=fields.note,
             one_shot=True,
             option=Option("text", "For people."),
@@ -353,7 +263,7 @@ class Declared:
     )
     paused: bool = field(
         default=False,
-        metadata=_stored(check=fields.flag, group=None, form="own"),
+        metadata=stored(check=fields.flag, group=None, form="own"),
     )
 
     def __post_init__(self) -> None:
@@ -376,7 +286,7 @@ class EntrySpec(Declared):
     """All that can be said of an entry: what code declares of it, and who owns it."""
 
     source: str = field(
-        default="api", metadata=_stored("source", check=fields.text, group=None), kw_only=True
+        default="api", metadata=stored(("source",), check=fields.text, group=None), kw_only=True
     )
 
     def given(self) -> dict[str, Any]:
@@ -387,27 +297,12 @@ class EntrySpec(Declared):
 # -- what is derived from them ------------------------------------------------------------
 
 
-def _known() -> Iterator[Field]:
-    for one in fields_of(EntrySpec):
-        if _KEY in one.metadata:
-            made: Field = replace(one.metadata[_KEY], name=one.name)
-            if one.default is not MISSING:
-                made = replace(made, default=one.default)
-                if made.check is not None and not made.is_ever_left_out:
-                    made = replace(made, left_out=made.check(one.name, one.default))
-            yield made
-
-
 #: The fields by their names: all that a caller may name of an entry, but the name.
-FIELDS: Mapping[str, Field] = MappingProxyType({one.name: one for one in _known()})
+FIELDS: Mapping[str, Field] = MappingProxyType({one.name: one for one in fields_of(EntrySpec)})
 
 #: What an entry is where nothing is said, by the names of the options.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {
-        name: one.default
-        for name, one in FIELDS.items()
-        if one.default is not _NOTHING and name != "schedule"
-    }
+    {name: one.default for name, one in FIELDS.items() if one.has_default and name != "schedule"}
 )
 
 #: The columns of the entry's row that hold its fields.
@@ -416,7 +311,7 @@ COLUMNS: tuple[str, ...] = tuple(column for one in FIELDS.values() for column in
 #: The fields whose columns hold JSON that stands for values of other types too.
 VALUES: tuple[str, ...] = tuple(name for name, one in FIELDS.items() if one.form == "values")
 
-_DECLARED = tuple(one.name for one in fields_of(Declared) if one.name != "name")
+_DECLARED = tuple(one.name for one in fields_of(Declared))
 
 
 def columns_of(*effects: Effect) -> frozenset[str]:

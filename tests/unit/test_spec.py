@@ -58,8 +58,11 @@ def test_what_is_left_out_never_changes() -> None:
 
 
 def test_every_column_holds_one_field() -> None:
-    """No two fields are stored in the same place."""
+    """No two fields are stored in the same place, and what is understood by itself has one."""
     assert len(COLUMNS) == len({*COLUMNS})
+    for name, one in FIELDS.items():
+        assert len(one.columns) <= 1 or (one.check is None and one.form == "own"), name
+        assert one.columns or (one.check is not None and one.form == "own"), name
 
 
 def test_a_declaration_says_all_but_the_owner() -> None:
