@@ -403,6 +403,14 @@ def test_change_clears_tags_upstreams_and_the_clock(call: Command, store: Store)
     assert (store.edges("a"), store.get("a").kind) == ([], "cron")
 
 
+@on_sqlite
+def test_change_clears_options_and_gives_one(call: Command, store: Store) -> None:
+    """All options of the message can be taken back and one be given, in one call."""
+    store.add("a", "t.a", "@daily", options={"queue": "q", "priority": 3})
+    assert call("change", "a", "--no-options", "--option", "queue=etl").code == 0
+    assert store.get("a").options == {"queue": "etl"}
+
+
 @both_ways
 def test_schedule_sends_once(call: Command, store: Store) -> None:
     """A one-shot is added for a time, or for some time from now, with its arguments."""

@@ -8,7 +8,6 @@ import pydoc
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
 import pytest
@@ -31,18 +30,10 @@ from beatstore import (
 )
 from beatstore.definition import edges
 from beatstore.definition.spec import DEFAULTS
+from tests.support.entry_values import VALUES
 
-AT = datetime(2030, 1, 31, tzinfo=timezone.utc)
-
-#: A value of each option, which is not its default.
-VALUES: dict[str, Any] = {
-    **{"args": [1], "kwargs": {"a": 1}, "options": {"queue": "q"}, "timezone": "Europe/Berlin"},
-    **{"start_at": AT, "end_at": AT + timedelta(days=9), "max_runs": 3, "jitter": 5},
-    **{"misfire": "skip", "grace": 7, "after": ["up"], "overlap": "wait", "run_timeout": 60},
-    **{"max_retries": 3, "retry_delay": 60, "retry_backoff": 2, "retry_jitter": 1},
-    **{"tags": ["x"], "description": "d", "source": "s", "paused": True},
-    **{"new_name": "other", "task": "u", "schedule": "0 3 * * *"},
-}
+#: A value of each option.
+OPTIONS = {**VALUES, "new_name": "other"}
 
 #: The schedules there are.
 KINDS = (Once, Cron, Every, RRule, Solar)
@@ -76,7 +67,7 @@ def test_every_option_is_accepted(store: Store, taker: str) -> None:
     """What the types offer, the function takes."""
     options, call, _ = TAKERS[taker]
     for name in options.__annotations__:
-        call(store, **{name: VALUES[name]})
+        call(store, **{name: OPTIONS[name]})
         if taker == "add":
             store.remove("a")
         if name == "new_name":
@@ -89,9 +80,9 @@ def test_no_other_option_is(store: Store, taker: str) -> None:
     options, call, _ = TAKERS[taker]
     with pytest.raises(InvalidEntryError, match=r"^misfir: .*; write misfire$"):
         call(store, misfir="skip")
-    for name in VALUES.keys() - options.__annotations__.keys() - {"task", "schedule"}:
+    for name in OPTIONS.keys() - options.__annotations__.keys() - {"task", "schedule"}:
         with pytest.raises(InvalidEntryError, match=f"^{name}: expected a known option, got"):
-            call(store, **{name: VALUES[name]})
+            call(store, **{name: OPTIONS[name]})
 
 
 @pytest.mark.parametrize("taker", TAKERS)
