@@ -122,7 +122,7 @@ class EntryExistsError(EntryError):
 
 
 class NotReadError(EntryError):
-    """Something beside an entry's columns was not read with it.
+    """An entry was read without its tags, its upstreams or its edits.
 
     Args:
         name: the entry's name.
@@ -136,7 +136,7 @@ class NotReadError(EntryError):
 
     def __str__(self) -> str:
         return (
-            f"{self.extra} of entry {_short(self.name)} was not read with it; write "
+            f"entry {_short(self.name)} was read without {self.extra!r}; write "
             f"store.get({_short(self.name)}).{self.extra}, or "
             f"store.entries(include=[{self.extra!r}]) for many"
         )

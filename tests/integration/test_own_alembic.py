@@ -47,21 +47,21 @@ THEIRS = {"shop_order", "beatstore_lookalike"}
 
 #: A table of theirs that refers to one of ours.
 REFERS = """
-import beatstore
+from beatstore.models import EntryModel
 
 class Reminder(Shop):
     __tablename__ = "shop_reminder"
     id: Mapped[int] = mapped_column(primary_key=True)
-    entry_id: Mapped[int] = mapped_column(ForeignKey(beatstore.models.EntryModel.id))
+    entry_id: Mapped[int] = mapped_column(ForeignKey(EntryModel.id))
 """
 #: Ours among theirs, on purpose: as a second metadata, or copied into their own.
 TOGETHER = """
-import beatstore.database.models
-metadata = [Shop.metadata, beatstore.database.models.Base.metadata]
+from beatstore.models import Base
+metadata = [Shop.metadata, Base.metadata]
 """
 COPIED = """
-import beatstore.database.models
-for table in beatstore.database.models.Base.metadata.sorted_tables:
+from beatstore.models import Base
+for table in Base.metadata.sorted_tables:
     table.to_metadata(Shop.metadata)
 """
 

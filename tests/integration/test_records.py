@@ -300,7 +300,7 @@ def test_what_was_not_asked_for(store: Store) -> None:
         with pytest.raises(NotReadError) as caught:
             _ = entry.tags
         assert str(caught.value) == (
-            "tags of entry 'a' was not read with it; write store.get('a').tags, or "
+            "entry 'a' was read without 'tags'; write store.get('a').tags, or "
             "store.entries(include=['tags']) for many"
         )
         assert (caught.value.name, caught.value.extra) == ("a", "tags")
