@@ -27,7 +27,8 @@ import kombu.exceptions
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.beat.confirms import ANSWER_TIMEOUT, Confirms, UnsureError
+from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms, UnsureError
+from beatstore.beat.message import OF_THE_MESSAGE
 
 __all__ = [
     "ANSWER_TIMEOUT",
@@ -36,14 +37,20 @@ __all__ = [
     "Fate",
     "batch_of",
     "bounded",
+    "broker_errors",
+    "cause_of",
     "check_writable",
-    "takes_nothing",
+    "is_full",
+    "is_refusal",
 ]
 
 #: How Redis says that it takes no messages, whatever they are: redis-py's names for it, and
 #: the words that an answer begins with where it has none.
 _TAKES_NOTHING = frozenset({"OutOfMemoryError", "ReadOnlyError", "MasterDownError"})
 _TAKES_NOTHING_WORDS = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ")
+
+#: How Redis refuses one message, because of its queue's key or the user's rights.
+_REFUSALS = ("WRONGTYPE", "NOPERM", "No permission", "no permissions")
 
 #: Seconds to wait for answers that are under way, when a batch ends with an error.
 LAST_ANSWERS = 1.0
@@ -217,9 +224,38 @@ def bounded(connection: Connection) -> Connection:
     return connection
 
 
-def takes_nothing(connection: Connection, error: BaseException) -> bool:
+def broker_errors(connection: Connection) -> tuple[type[Exception], ...]:
+    """Return the errors that are the broker's, and not the message's."""
+    of_the_transport = (*connection.connection_errors, *connection.channel_errors)
+    return (
+        *(error for error in of_the_transport if not issubclass(error, OF_THE_MESSAGE)),
+        OperationalError,
+        *BATCH_ERRORS,
+        OSError,
+    )
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Return the broker's own error in what kombu and celery make of it."""
+    return error.__cause__ if isinstance(error, (*BATCH_ERRORS, OperationalError)) else error
+
+
+def is_refusal(connection: Connection, error: BaseException) -> bool:
+    """Say whether the broker answered, and the answer was no to this very message."""
+    cause = cause_of(error)
+    passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
+    if getattr(cause, "code", None) == NOT_IMPLEMENTED:
+        return True
+    if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
+        return False
+    # Redis answers no to much that is not about this message.
+    is_redis = connection.transport.driver_type == "redis"
+    return not is_redis or any(word in str(cause) for word in _REFUSALS)
+
+
+def is_full(connection: Connection, error: BaseException | None) -> bool:
     """Say whether an error is Redis's answer to everybody: it is full, read-only or the like."""
-    if connection.transport.driver_type != "redis":
+    if error is None or connection.transport.driver_type != "redis":
         return False
     return type(error).__name__ in _TAKES_NOTHING or str(error).startswith(_TAKES_NOTHING_WORDS)
 
@@ -239,5 +275,5 @@ def check_writable(producer: Any) -> None:
         try:
             client.execute_command("LPUSHX", "beatstore:probe", "")
         except Exception as error:
-            if takes_nothing(producer.connection, error):
+            if is_full(producer.connection, error):
                 raise

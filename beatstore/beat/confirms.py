@@ -14,15 +14,17 @@ checks.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 __all__ = [
     "ANSWER_TIMEOUT",
+    "HOLD_S",
     "NOT_IMPLEMENTED",
     "BlockedError",
     "Confirms",
+    "Held",
     "NackedError",
     "UnroutableError",
     "UnsureError",
@@ -31,6 +33,9 @@ __all__ = [
 
 #: Seconds to wait for a broker that has stopped answering, where no setting says so.
 ANSWER_TIMEOUT = 10.0
+
+#: For how long a claim is prolonged, in seconds; it is done again in half of that.
+HOLD_S = 60.0
 
 #: What RabbitMQ only carries, whatever the value.
 _CARRIED = frozenset(
@@ -62,6 +67,10 @@ _ROUTED = frozenset({"direct", "topic", "headers"})
 
 #: Bytes of a message that every RabbitMQ takes; its limit is a setting.
 _LARGE = 1_000_000
+
+
+#: What was sent, and is held up.
+Sent = TypeVar("Sent")
 
 
 class BlockedError(Exception):
@@ -237,6 +246,53 @@ class Confirms:
                 break
             answered.append(open_number)
         return answered
+
+
+class Held(Generic[Sent]):
+    """Messages that RabbitMQ was given while its alarm was on, and has not answered for.
+
+    RabbitMQ reads no more from a connection that publishes in an alarm, and takes what was
+    written to it when the alarm is over, even if the connection is closed by then. So these
+    messages are neither lost nor taken: sent again, they would be there twice. Their claims
+    are kept, and prolonged, until RabbitMQ answers for them, or the connection breaks.
+
+    Args:
+        confirms: the answers to what was published on the connection.
+        messages: what was sent, each with the numbers of its messages.
+    """
+
+    def __init__(self, confirms: Confirms, messages: Sequence[tuple[Sent, range]]) -> None:
+        self._confirms = confirms
+        self._messages = list(messages)
+        self._prolong_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def answered(self) -> list[tuple[Sent, Exception | None]]:
+        """Take out and return what RabbitMQ has answered for, with its fate.
+
+        Raises:
+            Exception: what py-amqp raises for a closed channel or connection.
+        """
+        self._confirms.poll()
+        fates = [(sent, numbers, self._confirms.fate(numbers)) for sent, numbers in self._messages]
+        self._messages = [
+            (sent, numbers) for sent, numbers, fate in fates if isinstance(fate, UnsureError)
+        ]
+        return [(sent, fate) for sent, _, fate in fates if not isinstance(fate, UnsureError)]
+
+    def to_prolong(self) -> list[Sent]:
+        """Return all of it, if it is time to prolong the claims."""
+        if time.monotonic() < self._prolong_at:
+            return []
+        self._prolong_at = time.monotonic() + HOLD_S / 2
+        return [sent for sent, _ in self._messages]
+
+    def given_up(self) -> list[Sent]:
+        """Take out and return all of it: the connection broke, and nobody can say more."""
+        messages, self._messages = self._messages, []
+        return [sent for sent, _ in messages]
 
 
 def _is_checked(message: Any) -> bool:

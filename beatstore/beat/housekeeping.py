@@ -1,12 +1,13 @@
-"""What a beat does beside sending: it says that it lives, searches, clears and listens.
+"""What a beat does beside sending: it reports that it lives, searches, prunes and listens.
 
     heartbeat   every 10 s      the beat's own row, with its figures
-    patrol      every 2 min     entries that wait for what is there already
+    wake check  every 2 min     entries that wait for what is there already
     zones       once, in pages  entries with a zone, after the time zone data has changed
-    retention   in breaks       rows that are over and old, a page at a time
+    retention   while idle      rows that are over and old, a page at a time
     listening   while it sleeps PostgreSQL wakes it early
+    withdrawal  at its end      the beat's claims are free, and its row says when it stopped
 
-The tick calls in here with its queue; nothing here is in its way for longer than one page.
+Nothing here is in the way of a tick for longer than one page.
 
 On failure: as in `beatstore.tick.queue`. Without a listener, polling goes on.
 """
@@ -17,7 +18,9 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -32,85 +35,125 @@ __all__ = ["Housekeeping"]
 logger = logging.getLogger(__name__)
 
 #: Seconds between two heartbeats of a beat.
-HEARTBEAT = 10.0
+HEARTBEAT_S = 10.0
 
 #: Seconds between two searches for entries that wait for what is there already.
-PATROL = 120.0
+WAKE_CHECK_S = 120.0
 
-#: Seconds between two pages of old rows that are deleted, and from one clearing to the next.
-BREATH, REST = 0.5, 3600.0
+#: Seconds between two pages of old rows, and between the last page and the next search.
+PRUNE_PAUSE_S = 0.5
+PRUNE_INTERVAL_S = 3600.0
+
+#: How long the end of a beat may wait for its database, in seconds.
+WITHDRAW_S = 5.0
 
 
 class Housekeeping:
     """The housekeeping of one beat.
 
     Args:
+        queue: the claims of the beat, and its row.
         pruner: what deletes old rows.
         listens: whether PostgreSQL may wake it.
-
-    Attributes:
-        introduced: whether the beat's row was written, and is to be withdrawn.
     """
 
-    def __init__(self, pruner: Pruner, *, listens: bool) -> None:
+    def __init__(self, queue: Queue, pruner: Pruner, *, listens: bool) -> None:
+        self._queue = queue
         self._pruner = pruner
         self._listens = listens
         self._listener: Any = None
-        self.introduced = False
-        self._heartbeat_due = self._patrol_due = 0.0
-        self._prune_due = time.monotonic() + _about(PATROL)
+        self._introduced = False
+        self._withdrawn: threading.Event | None = None
+        self._heartbeat_due = self._wake_check_due = 0.0
+        self._prune_due = time.monotonic() + _about(WAKE_CHECK_S)
         self._replan_after: int | None = None
 
-    def keep(self, queue: Queue, figures: BeatFigures) -> None:
-        """Do what is due, apart from clearing."""
+    def keep(self, figures: BeatFigures) -> None:
+        """Do what is due, apart from pruning.
+
+        Args:
+            figures: what the heartbeat reports.
+        """
         now = time.monotonic()
         if now >= self._heartbeat_due:
-            self._heartbeat_due = now + HEARTBEAT
+            self._heartbeat_due = now + HEARTBEAT_S
             # A row that somebody has deleted comes back.
-            if not (self.introduced and queue.heartbeat(figures)):
-                self._introduce(queue)
+            if not (self._introduced and self._queue.heartbeat(figures)):
+                self._introduce()
             if self._listener is None and self._listens:
                 with suppress(UnavailableError):  # polling goes on without
-                    self._listener = queue.listener()
-        if now >= self._patrol_due:
-            self._patrol_due = now + _about(PATROL)
-            queue.wake_forgotten()
+                    self._listener = self._queue.listener()
+        if now >= self._wake_check_due:
+            self._wake_check_due = now + _about(WAKE_CHECK_S)
+            self._queue.wake_forgotten()
         if self._replan_after is not None:
-            self._replan_after = queue.replan_zones(self._replan_after)
+            self._replan_after = self._queue.replan_zones(self._replan_after)
 
-    def prune(self, queue: Queue, look: Look) -> None:
-        """Clear a page of old rows, if it is time."""
+    def idle(self, look: Look, longest: float) -> float:
+        """Use the time until something is due; return how many seconds are left to sleep.
+
+        Args:
+            look: the last look, which found nothing due.
+            longest: the most seconds to sleep.
+        """
         now = time.monotonic()
         if now >= self._prune_due:
-            more = queue.clear(self._pruner, look.now)
-            self._prune_due = now + (BREATH if more else _about(REST))
-
-    def sleep(self, seconds: float) -> float:
-        """Return how long to sleep; where PostgreSQL can wake this beat, do it here."""
+            more = self._queue.clear(self._pruner, look.now)
+            self._prune_due = now + (PRUNE_PAUSE_S if more else _about(PRUNE_INTERVAL_S))
+        wait = longest if look.due_in is None else min(look.due_in, longest)
         if self._listener is None:
-            return seconds
+            return wait
         try:
-            self._listener.wait(min(seconds, 1.0))
+            self._listener.wait(min(wait, 1.0))
         except Exception as error:  # noqa: BLE001  (of the driver; polling goes on without)
             logger.debug("no longer listening: %s", error)
-            self.close()
+            self.stop_listening()
         return 0.0
 
-    def close(self) -> None:
-        """Stop listening; again is fine."""
+    def stop_listening(self) -> None:
+        """Close the listener; again is fine."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with suppress(Exception):
                 listener.close()
 
-    def _introduce(self, queue: Queue) -> None:
-        changed = queue.introduce(
+    def withdraw(self, settle: Callable[[], None], *, keep: bool = True) -> bool:
+        """Settle what is left, free the other claims, and write that this beat was stopped.
+
+        In a thread, since nothing else would end the wait for a server that stands still.
+
+        Args:
+            settle: writes what became of claims.
+            keep: keep the row of the beat.
+
+        Returns:
+            Whether the database has answered in time, if it was to be asked.
+
+        Raises:
+            Exception: under gevent, in its hub, where nothing may wait; the thread begins
+                when that goes on.
+        """
+        if self._introduced:
+            self._introduced = False
+            self._withdrawn = threading.Event()
+            given = (settle, keep, self._withdrawn)
+            threading.Thread(target=self._withdraw, args=given, daemon=True).start()
+        return self._withdrawn is None or self._withdrawn.wait(WITHDRAW_S)
+
+    def _withdraw(self, settle: Callable[[], None], keep: bool, done: threading.Event) -> None:
+        with suppress(Exception):  # the connection may be cut any time
+            settle()
+            self._queue.withdraw(keep=keep)
+        done.set()
+
+    def _introduce(self) -> None:
+        changed = self._queue.introduce(
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,
             tzdata=tzdata_version(),
         )
-        self.introduced = True
+        self._introduced = True
         if changed:
             logger.info("the time zone data changed; looking at all entries with a zone again")
             self._replan_after = 0

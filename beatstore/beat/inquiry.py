@@ -18,9 +18,8 @@ from typing import Any
 from celery import Celery
 from celery.backends.base import DisabledBackend
 
-from beatstore.beat.outcomes import ENDED
-from beatstore.tick.claims import Suspect
-from beatstore.tick.endings import Ending
+from beatstore.beat.message import ENDED
+from beatstore.tick.claims import Ending, Suspect
 from beatstore.tick.notices import Notice, tell
 
 __all__ = ["Inquiry"]
@@ -36,27 +35,24 @@ class Inquiry:
         self._answers: queue.SimpleQueue[Ending] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def ask(self, suspects: Sequence[Suspect]) -> None:
-        """Have `answers` give, by and by, how these runs ended.
+    def ask(self, suspects: Sequence[Suspect] = ()) -> list[Ending]:
+        """Ask about more runs, and return how runs ended, as far as that is new by now.
 
         What is asked while a former question is still open is asked after a minute, when
         the run is suspected again.
         """
         if isinstance(self._app.backend, DisabledBackend):
             self._put([(suspect, _lost(suspect)) for suspect in suspects])
-        elif self._thread is None or not self._thread.is_alive():
+        elif suspects and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
             self._thread.start()
-
-    def answers(self) -> list[Ending]:
-        """Return what is known by now."""
         found = []
         while not self._answers.empty():
             found.append(self._answers.get())
         return found
 
     def wait(self, seconds: float) -> None:
-        """Wait for the answers to what was asked, for so long at most."""
+        """Wait for the answers to what was asked, at most this long."""
         if self._thread is not None:
             self._thread.join(seconds)
 

@@ -1,6 +1,6 @@
 """One tick without a beat: send what is due, and end; for a system's own cron.
 
-It claims, sends and settles as every beat does, through the same scheduler. So it may run
+It claims, sends and marks as every beat does, by the same `Tick`. So it may run
 beside beats, and beside itself: whoever is first has the claim, and a message has the same
 task id whoever sends it.
 
@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from celery import Celery
 
 from beatstore.beat.housekeeping import Housekeeping
-from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.scheduler import CONTENDED_S, DBScheduler
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
-from beatstore.tick.claims import Look, Outcome
+from beatstore.tick.claims import BeatFigures, Look
 from beatstore.tick.queue import Queue
+from beatstore.tick.tick import Tick
 
 __all__ = ["TickReport", "tick"]
 
 #: How long to wait for what a result backend knows of silent runs, in seconds.
-ANSWERS = 5.0
+ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,12 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
     app.loader.init_worker()  # the modules with tasks, as beat does
     app.finalize()
     began = time.monotonic()
-    scheduler = _OneTick(app, tag)
+    once = _Once(DBScheduler(app=app, lazy=True), tag)
     try:
-        scheduler.run(began + timeout)
+        once.run(began + timeout)
     finally:
-        scheduler.close()
-    states = list(scheduler.outcomes.values())
+        once.close()
+    states = list(once.states.values())
     seconds = round(time.monotonic() - began, 3)
     return TickReport(
         sent=states.count("sent"),
@@ -84,39 +85,52 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
     )
 
 
-class _OneTick(DBScheduler):
-    """A scheduler that ticks until nothing is due, and waits for nobody."""
+class _Once:
+    """Ticks until nothing is due, and waits for nobody.
 
-    _stays = False
+    Args:
+        scheduler: one that is not started; what is sent goes through its hooks.
+        tag: only entries with this tag, and their runs.
 
-    def __init__(self, app: Celery, tag: str | None) -> None:
-        self.outcomes: dict[int, str] = {}
-        super().__init__(app=app, lazy=True)
-        store = self.store
-        self.queue = Queue(store.database, store.settings, self.beat_id, tag=tag)
-        pruner = Pruner(self.store.database, self.store.settings)
-        self.housekeeping = Housekeeping(pruner, listens=False)  # nothing is waited for
+    Attributes:
+        states: the last that is known of each run that was claimed.
+    """
+
+    def __init__(self, scheduler: DBScheduler, tag: str | None) -> None:
+        store = scheduler.store
+        self.states: dict[int, str] = {}
+        self._scheduler = scheduler
+        self._queue = Queue(store.database, store.settings, scheduler.beat_id, tag=tag)
+        self._tick = Tick(self._queue, scheduler.sender.send, scheduler.inquiry.ask)
+        pruner = Pruner(store.database, store.settings)
+        self._housekeeping = Housekeeping(self._queue, pruner, listens=False)
 
     def run(self, until: float) -> None:
         """Tick until what is due now is sent, or the time is over on the monotonic clock."""
-        first: Look | None = None
-        while True:
-            wait = self._tick(time.monotonic())
-            look = self.queue.look()
-            first = first or look
-            if not _is_left(look, first) or time.monotonic() >= until:
+        self._scheduler.prepare()
+        look = first = self._look()
+        while _is_left(look, first):
+            self._scheduler.sender.check_broker()
+            fired = self._tick.fire(look)
+            self.states |= {one.claim.run_id: one.state for one in fired.outcomes}
+            if time.monotonic() >= until:
                 break
-            time.sleep(wait)  # a moment, while other beats hold the rows
-        self.inquiry.wait(ANSWERS)
-        self._end_lost()
+            if not fired.found:
+                time.sleep(CONTENDED_S)
+            look = self._look()
+        self._scheduler.inquiry.wait(ANSWERS_S)
+        self._tick.look()  # writes the answers
 
-    def _settle(self, outcomes: list[Outcome]) -> None:
-        self.outcomes |= {outcome.claim.run_id: outcome.state for outcome in outcomes}
-        super()._settle(outcomes)
+    def close(self) -> None:
+        """Free what is left, and leave no trace as a beat."""
+        gone = self._housekeeping.withdraw(self._tick.settle, keep=False)
+        self._queue.close(orderly=gone)
+        self._scheduler.close()
 
-    def _broker_ready(self) -> bool:
-        self.sender.check_broker()
-        return True
+    def _look(self) -> Look:
+        look = self._tick.look()
+        self._housekeeping.keep(BeatFigures(None, 0, 0))
+        return look
 
 
 def _is_left(look: Look, first: Look) -> bool:
@@ -124,6 +138,5 @@ def _is_left(look: Look, first: Look) -> bool:
 
     Entries that fall due meanwhile are another tick's, or this one might never end.
     """
-    entry_at, run_at = look.entry_wake_at, look.run_wake_at
-    entry_left = entry_at is not None and entry_at <= first.now
-    return entry_left or (run_at is not None and run_at <= look.now)
+    entry_at = look.entry_wake_at
+    return look.is_run_due or (entry_at is not None and entry_at <= first.now)

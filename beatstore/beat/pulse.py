@@ -35,7 +35,7 @@ DIRECTORY = "BEATSTORE_RUN_DIR"
 #: Seconds between two pulses.
 _INTERVAL = 5.0
 
-#: Files of beats that have not ticked for so many seconds are taken away.
+#: Files of beats that have not ticked for this long are taken away, in seconds.
 _OLD = 86_400.0
 
 _NAME = re.compile(r"beat-(?P<host>.+)-(?P<pid>\d+)")
@@ -59,14 +59,9 @@ class Sign:
 
 
 class Pulse:
-    """Writes the file of one beat; it is made by the first pulse.
+    """Writes the file of one beat; it is made by the first pulse."""
 
-    Args:
-        mute: write nothing, for what ticks and is no beat that could hang.
-    """
-
-    def __init__(self, *, mute: bool = False) -> None:
-        self._mute = mute
+    def __init__(self) -> None:
         self._path: Path | None = None
         self._due = 0.0
         self._told = False
@@ -78,7 +73,7 @@ class Pulse:
             sleeps_s: how many seconds it may sleep before it ticks again.
         """
         now = time.monotonic()
-        if self._mute or now < self._due:
+        if now < self._due:
             return
         self._due = now + _INTERVAL
         try:

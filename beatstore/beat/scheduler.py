@@ -1,11 +1,11 @@
-"""The scheduler that `celery beat` loads: one tick, and celery's contract around it.
+"""The scheduler that `celery beat` loads: celery's contract around a tick.
 
     celery beat -> DBScheduler.tick()
-        -> Queue.look           the database's time, and whether anything is due
-        -> Queue.sweep, .plan   claims, each committed before it is sent
-        -> Sender.send          apply_entry -> apply_async -> broker
-        -> Queue.settle         what became of them
-        -> seconds until the next look
+        -> Tick.look        the database's time, and whether anything is due
+        -> Housekeeping     heartbeat, retention, listening, ...
+        -> Tick.fire        claim, send, mark
+             -> Sender.send     apply_entry -> apply_async -> broker
+        -> seconds until the next tick
 
 Facts about celery that shape this file:
     * The banner makes a second, lazy scheduler first and never closes it: with
@@ -38,33 +38,25 @@ from kombu import Connection
 from beatstore.beat.batches import bounded
 from beatstore.beat.housekeeping import Housekeeping
 from beatstore.beat.inquiry import Inquiry
-from beatstore.beat.publishing import publish
+from beatstore.beat.message import publish
 from beatstore.beat.pulse import Pulse
-from beatstore.beat.sender import BATCH, BeatEntry, BrokerError, Sender
+from beatstore.beat.sender import BeatEntry, BrokerError, Sender
 from beatstore.discovery.modules import import_code, log
 from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
 from beatstore.outage import Outage
-from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
-from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.tick.endings import Ending
-from beatstore.tick.notices import tell_sent
+from beatstore.tick.claims import BeatFigures
 from beatstore.tick.queue import Queue
+from beatstore.tick.tick import Tick
 from beatstore.wiring import check_broker_url, warn_of_options
 
 __all__ = ["DBScheduler"]
 
 logger = logging.getLogger(__name__)
 
-#: The share of a claim's life after which nothing more is sent under it.
-TRUSTED = 0.75
-
-#: How long the end of a beat may wait for its database, in seconds.
-FAREWELL = 5.0
-
 #: How long to leave rows alone that other beats hold, in seconds.
-CONTENDED = 0.05
+CONTENDED_S = 0.05
 
 
 class DBScheduler(Scheduler):
@@ -76,9 +68,6 @@ class DBScheduler(Scheduler):
 
     #: The threads in which a scheduler is being made.
     _starting: ClassVar[set[int]] = set()
-
-    #: Whether this is a process that stays, with a pulse, and a row that says when it stopped.
-    _stays: ClassVar[bool] = True
 
     #: Seconds between two looks at the database when nothing is due sooner.
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
@@ -104,18 +93,16 @@ class DBScheduler(Scheduler):
         self.queue = Queue(self.store.database, self.store.settings, self.beat_id)
         self.inquiry = Inquiry(app)
         pruner = Pruner(self.store.database, self.store.settings)
-        self.housekeeping = Housekeeping(pruner, listens=self.store.settings.listen)
+        listens = self.store.settings.listen
+        self.housekeeping = Housekeeping(self.queue, pruner, listens=listens)
+        self._tick = Tick(self.queue, self.sender.send, self.inquiry.ask, after_batch=self._go_on)
         self._ready = False
         self._in_tick = self._ending = False
-        self._withdrawn: threading.Event | None = None
-        self._unsettled: list[Outcome] = []
-        self._endings: list[Ending] = []
         self._database = Outage("the database")
         self._broker = Outage("the broker")
         self._broker_retry_at = 0.0
         self._figures = BeatFigures(None, 0, 0)
-        self._looked = EPOCH, 0.0
-        self._pulse = Pulse(mute=not self._stays)
+        self._pulse = Pulse()
         super().__init__(app, *args, **kwargs)
 
     # -- start ---------------------------------------------------------------------------
@@ -132,7 +119,7 @@ class DBScheduler(Scheduler):
             raise SystemExit
         self._starting.add(thread)
         try:
-            self._prepare()
+            self.prepare()
         except UnavailableError as error:
             self._database.begin(error)
         except BeatstoreError as error:
@@ -140,7 +127,12 @@ class DBScheduler(Scheduler):
         finally:
             self._starting.discard(thread)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Check the tables, migrate them if that is wanted, and import what code declares.
+
+        Raises:
+            BeatstoreError: what is wrong with them, or with the settings.
+        """
         settings, database = self.store.settings, self.store.database
         migrate = settings.auto_migrate
         if migrate is None:
@@ -163,12 +155,10 @@ class DBScheduler(Scheduler):
         Returns:
             Seconds until the next tick: finite, 0 or more, at most `max_interval`.
         """
-        self._check_end()
+        self._go_on()
         self._in_tick = True
-        self._pulse.beat(self.max_interval)
-        started = time.monotonic()
         try:
-            wait = self._tick(started)
+            wait = self._look_and_fire()
             self._database.end()
         except UnavailableError as error:
             wait = self._database.begin(error)
@@ -185,94 +175,37 @@ class DBScheduler(Scheduler):
             self._in_tick = False
         return max(0.0, min(wait, self.max_interval))
 
-    def _tick(self, started: float) -> float:
+    def _look_and_fire(self) -> float:
+        """Tick, and return how many seconds to wait for the next one."""
+        started = time.monotonic()
         if not self._ready:
-            self._prepare()
-        self._settle(self.sender.held())
-        look = self.queue.look()
-        self._looked = look.now, time.monotonic()
-        if not self._database.over:
-            # A claim whose commit was never answered would wait until it expires.
-            self.queue.release()
-        self._end_lost()
-        self.housekeeping.keep(self.queue, self._figures)
-        due_in = look.due_in
-        if due_in is None or due_in > 0:
-            self.housekeeping.prune(self.queue, look)
-            due_in = self.max_interval if due_in is None else due_in
-            return self.housekeeping.sleep(min(due_in, self.max_interval))
+            self.prepare()
+        look = self._tick.look(self.sender.held())
+        self.housekeeping.keep(self._figures)
+        if not (look.is_entry_due or look.is_run_due):
+            return self.housekeeping.idle(look, self.max_interval)
         if not self._broker_ready():
             return self._broker_retry_at - time.monotonic()
-        claims, found = self._claim(look)
-        if not found:
-            return random.uniform(0.5, 1.5) * CONTENDED
-        sent = self._send(claims, until=started + self.store.settings.claim_ttl * TRUSTED)
-        figures = self._figures
+        fired = self._tick.fire(look)
+        if not fired.found:
+            return random.uniform(0.5, 1.5) * CONTENDED_S
+        self._broker.end()
         self._figures = BeatFigures(
-            time.monotonic() - started, figures.planned + len(claims), figures.sent + sent
+            tick_s=time.monotonic() - started,
+            planned=self._figures.planned + len(fired.outcomes),
+            sent=self._figures.sent + sum(one.state == "sent" for one in fired.outcomes),
         )
         return 0.0
 
-    def _claim(self, look: Look) -> tuple[list[Claim], bool]:
-        """Return what to send now, and whether there was anything for this beat to do."""
-        claims, found = [], False
-        if look.run_wake_at is not None and look.run_wake_at <= look.now:
-            swept = self.queue.sweep(look.now)
-            claims, found = swept.claims, swept.count > 0
-            if swept.suspects:
-                self.inquiry.ask(swept.suspects)
-        if look.entry_wake_at is not None and look.entry_wake_at <= look.now:
-            planned, count = self.queue.plan(look.now)
-            claims, found = claims + planned, found or count > 0
-        return claims, found
+    def _go_on(self) -> None:
+        """Show that beat does not hang, or end it.
 
-    def _end_lost(self) -> None:
-        """Write how runs ended that no worker reported on."""
-        endings = self.inquiry.answers()
-        if endings:
-            self.queue.end(endings)
-
-    def _send(self, claims: list[Claim], *, until: float) -> int:
-        """Send, settle batch by batch, and return how many messages the broker has taken.
-
-        One look can claim thousands of runs, where entries make up for what they missed;
-        but no more than a batch is ever with the broker and not marked.
+        The exception that the signal's handler raises may meet a destructor, in which
+        Python drops it.
         """
-        left = {claim.run_id: claim for claim in claims}
-        batch: list[Outcome] = []
-        sent = 0
-        try:
-            for outcome in self.sender.send(claims, until=until):
-                batch.append(outcome)
-                left.pop(outcome.claim.run_id, None)
-                sent += outcome.state == "sent"
-                if len(batch) >= BATCH:
-                    self._settle(batch)
-                    batch = []
-                    self._check_end()
-                    self._pulse.beat(self.max_interval)
-        finally:
-            # Also when a signal ends beat here: what was sent is written down, and what
-            # was not is left to the next beat at once.
-            self._settle(batch + [Outcome(claim, "claimed") for claim in left.values()])
-        self._broker.end()
-        return sent
-
-    def _check_end(self) -> None:
-        """End beat where the signal's exception met a destructor, in which Python drops it."""
         if self._ending:
             raise SystemExit
-
-    def _settle(self, outcomes: list[Outcome]) -> None:
-        """Write down what became of the claims, with what could not be written before."""
-        tell_sent(outcomes, self._looked)
-        self._unsettled += outcomes
-        self._endings += self.sender.endings()
-        if self._endings:
-            self.queue.end(self._endings)
-            self._endings = []
-        if self._unsettled:
-            self._unsettled = self.queue.settle(self._unsettled)
+        self._pulse.beat(self.max_interval)
 
     def _broker_ready(self) -> bool:
         """Say whether to claim.
@@ -338,38 +271,15 @@ class DBScheduler(Scheduler):
             self._ending = True
             return
         self._pulse.end()
-        self.housekeeping.close()
+        self.housekeeping.stop_listening()
         try:
-            gone = self._say_farewell()
+            gone = not self._database.over or self.housekeeping.withdraw(self._tick.settle)
         except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
             logger.debug("nothing can be waited for here, leaving the rest to the end: %r", error)
             return
         self.queue.close(orderly=gone)
         self.disconnect()
         self.store.close()
-
-    def _say_farewell(self) -> bool:
-        """Withdraw from the database; return False if it has not answered in time.
-
-        In a thread, since nothing else would end the wait for a server that stands still.
-
-        Raises:
-            Exception: under gevent, in its hub, where nothing may wait; the thread begins
-                when that goes on.
-        """
-        if self.housekeeping.introduced and self._database.over:
-            self.housekeeping.introduced = False
-            self._withdrawn = threading.Event()
-            threading.Thread(target=self._withdraw, daemon=True).start()
-        return self._withdrawn is None or self._withdrawn.wait(FAREWELL)
-
-    def _withdraw(self) -> None:
-        """Settle what a signal kept from it, and free what is left for the other beats."""
-        with suppress(Exception):  # the connection may be cut any time
-            self._settle([])
-            self.queue.withdraw(keep=self._stays)
-        if self._withdrawn is not None:
-            self._withdrawn.set()
 
     def disconnect(self) -> None:
         """Forget the producer, and close its connection."""

@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
@@ -31,38 +33,44 @@ from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.beat import outcomes
 from beatstore.beat.batches import (
-    BATCH_ERRORS,
     Batch,
     Confirmed,
     Fate,
     batch_of,
+    broker_errors,
+    cause_of,
     check_writable,
-    takes_nothing,
+    is_full,
+    is_refusal,
 )
 from beatstore.beat.confirms import (
-    NOT_IMPLEMENTED,
+    HOLD_S,
     BlockedError,
+    Held,
     NackedError,
     UnroutableError,
     UnsureError,
     loose_exchanges,
 )
-from beatstore.beat.held import Held
-from beatstore.beat.outcomes import OF_THE_MESSAGE, RETRY
-from beatstore.beat.publishing import BeatEntry, has_own_way, without_results
+from beatstore.beat.message import (
+    RETRY_S,
+    BeatEntry,
+    has_own_way,
+    is_of_the_message,
+    try_later,
+    without_results,
+)
 from beatstore.errors import BeatstoreError
+from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
 from beatstore.tick.claims import Claim, Outcome
-from beatstore.tick.endings import Ending
+from beatstore.tick.notices import tell_sent
+from beatstore.tick.tick import BATCH
 
-__all__ = ["BATCH", "RETRY", "BeatEntry", "BrokerError", "Sender"]
+__all__ = ["RETRY_S", "BeatEntry", "BrokerError", "Sender"]
 
 logger = logging.getLogger(__name__)
-
-#: How many messages are written to the broker at once.
-BATCH = 100
 
 
 class BrokerError(BeatstoreError):
@@ -102,20 +110,18 @@ class Sender:
 
     def __init__(self, scheduler: Scheduling) -> None:
         self._scheduler = scheduler
-        self._endings: list[Ending] = []
         self._failing: dict[str, int] = {}
-        self._held: Held | None = None
+        self._looked = EPOCH, 0.0
+        self._held: Held[BeatEntry] | None = None
 
-    def endings(self) -> list[Ending]:
-        """Return how runs ended whose tasks ran while they were sent, since the last call."""
-        endings, self._endings = self._endings, []
-        return endings
-
-    def send(self, claims: Sequence[Claim], *, until: float) -> Iterator[Outcome]:
+    def send(
+        self, claims: Sequence[Claim], *, now: datetime, until: float
+    ) -> Iterator[list[Outcome]]:
         """Send `claims` in order, and yield what became of them, batch by batch.
 
         Args:
             claims: what this beat holds.
+            now: the database's time.
             until: when to stop, on the monotonic clock; what is left by then is
                 yielded as still `claimed`.
 
@@ -123,14 +129,19 @@ class Sender:
             BrokerError: the broker is gone; the claims without an outcome were not
                 sent, or not surely.
         """
+        self._looked = now, time.monotonic()
         app = self._scheduler.app
         for start in range(0, len(claims), BATCH):
             for _, alike in groupby(claims[start : start + BATCH], partial(has_own_way, app)):
                 batch = list(alike)
                 if time.monotonic() >= until:
-                    yield from (Outcome(claim, "claimed") for claim in batch)
+                    yield [Outcome(claim, "claimed") for claim in batch]
                     continue
-                yield from self._send_batch(batch, until)
+                for known in self._send_alike(batch, until):
+                    try:
+                        self._log(known)
+                    finally:  # a signal while this is logged must not lose what is known
+                        yield known
 
     def check_broker(self) -> None:
         """Connect if need be, and ask whether messages are taken.
@@ -150,151 +161,100 @@ class Sender:
         """Return what is new of the messages that RabbitMQ's alarm holds up."""
         if not self._held:
             return []
-        outcomes_known: list[Outcome] = []
+        known: list[Outcome] = []
         try:
             for entry, fate in self._held.answered():
-                refusal = None if fate is None else self._refusal(entry.claim, fate)
-                outcomes_known.append(self._told(refusal) if refusal else self._outcome(entry))
+                refused = None if fate is None else _refusal(self._connection(), entry.claim, fate)
+                known.append(refused or entry.outcome())
         except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
             logger.debug("the connection broke while RabbitMQ's alarm was on: %r", error)
             self._scheduler.disconnect()
-            return [Outcome(claim, "claimed") for claim in self._held.given_up()]
-        return outcomes_known + self._held.prolonged()
+            return [Outcome(entry.claim, "claimed") for entry in self._held.given_up()]
+        self._log(known)
+        return known + self._held_claims()
 
-    # -- one batch ---------------------------------------------------------------------
+    # -- attempts ----------------------------------------------------------------------
 
-    def _send_batch(
-        self, claims: Sequence[Claim], until: float, *, again: bool = True
-    ) -> Iterator[Outcome]:
-        """Send a batch, hand out what is known of it, and send again what is not."""
-        sending = _Sending(claims)
-        try:
-            self._write(sending, until)
-        except BaseException:
-            # A signal ends beat here, and what is known by now is all there will be.
-            for entry, fate in zip(sending.entries, sending.fates(), strict=False):
-                if fate is None:
-                    yield self._outcome(entry)
-            raise
-        found = self._sorted(sending, again=again)
-        yield from found.known
-        if sending.late:
-            yield from self._too_late(sending, found.rest + found.returned)
-            return
-        if isinstance(sending.failure, BlockedError):
-            self._held = sending.held()
-            yield from self._held.prolonged()
-            raise BrokerError(str(sending.failure)) from sending.failure
-        self._check_broker(sending.failure, found.full)
-        if found.returned:
-            # The queue may have been deleted since it was declared.
-            declared: set[Any] = self._scheduler.producer.connection.declared_entities
-            declared.clear()
-            yield from self._send_batch(found.returned, until, again=False)
-        if found.rest and (found.refused or sending.failure is None):
-            yield from self._send_batch(found.rest, until, again=again)
-        elif found.rest:
-            yield from self._resend(found.rest, sending.failure, until, again=again)
-
-    def _sorted(self, sending: _Sending, *, again: bool) -> _Sorted:
-        """Tell what is known of a batch from what is to be sent again."""
-        found = _Sorted()
-        for number, (claim, fate) in enumerate(zip(sending.claims, sending.fates(), strict=True)):
-            if fate is None:
-                found.known.append(self._outcome(sending.entries[number]))
-            elif self._is_full(fate):
-                found.full = fate
-            elif isinstance(fate, UnroutableError) and again:
-                found.returned.append(claim)
-            elif outcome := self._refusal(claim, fate):
-                found.refused = True
-                found.known.append(self._told(outcome))
+    def _send_alike(self, claims: Sequence[Claim], until: float) -> Iterator[list[Outcome]]:
+        """Send claims of one kind: as a batch, and again what the broker may not have."""
+        attempts = deque([Attempt(claims)])
+        while attempts:
+            attempt = attempts.popleft()
+            try:
+                self._write(attempt, until)
+            except BaseException:
+                # A signal ends beat here, and what is known by now is all there will be.
+                yield attempt.taken()
+                raise
+            attempt.sort(self._connection())
+            yield attempt.known
+            if attempt.is_late:
+                yield self._left(attempt)
+                continue
+            if isinstance(attempt.failure, BlockedError):
+                self._held = attempt.held()
+                yield self._held_claims()
+            self._check_broker(attempt)
+            if attempt.returned:
+                # The queue may have been deleted since it was declared.
+                declared: set[Any] = self._scheduler.producer.connection.declared_entities
+                declared.clear()
+            if attempt.failure is not None and attempt.is_hopeless:
+                yield [try_later(attempt.rest[0], attempt.failure)]
             else:
-                found.rest.append(claim)
-        return found
+                attempts.extend(attempt.following())
 
-    def _too_late(self, sending: _Sending, claims: list[Claim]) -> Iterator[Outcome]:
-        """Leave the claims of a batch whose time was over to the next send."""
-        untouched = len(sending.claims) - len(sending.entries)
-        if len(claims) > untouched:
+    def _left(self, attempt: Attempt) -> list[Outcome]:
+        """Leave the claims whose time was over to the next send."""
+        left = attempt.rest + attempt.returned
+        untouched = len(attempt.claims) - len(attempt.entries)
+        if len(left) > untouched:
             logger.warning(
                 "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
                 "trying again",
-                claims[0].name,
+                left[0].name,
             )
-        yield from (Outcome(claim, "claimed") for claim in claims)
+        return [Outcome(claim, "claimed") for claim in left]
 
-    def _write(self, sending: _Sending, until: float) -> None:
-        """Write a batch to the broker, and keep the error that ended it."""
-        app = self._scheduler.app
-        broker_errors = self._broker_errors()
-        try:
-            sending.batch = batch_of(
-                self._scheduler.producer,
-                one_by_one=has_own_way(app, sending.claims[0]),
-                loose=partial(loose_exchanges, app),
-            )
-            with sending.batch as batch, without_results(app):
-                for entry in self._applied(sending.claims, until, broker_errors):
-                    sending.entries.append(entry)
-                    batch.mark()
-                _check_time(until)  # most transports have written them, but not all
-        except (_TooLateError, BlockedError) as error:
-            sending.failure = error
-        except broker_errors as error:
-            sending.failure = error
+    def _check_broker(self, attempt: Attempt) -> None:
+        """Raise if the broker is gone, or takes nothing from anybody.
 
-    def _check_broker(self, failure: Exception | None, full: Exception | None) -> None:
-        """Raise if the broker is gone, or takes nothing from anybody."""
-        if failure is not None and self._gone():
-            raise BrokerError(f"{type(failure).__name__}: {failure}") from failure
+        Raises:
+            BrokerError: it is, or does.
+        """
+        failure, full = attempt.failure, attempt.full
+        if isinstance(failure, BlockedError):
+            raise BrokerError(str(failure)) from failure
+        if failure is not None:
+            self._scheduler.disconnect()
+            try:
+                self._connection()
+            except BrokerError:
+                raise BrokerError(f"{type(failure).__name__}: {failure}") from failure
         if full is not None:
             raise BrokerError(f"it takes no messages: {type(full).__name__}: {full}") from full
 
-    def _resend(
-        self, claims: Sequence[Claim], error: Exception | None, until: float, *, again: bool
-    ) -> Iterator[Outcome]:
-        """Send what an error has ended once more, and then one by one."""
-        if again:
-            yield from self._send_batch(claims, until, again=False)
-        elif len(claims) > 1:
-            for claim in claims:
-                yield from self._send_batch([claim], until, again=False)
-        elif error is not None:
-            yield self._told(outcomes.try_later(claims[0], error))
-
-    def _outcome(self, entry: BeatEntry) -> Outcome:
-        """Return what became of an entry whose messages, if there were any, the broker has."""
-        if ending := entry.ending():
-            self._endings.append(ending)
-        return self._told(entry.outcome())
-
-    def _refusal(self, claim: Claim, fate: Exception) -> Outcome | None:
-        """Return the outcome of a message that the broker refused, or None to send it again."""
-        if isinstance(fate, NackedError):
-            return outcomes.try_later(claim, fate)
-        if isinstance(fate, UnroutableError):
-            return Outcome(claim, "failed", f"no queue gets it: {fate}")
-        if not isinstance(fate, UnsureError) and self._refused(fate):
-            cause = _cause(fate)
-            return Outcome(claim, "failed", f"{type(cause).__name__}: {cause}")
-        return None
-
-    def _told(self, outcome: Outcome) -> Outcome:
-        """Log why a message was not sent: once, until one of its entry is."""
-        name = outcome.claim.name
-        if outcome.state == "sent":
-            self._failing.pop(name, None)
-        elif outcome.state == "failed" or outcome.tries:
-            level = logging.ERROR if outcome.state == "failed" else logging.WARNING
-            new = level > self._failing.get(name, 0)
-            self._failing[name] = max(level, self._failing.get(name, 0))
-            words = f"trying again in {outcome.retry_in:g} s" if outcome.retry_in else "given up"
-            logger.log(level if new else logging.DEBUG, "%r: %s; %s", name, outcome.reason, words)
-        return outcome
+    def _write(self, attempt: Attempt, until: float) -> None:
+        """Write a batch to the broker, and keep the error that ended it."""
+        app = self._scheduler.app
+        errors = broker_errors(self._connection())
+        ending: tuple[type[Exception], ...] = (_TooLateError, BlockedError, *errors)
+        try:
+            attempt.batch = batch_of(
+                self._scheduler.producer,
+                one_by_one=has_own_way(app, attempt.claims[0]),
+                loose=partial(loose_exchanges, app),
+            )
+            with attempt.batch as batch, without_results(app):
+                for entry in self._applied(attempt.claims, until, errors):
+                    attempt.entries.append(entry)
+                    batch.mark()
+                _check_time(until)  # most transports have written them, but not all
+        except ending as error:
+            attempt.failure = error
 
     def _applied(
-        self, claims: Sequence[Claim], until: float, broker_errors: tuple[type[Exception], ...]
+        self, claims: Sequence[Claim], until: float, errors: tuple[type[Exception], ...]
     ) -> Iterator[BeatEntry]:
         """Send message by message, until half of the time that is left is over.
 
@@ -306,13 +266,13 @@ class Sender:
             _check_time(until)
             if number and time.monotonic() >= write_at:
                 return
-            yield self._apply(claim, broker_errors)
+            yield self._apply(claim, errors)
 
-    def _apply(self, claim: Claim, broker_errors: tuple[type[Exception], ...]) -> BeatEntry:
+    def _apply(self, claim: Claim, errors: tuple[type[Exception], ...]) -> BeatEntry:
         """Send one message through the hooks, and past them if they fail.
 
         Raises:
-            Exception: one of `broker_errors`; any other is kept on the entry.
+            Exception: one of `errors`; any other is kept on the entry.
         """
         scheduler, producer = self._scheduler, self._scheduler.producer
         entry = BeatEntry(claim, scheduler.app, scheduler.store.settings.default_timezone)
@@ -324,41 +284,33 @@ class Sender:
             scheduler.apply_async(entry, producer=producer, advance=False)
         wrapped = isinstance(entry.error, OperationalError)
         cause = entry.error.__cause__ if entry.error and wrapped else entry.error
-        if isinstance(cause, Exception) and outcomes.of_the_message(cause):
+        if isinstance(cause, Exception) and is_of_the_message(cause):
             entry.error = cause  # kombu takes a KeyError for a lost connection to Redis
-        elif isinstance(entry.error, broker_errors):
+        elif isinstance(entry.error, errors):
             raise entry.error
         return entry
 
-    def _broker_errors(self) -> tuple[type[Exception], ...]:
-        connection = self._connection()
-        of_the_transport = (*connection.connection_errors, *connection.channel_errors)
-        return (
-            *(error for error in of_the_transport if not issubclass(error, OF_THE_MESSAGE)),
-            OperationalError,
-            *BATCH_ERRORS,
-            OSError,
-        )
+    # -- helpers -----------------------------------------------------------------------
 
-    def _refused(self, error: BaseException) -> bool:
-        """Say whether the broker answered, and the answer was no to this very message."""
-        cause = _cause(error)
-        connection = self._connection()
-        passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
-        if getattr(cause, "code", None) == NOT_IMPLEMENTED:
-            return True
-        if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
-            return False
-        # Redis answers no to much that is not about this message.
-        refusals = ("WRONGTYPE", "NOPERM", "No permission", "no permissions")
-        is_redis = connection.transport.driver_type == "redis"
-        return not is_redis or any(word in str(cause) for word in refusals)
+    def _held_claims(self) -> list[Outcome]:
+        """Return what keeps the claims of messages that are held up, if it is time."""
+        assert self._held is not None
+        return [Outcome(one.claim, "claimed", retry_in=HOLD_S) for one in self._held.to_prolong()]
 
-    def _is_full(self, error: BaseException) -> bool:
-        """Say whether Redis takes no messages from anybody: full, read-only, unable to save."""
-        # What a task's class does with a Redis of its own is not wrapped by kombu or celery.
-        cause = error.__cause__ if isinstance(error, OperationalError) else None
-        return cause is not None and takes_nothing(self._connection(), cause)
+    def _log(self, outcomes: Sequence[Outcome]) -> None:
+        """Log what was sent; and why a message was not: once, until one of its entry is."""
+        tell_sent(outcomes, self._looked)
+        for outcome in outcomes:
+            name = outcome.claim.name
+            if outcome.state == "sent":
+                self._failing.pop(name, None)
+            elif outcome.state == "failed" or outcome.tries:
+                level = logging.ERROR if outcome.state == "failed" else logging.WARNING
+                before = self._failing.get(name, 0)
+                self._failing[name] = max(level, before)
+                then = f"trying again in {outcome.retry_in:g} s" if outcome.retry_in else "given up"
+                level = level if level > before else logging.DEBUG
+                logger.log(level, "%r: %s; %s", name, outcome.reason, then)
 
     def _connection(self) -> Connection:
         try:
@@ -367,71 +319,115 @@ class Sender:
             raise BrokerError(f"{type(error).__name__}: {error}") from error
         return connection
 
-    def _gone(self) -> bool:
-        """Reconnect; say whether that failed."""
-        self._scheduler.disconnect()
-        try:
-            self._connection()
-        except BrokerError:
-            return True
-        return False
-
 
 @dataclass
-class _Sending:
-    """One try to send a batch."""
+class Attempt:
+    """One attempt to send claims in a batch, and what it came to.
+
+    Attributes:
+        claims: in the order in which they are sent.
+        repeated: whether they were sent before, and an error came in place of an answer.
+        entries: those claims that were handed to the transport.
+        batch: by which they were written.
+        failure: the error that ended the writing.
+        known: what became of claims, where that is known.
+        rest: claims that the broker may not have.
+        returned: claims that it gave back, since no queue would get their messages.
+        full: its answer, if it takes no messages from anybody.
+        refused: whether it refused some claims for good.
+    """
 
     claims: Sequence[Claim]
+    repeated: bool = False
     entries: list[BeatEntry] = field(default_factory=list)
     batch: Batch | None = None
     failure: Exception | None = None
-
-    @property
-    def late(self) -> bool:
-        """Whether time was over."""
-        return isinstance(self.failure, _TooLateError)
-
-    def held(self) -> Held:
-        """Return the messages that RabbitMQ was given, and has not answered for."""
-        assert isinstance(self.batch, Confirmed)
-        messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
-        unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
-        return Held(self.batch.confirms, unsure)
-
-    def fates(self) -> list[Fate]:
-        """Return what the broker did with each claim; see `beatstore.beat.batches`."""
-        fates = [] if self.batch is None else self.batch.fates()
-        under_way = len(fates) < len(self.claims) and not self.late
-        if self.batch is not None and self.failure is not None and under_way:
-            fates.append(self.batch.blame(self.failure))
-        return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
-
-
-@dataclass
-class _Sorted:
-    """What became of the claims of a batch.
-
-    Attributes:
-        known: what is known, and to be written down.
-        rest: what the broker may not have.
-        returned: what it gave back, since no queue would get it.
-        full: its answer, if it takes no messages from anybody; those are left as they are.
-        refused: whether it refused some for good.
-    """
-
     known: list[Outcome] = field(default_factory=list)
     rest: list[Claim] = field(default_factory=list)
     returned: list[Claim] = field(default_factory=list)
     full: Exception | None = None
     refused: bool = False
 
+    @property
+    def is_late(self) -> bool:
+        """Whether time was over."""
+        return isinstance(self.failure, _TooLateError)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether one claim is left, and has met an error again."""
+        return self.repeated and not self._got_on and len(self.rest) == 1
+
+    @property
+    def _got_on(self) -> bool:
+        """Whether less is left: nothing went wrong, or what did is known and out of the way."""
+        return self.refused or self.failure is None
+
+    def fates(self) -> list[Fate]:
+        """Return what the broker did with each claim; see `beatstore.beat.batches`."""
+        fates = [] if self.batch is None else self.batch.fates()
+        under_way = len(fates) < len(self.claims) and not self.is_late
+        if self.batch is not None and self.failure is not None and under_way:
+            fates.append(self.batch.blame(self.failure))
+        return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
+
+    def taken(self) -> list[Outcome]:
+        """Return the outcomes of what the broker has, wherever the attempt was ended."""
+        fates = zip(self.entries, self.fates(), strict=False)
+        return [entry.outcome() for entry, fate in fates if fate is None]
+
+    def sort(self, connection: Connection) -> None:
+        """Tell what is known from what is to be sent again."""
+        for number, (claim, fate) in enumerate(zip(self.claims, self.fates(), strict=True)):
+            if fate is None:
+                self.known.append(self.entries[number].outcome())
+            elif _is_full(connection, fate):
+                self.full = fate
+            elif isinstance(fate, UnroutableError) and not self.repeated:
+                self.returned.append(claim)
+            elif outcome := _refusal(connection, claim, fate):
+                self.refused = True
+                self.known.append(outcome)
+            else:
+                self.rest.append(claim)
+
+    def held(self) -> Held[BeatEntry]:
+        """Return the messages that RabbitMQ was given, and has not answered for."""
+        assert isinstance(self.batch, Confirmed)
+        messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
+        unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
+        return Held(self.batch.confirms, unsure)
+
+    def following(self) -> Iterator[Attempt]:
+        """Yield the attempts at what is left: together, together once more, and alone."""
+        if self.returned:
+            yield Attempt(self.returned, repeated=True)
+        if self.rest and self._got_on:
+            yield Attempt(self.rest, self.repeated)
+        elif self.rest and not self.repeated:
+            yield Attempt(self.rest, repeated=True)
+        else:
+            yield from (Attempt([claim], repeated=True) for claim in self.rest)
+
+
+def _refusal(connection: Connection, claim: Claim, fate: Exception) -> Outcome | None:
+    """Return the outcome of a message that the broker refused, or None to send it again."""
+    if isinstance(fate, NackedError):
+        return try_later(claim, fate)
+    if isinstance(fate, UnroutableError):
+        return Outcome(claim, "failed", f"no queue gets it: {fate}")
+    if not isinstance(fate, UnsureError) and is_refusal(connection, fate):
+        cause = cause_of(fate)
+        return Outcome(claim, "failed", f"{type(cause).__name__}: {cause}")
+    return None
+
+
+def _is_full(connection: Connection, fate: Exception) -> bool:
+    # What a task's class does with a Redis of its own is not wrapped by kombu or celery.
+    return isinstance(fate, OperationalError) and is_full(connection, fate.__cause__)
+
 
 def _check_time(until: float) -> None:
     """End the batch if time is over: a process or machine can stand still anywhere in it."""
     if time.monotonic() >= until:
         raise _TooLateError
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    """Return the broker's own error in what kombu and celery make of it."""
-    return error.__cause__ if isinstance(error, (*BATCH_ERRORS, OperationalError)) else error

@@ -26,8 +26,9 @@ from beatstore.schedules import Once
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit, entries
 from beatstore.store.history import found_run
+from beatstore.tick.claims import Ending
 from beatstore.tick.edges import UNFINISHED
-from beatstore.tick.endings import Ending, write_ending
+from beatstore.tick.endings import write_ending
 from beatstore.types import EndState
 
 __all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "trigger"]

@@ -1,10 +1,13 @@
-"""Time that jumps: a beat without a broker, the reports of workers without tasks, one clock."""
+"""Time that jumps: a beat without a broker, the reports of workers without tasks, one clock.
+
+The tick is the one of every beat. It sends to lists, and its runs that fall silent are lost.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,10 +15,10 @@ from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
 from beatstore.testing.workers import Running, Sent, Workers
-from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome
-from beatstore.tick.endings import Ending
+from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, Suspect
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.tick import Tick
 from beatstore.tick.watching import timeout_in_force
 from beatstore.version import __version__
 
@@ -30,7 +33,7 @@ _REPORTED = 900
 #: Seconds that the simulated worker may be silent: it never is, and need not say so.
 _FOREVER = 366 * 86400.0
 
-#: More looks at one and the same instant are a circle.
+#: More looks at one and the same instant are a cycle.
 _ROUNDS = 10_000
 
 _WORKER = "simulated"
@@ -52,6 +55,7 @@ class Simulation:
         self._away = away
         database, settings = store.database, store.settings
         self._queue = Queue(database, replace(settings, batch_size=_BATCH), _WORKER)
+        self._tick = Tick(self._queue, _taken, _lost)
         self._reports = Reports(database, replace(settings, heartbeat=_FOREVER))
         self._dying = Reports(database, settings)
 
@@ -77,7 +81,7 @@ class Simulation:
             self._queue.heartbeat(BeatFigures(None, 0, 0))
 
     def _run(self, until: datetime) -> None:
-        look, rounds = self._queue.look(), 0
+        look, rounds = self._tick.look(), 0
         while True:
             at = self._next(look)
             if at is None or at >= until:
@@ -87,8 +91,8 @@ class Simulation:
                 raise RuntimeError(f"no end at {at.isoformat()}: entries set off each other")
             self._clock.set(at)
             if not self._end(at):
-                self._tick(replace(look, now=at))
-            look = self._queue.look()
+                self._fire(replace(look, now=at))
+            look = self._tick.look()
 
     def _next(self, look: Look) -> datetime | None:
         """Return the next instant at which a run ends or beat has something to do."""
@@ -161,29 +165,29 @@ class Simulation:
         )
         self._begin(now)
 
-    def _tick(self, look: Look) -> None:
-        """Sweep, plan and send what is due, as beat does."""
-        claims: list[Claim] = []
-        now, count = look.now, 0
-        if look.run_wake_at is not None and look.run_wake_at <= now:
-            swept = self._queue.sweep(now)
-            claims, count = swept.claims, swept.count
-            lost = [Ending(run.run_id, run.task_id, "lost", run.reason) for run in swept.suspects]
-            if lost:
-                self._queue.end(lost)
-        if look.entry_wake_at is not None and look.entry_wake_at <= now:
-            planned, looked_at = self._queue.plan(now)
-            claims, count = claims + planned, count + looked_at
-        if not count:
+    def _fire(self, look: Look) -> None:
+        """Send what is due, as beat does, and let the workers begin what they can."""
+        fired = self._tick.fire(look)
+        if not fired.found:
             raise RuntimeError("a due row is held by another beat; simulate a store of its own")
+        # In an order that can be read off the rows, when another simulation goes on.
+        claims = sorted(
+            (outcome.claim for outcome in fired.outcomes),
+            key=lambda claim: (claim.due_at, claim.run_id),
+        )
         if claims:
-            for first in range(0, len(claims), _REPORTED):
-                part = claims[first : first + _REPORTED]
-                self._queue.settle([Outcome(claim, "sent") for claim in part])
-            # In an order that can be read off the rows, when another simulation goes on.
-            claims.sort(key=lambda claim: (claim.due_at, claim.run_id))
-            self._workers.take(_sent(claim, now) for claim in claims)
-            self._begin(now)
+            self._workers.take(_sent(claim, look.now) for claim in claims)
+            self._begin(look.now)
+
+
+def _taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+    """Send at once, to a broker that takes everything."""
+    yield [Outcome(claim, "sent") for claim in claims]
+
+
+def _lost(suspects: Sequence[Suspect]) -> list[Ending]:
+    """Answer as where there is no result backend."""
+    return [Ending(run.run_id, run.task_id, "lost", run.reason) for run in suspects]
 
 
 def _sent(claim: Claim, now: datetime) -> Sent:

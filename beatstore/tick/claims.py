@@ -1,4 +1,4 @@
-"""What passes between the tick and the tables: looks, claims and outcomes."""
+"""What passes between the tick and the tables: looks, claims, outcomes and endings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ __all__ = [
     "CALL",
     "BeatFigures",
     "Claim",
+    "Ending",
     "Executes",
     "Look",
     "Outcome",
@@ -60,6 +61,16 @@ class Look:
     now: datetime
     entry_wake_at: datetime | None
     run_wake_at: datetime | None
+
+    @property
+    def is_entry_due(self) -> bool:
+        """Say whether an entry is due."""
+        return self.entry_wake_at is not None and self.entry_wake_at <= self.now
+
+    @property
+    def is_run_due(self) -> bool:
+        """Say whether a run is due."""
+        return self.run_wake_at is not None and self.run_wake_at <= self.now
 
     @property
     def due_in(self) -> float | None:
@@ -126,13 +137,41 @@ class Swept:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How one run ended.
+
+    Attributes:
+        run_id: which run.
+        task_id: of that run; without it this would end the same number's in another database.
+        state: succeeded, failed, lost or cancelled.
+        reason: why, in words.
+        error: the exception, in one line.
+        traceback: and where it came from.
+        worker: who says so.
+        age_s: how long ago it was, in seconds.
+        ran_s: how long it took, in seconds, where that is known.
+    """
+
+    run_id: int
+    task_id: str
+    state: str
+    reason: str | None = None
+    error: str | None = None
+    traceback: str | None = None
+    worker: str | None = None
+    age_s: float = 0.0
+    ran_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one claim.
 
     `state` is `sent`, `skipped` or `failed`; or `claimed`, when it is not known to have
     reached the broker and is to be sent again, in `retry_in` seconds. `tries` counts the
     failed attempts to publish it, with this one, and is 0 where this is none. `expires` is
-    when the message is dropped: so many seconds from now, or an instant.
+    when the message is dropped: so many seconds from now, or an instant. `ending` is how the
+    run ended, if its task ran while it was sent.
     """
 
     claim: Claim
@@ -141,6 +180,7 @@ class Outcome:
     retry_in: float = 0.0
     tries: int = 0
     expires: float | datetime | None = field(default=None, compare=False)
+    ending: Ending | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from beatstore.database.dialects import Instant, Unreadable, db_now, insert_igno
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.decide import retry_delay, reworded
-from beatstore.tick.claims import legible, task_id_of
-from beatstore.tick.endings import HELD, MAY_END, SUSPECTED, Ending, Left, write_ending
+from beatstore.tick.claims import Ending, legible, task_id_of
+from beatstore.tick.endings import HELD, MAY_END, SUSPECTED, Left, write_ending
 from beatstore.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
 from beatstore.tick.wake import Tally, publish
 

@@ -1,4 +1,4 @@
-"""How runs ended, and writing that to their rows.
+"""Writing how runs ended to their rows.
 
 Joins the caller's transaction.
 """
@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, func, update
 
 from beatstore.database.tables import RUN
-from beatstore.tick.claims import Executes, legible
+from beatstore.tick.claims import Ending, Executes, legible
 
-__all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Ending", "Left", "write_ending"]
+__all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Left", "write_ending"]
 
 #: States from which a report may end a run. One that was cancelled or skipped may have been
 #: on its way all the same.
@@ -29,33 +29,6 @@ TRACEBACK_LENGTH = 20_000
 
 #: How long to leave a run alone whose entry is held.
 HELD = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How one run ended.
-
-    Attributes:
-        run_id: which run.
-        task_id: of that run; without it this would end the same number's in another database.
-        state: succeeded, failed, lost or cancelled.
-        reason: why, in words.
-        error: the exception, in one line.
-        traceback: and where it came from.
-        worker: who says so.
-        age_s: how long ago it was, in seconds.
-        ran_s: how long it took, in seconds, where that is known.
-    """
-
-    run_id: int
-    task_id: str
-    state: str
-    reason: str | None = None
-    error: str | None = None
-    traceback: str | None = None
-    worker: str | None = None
-    age_s: float = 0.0
-    ran_s: float | None = None
 
 
 @dataclass(slots=True)

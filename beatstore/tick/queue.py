@@ -40,8 +40,7 @@ from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import beats, complete, gates, settling, sweep
-from beatstore.tick.claims import BeatFigures, Claim, Look, Outcome, Suspect, Swept
-from beatstore.tick.endings import Ending
+from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, Suspect, Swept
 from beatstore.tick.locks import IMPATIENT, PATIENCE, held_runs
 from beatstore.tick.notices import Notice, tell
 from beatstore.tick.plan import CollisionError, Planner
@@ -71,13 +70,16 @@ class Queue:
         settings: batch size, claim expiry and the defaults of the rule.
         beat_id: names this beat in `claimed_by`; at most 36 characters.
         tag: keeps the tick to entries with this tag, and their runs.
+
+    Attributes:
+        settings: as given.
     """
 
     def __init__(
         self, database: Database, settings: Settings, beat_id: str, *, tag: str | None = None
     ) -> None:
         self._database = database
-        self._settings = settings
+        self.settings = settings
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
@@ -114,7 +116,7 @@ class Queue:
 
         Transaction: opens and commits its own.
         """
-        limit = self._settings.batch_size
+        limit = self.settings.batch_size
         due = and_(ENTRY.c.wake_at <= now, self._entries)
         try:
             count, claims = self._plan(due, limit, now)
@@ -299,7 +301,7 @@ class Queue:
 
     def _sweep(self, due: ColumnElement[bool], now: datetime) -> Swept:
         found = self._kept.claiming_again(
-            lambda connection: sweep.sweep(connection, due, now, self._settings, self._beat_id)
+            lambda connection: sweep.sweep(connection, due, now, self.settings, self._beat_id)
         )
         tell(found.notices)
         if found.uncounted:
@@ -354,7 +356,7 @@ class Queue:
                 select(rows.c.id)
                 .where(rows.c.wake_at <= now, which)
                 .order_by(rows.c.wake_at, rows.c.id)
-                .limit(self._settings.batch_size)
+                .limit(self.settings.batch_size)
             ).all()
 
     def _plan(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from beatstore.tick.claims import legible
-from beatstore.tick.endings import ERROR_LENGTH, Ending
+from beatstore.tick.claims import Ending, legible
+from beatstore.tick.endings import ERROR_LENGTH
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = [

@@ -21,9 +21,9 @@ from sqlalchemy import create_engine, insert, inspect, make_url, text
 
 from beatstore import Every, Once, Store
 from beatstore.beat.pulse import DIRECTORY
-from beatstore.beat.sender import BATCH
 from beatstore.database.models import REVISION
 from beatstore.models import EntryModel
+from beatstore.tick.tick import BATCH
 from tests.support import canvas_app
 from tests.support.brokers import Broker
 from tests.support.command import Command

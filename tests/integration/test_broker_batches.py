@@ -26,9 +26,10 @@ from beatstore.beat import batches, confirms
 from beatstore.beat.batches import Batch, Confirmed, Pipeline, batch_of
 from beatstore.beat.confirms import Confirms, NackedError, UnsureError
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import BATCH, RETRY, BrokerError
+from beatstore.beat.sender import RETRY_S, BrokerError
 from beatstore.clock import ManualClock
 from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
 from tests.support.proxy import Proxy
@@ -198,7 +199,7 @@ def test_a_hook_that_can_not_connect_delays_only_its_own_message(
     outcomes = send(scheduler, *claims)
     assert states(outcomes, claims) == ["sent"] * 30 + ["claimed"] + ["sent"] * 29
     (delayed,) = [one for one in outcomes if one.state == "claimed"]
-    assert delayed.retry_in == RETRY
+    assert delayed.retry_in == RETRY_S
     assert "its lock server is away" in str(delayed.reason)
     assert arrived(broker) == once(claims[:30] + claims[31:])
 
@@ -350,7 +351,7 @@ def test_a_message_that_rabbitmq_has_no_room_for_is_tried_later(
     outcomes = send(scheduler, *claims)
     assert states(outcomes, claims) == ["sent", "sent", "claimed", "sent", "sent"]
     (later,) = [one for one in outcomes if one.state == "claimed"]
-    assert later.retry_in == RETRY
+    assert later.retry_in == RETRY_S
     assert "did not accept" in str(later.reason)
     assert arrived(rabbitmq_broker) == once([one for one in claims if one is not claims[2]])
     with scheduler.app.connection_for_write() as connection:

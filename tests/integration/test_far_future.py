@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import ManualClock, Store
-from beatstore.beat.publishing import has_own_way
+from beatstore.beat.message import has_own_way
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import (
     ConfigError,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from beatstore import ManualClock, Run
-from beatstore.tick.endings import Ending
+from beatstore.tick.claims import Ending
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.databases import DatabaseServer
 from tests.support.play import Play

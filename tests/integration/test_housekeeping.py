@@ -81,7 +81,7 @@ def test_old_rows_are_cleared_in_the_breaks(
     scheduler: DBScheduler, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A beat with nothing to send deletes what is over for longer than the retention."""
-    monkeypatch.setattr("beatstore.beat.housekeeping.BREATH", 0.0)
+    monkeypatch.setattr("beatstore.beat.housekeeping.PRUNE_PAUSE_S", 0.0)
     for number in range(3):
         scheduler.store.add(f"once-{number}", "tests.note", Once(NOON + timedelta(seconds=number)))
     scheduler.store.add("daily", "tests.note", Every(86400, NOON + timedelta(seconds=5)))

@@ -12,9 +12,8 @@ from sqlalchemy import update
 
 from beatstore import After, Run
 from beatstore.database.tables import RUN
-from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.claims import Claim, Ending, Outcome
 from beatstore.tick.complete import count
-from beatstore.tick.endings import Ending
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from beatstore import After, Run
-from beatstore.tick.claims import Outcome
-from beatstore.tick.endings import Ending
+from beatstore.tick.claims import Ending, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 

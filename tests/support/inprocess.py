@@ -24,6 +24,7 @@ __all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send", "send_in
 NOWHERE = "sqlite:////beatstore-no-such-directory/beatstore.db"
 
 _run_ids = itertools.count(1)
+_NOW = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
 
 def new_app(broker: Broker, database_url: str = NOWHERE, **settings: Any) -> Celery:
@@ -40,7 +41,7 @@ def new_claim(task: str = "tests.note", **columns: Any) -> Claim:
     given: dict[str, Any] = {
         "run_id": run_id,
         "task_id": str(uuid.uuid4()),
-        "due_at": datetime(2026, 1, 15, 12, tzinfo=timezone.utc),
+        "due_at": _NOW,
         "attempt": 1,
         "first_missed_at": None,
         "missed_count": 0,
@@ -75,13 +76,14 @@ def running(app: Celery, **arguments: Any) -> Iterator[DBScheduler]:
 def send(scheduler: DBScheduler, *claims: Claim, until: float | None = None) -> list[Outcome]:
     """Send claims as a tick would, and return their outcomes in the order they came."""
     end = time.monotonic() + 20 if until is None else until
-    return list(scheduler.sender.send(claims, until=end))
+    known = scheduler.sender.send(claims, now=_NOW, until=end)
+    return [outcome for outcomes in known for outcome in outcomes]
 
 
 def send_into(outcomes: list[Outcome], scheduler: DBScheduler, claims: Sequence[Claim]) -> None:
     """Send as a tick does, and keep each outcome as it comes, whatever happens then."""
-    for outcome in scheduler.sender.send(claims, until=time.monotonic() + 20):
-        outcomes.append(outcome)
+    for known in scheduler.sender.send(claims, now=_NOW, until=time.monotonic() + 20):
+        outcomes += known
 
 
 class Ear:

@@ -1,38 +1,42 @@
-"""A beat without a broker: ticks that plan, sweep and mark as sent, and workers in a word."""
+"""A beat without a broker: ticks that send to nobody, and workers in a word."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from beatstore import Store
 from beatstore.store import BeatStatus
-from beatstore.tick.claims import Claim, Outcome, Suspect
-from beatstore.tick.endings import Ending
+from beatstore.tick.claims import Claim, Ending, Outcome, Suspect
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.tick import Tick
 
-__all__ = ["report", "running_beats", "tick"]
+__all__ = ["lost", "report", "running_beats", "taken", "tick"]
 
 
 def tick(queue: Queue) -> list[Claim]:
-    """Plan and sweep until nothing is due, send all, and return what was sent.
+    """Tick until nothing is due, send all, and return what was sent.
 
     Runs that nobody reports on are lost, as where there is no result backend.
     """
     claims: list[Claim] = []
+    one = Tick(queue, taken, lost)
     while True:
-        now = queue.look().now
-        planned, count = queue.plan(now)
-        swept = queue.sweep(now)
-        if swept.suspects:
-            queue.end([_lost(suspect) for suspect in swept.suspects])
-        found = [*planned, *swept.claims]
-        if found:
-            queue.settle([Outcome(claim, "sent") for claim in found])
-        claims += found
-        if not count and not swept.count:
+        fired = one.fire(one.look())
+        claims += [outcome.claim for outcome in fired.outcomes]
+        if not fired.found:
             return claims
+
+
+def taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+    """Send at once, to a broker that takes everything."""
+    yield [Outcome(claim, "sent") for claim in claims]
+
+
+def lost(suspects: Sequence[Suspect]) -> list[Ending]:
+    """Answer as where there is no result backend."""
+    return [Ending(one.run_id, one.task_id, "lost", one.reason) for one in suspects]
 
 
 def report(store: Store, state: str, claims: Sequence[Claim], error: str | None = None) -> None:
@@ -46,10 +50,6 @@ def report(store: Store, state: str, claims: Sequence[Claim], error: str | None 
         ]
     )
     reports.close()
-
-
-def _lost(suspect: Suspect) -> Ending:
-    return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason)
 
 
 def running_beats(store: Store) -> list[BeatStatus]:

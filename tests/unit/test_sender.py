@@ -25,10 +25,11 @@ from celery.signals import before_task_publish
 from beatstore.beat import sender as sender_module
 from beatstore.beat.batches import Batch, Fate
 from beatstore.beat.confirms import UnsureError
-from beatstore.beat.outcomes import TRIES
+from beatstore.beat.message import MAX_TRIES
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import BATCH, RETRY, BeatEntry, BrokerError
+from beatstore.beat.sender import RETRY_S, BeatEntry, BrokerError
 from beatstore.tick.claims import Claim, Outcome
+from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker, RefusedError
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
@@ -327,7 +328,7 @@ def test_a_schedule_without_a_zone_is_shown_in_the_default(
     seen: list[Any] = []
     monkeypatch.setattr(DBScheduler, "apply_entry", lambda _, entry, producer: seen.append(entry))
     claim = new_claim(spec="0 2 * * *", timezone=own)
-    assert list(scheduler.sender.send([claim], until=float("inf")))
+    assert send(scheduler, claim, until=float("inf"))
     assert str(seen[0].schedule.tz) == shown
     scheduler.close()
     app.close()
@@ -503,7 +504,7 @@ def test_each_send_is_reported_as_what_it_was(
     claims = [new_claim(), new_claim("tests.answering"), new_claim()]
     first, outcome, last = send(scheduler, *claims)
     assert (outcome.claim, outcome.state, outcome.reason) == (claims[1], state, reason)
-    assert outcome.retry_in == (RETRY if state == "claimed" else 0)
+    assert outcome.retry_in == (RETRY_S if state == "claimed" else 0)
     assert (first.state, last.state) == ("sent", "sent")
     sent = [message.id for message in memory_broker.drain()]
     expected = [claims[0], *[claims[1]] * messages, claims[2]]
@@ -585,13 +586,13 @@ def test_tries_are_further_apart_each_time_and_end(
     """An unknown reason is tried again after 5 s, then twice as long, and in the end it fails."""
     register(app, "tests.odd", raising(RuntimeError("odd")))
     distances = []
-    for tries in range(TRIES - 1):
+    for tries in range(MAX_TRIES - 1):
         (outcome,) = send(scheduler, new_claim("tests.odd", tries=tries))
         assert (outcome.state, outcome.tries) == ("claimed", tries + 1)
         distances.append(outcome.retry_in)
     assert distances == [5, 10, 20, 40, 80, 160, 320, 640, 900]
-    (outcome,) = send(scheduler, new_claim("tests.odd", tries=TRIES - 1))
-    assert (outcome.state, outcome.tries) == ("failed", TRIES)
+    (outcome,) = send(scheduler, new_claim("tests.odd", tries=MAX_TRIES - 1))
+    assert (outcome.state, outcome.tries) == ("failed", MAX_TRIES)
     assert outcome.reason == "sending failed 10 times, last with RuntimeError: odd"
 
 
@@ -614,8 +615,8 @@ def test_a_failing_entry_is_said_once(
             send(scheduler, new_claim("tests.odd", name="nightly", tries=number))
         return [one.levelname for one in caplog.records if one.levelno >= logging.WARNING]
 
-    assert levels(*range(TRIES)) == ["WARNING", "ERROR"]
-    assert levels(*range(TRIES)) == []
+    assert levels(*range(MAX_TRIES)) == ["WARNING", "ERROR"]
+    assert levels(*range(MAX_TRIES)) == []
     fails.clear()
     assert levels(0) == []
     fails.append(True)
@@ -694,7 +695,7 @@ def test_the_deadline_ends_a_batch(
 
     before_task_publish.connect(on_publish)
     try:
-        outcomes = list(scheduler.sender.send(claims, until=30))
+        outcomes = send(scheduler, *claims, until=30)
     finally:
         before_task_publish.disconnect(on_publish)
     assert outcomes == [
@@ -733,7 +734,7 @@ def test_slow_hooks_get_smaller_batches(
     monkeypatch.setattr(sender_module, "batch_of", lambda producer, **_: Together(producer))
     monkeypatch.setattr(app, "send_task", publish)
     claims = [new_claim("elsewhere.task") for _ in range(BATCH)]
-    outcomes = list(scheduler.sender.send(claims, until=32))
+    outcomes = send(scheduler, *claims, until=32)
     assert sizes == [16, 8, 4, 2, 1, 0]
     assert outcomes == [
         *(Outcome(claim, "sent") for claim in claims[:31]),
@@ -743,7 +744,7 @@ def test_slow_hooks_get_smaller_batches(
     assert claims[31].name in record.getMessage()
     seconds[0] = 0.0
     sizes.clear()
-    assert {one.state for one in scheduler.sender.send(claims[31:], until=64)} == {"sent"}
+    assert {one.state for one in send(scheduler, *claims[31:], until=64)} == {"sent"}
     assert sizes == [BATCH - 31]
 
 
@@ -854,7 +855,7 @@ def test_a_connection_that_breaks_again_and_again_is_tried_later(
     flaky.fail_on(1, ConnectionResetError("cut"), times=3)
     outcomes = send(flaky_scheduler, *claims)
     assert [(one.state, one.retry_in) for one in outcomes] == [
-        ("claimed", RETRY),
+        ("claimed", RETRY_S),
         ("sent", 0),
         ("sent", 0),
     ]
