@@ -26,8 +26,8 @@ from typing import Any
 
 from beatstore.errors import UnavailableError
 from beatstore.schedules import tzdata_version
+from beatstore.tick.beats import Pruner, Upkeep
 from beatstore.tick.claims import BeatFigures, Look
-from beatstore.tick.queue import Pruner, Queue
 from beatstore.version import __version__
 
 __all__ = ["Housekeeping"]
@@ -52,13 +52,13 @@ class Housekeeping:
     """The housekeeping of one beat.
 
     Args:
-        queue: the claims of the beat, and its row.
+        upkeep: does it in the database.
         pruner: what deletes old rows.
         listens: whether PostgreSQL may wake it.
     """
 
-    def __init__(self, queue: Queue, pruner: Pruner, *, listens: bool) -> None:
-        self._queue = queue
+    def __init__(self, upkeep: Upkeep, pruner: Pruner, *, listens: bool) -> None:
+        self._upkeep = upkeep
         self._pruner = pruner
         self._listens = listens
         self._listener: Any = None
@@ -78,16 +78,16 @@ class Housekeeping:
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
             # A row that somebody has deleted comes back.
-            if not (self._introduced and self._queue.heartbeat(figures)):
+            if not (self._introduced and self._upkeep.heartbeat(figures)):
                 self._introduce()
             if self._listener is None and self._listens:
                 with suppress(UnavailableError):  # polling goes on without
-                    self._listener = self._queue.listener()
+                    self._listener = self._upkeep.listener()
         if now >= self._wake_check_due:
             self._wake_check_due = now + _about(WAKE_CHECK_S)
-            self._queue.wake_forgotten()
+            self._upkeep.wake_forgotten()
         if self._replan_after is not None:
-            self._replan_after = self._queue.replan_zones(self._replan_after)
+            self._replan_after = self._upkeep.replan_zones(self._replan_after)
 
     def idle(self, look: Look, longest: float) -> float:
         """Use the time until something is due; return how many seconds are left to sleep.
@@ -98,7 +98,7 @@ class Housekeeping:
         """
         now = time.monotonic()
         if now >= self._prune_due:
-            more = self._queue.clear(self._pruner, look.now)
+            more = self._upkeep.prune(self._pruner, look.now)
             self._prune_due = now + (PRUNE_PAUSE_S if more else _about(PRUNE_INTERVAL_S))
         wait = longest if look.due_in is None else min(look.due_in, longest)
         if self._listener is None:
@@ -143,11 +143,11 @@ class Housekeeping:
     def _withdraw(self, settle: Callable[[], None], keep: bool, done: threading.Event) -> None:
         with suppress(Exception):  # the connection may be cut any time
             settle()
-            self._queue.withdraw(keep=keep)
+            self._upkeep.withdraw(keep=keep)
         done.set()
 
     def _introduce(self) -> None:
-        changed = self._queue.introduce(
+        changed = self._upkeep.introduce(
             host=socket.gethostname(),
             pid=os.getpid(),
             version=__version__,

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from celery import Celery
 
 from beatstore.beat.housekeeping import Housekeeping
-from beatstore.beat.scheduler import CONTENDED_S, DBScheduler
+from beatstore.beat.scheduler import DBScheduler
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import BeatFigures, Look
 from beatstore.tick.queue import Queue
-from beatstore.tick.tick import Tick
+from beatstore.tick.tick import Tick, contended_pause
 
 __all__ = ["TickReport", "tick"]
 
@@ -103,7 +103,7 @@ class _Once:
         self._queue = Queue(store.database, store.settings, scheduler.beat_id, tag=tag)
         self._tick = Tick(self._queue, scheduler.sender.send, scheduler.inquiry.ask)
         pruner = Pruner(store.database, store.settings)
-        self._housekeeping = Housekeeping(self._queue, pruner, listens=False)
+        self._housekeeping = Housekeeping(self._queue.upkeep, pruner, listens=False)
 
     def run(self, until: float) -> None:
         """Tick until what is due now is sent, or the time is over on the monotonic clock."""
@@ -116,7 +116,7 @@ class _Once:
             if time.monotonic() >= until:
                 break
             if not fired.found:
-                time.sleep(CONTENDED_S)
+                time.sleep(contended_pause())
             look = self._look()
         self._scheduler.inquiry.wait(ANSWERS_S)
         self._tick.look()  # writes the answers

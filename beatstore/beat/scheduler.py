@@ -24,7 +24,6 @@ and recovered from; beat stays up.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 import uuid
@@ -48,15 +47,12 @@ from beatstore.store import Store
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import BeatFigures
 from beatstore.tick.queue import Queue
-from beatstore.tick.tick import Tick
+from beatstore.tick.tick import Tick, contended_pause
 from beatstore.wiring import check_broker_url, warn_of_options
 
 __all__ = ["DBScheduler"]
 
 logger = logging.getLogger(__name__)
-
-#: How long to leave rows alone that other beats hold, in seconds.
-CONTENDED_S = 0.05
 
 
 class DBScheduler(Scheduler):
@@ -94,7 +90,7 @@ class DBScheduler(Scheduler):
         self.inquiry = Inquiry(app)
         pruner = Pruner(self.store.database, self.store.settings)
         listens = self.store.settings.listen
-        self.housekeeping = Housekeeping(self.queue, pruner, listens=listens)
+        self.housekeeping = Housekeeping(self.queue.upkeep, pruner, listens=listens)
         self._tick = Tick(self.queue, self.sender.send, self.inquiry.ask, after_batch=self._go_on)
         self._ready = False
         self._in_tick = self._ending = False
@@ -188,7 +184,7 @@ class DBScheduler(Scheduler):
             return self._broker_retry_at - time.monotonic()
         fired = self._tick.fire(look)
         if not fired.found:
-            return random.uniform(0.5, 1.5) * CONTENDED_S
+            return contended_pause()
         self._broker.end()
         self._figures = BeatFigures(
             tick_s=time.monotonic() - started,

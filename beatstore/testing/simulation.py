@@ -18,8 +18,8 @@ from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, Suspect
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.tick import Tick
-from beatstore.tick.watching import timeout_in_force
 from beatstore.version import __version__
 
 __all__ = ["Simulation"]
@@ -77,8 +77,10 @@ class Simulation:
         now = self._clock.now()
         self._dying.heartbeat(_WORKER, _WORKER, 0, [])
         if self._back(now) == now:
-            self._queue.introduce(host=_WORKER, pid=0, version=__version__, tzdata=tzdata_version())
-            self._queue.heartbeat(BeatFigures(None, 0, 0))
+            self._queue.upkeep.introduce(
+                host=_WORKER, pid=0, version=__version__, tzdata=tzdata_version()
+            )
+            self._queue.upkeep.heartbeat(BeatFigures(None, 0, 0))
 
     def _run(self, until: datetime) -> None:
         look, rounds = self._tick.look(), 0

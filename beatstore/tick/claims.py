@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import Row
 from sqlalchemy.engine import Dialect
 
+from beatstore.database.dialects import Unreadable
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "legible",
     "task_id_of",
     "timeout_of",
+    "unreadable",
 ]
 
 
@@ -209,6 +211,16 @@ def legible(text: str, most: int = 2000) -> str:
     """Return text that comes from anywhere as every database can hold it, its beginning."""
     encodable = text[:most].encode(errors="backslashreplace").decode()
     return encodable.replace("\0", "\\0")[:most]
+
+
+def unreadable(row: Row[Any]) -> str | None:
+    """Say which column of a row can't be read, and why, if there is one."""
+    if Unreadable not in map(type, row):  # quick: this is asked of each row
+        return None
+    for name, value in zip(row._fields, row, strict=True):
+        if isinstance(value, Unreadable):
+            return f"{name}: {value.reason}, got {value.given!r:.200}"
+    return None
 
 
 def _micros(at: datetime) -> int:

@@ -41,8 +41,8 @@ from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Executes
 from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
 from beatstore.tick.locks import free_entries
+from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.waits import read_shared
-from beatstore.tick.watching import timeout_in_force
 from beatstore.words import misspelt
 
 __all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]

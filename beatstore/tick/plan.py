@@ -25,18 +25,17 @@ from beatstore.config import Settings
 from beatstore.database.dialects import Instant, Unreadable, given_rows, insert_ignore, write_rows
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
-from beatstore.rules.decide import decide
+from beatstore.rules.decide import decide, is_triggered
 from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedRun
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import cycles
-from beatstore.tick.claims import CALL, Claim, legible, task_id_of
-from beatstore.tick.collisions import settle_collisions
+from beatstore.tick.claims import CALL, Claim, legible, task_id_of, unreadable
 from beatstore.tick.gates import consume, misspelt_edges, read_gates
 from beatstore.tick.locks import free_entries
 from beatstore.tick.notices import Notice, of_run
+from beatstore.tick.settling import watch_again
 from beatstore.tick.waits import write_shared
-from beatstore.tick.watching import renew
 
 __all__ = ["CollisionError", "Planner"]
 
@@ -64,6 +63,9 @@ _ENTRY_ROW: dict[str, TypeEngine[Any]] = {
 
 #: A `wake_at` before this is of a row that was just written, by whatever means.
 _NEW = EPOCH + timedelta(days=1)
+
+#: How far a run moves whose due time belongs to another.
+_ASIDE = timedelta(microseconds=1)
 
 #: By what a run that was inserted is known, and what its message needs.
 _KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
@@ -128,7 +130,7 @@ class Planner:
             return 0, []
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
         new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
-        renew(connection, (row for row in legible_rows if row.id in new), self._settings, now)
+        watch_again(connection, (row for row in legible_rows if row.id in new), self._settings, now)
         gates = read_gates(connection, legible_rows, now, self._settings, new)
         in_cycles = _cycles(connection, rows, gates)
         linked = [entry_id for entry_id in new if entry_id in gates and gates[entry_id].edges]
@@ -136,7 +138,7 @@ class Planner:
         plans = [self._plan_row(row, now, gates.get(row.id, OPEN), problems) for row in rows]
         if careful:
             decided = [(plan.entry, plan.decision) for plan in plans]
-            decisions = settle_collisions(connection, decided)
+            decisions = _without_written(connection, decided)
             plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
         claims = self._write_runs(connection, plans, now, careful)
         self._write_entries(connection, plans, now)
@@ -149,8 +151,8 @@ class Planner:
         self, row: Row[Any], now: datetime, gate: Gate, problems: dict[int, str]
     ) -> _Plan:
         try:
-            if Unreadable in map(type, row):
-                return _Plan(row, _NOTHING, problem=_unreadable(row))
+            if problem := unreadable(row):
+                return _Plan(row, _NOTHING, problem=problem)
             if row.id in problems:
                 return _Plan(row, _NOTHING, problem=problems[row.id])
             decision = decide(cast(EntryRow, row), now, self._settings, gate)
@@ -309,14 +311,6 @@ def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
                     yield notice
 
 
-def _unreadable(row: Row[Any]) -> str:
-    """Say which column can't be read, and why."""
-    for name, value in zip(row._fields, row, strict=True):
-        if isinstance(value, Unreadable):
-            return f"{name}: {value.reason}, got {value.given!r:.200}"
-    raise AssertionError("unreachable")
-
-
 def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, Any]:
     """Return the columns of an entry after a look, for `_WRITE_ENTRY`."""
     sent = sum(run.state == "claimed" for run in decision.runs)
@@ -365,3 +359,55 @@ def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
         "next_due_at": None,
         "wake_at": None,
     }
+
+
+# -- two runs for one instant -------------------------------------------------------------
+
+
+def _without_written(
+    connection: Connection, decided: Sequence[tuple[Row[Any], Decision]]
+) -> dict[int, Decision]:
+    """Return the decisions by entry, without the runs that were written before.
+
+    The key of a run is its entry, its due time and its attempt, and a due time belongs to
+    the schedule, or to the upstreams that share it. A run that somebody triggered at the same
+    instant moves aside by a microsecond, and so does an occurrence of an entry without a
+    schedule, whose due time is the moment at which it was seen. Any other row is this very
+    occurrence: it was written before.
+    """
+    return {
+        entry.id: _distinct(connection, entry, decision) if decision.runs else decision
+        for entry, decision in decided
+    }
+
+
+def _distinct(connection: Connection, entry: Row[Any], decision: Decision) -> Decision:
+    rows = connection.execute(
+        select(RUN.c.due_at, RUN.c.reason)
+        .where(RUN.c.entry_id == entry.id, RUN.c.due_at.in_([run.due_at for run in decision.runs]))
+        .order_by(RUN.c.attempt.desc())
+    )
+    reasons = {row.due_at: row.reason for row in rows}  # of the first attempts
+    has_no_schedule = entry.kind == "after" and not decision.takes
+    runs: list[PlannedRun] = []
+    for run in decision.runs:
+        if run.due_at not in reasons:
+            runs.append(run)
+        elif has_no_schedule:
+            runs.append(replace(run, due_at=_free(connection, entry.id, run.due_at)))
+        elif is_triggered(reasons[run.due_at]):
+            aside = _free(connection, entry.id, run.due_at)
+            of_instant = (RUN.c.entry_id == entry.id, RUN.c.due_at == run.due_at)
+            connection.execute(update(RUN).where(*of_instant).values(due_at=aside))
+            runs.append(run)
+    return replace(decision, runs=tuple(runs), consume=decision.consume and bool(runs))
+
+
+def _free(connection: Connection, entry_id: int, at: datetime) -> datetime:
+    """Return the first instant after `at` at which the entry has no run."""
+    taken = True
+    while taken:
+        at += _ASIDE
+        of_instant = (RUN.c.entry_id == entry_id, RUN.c.due_at == at)
+        taken = connection.execute(select(RUN.c.id).where(*of_instant)).first() is not None
+    return at

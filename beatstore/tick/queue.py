@@ -24,7 +24,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, and_, literal, select, true, update
 from sqlalchemy.engine import Connection
@@ -33,14 +33,14 @@ from sqlalchemy.exc import DBAPIError
 from beatstore.config import Settings
 from beatstore.database.connection import KeptConnection, read_now
 from beatstore.database.dialects import db_now
-from beatstore.database.drivers import Listener
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick import beats, complete, gates, settling, sweep
-from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, Suspect, Swept
+from beatstore.tick import complete, settling, sweep
+from beatstore.tick.beats import Upkeep
+from beatstore.tick.claims import Claim, Ending, Look, Outcome, Suspect, Swept
 from beatstore.tick.locks import IMPATIENT, PATIENCE, held_runs
 from beatstore.tick.notices import Notice, tell
 from beatstore.tick.plan import CollisionError, Planner
@@ -48,18 +48,6 @@ from beatstore.tick.plan import CollisionError, Planner
 __all__ = ["Queue"]
 
 _UNREADABLE = literal("unreadable")
-
-
-class Pruner(Protocol):
-    """What deletes old rows, a page at a time."""
-
-    def is_due(self, now: datetime) -> bool:
-        """Say whether there may be something to delete, without asking the database."""
-        ...
-
-    def step(self, connection: Connection, now: datetime) -> bool:
-        """Delete one page in the caller's transaction; return whether more is left."""
-        ...
 
 
 class Queue:
@@ -73,6 +61,7 @@ class Queue:
 
     Attributes:
         settings: as given.
+        upkeep: the beat's own row, and what is done when nothing is due.
     """
 
     def __init__(
@@ -87,8 +76,8 @@ class Queue:
         earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
         self._asked = select(db_now(), *earliest)
         self._impatient_until = 0.0
-        self._held_zones: set[int] = set()
         self._kept = KeptConnection(database)
+        self.upkeep = Upkeep(self._kept, beat_id)
 
     # -- the tick ---------------------------------------------------------------
 
@@ -188,94 +177,6 @@ class Queue:
             outcomes = [item for item in outcomes if item.claim.run_id not in ids]
         settling.settle(connection, self._database, self._beat_id, outcomes)
         return held
-
-    # -- the beat's own row --------------------------------------------------------
-
-    def introduce(self, *, host: str, pid: int, version: str, tzdata: str) -> bool:
-        """Write this beat's row.
-
-        Returns:
-            Whether the beat that started last before this one used other zone data, so
-            that cached due times may be wrong.
-
-        Transaction: opens and commits its own, as do the four below.
-        """
-        with self._kept.claiming() as connection:
-            return beats.introduce(
-                connection,
-                self._beat_id,
-                read_now(connection, self._database),
-                host=host,
-                pid=pid,
-                version=version,
-                tzdata=tzdata,
-            )
-
-    def heartbeat(self, figures: BeatFigures) -> bool:
-        """Say that this beat is alive, and what it did; return whether its row was there."""
-        with self._kept.claiming() as connection:
-            return beats.heartbeat(
-                connection, self._beat_id, read_now(connection, self._database), figures
-            )
-
-    def release(self) -> None:
-        """Leave the claims of this beat to whoever sweeps first, be it this one."""
-        with self._kept.claiming() as connection:
-            beats.release(connection, self._beat_id, read_now(connection, self._database))
-
-    def withdraw(self, *, keep: bool = True) -> None:
-        """Write that this beat was stopped in order, and leave its claims to the others.
-
-        Args:
-            keep: the row; without it, nothing says that there was this beat.
-        """
-        with self._kept.claiming() as connection:
-            now = read_now(connection, self._database)
-            beats.withdraw(connection, self._beat_id, now, keep=keep)
-
-    def wake_forgotten(self, limit: int = 1000) -> int:
-        """Wake entries that wait for what is there already; return how many.
-
-        There are none, unless dependencies were edited behind beatstore's back: by a
-        cascade on MySQL, which fires no trigger, or with the triggers gone.
-        """
-        return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
-
-    def clear(self, pruner: Pruner, now: datetime) -> bool:
-        """Delete one page of what is over and old, on the connection on which rows are claimed.
-
-        Args:
-            pruner: what knows which rows those are.
-            now: the database's time.
-
-        Returns:
-            Whether more is left; False: nothing, for an hour.
-        """
-        if not pruner.is_due(now):
-            return False
-        return self._kept.claiming_again(lambda connection: pruner.step(connection, now))
-
-    def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
-        """Have the next `limit` entries that follow a zone looked at again.
-
-        What a transaction of the application holds is left to the next call.
-
-        Args:
-            after_id: where the last call ended; 0 to begin.
-            limit: how many rows are read.
-
-        Returns:
-            Where this call ended, or None when there are no more.
-        """
-        with self._kept.claiming() as connection:
-            end, self._held_zones = beats.replan_zones(
-                connection, after_id, limit, self._held_zones
-            )
-        return end
-
-    def listener(self) -> Listener | None:
-        """Open what wakes a sleeping beat early, or None where there is no such thing."""
-        return self._database.listener()
 
     def close(self, *, orderly: bool = True) -> None:
         """Give the connection back. Safe to call at any time, and again.

@@ -47,7 +47,7 @@ from beatstore.tick.report import (
     said,
     until,
 )
-from beatstore.tick.watching import timeout_in_force
+from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]

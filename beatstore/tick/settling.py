@@ -1,7 +1,13 @@
 """Settling: what became of the messages is written to the rows of their runs.
 
-Each function joins the caller's transaction. Every write names the beat's claim, so that
-what another beat has taken over is left alone; a usual batch is one statement.
+Every write names the beat's claim, so that what another beat has taken over is left alone;
+a usual batch is one statement.
+
+A run that was sent is watched: beat looks at it when the `run_timeout` in force for its
+entry is over (see `beatstore.rules.gate.run_timeout`), or when its message has expired,
+whichever comes first.
+
+Each function joins the caller's transaction.
 """
 
 from __future__ import annotations
@@ -10,20 +16,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, literal, select, update
+from sqlalchemy import Row, and_, bindparam, case, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
+from beatstore.config import Settings
 from beatstore.database.connection import read_now
-from beatstore.database.dialects import Instant, among
+from beatstore.database.dialects import Instant, Unreadable, among
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.decide import TRIGGERED
+from beatstore.rules.gate import run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
-from beatstore.tick.watching import look_at
+from beatstore.tick.edges import NOT_SUCCEEDED
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.parts import Parts
 
-__all__ = ["settle"]
+__all__ = ["look_at", "settle", "timeout_in_force", "watch_again"]
+
+#: How long after a message has expired its run is looked at: a worker may be about to say so.
+_EXPIRY_MARGIN = timedelta(seconds=10)
+
+_WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
 
 #: How long a run may go unheard of, and until when its message is good.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
@@ -146,3 +161,81 @@ def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
         alike = item.state, item.reason, item.retry_in, item.tries
         groups.setdefault(alike, []).append(item)
     yield from groups.values()
+
+
+# -- the watch on runs that were sent ------------------------------------------------------
+
+
+def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
+    """Return how long a run of an entry may go unheard of once it was sent; None: for ever."""
+    return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
+
+
+def look_at(
+    since: datetime, timeout: timedelta | None, expires_at: datetime | None, now: datetime
+) -> datetime | None:
+    """Return when beat looks at a run that waits for a worker; None: never.
+
+    Args:
+        since: since when it waits.
+        timeout: how long it may.
+        expires_at: when its message is dropped.
+        now: the database's time.
+    """
+    looks = [] if timeout is None else [since + timeout]
+    if expires_at is not None:
+        looks.append(max(expires_at, now) + _EXPIRY_MARGIN)
+    return min(looks, default=None)
+
+
+def watch_again(
+    connection: Connection, entries: Iterable[Row[Any]], settings: Settings, now: datetime
+) -> None:
+    """Have the runs that were sent looked at when the entries, which were edited, say now.
+
+    The last run of each that was sent is watched from now on. Earlier ones are only if they
+    were before: what was sent while no worker could report it is not to be given up, and
+    retried, by the thousand.
+
+    Args:
+        connection: in the transaction that locked the entries.
+        entries: with `run_timeout_s`, `overlap` and `last_run_at`.
+        settings: the settings in force.
+        now: the database's time.
+    """
+    timeouts = {
+        entry.id: timeout_in_force(entry, settings)
+        for entry in entries
+        if entry.last_run_at is not None
+    }
+    changed = []
+    for run in _sent(connection, list(timeouts)) if timeouts else ():
+        if Unreadable in map(type, run):
+            continue  # the sweep ends it
+        since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
+        wake_at = look_at(since, timeouts[run.entry_id], run.expires_at, now)
+        if wake_at != run.wake_at:
+            changed.append({"b_id": run.id, "b_wake_at": wake_at})
+    if changed:
+        connection.execute(_WATCH, changed)
+
+
+def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Lock the runs of entries that wait for a worker, but for those that never were watched.
+
+    A run that somebody holds is being reported, and is left to them.
+    """
+    waiting = (
+        among(RUN.c.entry_id, entry_ids, connection.dialect),
+        RUN.c.state == "sent",
+        NOT_SUCCEEDED,
+    )
+    last = select(func.max(RUN.c.id)).where(*waiting).group_by(RUN.c.entry_id)
+    ids = connection.scalars(last).all()
+    columns = ("id", "entry_id", "sent_at", "wake_at", "expires_at", "parts")
+    return connection.execute(
+        select(*(RUN.c[name] for name in columns))
+        .where(*waiting, or_(RUN.c.wake_at.is_not(None), RUN.c.id.in_(ids)))
+        .where(or_(RUN.c.claimed_by.is_(None), RUN.c.claimed_by != SUSPECTED))
+        .with_for_update(skip_locked=True)
+    ).all()

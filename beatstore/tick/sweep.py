@@ -15,11 +15,11 @@ from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.database.dialects import Unreadable, among
+from beatstore.database.dialects import among
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import RUN_STATES, call_problem, is_triggered
 from beatstore.rules.gate import duration, run_timeout
-from beatstore.tick.claims import CALL, Suspect, Swept, claim_of, legible
+from beatstore.tick.claims import CALL, Suspect, Swept, claim_of, legible, unreadable
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import SUSPICIOUS
@@ -225,8 +225,5 @@ def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | N
 
 
 def _unreadable(row: Row[Any]) -> str | None:
-    """Say which column can't be read, and why, if there is one."""
-    for name, value in zip(row._fields, row, strict=True):
-        if isinstance(value, Unreadable):
-            return f"unreadable row: {name}: {value.reason}, got {value.given!r:.200}"
-    return None
+    problem = unreadable(row)
+    return problem and f"unreadable row: {problem}"

@@ -19,6 +19,7 @@ On failure: what the queue raises (`UnavailableError`) and what `send` raises co
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,17 @@ from typing import Protocol
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, Suspect
 from beatstore.tick.queue import Queue
 
-__all__ = ["BATCH", "Fired", "Tick"]
+__all__ = ["BATCH", "Fired", "Tick", "contended_pause"]
 
 #: How many messages may be with the broker, and not be marked.
 BATCH = 100
 
 #: The share of a claim's life after which nothing more is sent under it.
 TRUSTED = 0.75
+
+
+#: How long to leave rows alone that other beats hold, in seconds.
+CONTENDED_S = 0.05
 
 
 class Send(Protocol):
@@ -106,7 +111,7 @@ class Tick:
         self.settle(late)
         if self._in_doubt:
             # A claim whose commit was never answered would wait until it expires.
-            self._queue.release()
+            self._queue.upkeep.release()
             self._in_doubt = False
         self._looked_at = time.monotonic()
         return self._queue.look()
@@ -173,3 +178,11 @@ class Tick:
             outcomes += [Outcome(claim, "claimed") for claim in left.values()]
             self.settle(outcomes[marked:])
         return outcomes
+
+
+def contended_pause() -> float:
+    """Return for how many seconds to leave rows to the others that hold them.
+
+    It differs from call to call, so that two beats do not meet again.
+    """
+    return random.uniform(0.5, 1.5) * CONTENDED_S

@@ -53,7 +53,7 @@ class Section:
         self.store = Store(f"sqlite:///{file}", clock=self.clock)
         self.store.migrate()
         self.queue = Queue(self.store.database, self.store.settings, "a-beat")
-        self.queue.introduce(host="here", pid=1, version="1", tzdata="2026a")
+        self.queue.upkeep.introduce(host="here", pid=1, version="1", tzdata="2026a")
         self.held: dict[str, list[Claim]] = {}
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class Section:
 
     def tick(self) -> list[str]:
         claims = tick(self.queue)
-        self.queue.heartbeat(BeatFigures(0.0, 0, 0))
+        self.queue.upkeep.heartbeat(BeatFigures(0.0, 0, 0))
         for claim in claims:
             self.held.setdefault(claim.name, []).append(claim)
         return [claim.name for claim in claims]

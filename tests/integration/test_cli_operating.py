@@ -49,7 +49,7 @@ def call(migrated_url: str, way: str) -> Command:
 def beat(store: Store) -> Iterator[Queue]:
     """Let a beat be alive, that has looked at everything so far."""
     queue = Queue(store.database, store.settings, "a-beat")
-    queue.introduce(host="here", pid=7, version="1", tzdata="2026a")
+    queue.upkeep.introduce(host="here", pid=7, version="1", tzdata="2026a")
     yield queue
     queue.close()
 
@@ -142,7 +142,7 @@ def test_check_without_a_beat(call: Command, store: Store) -> None:
 
 def test_check_says_when_beat_was_stopped(call: Command, store: Store, beat: Queue) -> None:
     """Somebody who stopped it in order has a reason, or has forgotten it."""
-    beat.withdraw()
+    beat.upkeep.withdraw()
     done = call("check")
     assert done.code == 1
     assert done.out.startswith("no beat is alive: the last one was stopped in order 0 s ago\n")

@@ -217,7 +217,7 @@ def test_a_pool_of_one(migrated_url: str) -> None:
     store = Store(migrated_url, engine_options=options)
     with closing(store), closing(Queue(store.database, store.settings, "b1")) as queue:
         queue.look()
-        listener = queue.listener()
+        listener = queue.upkeep.listener()
         store.put("up", "t", timedelta(milliseconds=100))
         store.put("down", "t", after=[After("up", align="latest")])
         up = wait_until(lambda: [claim for claim in tick(queue) if claim.name == "up"])

@@ -507,9 +507,9 @@ def test_what_no_trigger_told_of_is_found(play: Play) -> None:
     with play.store.database.engine.begin() as connection:
         connection.execute(text("UPDATE beatstore_entry SET success_seq = 1 WHERE name = 'up'"))
     assert play.tick() == []
-    assert play.queue.wake_forgotten() == 1
+    assert play.queue.upkeep.wake_forgotten() == 1
     assert play.tick() == ["down"]
-    assert play.queue.wake_forgotten() == 0
+    assert play.queue.upkeep.wake_forgotten() == 0
 
 
 def test_nothing_can_be_said_of_when_without_a_clock(play: Play) -> None:
@@ -559,7 +559,7 @@ def test_an_upstream_deleted_by_plain_sql(play: Play) -> None:
     assert play.at("13:00") == []
     with play.store.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'up'"))
-    play.queue.wake_forgotten()
+    play.queue.upkeep.wake_forgotten()
     assert play.tick() == ["down"]
 
 

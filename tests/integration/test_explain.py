@@ -1282,7 +1282,7 @@ def test_the_real_planner_is_explained(
     store = Store(migrated_url, clock=clock)
     queue = Queue(store.database, store.settings, str(uuid.uuid4()))
     clock.set(THREE - HOUR)
-    queue.introduce(host="h", pid=1, version="0", tzdata="x")
+    queue.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     store.add("extract", "t", Cron("0 2 * * *", "Europe/Berlin"))
     after = ["extract"] if missed_by == "upstream" else []
     store.add("load", "t", NIGHTLY, after=after, grace=60)

@@ -67,15 +67,15 @@ def test_new_zone_data_comes_to_an_entry_when_it_is_free(play: Play) -> None:
     with play.store.database.session() as session:
         session.execute(update(EntryModel).values(next_due_at=None))
     with held(play, "held"):
-        after = play.queue.replan_zones(0)
+        after = play.queue.upkeep.replan_zones(0)
         play.tick()
         due = {name: play.store.get(name).next_due_at for name in ("held", "free")}
         assert due["held"] is None
         assert due["free"] is not None
         assert after is not None
-        after = play.queue.replan_zones(after)
+        after = play.queue.upkeep.replan_zones(after)
         assert after is not None
-    assert play.queue.replan_zones(after) is None
+    assert play.queue.upkeep.replan_zones(after) is None
     play.tick()
     assert play.store.get("held").next_due_at == due["free"]
 

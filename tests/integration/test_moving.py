@@ -413,7 +413,7 @@ def test_nothing_is_sent_twice_by_the_switch(theirs: Theirs, at_noon: Store) -> 
     )
     moved(at_noon, theirs, paused=True)
     queue = Queue(at_noon.database, at_noon.settings, "a-beat")
-    queue.introduce(host="here", pid=1, version="1", tzdata="2026a")
+    queue.upkeep.introduce(host="here", pid=1, version="1", tzdata="2026a")
     clock.advance(2.25 * 3600)
     assert tick(queue) == []
     last = f"{NOW + 1.75 * HOUR:%Y-%m-%d %H:%M:%S}"

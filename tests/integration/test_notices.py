@@ -231,7 +231,7 @@ def test_what_a_beat_takes_up_again_itself_is_no_warning(play: Play, said: Lines
     play.clock.set(NOON + timedelta(hours=1))
     play.queue.plan(play.clock.now())
     for _ in range(3):
-        play.queue.release()
+        play.queue.upkeep.release()
         assert len(play.queue.sweep(play.clock.now()).claims) == 1
     assert said("INFO", "WARNING") == []
 

@@ -121,7 +121,8 @@ def test_a_long_tick_shows_its_pulse(
     scheduler: DBScheduler, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A beat that sends batch after batch in one tick does not look as if it hung."""
-    monkeypatch.setattr("beatstore.tick.tick.BATCH", 1)
+    for module in ("beatstore.tick.tick", "beatstore.beat.sender"):
+        monkeypatch.setattr(f"{module}.BATCH", 1)
     seen = []
     settle = scheduler.queue.settle
 

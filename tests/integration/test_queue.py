@@ -188,10 +188,10 @@ def test_withdrawing_frees_what_a_beat_still_holds(
 ) -> None:
     """An orderly end leaves the open claims to the next beat without waiting for their expiry."""
     leaving, heir = make_queue(), make_queue()
-    leaving.introduce(host="h", pid=1, version="0", tzdata="x")
+    leaving.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     store.add("a", "t", Once(START))
     plan(leaving)
-    leaving.withdraw()
+    leaving.upkeep.withdraw()
     assert len(sweep(heir)) == 1
     [beat] = store.status().beats
     assert (beat.alive, beat.stopped_at) == (False, START)
@@ -317,7 +317,7 @@ def test_missed_rows_say_what_they_stand_for(
 
 def test_a_beat_is_known_by_its_heartbeat(store: Store, queue: Queue, clock: ManualClock) -> None:
     """A beat writes its row, and other zone data than the last beat's is noticed."""
-    assert queue.introduce(host="h", pid=7, version="1", tzdata="2026a") is False
+    assert queue.upkeep.introduce(host="h", pid=7, version="1", tzdata="2026a") is False
     (beat,) = store.status().beats
     assert (beat.host, beat.pid, beat.alive) == ("h", 7, True)
     clock.advance(3600)
@@ -328,11 +328,11 @@ def test_other_zone_data_is_noticed_at_start(
     store: Store, make_queue: MakeQueue, clock: ManualClock
 ) -> None:
     """A beat that starts under other zone data than the last one learns so."""
-    make_queue().introduce(host="h", pid=7, version="1", tzdata="2026a")
+    make_queue().upkeep.introduce(host="h", pid=7, version="1", tzdata="2026a")
     clock.advance(1)
-    assert make_queue().introduce(host="h", pid=8, version="1", tzdata="2026a") is False
+    assert make_queue().upkeep.introduce(host="h", pid=8, version="1", tzdata="2026a") is False
     clock.advance(1)
-    assert make_queue().introduce(host="h", pid=9, version="1", tzdata="2026b") is True
+    assert make_queue().upkeep.introduce(host="h", pid=9, version="1", tzdata="2026b") is True
 
 
 def test_other_zone_data_is_noticed_after_an_orderly_end(
@@ -340,10 +340,10 @@ def test_other_zone_data_is_noticed_after_an_orderly_end(
 ) -> None:
     """Whoever upgrades stops beat in order first: what it knew of the zones is still on record."""
     stopped = make_queue()
-    stopped.introduce(host="h", pid=7, version="1", tzdata="2026a")
-    stopped.withdraw()
+    stopped.upkeep.introduce(host="h", pid=7, version="1", tzdata="2026a")
+    stopped.upkeep.withdraw()
     clock.advance(90_000)
-    assert make_queue().introduce(host="h", pid=8, version="1", tzdata="2026b") is True
+    assert make_queue().upkeep.introduce(host="h", pid=8, version="1", tzdata="2026b") is True
 
 
 def test_replanning_looks_at_entries_with_a_zone_again(
@@ -359,7 +359,7 @@ def test_replanning_looks_at_entries_with_a_zone_again(
     after: int | None = 0
     rounds = 0
     while after is not None:
-        after = queue.replan_zones(after, limit=2)
+        after = queue.upkeep.replan_zones(after, limit=2)
         rounds += 1
     assert rounds == 4
     assert plan(queue) == []
@@ -493,8 +493,8 @@ def test_more_outcomes_than_a_statement_can_take(store: Store, queue: Queue) -> 
 
 def test_a_beat_whose_row_was_deleted_knows(store: Store, queue: Queue) -> None:
     """A heartbeat says whether there was a row to write it to."""
-    queue.introduce(host="h", pid=1, version="1", tzdata="2026a")
-    assert queue.heartbeat(BeatFigures(None, 0, 0))
+    queue.upkeep.introduce(host="h", pid=1, version="1", tzdata="2026a")
+    assert queue.upkeep.heartbeat(BeatFigures(None, 0, 0))
     with store.database.engine.begin() as connection:
         connection.execute(delete(BeatModel))
-    assert not queue.heartbeat(BeatFigures(None, 0, 0))
+    assert not queue.upkeep.heartbeat(BeatFigures(None, 0, 0))

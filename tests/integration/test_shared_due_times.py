@@ -31,7 +31,7 @@ def take(play: Play, name: str) -> list[Claim]:
 def clear(play: Play) -> None:
     """Delete all that is old, as beat does in its breaks."""
     pruner = Pruner(play.store.database, play.store.settings)
-    while play.queue.clear(pruner, play.clock.now()):
+    while play.queue.upkeep.prune(pruner, play.clock.now()):
         pass
 
 

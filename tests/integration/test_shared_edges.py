@@ -124,7 +124,7 @@ def test_an_upstream_that_plain_sql_deletes_lets_go(play: Play) -> None:
     play.end("a")
     with play.store.database.engine.begin() as connection:
         connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'b'"))
-    play.queue.wake_forgotten()
+    play.queue.upkeep.wake_forgotten()
     assert play.tick() == ["load"]
 
 

@@ -441,7 +441,7 @@ def test_a_beat_that_does_not_look(play: Play) -> None:
     play.add("a", HOURLY)
     play.tick()
     play.clock.set(NOON + timedelta(hours=1, minutes=2))
-    play.queue.introduce(host="h", pid=1, version="0", tzdata="x")
+    play.queue.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     assert play.store.status().warnings == [
         "1 entry has been due since 2026-01-15 13:00:00 UTC, though a beat is alive: 'a'. Beat is "
         "behind, its broker is away, or another transaction holds these rows: see its log."
@@ -453,9 +453,9 @@ def test_a_beat_that_does_not_look(play: Play) -> None:
 def test_a_beat_that_was_stopped_is_no_riddle(play: Play) -> None:
     """Whoever asks why nothing runs reads that beat was stopped, and when."""
     play.add("a", HOURLY)
-    play.queue.introduce(host="h", pid=1, version="0", tzdata="x")
+    play.queue.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     play.clock.advance(60)
-    play.queue.withdraw()
+    play.queue.upkeep.withdraw()
     play.clock.advance(3600)
     sentences = play.store.explain("a").sentences
     assert "No beat is alive: the last was stopped at 12:01:00." in sentences

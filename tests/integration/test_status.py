@@ -126,13 +126,13 @@ def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClo
             **{"started_at": NOON - DAY, "heartbeat_at": NOON - timedelta(seconds=61)},
         },
     )
-    queue.introduce(host="here", pid=7, version="0.1", tzdata="x")
-    queue.heartbeat(BeatFigures(tick_s=0.25, planned=3, sent=2))
+    queue.upkeep.introduce(host="here", pid=7, version="0.1", tzdata="x")
+    queue.upkeep.heartbeat(BeatFigures(tick_s=0.25, planned=3, sent=2))
     new, old = store.status().beats
     assert (new.host, new.pid, new.version, new.alive) == ("here", 7, "0.1", True)
     assert (new.tick_s, new.planned, new.sent) == (0.25, 3, 2)
     assert (old.id, old.alive, old.tick_s, old.stopped_at) == ("old", False, None, None)
-    queue.withdraw()
+    queue.upkeep.withdraw()
     stopped = store.status().beats[0]
     assert (stopped.host, stopped.alive, stopped.stopped_at) == ("here", False, NOON)
 
@@ -219,7 +219,7 @@ def test_a_missing_beat_is_warned_of_when_something_is_due(
         "No beat is alive, and 2 entries have been due since 2026-01-15 12:01:00 UTC: start one "
         "with `celery -A … beat --scheduler beatstore:DBScheduler`."
     ]
-    queue.introduce(host="here", pid=7, version="0.1", tzdata="x")
+    queue.upkeep.introduce(host="here", pid=7, version="0.1", tzdata="x")
     assert store.status().warnings == []
 
 

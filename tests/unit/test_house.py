@@ -122,6 +122,17 @@ def test_files_keep_to_their_floor(path: Path) -> None:
         assert here in SQL_ROOMS or call.rpartition(".")[2] not in SQL_CALLS, f"{here}: {call}"
 
 
+def test_there_is_one_tick() -> None:
+    """Only `Tick` claims and marks: whatever ticks drives it, and repeats none of its steps."""
+    steps = ("queue.plan", "queue.sweep", "queue.settle", "queue.end")
+    ticks = {
+        path.relative_to(ROOT).as_posix()
+        for path in FILES
+        if any(call.endswith(steps) for call in calls(ast.parse(path.read_text())))
+    }
+    assert ticks == {"beatstore/tick/tick.py"}
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Each module can be read after those that it imports."""
     modules = {module_of(path): path for path in FILES}

@@ -1,0 +1,144 @@
+"""The tick that beat, `beatstore tick` and the simulation drive: what it keeps and frees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from beatstore import ManualClock, Once, Run, Store, UnavailableError
+from beatstore.tick.claims import Claim, Ending, Outcome, Suspect
+from beatstore.tick.queue import Queue
+from beatstore.tick.tick import BATCH, Tick
+from tests.support.ticks import lost, taken
+from tests.support.written import NOON
+
+Send = Callable[..., Iterator[list[Outcome]]]
+
+
+@pytest.fixture
+def queue(store: Store, clock: ManualClock) -> Iterator[Queue]:
+    """Return the claims of a beat, on a store whose clock stands at noon."""
+    store.database.clock = clock
+    queue = Queue(store.database, store.settings, "a-beat")
+    yield queue
+    queue.close()
+
+
+def add(store: Store, *names: str) -> None:
+    """Add one-shots that are due."""
+    for name in names:
+        store.add(name, "tests.note", Once(NOON))
+
+
+def states(store: Store) -> dict[str, str]:
+    """Return the state of each entry's run."""
+    return {run.entry_name: run.state for run in store.runs(limit=1000)}
+
+
+def sending(count: int, error: BaseException) -> Send:
+    """Return what sends some claims, and then raises."""
+
+    def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+        yield [Outcome(claim, "sent") for claim in claims[:count]]
+        raise error
+
+    return send
+
+
+@pytest.mark.parametrize("error", [SystemExit(), RuntimeError("gone")], ids=["signal", "error"])
+def test_what_was_sent_is_marked_and_the_rest_is_free(
+    store: Store, queue: Queue, error: BaseException
+) -> None:
+    """However sending ends, what is known is written, and the rest is due at once."""
+    add(store, "a", "b", "c")
+    tick = Tick(queue, sending(1, error), lost)
+    with pytest.raises(type(error)):
+        tick.fire(tick.look())
+    assert sorted(states(store).values()) == ["claimed", "claimed", "sent"]
+    other = Queue(store.database, store.settings, "another-beat")
+    assert len(other.sweep(NOON).claims) == 2
+    other.close()
+
+
+def test_a_claim_without_an_answer_is_free_after_the_next_look(
+    store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A beat that does not know what it has claimed leaves it, and claims it again."""
+    add(store, "a")
+    tick, plan = Tick(queue, taken, lost), queue.plan
+
+    def cut(now: object) -> None:
+        plan(NOON)
+        raise UnavailableError("the answer to the commit was lost")
+
+    monkeypatch.setattr(queue, "plan", cut)
+    with pytest.raises(UnavailableError):
+        tick.fire(tick.look())
+    monkeypatch.undo()
+    assert states(store) == {"a": "claimed"}
+    fired = tick.fire(tick.look())
+    assert [outcome.claim.name for outcome in fired.outcomes] == ["a"]
+    assert states(store) == {"a": "sent"}
+
+
+@pytest.mark.every_database
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_what_can_not_be_marked_is_marked_by_a_later_look(store: Store, queue: Queue) -> None:
+    """A run whose row somebody holds stays claimed, and is marked when it is free."""
+    add(store, "a")
+    session = Session(store.database.engine)
+
+    def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+        session.scalars(select(Run).with_for_update()).all()
+        yield [Outcome(claim, "sent") for claim in claims]
+
+    tick = Tick(queue, send, lost)
+    tick.fire(tick.look())
+    assert states(store) == {"a": "claimed"}
+    session.close()
+    tick.look()
+    assert states(store) == {"a": "sent"}
+
+
+def test_after_each_full_batch_the_driver_is_asked(store: Store, queue: Queue) -> None:
+    """Between two batches the first is marked, and the driver may end the tick."""
+    add(store, *(f"e{number}" for number in range(2 * BATCH)))
+    seen: list[int] = []
+
+    def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+        for start in range(0, len(claims), BATCH):
+            yield [Outcome(claim, "sent") for claim in claims[start : start + BATCH]]
+
+    def stop() -> None:
+        seen.append(list(states(store).values()).count("sent"))
+        raise SystemExit
+
+    tick = Tick(queue, send, lost, after_batch=stop)
+    with pytest.raises(SystemExit):
+        tick.fire(tick.look())
+    assert seen == [BATCH]
+    assert list(states(store).values()).count("sent") == BATCH
+
+
+def test_an_answer_that_comes_late_is_written_by_a_later_look(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """What a result backend knows of a silent run may take more than one tick."""
+    store.add("a", "tests.note", Once(NOON), run_timeout=10)
+    asked: list[Suspect] = []
+
+    def ask(suspects: Sequence[Suspect]) -> list[Ending]:
+        answers = lost(asked)
+        asked[:] = suspects
+        return answers
+
+    tick = Tick(queue, taken, ask)
+    tick.fire(tick.look())
+    clock.advance(11)
+    tick.fire(tick.look())
+    assert ([one.name for one in asked], states(store)) == (["a"], {"a": "sent"})
+    tick.look()
+    assert states(store) == {"a": "lost"}
