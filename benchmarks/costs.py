@@ -71,7 +71,7 @@ def _steps(scheduler: DBScheduler, url: str, broker: Broker, count: int) -> tupl
         ["step", "wall", "CPU of beat"],
     )
     with _timed(*STEPS) as spent:
-        driver: Any = scheduler.queue._connection
+        driver: Any = scheduler.queue._kept._connection
         pid = driver.connection.driver_connection.info.backend_pid
         server = cpu_of(pid)
         lap = burst(scheduler, url, broker, KIND, count)

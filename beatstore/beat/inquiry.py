@@ -41,11 +41,8 @@ class Inquiry:
         What is asked while a former question is still open is asked after a minute, when
         the run is suspected again.
         """
-        if isinstance(self._app.backend, DisabledBackend):
-            self._put([(suspect, _lost(suspect)) for suspect in suspects])
-        elif suspects and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
-            self._thread.start()
+        if suspects:
+            self._begin(suspects)
         found = []
         while not self._answers.empty():
             found.append(self._answers.get())
@@ -55,6 +52,13 @@ class Inquiry:
         """Wait for the answers to what was asked, at most this long."""
         if self._thread is not None:
             self._thread.join(seconds)
+
+    def _begin(self, suspects: Sequence[Suspect]) -> None:
+        if isinstance(self._app.backend, DisabledBackend):
+            self._put([(suspect, _lost(suspect)) for suspect in suspects])
+        elif self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
+            self._thread.start()
 
     def _ask(self, suspects: Sequence[Suspect]) -> None:
         found: list[tuple[Suspect, Ending]] = []

@@ -31,7 +31,7 @@ from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.decide import retry_delay, reworded
 from beatstore.tick.claims import Ending, legible, task_id_of
 from beatstore.tick.endings import HELD, MAY_END, SUSPECTED, Left, write_ending
-from beatstore.tick.locks import PATIENCE, PATIENCE_MS, held_runs, retried
+from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, held_runs, retried
 from beatstore.tick.wake import Tally, publish
 
 __all__ = ["count", "finish", "finish_kept"]
@@ -111,9 +111,9 @@ def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
     """
 
     def finishing(connection: Connection) -> None:
-        held = held_runs(connection, [ending.run_id for ending in endings], PATIENCE)
+        held = held_runs(connection, [ending.run_id for ending in endings], LOCK_WAIT_S)
         free = [ending for ending in endings if ending.run_id not in held]
-        finish(connection, kept.database, free, patience=PATIENCE)
+        finish(connection, kept.database, free, patience=LOCK_WAIT_S)
 
     kept.claiming_again(finishing)
 
@@ -128,7 +128,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     """
     tally = Tally()
     ids = list(ids)
-    wait_briefly(connection, PATIENCE_MS)
+    wait_briefly(connection, LOCK_WAIT_MS)
     rows, now = _lock(connection, database, ids)
     for row in rows:
         if row.state in ("sent", "started"):

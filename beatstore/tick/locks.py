@@ -16,14 +16,15 @@ from sqlalchemy.engine import Connection
 from beatstore.database.dialects import among
 from beatstore.database.tables import ENTRY, RUN, chunks
 
-__all__ = ["IMPATIENT", "PATIENCE", "PATIENCE_MS", "free_entries", "held_runs", "retried"]
+__all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "held_runs", "retried"]
 
 #: How long to wait for rows that somebody else is writing: other beats and workers are
 #: done with them in milliseconds.
-PATIENCE, PATIENCE_MS = 0.25, 250
+LOCK_WAIT_S = 0.25
+LOCK_WAIT_MS = 250
 
 #: For how many seconds nobody waits like that again, after it was in vain.
-IMPATIENT = 5.0
+NO_WAIT_S = 5.0
 
 _PAUSE = 0.01
 

@@ -41,7 +41,7 @@ from beatstore.schedules.instants import EPOCH
 from beatstore.tick import complete, settling, sweep
 from beatstore.tick.beats import Upkeep
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, Suspect, Swept
-from beatstore.tick.locks import IMPATIENT, PATIENCE, held_runs
+from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, held_runs
 from beatstore.tick.notices import Notice, tell
 from beatstore.tick.plan import CollisionError, Planner
 
@@ -75,7 +75,7 @@ class Queue:
         # Made once: an idle beat does little else than asking this.
         earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
         self._asked = select(db_now(), *earliest)
-        self._impatient_until = 0.0
+        self._no_wait_until = 0.0
         self._kept = KeptConnection(database)
         self.upkeep = Upkeep(self._kept, beat_id)
 
@@ -169,11 +169,11 @@ class Queue:
         return self._kept.claiming_again(lambda connection: self._settle(connection, outcomes))
 
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        patience = PATIENCE if time.monotonic() >= self._impatient_until else 0.0
+        patience = LOCK_WAIT_S if time.monotonic() >= self._no_wait_until else 0.0
         ids = held_runs(connection, [item.claim.run_id for item in outcomes], patience)
         held = [item for item in outcomes if item.claim.run_id in ids]
         if held:
-            self._impatient_until = time.monotonic() + IMPATIENT
+            self._no_wait_until = time.monotonic() + NO_WAIT_S
             outcomes = [item for item in outcomes if item.claim.run_id not in ids]
         settling.settle(connection, self._database, self._beat_id, outcomes)
         return held

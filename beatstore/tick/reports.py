@@ -34,7 +34,7 @@ from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
 from beatstore.tick import workers
 from beatstore.tick.complete import finish
-from beatstore.tick.locks import IMPATIENT, PATIENCE, PATIENCE_MS, held_runs
+from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, held_runs
 from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
     HeldError,
@@ -134,7 +134,7 @@ class Reports:
         self.patience = settings.heartbeat * SUSPICIOUS / 4
         #: The starts that this process has written, as they stand in the rows.
         self._begun: dict[Origin, datetime] = {}
-        self._impatient_until = 0.0
+        self._no_wait_until = 0.0
 
     def write(self, reports: Sequence[Report]) -> Unwritten:
         """Write what became of runs, in the order given.
@@ -214,7 +214,7 @@ class Reports:
     # -- steps -----------------------------------------------------------------------------
 
     def _write(self, connection: Connection, reports: Sequence[Report]) -> Unwritten:
-        patience = PATIENCE if time.monotonic() >= self._impatient_until else 0.0
+        patience = LOCK_WAIT_S if time.monotonic() >= self._no_wait_until else 0.0
         held = held_runs(connection, {report.of.run_id for report in reports}, patience)
         unwritten = Unwritten(held=[report for report in reports if report.of.run_id in held])
         reports = [report for report in reports if report.of.run_id not in held]
@@ -237,7 +237,7 @@ class Reports:
             if ends:
                 self._write_ends(connection, ends, patience, unwritten)
         if unwritten.held:
-            self._impatient_until = time.monotonic() + IMPATIENT
+            self._no_wait_until = time.monotonic() + NO_WAIT_S
         return unwritten
 
     def _write_ends(
@@ -255,7 +255,7 @@ class Reports:
         unwritten.strangers += [one for one in unknown if _run(connection, one.of) is None]
 
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
-        wait_briefly(connection, PATIENCE_MS)
+        wait_briefly(connection, LOCK_WAIT_MS)
         now = read_now(connection, self._database)
         if self._mark_started(connection, report, now, _MAY_START, b_states=list(_WAITING)):
             return None
