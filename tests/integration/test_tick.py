@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from beatstore import ManualClock, Once, Run, Store, UnavailableError
+from beatstore import ManualClock, Once, Store, UnavailableError
+from beatstore.models import RunModel
 from beatstore.tick.claims import Claim, Ending, Outcome, Suspect
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import BATCH, Tick
@@ -92,7 +93,7 @@ def test_what_can_not_be_marked_is_marked_by_a_later_look(store: Store, queue: Q
     session = Session(store.database.engine)
 
     def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
-        session.scalars(select(Run).with_for_update()).all()
+        session.scalars(select(RunModel).with_for_update()).all()
         yield [Outcome(claim, "sent") for claim in claims]
 
     tick = Tick(queue, send, lost)
