@@ -16,7 +16,7 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup fmt lint type test test-all e2e fault chaos bench migration check
+.PHONY: help demo setup docs fmt lint type test test-all e2e fault chaos bench migration check
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
@@ -29,6 +29,9 @@ setup: $(DEV) ## Install everything for development into .venv
 fmt: $(DEV) ## Format the code and repair what can be repaired
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: $(DEV) ## Write docs/api.md anew from the docstrings
+	$(PY) -m tests.support.apipage
 
 lint: $(DEV) ## Check style, docstrings and spelling
 	$(PY) -m ruff check .

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         SyncReport,
         WorkerStatus,
     )
+    from beatstore.types import Page
     from beatstore.worker.retryable import StoredRetry, retryable
     from beatstore.worker.signals import setup
     from beatstore.worker.task import Task
