@@ -34,6 +34,7 @@ from beatstore.rules.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
 from beatstore.tick.claims import BeatFigures, Claim
 from beatstore.tick.queue import Queue
+from tests.support.pages import rows
 from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,19 +155,11 @@ def plain_sql(store: Store, script: str) -> None:
             connection.execute(text(statement))
 
 
-def rows(page: str, header: str) -> list[list[str]]:
-    """Return the rows of the table with this header, as cells."""
-    _, _, after = (DOCS / f"{page}.md").read_text().partition(f"{header}\n")
-    lines = after.partition("\n\n")[0].splitlines()[1:]
-    assert lines, header
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in lines]
-
-
 def test_every_argument_of_after_is_in_the_table() -> None:
     """The table of After's arguments has each of them, with its default."""
     listed = {
         row[0].strip("`"): row[1].strip("`")
-        for row in rows("dependencies", "| argument | default | meaning |")
+        for row in rows("docs/dependencies.md", "| argument | default | meaning |")
     }
     assert listed == {
         field.name: "" if field.name == "name" else repr(field.default).replace("'", '"')
@@ -178,7 +171,7 @@ def test_the_table_of_values_is_true() -> None:
     """Each value of the page on arguments is stored as it says, and the task gets what it says."""
     known = {"uuid": uuid, "Decimal": Decimal, "timezone": timezone}
     known |= {one.__name__: one for one in (date, datetime, time)}
-    found = rows("arguments", "| value | stored as | the task gets |")
+    found = rows("docs/arguments.md", "| value | stored as | the task gets |")
     for value, stored, arrives in ((cell.strip("`") for cell in row) for row in found):
         held = encoded("args", eval(value, known))
         assert json.dumps(held, ensure_ascii=False) == stored
@@ -206,7 +199,9 @@ def test_every_test_that_is_named_exists(page: str) -> None:
 
 def test_every_crash_point_has_its_witness() -> None:
     """Each row of the failure table names a test."""
-    found = rows("reliability", "| What dies, and when | What is seen afterwards | Witness |")
+    found = rows(
+        "docs/reliability.md", "| What dies, and when | What is seen afterwards | Witness |"
+    )
     assert len(found) >= 15
     for row in found:
         assert "test_" in row[-1], row

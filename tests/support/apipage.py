@@ -21,8 +21,8 @@ _INTRODUCTION = """\
 # The Python API
 
 Every public name of beatstore, with its signature and documentation. `make docs` writes this page
-from the docstrings; `help(beatstore.Store.add)` shows the same. The [other pages](README.md) tell how
-to use what is listed here.
+from the docstrings; `help(beatstore.Store.add)` shows the same. How to use what is listed here is
+in the [other pages](README.md).
 """
 
 #: The modules beside `beatstore` whose names are public.

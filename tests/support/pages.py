@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Block", "blocks", "commands"]
+__all__ = ["ROOT", "Block", "blocks", "commands", "rows"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,3 +48,11 @@ def commands(block: Block) -> list[str]:
     """Return the lines of a console block, without their comments."""
     assert block.language == "console"
     return [line.partition("  #")[0].strip() for line in block.text.splitlines()]
+
+
+def rows(page: str, header: str) -> list[list[str]]:
+    """Return the rows of the table of a page that has this header, as cells."""
+    _, _, after = (ROOT / page).read_text().partition(f"{header}\n")
+    lines = after.partition("\n\n")[0].splitlines()[1:]
+    assert lines, header
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))] for line in lines]
