@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import beatstore
 from beatstore import errors
-from beatstore.config import PREFIX, Settings
 from tests.unit.test_house import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def named(page: Path) -> str:
+    """Name a page for pytest."""
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -22,12 +25,36 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link of a page names a file or folder of the project."""
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    """Every relative link of a page names a file or folder of the project, and a heading in it."""
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", prose(page)):
         if "://" not in target:
-            assert (page.parent / target).exists(), target
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def prose(page: Path) -> str:
+    """Return a page without its code."""
+    return re.sub(r"^```.*?^```$|``.*?``|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what GitHub calls the headings of a page."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_names_every_page() -> None:
+    """docs/README.md has a line for each page beside it, and the README leads to it."""
+    index = (ROOT / "docs" / "README.md").read_text()
+    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\) \| \S.*\|$", index, re.MULTILINE)
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(listed) == sorted(pages)
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text()
 
 
 def test_code_comes_before_line_thirty() -> None:
@@ -35,13 +62,6 @@ def test_code_comes_before_line_thirty() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     first = next(number for number, line in enumerate(lines, 1) if line == "```python")
     assert first < 30
-
-
-def test_every_setting_is_in_the_table() -> None:
-    """The README's table of settings has every setting and no other."""
-    text = (ROOT / "README.md").read_text()
-    listed = set(re.findall(rf"^\| `({PREFIX}\w+)` \|", text, re.MULTILINE))
-    assert listed == {PREFIX + item.name for item in fields(Settings)}
 
 
 def test_the_floors_are_those_of_the_house() -> None:

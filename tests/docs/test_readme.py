@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from celery import _state
-from sqlalchemy import text
 
 from beatstore import Store
 from tests.support.pages import blocks, commands
 
-README = "README.md"
+README, TRANSACTIONS = "README.md", "docs/transactions.md"
 
 
 def addressed(written: str, url: str) -> str:
@@ -67,34 +66,22 @@ def proj(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_all_of_its_python_runs_from_top_to_bottom(proj: Any, url: str) -> None:
-    """Each block finds what it needs in those above: typed in turn, none of them fails."""
+    """Each block finds what it needs in those above, and those of docs/transactions.md too."""
     pytest.importorskip("ephem", reason="Solar needs ephem, of the extra `solar`")
     typed: dict[str, Any] = {"__name__": "entries"}
-    python = [block for block in blocks(README) if block.language == "python"]
+    there = [*blocks(README), *blocks(TRANSACTIONS)]
+    python = [block for block in there if block.language == "python"]
     [env] = [block for block in python if "context.configure" in block.text]
     python.remove(env)  # a part of Alembic's env.py, which has tests of its own
     for block in python:
         written, names = block.text, typed
         if block.file == "proj.py":
-            # As the README says further down, where it is needed.
-            written = addressed(written, url).replace('"proj"', '"proj", task_cls="beatstore:Task"')
+            written = addressed(written, url)
         if block.file == "proj.py" or "@app.task" in written:
             names = vars(proj)
-        if "store.errors(" in written:
-            let_fail(typed["store"], "enrich")
         exec(compile(written, README, "exec"), names)
         if block.file == "proj.py":
             Store.from_app(proj.app).migrate()
     with closing(Store(url)) as store:
         assert {"berlin", "summary", "load", "alarm"} <= set(store.names())
-        assert [run.attempt for run in store.runs("enrich")] == [2, 1]
-        (stopped,) = store.entries(state="cancelled")
-        assert stopped.task == "proj.report"
         assert len(store.entries(name="report-*", state="active")) == 2
-
-
-def let_fail(store: Store, name: str) -> None:
-    """Have a run of an entry fail."""
-    store.trigger(name)
-    with store.database.session() as session:
-        session.execute(text("UPDATE beatstore_run SET state = 'failed'"))

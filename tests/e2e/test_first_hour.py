@@ -1,8 +1,9 @@
 """A stranger's first hour: the wheel in an empty environment, and the pages as they stand.
 
-What is typed here is taken out of README.md and docs/frameworks.md; only the addresses of
-the database and the broker are put in. Each story ends with a run that failed and was told
-why, and has the application's own Alembic beside beatstore's tables.
+What is typed here is taken out of README.md and the pages on frameworks, operating and
+transactions; only the addresses of the database and the broker are put in. Each story ends
+with a run that failed and was told why, and has the application's own Alembic beside
+beatstore's tables.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.support.wait import wait_until
 from tests.support.wheel import Environment, build_wheel
 
 README, FRAMEWORKS = "README.md", "docs/frameworks.md"
+OPERATING, TRANSACTIONS = "docs/operating.md", "docs/transactions.md"
 OURS = {*Base.metadata.tables, VERSION_TABLE}
 
 pytestmark = [
@@ -232,13 +234,12 @@ def test_the_readme(
     assert masked(terminal.type(why)) == masked(told.text)
     assert names_of_connections(store) >= {"beatstore-beat", "beatstore-worker"}
 
-    pipeline, _ = blocks(README, "Entries that wait for each other")
+    _, pipeline, _, verbs = blocks(README, "What it does")
     (terminal.directory / "pipeline.py").write_text(f"from entries import store\n{pipeline.text}")
     terminal.type("python pipeline.py")
-    [verbs] = [one for one in blocks(README, "At home in Celery") if one.language == "console"]
     assert terminal.type_all(verbs).endswith("\nhealthy\n")
 
-    probes, answers = blocks(README, "Operating it")
+    probes, answers = blocks(OPERATING, "inspect ping")
     [ping] = commands(probes)[1:]
     terminal.type_all(Block("console", commands(probes)[0], ""))
     said = wait_until(lambda: answered(terminal.type(ping)), 60, terminal.screens)
@@ -326,7 +327,7 @@ def assert_told_why(
 def tell_of_beatstore(directory: Path, url: str) -> None:
     """Do to the files of `alembic init` what the pages say."""
     ini, env = directory / "alembic.ini", directory / "migrations" / "env.py"
-    [block] = blocks(README, "Beside your own tables")
+    [block] = blocks(TRANSACTIONS, "Beside your own tables")
     helper, _, call = block.text.strip().partition("\n\n")
     stock = re.search(r"context\.configure\(\s+connection=.*?\n +\)", env.read_text(), re.S)
     assert stock

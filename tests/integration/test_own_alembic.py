@@ -21,7 +21,7 @@ from tests.support.revisions import read_revision, tables
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = {*Base.metadata.tables, VERSION_TABLE}
 
-#: What the README has people write.
+#: What docs/transactions.md has people write.
 HELPER = "from beatstore.alembic import include_object"
 OPTION = "include_object=include_object"
 
@@ -90,7 +90,7 @@ class Application:
         self.edit("alembic/env.py", old, new)
 
     def add_the_helper(self) -> None:
-        """Do what the README says."""
+        """Do what the page says."""
         self.configure("from models", f"{HELPER}\nfrom models")
         self.configure("=metadata", f"=metadata, {OPTION}")
 
@@ -179,12 +179,12 @@ def test_the_command(new_application: Callable[..., Application]) -> None:
     assert application.proposed_by_command() == {"create_table": THEIRS}
 
 
-def test_the_readme_says_so() -> None:
-    """The README has the import, and the option for Alembic and for Flask-Migrate."""
-    readme = (ROOT / "README.md").read_text()
-    assert f"```python\n{HELPER}\n" in readme
-    assert f"{OPTION}\n)\n```" in readme
-    assert f"`Migrate(app, db, {OPTION})`" in readme
+def test_the_page_says_so() -> None:
+    """The page has the import, and the option for Alembic and for Flask-Migrate."""
+    page = (ROOT / "docs" / "transactions.md").read_text()
+    assert f"```python\n{HELPER}\n" in page
+    assert f"{OPTION}\n)\n```" in page
+    assert f"`Migrate(app, db, {OPTION})`" in page
 
 
 @pytest.mark.quick_on("sqlite")

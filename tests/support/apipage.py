@@ -23,6 +23,11 @@ _INTRODUCTION = """\
 Every public name of beatstore, with its signature and documentation. `make docs` writes this page
 from the docstrings; `help(beatstore.Store.add)` shows the same. How to use what is listed here is
 in the [other pages](README.md).
+
+Everything is typed: a misspelt policy, an unknown option, a number as a task or an `AsyncSession`
+is an error in your editor. Install `celery-types` too, or pyright takes your tasks for plain
+functions. For functions of your own, `beatstore.types` has the words and the options:
+`def nightly(name: str, **options: Unpack[EntryOptions])`.
 """
 
 #: The modules beside `beatstore` whose names are public.
