@@ -38,8 +38,8 @@ _MODULES = {
     "moving": "`beatstore.moving`: moving over from other schedulers",
 }
 
-#: Celery documents what these do for it.
-_CELERY_S_OWN = {"DBScheduler"}
+#: What Celery calls, and nobody else; "*" is every method of a class.
+_CALLED_BY_CELERY = {"DBScheduler.*", "Task.before_start", "Task.on_bound"}
 
 #: A class with more members begins with a list of them.
 _MANY = 4
@@ -54,7 +54,7 @@ def made() -> str:
         "beatstore",
         search_paths=[ROOT],
         docstring_parser="google",
-        docstring_options={"warnings": False},
+        docstring_options={"warnings": False, "returns_multiple_items": False},
     )
     names = sorted(name for name in package.exports or () if not name.startswith("__"))
     groups: dict[str, list[tuple[str, Any]]] = {}
@@ -110,7 +110,7 @@ def _object(name: str, found: Any) -> Iterator[str]:
     if found.is_function or (found.is_class and _is_made_by_users(found)):
         yield _signature(name.rpartition(".")[2], found)
     yield from _docstring(found)
-    if found.is_class and name not in _CELERY_S_OWN:
+    if found.is_class and f"{name}.*" not in _CALLED_BY_CELERY:
         yield from _members(name, found)
 
 
@@ -128,7 +128,11 @@ def _members(name: str, found: Any) -> Iterator[str]:
     if _has_base(found, "Base") and found.canonical_path.startswith("beatstore.database"):
         yield "Its columns are in [The tables](tables.md).\n"
         return
-    members = [one for one in map(_final, found.all_members.values()) if _is_told(one)]
+    members = [
+        one
+        for one in map(_final, found.all_members.values())
+        if _is_told(one) and f"{name}.{one.name}" not in _CALLED_BY_CELERY
+    ]
     if len(members) > _MANY:
         yield f"Members: {_linked(f'{name}.{one.name}' for one in members)}\n"
     for member in members:
