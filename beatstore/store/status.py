@@ -69,7 +69,7 @@ class BeatStatus:
         stopped_at: when it was stopped in order; None: it was not.
         alive: it was not, and was heard of less than 60 s ago.
         tick_s: how long its last tick took, in seconds.
-        planned: entries it has looked at since it began.
+        planned: runs it has claimed since it began.
         sent: messages it has sent since it began.
     """
 

@@ -200,3 +200,22 @@ def test_a_dependency_is_added(play: Play) -> None:
     play.clock.advance(700)
     assert play.tick() == ["report"]
     assert play.end("report") == ["load"]
+
+
+@pytest.mark.every_database
+def test_a_success_before_the_edge_counts(play: Play) -> None:
+    """It sets a new downstream free, unless `consumed_seq` says that it is used up."""
+    play.store.add("report", "t", 600)
+    for number in range(2):
+        execute(play, "Add a dependency", number=number)
+    play.store.unlink("load", "report")
+    play.clock.advance(700)
+    assert play.tick() == ["report"]
+    assert play.end("report") == []
+    execute(play, "Add a dependency", number=1)
+    assert play.tick() == ["load"]
+    play.store.unlink("load", "report")
+    execute(play, "Add a dependency", number=1)
+    with play.store.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE beatstore_dependency SET consumed_seq = 1")
+    assert play.tick() == []
