@@ -13,7 +13,7 @@ from sqlalchemy.sql.schema import Column
 
 from beatstore import ManualClock
 from beatstore.database.models import Base
-from tests.support.pages import ROOT, rows
+from tests.support.pages import ROOT, blocks, rows
 from tests.support.play import Play
 
 PAGE = "docs/tables.md"
@@ -221,3 +221,19 @@ def test_a_success_before_the_edge_counts(play: Play) -> None:
     with play.store.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE beatstore_dependency SET consumed_seq = 1")
     assert play.tick() == []
+
+
+def test_the_mapped_class_is_planned_too(play: Play) -> None:
+    """The page's Python adds an entry, which beat plans."""
+    [block] = [one for one in blocks(PAGE, "From Python") if one.language == "python"]
+    exec(compile(block.text, PAGE, "exec"), {"engine": play.store.database.engine})
+    assert play.tick() == []
+    assert play.store.get("nightly").next_due_at is not None
+
+
+def test_each_table_names_its_class() -> None:
+    """The page says of each table by which class of `beatstore.models` it is mapped."""
+    named = {row[0].strip("`"): row[1].strip("`") for row in rows(PAGE, "| table | class |")}
+    assert named == {
+        mapper.local_table.name: mapper.class_.__name__ for mapper in Base.registry.mappers
+    }

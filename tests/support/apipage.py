@@ -33,6 +33,7 @@ functions. For functions of your own, `beatstore.types` has the words and the op
 #: The modules beside `beatstore` whose names are public.
 _MODULES = {
     "types": "`beatstore.types`: the options and words that the API takes",
+    "models": "`beatstore.models`: the tables as mapped classes",
     "testing": "`beatstore.testing`: virtual time for your tests",
     "alembic": "`beatstore.alembic`: for your own migrations",
     "moving": "`beatstore.moving`: moving over from other schedulers",
