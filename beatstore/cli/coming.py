@@ -15,6 +15,7 @@ from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
 from beatstore.records import Entry
+from beatstore.rules.states import LIVE
 from beatstore.store import Occurrence
 from beatstore.types import Page
 
@@ -110,7 +111,7 @@ def _note(one: Occurrence, view: View) -> str:
 def _none_of(view: View, entry: Entry, start: datetime | None, until: datetime | None) -> str:
     """Return why an entry has no due time that could be shown."""
     name = entry.name
-    if entry.state not in ("active", "paused"):
+    if entry.state not in LIVE:
         return _out_of_service(entry)
     if entry.kind == "after":
         return _after(view, entry)

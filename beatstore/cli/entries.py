@@ -18,6 +18,7 @@ from beatstore.cli.writing import note
 from beatstore.definition.spec import VALUES
 from beatstore.errors import EntryNotFoundError
 from beatstore.records import Entry
+from beatstore.rules.states import LIVE
 from beatstore.store import Store
 
 __all__ = ["add", "change", "list_", "schedule", "show"]
@@ -107,7 +108,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "spec": entry.spec,
         "timezone": entry.timezone,
-        "next_due_at": entry.next_due_at if entry.state in ("active", "paused") else None,
+        "next_due_at": entry.next_due_at if entry.state in LIVE else None,
         "state": entry.state,
         "last_run_at": entry.last_run_at,
         "run_count": entry.run_count,

@@ -17,6 +17,7 @@ import click
 from beatstore.cli.times import Given, read
 from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError, ScheduleError
+from beatstore.rules.states import ENTRY_STATES
 from beatstore.schedules import zone
 from beatstore.store import After
 
@@ -299,7 +300,7 @@ def printing(command: F) -> F:
 
 def filters(command: F) -> F:
     """Add the filters of entries: `tag`, `state`, `name` and `source`, as `Store.entries` has."""
-    states = click.Choice(["active", "paused", "finished", "missed", "cancelled", "broken"])
+    states = click.Choice(ENTRY_STATES)
     for option in (
         click.option("--source", help="Only those that this owner keeps."),
         click.option("--name", metavar="GLOB", help="Only names like this: * and ? as in files."),

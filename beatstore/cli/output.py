@@ -27,6 +27,7 @@ from beatstore.cli.context import open_store
 from beatstore.cli.table import GAP, Column, Layout, folded, padded, width_of
 from beatstore.cli.values import as_json, span, text
 from beatstore.cli.writing import clean, in_json, note, say, writable
+from beatstore.rules.states import CANCELS_RUNS, ERRORS, RECORDS
 from beatstore.schedules import retold, zone
 from beatstore.store import Store
 
@@ -37,10 +38,12 @@ _PAGE = 1000
 
 _Page: TypeAlias = list[Mapping[str, Any]]
 
-_COLOURS = {
-    **dict.fromkeys(("broken", "failed", "lost"), "red"),
-    **dict.fromkeys(("missed", "skipped", "paused", "cancelled"), "yellow"),
-    **dict.fromkeys(("succeeded", "active"), "green"),
+_COLOURS: dict[str, str] = {
+    "broken": "red",
+    **dict.fromkeys(ERRORS, "red"),
+    **dict.fromkeys(RECORDS | CANCELS_RUNS, "yellow"),
+    "active": "green",
+    "succeeded": "green",
 }
 
 #: A value and its title stand side by side on terminals no narrower than that.

@@ -16,8 +16,8 @@ from beatstore.cli.runs import late, took
 from beatstore.cli.values import as_json
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.records import Entry, Run
+from beatstore.rules.states import ERRORS, RECORDS
 from beatstore.store import RunDetails, Store
-from beatstore.store.history import ERRORS
 
 __all__ = ["run"]
 
@@ -121,7 +121,7 @@ def _late(one: Run, view: View) -> str:
 def _stands_for(one: Run, view: View) -> str:
     if not one.missed_count or one.first_missed_at is None:
         return ""
-    unsent = one.state in ("missed", "skipped")
+    unsent = one.state in RECORDS
     if unsent and one.missed_count == 1:
         return ""
     others = f"{one.missed_count:,}{'+' if one.missed_count > 1000 else ''}"  # noqa: PLR2004

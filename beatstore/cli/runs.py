@@ -18,9 +18,9 @@ from beatstore.cli.table import Column
 from beatstore.cli.values import as_json, span, text
 from beatstore.cli.writing import in_json, note, say
 from beatstore.records import Audit, Run
-from beatstore.rules.decide import RUN_STATES
+from beatstore.rules.states import ERRORS, RUN_STATES
 from beatstore.store import Store
-from beatstore.store.history import ERRORS, RUN_SORTS
+from beatstore.store.history import RUN_SORTS
 from beatstore.types import Page
 
 __all__ = ["audit", "errors", "late", "runs", "took", "why"]

@@ -27,6 +27,7 @@ from beatstore.definition.spec import FIELDS, columns_of
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.decision import EntryRow
+from beatstore.rules.states import STOPPED
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
 
@@ -55,9 +56,6 @@ NOTHING_PENDING = {
     "pending_reason": None,
     "blocked_by": None,
 }
-
-#: States that an edit of the schedule ends.
-_OVER = ("finished", "missed", "broken", "cancelled")
 
 _EVER = datetime.min.replace(tzinfo=timezone.utc)
 _STEP = timedelta(microseconds=1)
@@ -185,7 +183,7 @@ def consequences(
         if state == "finished":
             # A message with the id it had was sent, and this will be another one.
             found |= _without_id(changed.get("options", old.options))
-        state = "active" if state in _OVER else state
+        state = "active" if state in STOPPED else state
         found["wake_at"] = _wake_at(row, first)
     elif changed.keys() & (_LIMITS | _POLICIES):
         found["wake_at"] = EPOCH

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, get_args
+from typing import Any
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.errors import ScheduleError
@@ -31,16 +31,14 @@ from beatstore.rules.after import AfterLook
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
 from beatstore.rules.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
 from beatstore.rules.same import SameLook
+from beatstore.rules.states import ENTRY_STATES
 from beatstore.schedules import Cron, Every, Once, RRule, Schedule, Solar, parse
-from beatstore.types import EntryState, RunState
 from beatstore.words import misspelt
 
 __all__ = [
     "BURST",
     "COUNT_LIMIT",
     "KINDS",
-    "RUN_STATES",
-    "STATES",
     "TRIGGERED",
     "Decision",
     "EntryRow",
@@ -56,10 +54,8 @@ __all__ = [
     "sent_from",
 ]
 
-#: The words of columns.
+#: The kinds of schedules, and of entries without one.
 KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
-STATES: tuple[EntryState, ...] = get_args(EntryState)
-RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
 #: At most so many runs of one entry per look; the next look goes on where it stopped.
 BURST = 100
@@ -86,7 +82,7 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
 
     Raises nothing: an entry that can't be decided is `broken`.
     """
-    problem = misspelt("state", entry.state, STATES)
+    problem = misspelt("state", entry.state, ENTRY_STATES)
     if problem:
         return broken(entry, problem)
     if entry.state != "active":

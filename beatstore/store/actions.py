@@ -22,12 +22,20 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.decide import TRIGGERED, reworded
+from beatstore.rules.states import (
+    FINAL,
+    OVER,
+    RECORDS,
+    SENDS_NOTHING,
+    STOPPED,
+    UNFINISHED,
+    WITH_WORKER,
+)
 from beatstore.schedules import Once
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit, entries
 from beatstore.store.history import found_run
 from beatstore.tick.claims import Ending
-from beatstore.tick.edges import UNFINISHED
 from beatstore.tick.endings import write_ending
 from beatstore.types import EndState
 
@@ -48,12 +56,6 @@ _ID_TAKEN = (
     "a task's id is used once: leave task_id out, or make the signature anew if it was "
     "frozen, or sent, before"
 )
-
-#: States of a run whose end its worker tells.
-_WITH_WORKERS = ("sent", "started")
-
-#: States in which an entry's run has been sent, or never will be.
-_TOO_LATE = ("finished", "missed")
 
 
 def schedule(
@@ -117,7 +119,7 @@ def _ahead(now: datetime, countdown: object) -> datetime:
 def trigger(tx: Transaction, name: str) -> Run:
     """Insert a run that beat sends at once; see `Store.trigger`."""
     entry = tx.get(name, lock=True)
-    if entry.state in ("cancelled", "broken"):
+    if entry.state in SENDS_NOTHING:
         why = f"{entry.state}: {entry.error}" if entry.error else entry.state
         write = f"store.resume({name!r})" if entry.state == "broken" else "another entry"
         raise InvalidEntryError("state", why, "an entry that can be sent", write)
@@ -181,7 +183,7 @@ def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) 
     words = f"ended by hand: {said}" if said else "ended by hand"
     ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
     # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
-    written = write_ending(tx, ending, tx.now(), _WITH_WORKERS, follow_up="end")
+    written = write_ending(tx, ending, tx.now(), WITH_WORKER, follow_up="end")
     made = found_run(tx, run.id)
     if not written:
         expected = f"a run that is sent or started; this one is {made.state}"
@@ -200,7 +202,7 @@ def _name_of(tx: Transaction, run: Run) -> str | None:
 def _stood_for(run: Run) -> dict[str, Any]:
     """Return the columns that say what a run stands for beside its own due time."""
     others = run.missed_count
-    if run.state in ("missed", "skipped"):
+    if run.state in RECORDS:
         others = max(0, others - 1)  # what was not sent counts its own due time as well
     return {"missed_count": others, "first_missed_at": run.first_missed_at if others else None}
 
@@ -208,7 +210,7 @@ def _stood_for(run: Run) -> dict[str, Any]:
 def cancel(tx: Transaction, name: str) -> bool:
     """End an entry if it is in time; see `Store.cancel`."""
     old = tx.get(name, lock=True)
-    if old.state in ("cancelled", *_TOO_LATE):
+    if old.state in OVER:
         return old.state == "cancelled"
     done = {
         "state": "cancelled",
@@ -231,14 +233,14 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
     if old.kind != "once":
         write = f"store.change({name!r}, schedule=…)"
         raise InvalidEntryError("name", name, f"a one-shot; this is {old.kind} {old.spec!r}", write)
-    if old.state in ("finished", "cancelled"):
+    if old.state in FINAL:
         return False
     taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
     while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
         # It has a record (it was missed then), and an instant has no second one.
         due_at += _STEP
     moved = {"spec": Once(due_at).spec}
-    if old.state in ("missed", "broken") and not edits.changes(old, moved):
+    if old.state in STOPPED and not edits.changes(old, moved):
         entries.write(tx, "reschedule", old, edits.mended(old, tx.now()))
     else:
         entries.edit(tx, "reschedule", old, edits.Wanted(moved))

@@ -25,7 +25,7 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
 from beatstore.definition import edges, edits, fields
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry
-from beatstore.rules.decide import STATES
+from beatstore.rules.states import ENTRY_STATES, LIVE
 from beatstore.store import audit, links
 from beatstore.store.shared_times import begin_anew
 from beatstore.tick.gates import consume
@@ -110,7 +110,7 @@ def resume(tx: Transaction, name: str) -> Entry:
         # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
         consume(tx, [old.id])
         begin_anew(tx, [old.id])
-    if old.state in ("active", "paused"):
+    if old.state in LIVE:
         return edit(tx, "resume", old, edits.Wanted({}, paused=False))
     if old.state == "broken":
         return write(tx, "resume", old, edits.mended(old, tx.now()))
@@ -176,7 +176,7 @@ def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | Non
         tagged = select(TAG.c.entry_id).where(TAG.c.tag == fields.sought("tag", tag))
         found = found.where(ENTRY.c.id.in_(tagged))
     if (state := chosen.get("state")) is not None:
-        found = found.where(ENTRY.c.state == fields.choice("state", state, STATES))
+        found = found.where(ENTRY.c.state == fields.choice("state", state, ENTRY_STATES))
     if (source := chosen.get("source")) is not None:
         found = found.where(ENTRY.c.source == fields.sought("source", source))
     if (name := chosen.get("name")) is not None:

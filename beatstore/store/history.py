@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import Select, and_, case, literal, literal_column, or_, select
+from sqlalchemy import Select, and_, case, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.dialects import Instant, Unreadable, micros_between
@@ -21,13 +21,13 @@ from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry, Run
-from beatstore.rules.decide import RUN_STATES, schedule_of
+from beatstore.rules.decide import schedule_of
+from beatstore.rules.states import ERRORS, LIVE, RUN_STATES
 from beatstore.schedules import local_time, zone
-from beatstore.types import Page, RunSort, RunState
+from beatstore.tick.edges import NOT_SUCCEEDED
+from beatstore.types import Page, RunSort
 
 __all__ = [
-    "ERRORS",
-    "NOT_SUCCEEDED",
     "RUN_SORTS",
     "RunDetails",
     "RunFilter",
@@ -40,12 +40,6 @@ __all__ = [
 
 #: By what runs are sorted.
 RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)
-
-#: The states of a run that went wrong.
-ERRORS: tuple[RunState, ...] = ("failed", "lost")
-
-#: Where the index of what did not succeed is partial, it is used only with this term.
-NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
 
 _PREVIEW_LIMIT = 10_000
 
@@ -225,7 +219,7 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
     """Return the next occurrences of an entry; see `Store.preview`."""
     entry = tx.get(name)
     count = fields.whole("count", count, most=_PREVIEW_LIMIT)
-    if entry.state not in ("active", "paused") or entry.kind == "after":
+    if entry.state not in LIVE or entry.kind == "after":
         return []
     schedule = schedule_of(entry, tx.settings)
     after = tx.now() if start is None else fields.instant("start", start) - _STEP

@@ -27,12 +27,13 @@ from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN, WAIT, WORKER
+from beatstore.rules.states import ERRORS, OVER, SETTLED, UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.entries import delete_entries
-from beatstore.store.history import ERRORS, NOT_SUCCEEDED
 from beatstore.store.shared_times import close_account
 from beatstore.store.sync.merge import let_go_in
+from beatstore.tick.edges import NOT_SUCCEEDED
 
 __all__ = ["Pruner", "prune"]
 
@@ -51,12 +52,6 @@ _ENTRIES_READ = 10_000
 
 #: How many entries a page closes the accounts of.
 _ACCOUNTS = 100
-
-#: States of a run of which nothing more is expected, or not for so long as rows are kept.
-_SETTLED = ("sent", "succeeded", "failed", "lost", "cancelled", "missed", "skipped")
-_UNFINISHED = ("claimed", "sent", "started")
-
-_OVER = ("finished", "missed", "cancelled")
 
 #: Where a page of rows ended: (due_at, id) of its last row.
 Mark = tuple[datetime, int]
@@ -91,7 +86,7 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
         ENTRY.c.id > after[1],
         ENTRY.c.id <= end.last,
         _is_one_shot(ENTRY),
-        ENTRY.c.state.in_(_OVER),
+        ENTRY.c.state.in_(OVER),
         ENTRY.c.updated_at < before,
         or_(ENTRY.c.last_run_at.is_(None), ENTRY.c.last_run_at < before),
         or_(ENTRY.c.cursor_at.is_(None), ENTRY.c.cursor_at < before),
@@ -285,7 +280,7 @@ def _waited_for() -> ColumnElement[bool]:
     """Return the condition that an entry is upstream of one that is not itself over."""
     down = ENTRY.alias("down")
     edge = DEPENDENCY.join(down, down.c.id == DEPENDENCY.c.downstream_id)
-    over = and_(_is_one_shot(down), down.c.state.in_(_OVER))
+    over = and_(_is_one_shot(down), down.c.state.in_(OVER))
     found = select(down.c.id).select_from(edge).where(DEPENDENCY.c.upstream_id == ENTRY.c.id, ~over)
     return found.correlate(ENTRY).exists()
 
@@ -294,7 +289,7 @@ def _unfinished() -> ColumnElement[bool]:
     """Return the condition that a run of an entry is under way, or another attempt to come."""
     found = select(RUN.c.id).where(
         RUN.c.entry_id == ENTRY.c.id,
-        RUN.c.state.in_(_UNFINISHED),
+        RUN.c.state.in_(UNFINISHED),
         NOT_SUCCEEDED,
         RUN.c.wake_at.is_not(None),
     )
@@ -302,7 +297,7 @@ def _unfinished() -> ColumnElement[bool]:
 
 
 def _is_settled(row: Row[tuple[int, datetime, int, str, datetime | None]]) -> bool:
-    return row.state in _SETTLED and row.wake_at is None
+    return row.state in SETTLED and row.wake_at is None
 
 
 def _needed() -> ColumnElement[bool]:

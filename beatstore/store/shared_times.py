@@ -15,8 +15,9 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.edges import NOT_SUCCEEDED, UNFINISHED
+from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.tick.tokens import OPEN
 
 __all__ = ["begin_anew", "close_account"]

@@ -24,6 +24,7 @@ from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.decide import TRIGGERED
 from beatstore.rules.gate import WAITED
 from beatstore.rules.graph import find_cycle
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain import stalls
 
@@ -42,9 +43,6 @@ P = TypeVar("P", "BeatStatus", "WorkerStatus")
 
 #: A beat or worker that has not been heard of for so long is taken for dead.
 SILENCE = timedelta(seconds=60)
-
-#: The states of a run that has not ended.
-_UNFINISHED = ("claimed", "sent", "started")
 
 _OVERDUE_LIMIT = 1000
 _LATENESS_SAMPLE = 10_000
@@ -293,7 +291,7 @@ def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) 
     """
     older = select(RUN.c.state).where(RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
     found = _by_state(tx, older)
-    counts = {state: found.get(state, 0) + last_hour.get(state, 0) for state in _UNFINISHED}
+    counts = {state: found.get(state, 0) + last_hour.get(state, 0) for state in sorted(UNFINISHED)}
     return {state: count for state, count in counts.items() if count}
 
 

@@ -18,6 +18,7 @@ from beatstore.clock import Clock
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN
+from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.store import Store
 from beatstore.tick.claims import CALL
 
@@ -73,7 +74,7 @@ def mark(database: Database) -> Mark:
     """Say where the history stands."""
     with database.session() as session:
         last_id = session.scalar(select(func.max(RUN.c.id)))
-        found = select(RUN.c.id).where(RUN.c.state.in_(("claimed", "sent", "started")))
+        found = select(RUN.c.id).where(RUN.c.state.in_(UNFINISHED))
         return Mark(last_id or 0, frozenset(session.scalars(found)))
 
 
@@ -84,7 +85,7 @@ def under_way(database: Database) -> list[Row[Any]]:
     names = (*CALL, "run_timeout_s", "overlap")
     call = [ENTRY.c[name] for name in names if name != "name"]
     found = select(*columns, *call).outerjoin(ENTRY, ENTRY.c.id == RUN.c.entry_id)
-    found = found.where(RUN.c.state.in_(("sent", "started")))
+    found = found.where(RUN.c.state.in_(WITH_WORKER))
     with database.session() as session:
         return list(session.execute(found.order_by(RUN.c.sent_at, RUN.c.due_at, RUN.c.id)))
 

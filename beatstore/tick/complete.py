@@ -29,8 +29,9 @@ from beatstore.database.dialects import Instant, Unreadable, db_now, insert_igno
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.decide import retry_delay, reworded
+from beatstore.rules.states import MAY_END, REFUSED, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
-from beatstore.tick.endings import HELD, MAY_END, SUSPECTED, Left, write_ending
+from beatstore.tick.endings import HELD, SUSPECTED, Left, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, held_runs, retried
 from beatstore.tick.wake import Tally, publish
 
@@ -131,7 +132,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     wait_briefly(connection, LOCK_WAIT_MS)
     rows, now = _lock(connection, database, ids)
     for row in rows:
-        if row.state in ("sent", "started"):
+        if row.state in WITH_WORKER:
             continue  # a worker has its message all the same, and tells how it ends
         counted = update(RUN).where(RUN.c.id == row.id, RUN.c.wake_at.is_not(None))
         counted = counted.where(RUN.c.state == row.state)
@@ -143,7 +144,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         elif row.follow_up == "wake":
             tally.tell_again(row)
         else:
-            fails = row.state in ("failed", "skipped") or row.attempt > 1
+            fails = row.state in REFUSED or row.attempt > 1
             tally.add(row, "failure" if fails else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
@@ -208,7 +209,7 @@ def _finish_one(
     if run.state == "skipped" and run.claimed_by is None:
         return  # there was no message
     # What beat has called failed, and not counted yet, is counted as its worker says.
-    states = (*MAY_END, "failed") if run.state == "failed" and not run.settled else MAY_END
+    states = MAY_END | {"failed"} if run.state == "failed" and not run.settled else MAY_END
     if write_ending(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
     elif ending.state != "lost" and _is_lost_by_now(connection, run.id):

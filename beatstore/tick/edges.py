@@ -12,10 +12,7 @@ from sqlalchemy import ColumnElement, case, literal_column
 from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.database.tables import DEPENDENCY
 
-__all__ = ["ENDS_WAIT", "NOT_SUCCEEDED", "UNFINISHED", "counter"]
-
-#: The states of a run that has not ended.
-UNFINISHED = ("claimed", "sent", "started")
+__all__ = ["ENDS_WAIT", "NOT_SUCCEEDED", "counter"]
 
 #: Where the index of unfinished and failed runs is partial, it is used only with this term.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")

@@ -5,7 +5,7 @@ Joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,11 +14,7 @@ from sqlalchemy import bindparam, func, update
 from beatstore.database.tables import RUN
 from beatstore.tick.claims import Ending, Executes, legible
 
-__all__ = ["ERROR_LENGTH", "HELD", "MAY_END", "SUSPECTED", "Left", "write_ending"]
-
-#: States from which a report may end a run. One that was cancelled or skipped may have been
-#: on its way all the same.
-MAY_END = ("claimed", "sent", "started", "cancelled", "skipped")
+__all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "Left", "write_ending"]
 
 #: What `claimed_by` says of a run that no worker has spoken of for too long.
 SUSPECTED = "suspected"
@@ -68,7 +64,7 @@ def write_ending(
     connection: Executes,
     ending: Ending,
     now: datetime,
-    states: Sequence[str],
+    states: Collection[str],
     *,
     follow_up: str | None = None,
 ) -> bool:

@@ -37,9 +37,10 @@ from beatstore.config import Settings
 from beatstore.database.dialects import Instant, among, trigger_reads_entries
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Executes
-from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED, counter
+from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, counter
 from beatstore.tick.locks import free_entries
 from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.waits import read_shared

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from beatstore.rules.states import WITH_WORKER
 from beatstore.tick.claims import Ending, legible
 from beatstore.tick.endings import ERROR_LENGTH
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
@@ -90,7 +91,7 @@ def is_end(report: Report) -> bool:
     """Say whether a run is over with this, unless only a part of it has succeeded."""
     if report.state == "succeeded":
         return report.of.part is None
-    return report.state not in ("started", "sent")
+    return report.state not in WITH_WORKER
 
 
 def said(report: Report) -> dict[str, Any]:

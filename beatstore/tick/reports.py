@@ -32,6 +32,7 @@ from beatstore.database.engine import Database
 from beatstore.database.faults import contended
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
+from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
 from beatstore.tick.complete import finish
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, held_runs
@@ -54,12 +55,6 @@ __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 
 #: How many heartbeats may stay out before a worker is suspected, and then given up.
 SILENT, SUSPICIOUS = 3, 2
-
-#: States in which a run has not begun to be worked on.
-_WAITING = ("claimed", "sent")
-
-#: States in which a run is not over.
-_LIVE = (*_WAITING, "started")
 
 #: What beat took for not sent, and has not counted: a worker that has its message knows better.
 _BELIEVED = and_(
@@ -88,7 +83,7 @@ _START = (
 _MAY_START = _START.where(RUN.c.state.in_(bindparam("b_states", expanding=True)))
 _STARTED = _START.where(
     or_(
-        RUN.c.state.in_(_WAITING),
+        RUN.c.state.in_(NOT_STARTED),
         and_(
             RUN.c.state == "started",
             or_(RUN.c.started_at.is_(None), RUN.c.started_at <= bindparam("b_started_at")),
@@ -257,7 +252,7 @@ class Reports:
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
         wait_briefly(connection, LOCK_WAIT_MS)
         now = read_now(connection, self._database)
-        if self._mark_started(connection, report, now, _MAY_START, b_states=list(_WAITING)):
+        if self._mark_started(connection, report, now, _MAY_START, b_states=list(NOT_STARTED)):
             return None
         this = {"b_id": report.of.run_id, "b_task_id": report.of.task_id}
         run = connection.execute(select(RUN).where(_THIS), this).first()
@@ -308,7 +303,7 @@ class Reports:
         if run is None:
             return False
         later = run.started_at is not None and run.started_at > self._since(report, now)
-        if run.state in _WAITING or run.believed or (run.state == "started" and not later):
+        if run.state in NOT_STARTED or run.believed or (run.state == "started" and not later):
             values = {"state": "sent", "finished_at": null(), **said(report)}
             parts = Parts.read(run.parts)
             parts.until = max(now, until(report, now))
@@ -327,7 +322,7 @@ class Reports:
         run = _run(connection, report.of)
         if run is None:
             return False, False
-        live = run.state in _LIVE or bool(run.believed)
+        live = run.state in UNFINISHED or bool(run.believed)
         # What beat has given up may end well after all, when the other tasks do.
         if not live and run.state != "lost" and run.worker is not None:
             return True, is_end(report)

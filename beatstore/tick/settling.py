@@ -81,7 +81,7 @@ def _settle_sent(
         expires_at = now + expires if isinstance(expires, timedelta) else expires
         wake_at = literal(look_at(now, timeout, expires_at, now), Instant())
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
-    first = and_(RUN.c.state.in_(("claimed", "cancelled")), ~dropped)
+    first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
     # In this order: MySQL reads a column as what the assignment before has made of it.
     values: list[tuple[Any, Any]] = [
         (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),

@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection
 from beatstore.config import Settings
 from beatstore.database.dialects import among
 from beatstore.database.tables import ENTRY, RUN, WORKER
-from beatstore.rules.decide import RUN_STATES, call_problem, is_triggered
+from beatstore.rules.decide import call_problem, is_triggered
 from beatstore.rules.gate import duration, run_timeout
+from beatstore.rules.states import CANCELS_RUNS, RUN_STATES, UNFINISHED, WITH_WORKER
 from beatstore.tick.claims import CALL, Suspect, Swept, claim_of, legible, unreadable
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.notices import Notice
@@ -26,9 +27,6 @@ from beatstore.tick.reports import SUSPICIOUS
 from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]
-
-#: What a run of an entry in one of these states is told instead of being sent.
-_HELD = ("paused", "cancelled")
 
 #: How long a suspect is left to the beat that found it, in seconds.
 _ASKING = 60.0
@@ -81,9 +79,9 @@ def sweep(
         if run.state == "sent" and run.expires_at is not None and run.expires_at <= now
     }
     _expire(connection, expired, now, found)
-    silent = [run for run in runs if run.state in ("sent", "started") and run.id not in expired]
+    silent = [run for run in runs if run.state in WITH_WORKER and run.id not in expired]
     _suspect(connection, silent, now, settings.heartbeat * SUSPICIOUS, found)
-    found.uncounted += [run.id for run in runs if run.state not in ("claimed", "sent", "started")]
+    found.uncounted += [run.id for run in runs if run.state not in UNFINISHED]
     return found
 
 
@@ -218,7 +216,7 @@ def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | N
     """Return the state and reason of a run that is not sent after all, or (None, None)."""
     if entry is None:
         return "cancelled", "entry removed before it was sent"
-    if entry.state in _HELD and not is_triggered(run.reason):
+    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):
         return "cancelled", f"entry {entry.state} before it was sent"
     problem = _unreadable(entry) or call_problem(entry)
     return ("failed", problem) if problem else (None, None)

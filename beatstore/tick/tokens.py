@@ -26,6 +26,7 @@ from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import Instant, insert_ignore
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
+from beatstore.rules.states import ERRORS
 
 __all__ = ["OPEN", "Told", "fits", "of_due_time", "tell", "tell_of_the_past"]
 
@@ -73,7 +74,7 @@ def _outcome_of(run: Any) -> ColumnElement[str | None]:
     )
     return case(
         (run.c.state == "succeeded", "success"),
-        (or_(run.c.state.in_(("failed", "lost")), gave_up), "failure"),
+        (or_(run.c.state.in_(ERRORS), gave_up), "failure"),
     )
 
 

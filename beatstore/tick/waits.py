@@ -38,8 +38,9 @@ from beatstore.database.dialects import Instant, among, insert_ignore
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 from beatstore.rules.decision import Decision
 from beatstore.rules.gate import Gate, Shared, unmet_words
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, UNFINISHED
+from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED
 from beatstore.tick.tokens import OPEN, fits, of_due_time, tell_of_the_past
 
 __all__ = ["ASKS", "read_shared", "unmet_edges", "write_shared"]

@@ -31,6 +31,7 @@ from beatstore.config import PREFIX
 from beatstore.definition.values import check_serializer, encoded
 from beatstore.errors import BeatstoreError, EntryExistsError
 from beatstore.headers import RUN_ID, run_id_in
+from beatstore.rules.states import SPENT
 from beatstore.store.shared import store_of
 
 __all__ = ["divert", "keep"]
@@ -44,9 +45,6 @@ _NOT_KEPT = frozenset(
 
 #: Options of which None says that the task's own value does not count.
 _CLEARED = ("expires", "time_limit", "soft_time_limit")
-
-#: An entry in one of these states is over, and a retry with its id is of another message.
-_OVER = ("finished", "missed")
 
 _thresholds: weakref.WeakKeyDictionary[Celery, float | None] = weakref.WeakKeyDictionary()
 
@@ -199,7 +197,8 @@ def _stored_before(task: Any, task_id: str, error: BeatstoreError) -> Any:
             state = store_of(task.app).get(task_id).state
         except BeatstoreError as second:
             error = second
-    if state is None or state in _OVER:
+    if state is None or state in SPENT:
+        # Its entry is over, and a retry with its id is of another message.
         logger.warning("%s[%s] is retried by the broker: %s", task.name, task_id, error)
         return None
     # Its message came twice, and was retried before.

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from beatstore.rules.states import ENTRY_STATES, RUN_STATES
+
 ROOT = Path(__file__).parents[2]
 
 # A file imports its own room, the rooms below its floor, those before its own on that floor,
@@ -131,6 +133,26 @@ def test_there_is_one_tick() -> None:
         if any(call.endswith(steps) for call in calls(ast.parse(path.read_text())))
     }
     assert ticks == {"beatstore/tick/tick.py"}
+
+
+def sets_of_states(tree: ast.AST) -> Iterator[str]:
+    """Yield the collections that name two states or more, and nothing else."""
+    words = {*ENTRY_STATES, *RUN_STATES}
+    types = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set) and id(node) not in types:
+            named = [one.value for one in node.elts if isinstance(one, ast.Constant)]
+            if len(named) == len(node.elts) > 1 and words.issuperset(named):
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_sets_of_states_stand_in_one_place(path: Path) -> None:
+    """A set of states has a name in `rules.states`, and is written nowhere else."""
+    if path.relative_to(ROOT).as_posix() in ("beatstore/types.py", "beatstore/rules/states.py"):
+        return  # the words themselves, and their sets
+    found = list(sets_of_states(ast.parse(path.read_text())))
+    assert not found, f"{found}: use a set of beatstore.rules.states, or add one there"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

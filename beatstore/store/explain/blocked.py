@@ -21,8 +21,9 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Entry
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
+from beatstore.rules.states import UNFINISHED
 from beatstore.store.explain.upstreams import readable
-from beatstore.tick.edges import NOT_SUCCEEDED, UNFINISHED, counter
+from beatstore.tick.edges import NOT_SUCCEEDED, counter
 
 __all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]
 

@@ -21,6 +21,7 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.decide import jitter_offset, schedule_of
 from beatstore.rules.gate import run_timeout
+from beatstore.rules.states import CANCELS_RUNS, LIVE
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import status
@@ -250,7 +251,7 @@ class Answer:
         for run in runs:
             self._told.add(run.id)
             self.said.append(sentence(self.told.under_way(run, self.told.which(run))))
-            if run.state == "claimed" and self.entry.state in ("paused", "cancelled"):
+            if run.state == "claimed" and self.entry.state in CANCELS_RUNS:
                 self.said += self.told.will_be_cancelled(self.entry, run)
         silent = [run for run in runs if run.state == "sent" and self._is_silent(run)]
         if silent:
@@ -320,7 +321,7 @@ def owed_since(tx: Transaction, entry: Entry) -> datetime | None:
 def next_due(tx: Transaction, entry: Entry, now: datetime) -> datetime | None:
     """Return the next occurrence that an entry may run, or would if it were resumed."""
     spent = entry.max_runs is not None and entry.run_count >= entry.max_runs
-    if entry.state not in ("active", "paused") or spent:
+    if entry.state not in LIVE or spent:
         return None
     at = _after(tx, entry, now)
     return at if at is None or entry.end_at is None or at <= entry.end_at else None

@@ -24,6 +24,7 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.decide import schedule_of
 from beatstore.rules.gate import duration
+from beatstore.rules.states import RECORDS
 from beatstore.schedules import Schedule
 from beatstore.store.explain.entry import Answer, Explanation, gone
 from beatstore.store.explain.upstreams import read_runs
@@ -167,7 +168,7 @@ class _Occurrence(Answer):
             return False
         run = covers[0]
         self.facts["run"] = run
-        if run.state in ("missed", "skipped"):
+        if run.state in RECORDS:
             self._say(run.state, f"{self.subject} was {run.state}, with others")
         else:
             which = self.told.which(run)

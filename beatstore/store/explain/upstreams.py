@@ -14,10 +14,10 @@ from beatstore.database.dialects import Instant, Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.records import Audit, Entry, Run
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told, clause
-from beatstore.store.history import NOT_SUCCEEDED
-from beatstore.tick.edges import counter
+from beatstore.tick.edges import NOT_SUCCEEDED, counter
 from beatstore.tick.waits import ASKS, unmet_edges
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
@@ -33,7 +33,8 @@ SHOWN = 10
 #: So many of an entry's changes are searched for the one that put it into its state.
 _CHANGES_READ = 100
 
-_UNFINISHED = ("started", "claimed", "sent")
+#: The states of a run that has not ended, the one that is worked on first.
+_UNFINISHED = sorted(UNFINISHED, key=lambda state: (state != "started", state))
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c

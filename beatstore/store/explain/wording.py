@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from beatstore.records import Entry, Run
 from beatstore.rules.decide import is_triggered
 from beatstore.rules.gate import duration
+from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
 
 if TYPE_CHECKING:
@@ -241,10 +242,10 @@ class Told:
 
     def outcome(self, run: Run, its: str = "the run") -> str:
         """Return the same as a clause; `its` is what the run is called."""
-        if run.state in ("missed", "skipped"):
+        if run.state in RECORDS:
             return self._unsent(run)
         which = self.which(run, its)
-        if run.state in ("sent", "claimed", "started"):
+        if run.state in UNFINISHED:
             return self.under_way(run, which)
         at = "" if run.finished_at is None else f" at {self.moment(run.finished_at)}"
         if run.state == "succeeded":
@@ -277,7 +278,7 @@ class Told:
         return run.sent_at is not None and run.sent_at - run.due_at >= _LATE
 
     def _stands_for(self, run: Run) -> str:
-        unsent = run.state in ("missed", "skipped")
+        unsent = run.state in RECORDS
         if run.first_missed_at is None or not run.missed_count or unsent:
             return ""
         one = (

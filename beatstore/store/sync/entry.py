@@ -23,15 +23,13 @@ from beatstore.definition import edges, edits, fields
 from beatstore.definition.spec import Declared
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
+from beatstore.rules.states import LIVE, OVER
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.sync import merge
 from beatstore.store.sync.stored import Beside
 
 __all__ = ["One", "edited", "is_in_service", "let_go"]
-
-#: The states of an entry of which nothing more is due.
-_OVER = ("finished", "missed", "cancelled")
 
 _UNREAD = edits.Wanted({})
 
@@ -148,7 +146,7 @@ class One:
         if not changed and paused is None:
             return {}
         found = edits.consequences(old, changed, paused, now, settings)
-        if self.wanted.paused and state in _OVER and found.get("state") == "active":
+        if self.wanted.paused and state in OVER and found.get("state") == "active":
             found |= {"state": "paused", "wake_at": None}
         return found
 
@@ -157,7 +155,7 @@ class One:
         code = bool(self.wanted.paused)
         base = merge.paused_in(old.declared) if merge.unpacked(old.declared) else code
         state = _state(old)
-        if state not in ("active", "paused") or base == code or (state == "paused") != base:
+        if state not in LIVE or base == code or (state == "paused") != base:
             return None
         return code
 
@@ -179,7 +177,7 @@ def edited(row: Any, beside: Beside) -> tuple[str, ...]:
 
 def is_in_service(old: Entry) -> bool:
     """Say whether an entry that leaves the code is to be taken out of service for that."""
-    return old.state not in _OVER
+    return old.state not in OVER
 
 
 def let_go(old: Entry) -> dict[str, Any]:
@@ -200,7 +198,7 @@ def _state(old: Entry) -> str:
 
 def _is_edited(state: str, *, paused: bool) -> bool:
     """Say whether a user put an entry into this state; `paused` is what code says."""
-    return state == "cancelled" or (state in ("active", "paused") and paused != (state == "paused"))
+    return state == "cancelled" or (state in LIVE and paused != (state == "paused"))
 
 
 def _returned(

@@ -38,7 +38,8 @@ from beatstore.definition.edges import After
 from beatstore.definition.spec import FIELDS, VALUES
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
-from beatstore.rules.decide import STATES, schedule_of
+from beatstore.rules.decide import schedule_of
+from beatstore.rules.states import ENTRY_STATES, LIVE, STOPPED
 from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.upcoming import accounted_for
@@ -60,9 +61,6 @@ _KNOWN = (
 
 _COUNTERS = ("run_count", "success_seq", "failure_seq", "done_seq")
 _MARKS = ("created_at", "cursor_at", "last_run_at", "pending_due_at", "pending_since")
-
-#: What an entry that sends nothing any more may be.
-_OVER = ("finished", "missed", "cancelled", "broken")
 
 _LARGEST = 2**63 - 1
 
@@ -114,7 +112,7 @@ def document(
 def definition(made: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document without what came of it: what somebody asked for."""
     asked = {name: value for name, value in made.items() if name not in ("progress", "error")}
-    if asked.get("state") in ("finished", "missed", "broken"):
+    if asked.get("state") in STOPPED - {"cancelled"}:
         del asked["state"]
     return asked
 
@@ -173,7 +171,7 @@ def read(given: object, settings: Settings, now: datetime) -> Loaded:
             expected, write = "a field of an entry", fields.nearest(key, _KNOWN)
             raise InvalidEntryError(str(key), given[key], expected, write)
     name = fields.text("name", given.get("name"))
-    state = fields.choice("state", given.get("state", "active"), STATES)
+    state = fields.choice("state", given.get("state", "active"), ENTRY_STATES)
     wanted = _wanted(given, state, settings)
     progress = given.get("progress")
     if progress is None:
@@ -258,7 +256,7 @@ def _new(
     name: str, wanted: edits.Wanted, state: str, now: datetime, settings: Settings
 ) -> dict[str, Any]:
     """Return the columns of an entry that counts from now."""
-    if state in ("active", "paused"):
+    if state in LIVE:
         return edits.new_row(name, wanted, now, settings)
     cursor_at = None if wanted.columns["kind"] == "once" else now
     row = {"name": name, **wanted.columns, "created_at": now, "cursor_at": cursor_at}
@@ -267,7 +265,7 @@ def _new(
 
 def _next_look(row: Mapping[str, Any], state: str, settings: Settings) -> dict[str, Any]:
     """Return when a beat looks at an entry that has come so far."""
-    if state in _OVER:
+    if state in STOPPED:
         return {"next_due_at": None, "wake_at": None}
     due_at = None
     if row["kind"] != "after":
