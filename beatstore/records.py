@@ -21,7 +21,7 @@ from typing import Any, Literal
 from beatstore.config import Settings
 from beatstore.definition.edges import After
 from beatstore.errors import NotReadError, ScheduleError
-from beatstore.rules.decide import schedule_of
+from beatstore.rules.due import schedule_of
 from beatstore.schedules import Schedule
 from beatstore.types import EntryExtra, EntryKind, EntryState, Misfire, Overlap, RunState
 

@@ -15,6 +15,7 @@ from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
 from beatstore.records import Entry
+from beatstore.rules.due import remaining_runs
 from beatstore.rules.states import LIVE
 from beatstore.store import Occurrence
 from beatstore.types import Page
@@ -115,7 +116,7 @@ def _none_of(view: View, entry: Entry, start: datetime | None, until: datetime |
         return _out_of_service(entry)
     if entry.kind == "after":
         return _after(view, entry)
-    if entry.max_runs is not None and entry.run_count >= entry.max_runs:
+    if remaining_runs(entry) == 0:
         return f"all {entry.max_runs:,} runs of {name} were sent (max_runs): no more are due"
     begin = view.now if start is None else start
     if entry.end_at is not None and entry.end_at < begin:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from beatstore.definition import fields
 from beatstore.definition.identity import form, identity
 from beatstore.errors import InvalidEntryError
-from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE
+from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task
 
 __all__ = ["After", "told", "wanted"]

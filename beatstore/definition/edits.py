@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -25,8 +25,8 @@ from beatstore.definition import edges, fields
 from beatstore.definition.calls import check_id, make_call
 from beatstore.definition.spec import FIELDS, columns_of
 from beatstore.errors import InvalidEntryError
-from beatstore.rules.decide import schedule_of
 from beatstore.rules.decision import EntryRow
+from beatstore.rules.due import EVER, STEP, from_start, has_one_run, schedule_of
 from beatstore.rules.states import STOPPED
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
@@ -56,9 +56,6 @@ NOTHING_PENDING = {
     "pending_reason": None,
     "blocked_by": None,
 }
-
-_EVER = datetime.min.replace(tzinfo=timezone.utc)
-_STEP = timedelta(microseconds=1)
 
 
 class StoredEntry(EntryRow, Protocol):
@@ -201,7 +198,7 @@ def consequences(
     elif found.get("wake_at") == old.wake_at is not None:
         # An update that leaves wake_at as it was looks like one by plain SQL to the
         # trigger, which would then set the cursor too. Any past instant does.
-        found["wake_at"] = EPOCH + _STEP if old.wake_at == EPOCH else EPOCH
+        found["wake_at"] = EPOCH + STEP if old.wake_at == EPOCH else EPOCH
     if state != old.state:
         found["state"] = state
     return found
@@ -231,7 +228,7 @@ def _settle_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
     stored = old.options if old is not None and isinstance(old.options, dict) else {}
     options = columns.get("options", stored)
     kind, max_runs = (columns.get(name, getattr(old, name, None)) for name in ("kind", "max_runs"))
-    once, own = kind == "once" or max_runs == 1, stored.get("task_id")
+    once, own = has_one_run(kind, max_runs), stored.get("task_id")
     if own is None:
         check_id(options, once=once)
     elif options.get("task_id", own) != own:
@@ -313,10 +310,10 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
         return None
     rule = SimpleNamespace(**{"start_at": None, "end_at": None, "created_at": now, **row})
     schedule = schedule_of(rule, settings)
-    after = _EVER
+    after = EVER
     if rule.kind != "once":
         assert now is not None
-        after = now if rule.start_at is None else max(now, rule.start_at - _STEP)
+        after = from_start(rule.start_at, now)
     first = schedule.next_after(after)
     if first is None:
         wanted = f"a schedule that is due after {after.isoformat()}"

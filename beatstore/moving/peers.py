@@ -23,6 +23,7 @@ import beatstore.discovery.convert  # noqa: F401  (teaches `as_schedule` celery'
 from beatstore.definition.spec import Declared
 from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
+from beatstore.rules.due import from_start, just_before
 from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone
 
 __all__ = ["PEERS", "Found", "How", "Note", "Peer", "peer_of", "read"]
@@ -31,7 +32,6 @@ Row = Mapping[str, Any]
 
 _CLEANUP = "celery.backend_cleanup"
 _PERIODS = ("days", "hours", "minutes", "seconds", "microseconds")
-_STEP = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class _Reader:
             options=_options(row, expires),
             start_at=None if once else start_at,
             # There the end is the first instant at which nothing runs, here the last that may.
-            end_at=None if expires is None else expires - _STEP,
+            end_at=None if expires is None else just_before(expires),
             max_runs=1 if one_off and not once else None,
             grace=self._how.grace if kind == "crontab" else None,
             description=row.get("description") or None,
@@ -215,7 +215,7 @@ class _Reader:
 
     def _check_end(self, rule: Schedule, start_at: datetime | None, expires: datetime) -> None:
         """Leave out what is not due any more before it expires."""
-        start = self._now if start_at is None else max(self._now, start_at - _STEP)
+        start = from_start(start_at, self._now)
         if isinstance(rule, Every):
             rule = rule.anchored(self._now)
         due = rule.next_after(start)

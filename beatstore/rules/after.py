@@ -11,11 +11,12 @@ itself, the oldest first: it is sent, given up, or waits on, whatever becomes of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
-from beatstore.rules.gate import Gate, Shared, Verdict, give_up, pass_or_wait
+from beatstore.rules.due import remaining_runs
+from beatstore.rules.gate import Gate, SharedAccount, SharedTime, Verdict, pass_or_wait
 
 __all__ = ["NO_UPSTREAMS", "AfterLook"]
 
@@ -25,29 +26,36 @@ NO_UPSTREAMS = "it has no upstreams; link some"
 _SECOND = timedelta(seconds=1)
 
 
+@dataclass(frozen=True, slots=True)
 class AfterLook:
-    """One look at one active entry of kind `after`."""
+    """One look at one active entry of kind `after`.
 
-    def __init__(self, entry: EntryRow, now: datetime, gate: Gate) -> None:
-        self.entry = entry
-        self.now = now
-        self.gate = gate
+    Attributes:
+        entry: its columns.
+        now: the database's time.
+        gate: what its edges and its unfinished runs say.
+    """
+
+    entry: EntryRow
+    now: datetime
+    gate: Gate
 
     def decision(self) -> Decision:
         """Return what the entry gets."""
         entry, gate = self.entry, self.gate
-        if self._over(0) or (entry.end_at is not None and self.now > entry.end_at):
-            return Decision("finished", cursor_at=entry.cursor_at)
+        if self._are_last(0) or (entry.end_at is not None and self.now > entry.end_at):
+            return Decision(state="finished", cursor_at=entry.cursor_at)
         if entry.start_at is not None and self.now < entry.start_at:
             return self._waiting(wake_at=entry.start_at)
         if not gate.edges:
             return self._waiting(NO_UPSTREAMS)
-        if gate.same is not None and (gate.same or gate.failed is None):
-            passed = self._passed(gate.same)
-            found = self._by_due_time([one for one in gate.same if one.at not in passed])
+        if gate.shared is not None and (gate.shared.told or not gate.failed):
+            passed = self._passed(gate.shared.told)
+            left = [one for one in gate.shared.told if one.at not in passed]
+            found = self._by_due_time(gate.shared, left)
             return replace(found, takes=(*found.takes, *passed))
-        if gate.unmet_id is not None and not gate.begun and gate.failed is None:
-            return self._waiting(gate.unmet)
+        if gate.missing is not None and not gate.begun and not gate.failed:
+            return self._waiting(gate.missing.words)
         return self._at_this_moment()
 
     def _at_this_moment(self) -> Decision:
@@ -58,38 +66,41 @@ class AfterLook:
             return self._waiting(verdict.waits, verdict.blocked_by, since, verdict.wake_at)
         return self._through(verdict)
 
-    def _passed(self, shared: Sequence[Shared]) -> list[datetime]:
+    def _passed(self, told: Sequence[SharedTime]) -> list[datetime]:
         """Return the due times that an edit, or the time before `start_at`, has done away with.
 
         What completed before `start_at` counts as one completion: the newest.
         """
         entry = self.entry
-        passed = [one.at for one in shared if entry.cursor_at and one.at <= entry.cursor_at]
+        passed = [one.at for one in told if entry.cursor_at and one.at <= entry.cursor_at]
         if entry.start_at is not None:
             begun_before = [
                 one.at
-                for one in shared
+                for one in told
                 if one.since is not None and one.since < entry.start_at and one.at not in passed
             ]
             passed += begun_before[:-1]
         return passed
 
-    def _by_due_time(self, shared: Sequence[Shared]) -> Decision:
+    def _by_due_time(self, account: SharedAccount, told: Sequence[SharedTime]) -> Decision:
         """Decide about the oldest shared due time that something becomes of."""
         held: Verdict | None = None
         entry_waited = self.entry.pending_since is not None
-        for one in shared:
+        for one in told:
             since = one.since or self.now
-            over = give_up(one, since, self.now)
-            if over is not None:
-                return self._through(Verdict((over,)), one, more=len(shared) > 1)
-            if one.met and held is None:
+            if one.missing is not None:
+                over = one.missing.give_up([PlannedRun(one.at)], since, self.now)
+                if over is not None:
+                    return self._through(Verdict(runs=(over,)), one, more=len(told) > 1)
+            elif held is None:
                 waited = entry_waited and self.now - since >= _SECOND
                 verdict = self._ask(one.at, since if waited else None)
                 if verdict.waits is None:
-                    return self._through(verdict, one, more=len(shared) > 1)
+                    return self._through(verdict, one, more=len(told) > 1)
                 held = verdict
-        return self._all_wait(shared, held)
+        if not told:
+            return self._waiting(account.untold.words)
+        return self._all_wait(told, held)
 
     def _ask(self, due_at: datetime, since: datetime | None) -> Verdict:
         """Ask the other edges, and the overlap, about one occurrence."""
@@ -102,38 +113,36 @@ class AfterLook:
             now=self.now,
         )
 
-    def _all_wait(self, shared: Sequence[Shared], held: Verdict | None) -> Decision:
+    def _all_wait(self, told: Sequence[SharedTime], held: Verdict | None) -> Decision:
         """Return the decision in which each of these due times waits on."""
-        if not shared:
-            missing = self.gate.missing
-            return self._waiting(missing.unmet if missing else self.gate.unmet)
-        if held is None and self.gate.unmet_id is not None:
+        oldest = told[0]
+        if held is None and self.gate.missing is not None:
             # An edge that takes any completion may end the wait of the oldest, too.
-            held = self._ask(shared[0].at, shared[0].since or self.now)
+            held = self._ask(oldest.at, oldest.since or self.now)
             if held.waits is None:
-                return self._through(held, shared[0], more=len(shared) > 1)
-        ends = [one.ends_at(one.since or self.now) for one in shared if not one.met]
+                return self._through(held, oldest, more=len(told) > 1)
+        ends = [one.missing.ends_at(one.since or self.now) for one in told if one.missing]
+        reason = blocked_by = None
+        if oldest.missing is not None:
+            reason, blocked_by = oldest.missing.words, oldest.missing.upstream_id
         if held is not None:
             ends.append(held.wake_at)
-        oldest = shared[0]
-        reason, blocked_by = oldest.unmet, oldest.unmet_id
-        if held is not None:
             # What is met waits for a completion, or an end, that wakes the entry by its name.
             blocked_by = held.blocked_by
-            reason = held.waits if oldest.met else oldest.unmet
+            reason = held.waits if oldest.missing is None else reason
         wake_at = min((at for at in ends if at is not None), default=None)
         return self._waiting(reason, blocked_by, oldest.since or self.now, wake_at, oldest.at)
 
     def _through(
-        self, verdict: Verdict, one: Shared | None = None, *, more: bool = False
+        self, verdict: Verdict, one: SharedTime | None = None, *, more: bool = False
     ) -> Decision:
         """Return the decision in which one occurrence is sent, or recorded."""
         takes = () if one is None else (one.at,)
         # What is skipped for an overlap is used up too: it would be due again at each look.
         # A shared due time that is given up leaves the other edges as they are.
         consume = verdict.consume or not verdict.runs[0].counts
-        if self._over(sum(run.state == "claimed" for run in verdict.runs)):
-            found = Decision("finished", cursor_at=self.entry.cursor_at)
+        if self._are_last(sum(run.state == "claimed" for run in verdict.runs)):
+            found = Decision(state="finished", cursor_at=self.entry.cursor_at)
         else:
             found = self._waiting(wake_at=self.now if more else None)
         return replace(
@@ -144,10 +153,10 @@ class AfterLook:
             takes=takes,
         )
 
-    def _over(self, sent: int) -> bool:
+    def _are_last(self, sent: int) -> bool:
         """Say whether `sent` more runs are the last."""
-        entry = self.entry
-        return entry.max_runs is not None and entry.run_count + sent >= entry.max_runs
+        remaining = remaining_runs(self.entry)
+        return remaining is not None and sent >= remaining
 
     def _waiting(
         self,
@@ -158,7 +167,7 @@ class AfterLook:
         due_at: datetime | None = None,
     ) -> Decision:
         return Decision(
-            "active",
+            state="active",
             cursor_at=self.entry.cursor_at,
             wake_at=wake_at,
             pending_due_at=due_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -98,6 +98,7 @@ class PlannedRun:
     """
 
     due_at: datetime
+    _: KW_ONLY
     state: str = "claimed"
     reason: str | None = None
     first_missed_at: datetime | None = None
@@ -105,7 +106,7 @@ class PlannedRun:
     counts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """The runs an entry gets, oldest first, and its columns after this look.
 

@@ -19,109 +19,136 @@ from typing import get_args
 
 from beatstore.config import Settings
 from beatstore.rules.decision import PlannedRun
-from beatstore.types import Align, On, OnUpstreamFailure, Overlap
+from beatstore.types import Overlap
 
 __all__ = [
-    "ALIGNS",
-    "CONDITIONS",
-    "ON_FAILURE",
     "OPEN",
+    "OVERLAP",
     "OVERLAPS",
     "WAITED",
     "Gate",
-    "Shared",
+    "Missing",
+    "SharedAccount",
+    "SharedTime",
     "Verdict",
     "duration",
     "fold",
-    "give_up",
     "pass_or_wait",
     "record",
     "run_timeout",
-    "unmet_words",
 ]
 
-#: What may be asked of an upstream's run; each names the counter `<condition>_seq`.
-CONDITIONS: tuple[On, ...] = get_args(On)
-
-ALIGNS: tuple[Align, ...] = get_args(Align)
-ON_FAILURE: tuple[OnUpstreamFailure, ...] = get_args(OnUpstreamFailure)
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
 #: How the `reason` of a run begins that was due before, and had to wait.
 WAITED = "waited"
 
-_WORDS = {"success": "succeed", "done": "end", "failure": "fail"}
+#: How the `reason` of a record begins that an unfinished run of the entry was the cause of.
+OVERLAP = "overlap:"
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """One due time, as the edges with `align="same"` see it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What is not there yet: an unsatisfied edge, and what ends the wait for all that are not.
 
     Attributes:
-        at: the due time.
-        unmet_id: an upstream that has not ended as it should for it; None: all have.
-        unmet: that upstream, in words.
-        failed: the name of an upstream that failed for it, where that ends the wait.
-        since: when the first upstream ended for it; None: none has.
-        timeout_s: how long it may be waited for, the shortest of its unsatisfied edges.
-        fresh: whether this was found out by this look, and is to be written down.
+        upstream_id: an upstream that has not ended as its edge asks.
+        words: that upstream, in words; None: the edge is gone.
+        failed: the name of an upstream whose failure ends the wait; None: none has failed.
+        timeout_s: how long may be waited, the shortest of the unsatisfied edges; None: for ever.
     """
 
-    at: datetime
-    unmet_id: int | None = None
-    unmet: str | None = None
+    upstream_id: int
+    words: str | None = None
     failed: str | None = None
-    since: datetime | None = None
     timeout_s: float | None = None
-    fresh: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Say whether every such edge is satisfied for this due time."""
-        return self.unmet_id is None and self.failed is None
 
     def ends_at(self, since: datetime) -> datetime | None:
         """Return when a wait that began at `since` ends; None: never."""
         return None if self.timeout_s is None else since + timedelta(seconds=self.timeout_s)
 
+    def give_up(
+        self, due: Sequence[PlannedRun], since: datetime, now: datetime
+    ) -> PlannedRun | None:
+        """Return the record of what was due, if its wait is over without a run.
 
-@dataclass(frozen=True, slots=True)
+        Args:
+            due: what waits.
+            since: when the wait began.
+            now: the database's time.
+        """
+        if self.failed is not None:
+            return record(due, f"upstream {self.failed!r} failed", counts=True)
+        ends_at = self.ends_at(since)
+        if ends_at is None or ends_at > now:
+            return None
+        return record(due, f"{self.words}: given up after {duration(now - since)}", counts=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedTime:
+    """One due time, as the edges with `align="same"` see it.
+
+    Attributes:
+        at: the due time.
+        missing: what is not there yet for it; None: every such edge is satisfied.
+        since: when the first upstream ended for it; None: none has.
+        fresh: whether this was found out by this look, and is to be written down.
+    """
+
+    at: datetime
+    missing: Missing | None = None
+    since: datetime | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedAccount:
+    """What is known of the due times that an entry shares with its upstreams.
+
+    Attributes:
+        told: those of which an upstream has told and that are not accounted for, oldest first.
+        untold: what is missing for a due time of which no upstream has told.
+        taken: those ahead of the cursor that are accounted for already.
+        under_way: those that an upstream has a run of which has not ended.
+    """
+
+    untold: Missing
+    told: tuple[SharedTime, ...] = ()
+    taken: frozenset[datetime] = frozenset()
+    under_way: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What an entry's edges and unfinished runs say now.
 
     Attributes:
         edges: whether it has upstreams at all.
-        unmet_id: an upstream whose edge is not satisfied, whatever the due time; None: all are.
-        unmet: that upstream, in words.
-        begun: whether some edge is satisfied by a completion that was not used up yet.
-        failed: the name of an upstream that failed, where that ends the wait.
-        timeout_s: how long an unsatisfied edge may be waited for, the shortest.
-        same: the due times, oldest first, of which an upstream with `align="same"` has told;
-            None where there is no such edge.
-        missing: what holds of a due time of which no upstream has told.
-        taken: due times ahead of the cursor that are accounted for already.
-        under_way: due times that such an upstream has runs of which have not ended.
+        missing: what is not there yet of the edges that any completion satisfies; None: they are
+            satisfied.
+        begun: whether some of these is satisfied by a completion that was not used up yet.
+        shared: the due times that it shares with upstreams; None: no edge has `align="same"`.
         running: the due time of a run of its own that has not ended.
     """
 
     edges: bool = False
-    unmet_id: int | None = None
-    unmet: str | None = None
+    missing: Missing | None = None
     begun: bool = False
-    failed: str | None = None
-    timeout_s: float | None = None
-    same: tuple[Shared, ...] | None = None
-    missing: Shared | None = None
-    taken: frozenset[datetime] = frozenset()
-    under_way: tuple[datetime, ...] = ()
+    shared: SharedAccount | None = None
     running: datetime | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Say whether an upstream has failed, and that ends the wait, whatever the due time."""
+        return self.missing is not None and self.missing.failed is not None
 
 
 #: The gate of an entry that nothing holds back.
 OPEN = Gate()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What becomes of due occurrences at the gate.
 
@@ -155,12 +182,6 @@ def run_timeout(own_s: float | None, overlap: str, settings: Settings) -> float 
     return settings.overlap_timeout
 
 
-def unmet_words(name: str, on: str, state: str) -> str:
-    """Say which upstream is waited for."""
-    doing = "" if state == "active" else f", which is {state}"
-    return f"waits for {name!r} to {_WORDS.get(on, on)}{doing}"
-
-
 def pass_or_wait(
     due: Sequence[PlannedRun],
     gate: Gate,
@@ -180,56 +201,34 @@ def pass_or_wait(
         since: since when it has waited already; None: it has not.
         now: the database's time.
     """
-    if gate.unmet_id is not None:
-        return _upstream_missing(due, gate, since or now, now)
+    if gate.missing is not None:
+        return _upstream_missing(due, gate.missing, since or now, now)
     if overlap != "allow" and gate.running is not None:
         words = f"its run due {gate.running.isoformat()} has not ended"
         if overlap == "wait":
             return Verdict(waits=f"waits: {words}", blocked_by=entry_id)
-        return Verdict((record(due, f"overlap: {words}, policy skip"),))
+        return Verdict(runs=(record(due, f"{OVERLAP} {words}, policy skip"),))
     if overlap == "skip" and len(due) > 1:
-        late = record(due[1:], "overlap: due together with the run before, policy skip")
-        return Verdict((due[0], late), consume=gate.edges)
+        late = record(due[1:], f"{OVERLAP} due together with the run before, policy skip")
+        return Verdict(runs=(due[0], late), consume=gate.edges)
     if not gate.edges and overlap == "allow":
-        return Verdict(tuple(due))
+        return Verdict(runs=tuple(due))
     run = fold(due)
     if since is not None:
         waited = duration(now - since)
         run = replace(run, reason=f"{WAITED} {waited}" + (f"; {run.reason}" if run.reason else ""))
-    return Verdict((run,), consume=gate.edges)
+    return Verdict(runs=(run,), consume=gate.edges)
 
 
 def _upstream_missing(
-    due: Sequence[PlannedRun], gate: Gate, since: datetime, now: datetime
+    due: Sequence[PlannedRun], missing: Missing, since: datetime, now: datetime
 ) -> Verdict:
-    if gate.failed is not None:
-        return _given_up(due, f"upstream {gate.failed!r} failed")
-    ends_at = None if gate.timeout_s is None else since + timedelta(seconds=gate.timeout_s)
-    if ends_at is not None and ends_at <= now:
-        return _given_up(due, f"{gate.unmet}: given up after {duration(now - since)}")
-    return Verdict(waits=gate.unmet, blocked_by=gate.unmet_id, wake_at=ends_at)
-
-
-def _given_up(due: Sequence[PlannedRun], reason: str) -> Verdict:
-    run = record(due, reason, counts=True)
-    return Verdict((run,), consume=True, spares_free=True)
-
-
-def give_up(one: Shared, since: datetime, now: datetime) -> PlannedRun | None:
-    """Return the record of a due time whose wait is over without a run, or None if it is not.
-
-    Args:
-        one: the due time.
-        since: when its wait began.
-        now: the database's time.
-    """
-    due = [PlannedRun(one.at)]
-    if one.failed is not None:
-        return record(due, f"upstream {one.failed!r} failed", counts=True)
-    ends_at = one.ends_at(since)
-    if one.met or ends_at is None or ends_at > now:
-        return None
-    return record(due, f"{one.unmet}: given up after {duration(now - since)}", counts=True)
+    over = missing.give_up(due, since, now)
+    if over is not None:
+        return Verdict(runs=(over,), consume=True, spares_free=True)
+    return Verdict(
+        waits=missing.words, blocked_by=missing.upstream_id, wake_at=missing.ends_at(since)
+    )
 
 
 def fold(due: Sequence[PlannedRun]) -> PlannedRun:
@@ -245,8 +244,14 @@ def fold(due: Sequence[PlannedRun]) -> PlannedRun:
 def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> PlannedRun:
     """Return the row that says of what was due why it is not sent."""
     one = fold(due)
-    first = one.first_missed_at or one.due_at
-    return PlannedRun(one.due_at, "skipped", reason, first, one.missed_count + 1, counts)
+    return PlannedRun(
+        one.due_at,
+        state="skipped",
+        reason=reason,
+        first_missed_at=one.first_missed_at or one.due_at,
+        missed_count=one.missed_count + 1,
+        counts=counts,
+    )
 
 
 def duration(span: timedelta) -> str:

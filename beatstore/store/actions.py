@@ -22,6 +22,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.decide import TRIGGERED, reworded
+from beatstore.rules.due import STEP
 from beatstore.rules.states import (
     FINAL,
     OVER,
@@ -43,8 +44,6 @@ __all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "tr
 
 #: What `end` makes of a run.
 END_STATES: tuple[EndState, ...] = get_args(EndState)
-
-_STEP = timedelta(microseconds=1)
 
 #: How far after now triggered runs are looked for that have an instant already.
 _SOON = timedelta(seconds=1)
@@ -126,7 +125,7 @@ def trigger(tx: Transaction, name: str) -> Run:
     asked_at = tx.now()
     due_at = _free_instant(tx, asked_at)
     while not tx.insert(RUN, _triggered(entry, due_at)):
-        due_at += _STEP  # somebody else's, written meanwhile
+        due_at += STEP  # somebody else's, written meanwhile
     counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
     tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
     key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
@@ -142,10 +141,10 @@ def _free_instant(tx: Transaction, now: datetime) -> datetime:
     of its own.
     """
     # An occurrence of the schedule may have this very second; it is another one.
-    due_at = now if now.microsecond else now + _STEP
+    due_at = now if now.microsecond else now + STEP
     soon = (RUN.c.due_at >= due_at, RUN.c.due_at < due_at + _SOON)
     last = tx.execute(select(func.max(RUN.c.due_at)).where(*soon)).scalar()
-    return last + _STEP if isinstance(last, datetime) else due_at
+    return last + STEP if isinstance(last, datetime) else due_at
 
 
 def rerun(tx: Transaction, given: int | str) -> Run:
@@ -238,7 +237,7 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
     taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
     while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
         # It has a record (it was missed then), and an instant has no second one.
-        due_at += _STEP
+        due_at += STEP
     moved = {"spec": Once(due_at).spec}
     if old.state in STOPPED and not edits.changes(old, moved):
         entries.write(tx, "reschedule", old, edits.mended(old, tx.now()))

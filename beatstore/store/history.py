@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import Select, and_, case, literal, or_, select
@@ -21,7 +21,7 @@ from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry, Run
-from beatstore.rules.decide import schedule_of
+from beatstore.rules.due import LAST, DueTimes, just_before, remaining_runs
 from beatstore.rules.states import ERRORS, LIVE, RUN_STATES
 from beatstore.schedules import local_time, zone
 from beatstore.tick.edges import NOT_SUCCEEDED
@@ -42,8 +42,6 @@ __all__ = [
 RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)
 
 _PREVIEW_LIMIT = 10_000
-
-_STEP = timedelta(microseconds=1)
 
 #: The longest id of a task that a row holds.
 _TASK_ID = 155
@@ -221,12 +219,9 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
     count = fields.whole("count", count, most=_PREVIEW_LIMIT)
     if entry.state not in LIVE or entry.kind == "after":
         return []
-    schedule = schedule_of(entry, tx.settings)
-    after = tx.now() if start is None else fields.instant("start", start) - _STEP
-    if entry.start_at is not None:
-        after = max(after, entry.start_at - _STEP)
-    if entry.max_runs is not None:
-        count = min(count, max(0, entry.max_runs - entry.run_count))
-    until = entry.end_at or datetime.max.replace(tzinfo=timezone.utc)
+    times = DueTimes.of(entry, tx.settings)
+    after = tx.now() if start is None else just_before(fields.instant("start", start))
+    remaining = remaining_runs(entry)
+    count = count if remaining is None else min(count, remaining)
     shown_in = zone(entry.timezone or tx.settings.default_timezone)
-    return [local_time(at, shown_in) for at in schedule.between(after, until, count)]
+    return [local_time(at, shown_in) for at in times.between(after, LAST, count)]

@@ -29,6 +29,8 @@ from beatstore.definition import edges
 from beatstore.definition.edges import After
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
+from beatstore.rules.due import will_not_run_again
+from beatstore.rules.outcomes import counter_of
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.lineage import Lineage
@@ -200,12 +202,9 @@ def _consumed(entry: Any, up: Any, one: After) -> int:
     """
     if one.first_free:
         return -1
-    if entry.run_count == 0 and (
-        entry.kind != "after" or up.kind == "once" or up.state == "finished"
-    ):
+    if entry.run_count == 0 and (entry.kind != "after" or will_not_run_again(up)):
         return 0
-    counters = {"success": up.success_seq, "failure": up.failure_seq, "done": up.done_seq}
-    return int(counters[one.on])
+    return int(getattr(up, counter_of(one.on)))
 
 
 def take_turns(tx: Transaction) -> None:

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, ScalarSelect, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, and_, delete, func, or_, select
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.orm import Session
 
@@ -33,7 +33,7 @@ from beatstore.store import audit
 from beatstore.store.entries import delete_entries
 from beatstore.store.shared_times import close_account
 from beatstore.store.sync.merge import let_go_in
-from beatstore.tick.edges import NOT_SUCCEEDED
+from beatstore.tick.edges import NOT_SUCCEEDED, one_shot
 
 __all__ = ["Pruner", "prune"]
 
@@ -85,7 +85,7 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
     over = select(ENTRY.c.id, ENTRY.c.declared).where(
         ENTRY.c.id > after[1],
         ENTRY.c.id <= end.last,
-        _is_one_shot(ENTRY),
+        one_shot(ENTRY),
         ENTRY.c.state.in_(OVER),
         ENTRY.c.updated_at < before,
         or_(ENTRY.c.last_run_at.is_(None), ENTRY.c.last_run_at < before),
@@ -271,16 +271,11 @@ class Pruner:
 # -- what stays ------------------------------------------------------------------------
 
 
-def _is_one_shot(entry: FromClause) -> ColumnElement[bool]:
-    single = and_(entry.c.kind == "after", entry.c.max_runs == 1)
-    return or_(entry.c.kind == "once", single)
-
-
 def _waited_for() -> ColumnElement[bool]:
     """Return the condition that an entry is upstream of one that is not itself over."""
     down = ENTRY.alias("down")
     edge = DEPENDENCY.join(down, down.c.id == DEPENDENCY.c.downstream_id)
-    over = and_(_is_one_shot(down), down.c.state.in_(OVER))
+    over = and_(one_shot(down), down.c.state.in_(OVER))
     found = select(down.c.id).select_from(edge).where(DEPENDENCY.c.upstream_id == ENTRY.c.id, ~over)
     return found.correlate(ENTRY).exists()
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -33,20 +33,24 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError, ScheduleError
-from beatstore.rules.decide import jitter_offset, schedule_of, sent_from
+from beatstore.rules.due import (
+    DueTimes,
+    accounted_for,
+    jitter_offset,
+    just_before,
+    remaining_runs,
+    sent_from,
+)
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import entries
 from beatstore.types import Page
 
-__all__ = ["Occurrence", "accounted_for", "agenda"]
+__all__ = ["Occurrence", "agenda"]
 
 _MOST = 10_000
 
 #: How many entries are read at a time: as many as are asked for, within these bounds.
 _LEAST, _PAGE = 50, 500
-
-_EVER = datetime.min.replace(tzinfo=timezone.utc)
-_STEP = timedelta(microseconds=1)
 
 _READ = [
     ENTRY.c[name]
@@ -183,7 +187,7 @@ class _Merged:
         """Yield the occurrences of one entry within the window; none of one that is broken."""
         try:
             coming = _Coming(row, self._tx.settings)
-            oldest = coming.after(accounted_for(row))
+            oldest = coming.times.next_after(accounted_for(row))
         except (ScheduleError, TypeError, ValueError, OverflowError):
             return  # a row written by hand, which a beat will take out of service
         if oldest is None or coming.remaining == 0:
@@ -194,10 +198,12 @@ class _Merged:
             if self._start is None:
                 yield coming.due_already(oldest)
             coming.pass_by(1)
-        since = now if due else oldest - _STEP
-        if self._start is not None and (start := self._start - coming.offset - _STEP) > since:
-            coming.skip(since, start)
-            since = start
+        since = now if due else just_before(oldest)
+        if self._start is not None:
+            start = just_before(self._start - coming.offset)
+            if start > since:
+                coming.skip(since, start)
+                since = start
         yield from coming.occurrences(since, self._until)
 
 
@@ -206,15 +212,9 @@ class _Coming:
 
     def __init__(self, row: Any, settings: Settings) -> None:
         self.row = row
-        self.schedule = schedule_of(row, settings)
+        self.times = DueTimes.of(row, settings)
         self.offset = jitter_offset(row.id, row.jitter_s)
-        self.remaining = None if row.max_runs is None else max(0, row.max_runs - row.run_count)
-
-    def after(self, at: datetime) -> datetime | None:
-        """Return the first due time after an instant, as long as the entry runs at all."""
-        due_at = self.schedule.next_after(at)
-        over = due_at is not None and self.row.end_at is not None and due_at > self.row.end_at
-        return None if over else due_at
+        self.remaining = remaining_runs(row)
 
     def pass_by(self, count: int) -> None:
         """Take so many occurrences for sent."""
@@ -224,7 +224,7 @@ class _Coming:
     def skip(self, after: datetime, until: datetime) -> None:
         """Take the occurrences between two instants for sent."""
         if self.remaining:
-            self.pass_by(len(self.schedule.between(after, until, self.remaining)))
+            self.pass_by(len(self.times.between(after, until, self.remaining)))
 
     def due_already(self, oldest: datetime) -> Occurrence:
         """Return the first occurrence of those that are due, and will be one."""
@@ -235,25 +235,17 @@ class _Coming:
 
     def occurrences(self, after: datetime, until: datetime | None) -> Iterator[Occurrence]:
         """Yield what comes after an instant."""
-        due_at = self.after(after)
+        due_at = self.times.next_after(after)
         while due_at is not None and self.remaining != 0:
             if until is not None and sent_from(due_at, self.offset) >= until:
                 return
             yield self._made(due_at)
             self.pass_by(1)
-            due_at = self.after(due_at)
+            due_at = self.times.next_after(due_at)
 
     def _made(self, due_at: datetime, state: str = "ahead", why: str | None = None) -> Occurrence:
         row = self.row
         return Occurrence(row.name, row.task, due_at, sent_from(due_at, self.offset), state, why)
-
-
-def accounted_for(row: Any) -> datetime:
-    """Return the instant after which nothing of an entry was decided yet; see `decide`."""
-    if row.kind == "once":
-        return row.cursor_at or _EVER
-    after: datetime = row.cursor_at or row.created_at
-    return after if row.start_at is None else max(after, row.start_at - _STEP)
 
 
 def _after(wake_at: datetime, entry_id: int) -> ColumnElement[bool]:

@@ -1,4 +1,6 @@
-"""What is asked of edges and runs in SQL, in one place.
+"""What is asked of edges, upstreams and runs in SQL, in one place.
+
+`beatstore.rules.outcomes` and `beatstore.rules.due` say the same for rows in hand.
 
 Pure: each name is an expression, or makes one.
 """
@@ -7,12 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, literal_column
+from sqlalchemy import ColumnElement, and_, case, literal_column, or_, select
 
 from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
-from beatstore.database.tables import DEPENDENCY
+from beatstore.database.tables import DEPENDENCY, RUN, TOKEN
+from beatstore.rules.gate import OVERLAP
+from beatstore.rules.states import ERRORS
 
-__all__ = ["ENDS_WAIT", "NOT_SUCCEEDED", "counter"]
+__all__ = [
+    "ANY_DUE_TIME",
+    "ENDS_WAIT",
+    "FAILURE_ENDS_WAIT",
+    "NOT_SUCCEEDED",
+    "SAME_DUE_TIME",
+    "counter",
+    "is_final",
+    "not_running_again",
+    "one_shot",
+    "outcome_of",
+    "satisfied_by",
+    "satisfied_by_any",
+    "unsatisfied",
+    "unsatisfied_by_any",
+    "unsatisfied_for",
+]
+
+_EDGE = DEPENDENCY.c
 
 #: Where the index of unfinished and failed runs is partial, it is used only with this term.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
@@ -20,12 +42,98 @@ NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
 #: Likewise the index of edges that can end a wait by themselves.
 ENDS_WAIT: ColumnElement[bool] = literal_column(ENDS_WAIT_SQL)
 
+# -- edges -----------------------------------------------------------------------------
 
-def counter(of: Any) -> ColumnElement[int]:
+#: The edges that ask for a run of the same due time. One whose first run is free does not.
+SAME_DUE_TIME: ColumnElement[bool] = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
+
+#: The other edges: any completion satisfies them.
+ANY_DUE_TIME: ColumnElement[bool] = or_(_EDGE.align != "same", _EDGE.consumed_seq < 0)
+
+#: A failure of the upstream ends the wait of the edge.
+FAILURE_ENDS_WAIT: ColumnElement[bool] = and_(
+    _EDGE.on == "success", _EDGE.on_upstream_failure == "skip"
+)
+
+
+def counter(up: Any) -> ColumnElement[int]:
     """Return the counter of an upstream that an edge asks about."""
-    on = DEPENDENCY.c.on
     return case(
-        (on == "success", of.c.success_seq),
-        (on == "failure", of.c.failure_seq),
-        else_=of.c.done_seq,
+        (_EDGE.on == "success", up.c.success_seq),
+        (_EDGE.on == "failure", up.c.failure_seq),
+        else_=up.c.done_seq,
+    )
+
+
+def satisfied_by_any(up: Any) -> ColumnElement[bool]:
+    """Return the condition that an edge of `ANY_DUE_TIME` is satisfied."""
+    return counter(up) > _EDGE.consumed_seq
+
+
+def unsatisfied_by_any(up: Any) -> ColumnElement[bool]:
+    """Return the condition that an edge is one of `ANY_DUE_TIME`, and is not satisfied."""
+    return and_(ANY_DUE_TIME, counter(up) <= _EDGE.consumed_seq)
+
+
+def satisfied_by(outcome: Any) -> ColumnElement[bool]:
+    """Return the condition that an outcome, `success` or `failure`, is what an edge asks for."""
+    return or_(_EDGE.on == "done", outcome == _EDGE.on)
+
+
+def unsatisfied_for(due_at: Any) -> ColumnElement[bool]:
+    """Return the condition that an edge of `SAME_DUE_TIME` is not satisfied for a due time."""
+    told = select(TOKEN.c.due_at).where(
+        TOKEN.c.downstream_id == _EDGE.downstream_id,
+        TOKEN.c.due_at == due_at,
+        TOKEN.c.upstream_id == _EDGE.upstream_id,
+        satisfied_by(TOKEN.c.outcome),
+    )
+    return and_(SAME_DUE_TIME, ~told.correlate_except(TOKEN).exists())
+
+
+def unsatisfied(up: Any, due_at: Any) -> ColumnElement[bool]:
+    """Return the condition that an edge holds its downstream back, of whatever kind it is."""
+    return or_(unsatisfied_for(due_at), unsatisfied_by_any(up))
+
+
+# -- upstreams and runs ------------------------------------------------------------------
+
+
+def one_shot(entry: Any) -> ColumnElement[bool]:
+    """Return the condition of `beatstore.rules.due.is_one_shot`."""
+    return or_(entry.c.kind == "once", and_(entry.c.kind == "after", entry.c.max_runs == 1))
+
+
+def not_running_again(entry: Any) -> ColumnElement[bool]:
+    """Return the condition of `beatstore.rules.due.will_not_run_again`."""
+    return or_(one_shot(entry), entry.c.state == "finished")
+
+
+def is_final(run: Any) -> ColumnElement[bool]:
+    """Return the condition that no later attempt decides what a run came to.
+
+    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
+    its entry was paused.
+    """
+    later = RUN.alias()
+    found = select(later.c.id).where(
+        later.c.entry_id == run.c.entry_id,
+        later.c.due_at == run.c.due_at,
+        later.c.attempt > run.c.attempt,
+        later.c.state != "cancelled",
+    )
+    return ~found.correlate_except(later).exists()
+
+
+def outcome_of(run: Any) -> ColumnElement[str | None]:
+    """Return what a run that has ended for good is to downstreams: success, failure or NULL.
+
+    To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
+    """
+    gave_up = and_(
+        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like(f"{OVERLAP}%")
+    )
+    return case(
+        (run.c.state == "succeeded", "success"),
+        (or_(run.c.state.in_(ERRORS), gave_up), "failure"),
     )

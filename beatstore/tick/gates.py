@@ -36,11 +36,20 @@ from sqlalchemy.sql import ColumnElement
 from beatstore.config import Settings
 from beatstore.database.dialects import Instant, among, trigger_reads_entries
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
-from beatstore.rules.gate import ALIGNS, CONDITIONS, ON_FAILURE, OPEN, Gate, unmet_words
+from beatstore.rules.gate import OPEN, Gate, Missing
+from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE, unmet_words
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Executes
-from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, counter
+from beatstore.tick.edges import (
+    ANY_DUE_TIME,
+    ENDS_WAIT,
+    FAILURE_ENDS_WAIT,
+    NOT_SUCCEEDED,
+    counter,
+    satisfied_by_any,
+    unsatisfied_by_any,
+)
 from beatstore.tick.locks import free_entries
 from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.waits import read_shared
@@ -63,9 +72,6 @@ _WORDS: dict[str, tuple[str, ...]] = {
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
-
-#: The edges that any completion satisfies; the others have an account of their own.
-_ANY: ColumnElement[bool] = or_(_EDGE.align != "same", _EDGE.consumed_seq < 0)
 
 
 def read_gates(
@@ -90,8 +96,8 @@ def read_gates(
         with_edges = [row for row in rows if row.id in linked]
         _read_edges(connection, with_edges, gates)
         fresh = [row.id for row in with_edges if row.id in new]
-        for entry_id, same in read_shared(connection, with_edges, fresh, now).items():
-            gates[entry_id] = replace(gates[entry_id], **same)
+        for entry_id, account in read_shared(connection, with_edges, fresh, now).items():
+            gates[entry_id] = replace(gates[entry_id], shared=account)
     alone: dict[timedelta | None, list[int]] = {}
     for row in rows:
         if row.overlap != "allow":
@@ -190,14 +196,18 @@ def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[in
     again = [row.id for row in rows if row.blocked_by is not None and row.id not in unmet]
     if again:
         unmet |= _unmet(connection, again, resume=False)
-    notes = _notes(connection, [row for row in rows if row.id in unmet])
+    waiting = [row for row in rows if row.id in unmet]
+    ends, begun = _ends(connection, list(unmet)), _begun(connection, waiting)
     for row in rows:
         edge = unmet.get(row.id)
-        gate = Gate(edges=True)
+        missing = None
         if edge is not None:
             words = unmet_words(edge.name, edge.on, edge.state)
-            gate = replace(notes[row.id], unmet_id=edge.upstream_id, unmet=words)
-        gates[row.id] = gate
+            failed, timeout_s = ends.get(row.id, (None, None))
+            missing = Missing(
+                upstream_id=edge.upstream_id, words=words, failed=failed, timeout_s=timeout_s
+            )
+        gates[row.id] = Gate(edges=True, missing=missing, begun=row.id in begun)
 
 
 def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[int, Row[Any]]:
@@ -207,8 +217,7 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
         .where(
             _EDGE.downstream_id == ENTRY.c.id,
-            _ANY,
-            counter(_UP) <= _EDGE.consumed_seq,
+            unsatisfied_by_any(_UP),
         )
         .order_by(_EDGE.upstream_id.desc())
         .limit(1)
@@ -236,30 +245,31 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
     return {int(row.id): cast("Row[Any]", row) for row in rows}
 
 
-def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
-    """Return what else matters of entries that have an unsatisfied edge.
+def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
+    """Return those of these entries whose wait has begun; for one without a clock that is read.
 
-    Only edges that can end the wait are read, which have an index of their own, and for an
-    entry without a clock whether its wait has begun.
+    It begins when an edge is satisfied by a completion that was not used up yet.
     """
-    gates = {row.id: Gate(edges=True, begun=row.pending_since is not None) for row in rows}
-    if not gates:
-        return gates
-    met = counter(_UP) > _EDGE.consumed_seq
-    sleeping = [row.id for row in rows if row.kind == "after" and row.pending_since is None]
-    if sleeping:
-        edge = and_(_EDGE.downstream_id == ENTRY.c.id, met, _EDGE.consumed_seq >= 0)
-        of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
-        begun = select(ENTRY.c.id).where(
-            among(ENTRY.c.id, sleeping, connection.dialect), of_edge.correlate(ENTRY).exists()
-        )
-        for entry_id in connection.scalars(begun):
-            gates[entry_id] = replace(gates[entry_id], begun=True)
-    failed = and_(
-        _EDGE.on == "success",
-        _EDGE.on_upstream_failure == "skip",
-        _UP.c.failure_seq > _EDGE.failure_seen,
+    begun = {row.id for row in rows if row.pending_since is not None}
+    sleeping = [row.id for row in rows if row.kind == "after" and row.id not in begun]
+    if not sleeping:
+        return begun
+    edge = and_(_EDGE.downstream_id == ENTRY.c.id, satisfied_by_any(_UP), _EDGE.consumed_seq >= 0)
+    of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
+    found = select(ENTRY.c.id).where(
+        among(ENTRY.c.id, sleeping, connection.dialect), of_edge.correlate(ENTRY).exists()
     )
+    return begun | set(connection.scalars(found))
+
+
+def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, float | None]]:
+    """Return what ends the wait of entries: the name of an upstream that failed, and a timeout.
+
+    Only edges that can end the wait are read, which have an index of their own.
+    """
+    if not ids:
+        return {}
+    failed = and_(FAILURE_ENDS_WAIT, _UP.c.failure_seq > _EDGE.failure_seen)
     ending = connection.execute(
         select(
             _EDGE.downstream_id,
@@ -267,13 +277,11 @@ def _notes(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, Gate]:
             func.min(_EDGE.timeout_s).label("timeout_s"),
         )
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(among(_EDGE.downstream_id, gates, connection.dialect), _ANY, ENDS_WAIT, ~met)
+        .where(among(_EDGE.downstream_id, ids, connection.dialect))
+        .where(ENDS_WAIT, unsatisfied_by_any(_UP))
         .group_by(_EDGE.downstream_id)
     )
-    for row in ending:
-        gate = gates[row.downstream_id]
-        gates[row.downstream_id] = replace(gate, failed=row.failed, timeout_s=row.timeout_s)
-    return gates
+    return {row.downstream_id: (row.failed, row.timeout_s) for row in ending}
 
 
 def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
@@ -304,7 +312,7 @@ def wake_forgotten(connection: Connection, limit: int) -> int:
     told of: deletions by a foreign key on MySQL, or a database without the triggers.
     """
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
-    met = and_(_EDGE.align != "same", counter(_UP) > _EDGE.consumed_seq)
+    met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
     run = RUN.alias("open")
     running = exists().where(
         run.c.entry_id == ENTRY.c.id,

@@ -27,6 +27,7 @@ from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.rules.decide import decide, is_triggered
 from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedRun
+from beatstore.rules.due import has_one_run
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import cycles
@@ -88,7 +89,7 @@ class _Plan:
     problem: str | None = None
 
 
-_NOTHING = Decision("broken")
+_NOTHING = Decision(state="broken")
 
 
 class Planner:
@@ -160,7 +161,7 @@ class Planner:
             if decision.runs:
                 call = Call(row.task, row.args, row.kwargs, row.options)
                 check_allowed(call, self._settings.allowed_tasks)
-                if row.kind == "once" or row.max_runs == 1:
+                if has_one_run(row.kind, row.max_runs):
                     own_id = check_id(row.options, once=True)
             if decision.state == "broken":
                 return _Plan(row, _NOTHING, problem=decision.error or "")
@@ -188,7 +189,9 @@ class Planner:
             if through:
                 consume(connection, through, spare_free=spares_free)
         shared = [
-            (plan.entry, plan.gate, plan.decision) for plan in plans if plan.gate.same is not None
+            (plan.entry, plan.gate.shared, plan.decision)
+            for plan in plans
+            if plan.gate.shared is not None
         ]
         if shared:
             write_shared(connection, shared)

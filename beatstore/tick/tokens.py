@@ -21,14 +21,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import Instant, insert_ignore
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
-from beatstore.rules.states import ERRORS
+from beatstore.rules.due import EVER, accounted_for
+from beatstore.rules.outcomes import failure_ends_wait, satisfies
+from beatstore.tick.edges import (
+    FAILURE_ENDS_WAIT,
+    is_final,
+    not_running_again,
+    outcome_of,
+    satisfied_by,
+)
 
-__all__ = ["OPEN", "Told", "fits", "of_due_time", "tell", "tell_of_the_past"]
+__all__ = ["OPEN", "Told", "of_due_time", "tell", "tell_of_the_past"]
 
 #: The states of a due time that is not accounted for.
 OPEN = ("look", "waits", "met")
@@ -41,46 +49,6 @@ def of_due_time(table: Any) -> ColumnElement[bool]:
     """Return the condition on a row of `wait` or `token`; bound are `b_id` and `b_due_at`."""
     at = bindparam("b_due_at", type_=Instant())
     return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at == at)
-
-
-def fits(outcome: Any, on: Any) -> ColumnElement[bool]:
-    """Return the condition that a token is what an edge asks for."""
-    return or_(on == "done", outcome == on)
-
-
-def _final(run: Any) -> ColumnElement[bool]:
-    """Return the condition that no later attempt decides what the run came to.
-
-    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
-    its entry was paused.
-    """
-    later = RUN.alias()
-    found = select(later.c.id).where(
-        later.c.entry_id == run.c.entry_id,
-        later.c.due_at == run.c.due_at,
-        later.c.attempt > run.c.attempt,
-        later.c.state != "cancelled",
-    )
-    return ~found.correlate_except(later).exists()
-
-
-def _outcome_of(run: Any) -> ColumnElement[str | None]:
-    """Return what a run that has ended for good is to downstreams: success, failure or NULL.
-
-    To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
-    """
-    gave_up = and_(
-        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like("overlap:%")
-    )
-    return case(
-        (run.c.state == "succeeded", "success"),
-        (or_(run.c.state.in_(ERRORS), gave_up), "failure"),
-    )
-
-
-def _ends_a_wait() -> ColumnElement[bool]:
-    """Return the condition that a failure of its upstream is something to an edge."""
-    return and_(_EDGE.on == "success", _EDGE.on_upstream_failure == "skip")
 
 
 # -- what a completion tells ---------------------------------------------------------------
@@ -141,9 +109,9 @@ def _asked_for(edge: Row[Any], one: Told) -> bool:
 
     Any other opens no wait: an alarm does not wait for the failure of what has succeeded.
     """
-    if edge.on in ("done", one.outcome):
+    if satisfies(one.outcome, edge.on):
         return True
-    return bool(edge.on == "success" and edge.on_upstream_failure == "skip")
+    return failure_ends_wait(edge.on, edge.on_upstream_failure)
 
 
 def _concerns(entry: Row[Any], one: Told) -> bool:
@@ -198,7 +166,7 @@ _LOOK_AGAIN = (
 
 def _sets_free(row: Any, edge: Any, one: Told) -> bool:
     """Say whether a token may end the wait of a due time."""
-    if one.outcome == "failure" and edge.on_upstream_failure == "skip":
+    if one.outcome == "failure" and failure_ends_wait(edge.on, edge.on_upstream_failure):
         return True
     return row.blocked_by is None or row.blocked_by == edge.upstream_id
 
@@ -244,8 +212,8 @@ def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> 
     """
     mine = _EDGE.downstream_id == entry.id
     if entry.kind != "after":
-        after = entry.cursor_at or (None if entry.kind == "once" else entry.created_at)
-        _tell_of(connection, mine, [] if after is None else [RUN.c.due_at > after], now)
+        after = accounted_for(entry)
+        _tell_of(connection, mine, [] if after == EVER else [RUN.c.due_at > after], now)
         return
     waits = select(WAIT.c.due_at).where(WAIT.c.downstream_id == entry.id, WAIT.c.state.in_(OPEN))
     _tell_of(connection, mine, [RUN.c.due_at.in_(waits)], now)
@@ -263,14 +231,14 @@ def _that_are_over(connection: Connection, entry_id: int) -> Sequence[int]:
         select(_EDGE.upstream_id)
         .join(_UP, _UP.c.id == _EDGE.upstream_id)
         .where(_EDGE.downstream_id == entry_id, _EDGE.align == "same")
-        .where(or_(_UP.c.kind == "once", _UP.c.state == "finished"))
+        .where(not_running_again(_UP))
     )
     return connection.scalars(over).all()
 
 
 def _last_due(connection: Connection, upstream_id: int) -> datetime | None:
     """Return the due time of the last run of an upstream that has ended for good."""
-    ended = and_(RUN.c.entry_id == upstream_id, _outcome_of(RUN).is_not(None), _final(RUN))
+    ended = and_(RUN.c.entry_id == upstream_id, outcome_of(RUN).is_not(None), is_final(RUN))
     last = select(RUN.c.due_at).where(ended).order_by(RUN.c.due_at.desc()).limit(1)
     found = connection.scalar(last)
     return found if isinstance(found, datetime) else None
@@ -283,12 +251,12 @@ def _tell_of(
     now: datetime,
 ) -> None:
     """Insert what is not there yet of the tokens of these runs, and what waits for them."""
-    outcome = _outcome_of(RUN)
+    outcome = outcome_of(RUN)
     told = (
         select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
-        .where(edges, _EDGE.align == "same", outcome.is_not(None), _final(RUN), *runs)
-        .where(or_(fits(outcome, _EDGE.on), _ends_a_wait()))
+        .where(edges, _EDGE.align == "same", outcome.is_not(None), is_final(RUN), *runs)
+        .where(or_(satisfied_by(outcome), FAILURE_ENDS_WAIT))
     )
     rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
     if not rows:

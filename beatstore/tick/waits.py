@@ -37,13 +37,14 @@ from sqlalchemy.sql.expression import null
 from beatstore.database.dialects import Instant, among, insert_ignore
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 from beatstore.rules.decision import Decision
-from beatstore.rules.gate import Gate, Shared, unmet_words
+from beatstore.rules.gate import Missing, SharedAccount, SharedTime
+from beatstore.rules.outcomes import failure_ends_wait, satisfies, unmet_words
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED
-from beatstore.tick.tokens import OPEN, fits, of_due_time, tell_of_the_past
+from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_for
+from beatstore.tick.tokens import OPEN, of_due_time, tell_of_the_past
 
-__all__ = ["ASKS", "read_shared", "unmet_edges", "write_shared"]
+__all__ = ["read_shared", "write_shared"]
 
 #: How many due times of an entry a look reads in each state, the oldest.
 _PAGE = 200
@@ -51,17 +52,14 @@ _PAGE = 200
 _EDGE = DEPENDENCY.c
 _UP = ENTRY.alias("up")
 
-#: The edges that ask for a run of the same due time; one whose first run is free does not.
-ASKS: ColumnElement[bool] = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
-
 
 # -- what a look reads -----------------------------------------------------------------------
 
 
 def read_shared(
     connection: Connection, rows: Sequence[Row[Any]], new: Sequence[int], now: datetime
-) -> dict[int, dict[str, Any]]:
-    """Return what the gates of the entries with such edges say of shared due times.
+) -> dict[int, SharedAccount]:
+    """Return what is known of the due times that entries share with their upstreams.
 
     Args:
         connection: in the transaction that locked the rows.
@@ -84,19 +82,19 @@ def read_shared(
     found = _Found(connection, edges, waits)
     under_way = _under_way(connection, clocked, now)
     return {
-        entry_id: {
-            "same": found.shared(entry_id),
-            "missing": found.missing(entry_id),
-            "taken": found.taken(entry_id),
-            "under_way": under_way.get(entry_id, ()),
-        }
+        entry_id: SharedAccount(
+            untold=found.untold(entry_id),
+            told=found.told(entry_id),
+            taken=found.taken(entry_id),
+            under_way=under_way.get(entry_id, ()),
+        )
         for entry_id in edges
     }
 
 
 def _asked(these: ColumnElement[bool]) -> Select[Any]:
     """Select entries, with the newest upstream that such an edge asks, and the least timeout."""
-    of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, ASKS)
+    of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, SAME_DUE_TIME)
     newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
     least = select(func.min(_EDGE.timeout_s)).where(of_entry, ENDS_WAIT)
     return select(
@@ -148,7 +146,7 @@ class _Found:
         pairs |= {(entry_id, edge.up) for entry_id, edge in edges.items()}
         self._words = _words(connection, pairs)
 
-    def shared(self, entry_id: int) -> tuple[Shared, ...]:
+    def told(self, entry_id: int) -> tuple[SharedTime, ...]:
         """Return the due times of an entry that are not accounted for, oldest first."""
         rows = self._waits[entry_id]
         return tuple(self._one(row) for row in rows if row.state in OPEN)
@@ -157,43 +155,30 @@ class _Found:
         """Return the due times ahead of the cursor that are accounted for."""
         return frozenset(row.due_at for row in self._waits[entry_id] if row.state == "ahead")
 
-    def missing(self, entry_id: int) -> Shared:
-        """Return what holds of a due time that no upstream has told of."""
+    def untold(self, entry_id: int) -> Missing:
+        """Return what is missing for a due time that no upstream has told of."""
         edge = self._edges[entry_id]
-        unmet = self._words.get((entry_id, edge.up))
-        return Shared(EPOCH, edge.up, unmet, timeout_s=edge.timeout_s)
+        words = self._words.get((entry_id, edge.up))
+        return Missing(upstream_id=edge.up, words=words, timeout_s=edge.timeout_s)
 
-    def _one(self, row: Row[Any]) -> Shared:
-        if row.state == "met":
-            return Shared(row.due_at, since=row.since)
-        key = (row.downstream_id, row.due_at)
+    def _one(self, row: Row[Any]) -> SharedTime:
         fresh = row.state == "look"
+        missing = None if row.state == "met" else self._missing(row, fresh)
+        return SharedTime(at=row.due_at, missing=missing, since=row.since, fresh=fresh)
+
+    def _missing(self, row: Row[Any], fresh: bool) -> Missing | None:
+        """Return what this look has found missing, or else what an earlier one wrote down."""
+        key = _key_of(row)
         upstream_id = self._unmet.get(key) if fresh else row.blocked_by
+        if upstream_id is None:
+            return None
         failed, timeout_s = self._ends.get(key, (None, None)) if fresh else (None, row.timeout_s)
-        return Shared(
-            row.due_at,
-            upstream_id,
-            self._words.get((row.downstream_id, upstream_id)),
-            failed,
-            row.since,
-            timeout_s,
-            fresh,
-        )
+        words = self._words.get((row.downstream_id, upstream_id))
+        return Missing(upstream_id=upstream_id, words=words, failed=failed, timeout_s=timeout_s)
 
 
 def _key_of(row: Any) -> tuple[int, datetime]:
     return row.downstream_id, row.due_at
-
-
-def unmet_edges(due_at: Any) -> ColumnElement[bool]:
-    """Return the condition that an edge of this kind is not satisfied for a due time."""
-    fitting = select(TOKEN.c.due_at).where(
-        TOKEN.c.downstream_id == _EDGE.downstream_id,
-        TOKEN.c.due_at == due_at,
-        TOKEN.c.upstream_id == _EDGE.upstream_id,
-        fits(TOKEN.c.outcome, _EDGE.on),
-    )
-    return and_(ASKS, ~fitting.correlate_except(TOKEN).exists())
 
 
 def _unmet(
@@ -215,7 +200,7 @@ def _ask(
     missing = (
         select(_EDGE.upstream_id)
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(_EDGE.downstream_id == WAIT.c.downstream_id, unmet_edges(WAIT.c.due_at))
+        .where(_EDGE.downstream_id == WAIT.c.downstream_id, unsatisfied_for(WAIT.c.due_at))
         .order_by(_EDGE.upstream_id.desc())
         .limit(1)
     )
@@ -252,7 +237,7 @@ def _ends(
             _UP.c.name,
         )
         .join(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(_EDGE.downstream_id.in_(dues), ASKS, ENDS_WAIT)
+        .where(_EDGE.downstream_id.in_(dues), SAME_DUE_TIME, ENDS_WAIT)
         .order_by(_UP.c.name)
     ).all()
     if not edges:
@@ -262,11 +247,11 @@ def _ends(
     for edge in edges:
         for due_at in dues[edge.downstream_id]:
             outcome = outcomes.get((edge.downstream_id, due_at, edge.upstream_id))
-            if outcome is not None and edge.on in ("done", outcome):
-                continue  # satisfied
+            if satisfies(outcome, edge.on):
+                continue
             failed, timeout_s = found.get((edge.downstream_id, due_at), (None, None))
-            skips = edge.on == "success" and edge.on_upstream_failure == "skip"
-            if skips and outcome == "failure" and failed is None:
+            ends = failure_ends_wait(edge.on, edge.on_upstream_failure)
+            if ends and outcome == "failure" and failed is None:
                 failed = str(edge.name)
             if edge.timeout_s is not None:
                 timeout_s = min(edge.timeout_s, edge.timeout_s if timeout_s is None else timeout_s)
@@ -318,7 +303,7 @@ def _under_way(
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(
             among(_EDGE.downstream_id, ids, connection.dialect),
-            ASKS,
+            SAME_DUE_TIME,
             RUN.c.state.in_(UNFINISHED),
             NOT_SUCCEEDED,
             RUN.c.due_at <= now,
@@ -334,19 +319,19 @@ def _under_way(
 
 
 def write_shared(
-    connection: Connection, decided: Sequence[tuple[Row[Any], Gate, Decision]]
+    connection: Connection, decided: Sequence[tuple[Row[Any], SharedAccount, Decision]]
 ) -> None:
     """Write what became of the due times that a look has asked about.
 
     Args:
         connection: in the transaction that read them.
-        decided: entries that have such edges, their gates and decisions.
+        decided: entries that have such edges, what their looks have read, and decided.
     """
     updates: list[dict[str, Any]] = []
     taken: list[dict[str, Any]] = []
     passed: list[dict[str, Any]] = []
     strange: list[dict[str, Any]] = []
-    for entry, gate, decision in decided:
+    for entry, account, decision in decided:
         clocked = entry.kind != "after"
         cursor_at = (decision.cursor_at if clocked else None) or EPOCH
         takes = {*decision.takes, *decision.strange}
@@ -358,8 +343,11 @@ def write_shared(
         ]
         updates += [
             _noted(entry.id, one)
-            for one in gate.same or ()
-            if one.fresh and one.failed is None and one.at not in takes and one.at > cursor_at
+            for one in account.told
+            if one.fresh
+            and (one.missing is None or one.missing.failed is None)
+            and one.at not in takes
+            and one.at > cursor_at
         ]
         if clocked and decision.cursor_at and decision.cursor_at != entry.cursor_at:
             passed.append({"b_id": entry.id, "b_due_at": decision.cursor_at})
@@ -375,13 +363,14 @@ def write_shared(
         connection.execute(_PASS[1], passed)
 
 
-def _noted(entry_id: int, one: Shared) -> dict[str, Any]:
+def _noted(entry_id: int, one: SharedTime) -> dict[str, Any]:
+    missing = one.missing
     return {
         "b_id": entry_id,
         "b_due_at": one.at,
-        "b_state": "met" if one.met else "waits",
-        "b_blocked_by": one.unmet_id,
-        "b_timeout_s": one.timeout_s,
+        "b_state": "met" if missing is None else "waits",
+        "b_blocked_by": None if missing is None else missing.upstream_id,
+        "b_timeout_s": None if missing is None else missing.timeout_s,
     }
 
 

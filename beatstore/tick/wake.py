@@ -24,18 +24,23 @@ from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import CHANNEL, among
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
+from beatstore.rules.outcomes import (
+    COUNTERS,
+    asks_for_same,
+    counter_of,
+    counters_of,
+    failure_ends_wait,
+)
 from beatstore.tick.locks import retried
 from beatstore.tick.tokens import Told, tell
 
 __all__ = ["Tally", "publish"]
 
-_COUNTERS = ("success_seq", "failure_seq", "done_seq")
-
 #: Which counters an outcome bumps. What was lost was counted as a failure then.
 _BUMPS = {
-    "success": ("success_seq", "done_seq"),
-    "failure": ("failure_seq", "done_seq"),
-    "late success": ("success_seq",),
+    "success": counters_of("success"),
+    "failure": counters_of("failure"),
+    "late success": (counter_of("success"),),
     None: (),
 }
 
@@ -65,7 +70,7 @@ class Tally:
 
     def add(self, run: Row[Any], outcome: str | None) -> None:
         """Count a final outcome; None, of a cancelled run, only frees the entry itself."""
-        counts = self.counts.setdefault(run.entry_id, dict.fromkeys(_COUNTERS, 0))
+        counts = self.counts.setdefault(run.entry_id, dict.fromkeys(COUNTERS, 0))
         for counter in _BUMPS[outcome]:
             counts[counter] += 1
         if outcome is not None:
@@ -94,7 +99,7 @@ _COUNT = (
                 (ENTRY.c[name] > _MOST - bindparam(f"b_{name}"), ENTRY.c[name]),
                 else_=ENTRY.c[name] + bindparam(f"b_{name}"),
             )
-            for name in _COUNTERS
+            for name in COUNTERS
         }
     )
 )
@@ -162,12 +167,12 @@ def _waiting(connection: Connection, tally: Tally, now: datetime, patience: floa
 
 def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any]]) -> set[int]:
     """Return the downstreams that wait for any completion, and that these may set free."""
-    any_completion = [edge for edge in edges if edge.align != "same" or edge.consumed_seq < 0]
+    any_completion = [edge for edge in edges if not asks_for_same(edge.align, edge.consumed_seq)]
     # These look at every failure, the others at the upstream that they know they wait for.
     eager = {
         edge.downstream_id
         for edge in any_completion
-        if edge.on_upstream_failure == "skip" and edge.upstream_id in tally.failed
+        if failure_ends_wait(edge.on, edge.on_upstream_failure) and edge.upstream_id in tally.failed
     }
     return {
         row.id

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from beatstore import Cron, Every, Once, Store
 from beatstore.errors import InvalidEntryError
 from beatstore.models import EntryModel
-from beatstore.rules.decide import jitter_offset
+from beatstore.rules.due import jitter_offset
 from beatstore.store import upcoming
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write

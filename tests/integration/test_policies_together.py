@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beatstore import After, Store, testing
-from beatstore.rules.decide import jitter_offset
+from beatstore.rules.due import jitter_offset
 from beatstore.testing import simulate
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from beatstore.config import Settings
-from beatstore.rules.decide import BURST, COUNT_LIMIT, decide, jitter_offset
+from beatstore.rules.decide import BURST, COUNT_LIMIT, decide
 from beatstore.rules.decision import Decision, PlannedRun
+from beatstore.rules.due import jitter_offset
 from tests.support.cost import Cost
 
 SETTINGS = Settings(default_timezone="UTC")

@@ -19,11 +19,11 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry
-from beatstore.rules.decide import schedule_of
+from beatstore.rules.due import schedule_of
 from beatstore.rules.gate import duration
 from beatstore.rules.states import UNFINISHED
 from beatstore.store.explain.upstreams import readable
-from beatstore.tick.edges import NOT_SUCCEEDED, counter
+from beatstore.tick.edges import NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_by_any
 
 __all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]
 
@@ -140,7 +140,7 @@ def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
     """Return for each of these entries without a clock an upstream that it will be woken by."""
     if not ids:
         return {}
-    unmet = or_(_EDGE.align == "same", counter(_UP) <= _EDGE.consumed_seq)
+    unmet = or_(SAME_DUE_TIME, unsatisfied_by_any(_UP))
     edges = (
         select(_EDGE.downstream_id, _EDGE.upstream_id)
         .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)

@@ -9,7 +9,7 @@ On failure: an entry with a schedule that can't be read is explained too.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -19,7 +19,7 @@ from beatstore.database.tables import AUDIT
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.decide import jitter_offset, schedule_of
+from beatstore.rules.due import DueTimes, accounted_for, jitter_offset, remaining_runs
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.states import CANCELS_RUNS, LIVE
 from beatstore.schedules import zone
@@ -43,9 +43,6 @@ _RUNS_SHOWN = 3
 
 #: An entry may be due for so long before anybody should worry.
 _PATIENCE = timedelta(seconds=10)
-
-_EVER = datetime.min.replace(tzinfo=timezone.utc)
-_STEP = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,25 +311,20 @@ def _zone_name(tx: Transaction, entry: Entry) -> str:
 
 def owed_since(tx: Transaction, entry: Entry) -> datetime | None:
     """Return the first occurrence that is not accounted for, be it still to come."""
-    after = entry.cursor_at or (_EVER if entry.kind == "once" else entry.created_at)
-    return _after(tx, entry, after)
+    return _after(tx, entry, accounted_for(entry))
 
 
 def next_due(tx: Transaction, entry: Entry, now: datetime) -> datetime | None:
     """Return the next occurrence that an entry may run, or would if it were resumed."""
-    spent = entry.max_runs is not None and entry.run_count >= entry.max_runs
-    if entry.state not in LIVE or spent:
+    if entry.state not in LIVE or remaining_runs(entry) == 0:
         return None
-    at = _after(tx, entry, now)
-    return at if at is None or entry.end_at is None or at <= entry.end_at else None
+    return _after(tx, entry, now)
 
 
 def _after(tx: Transaction, entry: Entry, after: datetime) -> datetime | None:
     if entry.kind == "after":
         return None
-    if entry.start_at is not None:
-        after = max(after, entry.start_at - _STEP)
     try:
-        return schedule_of(entry, tx.settings).next_after(after)
+        return DueTimes.of(entry, tx.settings).next_after(after)
     except (ScheduleError, TypeError, AttributeError):  # a row written by hand
         return None

@@ -22,10 +22,9 @@ from beatstore.database.tables import AUDIT, RUN
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.decide import schedule_of
+from beatstore.rules.due import DueTimes, accounted_for, counts_after, just_before
 from beatstore.rules.gate import duration
 from beatstore.rules.states import RECORDS
-from beatstore.schedules import Schedule
 from beatstore.store.explain.entry import Answer, Explanation, gone
 from beatstore.store.explain.upstreams import read_runs
 from beatstore.store.explain.wording import clause, sentence
@@ -36,7 +35,6 @@ __all__ = ["explain_at"]
 _CHANGES_READ = 1000
 _RUNS_READ = 200
 
-_STEP = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
 
 #: What of an entry says whether an instant is an occurrence, and whether it may run.
@@ -96,7 +94,7 @@ def _meant(tx: Transaction, entry: Entry, given: datetime) -> datetime:
     found = [tx.execute(page.order_by(RUN.c.due_at).limit(1)).scalar(), entry.pending_due_at]
     if entry.kind != "after":
         with suppress(ScheduleError, TypeError, AttributeError):  # a row written by hand
-            found.append(schedule_of(entry, tx.settings).next_after(given - _STEP))
+            found.append(DueTimes.of(entry, tx.settings).next_after(just_before(given)))
     known = [at for at in found if isinstance(at, datetime) and given <= at < given + _SECOND]
     return min(known, default=given)
 
@@ -164,7 +162,7 @@ class _Occurrence(Answer):
         following = read_runs(self.tx, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
         covers = [run for run in following if run.first_missed_at is not None]
         covers = [run for run in covers if cast(datetime, run.first_missed_at) <= self.at]
-        if not covers or self._schedule_then() is None or not self._is_occurrence():
+        if not covers or not self._is_occurrence():
             return False
         run = covers[0]
         self.facts["run"] = run
@@ -181,7 +179,7 @@ class _Occurrence(Answer):
     def as_unborn(self) -> bool:
         """The entry was not there yet."""
         entry = self.entry
-        if self.at >= entry.created_at or entry.kind == "once":
+        if self.at > counts_after(entry):
             return False
         made = next((row for row in reversed(self._later) if row.before is None), None)
         by = f", by {made.actor}" if made is not None and made.action in _ADDING else ""
@@ -195,8 +193,8 @@ class _Occurrence(Answer):
         if self.then.kind == "after":
             self._say("not an occurrence", f"{name} has no clock: nothing of it was due at {at}")
             return self._tell_neighbours(*self._runs_around())
-        schedule = self._schedule_then()
-        if schedule is None:
+        times = self._read(self.then)
+        if times is None:
             why = f": {self.entry.error}" if self.entry.error else ""
             return self._say("broken", f"The schedule of {name} can't be read{why}")
         if self._is_occurrence():
@@ -205,7 +203,7 @@ class _Occurrence(Answer):
         self._say("not an occurrence", f"{at} is no occurrence of {name} ({rule})")
         self._tell_change_of_rule()
         self._tell_bounds()
-        return self._tell_neighbours(*self._due_around(schedule))
+        return self._tell_neighbours(*self._due_around(times))
 
     def _tell_bounds(self) -> None:
         """Say that the instant is before the entry's start or after its end."""
@@ -215,17 +213,12 @@ class _Occurrence(Answer):
         if end_at is not None and self.at > end_at:
             self.said.append(f"Nothing of it is due after {self.told.when(end_at)}.")
 
-    def _due_around(self, schedule: Schedule) -> tuple[datetime | None, datetime | None]:
+    def _due_around(self, times: DueTimes) -> tuple[datetime | None, datetime | None]:
         """Return the occurrence before the instant and the one after it, if there are such."""
-        start_at, end_at = self.then.start_at, self.then.end_at
-        first = self.entry.created_at if start_at is None else max(start_at, self.entry.created_at)
-        ended = end_at is not None and end_at < self.at
-        before = schedule.latest_before(end_at + _STEP if ended else self.at)
-        after = schedule.next_after(max(self.at, first - _STEP))
-        return (
-            None if before is None or before < first else before,
-            None if after is None or (end_at is not None and after > end_at) else after,
-        )
+        begin = counts_after(self.entry)
+        before = times.latest_until(just_before(self.at))
+        after = times.next_after(max(self.at, begin))
+        return None if before is None or before <= begin else before, after
 
     def _tell_neighbours(self, before: datetime | None, after: datetime | None) -> bool:
         if before is not None:
@@ -249,8 +242,8 @@ class _Occurrence(Answer):
             if not before.keys() & {"kind", "spec", "timezone", "start_at", "end_at"}:
                 continue
             was = self._as_of([change], self.then)
-            schedule = self._read(was)
-            if schedule is not None and _is_due(schedule, was, self.at):
+            times = self._read(was)
+            if times is not None and times.includes(self.at):
                 when = self.told.moment(change.at)
                 rule = self.told.rule(cast(Entry, was))
                 self.said.append(
@@ -327,7 +320,7 @@ class _Occurrence(Answer):
 
     def _is_passed(self) -> bool:
         """Say whether the occurrence is accounted for, or was passed over."""
-        return self.entry.cursor_at is not None and self.entry.cursor_at >= self.at
+        return accounted_for(self.entry) >= self.at
 
     def as_due(self) -> bool:
         """No beat has looked at it yet."""
@@ -365,18 +358,15 @@ class _Occurrence(Answer):
                 was |= {name: _read_instant(name, value) for name, value in known.items()}
         return SimpleNamespace(**was)
 
-    def _schedule_then(self) -> Schedule | None:
-        return self._read(self.then)
-
-    def _read(self, row: SimpleNamespace) -> Schedule | None:
+    def _read(self, row: SimpleNamespace) -> DueTimes | None:
         try:
-            return schedule_of(cast(Any, row), self.tx.settings)
+            return DueTimes.of(cast(Any, row), self.tx.settings)
         except (ScheduleError, TypeError, AttributeError):  # a row written by hand
             return None
 
     def _is_occurrence(self) -> bool:
-        schedule = self._schedule_then()
-        return schedule is not None and _is_due(schedule, self.then, self.at)
+        times = self._read(self.then)
+        return times is not None and times.includes(self.at)
 
     @staticmethod
     def _cursor(columns: Any) -> datetime | None:
@@ -385,14 +375,6 @@ class _Occurrence(Answer):
 
 
 _ADDING = ("add", "put", "schedule")
-
-
-def _is_due(schedule: Schedule, row: SimpleNamespace, at: datetime) -> bool:
-    if row.start_at is not None and at < row.start_at:
-        return False
-    if row.end_at is not None and at > row.end_at:
-        return False
-    return schedule.next_after(at - _STEP) == at
 
 
 def _read_instant(name: str, value: Any) -> Any:

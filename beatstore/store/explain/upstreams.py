@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, String, and_, case, func, literal, or_, select
+from sqlalchemy import Select, String, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.dialects import Instant, Unreadable
@@ -17,8 +17,7 @@ from beatstore.records import Audit, Entry, Run
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import Told, clause
-from beatstore.tick.edges import NOT_SUCCEEDED, counter
-from beatstore.tick.waits import ASKS, unmet_edges
+from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 
@@ -89,8 +88,7 @@ def unmet(tx: Transaction, entry: Entry, told: Told) -> tuple[int, int, list[Ups
 def _unsatisfied(entry: Entry) -> ColumnElement[bool]:
     """Return the condition that an edge holds the entry back, by the account that beats keep."""
     due_at = literal(entry.pending_due_at or EPOCH, Instant())
-    any_completion = and_(~ASKS, counter(_UP) <= _EDGE.consumed_seq)
-    return or_(_UP.c.id.is_(None), unmet_edges(due_at), any_completion)
+    return or_(_UP.c.id.is_(None), unsatisfied(_UP, due_at))
 
 
 def _upstream(

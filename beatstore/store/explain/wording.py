@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from beatstore.records import Entry, Run
 from beatstore.rules.decide import is_triggered
+from beatstore.rules.due import has_one_run, remaining_runs
 from beatstore.rules.gate import duration
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
@@ -126,9 +127,9 @@ class Told:
         return [f"{name} is {entry.state}{so}."]
 
     def _why_finished(self, entry: Entry) -> str:
-        if entry.kind == "once" or (entry.max_runs == 1 and entry.run_count):
+        if entry.run_count and has_one_run(entry.kind, entry.max_runs):
             return "its one run was sent"
-        if entry.max_runs is not None and entry.run_count >= entry.max_runs:
+        if remaining_runs(entry) == 0:
             return f"all its {entry.max_runs:,} runs were sent"
         if entry.end_at is not None:
             return f"nothing is due after its end, {self.when(entry.end_at)}"

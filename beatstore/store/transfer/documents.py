@@ -38,11 +38,10 @@ from beatstore.definition.edges import After
 from beatstore.definition.spec import FIELDS, VALUES
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
-from beatstore.rules.decide import schedule_of
+from beatstore.rules.due import DueTimes, accounted_for
 from beatstore.rules.states import ENTRY_STATES, LIVE, STOPPED
 from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.upcoming import accounted_for
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
 
@@ -269,8 +268,8 @@ def _next_look(row: Mapping[str, Any], state: str, settings: Settings) -> dict[s
         return {"next_due_at": None, "wake_at": None}
     due_at = None
     if row["kind"] != "after":
-        rule = SimpleNamespace(**{"cursor_at": None, **row})
-        due_at = schedule_of(rule, settings).next_after(accounted_for(rule))
+        rule = SimpleNamespace(**{"cursor_at": None, "end_at": None, **row})
+        due_at = DueTimes.of(rule, settings).next_after(accounted_for(rule))
     waits = row.get("pending_since") is not None
     at_once = due_at is None or waits or row["jitter_s"]
     wake_at = None if state == "paused" else EPOCH if at_once else due_at

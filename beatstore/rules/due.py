@@ -1,0 +1,281 @@
+"""When an entry is due: its due times, from which instant on they count, and how many are left.
+
+Invariants:
+    * Nothing is due before `start_at`, nor after `end_at`, nor at the instant at which the
+      entry was made. Whoever asks for due times asks `DueTimes`, so that all get the same ones.
+    * Up to `accounted_for` everything was decided. What comes after is still to be decided.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol
+
+from beatstore.config import Settings
+from beatstore.schedules import Schedule, parse
+
+__all__ = [
+    "EVER",
+    "LAST",
+    "STEP",
+    "DueTimes",
+    "ScheduleRow",
+    "Window",
+    "accounted_for",
+    "counts_after",
+    "from_start",
+    "has_one_run",
+    "is_one_shot",
+    "jitter_offset",
+    "just_before",
+    "remaining_runs",
+    "schedule_of",
+    "sent_from",
+    "will_not_run_again",
+]
+
+#: The first instant that there is, and the last.
+EVER = datetime.min.replace(tzinfo=timezone.utc)
+LAST = datetime.max.replace(tzinfo=timezone.utc)
+
+#: How far apart two instants are at least.
+STEP = timedelta(microseconds=1)
+
+
+class ScheduleRow(Protocol):
+    """The columns of an entry that say when it is due."""
+
+    # ruff: noqa: D102  (each is documented with the tables)
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def timezone(self) -> str | None: ...
+
+    @property
+    def start_at(self) -> datetime | None: ...
+
+    @property
+    def end_at(self) -> datetime | None: ...
+
+    @property
+    def created_at(self) -> datetime: ...
+
+
+def schedule_of(entry: ScheduleRow, settings: Settings) -> Schedule:
+    """Return the schedule that the columns of `entry` describe.
+
+    Raises:
+        ScheduleError: they describe none.
+    """
+    anchor = entry.start_at or entry.created_at
+    if entry.start_at is None and entry.kind == "rrule":
+        anchor += STEP  # an entry is never due when it is made, and COUNT must not count that
+    return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
+
+
+@dataclass(frozen=True, slots=True)
+class DueTimes:
+    """The due times of an entry: those of its schedule from `start_at` to `end_at`.
+
+    Attributes:
+        schedule: the schedule, without these bounds.
+        start_at: nothing is due before; None: no bound.
+        end_at: nothing is due after; None: no bound.
+    """
+
+    schedule: Schedule
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+
+    @classmethod
+    def of(cls, entry: ScheduleRow, settings: Settings) -> DueTimes:
+        """Return the due times of an entry.
+
+        Raises:
+            ScheduleError: its columns describe no schedule.
+        """
+        return cls(schedule_of(entry, settings), entry.start_at, entry.end_at)
+
+    def next_after(self, at: datetime) -> datetime | None:
+        """Return the first due time after `at`; None: there is no more."""
+        found = self.schedule.next_after(from_start(self.start_at, at))
+        if found is None or (self.end_at is not None and found > self.end_at):
+            return None
+        return found
+
+    def latest_until(self, at: datetime) -> datetime | None:
+        """Return the last due time that is not after `at`; None: there was none before."""
+        until = at if self.end_at is None else min(at, self.end_at)
+        if until == LAST:
+            until -= STEP  # no schedule has that instant
+        found = self.schedule.latest_before(until + STEP)
+        if found is None or (self.start_at is not None and found < self.start_at):
+            return None
+        return found
+
+    def between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
+        """Return the first due times after `after` and not after `until`, `limit` at most."""
+        end = until if self.end_at is None else min(until, self.end_at)
+        return self.schedule.between(from_start(self.start_at, after), end, limit)
+
+    def includes(self, at: datetime) -> bool:
+        """Say whether `at` is a due time."""
+        return self.next_after(just_before(at)) == at
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The due times of one entry that one look decides about.
+
+    Attributes:
+        times: all due times of the entry.
+        after: everything up to here is accounted for.
+        until: what is not after this is due.
+        taken: due times after that which are accounted for by themselves.
+        oldest: the first due time that is not accounted for; None: there is none.
+        following: the one after it, if that one is due; None: there is none, or nobody asked.
+    """
+
+    times: DueTimes
+    after: datetime
+    until: datetime
+    taken: frozenset[datetime]
+    oldest: datetime | None
+    following: datetime | None
+
+    @classmethod
+    def at(
+        cls, times: DueTimes, after: datetime, until: datetime, taken: frozenset[datetime]
+    ) -> Window:
+        """Return the window from what is accounted for to what is due."""
+        oldest = _next_free(times, after, taken)
+        following = None
+        if oldest is not None and oldest <= until:
+            following = _next_free(times, oldest, taken)
+        found = cls(times, after, until, taken, oldest, following)
+        return found.past(found.settled_before(oldest))
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether anything is due."""
+        return self.oldest is not None and self.oldest <= self.until
+
+    @property
+    def first(self) -> datetime:
+        """The first due time, where something is due."""
+        assert self.oldest is not None  # something is due, or nobody would ask
+        return self.oldest
+
+    @property
+    def latest(self) -> datetime:
+        """The last due time, where something is due."""
+        latest = self.times.latest_until(self.until)
+        assert latest is not None  # something is due, or nobody would ask
+        return latest
+
+    def next_after(self, at: datetime) -> datetime | None:
+        """Return the first due time after `at` that is not accounted for by itself."""
+        return self.following if at == self.oldest else _next_free(self.times, at, self.taken)
+
+    def includes(self, at: datetime) -> bool:
+        """Say whether `at` is due and not accounted for."""
+        return self.after < at <= self.until and self.times.includes(at)
+
+    def past(self, at: datetime) -> Window:
+        """Return the window in which everything up to `at` is accounted for, too."""
+        return replace(self, after=max(self.after, at))
+
+    def settled_before(self, at: datetime | None) -> datetime:
+        """Return the last instant that is accounted for before `at`, the first that is not."""
+        return max([self.after, *(one for one in self.taken if at is None or one < at)])
+
+
+def _next_free(times: DueTimes, at: datetime, taken: Collection[datetime]) -> datetime | None:
+    found = times.next_after(at)
+    while found is not None and found in taken:
+        found = times.next_after(found)
+    return found
+
+
+def just_before(at: datetime) -> datetime:
+    """Return the last instant before `at`."""
+    return at if at == EVER else at - STEP
+
+
+def from_start(start_at: datetime | None, at: datetime) -> datetime:
+    """Return the instant after which to look for due times after `at`, from `start_at` on."""
+    return at if start_at is None else max(at, just_before(start_at))
+
+
+def counts_after(entry: Any) -> datetime:
+    """Return the instant after which the due times of an entry count: that at which it was made.
+
+    The time of a one-shot may have passed before its row was committed. It counts all the same.
+    """
+    made_at: datetime = entry.created_at
+    return EVER if entry.kind == "once" else made_at
+
+
+def accounted_for(entry: Any) -> datetime:
+    """Return the instant up to which everything of an entry is accounted for.
+
+    Args:
+        entry: has the columns `kind`, `cursor_at`, `created_at` and `start_at`.
+    """
+    return from_start(entry.start_at, entry.cursor_at or counts_after(entry))
+
+
+def remaining_runs(entry: Any) -> int | None:
+    """Return how many more runs `max_runs` lets an entry have; None: any number."""
+    if entry.max_runs is None:
+        return None
+    return max(0, int(entry.max_runs - entry.run_count))
+
+
+def is_one_shot(entry: Any) -> bool:
+    """Say whether an entry is what `Store.schedule` makes: one run, at a time or after others.
+
+    `beatstore.tick.edges.one_shot` is the same in SQL.
+    """
+    return bool(entry.kind == "once" or (entry.kind == "after" and entry.max_runs == 1))
+
+
+def has_one_run(kind: str | None, max_runs: int | None) -> bool:
+    """Say whether an entry has one run at most, whatever its schedule says.
+
+    Its message may carry an id that was chosen beforehand; that of others can't.
+    """
+    return kind == "once" or max_runs == 1
+
+
+def will_not_run_again(entry: Any) -> bool:
+    """Say whether an upstream will not run again by itself, so that what it did still counts.
+
+    `beatstore.tick.edges.not_running_again` is the same in SQL.
+    """
+    return is_one_shot(entry) or bool(entry.state == "finished")
+
+
+def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
+    """Return by how much an entry is sent after its due time, 0 <= offset < jitter.
+
+    The offset is one and the same for all occurrences of an entry, so that jitter
+    spreads entries and leaves the distance between the runs of each alone.
+    """
+    if not jitter_s:
+        return timedelta(0)
+    share = zlib.crc32(str(entry_id).encode()) / 2**32
+    return timedelta(seconds=jitter_s * share)
+
+
+def sent_from(due_at: datetime, offset: timedelta) -> datetime:
+    """Return from when on an occurrence is sent: put off by its jitter, within the calendar."""
+    return due_at + min(offset, LAST - due_at)

@@ -1,0 +1,71 @@
+"""Which outcomes of an upstream's run satisfy an edge, and which end its wait.
+
+An edge with `align="latest"` is satisfied by a counter of its upstream, whatever the due time;
+one with `align="same"` by the outcome of the run of the same due time. `beatstore.tick.edges`
+says the same in SQL.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from beatstore.types import Align, On, OnUpstreamFailure
+
+__all__ = [
+    "ALIGNS",
+    "CONDITIONS",
+    "COUNTERS",
+    "ON_FAILURE",
+    "asks_for_same",
+    "counter_of",
+    "counters_of",
+    "failure_ends_wait",
+    "satisfies",
+    "unmet_words",
+]
+
+#: What may be asked of an upstream's run.
+CONDITIONS: tuple[On, ...] = get_args(On)
+
+ALIGNS: tuple[Align, ...] = get_args(Align)
+ON_FAILURE: tuple[OnUpstreamFailure, ...] = get_args(OnUpstreamFailure)
+
+_VERBS = {"success": "succeed", "done": "end", "failure": "fail"}
+
+
+def satisfies(outcome: str | None, on: str) -> bool:
+    """Say whether an outcome, `success` or `failure`, is what an edge asks for."""
+    return outcome is not None and on in ("done", outcome)
+
+
+def failure_ends_wait(on: str, on_upstream_failure: str) -> bool:
+    """Say whether a failure of the upstream ends the wait of an edge."""
+    return on == "success" and on_upstream_failure == "skip"
+
+
+def asks_for_same(align: str, consumed_seq: int) -> bool:
+    """Say whether an edge asks for a run of the same due time.
+
+    An edge whose first run is still free asks for nothing.
+    """
+    return align == "same" and consumed_seq >= 0
+
+
+def counter_of(on: str) -> str:
+    """Return the column of an upstream that counts the outcomes an edge asks for."""
+    return f"{on}_seq"
+
+
+#: The counters of an entry.
+COUNTERS = tuple(counter_of(on) for on in CONDITIONS)
+
+
+def counters_of(outcome: str) -> tuple[str, ...]:
+    """Return the columns of an entry that an outcome is counted in."""
+    return tuple(counter_of(on) for on in CONDITIONS if satisfies(outcome, on))
+
+
+def unmet_words(name: str, on: str, state: str) -> str:
+    """Say which upstream is waited for."""
+    doing = "" if state == "active" else f", which is {state}"
+    return f"waits for {name!r} to {_VERBS.get(on, on)}{doing}"
