@@ -1,0 +1,229 @@
+"""Random graphs: what `explain` says that an entry waits for is what blocks its row, and moves it.
+
+A graph of every kind of edge is played in virtual time, with random outcomes, late beats and
+long tasks. At any moment each entry is asked; and when the upstream that its row is blocked by ends
+as its edge asks, the row moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from zlib import crc32
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from beatstore import After, Entry, Explanation, Run, Store, testing
+from beatstore.testing import Outcome, Work, simulate
+from tests.support.thorough import tries
+
+START = datetime(2026, 1, 15, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+QUARTER = timedelta(minutes=15)
+HANGS = Outcome("succeeded", duration=1e6)
+SPECS = ("*/10 * * * *", "*/20 * * * *", "0 * * * *", "7,37 * * * *")
+ENDS = ("succeeded", "succeeded", "succeeded", "failed", "lost", "cancelled")
+
+
+@dataclass(frozen=True)
+class Node:
+    """An entry of a random graph; its upstreams have lower numbers."""
+
+    spec: str | None
+    after: tuple[After, ...]
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph, how its runs go, and the moments at which it is looked at."""
+
+    nodes: tuple[Node, ...]
+    seed: int
+    moments: tuple[int, ...]
+    downtime: tuple[tuple[datetime, datetime], ...]
+
+    def fate(self, work: Work) -> Outcome:
+        """Say how a run goes: the same for the same run, however time is cut."""
+        number = crc32(f"{self.seed}/{work.name}/{work.due_at}/{work.attempt}".encode())
+        return Outcome(ENDS[number % len(ENDS)], duration=number // 7 % 2400 + 0.5)
+
+
+@st.composite
+def edges(draw: st.DrawFn, number: int) -> tuple[After, ...]:
+    """Draw the edges to earlier entries, of every kind."""
+    ups = draw(st.lists(st.integers(0, number - 1), min_size=1, max_size=3, unique=True))
+    return tuple(
+        After(
+            f"n{up}",
+            on=draw(st.sampled_from(["success", "success", "done", "failure"])),
+            first_free=draw(st.sampled_from([False, False, False, True])),
+            align=draw(st.sampled_from([None, "latest", "same"])),
+            on_upstream_failure=draw(st.sampled_from(["wait", "wait", "skip"])),
+            timeout=draw(st.sampled_from([None, None, 600, 2400])),
+        )
+        for up in ups
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw a case."""
+    nodes = []
+    for number in range(draw(st.integers(2, 5))):
+        after = draw(edges(number)) if number else ()
+        spec = draw(st.sampled_from([*SPECS, None, None] if after else SPECS))
+        options = {
+            "misfire": draw(st.sampled_from(["skip", "coalesce", "all"])),
+            "overlap": draw(st.sampled_from(["allow", "allow", "skip", "wait"])),
+            "max_retries": draw(st.integers(0, 1)),
+            "retry_delay": 300,
+        }
+        nodes.append(Node(spec, after, options))
+    minutes = st.integers(1, 179)
+    moments = tuple(sorted(draw(st.sets(minutes, min_size=1, max_size=3))))
+    away = draw(st.one_of(st.none(), st.tuples(minutes, st.integers(1, 90))))
+    downtime = ()
+    if away is not None:
+        begin = START + away[0] * MINUTE
+        downtime = ((begin, begin + away[1] * MINUTE),)
+    return Case(tuple(nodes), draw(st.integers(0, 2**16)), moments, downtime)
+
+
+def play(case: Case) -> Iterator[Store]:
+    """Yield the store of a case at each of its moments, of which none is a due time."""
+    store = testing.store(START)
+    try:
+        for number, node in enumerate(case.nodes):
+            store.add(f"n{number}", "a.task", node.spec, after=node.after, **node.options)
+        for minutes in case.moments:
+            until = START + minutes * MINUTE + MINUTE / 2
+            simulate(store, until, outcome=case.fate, downtime=case.downtime)
+            if not any(begin <= until <= end for begin, end in case.downtime):
+                yield store  # else no beat has looked at what came meanwhile
+    finally:
+        store.close()
+
+
+def waiting(store: Store) -> list[tuple[Entry, Explanation]]:
+    """Return the entries that wait for something, and why."""
+    entries = [entry for entry in store.entries() if entry.pending_since is not None]
+    return [(entry, store.explain(entry.name)) for entry in entries]
+
+
+def blocker(store: Store, entry: Entry) -> str | None:
+    """Return the name of the entry that a row is blocked by."""
+    names = {one.id: one.name for one in store.entries()}
+    return None if entry.blocked_by is None else names[entry.blocked_by]
+
+
+def go_on(store: Store, only: str, **how: Any) -> None:
+    """Let a quarter of an hour go by, in which only the runs of one entry end."""
+    ends = Outcome(**how) if how else HANGS
+    until = store.status().now + QUARTER
+    simulate(store, until, outcome=lambda work: ends if work.name == only else HANGS)
+
+
+def row(entry: Entry) -> tuple[object, ...]:
+    """Return what of an entry changes when its wait moves."""
+    return entry.run_count, entry.blocked_by, entry.pending_due_at, entry.pending_since
+
+
+def counts(entry: Entry) -> dict[str, int]:
+    """Return how often the runs of an entry have come to what an edge can ask for."""
+    return {
+        "success": entry.success_seq,
+        "failure": entry.failure_seq,
+        "done": entry.done_seq,
+    }
+
+
+CASES = settings(
+    max_examples=tries(80, quick=10),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@CASES
+@given(case=cases())
+def test_what_explain_names_is_what_blocks_the_row(case: Case) -> None:
+    """For each entry that waits, the answer names the upstream that its row is blocked by."""
+    for store in play(case):
+        for entry in store.entries():
+            if entry.pending_since is None:
+                assert entry.blocked_by is None, (entry.name, entry.pending_reason)
+        for entry, answer in waiting(store):
+            event("waits")
+            assert answer.waits_since == entry.pending_since
+            assert answer.waits_due_at == entry.pending_due_at
+            blocked_by = blocker(store, entry)
+            named = {up.name for up in answer.waits_for}
+            said = (entry.name, blocked_by, entry.pending_reason, answer)
+            if blocked_by == entry.name:
+                assert answer.waits_for_itself or named, said
+            else:
+                assert blocked_by in named, said
+                assert repr(blocked_by) in (entry.pending_reason or ""), said
+
+
+@CASES
+@given(case=cases(), chosen=st.integers(0, 10))
+def test_what_blocks_the_row_moves_it_when_it_ends(case: Case, chosen: int) -> None:
+    """The end of what a row is blocked by, as its edge asks, sends it, or has it wait on."""
+    for store in play(case):
+        found = waiting(store)
+        if not found:
+            continue
+        before, answer = found[chosen % len(found)]
+        name = blocker(store, before)
+        assert name is not None
+        asked = {up.name: up for up in answer.waits_for}.get(name)
+        on = "done" if asked is None else asked.on
+        same = asked is not None and asked.align == "same"
+        old = counts(store.get(name))[on]
+        if asked is not None and not same:
+            store.trigger(name)
+        go_on(store, name, state="failed" if on == "failure" else "succeeded", duration=1.0)
+        if same:
+            ended = any(_fits(run, on, before.pending_due_at) for run in store.runs(name))
+        else:
+            ended = counts(store.get(name))[on] > old
+        if ended:
+            event(f"moves: {'itself' if asked is None else 'same' if same else 'latest'}")
+            assert row(store.get(before.name)) != row(before), (before.name, name, str(answer))
+        return
+
+
+@CASES
+@given(case=cases(), chosen=st.integers(0, 10))
+def test_nothing_is_sent_before_what_explain_names(case: Case, chosen: int) -> None:
+    """While an upstream that the answer names does not end, what waits for it is not sent."""
+    for store in play(case):
+        found = [(entry, up) for entry, answer in waiting(store) for up in answer.waits_for]
+        if not found:
+            continue
+        before, up = found[chosen % len(found)]
+        old = counts(store.get(up.name))
+        others = {one.name: one for one in store.explain(before.name).waits_for if one != up}
+        for name, one in others.items():
+            go_on(store, name, state="failed" if one.on == "failure" else "succeeded", duration=1.0)
+        if counts(store.get(up.name)) == old:
+            event(f"holds: {up.align}")
+            sent = [run for run in store.runs(before.name) if run.sent_at is not None]
+            since = [run for run in sent if run.sent_at >= before.pending_since]
+            if up.align == "same":
+                assert before.pending_due_at not in {run.due_at for run in since}, since
+            else:
+                assert store.get(before.name).run_count == before.run_count, since
+        return
+
+
+def _fits(run: Run, on: str, due_at: datetime | None) -> bool:
+    """Say whether a run has ended for a due time as an edge asks."""
+    states = {"success": ["succeeded"], "failure": ["failed", "lost"]}
+    asked = states.get(on, [*states["success"], *states["failure"]])
+    return run.due_at == due_at and run.state in asked and run.wake_at is None
