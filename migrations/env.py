@@ -18,18 +18,24 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import MigrationScript
 from alembic.util import CommandError
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
     DefaultClause,
     Float,
+    Integer,
     MetaData,
+    String,
     Table,
+    Text,
     make_url,
 )
 from sqlalchemy.dialects.mysql import DOUBLE
 
-from beatstore.database.dialects import Json, db_now
+from beatstore.database import migration_types
+from beatstore.database.columns import BigId, Instant, Json
+from beatstore.database.dialects import db_now
 from beatstore.database.engine import Database
 from beatstore.database.migrate import locked, session_sql
 from beatstore.database.models import VERSION_TABLE, Base
@@ -95,7 +101,6 @@ def options(schema: str | None) -> dict[str, Any]:
         "compare_server_default": defaults_differ,
         "include_name": is_ours,
         "render_item": render_item,
-        "user_module_prefix": "dialects.",
         "render_as_batch": True,
         "process_revision_directives": number,
     }
@@ -141,8 +146,36 @@ def is_clock(item: object) -> bool:
 
 
 def render_item(kind: str, item: object, autogen: AutogenContext) -> str | Literal[False]:
-    """Write the database's clock into a revision as itself, not in one dialect's SQL."""
-    return "dialects.db_now()" if kind == "server_default" and is_clock(item) else False
+    """Write a revision in the types that are frozen for revisions, not in those of the models."""
+    if kind == "server_default" and is_clock(item):
+        return taken(autogen, "now()")
+    written = frozen(item) if kind == "type" else None
+    if written is None:
+        return False
+    return written if written.startswith("sa.") else taken(autogen, written)
+
+
+def frozen(item: object) -> str | None:
+    """Return how a revision writes the type of a model's column; None leaves it to Alembic."""
+    if isinstance(item, Json):
+        return "Json"
+    if isinstance(item, Instant):
+        return "Instant"
+    if item is BigId:
+        return "BigId"
+    # Without their variants, which the models alone need, to refuse what SQLite lets through.
+    if type(item) is String:
+        return f"Name({item.length})"
+    if type(item) is Float:
+        return f"sa.Float({item.precision})"
+    return f"sa.{type(item).__name__}" if type(item) in (Text, Integer, BigInteger) else None
+
+
+def taken(autogen: AutogenContext, written: str) -> str:
+    """Have the revision import what is `written`, a type or function of `migration_types`."""
+    name = written.partition("(")[0]
+    autogen.imports.add(f"from {migration_types.__name__} import {name}")
+    return written
 
 
 def number(migration: object, revision: object, directives: list[MigrationScript]) -> None:

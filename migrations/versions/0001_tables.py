@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.database.dialects import BigId, Instant, Json, Name, db_now
+from beatstore.database.migration_types import BigId, Instant, Json, Name, now
 
 revision = "0001"
 down_revision = None
@@ -129,8 +129,8 @@ def _create_entry(left: set[str]) -> None:
         sa.Column("run_count", sa.BigInteger, server_default="0", nullable=False),
         sa.Column("last_run_at", Instant),
         sa.Column("version", sa.Integer, server_default="1", nullable=False),
-        sa.Column("created_at", Instant, server_default=db_now(), nullable=False),
-        sa.Column("updated_at", Instant, server_default=db_now(), nullable=False),
+        sa.Column("created_at", Instant, server_default=now(), nullable=False),
+        sa.Column("updated_at", Instant, server_default=now(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_beatstore_entry"),
         sa.UniqueConstraint("name", name="uq_beatstore_entry_name"),
         indexes={"ix_beatstore_entry_wake_at_id": ["wake_at", "id"]},
@@ -205,7 +205,7 @@ def _create_small_tables(left: set[str]) -> None:
         left,
         "beatstore_audit",
         sa.Column("id", BigId, nullable=False),
-        sa.Column("at", Instant, server_default=db_now(), nullable=False),
+        sa.Column("at", Instant, server_default=now(), nullable=False),
         sa.Column("actor", Name(255), nullable=False),
         sa.Column("action", Name(32), nullable=False),
         sa.Column("entry", Name(255), nullable=False),
@@ -223,8 +223,8 @@ def _create_small_tables(left: set[str]) -> None:
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("version", Name(64), nullable=False),
         sa.Column("tzdata", Name(32), nullable=False),
-        sa.Column("started_at", Instant, server_default=db_now(), nullable=False),
-        sa.Column("heartbeat_at", Instant, server_default=db_now(), nullable=False),
+        sa.Column("started_at", Instant, server_default=now(), nullable=False),
+        sa.Column("heartbeat_at", Instant, server_default=now(), nullable=False),
         sa.Column("tick_s", sa.Float(53)),
         sa.Column("planned", sa.BigInteger, server_default="0", nullable=False),
         sa.Column("sent", sa.BigInteger, server_default="0", nullable=False),

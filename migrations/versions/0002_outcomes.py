@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.database.dialects import Instant, Json, Name, db_now
+from beatstore.database.migration_types import Instant, Json, Name, now
 
 revision = "0002"
 down_revision = "0001"
@@ -119,8 +119,8 @@ def _create_worker() -> None:
         sa.Column("name", Name(255), nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("version", Name(64), nullable=False),
-        sa.Column("started_at", Instant, server_default=db_now(), nullable=False),
-        sa.Column("heartbeat_at", Instant, server_default=db_now(), nullable=False),
+        sa.Column("started_at", Instant, server_default=now(), nullable=False),
+        sa.Column("heartbeat_at", Instant, server_default=now(), nullable=False),
         sa.Column("running", sa.Integer, server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_beatstore_worker"),
         **options,

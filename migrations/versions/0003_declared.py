@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.database.dialects import Json
+from beatstore.database.migration_types import Json
 
 revision = "0003"
 down_revision = "0002"

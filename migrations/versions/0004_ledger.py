@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context, op
 
-from beatstore.database.dialects import Instant, Name, db_now
+from beatstore.database.migration_types import Instant, Name, now
 
 revision = "0004"
 down_revision = "0003"
@@ -110,7 +110,7 @@ def _create_wait() -> None:
         "beatstore_wait",
         *_key("beatstore_wait"),
         sa.Column("state", Name(16), server_default="look", nullable=False),
-        sa.Column("since", Instant, server_default=db_now(), nullable=False),
+        sa.Column("since", Instant, server_default=now(), nullable=False),
         sa.Column("blocked_by", sa.BigInteger),
         sa.Column("timeout_s", sa.Float(53)),
         sa.PrimaryKeyConstraint("downstream_id", "due_at", name="pk_beatstore_wait"),
