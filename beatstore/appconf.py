@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from beatstore.config import PREFIX, Settings
-from beatstore.database.address import checked, place
+from beatstore.database.address import checked, same_database
 from beatstore.database.engine import Database
 from beatstore.errors import ConfigError
 
@@ -48,7 +48,7 @@ def neglected(database: Database, settings: Settings) -> str:
     for app in tuple(_apps):
         with suppress(Exception):  # whoever uses that app is told what is wrong with it
             theirs = read_settings(app)
-            if place(checked(theirs.url)) != place(database.url):
+            if not same_database(checked(theirs.url), database.url):
                 continue
             other = {
                 name: getattr(theirs, name)

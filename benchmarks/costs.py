@@ -34,9 +34,10 @@ STEPS = ("look", "plan", "settle")
 #: Where a function's file lies, and whose it is; the first that fits counts.
 OWNERS = (
     ("beatstore/schedules", "beatstore: schedules"),
-    ("beatstore/decide", "beatstore: the rule"),
+    ("beatstore/rules", "beatstore: the rule"),
     ("beatstore/store", "beatstore: store"),
-    ("beatstore/dialects", "beatstore: store"),
+    ("beatstore/tick", "beatstore: store"),
+    ("beatstore/database", "beatstore: store"),
     ("beatstore/", "beatstore: scheduler, sender"),
     ("celery/utils/saferepr", "celery: repr of the arguments, for monitors"),
     ("celery/utils/collections", "celery: looking up settings"),

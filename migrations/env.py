@@ -35,8 +35,8 @@ from sqlalchemy.dialects.mysql import DOUBLE
 
 from beatstore.database import migration_types
 from beatstore.database.columns import BigId, Instant, Json
-from beatstore.database.dialects import db_now
 from beatstore.database.engine import Database
+from beatstore.database.functions import db_now
 from beatstore.database.migrate import locked, session_sql
 from beatstore.database.models import VERSION_TABLE, Base
 from beatstore.errors import BeatstoreError

@@ -132,7 +132,7 @@ class DBScheduler(Scheduler):
         settings, database = self.store.settings, self.store.database
         migrate = settings.auto_migrate
         if migrate is None:
-            migrate = database.url.get_backend_name() == "sqlite"
+            migrate = database.kind.migrates_at_start
         try:
             self.store.check()
         except SchemaError:

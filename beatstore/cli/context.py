@@ -76,11 +76,8 @@ def _settings(context: click.Context) -> Settings:
 
 
 def _look_for_file(store: Store) -> None:
-    url = store.database.url
-    path = url.database or ""
-    if url.get_backend_name() != "sqlite" or path in ("", ":memory:") or path.startswith("file:"):
-        return
-    if not os.path.exists(path):
+    path = store.database.kind.file_of(store.database.url)
+    if path is not None and not os.path.exists(path):
         raise SchemaError(
             f"{store.url}: there is no such file; `beatstore migrate` makes it, with the tables"
         )

@@ -21,18 +21,16 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
-    event,
 )
-from sqlalchemy.dialects import mysql, postgresql
-from sqlalchemy.engine import Dialect, Engine
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON, DateTime, TypeDecorator, TypeEngine
 
+from beatstore.database.dialects import dialect_of, in_utc
 from beatstore.definition.values import Typed
 from beatstore.errors import InvalidEntryError
 
@@ -48,7 +46,6 @@ __all__ = [
     "Unreadable",
     "Whole",
     "check_levels",
-    "read_leniently",
 ]
 
 
@@ -88,35 +85,15 @@ class _Written(FunctionElement[datetime]):
 
 
 @compiles(_Read)
+def _read(element: _Read, compiler: SQLCompiler, **kw: Any) -> str:
+    inner = compiler.process(*element.clauses, **kw)
+    return dialect_of(compiler.dialect).select_instant(inner)
+
+
 @compiles(_Written)
-def _as_it_is(element: FunctionElement[Any], compiler: SQLCompiler, **kw: Any) -> str:
-    return compiler.process(*element.clauses, **kw)
-
-
-@compiles(_Read, "postgresql")
-def _pg_read(element: _Read, compiler: SQLCompiler, **kw: Any) -> str:
-    # As JSON, which no setting of a session changes. An instant itself is written in the
-    # session's zone and DateStyle; not every driver asks for the style, and in zones east of
-    # UTC the end of year 9999 is no year that Python has.
+def _written(element: _Written, compiler: SQLCompiler, **kw: Any) -> str:
     inner = compiler.process(*element.clauses, **kw)
-    return f"CAST(to_json(timezone('UTC', {inner})) AS TEXT)"
-
-
-@compiles(_Written, "postgresql")
-def _pg_written(element: _Written, compiler: SQLCompiler, **kw: Any) -> str:
-    inner = compiler.process(*element.clauses, **kw)
-    if compiler.dialect.driver != "asyncpg":
-        return inner
-    # As text: asyncpg makes `infinity` of Python's last instant.
-    return f"CAST(CAST({inner} AS TEXT) AS TIMESTAMP WITH TIME ZONE)"
-
-
-class _Uncast(postgresql.TIMESTAMP):
-    """A `timestamptz` that SQLAlchemy does not make one of asyncpg's, which takes no text."""
-
-    def adapt(self, cls: Any, **kw: Any) -> Any:
-        """Stay what it is."""
-        return _Uncast(timezone=True)
+    return dialect_of(compiler.dialect).write_instant(inner, compiler.dialect)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -132,15 +109,9 @@ class Instant(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the column type for `dialect`."""
-        if dialect.name == "postgresql":
-            if dialect.driver == "asyncpg":
-                return _Uncast(timezone=True)
-            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
-        if dialect.name in ("mysql", "mariadb"):
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(String(26))
+        return dialect_of(dialect).instant_type(dialect)
 
-    # Here and not in the type of PostgreSQL: SQLAlchemy asks this type, for all databases at
+    # Here and not in the type of one database: SQLAlchemy asks this type, for all databases at
     # once, whether there is such an expression, and remembers the answer.
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Select it so that a driver can't read it wrong."""
@@ -154,17 +125,7 @@ class Instant(TypeDecorator[datetime]):
         """Give the database an instant; a naive datetime is refused."""
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError(
-                f"expected an aware datetime, got {value!r}; write it with tzinfo=timezone.utc"
-            )
-        utc = value.astimezone(timezone.utc)
-        if dialect.name == "postgresql":
-            return utc.isoformat() if dialect.driver == "asyncpg" else utc
-        naive = utc.replace(tzinfo=None)
-        if dialect.name in ("mysql", "mariadb"):
-            return naive
-        return naive.isoformat(sep=" ", timespec="microseconds")
+        return dialect_of(dialect).instant_parameter(in_utc(value), dialect)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         """Return what makes an aware UTC datetime of a value, or `Unreadable`."""
@@ -197,6 +158,10 @@ for _kind in (_Read, _Written):
     _kind.type = Instant()  # type: ignore[misc]
 
 
+#: The audit and what code declared hold an entry's arguments too, one and two levels further in.
+_SPARE_LEVELS = 2
+
+
 class TooDeepError(InvalidEntryError, DontWrapMixin):
     """JSON has more levels than the database takes."""
 
@@ -215,12 +180,12 @@ class Json(TypeDecorator[Any]):
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    #: How many levels MariaDB's check of a JSON column takes; MySQL's takes 100.
-    levels = 31
+    #: How many levels are kept free, for a document that holds this one.
+    spare_levels = 0
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """Refuse what MariaDB would refuse with an error that looks like an outage."""
-        check_levels("args, kwargs or options", value, dialect, self.levels)
+        """Refuse what the database would refuse with an error that looks like an outage."""
+        check_levels("args, kwargs or options", value, dialect, self.spare_levels)
         return value
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
@@ -242,17 +207,27 @@ class Json(TypeDecorator[Any]):
         return self.impl_instance.coerce_compared_value(op, value)
 
 
-def check_levels(field: str, value: Any, dialect: Dialect, levels: int = Json.levels - 2) -> None:
-    """Refuse JSON that is too deep for the database; the default is for an entry's arguments.
+def check_levels(field: str, value: Any, dialect: Dialect, spare: int = _SPARE_LEVELS) -> None:
+    """Refuse JSON that is too deep for the database.
+
+    Args:
+        field: for the error.
+        value: the JSON.
+        dialect: of the database.
+        spare: how many levels to keep free; by default, as for an entry's arguments.
 
     Raises:
         TooDeepError: it has more levels of lists and dicts.
     """
-    if value and getattr(dialect, "is_mariadb", False) and _deeper(value, levels):
+    database = dialect_of(dialect)
+    if not value or database.json_levels is None:
+        return
+    levels = database.json_levels - spare
+    if _deeper(value, levels):
         raise TooDeepError(
             field,
             "more levels",
-            f"JSON of at most {levels} levels, which is what MariaDB holds",
+            f"JSON of at most {levels} levels, which is what {database.label} holds",
             "fewer lists, dicts and signatures within each other",
         )
 
@@ -262,8 +237,7 @@ class Arguments(Json):
 
     cache_ok = True
 
-    #: The audit and what code declared hold the same, one and two levels further in.
-    levels = Json.levels - 2
+    spare_levels = _SPARE_LEVELS
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         """Mark the values when they are read."""
@@ -348,38 +322,3 @@ Note = Text().with_variant(_checked(Text, str)(), "sqlite")
 Whole = Integer().with_variant(_checked(Integer, int)(), "sqlite")
 BigWhole = BigInteger().with_variant(_checked(BigInteger, int)(), "sqlite")
 Number = Float(53).with_variant(_checked(Float, int, float)(53), "sqlite")
-
-
-def read_leniently(engine: Engine) -> None:
-    """Let an engine of our own read JSON without end, which psycopg refuses.
-
-    psycopg decodes by itself, and one value that it can't would hide a page of rows. It comes
-    as text instead, which the types of the columns find unreadable.
-    """
-    if engine.dialect.driver != "psycopg":
-        return
-
-    def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-        adapters: Any = connection.adapters
-        oid = adapters.types["json"].oid
-        adapters.register_loader(oid, _lenient(adapters.get_loader(oid, 0)))
-
-    event.listen(engine, "connect", on_connect)
-
-
-def _lenient(kind: Any) -> Any:
-    """Return a loader for psycopg that gives the text where its own, `kind`, fails."""
-
-    class Lenient:
-        format = kind.format
-
-        def __init__(self, oid: int, context: Any = None) -> None:
-            self._load = kind(oid, context).load
-
-        def load(self, data: Any) -> Any:
-            try:
-                return self._load(data)
-            except Exception:  # noqa: BLE001  (its own errors, and RecursionError)
-                return bytes(data).decode(errors="replace")
-
-    return Lenient

@@ -27,10 +27,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from beatstore.database.dialects import begin_claim, claim_isolation, db_now, lock_limit
+from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import prepare_connection
 from beatstore.database.engine import Database
 from beatstore.database.faults import rolled_back, unavailable
+from beatstore.database.functions import db_now
 from beatstore.errors import UnavailableError
 
 __all__ = ["TRIES", "Attempt", "KeptConnection", "read_now", "translated"]
@@ -66,8 +67,11 @@ class KeptConnection:
 
     @contextmanager
     def claiming(self) -> Iterator[Connection]:
-        """Open a transaction that locks what it will write; see `begin_claim`."""
-        with self.connected() as connection, begin_claim(connection):
+        """Open a transaction that locks what it will write; see `DatabaseDialect.begin_claim`."""
+        with (
+            self.connected() as connection,
+            dialect_of(connection.dialect).begin_claim(connection),
+        ):
             yield connection
 
     def connected_again(self, work: Callable[[Connection], T]) -> T:
@@ -121,15 +125,15 @@ class KeptConnection:
         engine = self.database.engine
         self._connection = connection = engine.connect()
         self._driver = connection.connection.dbapi_connection
+        dialect = dialect_of(engine.dialect)
         connection.execution_options(
-            isolation_level=claim_isolation(engine.dialect), **self.database.options
+            isolation_level=dialect.claim_isolation, **self.database.options
         )
         if isinstance(engine.pool, QueuePool):
             connection.detach()
             prepare_connection(self._driver)
-        limit = lock_limit(engine.dialect)
-        if limit:
-            connection.exec_driver_sql(limit)
+        if dialect.session_lock_limit:
+            connection.exec_driver_sql(dialect.session_lock_limit)
             connection.rollback()
         return connection
 

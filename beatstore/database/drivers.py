@@ -30,8 +30,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from beatstore.database.columns import read_leniently
-from beatstore.database.dialects import CHANNEL
+from beatstore.database.dialects import CHANNEL, dialect_of, execute
 
 __all__ = [
     "ANSWER",
@@ -52,9 +51,6 @@ _CONNECT = 10
 
 #: The drivers that stand on libpq.
 _LIBPQ = ("psycopg", "psycopg2")
-
-#: What MySQL and MariaDB do by default: refuse values, not cut them.
-_SQL_MODE = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
 
 
 class PoolerError(Exception):
@@ -122,42 +118,48 @@ def _limits(driver: str) -> dict[str, Any]:
 
 def prepare_engine(engine: Engine) -> None:
     """Make an engine of our own fit for its server; one handed in by the user is left alone."""
-    name, driver = engine.dialect.name, engine.dialect.driver
-    if name == "sqlite":
-        _on_connect(engine, lambda connection: _tune_sqlite(engine, connection))
-    elif name in ("mysql", "mariadb"):
-        _on_connect(engine, lambda connection: _execute(connection, _SQL_MODE))
-    elif driver == "psycopg":
-        _on_connect(engine, prepare_connection)
-        read_leniently(engine)
+    set_up, dbapi = dialect_of(engine.dialect).set_up, engine.dialect.loaded_dbapi
+    # Before SQLAlchemy itself looks at what the session's settings are.
+    _on_connect(engine, lambda connection: set_up(connection, dbapi), first=True)
+    if engine.dialect.driver == "psycopg":
+        _on_connect(engine, prepare_connection, first=True)
+        _on_connect(engine, read_leniently)
 
 
-def _on_connect(engine: Engine, do: Callable[[Any], object]) -> None:
+def _on_connect(engine: Engine, do: Callable[[Any], object], *, first: bool = False) -> None:
     def on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         do(connection)
 
-    # Before SQLAlchemy itself looks at what the session's settings are.
-    event.listen(engine, "connect", on_connect, insert=True)
+    event.listen(engine, "connect", on_connect, insert=first)
 
 
-def _execute(connection: Any, statement: str) -> None:
-    cursor = connection.cursor()
-    cursor.execute(statement)
-    cursor.close()
+def read_leniently(connection: Any) -> None:
+    """Let a connection of psycopg read JSON without end, which psycopg itself refuses.
 
-
-def _tune_sqlite(engine: Engine, connection: Any) -> None:
-    """Let several processes work on one file.
-
-    Write-ahead logging lets readers and a writer work side by side, and 30 s is how
-    long one waits for another's write.
+    It decodes JSON by itself, and one value that it can't would hide a page of rows. Such a
+    value comes as text instead, which the types of the columns find unreadable.
     """
-    _execute(connection, "PRAGMA busy_timeout=30000")
-    _execute(connection, "PRAGMA foreign_keys=ON")
-    # SQLite does not wait here when several processes open a new file at once; then
-    # one of the others has made the change, which is the file's and stays.
-    with suppress(engine.dialect.loaded_dbapi.OperationalError):
-        _execute(connection, "PRAGMA journal_mode=WAL")
+    adapters = connection.adapters
+    oid = adapters.types["json"].oid
+    adapters.register_loader(oid, _lenient(adapters.get_loader(oid, 0)))
+
+
+def _lenient(kind: Any) -> Any:
+    """Return a loader for psycopg that gives the text where its own, `kind`, fails."""
+
+    class Lenient:
+        format = kind.format
+
+        def __init__(self, oid: int, context: Any = None) -> None:
+            self._load = kind(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._load(data)
+            except Exception:  # noqa: BLE001  (its own errors, and RecursionError)
+                return bytes(data).decode(errors="replace")
+
+    return Lenient
 
 
 def prepare_connection(connection: Any) -> None:
@@ -337,7 +339,7 @@ class Listener:
             PoolerError: a pooler stands in between.
             Exception: what the driver raises.
         """
-        if engine.dialect.name != "postgresql" or engine.dialect.driver not in _LIBPQ:
+        if engine.dialect.driver not in _LIBPQ:
             return None
         # Another pool with the same settings and events, which is left with nothing.
         connection = engine.pool.recreate().connect()
@@ -347,7 +349,7 @@ class Listener:
             driver.rollback()
             driver.autocommit = True
             if not _is_pooled(driver):
-                _execute(driver, f"LISTEN {CHANNEL}")
+                execute(driver, f"LISTEN {CHANNEL}")
                 return cls(driver)
         except BaseException:
             driver.close()

@@ -28,8 +28,9 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
 from beatstore.clock import Clock
-from beatstore.database.address import checked, place, shown
-from beatstore.database.dialects import Instant, db_now
+from beatstore.database.address import checked, same_database, shown
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_at
 from beatstore.database.drivers import (
     Listener,
     PoolerError,
@@ -38,6 +39,7 @@ from beatstore.database.drivers import (
     prepare_nothing,
 )
 from beatstore.database.faults import codes, contended, rolled_back, unavailable, unprepared
+from beatstore.database.functions import db_now
 from beatstore.database.models import EntryModel
 from beatstore.errors import ConfigError, SessionError, UnavailableError
 
@@ -45,14 +47,6 @@ __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
 
 
 logger = logging.getLogger(__name__)
-
-#: What brings a driver, by the module that is missing; others are named as they are.
-_INSTALL = {
-    "psycopg": "pip install 'beatstore[postgres]'",
-    "pymysql": "pip install 'beatstore[mysql]'",
-    "psycopg2": "pip install psycopg2-binary; or postgresql+psycopg:// for the usual driver",
-    "MySQLdb": "pip install mysqlclient; or mysql+pymysql:// for the usual driver",
-}
 
 
 class Database:
@@ -65,6 +59,7 @@ class Database:
         clock: replaces the database's clock.
 
     Attributes:
+        kind: what kind of database it is, by the URL.
         program: what the server calls the connections of an engine made here, in
             `pg_stat_activity`, unless the user has named them.
         hint: what else may be wrong where the tables are not found.
@@ -89,8 +84,8 @@ class Database:
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self._making = Lock()
         self.url: URL = checked(target)
-        if schema and self.url.get_backend_name() == "sqlite":
-            raise ConfigError("beatstore_schema", schema, "no schema: SQLite has none", "None")
+        self.kind = dialect_at(self.url)
+        self.kind.check_schema(schema)
         _databases.add(self)
 
     @property
@@ -218,7 +213,7 @@ class Database:
                 "url",
                 self.url.drivername,
                 f"a driver that is installed ({error})",
-                _INSTALL.get(error.name or "", f"pip install {error.name}"),
+                self.kind.install_hints.get(error.name or "", f"pip install {error.name}"),
             ) from error
 
     def _check_bind(self, session: Any) -> None:
@@ -230,7 +225,7 @@ class Database:
             )
         bind = get_bind(EntryModel)
         theirs = bind.engine.url
-        if bind.engine is self._engine or place(theirs) == place(self.url):
+        if bind.engine is self._engine or same_database(theirs, self.url):
             return
         raise SessionError(
             f"session: bound to {theirs.render_as_string(hide_password=True)}, but beatstore's "

@@ -21,23 +21,16 @@ from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
 from sqlalchemy.schema import CreateSchema
 
 from beatstore.database import triggers
-from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import unlimit_answers
 from beatstore.database.engine import Database
 from beatstore.database.models import REVISION, VERSION_TABLE
-from beatstore.errors import ConfigError, SchemaError
+from beatstore.errors import SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 __all__ = ["check", "downgrade", "locked", "revision_of", "session_sql", "upgrade"]
-
-#: The key of PostgreSQL's advisory lock, which is a number.
-_PG_LOCK = int.from_bytes(b"beatstor", "big")
-
-#: How often, and how many seconds each, MySQL's GET_LOCK waits for another process: in
-#: turns, since a driver may take a long silence for a dead server.
-_MYSQL_TURNS, _MYSQL_TURN_S = 60, 10
 
 # Alembic keeps the running environment in module globals.
 _alembic = threading.Lock()
@@ -106,7 +99,7 @@ def upgrade(database: Database) -> None:
 
 def _repair(database: Database) -> None:
     """Make triggers anew that may be refused; nothing is locked where there are none."""
-    if database.engine.dialect.name in ("mysql", "mariadb"):
+    if dialect_of(database.engine.dialect).triggers_have_definers:
         with locked(database) as connection:
             triggers.repair(connection, database.schema)
 
@@ -130,18 +123,18 @@ def locked(database: Database) -> Iterator[Connection]:
     On the connection, names without a schema mean the schema of `database`, which is
     made if it is missing.
     """
-    dialect = database.engine.dialect
-    prelude = session_sql(dialect, database.schema)
+    dialect = dialect_of(database.engine.dialect)
+    prelude = session_sql(database.engine.dialect, database.schema)
     with database.engine.connect() as connection:
-        connection.execution_options(isolation_level=claim_isolation(dialect))
-        if dialect.name != "sqlite":
+        connection.execution_options(isolation_level=dialect.claim_isolation)
+        if dialect.is_server:
             # On MySQL neither the lock nor USE ends with the transaction, so the session must:
             # detached from its pool, the connection is closed below. To change a large table
             # may take long.
             connection.detach()
             unlimit_answers(connection.connection.dbapi_connection)
-        with begin_claim(connection):
-            _wait_for_others(connection, database.schema)
+        with dialect.begin_claim(connection):
+            dialect.wait_for_migrations(connection, database.schema)
             _ensure_schema(connection, database.schema)
             for statement in prelude:
                 connection.execute(text(statement))
@@ -154,33 +147,9 @@ def session_sql(dialect: Dialect, schema: str | None) -> list[str]:
     Raises:
         ConfigError: a schema was asked for, and the database is SQLite.
     """
-    if schema and dialect.name == "sqlite":
-        raise ConfigError("beatstore_schema", schema, "no schema, since SQLite has none", "None")
-    quoted = dialect.identifier_preparer.quote(schema) if schema else None
-    if dialect.name == "postgresql":
-        # Defaults that are instants are read in the session's zone when a table is made.
-        zone = ["SET LOCAL TIME ZONE 'UTC'"]
-        return [*zone, f"SET LOCAL search_path TO {quoted}"] if quoted else zone
-    return [f"USE {quoted}"] if quoted else []
-
-
-def _wait_for_others(connection: Connection, schema: str | None) -> None:
-    """Wait until no other process is changing the tables of this database.
-
-    On SQLite the transaction, BEGIN IMMEDIATE, has waited already.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_PG_LOCK})"))
-    elif connection.dialect.name in ("mysql", "mariadb"):
-        # The lock's name is the server's, and may be no longer than 64 characters.
-        lock = text("SELECT GET_LOCK(CONCAT('beatstore ', MD5(COALESCE(:at, DATABASE()))), :wait)")
-        given = {"at": schema, "wait": _MYSQL_TURN_S}
-        if not any(connection.scalar(lock, given) == 1 for _ in range(_MYSQL_TURNS)):
-            raise SchemaError(
-                "another process has been migrating this database for "
-                f"{_MYSQL_TURNS * _MYSQL_TURN_S} s; look for it in SHOW PROCESSLIST, then run "
-                "the migration again"
-            )
+    database = dialect_of(dialect)
+    database.check_schema(schema)
+    return database.session_sql(dialect.identifier_preparer.quote(schema) if schema else None)
 
 
 def _ensure_schema(connection: Connection, schema: str | None) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from beatstore.database.dialects import (
+from beatstore.database.columns import (
     Arguments,
     BigId,
     BigWhole,
@@ -38,8 +38,9 @@ from beatstore.database.dialects import (
     Note,
     Number,
     Whole,
-    db_now,
 )
+from beatstore.database.dialects import table_options
+from beatstore.database.functions import db_now
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [
@@ -67,13 +68,7 @@ ENDS_WAIT = "(on_upstream_failure = 'skip' OR timeout_s IS NOT NULL)"
 
 _EPOCH_SQL = text("'1970-01-01 00:00:00.000000'")
 
-#: A MySQL database may default to tables that hold only Latin-1, or to an engine without
-#: row locks.
-_MYSQL = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
-}
+_OPTIONS = table_options()
 
 
 class Base(DeclarativeBase):
@@ -88,7 +83,7 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: Instant()}  # noqa: RUF012  (SQLAlchemy's own idiom)
-    __table_args__: Any = _MYSQL
+    __table_args__: Any = _OPTIONS
 
 
 class EntryModel(Base):
@@ -176,7 +171,7 @@ class EntryModel(Base):
             postgresql_where=text("blocked_by IS NOT NULL"),
             sqlite_where=text("blocked_by IS NOT NULL"),
         ),
-        {"sqlite_autoincrement": True, **_MYSQL},
+        {"sqlite_autoincrement": True, **_OPTIONS},
     )
 
     def __repr__(self) -> str:
@@ -218,7 +213,7 @@ class DependencyModel(Base):
             postgresql_where=text(ENDS_WAIT),
             sqlite_where=text(ENDS_WAIT),
         ),
-        _MYSQL,
+        _OPTIONS,
     )
 
 
@@ -237,7 +232,7 @@ class TokenModel(Base):
     upstream_id: Mapped[int] = mapped_column(BigWhole, primary_key=True)
     outcome: Mapped[str] = mapped_column(Name(16))
 
-    __table_args__ = (_MYSQL,)
+    __table_args__ = (_OPTIONS,)
 
 
 class WaitModel(Base):
@@ -263,7 +258,7 @@ class WaitModel(Base):
     __table_args__ = (
         Index(None, "downstream_id", "state", "due_at"),
         Index(None, "due_at"),
-        _MYSQL,
+        _OPTIONS,
     )
 
 
@@ -323,7 +318,7 @@ class RunModel(Base):
             postgresql_where=text("state <> 'succeeded'"),
             sqlite_where=text("state <> 'succeeded'"),
         ),
-        {"sqlite_autoincrement": True, **_MYSQL},
+        {"sqlite_autoincrement": True, **_OPTIONS},
     )
 
     def __repr__(self) -> str:
@@ -354,7 +349,7 @@ class AuditModel(Base):
     before: Mapped[Any | None] = mapped_column(Json)
     after: Mapped[Any | None] = mapped_column(Json)
 
-    __table_args__ = (Index(None, "entry", "at"), {"sqlite_autoincrement": True, **_MYSQL})
+    __table_args__ = (Index(None, "entry", "at"), {"sqlite_autoincrement": True, **_OPTIONS})
 
 
 class BeatModel(Base):

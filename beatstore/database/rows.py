@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import CursorResult, Executable, Select, Table, func, select, text, update
+from sqlalchemy import CursorResult, Executable, Select, Table, select, text, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.database.dialects import CHANNEL, insert_ignore
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.models import EntryModel
 from beatstore.database.tables import ENTRY
@@ -81,13 +81,10 @@ class Transaction:
         return at
 
     def plan_anew(self) -> None:
-        """Have each statement planned for the tables as they are, until the transaction ends.
-
-        psycopg prepares what it is asked often, and PostgreSQL keeps the plan: one made while
-        a table was empty reads all of it for each thousand names, when it no longer is.
-        """
-        if self.dialect.name == "postgresql":
-            self.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
+        """Force custom plans, made for the tables as they are, until the transaction ends."""
+        force = dialect_of(self.dialect).force_custom_plans
+        if force is not None:
+            self.execute(text(force))
 
     def insert(self, table: Table, row: dict[str, Any]) -> bool:
         """Insert a row unless its key exists; say whether it was inserted.
@@ -95,7 +92,7 @@ class Transaction:
         A key that exists raises nothing: on PostgreSQL an error would end the caller's
         transaction.
         """
-        statement = insert_ignore(table, self.dialect).values(row)
+        statement = dialect_of(self.dialect).insert_ignore(table).values(row)
         # Inline, that is without the RETURNING that SQLAlchemy adds for the new id: SQLite
         # counts the rows of such a statement only when they have been fetched.
         counted = statement.inline().execution_options(preserve_rowcount=True)
@@ -118,13 +115,13 @@ class Transaction:
         if not fields.storable(name):
             return None
         statement = select(ENTRY).where(ENTRY.c.name == name)
-        if lock and self.dialect.name == "sqlite":
-            # SQLite locks at the first write. If that came after reading, another's commit
-            # in between would make this transaction fail, instead of one waiting.
+        if lock and dialect_of(self.dialect).locks_rows:
+            statement = statement.with_for_update()
+        elif lock:
+            # The first write locks. If that came after reading, another's commit in between
+            # would make this transaction fail, instead of one waiting.
             same = update(ENTRY).where(ENTRY.c.name == name).values(version=ENTRY.c.version)
             self.execute(same)
-        elif lock:
-            statement = statement.with_for_update()
         return next(iter(self.all(Entry, statement)), None)
 
     def get(self, name: str, *, lock: bool = False) -> Entry:
@@ -163,7 +160,7 @@ class Transaction:
 
         For updates: inserted rows are announced by a trigger of the database.
         """
-        if wake_at is None or self.dialect.name != "postgresql":
+        notification = dialect_of(self.dialect).notification
+        if wake_at is None or notification is None:
             return
-        due = self.database.now_sql() >= wake_at - _SOON
-        self.execute(select(func.pg_notify(CHANNEL, "")).where(due))
+        self.execute(notification.where(self.database.now_sql() >= wake_at - _SOON))

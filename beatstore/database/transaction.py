@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beatstore.database.connection import TRIES, Attempt
-from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.faults import codes, unavailable, unprepared
 from beatstore.errors import SchemaError, UnavailableError
@@ -97,13 +97,16 @@ def _left_clean(session: Session) -> Iterator[None]:
 def _writing(database: Database) -> Iterator[Session]:
     """Open a transaction in which a row that was read can be written.
 
-    The same as the one beats claim in; see `begin_claim`.
+    The same as the one beats claim in; see `DatabaseDialect.begin_claim`.
     """
-    engine = database.engine
-    connection = engine.connect()
+    connection = database.engine.connect()
+    dialect = dialect_of(connection.dialect)
     try:
-        connection.execution_options(isolation_level=claim_isolation(engine.dialect))
-        with begin_claim(connection), Session(connection, expire_on_commit=False) as session:
+        connection.execution_options(isolation_level=dialect.claim_isolation)
+        with (
+            dialect.begin_claim(connection),
+            Session(connection, expire_on_commit=False) as session,
+        ):
             yield session
     finally:
         # Giving it back executes a statement, and one that was cut by now raises the driver's

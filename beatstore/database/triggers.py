@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from beatstore.database.dialects import dialect_of
 from beatstore.database.faults import codes
 from beatstore.database.tables import ENTRY
 
@@ -77,7 +78,7 @@ def repair(connection: Connection, schema: str | None) -> None:
 
 
 def _of_others(connection: Connection, schema: str | None) -> list[Trigger]:
-    if connection.dialect.name not in ("mysql", "mariadb"):
+    if not dialect_of(connection.dialect).triggers_have_definers:
         return []
     mine = connection.scalar(text("SELECT CURRENT_USER()"))
     found = [Trigger(*row) for row in connection.execute(_OURS, {"at": schema})]

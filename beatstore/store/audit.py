@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, ENTRY
 from beatstore.definition import fields

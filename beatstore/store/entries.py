@@ -18,7 +18,8 @@ from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import Instant
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
@@ -326,8 +327,4 @@ def _turns(old: Entry, paused: bool | None) -> bool:
 
 def _matches(tx: Transaction, pattern: str) -> ColumnElement[bool]:
     """Return the condition that a name matches `*` and `?`, as exactly as = does."""
-    if tx.dialect.name == "sqlite":
-        # LIKE of SQLite takes upper and lower case for equal.
-        return ENTRY.c.name.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
-    escaped = "".join(f"!{char}" if char in "!%_" else char for char in pattern)
-    return ENTRY.c.name.like(escaped.replace("*", "%").replace("?", "_"), escape="!")
+    return dialect_of(tx.dialect).matches(ENTRY.c.name, pattern)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, get_args
 from sqlalchemy import Select, and_, case, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import Instant, Unreadable, micros_between
+from beatstore.database.columns import Instant, Unreadable
+from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.definition import fields

@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, column, delete, insert, select, table, update
 
-from beatstore.database.dialects import shows_the_past
+from beatstore.database.dialects import dialect_of
 from beatstore.database.models import VERSION_TABLE, EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY
@@ -223,7 +223,8 @@ def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
         write_instead = f"After({up.name!r}, on='done', first_free=True), or overlap='wait'"
         raise InvalidEntryError("after", up.name, "another entry", write_instead)
     connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
-    way = cycles.path(tx.execute, entry.id, up.id, current=shows_the_past(connection))
+    locking = dialect_of(connection.dialect).reads_snapshot(connection)
+    way = cycles.path(tx.execute, entry.id, up.id, current=locking)
     if way is not None:
         words = cycles.spelled(tx.execute, way)
         raise InvalidEntryError(

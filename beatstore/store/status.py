@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, Table, case, func, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.decide import TRIGGERED

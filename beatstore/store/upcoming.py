@@ -28,7 +28,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, or_, select
 
 from beatstore.config import Settings
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields

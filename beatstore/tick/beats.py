@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.connection import KeptConnection, read_now
-from beatstore.database.dialects import among, insert_ignore
+from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import Listener
 from beatstore.database.tables import BEAT, ENTRY, RUN, chunks
 from beatstore.schedules.instants import EPOCH
@@ -67,8 +67,9 @@ class Upkeep:
         with self._kept.claiming() as connection:
             now = read_now(connection, self._database)
             before = connection.scalar(others.order_by(BEAT.c.started_at.desc()).limit(1))
+            insert = dialect_of(connection.dialect).insert_ignore(BEAT)
             connection.execute(
-                insert_ignore(BEAT, connection.dialect).values(
+                insert.values(
                     id=self._beat_id,
                     host=host,
                     pid=pid,
@@ -174,14 +175,14 @@ class Upkeep:
             ids = connection.scalars(page).all()
             for some in chunks({*ids, *self._held_zones}):
                 zoned = select(ENTRY.c.id).where(
-                    among(ENTRY.c.id, some, connection.dialect),
+                    dialect_of(connection.dialect).among(ENTRY.c.id, some),
                     ENTRY.c.kind.in_(("cron", "rrule")),
                     ENTRY.c.wake_at.is_not(None),
                 )
                 wanted |= set(connection.scalars(zoned))
             free = free_entries(connection, wanted)
             for some in chunks(free):
-                these = among(ENTRY.c.id, some, connection.dialect)
+                these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
                 connection.execute(update(ENTRY).where(these).values(wake_at=EPOCH))
         self._held_zones = wanted - set(free)
         if not ids and not self._held_zones:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sqlalchemy import Row
 from sqlalchemy.engine import Dialect
 
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [

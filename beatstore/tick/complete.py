@@ -24,9 +24,11 @@ from sqlalchemy import Row, bindparam, func, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
+from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.connection import KeptConnection
-from beatstore.database.dialects import Instant, Unreadable, db_now, insert_ignore, wait_briefly
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
+from beatstore.database.functions import db_now
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.decide import retry_delay, reworded
 from beatstore.rules.states import MAY_END, REFUSED, WITH_WORKER
@@ -129,7 +131,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     """
     tally = Tally()
     ids = list(ids)
-    wait_briefly(connection, LOCK_WAIT_MS)
+    dialect_of(connection.dialect).limit_lock_wait(connection, LOCK_WAIT_MS)
     rows, now = _lock(connection, database, ids)
     for row in rows:
         if row.state in WITH_WORKER:
@@ -303,8 +305,9 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
     attempt = run.attempt + 1
     why = ending.error or ending.reason or ending.state
     words = f"attempt {attempt}, after: {why[:200]}"
+    insert = dialect_of(connection.dialect).insert_ignore(RUN)
     connection.execute(
-        insert_ignore(RUN, connection.dialect).values(
+        insert.values(
             entry_id=run.entry_id,
             entry_name=run.entry_name,
             due_at=run.due_at,

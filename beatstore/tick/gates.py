@@ -34,7 +34,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
-from beatstore.database.dialects import Instant, among, trigger_reads_entries
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import OPEN, Gate, Missing
 from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE, unmet_words
@@ -116,12 +117,12 @@ def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = Fals
         ids: of the entries.
         spare_free: whether edges whose first run is still free keep that.
     """
-    mine: ColumnElement[bool] = among(_EDGE.downstream_id, ids, connection.dialect)
+    mine: ColumnElement[bool] = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     if spare_free:
         mine = and_(mine, _EDGE.consumed_seq >= 0)
     up = ENTRY.alias("seen")
     same_row = up.c.id == _EDGE.upstream_id
-    if trigger_reads_entries(connection.dialect):
+    if not dialect_of(connection.dialect).edges_read_entries:
         _consume_in_steps(connection, mine)
         return
     connection.execute(
@@ -169,7 +170,7 @@ def open_runs(
     was sent when no worker could report it, and while the entry's overlap was "allow".
     """
     asked = (
-        among(RUN.c.entry_id, ids, connection.dialect),
+        dialect_of(connection.dialect).among(RUN.c.entry_id, ids),
         RUN.c.state.in_(UNFINISHED),
         NOT_SUCCEEDED,
     )
@@ -185,7 +186,7 @@ def open_runs(
 
 
 def _have_edges(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
-    these = among(ENTRY.c.id, (row.id for row in rows), connection.dialect)
+    these = dialect_of(connection.dialect).among(ENTRY.c.id, (row.id for row in rows))
     edge = exists().where(_EDGE.downstream_id == ENTRY.c.id)
     return set(connection.scalars(select(ENTRY.c.id).where(these, edge)))
 
@@ -228,7 +229,7 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
         unsatisfied = unsatisfied.where(before)
     found = connection.execute(
         select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id")).where(
-            among(ENTRY.c.id, ids, connection.dialect)
+            dialect_of(connection.dialect).among(ENTRY.c.id, ids)
         )
     )
     pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
@@ -256,9 +257,8 @@ def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
         return begun
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, satisfied_by_any(_UP), _EDGE.consumed_seq >= 0)
     of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
-    found = select(ENTRY.c.id).where(
-        among(ENTRY.c.id, sleeping, connection.dialect), of_edge.correlate(ENTRY).exists()
-    )
+    these = dialect_of(connection.dialect).among(ENTRY.c.id, sleeping)
+    found = select(ENTRY.c.id).where(these, of_edge.correlate(ENTRY).exists())
     return begun | set(connection.scalars(found))
 
 
@@ -277,7 +277,7 @@ def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
             func.min(_EDGE.timeout_s).label("timeout_s"),
         )
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(among(_EDGE.downstream_id, ids, connection.dialect))
+        .where(dialect_of(connection.dialect).among(_EDGE.downstream_id, ids))
         .where(ENDS_WAIT, unsatisfied_by_any(_UP))
         .group_by(_EDGE.downstream_id)
     )
@@ -290,7 +290,7 @@ def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]
     An edge asks for something else then than whoever wrote it has meant.
     """
     strange = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
-    mine = among(_EDGE.downstream_id, ids, connection.dialect)
+    mine = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     found: dict[int, str] = {}
     for row in connection.execute(
         select(_EDGE.downstream_id, _UP.c.name, *(_EDGE[name] for name in _WORDS))

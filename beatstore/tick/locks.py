@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.engine import Connection
 
-from beatstore.database.dialects import among
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, chunks
 
 __all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "held_runs", "retried"]
@@ -58,7 +58,7 @@ def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
     def lock(ids: Iterable[int]) -> list[Row[Any]]:
         found: list[Row[Any]] = []
         for some in chunks(ids):
-            runs = _RUNS.where(among(RUN.c.id, some, connection.dialect))
+            runs = _RUNS.where(dialect_of(connection.dialect).among(RUN.c.id, some))
             found += connection.execute(runs.with_for_update(skip_locked=True)).all()
         return found
 
@@ -74,7 +74,7 @@ def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
     """Lock those of these entries that nobody holds, and return their ids."""
     free: list[int] = []
     for some in chunks(ids):
-        these = among(ENTRY.c.id, some, connection.dialect)
+        these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
         locked = select(ENTRY.c.id).where(these).order_by(ENTRY.c.id)
         free += connection.scalars(locked.with_for_update(skip_locked=True))
     return free
@@ -83,5 +83,6 @@ def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
 def _existing(connection: Connection, ids: Collection[int]) -> set[int]:
     found: set[int] = set()
     for some in chunks(ids):
-        found |= set(connection.scalars(_RUNS.where(among(RUN.c.id, some, connection.dialect))))
+        these = dialect_of(connection.dialect).among(RUN.c.id, some)
+        found |= set(connection.scalars(_RUNS.where(these)))
     return found

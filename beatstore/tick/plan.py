@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ from sqlalchemy.sql import ColumnElement, Executable
 from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
-from beatstore.database.dialects import Instant, Unreadable, given_rows, insert_ignore, write_rows
+from beatstore.database.columns import Instant, Unreadable
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.rules.decide import decide, is_triggered
@@ -289,15 +290,17 @@ class _Writes:
 
 @lru_cache
 def _writes(dialect: Dialect) -> _Writes:
-    insert = insert_ignore(RUN, dialect).execution_options(preserve_rowcount=True)
-    runs, entries = given_rows(dialect, **_RUN_ROW), given_rows(dialect, **_ENTRY_ROW)
+    database = dialect_of(dialect)
+    insert = database.insert_ignore(RUN).execution_options(preserve_rowcount=True)
+    runs, entries = (database.given_rows(dialect, columns) for columns in (_RUN_ROW, _ENTRY_ROW))
     if runs is None or entries is None:
         return _Writes(insert, _WRITE_ENTRY, lambda rows: rows)
-    values = {name: entries.c[name] for name in _ENTRY_ROW if name != "b_id"}
+    values = {name: entries.table.c[name] for name in _ENTRY_ROW if name != "b_id"}
+    inserts = insert.from_select(list(_RUN_ROW), select(runs.table), include_defaults=False)
     return _Writes(
-        insert.from_select(list(_RUN_ROW), select(runs), include_defaults=False).returning(*_KNOWN),
-        update(ENTRY).where(ENTRY.c.id == entries.c.b_id).values(values),
-        partial(write_rows, dialect),
+        inserts.returning(*_KNOWN),
+        update(ENTRY).where(ENTRY.c.id == entries.table.c.b_id).values(values),
+        runs.parameters,
     )
 
 

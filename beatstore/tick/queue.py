@@ -32,9 +32,9 @@ from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
 from beatstore.database.connection import KeptConnection, read_now
-from beatstore.database.dialects import db_now
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
+from beatstore.database.functions import db_now
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import UnavailableError
 from beatstore.schedules.instants import EPOCH

@@ -27,7 +27,7 @@ from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
 from beatstore.database.connection import KeptConnection, read_now
-from beatstore.database.dialects import wait_briefly
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended
 from beatstore.database.tables import ENTRY, RUN
@@ -250,7 +250,7 @@ class Reports:
         unwritten.strangers += [one for one in unknown if _run(connection, one.of) is None]
 
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
-        wait_briefly(connection, LOCK_WAIT_MS)
+        dialect_of(connection.dialect).limit_lock_wait(connection, LOCK_WAIT_MS)
         now = read_now(connection, self._database)
         if self._mark_started(connection, report, now, _MAY_START, b_states=list(NOT_STARTED)):
             return None

@@ -21,8 +21,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
+from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.connection import read_now
-from beatstore.database.dialects import Instant, Unreadable, among
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.decide import TRIGGERED
@@ -93,7 +94,7 @@ def _settle_sent(
     connection.execute(
         update(RUN)
         .where(
-            among(RUN.c.id, ids, connection.dialect),
+            dialect_of(connection.dialect).among(RUN.c.id, ids),
             RUN.c.claimed_by == beat_id,
             RUN.c.sent_at.is_(None),
         )
@@ -226,7 +227,7 @@ def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]
     A run that somebody holds is being reported, and is left to them.
     """
     waiting = (
-        among(RUN.c.entry_id, entry_ids, connection.dialect),
+        dialect_of(connection.dialect).among(RUN.c.entry_id, entry_ids),
         RUN.c.state == "sent",
         NOT_SUCCEEDED,
     )

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.database.dialects import among
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem, is_triggered
 from beatstore.rules.gate import duration, run_timeout
@@ -99,7 +99,7 @@ def _send_again(
         return
     names = ("id", "state", *CALL, "run_timeout_s", "overlap")
     columns = [ENTRY.c[name] for name in names]
-    these = among(ENTRY.c.id, {run.entry_id for run in runs}, connection.dialect)
+    these = dialect_of(connection.dialect).among(ENTRY.c.id, {run.entry_id for run in runs})
     entries = {row.id: row for row in connection.execute(select(*columns).where(these))}
     refused: list[tuple[Row[Any], str, str | None]] = []
     for run in runs:
@@ -208,7 +208,7 @@ def _suspicion(run: Row[Any], now: datetime) -> str:
 
 def _write(connection: Connection, ids: Sequence[int], **values: Any) -> None:
     if ids:
-        these = among(RUN.c.id, ids, connection.dialect)
+        these = dialect_of(connection.dialect).among(RUN.c.id, ids)
         connection.execute(update(RUN).where(these).values(**values))
 
 

@@ -24,7 +24,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 
-from beatstore.database.dialects import Instant, insert_ignore
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 from beatstore.rules.due import EVER, accounted_for
 from beatstore.rules.outcomes import failure_ends_wait, satisfies
@@ -182,7 +183,8 @@ def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) ->
         }
         for edge, one in tokens
     }
-    statement = insert_ignore(TOKEN, connection.dialect).execution_options(preserve_rowcount=True)
+    insert = dialect_of(connection.dialect).insert_ignore(TOKEN)
+    statement = insert.execution_options(preserve_rowcount=True)
     inserted = connection.execute(statement, list(rows.values())).rowcount
     if inserted == len(rows):
         return False
@@ -261,7 +263,7 @@ def _tell_of(
     rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
     if not rows:
         return
-    connection.execute(insert_ignore(TOKEN, connection.dialect), rows)
+    connection.execute(dialect_of(connection.dialect).insert_ignore(TOKEN), rows)
     _open_waits(connection, {(row["downstream_id"], row["due_at"]) for row in rows}, now)
 
 
@@ -272,4 +274,4 @@ def _open_waits(connection: Connection, keys: Set[tuple[int, datetime]], now: da
         for entry_id, due_at in sorted(keys)
     ]
     if rows:
-        connection.execute(insert_ignore(WAIT, connection.dialect), rows)
+        connection.execute(dialect_of(connection.dialect).insert_ignore(WAIT), rows)

@@ -34,7 +34,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.database.dialects import Instant, among, insert_ignore
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 from beatstore.rules.decision import Decision
 from beatstore.rules.gate import Missing, SharedAccount, SharedTime
@@ -68,7 +69,7 @@ def read_shared(
         now: the database's time.
     """
     by_id = {row.id: row for row in rows}
-    asked = connection.execute(_asked(among(ENTRY.c.id, by_id, connection.dialect)))
+    asked = connection.execute(_asked(dialect_of(connection.dialect).among(ENTRY.c.id, by_id)))
     edges = {row.id: row for row in asked if row.up is not None}
     if not edges:
         return {}
@@ -120,7 +121,7 @@ def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
     )
     numbered = (
         select(WAIT, number.label("number"))
-        .where(among(WAIT.c.downstream_id, ids, connection.dialect))
+        .where(dialect_of(connection.dialect).among(WAIT.c.downstream_id, ids))
         .where(WAIT.c.state.in_((*OPEN, "ahead")))
         .subquery("numbered")
     )
@@ -302,7 +303,7 @@ def _under_way(
         select(_EDGE.downstream_id, RUN.c.due_at)
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(
-            among(_EDGE.downstream_id, ids, connection.dialect),
+            dialect_of(connection.dialect).among(_EDGE.downstream_id, ids),
             SAME_DUE_TIME,
             RUN.c.state.in_(UNFINISHED),
             NOT_SUCCEEDED,
@@ -400,6 +401,6 @@ def _take(connection: Connection, taken: list[dict[str, Any]]) -> None:
         {"downstream_id": one["b_id"], "due_at": one["b_due_at"], "state": one["b_state"]}
         for one in taken
     ]
-    connection.execute(insert_ignore(WAIT, connection.dialect), rows)
+    connection.execute(dialect_of(connection.dialect).insert_ignore(WAIT), rows)
     connection.execute(_TAKE, taken)
     connection.execute(_USE_UP, [{k: one[k] for k in ("b_id", "b_due_at")} for one in taken])

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, func, select, update
+from sqlalchemy import Row, bindparam, case, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.database.dialects import CHANNEL, among
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.outcomes import (
     COUNTERS,
@@ -139,10 +139,11 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patience: fl
     if tally.runs:
         woken |= _waiting(connection, tally, now, patience)
     for some in chunks(sorted(woken)):
-        these = among(ENTRY.c.id, some, connection.dialect)
+        these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
         connection.execute(update(ENTRY).where(these).values(wake_at=now))
-    if woken and connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_notify(CHANNEL, "")))
+    notification = dialect_of(connection.dialect).notification
+    if woken and notification is not None:
+        connection.execute(notification)
 
 
 def _waiting(connection: Connection, tally: Tally, now: datetime, patience: float) -> set[int]:

@@ -13,7 +13,7 @@ from sqlalchemy import case, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.database.dialects import insert_ignore
+from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import RUN, WORKER
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.locks import held_runs
@@ -59,8 +59,9 @@ def heartbeat(
     values = {"heartbeat_at": now, "stopped_at": None, "running": running}
     beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
     if not connection.execute(beat).rowcount:
+        insert = dialect_of(connection.dialect).insert_ignore(WORKER)
         connection.execute(
-            insert_ignore(WORKER, connection.dialect).values(
+            insert.values(
                 id=worker_id,
                 name=name[:255],
                 pid=pid,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from beatstore import Store
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 
 pytestmark = pytest.mark.every_database
 

@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool
 from beatstore import ConfigError, SchemaError, Store
 from beatstore.cli import beatstore
 from beatstore.clock import ManualClock
-from beatstore.database.dialects import begin_reading
+from beatstore.database.dialects import dialect_of
 from beatstore.moving.importer import Moved, move
 from beatstore.moving.peers import PEERS, How, read
 from beatstore.schedules import Every
@@ -574,7 +574,8 @@ def test_nothing_is_written_where_it_is_read(
     engine = create_engine(theirs.url, poolclass=NullPool)
     deletion = text(f"DELETE FROM {theirs.tasks}")
     refused = pytest.raises(DBAPIError, match=r"(?i)read.?only")
-    with engine.connect() as connection, refused, begin_reading(connection):
+    reading = dialect_of(engine.dialect).begin_reading
+    with engine.connect() as connection, refused, reading(connection):
         connection.execute(deletion)
     assert theirs.sql(f"SELECT name FROM {theirs.tasks}")[0] == ("one",)
     # And whoever uses the connection next may write again.

@@ -13,7 +13,7 @@ from sqlalchemy import event, select, update
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
 from beatstore.config import Settings
-from beatstore.database.dialects import begin_claim, claim_isolation
+from beatstore.database.dialects import dialect_of
 from beatstore.errors import InvalidEntryError
 from beatstore.models import (
     AuditModel,
@@ -250,8 +250,9 @@ def step(store: Store, pruner: Pruner, clock: ManualClock) -> bool:
     """Let a beat clear one page, as it does in an idle tick."""
     engine = store.database.engine
     with engine.connect() as connection:
-        connection.execution_options(isolation_level=claim_isolation(engine.dialect))
-        with begin_claim(connection):
+        dialect = dialect_of(engine.dialect)
+        connection.execution_options(isolation_level=dialect.claim_isolation)
+        with dialect.begin_claim(connection):
             return pruner.step(connection, clock.now())
 
 

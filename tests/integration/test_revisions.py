@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from beatstore.database import migrate
+from beatstore.database.dialects import mysql
 from beatstore.database.engine import Database, unavailable
 from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import SchemaError
@@ -161,6 +162,7 @@ def test_asking_does_not_import_alembic(tmp_path: Path) -> None:
 _UPGRADE = """
 import sys
 from beatstore.database import migrate
+from beatstore.database.dialects import mysql
 from beatstore.database.engine import Database
 import alembic.command
 print("ready", flush=True)
@@ -208,7 +210,7 @@ def test_waiting_for_another_process_ends(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On MySQL, a process that never finishes its upgrade is reported, not waited for for ever."""
-    monkeypatch.setattr(migrate, "_MYSQL_TURN_S", 0)
+    monkeypatch.setattr(mysql, "_TURN_S", 0)
     with migrate.locked(database), pytest.raises(SchemaError, match="another process"):
         migrate.upgrade(database)
     migrate.upgrade(database)

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beatstore import ManualClock, Store
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.database.dialects import Instant, Json
+from beatstore.database.columns import Instant, Json
 from beatstore.database.models import Base
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.models import EntryModel, RunModel

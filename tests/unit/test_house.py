@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -49,6 +50,20 @@ FORMATS = {"beatstore/definition/values.py": {"kombu"}}
 SQL_ROOMS = {"store", "tick", "database"}
 SQL_NAMES = {"Session", "sessionmaker", "create_engine"}
 SQL_CALLS = {"execute", "exec_driver_sql", "scalar", "scalars", "executemany"}
+# Only these ask which database it is, and here its driver.
+DIALECTS = ROOT / "beatstore" / "database" / "dialects"
+DRIVERS = {"beatstore/database/drivers.py", "beatstore/database/address.py"}
+DATABASES = re.compile(r"(sqlite|postgresql|mysql|mariadb)([+:]\w*)?")
+QUESTIONS = {"get_backend_name", "is_mariadb"}
+CLASSES = {"SQLite", "PostgreSQL", "MySQL", "MariaDB"}
+# Calls that are given the name of a database all the same. SQLAlchemy takes it for the variants
+# of a type, and for what compiles an element; and the settings, below the floor of databases,
+# make the path of an SQLite file absolute.
+NAMING = {
+    "beatstore/database/columns.py": {"with_variant"},
+    "beatstore/database/migration_types.py": {"with_variant", "compiles"},
+    "beatstore/config.py": {"startswith"},
+}
 CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time")
 LONGEST = 450
 
@@ -173,6 +188,65 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
                     found |= inner or ({name} & modules.keys())
         imported[module] = found - {module}
     TopologicalSorter(imported).prepare()  # raises CycleError, which names the modules
+
+
+def asks_which(node: ast.AST, of_dialect: set[str]) -> bool:
+    """Say whether this asks which database, or by these attributes of a dialect which driver."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and bool(DATABASES.fullmatch(node.value))
+    if isinstance(node, ast.Attribute):
+        asked = ast.unparse(node.value).endswith(("dialect", "dialect()"))
+        return node.attr in QUESTIONS or (asked and node.attr in of_dialect)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+        return any(isinstance(name, ast.Name) and name.id in CLASSES for name in ast.walk(node))
+    return False
+
+
+def questions(tree: ast.AST, naming: set[str], of_dialect: set[str]) -> Iterator[str]:
+    """Yield what asks which database it is, apart from arguments of the calls in `naming`."""
+    told: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in naming:
+            told |= {id(argument) for argument in node.args}
+    for node in ast.walk(tree):
+        if id(node) not in told and asks_which(node, of_dialect):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_only_dialects_tell_databases_apart(path: Path) -> None:
+    """No module branches on the name of a database but those of `database/dialects/`."""
+    if DIALECTS in path.parents:
+        return
+    here, tree = path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+    of_dialect = {"name"} if here in DRIVERS else {"name", "driver"}
+    asked = list(questions(tree, NAMING.get(here, set()), of_dialect))
+    assert not asked, "ask an object of beatstore.database.dialects: see DatabaseDialect"
+    of_sqlalchemy = {module for module, _ in imports(tree)} & {"sqlalchemy.dialects"}
+    assert not of_sqlalchemy or here in NAMING
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if connection.dialect.name == "sqlite": pass',
+        "name = engine.dialect.name",
+        "name = url.get_dialect().name",
+        "name = url.get_backend_name()",
+        'if name in ("mysql", "mariadb"): pass',
+        'do = {"postgresql": 1}[name]',
+        'if url.startswith("postgresql+psycopg"): pass',
+        "if dialect.is_mariadb: pass",
+        "if isinstance(kind, MySQL): pass",
+        '@compiles(now, "sqlite")\ndef now(): pass',
+        'if engine.dialect.driver == "psycopg": pass',
+    ],
+)
+def test_a_branch_on_a_database_is_found(line: str) -> None:
+    """The check is not blind: each way of asking for a database's name is one that it knows."""
+    assert list(questions(ast.parse(line), {"with_variant"}, {"name", "driver"}))
+    variant = ast.parse('Integer().with_variant(x, "sqlite")')
+    assert not list(questions(variant, {"with_variant"}, {"name", "driver"}))
 
 
 @pytest.mark.parametrize("path", REVISIONS, ids=names(REVISIONS))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, String, case, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.dialects import Instant, Unreadable
+from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.records import Audit, Entry, Run

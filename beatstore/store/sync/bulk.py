@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
-from beatstore.database.dialects import insert_ignore
+from beatstore.database.dialects import dialect_of
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
 from beatstore.store.sync.stored import current
@@ -25,7 +25,7 @@ def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[s
     """
     found: dict[str, int] = {}
     if rows:
-        tx.execute(insert_ignore(ENTRY, tx.dialect).inline(), rows)
+        tx.execute(dialect_of(tx.dialect).insert_ignore(ENTRY).inline(), rows)
     for some in chunks(rows):
         sources = {row["name"]: row["source"] for row in some}
         named = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.source).where(ENTRY.c.name.in_(sources))
@@ -55,7 +55,7 @@ def insert_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
     """Give entries tags that they do not have."""
     rows = [{"entry_id": entry_id, "tag": tag} for entry_id, tag in pairs]
     if rows:
-        tx.execute(insert_ignore(TAG, tx.dialect).inline(), rows)
+        tx.execute(dialect_of(tx.dialect).insert_ignore(TAG).inline(), rows)
 
 
 def remove_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from beatstore.database.dialects import shows_the_past
+from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
@@ -118,4 +118,5 @@ def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
 def current(tx: Transaction, statement: Select[Any]) -> Select[Any]:
     """Return a statement that reads what is there now, not when the transaction began."""
     connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
-    return statement.with_for_update(read=True) if shows_the_past(connection) else statement
+    reads_snapshot = dialect_of(connection.dialect).reads_snapshot(connection)
+    return statement.with_for_update(read=True) if reads_snapshot else statement

@@ -32,7 +32,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from beatstore.config import Settings
-from beatstore.database.dialects import Unreadable
+from beatstore.database.columns import Unreadable
 from beatstore.definition import edges, edits, fields, values
 from beatstore.definition.edges import After
 from beatstore.definition.spec import FIELDS, VALUES

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
-from beatstore.database.dialects import begin_reading
+from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG
@@ -61,7 +61,7 @@ def _snapshot(database: Database, settings: Settings, given: Any) -> Iterator[Tr
         return
     with (
         database.engine.connect() as connection,
-        begin_reading(connection),
+        dialect_of(connection.dialect).begin_reading(connection),
         Session(connection, expire_on_commit=False) as session,
     ):
         yield Transaction(session, database, settings)

@@ -20,16 +20,13 @@ from sqlalchemy import URL, Select, create_engine, inspect, literal_column, sele
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
-from beatstore.database.dialects import begin_reading
+from beatstore.database.dialects import dialect_at, dialect_of
 from beatstore.database.drivers import connect_defaults
 from beatstore.database.engine import Database
 from beatstore.database.transaction import explained
 from beatstore.errors import ConfigError, SchemaError
 
 __all__ = ["opened", "read_tables"]
-
-#: Schemas that nobody keeps tables of his own in; MySQL does not even describe them.
-_OF_THE_SERVER = {"information_schema", "performance_schema", "mysql", "sys"}
 
 
 @contextmanager
@@ -41,9 +38,8 @@ def opened(url: str | URL) -> Iterator[Database]:
             not exist.
     """
     named = Database(url).url  # which checks it
-    path = named.database or ""
-    is_file = named.get_backend_name() == "sqlite" and not path.startswith("file:")
-    if is_file and not Path(path).is_file():
+    path = dialect_at(named).file_of(named)
+    if path is not None and not Path(path).is_file():
         raise ConfigError("url", path, "an SQLite file that exists", "its absolute path")
     arguments = connect_defaults(named, {}, Database.program)
     engine = create_engine(named, connect_args=arguments, poolclass=NullPool)
@@ -76,7 +72,7 @@ def read_tables(
         if needed not in present:
             raise SchemaError(_not_there(database, connection, tables[needed], schema))
         connection.rollback()
-        with begin_reading(connection):
+        with dialect_of(connection.dialect).begin_reading(connection):
             return {
                 key: _rows(connection, present[key], schema) if key in present else []
                 for key in tables
@@ -92,7 +88,8 @@ def _rows(connection: Connection, name: str, schema: str | None) -> list[dict[st
 
 def _not_there(database: Database, connection: Connection, name: str, schema: str | None) -> str:
     place = f"schema {schema!r}" if schema else "the connection's own schema"
-    others = set(inspect(connection).get_schema_names()) - _OF_THE_SERVER
+    others = set(inspect(connection).get_schema_names())
+    others -= dialect_of(connection.dialect).server_schemas
     elsewhere = [other for other in sorted(others) if inspect(connection).has_table(name, other)]
     where = f"; schema {elsewhere[0]!r} has one" if elsewhere else ""
     return f"{database.safe_url}: no table {name!r} in {place}{where}"

@@ -1,0 +1,253 @@
+"""What beatstore asks of a database, and what most of them answer.
+
+    facts          what it is called, what it has, what a session of it is told
+    statements     the expressions and statements that databases write in different ways
+    instants       how an instant is stored, given and read
+    transactions   how rows are claimed, and how a consistent state is read
+    addresses      when two URLs name the same database
+
+Invariants:
+    * A dialect has no state. It is given the connection, or SQLAlchemy's own dialect with its
+      driver, that a question is about.
+    * A new database is a new subclass, registered in this package: no other module asks which
+      database it works with.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, ColumnElement, FromClause, Insert, Select, Table
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.types import TypeEngine
+
+from beatstore.errors import ConfigError
+
+__all__ = ["DatabaseDialect", "GivenRows", "execute", "in_utc"]
+
+_LOCAL_HOST = "127.0.0.1"
+
+
+def execute(connection: Any, statement: str) -> None:
+    """Execute a statement on a connection of the driver."""
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    cursor.close()
+
+
+def in_utc(instant: datetime) -> datetime:
+    """Return an instant in UTC; a naive datetime is refused."""
+    if instant.tzinfo is None:
+        raise ValueError(
+            f"expected an aware datetime, got {instant!r}; write it with tzinfo=timezone.utc"
+        )
+    return instant.astimezone(timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRows:
+    """The rows of a batch as a table inside a statement.
+
+    Attributes:
+        table: what stands in the statement; its columns are those of the rows.
+        parameters: makes the statement's parameters of the rows.
+    """
+
+    table: FromClause
+    parameters: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
+
+
+class DatabaseDialect(ABC):
+    """A kind of database.
+
+    Attributes:
+        name: what SQLAlchemy calls it.
+        label: what people call it.
+        example_url: what to write for a URL.
+        protocol: what its clients speak: two URLs of one protocol may name one database.
+        default_port: where its servers listen; None: it has no server.
+        install_hints: how to install a driver, by the module that is missing.
+        table_options: SQLAlchemy's options of a table, without the database's name.
+        is_server: whether it is a server. Otherwise it is a library in this process, and a
+            connection may be the whole database, as SQLite's in memory.
+        has_schemas: whether the tables can be in a schema of their own.
+        server_schemas: schemas that hold no tables of users.
+        migrates_at_start: whether beat makes and changes the tables when it starts, unless
+            the user says otherwise.
+        claim_isolation: the isolation level under which `begin_claim` is right.
+        locks_rows: whether SELECT … FOR UPDATE locks the rows. Otherwise the first write locks
+            all, and a row must be written before it is read to be written.
+        edges_read_entries: whether an UPDATE of edges may read entries, though the trigger of
+            edges writes them.
+        triggers_have_definers: whether a trigger runs as the account that made it, and fails
+            when that is dropped.
+        json_levels: how many levels of lists and dicts JSON may have, where that is less than
+            beatstore itself allows; None: it is not.
+        session_lock_limit: the statement that limits how long a session waits for a lock, where
+            it is a setting of the session; see `limit_lock_wait`.
+        force_custom_plans: the statement by which each following one is planned for the tables
+            as they are, until the transaction ends; None: it always is.
+        notification: the statement that wakes the beats that listen; None: none can.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    example_url: ClassVar[str]
+    protocol: ClassVar[str]
+    default_port: ClassVar[int | None] = None
+    install_hints: ClassVar[Mapping[str, str]] = {}
+    table_options: ClassVar[Mapping[str, str]] = {}
+    is_server: ClassVar[bool] = True
+    has_schemas: ClassVar[bool] = True
+    server_schemas: ClassVar[frozenset[str]] = frozenset()
+    migrates_at_start: ClassVar[bool] = False
+    claim_isolation: ClassVar[str] = "READ COMMITTED"
+    locks_rows: ClassVar[bool] = True
+    edges_read_entries: ClassVar[bool] = True
+    triggers_have_definers: ClassVar[bool] = False
+    json_levels: ClassVar[int | None] = None
+    session_lock_limit: ClassVar[str | None] = None
+    force_custom_plans: ClassVar[str | None] = None
+    notification: ClassVar[Select[Any] | None] = None
+
+    def __repr__(self) -> str:
+        return f"<{self.label}>"
+
+    # -- statements ------------------------------------------------------------------------
+
+    @abstractmethod
+    def now(self) -> str:
+        """Return the SQL of the time of the clock, which goes on within a transaction."""
+
+    @abstractmethod
+    def micros_between(self, begin: str, end: str) -> str:
+        """Return the SQL of the microseconds from one instant to another, given as SQL."""
+
+    @abstractmethod
+    def insert_ignore(self, table: Table) -> Insert:
+        """Return an INSERT that leaves a row alone whose key exists already.
+
+        The caller has checked lengths and types: MySQL's IGNORE would cut values silently.
+        """
+
+    def among(self, id_column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+        """Return the condition that an id is one of these."""
+        return id_column.in_(list(ids))
+
+    def matches(self, column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+        """Return the condition that a text matches `*` and `?`, as exactly as = compares."""
+        escaped = "".join(f"!{char}" if char in "!%_" else char for char in pattern)
+        return column.like(escaped.replace("*", "%").replace("?", "_"), escape="!")
+
+    def given_rows(
+        self, dialect: Dialect, columns: Mapping[str, TypeEngine[Any]]
+    ) -> GivenRows | None:
+        """Return how the rows of a batch travel in one parameter, or None where they can't.
+
+        Then each row is a set of parameters of its own, as in SQLAlchemy's `executemany`.
+        """
+        return None
+
+    # -- instants --------------------------------------------------------------------------
+
+    @abstractmethod
+    def instant_type(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type of a column that holds an instant."""
+
+    @abstractmethod
+    def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
+        """Return what the driver is given for an instant, which is aware and in UTC."""
+
+    def select_instant(self, column: str) -> str:
+        """Return the SQL by which an instant is selected, so that no driver reads it wrong."""
+        return column
+
+    def write_instant(self, parameter: str, dialect: Dialect) -> str:
+        """Return the SQL by which an instant is given, so that no driver writes it wrong."""
+        return parameter
+
+    # -- connections and transactions --------------------------------------------------------
+
+    @abstractmethod
+    def set_up(self, connection: Any, dbapi: Any) -> None:
+        """Make a new connection fit for beatstore.
+
+        Args:
+            connection: the driver's.
+            dbapi: the driver's module, for its errors.
+        """
+
+    @contextmanager
+    def begin_claim(self, connection: Connection) -> Iterator[Connection]:
+        """Open the transaction in which rows are claimed, and commit or roll it back.
+
+        READ COMMITTED, whatever the engine's default: under MySQL's REPEATABLE READ the gaps
+        between locked rows would block other sessions' inserts.
+
+        The connection must have the isolation level of `claim_isolation`.
+        """
+        with connection.begin():
+            yield connection
+
+    @abstractmethod
+    def begin_reading(self, connection: Connection) -> AbstractContextManager[Connection]:
+        """Open a transaction that sees one state of the database, and that can't write."""
+
+    @abstractmethod
+    def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
+        """Let no statement wait longer than this for a lock, until the transaction ends."""
+
+    def reads_snapshot(self, connection: Connection) -> bool:
+        """Say whether an open transaction reads the past, and sees what is new only by locking."""
+        return False
+
+    # -- migrations --------------------------------------------------------------------------
+
+    def session_sql(self, schema: str | None) -> list[str]:
+        """Return the SQL that readies a session for migrations: its zone, what names mean.
+
+        Args:
+            schema: quoted, or None for the connection's own.
+        """
+        return []
+
+    @abstractmethod
+    def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
+        """Wait until no other process changes the tables of this database.
+
+        Called inside the transaction of `begin_claim`. What is locked here is free again when
+        the session ends.
+
+        Raises:
+            SchemaError: the other process does not finish.
+        """
+
+    # -- addresses -----------------------------------------------------------------------------
+
+    def place(self, url: URL) -> tuple[str, str, int | None, str]:
+        """Reduce a URL to what makes two of them the same database, whatever the driver."""
+        host = url.host or _LOCAL_HOST
+        host = _LOCAL_HOST if host == "localhost" else host
+        return self.protocol, host, url.port or self.default_port, url.database or ""
+
+    def file_of(self, url: URL) -> str | None:
+        """Return the path of the file that the database is.
+
+        None for a server, and for what no path says: a database in memory, a `file:` URI.
+        """
+        return None
+
+    def check_schema(self, schema: str | None) -> None:
+        """Refuse a schema where there are none.
+
+        Raises:
+            ConfigError: one was given.
+        """
+        if schema and not self.has_schemas:
+            expected = f"no schema: {self.label} has none"
+            raise ConfigError("beatstore_schema", schema, expected, "None")

@@ -1,0 +1,117 @@
+"""MySQL, and MariaDB, which differs from it in little that beatstore asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Insert, Table, text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.types import TypeEngine
+
+from beatstore.database.dialects.base import DatabaseDialect, execute
+from beatstore.errors import SchemaError
+
+__all__ = ["MariaDB", "MySQL"]
+
+#: How often, and how many seconds each, GET_LOCK waits for another process: in turns, since a
+#: driver may take a long silence for a dead server.
+_TURNS, _TURN_S = 60, 10
+
+#: What servers do by default: refuse values, not cut them.
+_SQL_MODE = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+
+class MySQL(DatabaseDialect):
+    """MySQL. It commits each statement that changes tables by itself.
+
+    There is no `given_rows`: given a join, it may lock the wrong rows. And the limit of 100
+    levels of JSON is one that beatstore has for every database.
+    """
+
+    name = protocol = "mysql"
+    label = "MySQL"
+    example_url = "mysql+pymysql://user@host/database"
+    default_port = 3306
+    install_hints: ClassVar[Mapping[str, str]] = {
+        "pymysql": "pip install 'beatstore[mysql]'",
+        "MySQLdb": "pip install mysqlclient; or mysql+pymysql:// for the usual driver",
+    }
+    # A database may default to tables that hold only Latin-1, or to an engine without row locks.
+    table_options: ClassVar[Mapping[str, str]] = {
+        "engine": "InnoDB",
+        "charset": "utf8mb4",
+        "collate": "utf8mb4_bin",
+    }
+    # It does not even describe its own tables.
+    server_schemas = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
+    # It refuses the statement as a whole, whatever the trigger comes to.
+    edges_read_entries = False
+    triggers_have_definers = True
+    session_lock_limit = "SET SESSION innodb_lock_wait_timeout = 1"
+
+    def now(self) -> str:
+        """Return the time to the microsecond."""
+        return "(UTC_TIMESTAMP(6))"
+
+    def micros_between(self, begin: str, end: str) -> str:
+        """Ask for microseconds."""
+        return f"TIMESTAMPDIFF(MICROSECOND, {begin}, {end})"
+
+    def insert_ignore(self, table: Table) -> Insert:
+        """Ignore the error of a key that exists, and others with it."""
+        return mysql.insert(table).prefix_with("IGNORE")
+
+    def instant_type(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Use DATETIME(6), in UTC: TIMESTAMP ends in 2038."""
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+
+    def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
+        """Leave out the zone, which the column has none of."""
+        return utc.replace(tzinfo=None)
+
+    def set_up(self, connection: Any, dbapi: Any) -> None:
+        """Have values refused that do not fit."""
+        execute(connection, _SQL_MODE)
+
+    @contextmanager
+    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
+        """Begin a transaction with its snapshot taken at once."""
+        with connection.begin():
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+            yield connection
+
+    def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
+        """Do nothing: `session_lock_limit` has set it, since here it is the session's."""
+
+    def reads_snapshot(self, connection: Connection) -> bool:
+        """Ask for the level: the default, REPEATABLE READ, is the one under which this is so."""
+        return connection.get_isolation_level() != "READ COMMITTED"
+
+    def session_sql(self, schema: str | None) -> list[str]:
+        """Make the schema, which is a database, the one that names mean."""
+        return [f"USE {schema}"] if schema else []
+
+    def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
+        """Take a named lock of the session, since each change of a table ends a transaction."""
+        # The lock's name is the server's, and may be no longer than 64 characters.
+        lock = text("SELECT GET_LOCK(CONCAT('beatstore ', MD5(COALESCE(:at, DATABASE()))), :wait)")
+        given = {"at": schema, "wait": _TURN_S}
+        if not any(connection.scalar(lock, given) == 1 for _ in range(_TURNS)):
+            raise SchemaError(
+                f"another process has been migrating this database for {_TURNS * _TURN_S} s; look "
+                "for it in SHOW PROCESSLIST, then run the migration again"
+            )
+
+
+class MariaDB(MySQL):
+    """MariaDB, by a URL of its own or by one of MySQL's: the server says which it is."""
+
+    name = "mariadb"
+    label = "MariaDB"
+    example_url = "mariadb+pymysql://user@host/database"
+    # The check of a JSON column takes no more, and its error looks like an outage.
+    json_levels = 31

@@ -1,0 +1,158 @@
+"""PostgreSQL: the only one of the four that can wake a sleeping beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Insert,
+    String,
+    Table,
+    any_,
+    bindparam,
+    column,
+    func,
+    literal,
+    select,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.types import TypeEngine
+
+from beatstore.database.dialects.base import DatabaseDialect, GivenRows, in_utc
+
+__all__ = ["CHANNEL", "PostgreSQL"]
+
+#: The notification channel that wakes a sleeping beat.
+CHANNEL = "beatstore"
+
+#: The key of the advisory lock of migrations, which is a number.
+_MIGRATION_LOCK = int.from_bytes(b"beatstor", "big")
+
+
+class PostgreSQL(DatabaseDialect):
+    """PostgreSQL."""
+
+    name = protocol = "postgresql"
+    label = "PostgreSQL"
+    example_url = "postgresql+psycopg://user@host/database"
+    default_port = 5432
+    install_hints: ClassVar[Mapping[str, str]] = {
+        "psycopg": "pip install 'beatstore[postgres]'",
+        "psycopg2": "pip install psycopg2-binary; or postgresql+psycopg:// for the usual driver",
+    }
+    server_schemas = frozenset({"information_schema"})
+    # psycopg prepares what it is asked often, and the server keeps the plan: one made while a
+    # table was empty reads all of it for each thousand names, when it no longer is.
+    force_custom_plans = "SET LOCAL plan_cache_mode = force_custom_plan"
+    notification = select(func.pg_notify(CHANNEL, ""))
+
+    def now(self) -> str:
+        """Go on within a transaction."""
+        # In a caller's long transaction now() stands still.
+        return "clock_timestamp()"
+
+    def micros_between(self, begin: str, end: str) -> str:
+        """Count in numerics, which are exact."""
+        return f"CAST(EXTRACT(EPOCH FROM ({end}) - ({begin})) * 1000000 AS BIGINT)"
+
+    def insert_ignore(self, table: Table) -> Insert:
+        """Do nothing on a conflict."""
+        return postgresql.insert(table).on_conflict_do_nothing()
+
+    def among(self, id_column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+        """Give the ids as one array.
+
+        With a parameter for each, driver and server read a longer statement anew for each batch.
+        """
+        return id_column == any_(literal(list(ids), ARRAY(BigInteger)))
+
+    def given_rows(
+        self, dialect: Dialect, columns: Mapping[str, TypeEngine[Any]]
+    ) -> GivenRows | None:
+        """Give the rows as one JSON document.
+
+        One statement costs server and driver half of what a statement for each row does.
+        """
+        shape = ", ".join(f"{name} {kind.compile(dialect)}" for name, kind in columns.items())
+        made = text(f"SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given({shape})")
+        typed = [column(name, kind) for name, kind in columns.items()]
+        document = made.bindparams(bindparam("rows", type_=String()))
+
+        def parameters(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+            @cache  # the same few instants stand in every row
+            def encode(value: datetime) -> str:
+                return str(in_utc(value))
+
+            return {"rows": json.dumps(rows, default=encode)}
+
+        return GivenRows(document.columns(*typed).subquery("given"), parameters)
+
+    def instant_type(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Use timestamptz."""
+        if _takes_text(dialect):
+            return _Uncast(timezone=True)
+        return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+
+    def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
+        """Leave it to the driver, or write it out."""
+        return utc.isoformat() if _takes_text(dialect) else utc
+
+    def select_instant(self, column: str) -> str:
+        """Select it as JSON, which no setting of a session changes.
+
+        An instant itself is written in the session's zone and DateStyle. Not every driver asks
+        for the style, and in zones east of UTC the end of year 9999 is no year that Python has.
+        """
+        return f"CAST(to_json(timezone('UTC', {column})) AS TEXT)"
+
+    def write_instant(self, parameter: str, dialect: Dialect) -> str:
+        """Read text as an instant, where it is given as text."""
+        if not _takes_text(dialect):
+            return parameter
+        return f"CAST(CAST({parameter} AS TEXT) AS TIMESTAMP WITH TIME ZONE)"
+
+    def set_up(self, connection: Any, dbapi: Any) -> None:
+        """Leave it as it is: what its drivers need, `beatstore.database.drivers` does."""
+
+    @contextmanager
+    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
+        """Begin a transaction that sees one snapshot."""
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            yield connection
+
+    def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
+        """Set a limit that is the transaction's own."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(milliseconds)}")
+
+    def session_sql(self, schema: str | None) -> list[str]:
+        """Set the zone: defaults that are instants are read in it when a table is made."""
+        zone = ["SET LOCAL TIME ZONE 'UTC'"]
+        return [*zone, f"SET LOCAL search_path TO {schema}"] if schema else zone
+
+    def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
+        """Take an advisory lock of the transaction."""
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+
+
+class _Uncast(postgresql.TIMESTAMP):
+    """A `timestamptz` that SQLAlchemy does not make one of asyncpg's, which takes no text."""
+
+    def adapt(self, cls: Any, **kw: Any) -> Any:
+        """Stay what it is."""
+        return _Uncast(timezone=True)
+
+
+def _takes_text(dialect: Dialect) -> bool:
+    """Say whether the driver is given instants as text: asyncpg makes `infinity` of the last."""
+    return dialect.driver == "asyncpg"

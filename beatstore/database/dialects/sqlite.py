@@ -1,0 +1,134 @@
+"""SQLite: a file, and a library in this process; one writer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import URL, ColumnElement, Insert, String, Table
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.types import TypeEngine
+
+from beatstore.database.dialects.base import DatabaseDialect, execute
+
+__all__ = ["SQLite"]
+
+#: What stands for a path where the database is in memory.
+_IN_MEMORY = ("", ":memory:")
+
+
+class SQLite(DatabaseDialect):
+    """SQLite. A transaction that writes waits for its turn before its first statement."""
+
+    name = protocol = "sqlite"
+    label = "SQLite"
+    example_url = "sqlite:////var/lib/app/beatstore.db"
+    is_server = False
+    has_schemas = False
+    migrates_at_start = True
+    # The transactions of `begin_claim` begin by SQL.
+    claim_isolation = "AUTOCOMMIT"
+    locks_rows = False
+
+    def now(self) -> str:
+        """Return the time, to the millisecond."""
+        # %f ends in milliseconds; the three zeros keep the fixed width of an instant.
+        return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))"
+
+    def micros_between(self, begin: str, end: str) -> str:
+        """Count in integers: julianday() is a float, which is too coarse."""
+
+        def count(instant: str) -> str:
+            seconds = f"CAST(strftime('%s', {instant}) AS INTEGER)"
+            # The text of an instant ends in six digits.
+            return f"({seconds} * 1000000 + CAST(substr({instant}, -6) AS INTEGER))"
+
+        return f"({count(end)} - {count(begin)})"
+
+    def insert_ignore(self, table: Table) -> Insert:
+        """Do nothing on a conflict."""
+        return sqlite.insert(table).on_conflict_do_nothing()
+
+    def matches(self, column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+        """Use GLOB: LIKE takes upper and lower case for equal."""
+        return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+
+    def instant_type(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Store text of fixed width, which orders as time does, and which SQLite reads too."""
+        return dialect.type_descriptor(String(26))
+
+    def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
+        """Write it out, with all its digits."""
+        return utc.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+    def set_up(self, connection: Any, dbapi: Any) -> None:
+        """Let several processes work on one file.
+
+        Write-ahead logging lets readers and a writer work side by side, and 30 s is how
+        long one waits for another's write.
+        """
+        execute(connection, "PRAGMA busy_timeout=30000")
+        execute(connection, "PRAGMA foreign_keys=ON")
+        # SQLite does not wait here when several processes open a new file at once; then
+        # one of the others has made the change, which is the file's and stays.
+        with suppress(dbapi.OperationalError):
+            execute(connection, "PRAGMA journal_mode=WAL")
+
+    @contextmanager
+    def begin_claim(self, connection: Connection) -> Iterator[Connection]:
+        """Begin as a writer: one that reads first fails at once when another commits in between."""
+        driver: Any = connection.connection.dbapi_connection
+        if not connection.in_transaction() and not driver.in_transaction:
+            connection.begin()
+            if driver.in_transaction:
+                # An engine of the application's own may say BEGIN by itself (SQLAlchemy's recipe
+                # for savepoints); such a transaction would not wait for its turn to write.
+                connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            if not connection.invalidated:
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+        else:
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            if connection.in_transaction():
+                connection.rollback()
+
+    @contextmanager
+    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
+        """Begin a transaction in which SQLite refuses to write."""
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        with connection.begin():
+            driver: Any = connection.connection.dbapi_connection
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+            if not driver.in_transaction:  # an engine of the application's own may begin by itself
+                connection.exec_driver_sql("BEGIN")
+            try:
+                yield connection
+            finally:
+                connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+    def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
+        """Do nothing: a transaction that has begun to write waits for nobody."""
+
+    def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
+        """Do nothing: the transaction has waited for its turn."""
+
+    def place(self, url: URL) -> tuple[str, str, int | None, str]:
+        """Tell files apart by their paths; what is in memory is the same as nothing else."""
+        path = url.database or ""
+        where = str(id(url)) if path in _IN_MEMORY else os.path.abspath(path)
+        return self.protocol, "", None, where
+
+    def file_of(self, url: URL) -> str | None:
+        """Return the path, which may be relative."""
+        path = url.database or ""
+        return None if path in _IN_MEMORY or path.startswith("file:") else path

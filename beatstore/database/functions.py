@@ -1,0 +1,43 @@
+"""SQL functions that every database has, under names of its own."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
+
+__all__ = ["db_now", "micros_between"]
+
+
+class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
+    """The database's clock, as an `Instant`."""
+
+    type = Instant()
+    inherit_cache = True
+    name = "db_now"
+
+
+@compiles(db_now)
+def _now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
+    return dialect_of(compiler.dialect).now()
+
+
+class micros_between(FunctionElement[int]):  # noqa: N801  (an SQL function, named like one)
+    """The microseconds from the first of two instants to the second; NULL where one is none."""
+
+    type = BigInteger()
+    inherit_cache = True
+    name = "micros_between"
+
+
+@compiles(micros_between)
+def _micros_between(element: micros_between, compiler: SQLCompiler, **kw: Any) -> str:
+    begin, end = (compiler.process(one, **kw) for one in element.clauses)
+    return dialect_of(compiler.dialect).micros_between(begin, end)
