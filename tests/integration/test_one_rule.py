@@ -86,5 +86,5 @@ def test_an_edge_made_free_by_hand_does_not_hold_for_ever(play: Play) -> None:
         session.commit()
     write(play, "down", blocked_by=play.store.get("up").id, wake_at=None)
     assert play.store.explain("down").waits_for_count == 0
-    assert play.queue.wake_forgotten() == 1
+    assert play.queue.upkeep.wake_forgotten() == 1
     assert "down" in play.tick()
