@@ -224,9 +224,10 @@ class Scene:
             wait_until(ticked, timeout, process.output)
 
     def beats(self) -> dict[int, str]:
-        """Return the ids of the beats that have a row, by process."""
+        """Return the ids of the beats that were not stopped in order, by process."""
+        living = select(BEAT.c.pid, BEAT.c.id).where(BEAT.c.stopped_at.is_(None))
         with self.store.database.session() as session:
-            rows = session.execute(select(BEAT.c.pid, BEAT.c.id)).all()
+            rows = session.execute(living).all()
         return {row.pid: row.id for row in rows}
 
     # -- what became of it ---------------------------------------------------------------------
