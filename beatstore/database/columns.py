@@ -138,10 +138,19 @@ def _instant(value: Any) -> Any:
     try:
         if isinstance(value, str):
             value = value.strip('"')
-            return datetime.fromisoformat(f"{_complete(value)}+00:00")
+            value = _utc_text(value)
         return value.astimezone(_UTC) if value.tzinfo else value.replace(tzinfo=_UTC)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         return Unreadable(str(value), f"not an instant: {error}")
+
+
+def _utc_text(text: str) -> datetime:
+    """Read a time or a date alone, in UTC; an offset is refused, since no column holds one."""
+    # Not with "+00:00" behind it: Python takes that for the time of a date alone.
+    read = datetime.fromisoformat(_complete(text))
+    if read.tzinfo is not None:
+        raise ValueError("it has an offset")
+    return read
 
 
 def _complete(text: str) -> str:

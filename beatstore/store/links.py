@@ -37,6 +37,7 @@ from beatstore.store.lineage import Lineage
 from beatstore.tick import cycles
 
 __all__ = [
+    "NODE_COLUMNS",
     "are_as_asked",
     "edge_row",
     "link",
@@ -178,8 +179,21 @@ def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool)
         tx.execute(insert(DEPENDENCY).values(rows))
 
 
+#: The columns of a downstream and of an upstream that `edge_row` reads.
+NODE_COLUMNS = (
+    "id",
+    "kind",
+    "state",
+    "max_runs",
+    "run_count",
+    "success_seq",
+    "failure_seq",
+    "done_seq",
+)
+
+
 def edge_row(entry: Any, up: Any, one: After) -> dict[str, Any]:
-    """Return the row of an edge between two locked entries, or what has their columns."""
+    """Return the row of an edge between two locked entries, or what has their `NODE_COLUMNS`."""
     return {
         "downstream_id": entry.id,
         "upstream_id": up.id,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 
 import pytest
 from sqlalchemy import text
 
 from beatstore import Store
 from beatstore.database.columns import Unreadable
+from beatstore.tick.queue import Queue
 
 pytestmark = pytest.mark.every_database
 
@@ -47,3 +49,27 @@ def test_a_value_without_end(store: Store, column: str) -> None:
     assert not isinstance(found.pop("good"), (str, Unreadable))
     assert sorted(found.values()) == sorted(map(held, BAD[column].values()))
     assert [str(store.explain(name)) for name in found]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_date_alone_is_midnight_utc(store: Store) -> None:
+    """Plain SQL on SQLite may write a date where an instant is meant; beat's look reads it too."""
+    store.add("a", "t", "0 2 * * *")
+    with store.database.session() as session:
+        session.execute(
+            text("UPDATE beatstore_entry SET end_at = '2100-01-31', wake_at = '1970-01-01'")
+        )
+    assert store.get("a").end_at == datetime(2100, 1, 31, tzinfo=timezone.utc)
+    look = Queue(store.database, store.settings, "b").look()
+    assert look.is_entry_due
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_an_offset_in_a_column_of_utc_is_unreadable(store: Store) -> None:
+    """An instant with an offset would be compared wrong by SQLite, so it is told of."""
+    store.add("a", "t", "0 2 * * *")
+    with store.database.session() as session:
+        session.execute(text("UPDATE beatstore_entry SET end_at = '2100-01-31 00:00:00+02:00'"))
+    found = store.get("a").end_at
+    assert isinstance(found, Unreadable)
+    assert "offset" in found.reason

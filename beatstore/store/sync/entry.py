@@ -25,7 +25,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
 from beatstore.rules.states import LIVE, OVER
 from beatstore.schedules.instants import EPOCH
-from beatstore.store import audit
+from beatstore.store import audit, links
 from beatstore.store.sync import merge
 from beatstore.store.sync.stored import Beside
 
@@ -81,10 +81,9 @@ class One:
 
     def node(self, entry_id: int) -> Any:
         """Return the columns that an edge needs, as they become; see `links.edge_row`."""
-        counters = ("run_count", "success_seq", "failure_seq", "done_seq")
-        shown = {name: getattr(self.old, name, 0) for name in counters}
-        shown |= {name: self.becomes(name) for name in ("kind", "state")}
-        return SimpleNamespace(**shown, id=entry_id)
+        old = self.old
+        shown = {name: self.row.get(name, getattr(old, name, 0)) for name in links.NODE_COLUMNS}
+        return SimpleNamespace(**{**shown, "id": entry_id})
 
     def differences(self) -> audit.Differences:
         """Return what changes in other tables, for the audit."""

@@ -62,9 +62,7 @@ _EMPTY: dict[str, Any] = {
 }
 
 #: An up- or downstream, as far as an edge asks.
-_COUNTED = (
-    *("id", "name", "kind", "state", "run_count", "success_seq", "failure_seq", "done_seq"),
-)
+_COUNTED = ("name", *links.NODE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
