@@ -1,54 +1,56 @@
-"""Something that is away for a while: said once, and waited for with growing patience."""
+"""Log an outage once when it begins and once when it ends, and back off in between."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-__all__ = ["PATIENCE", "Outage"]
+__all__ = ["MAX_WAIT_S", "Outage"]
 
 logger = logging.getLogger(__name__)
 
 #: The longest wait between two attempts, in seconds.
-PATIENCE = 3.0
+MAX_WAIT_S = 3.0
 
 
 class Outage:
-    """Whether something is away: logged once when it goes, and once when it is back.
+    """The state of something that may fail for a while.
 
     Args:
-        what: is away, for the log.
+        failing: what to log when it begins to fail.
+        recovered: what to log when it works again.
 
     Attributes:
-        patience: the longest wait between two attempts, in seconds.
+        max_wait_s: the longest wait between two attempts, in seconds.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self.patience = PATIENCE
+    def __init__(self, failing: str, recovered: str) -> None:
+        self._failing = failing
+        self._recovered = recovered
+        self.max_wait_s = MAX_WAIT_S
         self._since: float | None = None
         self._wait = 0.0
 
     @property
     def over(self) -> bool:
-        """Say whether there is none."""
+        """Return whether there is no outage."""
         return self._since is None
 
     def begin(self, error: BaseException) -> float:
         """Note a failure, and return how many seconds to wait before the next attempt."""
         if self._since is None:
             self._since = time.monotonic()
-            self._wait = min(0.1, self.patience)
+            self._wait = min(0.1, self.max_wait_s)
             first_line = str(error).partition("\n")[0]
-            logger.error("%s is away, waiting for it: %s", self._what, first_line)
+            logger.error("%s, retrying: %s", self._failing, first_line)
         else:
-            self._wait = min(self._wait * 2, self.patience)
-            logger.debug("%s is still away: %s", self._what, error)
+            self._wait = min(self._wait * 2, self.max_wait_s)
+            logger.debug("%s, still retrying: %s", self._failing, error)
         return self._wait
 
     def end(self) -> None:
         """Note a success."""
         if self._since is not None:
-            away = time.monotonic() - self._since
+            seconds = time.monotonic() - self._since
             self._since = None
-            logger.warning("%s is back after %.1f s", self._what, away)
+            logger.warning("%s after %.1f s", self._recovered, seconds)

@@ -73,7 +73,7 @@ def warn_of_options(app: Celery) -> None:
             meant = [] if name in known else get_close_matches(str(name), known, 1, _ALIKE)
             if meant:
                 logger.warning(
-                    "broker_transport_options: %r is no option of %s, and has no effect; "
+                    "broker_transport_options: %r is not an option of %s and has no effect; "
                     "did you mean %r?",
                     *(name, _scheme(url), meant[0]),
                 )
@@ -100,11 +100,14 @@ def _expected(url: str, error: Exception) -> tuple[str, str]:
     scheme = _scheme(url)
     if scheme not in TRANSPORT_ALIASES and isinstance(error, LookupError):
         known = sorted({alias.lower() for alias in TRANSPORT_ALIASES if alias})
-        return f"a broker that kombu knows: {', '.join(known)}", f"{nearest(scheme, known)}://…"
+        return (
+            f"a broker transport that kombu supports: {', '.join(known)}",
+            f"{nearest(scheme, known)}://…",
+        )
     if "@" in url:  # the error may show a part of the password
         write = "redis://:password@localhost:6379/0, the password quoted by urllib.parse.quote"
-        return "a broker URL that can be read", write
-    return f"a broker URL that can be read ({error})", "redis://localhost:6379/0"
+        return "a broker URL that can be parsed", write
+    return f"a broker URL that can be parsed ({error})", "redis://localhost:6379/0"
 
 
 def _extra(scheme: str) -> str:

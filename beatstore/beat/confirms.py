@@ -138,8 +138,8 @@ class Confirms:
         """
         if self._blocked:
             raise BlockedError(
-                "RabbitMQ takes no messages for now (connection.blocked): an alarm is on, of "
-                "its memory or its disk"
+                "RabbitMQ accepts no messages for now (connection.blocked): it raised an alarm "
+                "about its memory or its disk"
             )
 
     def poll(self) -> None:

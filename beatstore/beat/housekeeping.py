@@ -106,7 +106,7 @@ class Housekeeping:
         try:
             self._listener.wait(min(wait, 1.0))
         except Exception as error:  # noqa: BLE001  (of the driver; polling goes on without)
-            logger.debug("no longer listening: %s", error)
+            logger.debug("stopped listening for notifications, polling instead: %s", error)
             self.stop_listening()
         return 0.0
 
@@ -155,7 +155,9 @@ class Housekeeping:
         )
         self._introduced = True
         if changed:
-            logger.info("the time zone data changed; looking at all entries with a zone again")
+            logger.info(
+                "the time zone data changed, recomputing the due times of entries with a time zone"
+            )
             self._replan_after = 0
 
 

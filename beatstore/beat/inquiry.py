@@ -66,9 +66,7 @@ class Inquiry:
             try:
                 meta: dict[str, Any] = self._app.backend.get_task_meta(suspect.task_id)
             except Exception as error:  # noqa: BLE001  (of any backend's client)
-                logger.warning(
-                    "the result backend can't be asked about %r: %r", suspect.name, error
-                )
+                logger.warning("could not ask the result backend about %r: %r", suspect.name, error)
                 break
             found.append((suspect, _ending(suspect, meta)))
         self._put(found)
@@ -92,7 +90,7 @@ def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
     state = ENDED.get(str(meta.get("status")))
     if state is None:
         return _lost(suspect)
-    reason = f"{suspect.reason}; the result backend knew its end"
+    reason = f"{suspect.reason}; outcome taken from the result backend"
     if state != "failed":
         return Ending(suspect.run_id, suspect.task_id, state, reason)
     result, traceback = meta.get("result"), meta.get("traceback")

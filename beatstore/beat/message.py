@@ -359,7 +359,7 @@ def _eager_ending(run_id: int, task_id: str, result: Any) -> Ending | None:
     if not results or not all(isinstance(one, EagerResult) and one.id for one in results):
         return None
     ending = Ending(
-        run_id, task_id, "succeeded", "ran eagerly, in beat", worker=f"beat@{gethostname()}"
+        run_id, task_id, "succeeded", "ran eagerly in beat", worker=f"beat@{gethostname()}"
     )
     for one in results:
         state = ENDED.get(one.state, "failed")

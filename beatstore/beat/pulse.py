@@ -87,8 +87,8 @@ class Pulse:
             self._told = True
             logger.log(
                 level,
-                "`beatstore check --self` can't see this beat, since its file can't be written: "
-                "%s; name a directory that it may write to in %s",
+                "`beatstore check --self` can't see this beat because its file could not be "
+                "written: %s; set %s to a directory that beat can write to",
                 *(error, DIRECTORY),
             )
 
@@ -126,7 +126,7 @@ def _make_room() -> None:
     place = directory()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_ours(place):
-        raise PermissionError(f"{place} belongs to somebody else")
+        raise PermissionError(f"{place} belongs to another user")
     for path, sign in _read_all():
         if not 0 <= sign.silent_s < _OLD:  # less than 0: it is from before the host was started
             with suppress(OSError):

@@ -94,8 +94,10 @@ class DBScheduler(Scheduler):
         self._tick = Tick(self.queue, self.sender.send, self.inquiry.ask, after_batch=self._go_on)
         self._ready = False
         self._in_tick = self._ending = False
-        self._database = Outage("the database")
-        self._broker = Outage("the broker")
+        self._database = Outage(
+            "lost connection to the database", "connected to the database again"
+        )
+        self._broker = Outage("the broker is unavailable", "the broker is available again")
         self._broker_retry_at = 0.0
         self._figures = BeatFigures(None, 0, 0)
         self._pulse = Pulse()
@@ -165,7 +167,7 @@ class DBScheduler(Scheduler):
         except BeatstoreError:
             raise
         except Exception:
-            logger.exception("the tick failed; trying again in %g s", self.max_interval)
+            logger.exception("the tick failed, retrying in %g s", self.max_interval)
             wait = self.max_interval
         finally:
             self._in_tick = False
@@ -271,7 +273,9 @@ class DBScheduler(Scheduler):
         try:
             gone = not self._database.over or self.housekeeping.withdraw(self._tick.settle)
         except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
-            logger.debug("nothing can be waited for here, leaving the rest to the end: %r", error)
+            logger.debug(
+                "can't wait for the database here, leaving the rest to the next close(): %r", error
+            )
             return
         self.queue.close(orderly=gone)
         self.disconnect()

@@ -167,7 +167,7 @@ class Sender:
                 refused = None if fate is None else _refusal(self._connection(), entry.claim, fate)
                 known.append(refused or entry.outcome())
         except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
-            logger.debug("the connection broke while RabbitMQ's alarm was on: %r", error)
+            logger.debug("lost the connection while RabbitMQ's alarm was on: %r", error)
             self._scheduler.disconnect()
             return [Outcome(entry.claim, "claimed") for entry in self._held.given_up()]
         self._log(known)
@@ -210,8 +210,8 @@ class Sender:
         untouched = len(attempt.claims) - len(attempt.entries)
         if len(left) > untouched:
             logger.warning(
-                "no time was left to send %r before its claim ends (beatstore_claim_ttl); "
-                "trying again",
+                "ran out of time to send %r before its claim expires (beatstore_claim_ttl), "
+                "retrying",
                 left[0].name,
             )
         return [Outcome(claim, "claimed") for claim in left]
@@ -232,7 +232,7 @@ class Sender:
             except BrokerError:
                 raise BrokerError(f"{type(failure).__name__}: {failure}") from failure
         if full is not None:
-            raise BrokerError(f"it takes no messages: {type(full).__name__}: {full}") from full
+            raise BrokerError(f"it accepts no messages: {type(full).__name__}: {full}") from full
 
     def _write(self, attempt: Attempt, until: float) -> None:
         """Write a batch to the broker, and keep the error that ended it."""
@@ -279,7 +279,7 @@ class Sender:
         try:
             scheduler.apply_entry(entry, producer=producer)
         except Exception:
-            logger.warning("a hook around the sending of %r failed", entry.name, exc_info=True)
+            logger.warning("a hook failed while sending %r", entry.name, exc_info=True)
         if not entry.tried:
             scheduler.apply_async(entry, producer=producer, advance=False)
         wrapped = isinstance(entry.error, OperationalError)
@@ -308,9 +308,9 @@ class Sender:
                 level = logging.ERROR if outcome.state == "failed" else logging.WARNING
                 before = self._failing.get(name, 0)
                 self._failing[name] = max(level, before)
-                then = f"trying again in {outcome.retry_in:g} s" if outcome.retry_in else "given up"
+                then = f"retrying in {outcome.retry_in:g} s" if outcome.retry_in else "not retried"
                 level = level if level > before else logging.DEBUG
-                logger.log(level, "%r: %s; %s", name, outcome.reason, then)
+                logger.log(level, "could not send %r: %s; %s", name, outcome.reason, then)
 
     def _connection(self) -> Connection:
         try:
@@ -415,7 +415,7 @@ def _refusal(connection: Connection, claim: Claim, fate: Exception) -> Outcome |
     if isinstance(fate, NackedError):
         return try_later(claim, fate)
     if isinstance(fate, UnroutableError):
-        return Outcome(claim, "failed", f"no queue gets it: {fate}")
+        return Outcome(claim, "failed", f"no queue receives it: {fate}")
     if not isinstance(fate, UnsureError) and is_refusal(connection, fate):
         cause = cause_of(fate)
         return Outcome(claim, "failed", f"{type(cause).__name__}: {cause}")

@@ -285,14 +285,14 @@ def _finish_late(
             state="cancelled",
             wake_at=null(),
             finished_at=now,
-            reason=f"attempt {run.attempt} was heard of after all",
+            reason=f"attempt {run.attempt} reported its outcome after all",
         )
     )
     if connection.execute(waiting).rowcount:
         if write_ending(connection, ending, now, (state,)):
             _follow(connection, run, ending, now, tally)
     else:
-        words = f"was heard of later: {ending.state}"
+        words = f"reported later: {ending.state}"
         reason = f"{run.reason}; {words}" if run.reason else words
         connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
 

@@ -112,7 +112,7 @@ def not_running_again(entry: Any) -> ColumnElement[bool]:
 def is_final(run: Any) -> ColumnElement[bool]:
     """Return the condition that no later attempt decides what a run came to.
 
-    A next attempt that was cancelled leaves it at that: the run was heard of after all, or
+    A next attempt that was cancelled leaves it at that: the run reported its outcome after all, or
     its entry was paused.
     """
     later = RUN.alias()

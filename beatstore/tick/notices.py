@@ -41,45 +41,51 @@ _DAY = timedelta(days=1)
 #: What a line begins with, of one and of many, by the kind of event.
 _KINDS = {
     "broken": (
-        "an entry is broken, and not sent until somebody mends it",
-        "{} entries are broken, and not sent until somebody mends them",
+        "an entry is broken and will not run until it is fixed",
+        "{} entries are broken and will not run until they are fixed",
     ),
-    "missed": ("an entry missed its time", "{} entries missed their time"),
+    "missed": ("an entry missed its due time", "{} entries missed their due times"),
     "coalesced": (
-        "an entry is late, and one run stands for several occurrences",
-        "{} entries are late, and one run of each stands for several occurrences",
+        "an entry is late, so one run covers several occurrences",
+        "{} entries are late, so one run of each covers several occurrences",
     ),
     "skipped": (
-        "an entry skips for long, since its own run has not ended",
-        "{} entries skip for long, since their own runs have not ended",
+        "an entry has skipped for a long time because its own run has not ended",
+        "{} entries have skipped for a long time because their own runs have not ended",
     ),
     "given up": (
-        "an occurrence is skipped, since what it waited for did not come",
-        "{} occurrences are skipped, since what they waited for did not come",
+        "an occurrence was skipped because its dependencies were not met",
+        "{} occurrences were skipped because their dependencies were not met",
     ),
     "upstream failed": (
-        "an occurrence is skipped, since its upstream failed",
-        "{} occurrences are skipped, since their upstreams failed",
+        "an occurrence was skipped because its upstream failed",
+        "{} occurrences were skipped because their upstreams failed",
     ),
     "claims": (
-        "a claim ended before its message was marked as sent, which is sent again, with the same "
+        "a claim expired before its message was marked as sent; sending it again with the same "
         "task id",
-        "{} claims ended before their messages were marked as sent, which are sent again, with "
-        "the same task ids",
-    ),
-    "own claims": (
-        "this beat had no answer for a message that it claimed, and sends it again, with the same "
-        "task id",
-        "this beat had no answer for {} messages that it claimed, and sends them again, with the "
+        "{} claims expired before their messages were marked as sent; sending them again with the "
         "same task ids",
     ),
-    "lost": ("a run is lost, and counts as failed", "{} runs are lost, and count as failed"),
-    "refused": ("a run can't be sent, and failed", "{} runs can't be sent, and failed"),
-    "expired": (
-        "a run expired in the queue, and no worker started it",
-        "{} runs expired in the queue, and no worker started them",
+    "own claims": (
+        "this beat got no answer for a message that it claimed; sending it again with the same "
+        "task id",
+        "this beat got no answer for {} messages that it claimed; sending them again with the same "
+        "task ids",
     ),
-    "cancelled": ("a run is not sent after all", "{} runs are not sent after all"),
+    "lost": ("a run is lost and counts as failed", "{} runs are lost and count as failed"),
+    "refused": (
+        "a run could not be sent and has failed",
+        "{} runs could not be sent and have failed",
+    ),
+    "expired": (
+        "a run expired in the queue before a worker started it",
+        "{} runs expired in the queue before a worker started them",
+    ),
+    "cancelled": (
+        "a run was cancelled before it was sent",
+        "{} runs were cancelled before they were sent",
+    ),
 }
 
 #: What somebody has asked for is no warning; nor is what each look finds in an outage, which
@@ -139,9 +145,9 @@ def of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
         return None
     reason = run.reason
     if sent:
-        reason = f"{_count(run.missed_count)} before it, {_from(run)}; {reason}"
+        reason = f"{_count(run.missed_count)} before it, {_since(run)}; {reason}"
     elif run.missed_count > 1:
-        reason = f"{_count(run.missed_count)} occurrences, {_from(run)}; {reason}"
+        reason = f"{_count(run.missed_count)} occurrences, {_since(run)}; {reason}"
     return Notice(kind, entry.name, run.due_at, reason)
 
 
@@ -149,8 +155,8 @@ def _count(number: int) -> str:
     return f"{number:,}" if number <= COUNT_LIMIT else f"{COUNT_LIMIT:,}+"
 
 
-def _from(run: PlannedRun) -> str:
-    return f"from {_at(run.first_missed_at)} on"
+def _since(run: PlannedRun) -> str:
+    return f"the first due {_at(run.first_missed_at)}"
 
 
 def _is_skipped_for_long(entry: Any, now: datetime) -> bool:

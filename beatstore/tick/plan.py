@@ -350,7 +350,9 @@ def _cycles(
             members = cycles.cycle_through(connection.execute, row.id)
             if members:
                 words = cycles.spelled(connection.execute, members)
-                problem = f"a cycle of dependencies: {words}; unlink one of them, then resume these"
+                problem = (
+                    f"dependency cycle: {words}; remove one of these edges, then resume the entries"
+                )
                 found |= dict.fromkeys(members, problem)
     return found
 

@@ -117,8 +117,8 @@ class Reports:
         settings: give the heartbeat, and timeouts that entries leave to them.
 
     Attributes:
-        patience: after how many seconds a database that is away has to be tried again. When
-            it is back, a report must come before its run is given up as silent.
+        max_wait_s: the longest wait between two attempts in an outage, in seconds: short
+            enough for a report to arrive before its run is marked lost.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -126,7 +126,7 @@ class Reports:
         self._kept = KeptConnection(database)
         self._settings = settings
         self._silence = timedelta(seconds=settings.heartbeat * SILENT)
-        self.patience = settings.heartbeat * SUSPICIOUS / 4
+        self.max_wait_s = settings.heartbeat * SUSPICIOUS / 4
         #: The starts that this process has written, as they stand in the rows.
         self._begun: dict[Origin, datetime] = {}
         self._no_wait_until = 0.0
@@ -169,7 +169,9 @@ class Reports:
             )
         except UnavailableError as error:
             if contended(error.__cause__):
-                raise HeldError(f"run {report.of.run_id} is held by another transaction") from error
+                raise HeldError(
+                    f"run {report.of.run_id} is locked by another transaction"
+                ) from error
             raise
 
     def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
@@ -263,7 +265,7 @@ class Reports:
                 connection, report, now, _MAY_START, b_states=["started"]
             ):
                 return None
-            return f"{run.worker} has started it at {run.started_at.isoformat()}"
+            return f"{run.worker} started it at {run.started_at.isoformat()}"
         if run.state == "lost" and not _followed(connection, run):
             return None  # its message was only late; how it ends is written then
         if run.state == "cancelled" and run.worker is None:

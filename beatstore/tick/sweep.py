@@ -201,7 +201,7 @@ def _said_expired(run: Row[Any]) -> str:
 
 def _suspicion(run: Row[Any], now: datetime) -> str:
     if run.state == "started":
-        return f"worker {run.worker} fell silent"
+        return f"worker {run.worker} stopped sending heartbeats"
     since = run.sent_at or run.due_at
     return f"no worker reported it within {duration(now - since)} of sending"
 

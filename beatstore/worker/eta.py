@@ -199,8 +199,10 @@ def _stored_before(task: Any, task_id: str, error: BeatstoreError) -> Any:
             error = second
     if state is None or state in SPENT:
         # Its entry is over, and a retry with its id is of another message.
-        logger.warning("%s[%s] is retried by the broker: %s", task.name, task_id, error)
+        logger.warning(
+            "%s[%s]: sending the retry through the broker: %s", task.name, task_id, error
+        )
         return None
     # Its message came twice, and was retried before.
-    logger.info("%s[%s]: its retry is stored already", task.name, task_id)
+    logger.info("%s[%s]: the retry is already stored", task.name, task_id)
     return task.AsyncResult(task_id)

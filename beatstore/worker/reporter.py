@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from beatstore.errors import BeatstoreError, StoreError
-from beatstore.outage import PATIENCE, Outage
+from beatstore.outage import MAX_WAIT_S, Outage
 from beatstore.tick.reports import HeldError, Origin, Report, Unwritten
 
 __all__ = ["Reporter", "Writer"]
@@ -60,10 +60,10 @@ class Writer(Protocol):
     """What the reporter needs of `beatstore.tick.reports.Reports`.
 
     Attributes:
-        patience: after how many seconds a database that is away has to be tried again.
+        max_wait_s: the longest wait between two attempts in an outage, in seconds.
     """
 
-    patience: float
+    max_wait_s: float
 
     def write(self, reports: Sequence[Report]) -> Unwritten:
         """Write them in one transaction, and return those that were not written.
@@ -135,7 +135,9 @@ class Reporter:
         self._strangers: OrderedDict[Origin, None] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
-        self._outage = Outage("the database, for reports of runs,")
+        self._outage = Outage(
+            "could not report runs to the database", "reporting runs to the database again"
+        )
         self._slow = self._overflow = self._hurry = False
         self._open = self._ending = self._useless = False
 
@@ -191,7 +193,7 @@ class Reporter:
         """Write what is left and end the thread; a later report starts another."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout) and not self._ending:
-            logger.error("%d reports of runs were not written in time", len(self._items))
+            logger.error("%d run reports were not written before shutdown", len(self._items))
         with self._changed:
             thread, self._ending = self._thread, True
             self._changed.notify_all()
@@ -235,7 +237,7 @@ class Reporter:
     def _drop_one(self) -> None:
         if not self._overflow:
             self._overflow = True
-            logger.error("more than %d reports of runs wait: dropping the oldest", self._limit)
+            logger.error("more than %d run reports are waiting, dropping the oldest", self._limit)
         if self._started:
             _, number = self._started.popitem(last=False)
             dropped = self._items.pop(number, None)
@@ -293,7 +295,7 @@ class Reporter:
         if self._writer is None:
             try:
                 self._writer = self._open_writer()
-                self._outage.patience = min(PATIENCE, self._writer.patience)
+                self._outage.max_wait_s = min(MAX_WAIT_S, self._writer.max_wait_s)
             except Exception as error:  # noqa: BLE001  (it is logged there)
                 self._give_up(error)
                 return False
@@ -321,8 +323,8 @@ class Reporter:
             return False
         of, state = item.report.of, item.report.state
         logger.error(
-            "run %d (task id %s) is reported %s, and the database refused that twice; the report "
-            "is dropped: %s: %s",
+            "dropped the report that run %d (task id %s) is %s, since the database refused it "
+            "twice: %s: %s",
             *(of.run_id, of.task_id, state, type(error).__name__, error),
         )
         self._take_out([item], written=False)
@@ -359,7 +361,11 @@ class Reporter:
             self._put_off(held, alone=len(held) == len(items))
         if first.answer is not None and first.again is None:
             run_id = first.report.of.run_id
-            logger.warning("run %d was started before this was known: %s", run_id, first.answer)
+            logger.warning(
+                "run %d started before the database answered that it must not: %s",
+                run_id,
+                first.answer,
+            )
 
     def _put_off(self, held: list[_Item], *, alone: bool) -> None:
         """Write reports later whose rows somebody holds; the others go on meanwhile."""
@@ -381,8 +387,8 @@ class Reporter:
             if len(self._strangers) > self._limit:
                 self._strangers.popitem(last=False)
             logger.warning(
-                "run %d with the task id %s is not in this database: its message was sent by a "
-                "beat with another database, or its row was deleted; reports of it are ignored",
+                "run %d with the task id %s is not in this database: a beat with another database "
+                "sent its message, or its row was deleted; ignoring its reports",
                 *(of.run_id, of.task_id),
             )
 
@@ -417,7 +423,7 @@ class Reporter:
     def _give_up(self, error: Exception) -> None:
         """Report nothing in this process, since it is not known where to."""
         logger.error(
-            "the outcomes of runs are not reported: %s",
+            "this process can't report the outcomes of runs: %s",
             error,
             exc_info=not isinstance(error, BeatstoreError),
         )

@@ -140,10 +140,10 @@ class Retryable:
             try:
                 stored = self._keep(store, call, error)
             except Exception:
-                logger.exception("%s failed, and its retry can't be stored", self._where())
+                logger.exception("%s failed and its retry could not be stored", self._where())
                 raise error from None
             logger.warning(
-                "%s failed: %s: %s; up to %d retries are stored as %r, the first due at %s",
+                "%s failed: %s: %s; stored up to %d retries as entry %r, the first due at %s",
                 *(self._where(), type(error).__name__, error, stored.retries),
                 *(stored.name, stored.due_at),
                 exc_info=error,

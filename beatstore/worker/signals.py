@@ -132,7 +132,7 @@ def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: 
     request.waits_until = max(request.get("waits_until") or 0.0, until)
     if how == "replaced" and not request.get("went_on"):
         # Said first, or the next task could be started before.
-        _report(task.app, request, "sent", reason=f"goes on with {sender}")
+        _report(task.app, request, "sent", reason=f"continued by {sender}")
         request.went_on = True
     if how == "replaced" and sent.part is None:
         headers[GOES_ON] = True

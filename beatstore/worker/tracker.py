@@ -166,7 +166,9 @@ class Heartbeat(threading.Thread):
         self._app = app
         self._worker_id = str(uuid.uuid4())
         self._over = threading.Event()
-        self._outage = Outage("the database, for the heartbeat,")
+        self._outage = Outage(
+            "could not write the worker's heartbeat", "writing the worker's heartbeat again"
+        )
 
     def end(self) -> None:
         """Have it withdraw the worker."""
@@ -178,7 +180,9 @@ class Heartbeat(threading.Thread):
             reports, settings = self._open()
         except Exception as error:
             logger.error(  # noqa: TRY400  (a setting is wrong, and the message says which)
-                "no heartbeat: %s", error, exc_info=not isinstance(error, BeatstoreError)
+                "could not start the worker's heartbeat: %s",
+                error,
+                exc_info=not isinstance(error, BeatstoreError),
             )
             return
         wait = 0.0
@@ -189,7 +193,7 @@ class Heartbeat(threading.Thread):
                 reports.withdraw(self._worker_id)
             reports.close()
         except Exception as error:  # noqa: BLE001  (its row is found silent instead)
-            logger.debug("not withdrawn: %s", error)
+            logger.debug("could not mark the worker as stopped: %s", error)
 
     def _beat(self, reports: Reports, interval: float) -> float:
         """Write one, and return how long to wait for the next."""
@@ -198,7 +202,7 @@ class Heartbeat(threading.Thread):
         except StoreError as error:
             return min(interval, self._outage.begin(error))
         except Exception:
-            logger.exception("the heartbeat failed; trying again in %g s", interval)
+            logger.exception("the heartbeat failed, retrying in %g s", interval)
             return interval
         self._outage.end()
         return interval

@@ -384,7 +384,8 @@ def test_a_worker_does_not_start_what_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "rules"), [("fell silent", set()), (None, {"without token", "token swallowed"})]
+    ("reason", "rules"),
+    [("stopped sending heartbeats", set()), (None, {"without token", "token swallowed"})],
 )
 def test_a_failure_counts_when_it_is_given_up(reason: str | None, rules: set[str]) -> None:
     """A failure heard of late counted before `finished_at`, and its downstream ran on that."""

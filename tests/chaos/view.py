@@ -27,7 +27,7 @@ OUTAGES = ("database cut", "read-only", "broker cut", "broker restart", "no beat
 
 
 #: Why a run is called lost.
-_GIVEN_UP = ("fell silent", "no worker reported")
+_GIVEN_UP = ("stopped sending heartbeats", "no worker reported")
 
 
 def given_up(run: RunRow) -> bool:

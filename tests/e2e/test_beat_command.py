@@ -228,13 +228,13 @@ def test_beat_waits_for_its_database(
         url = make_url(migrated_url).set(host="127.0.0.1", port=relay.port)
         project = new_project(redis_broker, url.render_as_string(hide_password=False))
         beat = project.beat()
-        beat.wait_for_output("the database is away")
+        beat.wait_for_output("lost connection to the database")
         relay.refuse = False
         wait_until(redis_broker.count, 30, beat.output)
-        beat.wait_for_output("the database is back")
+        beat.wait_for_output("connected to the database again")
         assert sent_entries(redis_broker) == ["a"]
         output = beat.output()
-        assert output.count("the database is away") == 1
+        assert output.count("lost connection to the database") == 1
         assert "Traceback" not in output
         assert beat.terminate() == 0
 
@@ -268,7 +268,7 @@ def test_a_beat_that_hangs_is_found_and_an_outage_is_none(
         wait_until(lambda: check() == 0, 30, beat.output)
         relay.refuse = True
         relay.cut()
-        beat.wait_for_output("the database is away")
+        beat.wait_for_output("lost connection to the database")
         since = time.monotonic()
         wait_until(lambda: check() == 1 or time.monotonic() > since + 12, 20, "12 s of an outage")
         assert check() == 0, beat.output()

@@ -397,7 +397,7 @@ def test_a_worker_can_end_in_an_outage(apart: Stage, proxy: Proxy) -> None:
     proxy.cut()
     apart.wait_until_ran(apart.send("tests.note"))
     assert worker.terminate(15) == 0
-    assert worker.output().count("1 reports of runs were not written in time") == 1
+    assert worker.output().count("1 run reports were not written before shutdown") == 1
 
 
 @on_postgresql
@@ -408,7 +408,7 @@ def test_a_wrong_setting_stops_no_task(new_stage: Callable[..., Stage]) -> None:
     stage.project.settings["beatstore_no_such"] = 1
     worker = stage.worker("threads")
     stage.wait_until_ran(stage.send("tests.note"))
-    worker.wait_for_output("the outcomes of runs are not reported: beatstore_no_such")
+    worker.wait_for_output("this process can't report the outcomes of runs: beatstore_no_such")
 
 
 def test_nothing_of_ours(redis_broker: Broker, new_project: NewProject) -> None:
@@ -419,4 +419,4 @@ def test_nothing_of_ours(redis_broker: Broker, new_project: NewProject) -> None:
         app.send_task("tests.note", task_id="a")
     wait_until(lambda: len(project.runs()) == 1, 30, worker.output)
     assert worker.terminate() == 0
-    assert "is away, waiting for it: " in worker.output()
+    assert "could not write the worker's heartbeat, retrying: " in worker.output()

@@ -39,7 +39,7 @@ def test_an_alarm_is_an_outage_and_nothing_is_sent_twice(
 
         def away() -> bool:
             scheduler.tick()
-            return "the broker is away" in caplog.text
+            return "the broker is unavailable" in caplog.text
 
         wait_until(away, 20, "an outage")
         for _ in range(10):

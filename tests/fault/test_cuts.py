@@ -84,7 +84,7 @@ def all_well(scene: Scene, beat: Process, names: list[str], doubled: int = 0) ->
     assert beat.running
     scene.account().exactly_once(names, doubled)
     log = beat.output()
-    assert log.count(" is away") == log.count(" is back") <= 1, log
+    assert log.count(", retrying: ") == log.count(" again after ") <= 1, log
     assert "Traceback" not in log, log
 
 
@@ -104,7 +104,7 @@ def test_database_between_ticks(
     scene.wait_all_sent()
     scene.account().exactly_once(names)
     assert beat.running
-    assert beat.output().count(" is away") == beat.output().count(" is back")
+    assert beat.output().count(", retrying: ") == beat.output().count(" again after ")
 
 
 @on_servers

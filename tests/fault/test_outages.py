@@ -18,6 +18,16 @@ from tests.support.wait import wait_until
 
 COUNT, BATCH, TTL = 1000, 100, 5
 
+#: What beat logs when a server is away, and when it is back.
+OUTAGE = {
+    "database": "lost connection to the database, retrying: ",
+    "broker": "the broker is unavailable, retrying: ",
+}
+RECOVERY = {
+    "database": "connected to the database again after ",
+    "broker": "the broker is available again after ",
+}
+
 #: Seconds that a server is away, and within which beat sends again after its return.
 AWAY, RESUMED = 5.0, 5.0
 
@@ -33,7 +43,7 @@ def take_away(server: PrivateServer, how: str, beat: Process, what: str) -> None
     """End a server, and see that beat knows and has waited for a while."""
     end = {"stopped": server.stop, "killed": server.kill9}[how]
     end()
-    beat.wait_for_output(f"the {what} is away")
+    beat.wait_for_output(OUTAGE[what])
     stay_away()
 
 
@@ -52,9 +62,11 @@ def finish(scene: Scene, beat: Process, what: str) -> None:
     assert beat.running
     assert set(scene.beats()) == {beat.pid}
     log = beat.output()
-    assert log.count(f"the {what} is away") == 1, log
-    assert log.count(f"the {what} is back") == 1, log
-    assert [line for line in log.splitlines() if "ERROR" in line and "is away" not in line] == []
+    assert log.count(OUTAGE[what]) == 1, log
+    assert log.count(RECOVERY[what]) == 1, log
+    assert [
+        line for line in log.splitlines() if "ERROR" in line and ", retrying: " not in line
+    ] == []
     assert "Traceback" not in log, log
 
 
@@ -191,10 +203,10 @@ def test_away_at_the_start(
     names = scene.add_once(1, scene.now())
     server.stop()
     beat = scene.start_beat()
-    beat.wait_for_output(f"the {what} is away")
+    beat.wait_for_output(OUTAGE[what])
     server.start()
     scene.wait_for_messages(1, RESUMED)
     scene.wait_all_sent()
     scene.account().exactly_once(names)
     assert beat.running
-    assert beat.output().count(" is away") == beat.output().count(" is back") == 1
+    assert beat.output().count(OUTAGE[what]) == beat.output().count(RECOVERY[what]) == 1

@@ -828,7 +828,7 @@ def test_redis_that_takes_nothing_for_now_fails_no_run(
         for command in trouble:
             client.execute_command(*command)
         known: list[Outcome] = []
-        with pytest.raises(BrokerError, match="takes no messages"):
+        with pytest.raises(BrokerError, match="accepts no messages"):
             send_into(known, scheduler, claims)
         assert known == []
         with pytest.raises(BrokerError):
@@ -854,7 +854,7 @@ def test_redis_that_is_full_in_the_middle_of_a_batch_has_what_it_took(
         used: Any = client.info("memory")
         client.config_set("maxmemory", used["used_memory"] + 400_000)
         known: list[Outcome] = []
-        with pytest.raises(BrokerError, match="takes no messages"):
+        with pytest.raises(BrokerError, match="accepts no messages"):
             send_into(known, scheduler, claims)
         client.config_set("maxmemory", "0")
     assert {one.state for one in known} == {"sent"}
@@ -899,9 +899,9 @@ def test_redis_that_is_full_is_said_once_and_the_misfire_policy_is_asked(
     assert max(Counter(message.id for message in broker.drain()).values()) == 1
     said = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     assert [line.split(",")[0].split(" after")[0] for line in said] == [
-        "the broker is away",
+        "the broker is unavailable",
         "an entry is late",
-        "the broker is back",
+        "the broker is available again",
     ]
 
 

@@ -41,7 +41,7 @@ def history(store: Store) -> datetime:
     states = ["succeeded", "failed", "succeeded", "lost", "succeeded"]
     told: dict[str, dict[str, Any]] = {
         "failed": {"error": "ValueError: no\nreally", "traceback": "line 1\nline 2"},
-        "lost": {"reason": "worker w fell silent"},
+        "lost": {"reason": "worker w stopped sending heartbeats"},
         "succeeded": {"worker": "celery@w"},
     }
     for back, state in enumerate(states, 1):
@@ -125,7 +125,7 @@ def test_runs_are_listed_newest_first(call: Command, store: Store) -> None:
     assert "1 h ago" in done.lines[1]
     assert done.lines[1].split()[-3:] == ["min", "celery@w", "1"]
     assert done.lines[2].endswith("really")
-    assert done.lines[4].endswith("worker w fell silent")
+    assert done.lines[4].endswith("worker w stopped sending heartbeats")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_errors_of_an_entry_and_of_all(call: Command, store: Store) -> None:
     """The last runs that went wrong are shown with the last line of what was raised."""
     history(store)
     done = call("errors", "a")
-    assert [line.split()[-1] for line in done.lines[1:]] == ["really", "silent"]
+    assert [line.split()[-1] for line in done.lines[1:]] == ["really", "heartbeats"]
     assert [row["id"] for row in call("errors", "--json").json] == [4, 2]
     assert call("errors", "--since", "3h", "--json").json[0]["traceback"] == "line 1\nline 2"
     assert call("errors", "--tag", "y").err == "beatstore: no errors\n"
@@ -197,7 +197,7 @@ def test_errors_with_the_traceback(call: Command, store: Store) -> None:
     assert first.startswith("a, due ")
     assert first.endswith("attempt 1 failed (run 2)")
     assert rest[:3] == ["    line 1", "    line 2", ""]
-    assert rest[-1] == "    worker w fell silent"
+    assert rest[-1] == "    worker w stopped sending heartbeats"
 
 
 @both_ways

@@ -160,7 +160,11 @@ def skipped(scene: Scene) -> None:
 
 def gone_wrong(scene: Scene) -> None:
     """One lost, one cancelled, and one that somebody asked for."""
-    scene.run(state="lost", reason="worker celery@a fell silent", finished_at=ASKED - MINUTE)
+    scene.run(
+        state="lost",
+        reason="worker celery@a stopped sending heartbeats",
+        finished_at=ASKED - MINUTE,
+    )
     scene.run(THREE - DAY, state="cancelled", reason="revoked", finished_at=THREE - DAY)
     scene.run(THREE - HOUR, state="succeeded", reason="triggered", finished_at=THREE - HOUR)
 
@@ -420,7 +424,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         [
             ACTIVE,
             NEXT,
-            "The run due 03:00:00 was lost at 03:04:00: worker celery@a fell silent.",
+            "The run due 03:00:00 was lost at 03:04:00: worker celery@a stopped sending "
+            "heartbeats.",
             "The run asked for by hand at 02:00:00 succeeded at 02:00:00.",
             "The run due 2026-01-14 03:00:00 was cancelled at 2026-01-14 03:00:00: revoked.",
         ],
@@ -1102,7 +1107,8 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         "lost",
         [
             f"{AT} was sent and lost.",
-            "The run due 03:00:00 was lost at 03:04:00: worker celery@a fell silent.",
+            "The run due 03:00:00 was lost at 03:04:00: worker celery@a stopped sending "
+            "heartbeats.",
         ],
     ),
     (

@@ -596,7 +596,7 @@ def test_a_retry_is_not_lost_with_the_database(
     [second] = memory_broker.drain()
     assert (second.id, second.headers["retries"]) == (sent.id, 1)
     assert second.headers["eta"] is not None
-    assert f"far.again[{sent.id}] is retried by the broker: " in caplog.text
+    assert f"far.again[{sent.id}]: sending the retry through the broker: " in caplog.text
 
 
 @on_sqlite

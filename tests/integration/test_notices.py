@@ -59,8 +59,7 @@ def test_an_entry_that_becomes_broken_is_said_once(play: Play, said: Lines) -> N
     play.at("13:00")
     [line] = said()
     assert line.startswith(
-        "an entry is broken, and not sent until somebody mends it: 'a' (due 2026-01-15 13:00:00 "
-        "UTC): "
+        "an entry is broken and will not run until it is fixed: 'a' (due 2026-01-15 13:00:00 UTC): "
     )
     assert "\n" not in line
     assert play.at("14:00") == []
@@ -101,8 +100,8 @@ def test_a_run_that_no_driver_can_read_is_said(
         patch.setattr("beatstore.tick.sweep.sweep", fails)
         play.queue.sweep(play.clock.now())
     assert said() == [
-        f"a run can't be sent, and failed: 'a' (run {claim.run_id}): unreadable row: the driver "
-        "says no"
+        f"a run could not be sent and has failed: 'a' (run {claim.run_id}): unreadable row: "
+        "the driver says no"
     ]
     assert play.tick() == []
     assert said() == []
@@ -117,8 +116,8 @@ def test_a_cycle_by_plain_sql_is_said_for_all_its_members(play: Play, said: Line
     write(play.store, DependencyModel, {"upstream_id": b, "downstream_id": a})
     play.tick()
     [line] = said()
-    assert line.startswith("2 entries are broken, and not sent until somebody mends them: 'a'")
-    assert "a cycle of dependencies: 'a' -> 'b' -> 'a'" in line
+    assert line.startswith("2 entries are broken and will not run until they are fixed: 'a'")
+    assert "dependency cycle: 'a' -> 'b' -> 'a'" in line
 
 
 @pytest.mark.parametrize("batch", [100, 2000])
@@ -133,7 +132,9 @@ def test_a_thousand_missed_one_shots_are_a_few_lines(play: Play, said: Lines, ba
     lines = said()
     count = min(batch, 1000)
     assert len(lines) == 1000 // count
-    assert lines[0].startswith(f"{count:,} entries missed their time: 'e0000' (due 2026-01-15 ")
+    assert lines[0].startswith(
+        f"{count:,} entries missed their due times: 'e0000' (due 2026-01-15 "
+    )
     assert lines[0].endswith(f"; and {count - 3:,} more")
     assert lines[0].count("misfire: first seen") == 3
 
@@ -145,12 +146,13 @@ def test_what_one_run_stands_for_is_said(play: Play, said: Lines) -> None:
     play.at("12:30")
     coalesced, missed = said()
     assert coalesced == (
-        "an entry is late, and one run stands for several occurrences: 'a' (due 2026-01-15 "
-        "12:30:00 UTC): 29 before it, from 2026-01-15 12:01:00 UTC on; misfire: first seen 29 min "
-        "late, grace is 60 s, policy coalesce"
+        "an entry is late, so one run covers several occurrences: 'a' (due 2026-01-15 "
+        "12:30:00 UTC): 29 before it, the first due 2026-01-15 12:01:00 UTC; misfire: first seen "
+        "29 min late, grace is 60 s, policy coalesce"
     )
     assert missed.startswith(
-        "an entry missed its time: 'b' (due 2026-01-15 12:28:00 UTC): 28 occurrences, from "
+        "an entry missed its due time: 'b' (due 2026-01-15 12:28:00 UTC): 28 occurrences, the "
+        "first due "
     )
 
 
@@ -171,7 +173,9 @@ def test_who_skips_for_long_is_said_once_and_once_a_day(play: Play, said: Lines)
     for hour in range(24, 73):
         play.clock.set(NOON + timedelta(hours=hour, minutes=1))
         play.tick()
-        lines += [line for line in said() if line.startswith("an entry skips for long")]
+        lines += [
+            line for line in said() if line.startswith("an entry has skipped for a long time")
+        ]
     assert len(lines) == 3
     assert "its run due 2026-01-15T12:01:00+00:00 has not ended" in lines[0]
 
@@ -185,7 +189,7 @@ def test_a_wait_that_was_given_up_is_said(play: Play, said: Lines) -> None:
     play.at("13:10")
     [line] = said()
     assert line.startswith(
-        "an occurrence is skipped, since what it waited for did not come: 'down' (due 2026-01-15"
+        "an occurrence was skipped because its dependencies were not met: 'down' (due 2026-01-15"
     )
     assert line.endswith("waits for 'up' to succeed: given up after 10 min")
 
@@ -197,7 +201,7 @@ def test_what_is_skipped_with_its_upstream_is_no_warning(play: Play, said: Lines
     play.at("13:00")
     play.end("up", "failed")
     assert said("INFO", "WARNING") == [
-        "an occurrence is skipped, since its upstream failed: 'down' (due 2026-01-15 13:00:00 "
+        "an occurrence was skipped because its upstream failed: 'down' (due 2026-01-15 13:00:00 "
         "UTC): upstream 'up' failed"
     ]
 
@@ -211,7 +215,7 @@ def test_a_claim_that_a_dead_beat_has_left_is_said(play: Play, said: Lines) -> N
     play.clock.advance(31)
     assert play.tick() == ["a"]
     assert said() == [
-        "a claim ended before its message was marked as sent, which is sent again, with the same "
+        "a claim expired before its message was marked as sent; sending it again with the same "
         f"task id: 'a' (run {claim.run_id}, due 2026-01-15 13:00:00 UTC): claimed by beat "
         "the-dead-beat"
     ]
@@ -248,8 +252,8 @@ def test_a_run_that_is_not_sent_after_all_is_said(play: Play, said: Lines) -> No
     play.tick()
     run = play.last("spoiled")
     assert said("WARNING") == [
-        f"a run can't be sent, and failed: 'spoiled' (run {run.id}, due 2026-01-15 13:00:00 UTC): "
-        "options: expected a JSON object, got []; write {}"
+        f"a run could not be sent and has failed: 'spoiled' (run {run.id}, due 2026-01-15 "
+        "13:00:00 UTC): options: expected a JSON object, got []; write {}"
     ]
 
 
@@ -262,19 +266,22 @@ def test_who_was_paused_is_said_for_information(play: Play, said: Lines) -> None
     play.clock.advance(31)
     play.tick()
     [line] = said("INFO")
-    assert line.startswith("a run is not sent after all: 'a' (run ")
+    assert line.startswith("a run was cancelled before it was sent: 'a' (run ")
     assert line.endswith("entry paused before it was sent")
 
 
 def test_lost_runs_are_said_together(play: Play, said: Lines, memory_broker: Broker) -> None:
     """A queue that was purged is one event, however many messages were in it."""
     inquiry = Inquiry(new_app(memory_broker, "sqlite://"))
-    suspects = [Suspect(n, f"task-{n}", f"e{n}", "worker w fell silent") for n in range(500)]
+    suspects = [
+        Suspect(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats") for n in range(500)
+    ]
     assert len(inquiry.ask(suspects)) == 500
     assert inquiry.ask() == []
     assert said() == [
-        "500 runs are lost, and count as failed: 'e0' (run 0): worker w fell silent; 'e1' (run 1): "
-        "worker w fell silent; 'e2' (run 2): worker w fell silent; and 497 more"
+        "500 runs are lost and count as failed: 'e0' (run 0): worker w stopped sending heartbeats; "
+        "'e1' (run 1): worker w stopped sending heartbeats; 'e2' (run 2): worker w stopped sending "
+        "heartbeats; and 497 more"
     ]
 
 

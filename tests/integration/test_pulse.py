@@ -220,7 +220,7 @@ def test_a_place_that_can_not_be_written_to_is_said_once(
         pulse._due = 0.0
         pulse.beat(1.0)
     [record] = [one for one in caplog.records if one.levelname == "WARNING"]
-    assert record.getMessage().endswith(f"name a directory that it may write to in {DIRECTORY}")
+    assert record.getMessage().endswith(f"set {DIRECTORY} to a directory that beat can write to")
     pulse.end()
 
 
@@ -240,7 +240,7 @@ def test_nobody_else_can_feign_a_pulse(
     monkeypatch.setattr("pathlib.Path.lstat", lambda path: somebody)
     assert signs() == []
     Pulse().beat(1.0)
-    assert "belongs to somebody else" in caplog.text
+    assert "belongs to another user" in caplog.text
 
 
 def test_options_of_the_other_kind_of_check_are_refused() -> None:

@@ -92,7 +92,7 @@ def test_silence_is_suspected_first_and_then_a_loss(play: Play, reports: Reports
     play.clock.advance(2 * HEARTBEAT)
     play.tick()
     lost = play.last("a")
-    assert (lost.state, lost.reason) == ("lost", f"worker {WORKER} fell silent")
+    assert (lost.state, lost.reason) == ("lost", f"worker {WORKER} stopped sending heartbeats")
     assert play.store.get("a").failure_seq == 1
 
 
@@ -163,7 +163,7 @@ def test_an_attempt_under_way_decides(play: Play, reports: Reports) -> None:
     reports.write([said(run, "succeeded")])
     first = next(one for one in play.store.runs("a") if one.attempt == 1)
     assert first.state == "lost"
-    assert (first.reason or "").endswith("was heard of later: succeeded")
+    assert (first.reason or "").endswith("reported later: succeeded")
     assert play.store.get("a").done_seq == 0
 
 

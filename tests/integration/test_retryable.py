@@ -246,7 +246,7 @@ def test_a_retry_that_cannot_be_stored_raises_the_tasks_error(
     monkeypatch.setattr(fixed, "schedule", away)
     with caplog.at_level(logging.ERROR, "beatstore"), pytest.raises(MailError):
         retryable(mail.task, store=fixed)()
-    assert "its retry can't be stored" in caplog.text
+    assert "its retry could not be stored" in caplog.text
     assert "no answer" in caplog.text
 
 

@@ -104,7 +104,7 @@ def test_a_worker_that_dies(migrated_url: str) -> None:
         ("alarm", "succeeded", "02:22:40"),
     ]
     assert ledger[0].finished_at == at("2:10") + timedelta(seconds=50)
-    assert "fell silent" in (ledger[0].reason or "")
+    assert "stopped sending heartbeats" in (ledger[0].reason or "")
     store.close()
 
 
@@ -294,7 +294,7 @@ def test_two_simulations_tell_the_same() -> None:
         told.append(str(said))
         store.close()
     assert told[0] == told[1]
-    assert "worker simulated fell silent" in told[0]
+    assert "worker simulated stopped sending heartbeats" in told[0]
 
 
 def test_entries_can_be_edited_meanwhile(quick: Store) -> None:

@@ -31,7 +31,7 @@ class Recorder:
         holds: of which reports somebody holds the row.
         closed: how often the connection was given back.
         calls: how often anything was tried.
-        patience: how long the reporter waits at most in an outage.
+        max_wait_s: how long the reporter waits at most in an outage.
     """
 
     batches: list[list[Report]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Recorder:
     holds: Callable[[Report], bool] = lambda report: False
     closed: int = 0
     calls: int = 0
-    patience: float = 3.0
+    max_wait_s: float = 3.0
     _free: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:

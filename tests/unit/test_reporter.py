@@ -148,8 +148,8 @@ def test_an_outage_ends_for_a_report_before_its_run_is_given_up(
 ) -> None:
     """Where heartbeats are short, the database is tried more often than every three seconds."""
     settings = Settings(heartbeat=0.2)
-    writer.patience = Reports(Database("sqlite://"), settings).patience
-    assert 2 * writer.patience < settings.heartbeat * SUSPICIOUS
+    writer.max_wait_s = Reports(Database("sqlite://"), settings).max_wait_s
+    assert 2 * writer.max_wait_s < settings.heartbeat * SUSPICIOUS
     writer.error = UnavailableError("gone")
     reporter.report(ended(0))
     wait_until(lambda: writer.calls >= 12, 12, "twelve attempts, which else take 21 s")
@@ -186,8 +186,8 @@ def test_a_bad_report_is_dropped_alone(
     assert writer.closed == 3  # after the batch, and after each try alone
     (line,) = caplog.messages
     assert line == (
-        "run 3 (task id t) is reported succeeded, and the database refused that twice; "
-        "the report is dropped: ValueError: refused"
+        "dropped the report that run 3 (task id t) is succeeded, since the database refused it "
+        "twice: ValueError: refused"
     )
 
 
@@ -209,8 +209,8 @@ def test_a_run_of_another_database_is_said_once(
     for report in (started(1), ended(1, "sent"), ended(1), ended(2)):
         assert reporter.report(report, wait=10)
     assert caplog.messages == [
-        "run 1 with the task id t is not in this database: its message was sent by a beat with "
-        "another database, or its row was deleted; reports of it are ignored"
+        "run 1 with the task id t is not in this database: a beat with another database sent its "
+        "message, or its row was deleted; ignoring its reports"
     ]
 
 
@@ -221,12 +221,12 @@ def test_a_database_that_takes_no_report_is_waited_for(
     writer.refuses = lambda report: True
     reporter.report(ended(1))
     reporter.report(ended(2))
-    wait_until(lambda: "is away" in caplog.text)
+    wait_until(lambda: ", retrying: " in caplog.text)
     writer.refuses = lambda report: False
     assert reporter.flush(10)
     assert writer.states == [(1, "succeeded"), (2, "succeeded")]
-    assert "this report is dropped" not in caplog.text
-    assert caplog.text.count("is away") == caplog.text.count("is back") == 1
+    assert "dropped the report" not in caplog.text
+    assert caplog.text.count(", retrying: ") == caplog.text.count(" again after ") == 1
 
 
 @pytest.mark.parametrize("answer", [None, "it runs elsewhere"])
@@ -251,7 +251,10 @@ def test_an_answer_too_late_is_no_answer(
     writer.release()
     assert reporter.flush(10)
     assert writer.states == [(1, "succeeded")]
-    assert "run 1 was started before this was known: it runs elsewhere" in caplog.text
+    assert (
+        "run 1 started before the database answered that it must not: it runs elsewhere"
+        in caplog.text
+    )
 
 
 def test_a_question_in_an_outage_becomes_a_report(reporter: Reporter, writer: Recorder) -> None:
@@ -276,7 +279,7 @@ def test_preparing_leaves_nothing(writer: Recorder, caplog: pytest.LogCaptureFix
     writer.error = UnavailableError("gone")
     assert not reporter.prepare(10)
     reporter.stop(0)
-    assert "not written in time" not in caplog.text
+    assert "not written before shutdown" not in caplog.text
     writer.error = None
     reporter.report(ended(1))
     reporter.stop(10)
@@ -328,7 +331,7 @@ def test_the_end_does_not_wait_for_ever(writer: Recorder, caplog: pytest.LogCapt
     began = time.monotonic()
     reporter.stop(0.3)
     assert time.monotonic() - began < 10, "it has waited for the database"
-    assert "2 reports of runs were not written in time" in caplog.text
+    assert "2 run reports were not written before shutdown" in caplog.text
     writer.error = None
     reporter.stop(10)
 

@@ -27,8 +27,11 @@ def app_with(**settings: Any) -> Celery:
         ("reddis://localhost/0", "got 'reddis://localhost/0'; write redis://…"),
         ("ampq://guest:guest@localhost//", "got 'ampq://**@localhost//'; write amqp://…"),
         ("redis://localhost:6379/0;reddis://other/0", "got 'reddis://other/0'"),
-        (["memory://", "http://localhost"], "expected a broker that kombu knows: amqp, amqps, "),
-        ("redis://localhost:port/0", "can be read (Port could not be cast"),
+        (
+            ["memory://", "http://localhost"],
+            "expected a broker transport that kombu supports: amqp, amqps, ",
+        ),
+        ("redis://localhost:port/0", "can be parsed (Port could not be cast"),
         ("redis://:pa/ss@localhost/0", "the password quoted by urllib.parse.quote"),
     ],
 )
@@ -85,6 +88,6 @@ def test_misspelt_transport_options(caplog: pytest.LogCaptureFixture) -> None:
         warn_of_options(app_with(broker_url="redis://h"))
     (record,) = caplog.records
     assert record.getMessage() == (
-        "broker_transport_options: 'visibilty_timeout' is no option of redis, and has no effect; "
-        "did you mean 'visibility_timeout'?"
+        "broker_transport_options: 'visibilty_timeout' is not an option of redis and has no "
+        "effect; did you mean 'visibility_timeout'?"
     )
