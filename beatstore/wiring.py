@@ -1,10 +1,10 @@
-"""What the setting `broker_url` names, looked at when beat starts, before anything is connected.
+"""Check the setting `broker_url` when beat starts, before it connects.
 
-A broker that does not answer is waited for. A URL that nothing can ever be reached by is no
-outage: an unknown scheme, a client library that is not installed, a port that is no number.
+Beat waits for a broker that does not answer. It refuses a URL that can never work: an unknown
+scheme, a missing client library, a port that is not a number.
 
-On failure: `ConfigError`, which names the URL without its password, and what to write or
-install instead. What may be a mistake is only warned of.
+On failure: `ConfigError`, which shows the URL without its password, and what to write or
+install instead. Likely mistakes in `broker_transport_options` are only logged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["check_broker_url", "warn_of_options"]
 
 logger = logging.getLogger(__name__)
 
-#: Options that kombu takes of any transport, beside those that its channels know.
+#: Options that kombu accepts for any transport, besides those that its channels define.
 _OF_KOMBU = (
     *("client_properties", "confirm_publish", "confirm_timeout", "connect_timeout", "errback"),
     *("global_keyprefix", "interval_max", "interval_start", "interval_step", "login_method"),
@@ -34,15 +34,15 @@ _OF_KOMBU = (
     *("sentinel_kwargs", "read_timeout", "write_timeout", "visibility_timeout"),
 )
 
-#: How many letters, of all, two names have to share for one to be taken for the other.
+#: How similar two names must be (0 to 1) for one to be suggested for the other.
 _ALIKE = 0.75
 
 
 def check_broker_url(app: Celery) -> None:
-    """Refuse broker URLs, also those of a failover list, that can't be used by this process.
+    """Refuse broker URLs that this process can't use, including those of a failover list.
 
     Raises:
-        ConfigError: one can't.
+        ConfigError: a URL can't be used.
     """
     for url in _urls(app):
         scheme = _scheme(url)
@@ -51,16 +51,16 @@ def check_broker_url(app: Celery) -> None:
         except (LookupError, ValueError) as error:
             raise _refusal(url, *_expected(url, error)) from error
         except Exception as error:
-            # An ImportError, or what a module of kombu's makes of what it could not import.
+            # An ImportError, or the error that a kombu module raises in its place.
             wanted = f"a broker whose client library is installed ({type(error).__name__}: {error})"
             raise _refusal(url, wanted, f'pip install "kombu[{_extra(scheme)}]"') from error
 
 
 def warn_of_options(app: Celery) -> None:
-    """Log which of `broker_transport_options` look like others misspelt, and have no effect.
+    """Log each name in `broker_transport_options` that looks like a misspelt option.
 
-    Only where kombu ignores what it does not know, and only what is close to a known name:
-    a transport of somebody's own may know more.
+    Only transports that ignore unknown options are checked, and only names close to a known
+    one are logged: a custom transport may know more options.
     """
     options = app.conf.broker_transport_options or {}
     for url in _urls(app) if options else ():
@@ -80,7 +80,7 @@ def warn_of_options(app: Celery) -> None:
 
 
 def _transport(app: Celery, url: str) -> Any:
-    """Make a transport, which imports its client library; nothing is connected by that."""
+    """Make a transport, which imports its client library but does not connect."""
     return Connection(url, transport_options=app.conf.broker_transport_options).transport
 
 
@@ -96,7 +96,7 @@ def _urls(app: Celery) -> Iterator[str]:
 
 
 def _expected(url: str, error: Exception) -> tuple[str, str]:
-    """Return what is expected of a URL, and what to write."""
+    """Return what was expected of a URL, and what to write instead."""
     scheme = _scheme(url)
     if scheme not in TRANSPORT_ALIASES and isinstance(error, LookupError):
         known = sorted({alias.lower() for alias in TRANSPORT_ALIASES if alias})
@@ -104,14 +104,14 @@ def _expected(url: str, error: Exception) -> tuple[str, str]:
             f"a broker transport that kombu supports: {', '.join(known)}",
             f"{nearest(scheme, known)}://…",
         )
-    if "@" in url:  # the error may show a part of the password
+    if "@" in url:  # the error may contain part of the password
         write = "redis://:password@localhost:6379/0, the password quoted by urllib.parse.quote"
         return "a broker URL that can be parsed", write
     return f"a broker URL that can be parsed ({error})", "redis://localhost:6379/0"
 
 
 def _extra(scheme: str) -> str:
-    """Return the extra of kombu's package that brings what a scheme needs."""
+    """Return the extra of the kombu package that installs the client library of a scheme."""
     first = scheme.partition("+")[0]
     return {"rediss": "redis", "sentinel": "redis", "sqla": "sqlalchemy"}.get(first, first)
 

@@ -1,17 +1,17 @@
-"""How the messages of a batch are written to a broker, and what it did with each of them.
+"""Write a batch of messages to the broker, and return the fate of each.
 
     Redis (kombu 5.7)    Pipeline    one round trip a batch, by kombu's `Producer.batch`
     RabbitMQ (py-amqp)   Confirmed   publisher confirms, awaited once a batch
     anything else        Batch       one message at a time, as celery does it
 
-A batch is a context: messages published inside it, on its producer, belong to it, and at
-its end they are with the broker or an error says that some may not be. `mark` is called
-after each entry, whose messages (a group has many) then share one fate; `fates` says what
-the broker did with them, entry by entry, whatever happened to its neighbours:
+A batch is a context manager. Messages published inside it, on its producer, belong to it. When
+it exits, the broker has them, or an error says that it may not have some. The caller calls
+`mark` after each entry; all messages of that entry (a group has many) share one fate. `fates`
+returns the fate of each entry, independent of the others:
 
-    None                 the broker has all of it
-    UnsureError          nobody can say; the broker may or may not have it
-    any other exception  the broker's answer to this very message: it does not have it
+    None                 the broker has all its messages
+    UnsureError          unknown: the broker may or may not have them
+    any other exception  the broker refused a message of this entry
 """
 
 from __future__ import annotations
@@ -44,43 +44,43 @@ __all__ = [
     "is_refusal",
 ]
 
-#: How Redis says that it takes no messages, whatever they are: redis-py's names for it, and
-#: the words that an answer begins with where it has none.
+#: How Redis answers if it accepts no writes at all: the names of redis-py's errors, and the
+#: first words of answers that have no error class of their own.
 _TAKES_NOTHING = frozenset({"OutOfMemoryError", "ReadOnlyError", "MasterDownError"})
 _TAKES_NOTHING_WORDS = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ")
 
-#: How Redis refuses one message, because of its queue's key or the user's rights.
+#: How Redis refuses one message because of its queue's key or the user's permissions.
 _REFUSALS = ("WRONGTYPE", "NOPERM", "No permission", "no permissions")
 
-#: Seconds to wait for answers that are under way, when a batch ends with an error.
+#: Seconds to wait for outstanding answers when a batch ends with an error.
 LAST_ANSWERS = 1.0
 
-#: kombu's error for a pipeline that failed; kombu 5.6 has no pipelines.
+#: kombu's error for a failed pipeline; kombu 5.6 has no pipelines.
 BATCH_ERRORS: tuple[type[Exception], ...] = tuple(
     error for error in (getattr(kombu.exceptions, "BatchPublishError", None),) if error is not None
 )
 
-#: What became of one entry: None, `UnsureError`, or the broker's refusal.
+#: The fate of one entry: None, `UnsureError`, or the broker's refusal.
 Fate = Exception | None
 
 
 class Batch(AbstractContextManager["Batch"]):
-    """Messages that are written one at a time; how every transport works."""
+    """Messages written one at a time, which every transport supports."""
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
         self.marked = 0
 
     def mark(self) -> None:
-        """Note that all messages of one more entry have been published."""
+        """Note that all messages of another entry have been published."""
         self.marked += 1
 
     def fates(self) -> list[Fate]:
-        """Say what the broker did with each marked entry."""
+        """Return the fate of each marked entry."""
         return [None] * self.marked
 
     def blame(self, error: Exception) -> Exception:
-        """Return the fate of the entry that was being published when `error` came."""
+        """Return the fate of the entry whose publishing raised `error`."""
         return error
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -88,15 +88,15 @@ class Batch(AbstractContextManager["Batch"]):
 
 
 class Pipeline(Batch):
-    """Messages collected by kombu and written when the batch ends."""
+    """Messages that kombu collects and writes when the batch ends."""
 
     def __enter__(self) -> Pipeline:
         self._flushing = False
         self._ends: list[int] = []
         self._replies: list[object] = []
         self._names: list[str] = []
-        # Larger than any batch: kombu must not flush before the end, where it is known
-        # which messages an error is about.
+        # Larger than any batch: kombu must flush only at the end, where an error can be
+        # attributed to its messages.
         self._context = self.producer.batch(max_size=1_000_000)
         self._context.__enter__()
         return self
@@ -110,7 +110,7 @@ class Pipeline(Batch):
         return [self._fate(range(*span)) for span in pairwise([0, *self._ends])]
 
     def blame(self, error: Exception) -> Exception:
-        # Until the pipeline is written, only the commands that declare queues are answered.
+        # Before the pipeline is flushed, only commands that declare queues get an answer.
         return UnsureError(str(error)) if self._flushing else error
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
@@ -127,13 +127,13 @@ class Pipeline(Batch):
         return None if session is None else session.pipeline
 
     def _read(self, parse: Any, *args: Any, **options: Any) -> Any:
-        """Keep the reply to each command: kombu only tells that one of them was an error."""
+        """Store the reply to each command: kombu only reports that one of them failed."""
         try:
             reply = parse(*args, **options)
         except self.producer.connection.connection_errors:
             raise
         except Exception as error:
-            # A copy: redis-py writes the command, and so the message, into the first of them.
+            # A copy, since redis-py adds the command, and so the message, to the first error.
             self._replies.append(copy.copy(error))
             raise
         self._replies.append(reply)
@@ -144,7 +144,7 @@ class Pipeline(Batch):
             if number >= len(self._replies):
                 return UnsureError("Redis did not answer")
             reply = self._replies[number]
-            # What follows a message only says how long to keep its queue.
+            # PEXPIRE follows a message, and only sets how long to keep its queue.
             if isinstance(reply, Exception) and self._names[number] != "PEXPIRE":
                 refused = OperationalError(str(reply))
                 refused.__cause__ = reply
@@ -153,7 +153,7 @@ class Pipeline(Batch):
 
 
 class Confirmed(Batch):
-    """Messages of which RabbitMQ says when it has them; awaited when the batch ends."""
+    """Messages that RabbitMQ confirms; the batch waits for its confirms when it ends."""
 
     def __init__(self, producer: Any, *, one_by_one: bool, loose: Callable[[], Set[str]]) -> None:
         super().__init__(producer)
@@ -184,8 +184,8 @@ class Confirmed(Batch):
         if kind is None:
             self.confirms.wait(ANSWER_TIMEOUT)
             return
-        # What went out before the error is most likely taken: knowing it saves sending it
-        # twice.
+        # RabbitMQ most likely has what was sent before the error. Waiting for its confirms
+        # avoids sending it twice.
         with suppress(Exception):
             self.confirms.wait(LAST_ANSWERS)
 
@@ -196,13 +196,13 @@ def batch_of(
     one_by_one: bool = False,
     loose: Callable[[], Set[str]] = frozenset,
 ) -> Batch:
-    """Choose how the messages of a batch reach this producer's broker.
+    """Return a batch of the kind that this producer's broker supports.
 
     Args:
-        producer: what they are published on.
-        one_by_one: whether publishing each is to say at once that the broker has it.
-        loose: returns the names of exchanges that may well have no queue; a message to any
-            other that no queue gets is returned, where the broker can.
+        producer: publishes the messages.
+        one_by_one: whether to wait for the broker after each message.
+        loose: returns the names of exchanges that may have no queue. A message to any other
+            exchange that reaches no queue is returned, if the broker supports that.
     """
     if getattr(producer, "supports_batch_publish", False):
         return Batch(producer) if one_by_one else Pipeline(producer)
@@ -213,7 +213,7 @@ def batch_of(
 
 
 def bounded(connection: Connection) -> Connection:
-    """Give `connection` a limit on how long it waits for an answer, if it has none."""
+    """Set a timeout for answers on `connection`, if it has none."""
     limits = {
         "redis": ("socket_timeout", "socket_connect_timeout"),
         "amqp": ("read_timeout", "write_timeout"),
@@ -225,7 +225,7 @@ def bounded(connection: Connection) -> Connection:
 
 
 def broker_errors(connection: Connection) -> tuple[type[Exception], ...]:
-    """Return the errors that are the broker's, and not the message's."""
+    """Return the error classes that mean a broken broker, not a bad message."""
     of_the_transport = (*connection.connection_errors, *connection.channel_errors)
     return (
         *(error for error in of_the_transport if not issubclass(error, OF_THE_MESSAGE)),
@@ -236,34 +236,34 @@ def broker_errors(connection: Connection) -> tuple[type[Exception], ...]:
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """Return the broker's own error in what kombu and celery make of it."""
+    """Return the broker's own error, which kombu and Celery may have wrapped."""
     return error.__cause__ if isinstance(error, (*BATCH_ERRORS, OperationalError)) else error
 
 
 def is_refusal(connection: Connection, error: BaseException) -> bool:
-    """Say whether the broker answered, and the answer was no to this very message."""
+    """Return whether the broker answered, and refused this message."""
     cause = cause_of(error)
     passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
     if getattr(cause, "code", None) == NOT_IMPLEMENTED:
         return True
     if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
         return False
-    # Redis answers no to much that is not about this message.
+    # Most of the errors of Redis are not about this message.
     is_redis = connection.transport.driver_type == "redis"
     return not is_redis or any(word in str(cause) for word in _REFUSALS)
 
 
 def is_full(connection: Connection, error: BaseException | None) -> bool:
-    """Say whether an error is Redis's answer to everybody: it is full, read-only or the like."""
+    """Return whether an error means that Redis accepts no writes: full, read-only or similar."""
     if error is None or connection.transport.driver_type != "redis":
         return False
     return type(error).__name__ in _TAKES_NOTHING or str(error).startswith(_TAKES_NOTHING_WORDS)
 
 
 def check_writable(producer: Any) -> None:
-    """Raise what Redis answers to a write, if it takes none, or that RabbitMQ's alarm is on.
+    """Raise if Redis accepts no writes, or if RabbitMQ's alarm is on.
 
-    The write does nothing: it would add to a list that is not there.
+    The probe of Redis writes nothing: LPUSHX only adds to a list that exists.
     """
     confirms: Confirms | None = getattr(producer.channel, "beatstore_confirms", None)
     if confirms is not None:

@@ -1,14 +1,13 @@
-"""What RabbitMQ did with each message of a channel, by publisher confirms.
+"""Track RabbitMQ's publisher confirms for the messages of a channel.
 
-RabbitMQ numbers the messages of a channel from 1, and answers by number, in any order and
-often for several at once: an ack (it has the message), or a nack (a queue did not accept
-it). A message that no queue would get is returned first, and acked then.
+RabbitMQ numbers the messages of a channel from 1. It answers by number, in any order and often
+for several at once: an ack (it has the message), or a nack (a queue did not accept it). A
+message that reaches no queue is first returned, and then acked.
 
-A message that RabbitMQ will not have closes the channel, and the answers under way are lost
-with it. So a message that may do this travels alone: what was published before it is
-answered for by then, and an error that follows is the answer to it. These are the first
-message to each exchange and routing key, and all messages with properties that RabbitMQ
-checks.
+A message that RabbitMQ rejects closes the channel, and outstanding answers are lost. So a
+message that may be rejected is sent alone: all earlier messages are answered first, and an
+error that follows belongs to this message. This applies to the first message to each exchange
+and routing key, and to all messages with properties that RabbitMQ checks.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ __all__ = [
     "loose_exchanges",
 ]
 
-#: Seconds to wait for a broker that has stopped answering, where no setting says so.
+#: Seconds to wait for a broker that has stopped answering, unless a setting says otherwise.
 ANSWER_TIMEOUT = 10.0
 
-#: For how long a claim is prolonged, in seconds; it is done again in half of that.
+#: How long a claim is extended, in seconds; it is extended again after half of that.
 HOLD_S = 60.0
 
-#: What RabbitMQ only carries, whatever the value.
+#: Properties that RabbitMQ passes on without checking their values.
 _CARRIED = frozenset(
     {
         "application_headers",
@@ -53,59 +52,59 @@ _CARRIED = frozenset(
     }
 )
 
-#: Headers that say where else to route a message, and are checked.
+#: Headers with additional routing keys, which RabbitMQ checks.
 _ROUTING = frozenset({"CC", "BCC"})
 
-#: AMQP's code for what RabbitMQ can't do; it closes the connection for it.
+#: AMQP's code for unsupported features, for which RabbitMQ closes the connection.
 NOT_IMPLEMENTED = 540
 
-#: Milliseconds until a message expires that RabbitMQ takes: up to ten years.
+#: The largest message expiration that RabbitMQ accepts, in milliseconds: ten years.
 _LONGEST = 315_360_000_000
 
-#: Exchange types that pass a message on to the queues that want it, or to none.
+#: Exchange types that route a message to matching queues, or to none.
 _ROUTED = frozenset({"direct", "topic", "headers"})
 
-#: Bytes of a message that every RabbitMQ takes; its limit is a setting.
+#: A message size in bytes that every RabbitMQ accepts; its limit is configurable.
 _LARGE = 1_000_000
 
 
-#: What was sent, and is held up.
+#: What was sent, and is not confirmed yet.
 Sent = TypeVar("Sent")
 
 
 class BlockedError(Exception):
-    """RabbitMQ takes no messages from anybody; what it was given it keeps for later."""
+    """RabbitMQ accepts no messages; it processes those already sent after the alarm."""
 
 
 class UnsureError(Exception):
-    """Nobody can say whether the broker has the message."""
+    """It is unknown whether the broker has the message."""
 
 
 class NackedError(Exception):
-    """RabbitMQ did not accept the message, by a policy of its queue or for want of a disk."""
+    """RabbitMQ did not accept the message, because of a queue policy or a full disk."""
 
 
 class UnroutableError(Exception):
-    """RabbitMQ has the exchange, but no queue there would get the message."""
+    """The exchange exists, but no queue bound to it would receive the message."""
 
 
 class Confirms:
-    """The answers to what is published on one channel of py-amqp's.
+    """The confirms for the messages published on one py-amqp channel.
 
     Args:
-        channel: whose `basic_publish` is replaced by one that counts.
-        loose: names of exchanges that may well have no queue. A message to any other that
-            no queue gets is returned.
+        channel: the channel; its `basic_publish` is replaced by one that counts.
+        loose: names of exchanges that may have no queue. A message to any other exchange that
+            reaches no queue is returned.
     """
 
     def __init__(self, channel: Any, loose: Set[str]) -> None:
         self.published = 0
         self.one_by_one = False
-        #: What has no answer yet: the task id by number, in the order of the numbers.
+        #: Messages without an answer: the task id by number, in the order of the numbers.
         self.open: dict[int, str | None] = {}
-        #: What RabbitMQ does not have, and why, by number.
+        #: Messages that RabbitMQ does not have: the error by number.
         self.refused: dict[int, Exception] = {}
-        #: What RabbitMQ answered to a message that travelled alone, by closing the channel.
+        #: The error with which RabbitMQ closed the channel for a message that was sent alone.
         self.refusal: Exception | None = None
         self._channel = channel
         self._channel_errors: tuple[type[Exception], ...] = channel.connection.channel_errors
@@ -122,7 +121,7 @@ class Confirms:
         channel.confirm_select()
 
     def fate(self, numbers: range) -> Exception | None:
-        """Say what RabbitMQ did with the messages of one entry; see `beatstore.beat.batches`."""
+        """Return the fate of the messages of one entry; see `beatstore.beat.batches`."""
         for number in numbers:
             if number in self.refused:
                 return self.refused[number]
@@ -131,10 +130,10 @@ class Confirms:
         return None
 
     def check(self) -> None:
-        """Raise if RabbitMQ takes no messages for now.
+        """Raise if RabbitMQ accepts no messages for now.
 
         Raises:
-            BlockedError: an alarm is on, of its memory or its disk.
+            BlockedError: a memory or disk alarm is on.
         """
         if self._blocked:
             raise BlockedError(
@@ -143,7 +142,7 @@ class Confirms:
             )
 
     def poll(self) -> None:
-        """Take the answers that are there.
+        """Process the answers that have arrived.
 
         Raises:
             Exception: what py-amqp raises for a closed channel or connection.
@@ -156,7 +155,7 @@ class Confirms:
         """Wait until everything published is answered.
 
         Raises:
-            BlockedError: there will be no answers before an alarm is over.
+            BlockedError: an alarm is on, and RabbitMQ answers only after it.
             OSError: no answer within `seconds`.
             Exception: what py-amqp raises for a closed channel or connection.
         """
@@ -181,7 +180,7 @@ class Confirms:
         **kwargs: Any,
     ) -> Any:
         task_id = message.properties.get("correlation_id")
-        # Events of celery's go where often nobody listens; only tasks have this property.
+        # Celery's events often have no listener; only tasks have this property.
         mandatory = mandatory or (task_id is not None and exchange not in self._loose)
         target = (exchange, routing_key if exchange else "")
         alone = self.one_by_one or target not in self._known or _is_checked(message)
@@ -199,7 +198,7 @@ class Confirms:
         try:
             self.wait(ANSWER_TIMEOUT)
         except BlockedError:
-            return  # the rest of a group goes after it, so that all of it is there, or nothing
+            return  # send the rest of the group too, so that all of it arrives, or nothing
         except Exception as error:
             closed = isinstance(error, self._channel_errors)
             if closed or getattr(error, "code", None) == NOT_IMPLEMENTED:
@@ -226,7 +225,7 @@ class Confirms:
             )
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        """Take a message back; its ack follows."""
+        """Note that a message was returned; its ack follows."""
         task_id = message.properties.get("correlation_id")
         for number, sent_id in self.open.items():
             if sent_id == task_id and number not in self.refused:
@@ -239,7 +238,7 @@ class Confirms:
     def _answered(self, number: int, multiple: bool) -> list[int]:
         if not multiple:
             return [number] if number in self.open else []
-        # They are in order, and mostly all of them are answered.
+        # They are in order, and mostly all are answered.
         answered = []
         for open_number in self.open:
             if open_number > number:
@@ -249,15 +248,15 @@ class Confirms:
 
 
 class Held(Generic[Sent]):
-    """Messages that RabbitMQ was given while its alarm was on, and has not answered for.
+    """Messages that were sent during RabbitMQ's alarm, and are not confirmed yet.
 
-    RabbitMQ reads no more from a connection that publishes in an alarm, and takes what was
-    written to it when the alarm is over, even if the connection is closed by then. So these
-    messages are neither lost nor taken: sent again, they would be there twice. Their claims
-    are kept, and prolonged, until RabbitMQ answers for them, or the connection breaks.
+    During an alarm, RabbitMQ stops reading from a connection that publishes. After the alarm it
+    processes what was written, even if the connection was closed meanwhile. So these messages
+    are neither lost nor accepted, and sending them again would duplicate them. Their claims are
+    kept and extended until RabbitMQ answers or the connection breaks.
 
     Args:
-        confirms: the answers to what was published on the connection.
+        confirms: the confirms of the channel.
         messages: what was sent, each with the numbers of its messages.
     """
 
@@ -270,7 +269,7 @@ class Held(Generic[Sent]):
         return len(self._messages)
 
     def answered(self) -> list[tuple[Sent, Exception | None]]:
-        """Take out and return what RabbitMQ has answered for, with its fate.
+        """Remove and return what RabbitMQ has answered, each with its fate.
 
         Raises:
             Exception: what py-amqp raises for a closed channel or connection.
@@ -283,27 +282,27 @@ class Held(Generic[Sent]):
         return [(sent, fate) for sent, _, fate in fates if not isinstance(fate, UnsureError)]
 
     def to_prolong(self) -> list[Sent]:
-        """Return all of it, if it is time to prolong the claims."""
+        """Return everything that was sent, if it is time to extend the claims."""
         if time.monotonic() < self._prolong_at:
             return []
         self._prolong_at = time.monotonic() + HOLD_S / 2
         return [sent for sent, _ in self._messages]
 
     def given_up(self) -> list[Sent]:
-        """Take out and return all of it: the connection broke, and nobody can say more."""
+        """Remove and return everything: the connection broke, and no answers will come."""
         messages, self._messages = self._messages, []
         return [sent for sent, _ in messages]
 
 
 def _is_checked(message: Any) -> bool:
-    """Say whether RabbitMQ might close the channel for what this message is."""
+    """Return whether RabbitMQ might close the channel because of this message."""
     properties: Mapping[str, Any] = message.properties
     for name, value in properties.items():
         if name == "expiration":
             if not (str(value).isdecimal() and int(value) <= _LONGEST):
                 return True
         elif name == "reply_to" and str(value).startswith("amq."):
-            return True  # RabbitMQ's direct replies: to a consumer on this very channel
+            return True  # direct reply-to, which needs a consumer on the same channel
         elif name not in _CARRIED and value is not None:
             return True
     headers = properties.get("application_headers") or {}
@@ -311,10 +310,10 @@ def _is_checked(message: Any) -> bool:
 
 
 def loose_exchanges(app: Any) -> Set[str]:
-    """Return the names of an app's exchanges that may have no queue, or keep what they get.
+    """Return the names of an app's exchanges that may return a message without an error.
 
-    Everybody who listens has a queue at a fanout exchange, and there may be nobody; and
-    exchange types of plugins return messages that they deliver later.
+    A fanout exchange has one queue for each listener, and there may be none. Exchange types of
+    plugins return messages that they deliver later.
     """
     return {"amq.fanout", *_loose(app)}
 

@@ -1,13 +1,13 @@
-"""What a beat does beside sending: it reports that it lives, searches, prunes and listens.
+"""A beat's background work: heartbeat, wake check, retention and notifications.
 
     heartbeat   every 10 s      the beat's own row, with its figures
-    wake check  every 2 min     entries that wait for what is there already
-    zones       once, in pages  entries with a zone, after the time zone data has changed
-    retention   while idle      rows that are over and old, a page at a time
+    wake check  every 2 min     wake entries whose dependencies are met already
+    zones       once, in pages  recompute entries with a zone after the time zone data changed
+    retention   while idle      delete old finished rows, a page at a time
     listening   while it sleeps PostgreSQL wakes it early
-    withdrawal  at its end      the beat's claims are free, and its row says when it stopped
+    withdrawal  at shutdown     release the beat's claims, and write when it stopped
 
-Nothing here is in the way of a tick for longer than one page.
+None of this delays a tick for longer than one page.
 
 On failure: as in `beatstore.tick.queue`. Without a listener, polling goes on.
 """
@@ -37,14 +37,14 @@ logger = logging.getLogger(__name__)
 #: Seconds between two heartbeats of a beat.
 HEARTBEAT_S = 10.0
 
-#: Seconds between two searches for entries that wait for what is there already.
+#: Seconds between two wake checks.
 WAKE_CHECK_S = 120.0
 
 #: Seconds between two pages of old rows, and between the last page and the next search.
 PRUNE_PAUSE_S = 0.5
 PRUNE_INTERVAL_S = 3600.0
 
-#: How long the end of a beat may wait for its database, in seconds.
+#: How long shutdown may wait for the database, in seconds.
 WITHDRAW_S = 5.0
 
 
@@ -52,9 +52,9 @@ class Housekeeping:
     """The housekeeping of one beat.
 
     Args:
-        upkeep: does it in the database.
-        pruner: what deletes old rows.
-        listens: whether PostgreSQL may wake it.
+        upkeep: the SQL.
+        pruner: deletes old rows.
+        listens: whether to listen for PostgreSQL's notifications.
     """
 
     def __init__(self, upkeep: Upkeep, pruner: Pruner, *, listens: bool) -> None:
@@ -69,15 +69,15 @@ class Housekeeping:
         self._replan_after: int | None = None
 
     def keep(self, figures: BeatFigures) -> None:
-        """Do what is due, apart from pruning.
+        """Do the background work that is due, except pruning.
 
         Args:
-            figures: what the heartbeat reports.
+            figures: the figures that the heartbeat reports.
         """
         now = time.monotonic()
         if now >= self._heartbeat_due:
             self._heartbeat_due = now + HEARTBEAT_S
-            # A row that somebody has deleted comes back.
+            # If somebody deleted the row, write it again.
             if not (self._introduced and self._upkeep.heartbeat(figures)):
                 self._introduce()
             if self._listener is None and self._listens:
@@ -90,7 +90,7 @@ class Housekeeping:
             self._replan_after = self._upkeep.replan_zones(self._replan_after)
 
     def idle(self, look: Look, longest: float) -> float:
-        """Use the time until something is due; return how many seconds are left to sleep.
+        """Prune and listen while nothing is due; return how many seconds are left to sleep.
 
         Args:
             look: the last look, which found nothing due.
@@ -111,27 +111,27 @@ class Housekeeping:
         return 0.0
 
     def stop_listening(self) -> None:
-        """Close the listener; again is fine."""
+        """Close the listener. Safe to call more than once."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with suppress(Exception):
                 listener.close()
 
     def withdraw(self, settle: Callable[[], None], *, keep: bool = True) -> bool:
-        """Settle what is left, free the other claims, and write that this beat was stopped.
+        """Record the remaining outcomes, release the other claims, and mark this beat as stopped.
 
-        In a thread, since nothing else would end the wait for a server that stands still.
+        This runs in a thread, since nothing else can interrupt waiting for a frozen server.
 
         Args:
-            settle: writes what became of claims.
-            keep: keep the row of the beat.
+            settle: writes the outcomes of claims.
+            keep: whether to keep the row of the beat.
 
         Returns:
-            Whether the database has answered in time, if it was to be asked.
+            Whether the database answered in time, or was not needed.
 
         Raises:
-            Exception: under gevent, in its hub, where nothing may wait; the thread begins
-                when that goes on.
+            Exception: under gevent, in its hub, where nothing may wait; the thread starts
+                when the hub continues.
         """
         if self._introduced:
             self._introduced = False
@@ -162,5 +162,5 @@ class Housekeeping:
 
 
 def _about(seconds: float) -> float:
-    """Return a span that differs between beats that were started at once."""
+    """Return `seconds` with jitter, so that beats started together don't run in step."""
     return seconds * random.uniform(0.5, 1.5)

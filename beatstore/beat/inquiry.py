@@ -1,10 +1,10 @@
-"""Runs that no worker reports on: what does the result backend know of them?
+"""Ask the result backend about runs that no worker reports on.
 
-A backend may be slow, or away, so it is asked in a thread, and the tick never waits for it.
-Where no backend is configured nobody is asked, and the run is `lost`.
+A backend may be slow or unavailable, so a thread asks it and the tick never waits. If no backend
+is configured, the run is `lost`.
 
-On failure: a backend that does not answer leaves the runs as they are; they are suspected
-again a minute later, and asked after again.
+On failure: if the backend does not answer, the runs stay as they are, and are asked about again
+a minute later.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Inquiry:
-    """Asks one app's result backend about suspects."""
+    """Asks one app's result backend about stale runs."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -36,10 +36,10 @@ class Inquiry:
         self._thread: threading.Thread | None = None
 
     def ask(self, suspects: Sequence[Suspect] = ()) -> list[Ending]:
-        """Ask about more runs, and return how runs ended, as far as that is new by now.
+        """Ask about these runs, and return the outcomes that have arrived since the last call.
 
-        What is asked while a former question is still open is asked after a minute, when
-        the run is suspected again.
+        While an earlier question is still open, new ones are skipped: the sweep returns these
+        runs again after a minute.
         """
         if suspects:
             self._begin(suspects)
@@ -49,7 +49,7 @@ class Inquiry:
         return found
 
     def wait(self, seconds: float) -> None:
-        """Wait for the answers to what was asked, at most this long."""
+        """Wait at most this long for the backend's answers."""
         if self._thread is not None:
             self._thread.join(seconds)
 
@@ -72,7 +72,7 @@ class Inquiry:
         self._put(found)
 
     def _put(self, found: Sequence[tuple[Suspect, Ending]]) -> None:
-        """Hand out how runs ended, and tell of those that are lost, together."""
+        """Queue the outcomes, and log all lost runs in one line."""
         for _, ending in found:
             self._answers.put(ending)
         tell(

@@ -1,12 +1,12 @@
-"""One message: what it is made of, how it is handed to celery, and what became of it.
+"""Build one message, pass it to Celery, and return its outcome.
 
-A registered task is sent by its own `apply_async`, so that its options and its base class
-count; a canvas by its signature; any other name by `send_task`.
+A registered task is sent by its own `apply_async`, so that its options and base class apply; a
+canvas by its signature; any other name by `send_task`.
 
-    it returned          `sent`, unless a package that locks tasks answered for a duplicate
-    it ran the task      `sent`, and the run has ended: eager tasks run in beat's process
-    no message of it     `failed`: sending again can't mend that
-    any other error      tried again at growing distances, and `failed` in the end
+    it returned              `sent`, unless a package that locks tasks reported a duplicate
+    it ran the task          `sent`, and the run has ended: eager tasks run in beat's process
+    the message is invalid   `failed`: a retry can't help
+    any other error          retried with increasing delays, and `failed` after the last retry
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ __all__ = [
     "without_results",
 ]
 
-#: Seconds until a send that failed for an unknown reason is tried again, the first time
-#: and at most: each distance is twice the one before.
+#: Seconds until a failed send is retried: the first delay and the maximum. Each delay is twice
+#: the one before.
 RETRY_S = 5.0
 MAX_RETRY_S = 900.0
 
-#: How often a message is tried, in all; the last time is some 36 minutes after the first.
+#: The number of attempts to send a message; the last is about 36 minutes after the first.
 MAX_TRIES = 10
 
-#: What celery's states mean for a run.
+#: The run state for each Celery state.
 ENDED = {
     states.SUCCESS: "succeeded",
     states.FAILURE: "failed",
@@ -71,7 +71,7 @@ ENDED = {
     states.IGNORED: "cancelled",
 }
 
-#: Errors of the message itself. Everything else may pass, and is tried again.
+#: Errors of the message itself. All other errors may pass, and are retried.
 OF_THE_MESSAGE = (
     TypeError,
     ValueError,
@@ -83,16 +83,15 @@ OF_THE_MESSAGE = (
     SerializerNotInstalled,
 )
 
-#: What packages that lock tasks raise for a duplicate: celery-once, celery-singleton.
+#: Errors that celery-once and celery-singleton raise for a duplicate.
 _DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
 
 
 class BeatEntry(ScheduleEntry):
-    """What the hooks around celery's scheduler are shown of one send.
+    """The entry that Celery's hooks see while one message is sent.
 
-    A schedule without a zone is shown in `timezone`, the default of entries that name none.
-    `tried` is set by the scheduler's `apply_async`, with what it returned or raised: a
-    result may well be None.
+    A schedule without a time zone is shown in `timezone`, the default zone. The scheduler's
+    `apply_async` sets `tried`, and `result` or `error`; a result may be None.
     """
 
     tried = False
@@ -107,7 +106,7 @@ class BeatEntry(ScheduleEntry):
         options["headers"] = {**own, **headers_of(claim)}
         options["task_id"] = claim.task_id
         options.setdefault("retry", False)
-        # A row written by hand may hold a time of sending; the schedule's is the only one.
+        # A row written by hand may hold an eta or countdown; only the schedule sets the time.
         for time_of_sending in ("eta", "countdown"):
             options.pop(time_of_sending, None)
         super().__init__(
@@ -123,7 +122,7 @@ class BeatEntry(ScheduleEntry):
         self.claim = claim
 
     def outcome(self) -> Outcome:
-        """Say what became of the message, once its batch is written."""
+        """Return the outcome of the message, after its batch was written."""
         error = self.error
         if error is None:
             reason = _taken_over(self._task, self.result, self.published)
@@ -143,7 +142,7 @@ class BeatEntry(ScheduleEntry):
         return app.tasks.get(self.task)
 
     def _expires(self) -> float | datetime | None:
-        """Return when the message is dropped: in seconds from now, or an instant."""
+        """Return when the message expires: seconds from now, or an instant."""
         app: Any = self.app
         given = (self.options or {}).get("expires")
         if given is None:
@@ -158,13 +157,13 @@ class BeatEntry(ScheduleEntry):
 def publish(
     app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] | None = None
 ) -> Any:
-    """Hand one message to celery, after all hooks.
+    """Pass one message to Celery, after all hooks.
 
     Args:
-        app: whose task it is.
+        app: the task's app.
         entry: the message.
-        producer: publishes it.
-        patterns: of the names of tasks that are allowed; None allows all.
+        producer: publishes the message.
+        patterns: patterns of allowed task names; None allows all.
     """
     try:
         if has_own_way(app, entry.claim):
@@ -174,7 +173,7 @@ def publish(
     except Exception as error:
         if not (app.conf.task_always_eager and entry.task in app.tasks):
             raise
-        # The task ran, and its own error may look like one of the broker's.
+        # The task ran, and its own error may look like a broker error.
         return _failed_eagerly(entry.claim.task_id, error)
 
 
@@ -183,7 +182,7 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
     given, named, options = opened(entry.args or (), entry.kwargs or {}, entry.options or {})
     args = [evaluated(app, value) for value in given]
     kwargs = {key: evaluated(app, value) for key, value in named.items()}
-    # Asked at each send: rows change, and so does the setting.
+    # Checked at each send, since rows and the setting can change.
     allowed.check_headers(name, kwargs, entry.claim.options, ours=False)
     if patterns is not None:
         check_allowed(Call(name, args, kwargs, options), patterns)
@@ -203,10 +202,10 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
 
 
 def _check_backend(backend: Any, canvas: Any) -> None:
-    """Raise if a canvas begins with a chord, and the Redis that is to count it is away.
+    """Raise if a canvas begins with a chord and its Redis result backend is unavailable.
 
-    celery writes its size there after all but one of its tasks are sent, so that they would
-    be sent at each try.
+    Celery writes the chord's size there only after sending all but one of its tasks, so each
+    retry would send those tasks again.
     """
     first = canvas.tasks[0] if isinstance(canvas, _chain) and canvas.tasks else canvas
     # A group with something after it is a chord, once it is sent.
@@ -216,10 +215,10 @@ def _check_backend(backend: Any, canvas: Any) -> None:
 
 
 def has_own_way(app: Any, claim: Claim) -> bool:
-    """Say whether the task's class overrides `apply_async`, to lock for example.
+    """Return whether the task class overrides `apply_async` (e.g. to lock).
 
-    Such a class must learn at once whether its message was taken. If it learned that later
-    and were asked again, it would take the message for a duplicate of its own.
+    Such a class must learn at once whether the broker accepted its message. If it were called
+    again later, it would reject the message as a duplicate of its own.
     """
     task: Any = app.tasks.get(claim.task)
     return task is not None and _sends_itself(task.__class__)
@@ -227,16 +226,16 @@ def has_own_way(app: Any, claim: Claim) -> bool:
 
 @lru_cache(maxsize=1024)
 def _sends_itself(kind: type[Any]) -> bool:
-    # beatstore.Task only adds what becomes of an eta, which beat never gives.
+    # beatstore.Task only handles a far eta, which beat never passes.
     own = (one for one in kind.__mro__ if "apply_async" in vars(one) and one is not OwnTask)
     return next(own) is not Task
 
 
 @contextmanager
 def without_results(app: Any) -> Iterator[None]:
-    """Keep celery from preparing for results, which nobody in beat waits for.
+    """Stop Celery from preparing for results, which nobody in beat waits for.
 
-    A result backend that is away would hold up each message for as long as its retries last.
+    An unavailable result backend would delay each message until its retries end.
     """
     backend = app.backend
     own: dict[str, Any] = {
@@ -254,7 +253,7 @@ def without_results(app: Any) -> Iterator[None]:
 
 
 def headers_of(claim: Claim) -> dict[str, Any]:
-    """Return the headers by which a worker, or a monitor, knows the run."""
+    """Return the headers that identify the run to workers and monitors."""
     made: dict[str, Any] = {
         "celery_beat_task": True,
         "periodic_task_name": claim.name,
@@ -270,26 +269,26 @@ def headers_of(claim: Claim) -> dict[str, Any]:
     return made
 
 
-# -- what became of it ------------------------------------------------------------
+# -- outcomes ------------------------------------------------------------
 
 
 def is_of_the_message(error: BaseException | None) -> bool:
-    """Say whether an error is one of the message itself, which sending again can't mend."""
-    # py-amqp takes a header that AMQP has no type for, or a name too long, for a broken frame.
+    """Return whether an error is in the message itself, so that a retry can't help."""
+    # py-amqp raises this for a header without an AMQP type, and for a name that is too long.
     return isinstance(error, OF_THE_MESSAGE) or type(error).__name__ == "FrameSyntaxError"
 
 
 def _taken_over(task: Any, result: Any, published: Set[str]) -> str | None:
-    """Say why a send that returned has sent nothing, or None if it did send.
+    """Return why a send that returned has sent nothing, or None if it sent a message.
 
-    A task's class may return what it likes, and give its messages ids of its own. Only two
-    answers are known to stand for no message: celery-once gives a rejected result without
-    an id, and celery-singleton the result of the message that is queued already.
+    A task class may return anything, and give its messages ids of its own. Only two results are
+    known to mean that nothing was sent: celery-once returns a rejected result without an id,
+    and celery-singleton the result of the message that is already queued.
 
     Args:
-        task: whose `apply_async` it was; None for a name that is not registered.
-        result: what that returned.
-        published: the ids of the messages that were published meanwhile, as far as heard.
+        task: the task that was sent; None for a name that is not registered.
+        result: what its `apply_async` returned.
+        published: the ids of the messages that it published, as far as known.
     """
     if isinstance(result, EagerResult) and result.id is None:
         return "already queued" if result.state == states.REJECTED else None
@@ -300,7 +299,7 @@ def _taken_over(task: Any, result: Any, published: Set[str]) -> str | None:
 
 
 def _duplicate(error: Exception) -> str | None:
-    """Say of an error that it stands for a message that is queued already, or None."""
+    """Return the reason if an error means that the message is already queued, or None."""
     if type(error).__name__ not in _DUPLICATE:
         return None
     return f"already queued: {getattr(error, 'task_id', error)}"
@@ -308,16 +307,16 @@ def _duplicate(error: Exception) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _is_singleton(kind: type[Any]) -> bool:
-    """Say whether a class of tasks is one of celery-singleton's."""
+    """Return whether a task class comes from celery-singleton."""
     return any(one.__module__.partition(".")[0] == "celery_singleton" for one in kind.__mro__)
 
 
 @contextmanager
 def _heard(entry: Any) -> Iterator[None]:
-    """Hear what is published while a task of its own way to send is sent.
+    """Record the messages that are published while a task class sends by its own method.
 
-    The ids of the messages are kept on the entry, and a message of its task whose headers
-    the task's class has replaced gets those of the run back.
+    Their ids are stored on the entry. If the task class replaced the headers, the run's headers
+    are added again.
     """
     headers_of_run = dict(entry.options["headers"])
     entry.published = set()
@@ -336,7 +335,7 @@ def _heard(entry: Any) -> Iterator[None]:
 
 
 def try_later(claim: Claim, error: BaseException) -> Outcome:
-    """Return the outcome of a send that failed for a reason that may pass."""
+    """Return the outcome of a send that failed and is retried, or failed for the last time."""
     tries = claim.tries + 1
     why = f"last with {type(error).__name__}: {error}"
     if tries >= MAX_TRIES:
@@ -345,16 +344,16 @@ def try_later(claim: Claim, error: BaseException) -> Outcome:
     return Outcome(claim, "claimed", f"sending failed, {why}", distance, tries)
 
 
-# -- tasks that ran in beat's own process --------------------------------------------------
+# -- eager tasks, which run in beat's process --------------------------------------------------
 
 
 def _failed_eagerly(task_id: str, error: Exception) -> EagerResult[Any]:
-    """Return the result of an eager task or canvas of which only the error came out."""
+    """Return the result of an eager task or canvas that raised."""
     return EagerResult(task_id, error, states.FAILURE, traceback=traceback.format_exc())
 
 
 def _eager_ending(run_id: int, task_id: str, result: Any) -> Ending | None:
-    """Return how a run ended whose tasks have all run, or None where they are messages."""
+    """Return how a run of eager tasks ended, or None if messages were sent."""
     results = list(_flat(result))
     if not results or not all(isinstance(one, EagerResult) and one.id for one in results):
         return None

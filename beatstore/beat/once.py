@@ -1,11 +1,11 @@
-"""One tick without a beat: send what is due, and end; for a system's own cron.
+"""Run one tick without a beat: send what is due, and exit. For use from a system's cron.
 
-It claims, sends and marks as every beat does, by the same `Tick`. So it may run
-beside beats, and beside itself: whoever is first has the claim, and a message has the same
-task id whoever sends it.
+It claims, sends and marks with the same `Tick` as a beat. So it may run at the same time as
+beats and other ticks: the first one gets the claim, and a message has the same task id
+whoever sends it.
 
-On failure: `UnavailableError` and `BrokerError` come through at once, since nobody is there
-to wait; what was claimed by then is left to whoever ticks next.
+On failure: `UnavailableError` and `BrokerError` are raised at once, without a retry. The next
+tick sends what was claimed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from beatstore.tick.tick import Tick, contended_pause
 
 __all__ = ["TickReport", "tick"]
 
-#: How long to wait for what a result backend knows of silent runs, in seconds.
+#: How long to wait for the result backend's answers about stale runs, in seconds.
 ANSWERS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class TickReport:
-    """What one tick did.
+    """The results of one tick.
 
     Attributes:
-        sent: runs whose messages the broker has taken.
-        skipped: runs that were not sent, as a package that locks tasks took them for
+        sent: runs whose messages the broker accepted.
+        skipped: runs that were not sent because a package that locks tasks rejected them as
             duplicates.
-        failed: runs of which no message could be made, or that the broker refused.
-        left: runs that could not be sent in time, for whoever ticks next.
-        seconds: how long it took.
+        failed: runs whose message could not be built, or was refused by the broker.
+        left: runs that could not be sent in time; the next tick sends them.
+        seconds: the duration of the tick.
     """
 
     sent: int
@@ -50,18 +50,18 @@ class TickReport:
 
 
 def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickReport:
-    """Send what is due now, and return when nothing is.
+    """Send everything that is due now, then return.
 
-    The tables are made ready, and what code declares is read, as at the start of a beat.
+    Like a beat at its start, it first checks the tables and imports the entries declared in code.
 
     Args:
-        app: whose entries, broker and tasks.
-        tag: only entries with this tag, and their runs.
-        timeout: how many seconds to go on for, if there is so much to do.
+        app: the Celery app.
+        tag: only send entries with this tag, and their runs.
+        timeout: seconds after which to stop, even if more is due.
 
     Raises:
         ConfigError: a setting can't be used.
-        SchemaError: the tables are missing, or of another revision.
+        SchemaError: the tables are missing, or have another revision.
         UnavailableError: the database did not answer.
         BrokerError: the broker did not answer.
     """
@@ -86,14 +86,14 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
 
 
 class _Once:
-    """Ticks until nothing is due, and waits for nobody.
+    """Ticks until nothing is due.
 
     Args:
-        scheduler: one that is not started; what is sent goes through its hooks.
-        tag: only entries with this tag, and their runs.
+        scheduler: a scheduler that is not started; messages go through its hooks.
+        tag: only send entries with this tag, and their runs.
 
     Attributes:
-        states: the last that is known of each run that was claimed.
+        states: the last known state of each claimed run.
     """
 
     def __init__(self, scheduler: DBScheduler, tag: str | None) -> None:
@@ -106,7 +106,7 @@ class _Once:
         self._housekeeping = Housekeeping(self._queue.upkeep, pruner, listens=False)
 
     def run(self, until: float) -> None:
-        """Tick until what is due now is sent, or the time is over on the monotonic clock."""
+        """Tick until everything due now is sent, or until this time on the monotonic clock."""
         self._scheduler.prepare()
         look = first = self._look()
         while _is_left(look, first):
@@ -122,7 +122,7 @@ class _Once:
         self._tick.look()  # writes the answers
 
     def close(self) -> None:
-        """Free what is left, and leave no trace as a beat."""
+        """Release the remaining claims, and delete the row of this beat."""
         gone = self._housekeeping.withdraw(self._tick.settle, keep=False)
         self._queue.close(orderly=gone)
         self._scheduler.close()
@@ -134,9 +134,9 @@ class _Once:
 
 
 def _is_left(look: Look, first: Look) -> bool:
-    """Say whether something is to be done that was due at the first look, or came of it.
+    """Return whether work is left that was due at the first look, or resulted from it.
 
-    Entries that fall due meanwhile are another tick's, or this one might never end.
+    Entries that become due later are left to the next tick, or this one might never end.
     """
     entry_at = look.entry_wake_at
     return look.is_run_due or (entry_at is not None and entry_at <= first.now)

@@ -1,14 +1,14 @@
-"""A beat's pulse: a file on its own host that says when it last ticked.
+"""The liveness file of a beat, which says when it last ticked.
 
 A liveness probe asks one question: does this process hang, so that a restart helps? The
-database can't answer it: while it is away, or its tables are being migrated, nothing new is
-in it, though beat goes on and recovers by itself. So beat writes to a file as well, and
-`beatstore check --self` reads that and nothing else.
+database can't answer it: during an outage or a migration nothing new is written there, although
+beat is running and recovers by itself. So beat also writes a file, and
+`beatstore check --self` reads only that.
 
-The file holds the monotonic clock, which all processes of a host share, and which nobody
-sets: the age of a pulse is right, whatever happens to the time of day.
+The file holds the time of the monotonic clock, which all processes of a host share and nobody
+can set, so changes of the system time do not matter.
 
-On failure: a directory that can't be written to is logged once, and beat goes on.
+On failure: if the directory can't be written to, beat logs it once and continues.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 #: The environment variable that names the directory.
 DIRECTORY = "BEATSTORE_RUN_DIR"
 
-#: Seconds between two pulses.
+#: Seconds between two writes.
 _INTERVAL = 5.0
 
-#: Files of beats that have not ticked for this long are taken away, in seconds.
+#: Files of beats that have not ticked for this many seconds are deleted.
 _OLD = 86_400.0
 
 _NAME = re.compile(r"beat-(?P<host>.+)-(?P<pid>\d+)")
@@ -43,7 +43,7 @@ _NAME = re.compile(r"beat-(?P<host>.+)-(?P<pid>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What the file of one beat says.
+    """The contents of one beat's file.
 
     Attributes:
         host: where the beat runs.
@@ -59,7 +59,7 @@ class Sign:
 
 
 class Pulse:
-    """Writes the file of one beat; it is made by the first pulse."""
+    """Writes the file of one beat, and creates it at the first call of `beat`."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -67,7 +67,7 @@ class Pulse:
         self._told = False
 
     def beat(self, sleeps_s: float) -> None:
-        """Say that beat ticks, if it is time.
+        """Write the time of this tick, if the last write is old enough.
 
         Args:
             sleeps_s: how many seconds it may sleep before it ticks again.
@@ -82,7 +82,7 @@ class Pulse:
             self._path = directory() / f"beat-{_host()}-{os.getpid()}"
             _write(self._path, f"{now:020.3f} {sleeps_s:012.3f}\n")
         except OSError as error:
-            self._path = None  # the directory may be gone, and is made again
+            self._path = None  # the directory may be gone: create it again next time
             level = logging.DEBUG if self._told else logging.WARNING
             self._told = True
             logger.log(
@@ -93,7 +93,7 @@ class Pulse:
             )
 
     def end(self) -> None:
-        """Take the file away; again is fine."""
+        """Delete the file. Safe to call more than once."""
         path, self._path = self._path, None
         if path is not None:
             with suppress(OSError):
@@ -101,7 +101,7 @@ class Pulse:
 
 
 def directory() -> Path:
-    """Return where the files are: a directory of this user's own, unless one is named."""
+    """Return the directory of the files: this user's own, unless the environment names one."""
     named = os.environ.get(DIRECTORY)
     if named:
         return Path(named)
@@ -110,7 +110,7 @@ def directory() -> Path:
 
 
 def signs() -> list[Sign]:
-    """Return what the beats of this host and user say, the last that ticked first."""
+    """Return the files of the beats of this host and user, latest tick first."""
     if not _is_ours(directory()):
         return []
     mine = [sign for _, sign in _read_all() if sign.host == _host() and sign.silent_s >= 0]
@@ -122,19 +122,19 @@ def _host() -> str:
 
 
 def _make_room() -> None:
-    """Make the directory, and take away the files of beats that are long gone."""
+    """Create the directory, and delete the files of beats that are long gone."""
     place = directory()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_ours(place):
         raise PermissionError(f"{place} belongs to another user")
     for path, sign in _read_all():
-        if not 0 <= sign.silent_s < _OLD:  # less than 0: it is from before the host was started
+        if not 0 <= sign.silent_s < _OLD:  # less than 0: written before the host was restarted
             with suppress(OSError):
                 path.unlink()
 
 
 def _is_ours(place: Path) -> bool:
-    """Say whether nobody else can have put anything there, or somebody has named it."""
+    """Return whether only this user can write there, or the environment names it."""
     if os.environ.get(DIRECTORY) or not hasattr(os, "geteuid"):
         return True
     return place.is_dir() and place.lstat().st_uid == os.geteuid()
@@ -148,13 +148,13 @@ def _read_all() -> Iterator[tuple[Path, Sign]]:
             continue
         with suppress(OSError, ValueError):
             at, sleeps = path.read_text().split()
-            silent = now - float(at)  # the file says it to the millisecond
+            silent = now - float(at)  # the file has milliseconds
             silent = 0.0 if -1.0 < silent < 0.0 else silent
             yield path, Sign(name["host"], int(name["pid"]), silent, float(sleeps))
 
 
 def _write(path: Path, text: str) -> None:
-    """Write over what is there: it is as long, so that it needs no room on a full disk."""
+    """Overwrite the file in place: the length stays the same, so a full disk does not matter."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         os.write(file, text.encode())

@@ -1,4 +1,4 @@
-"""The scheduler that `celery beat` loads: celery's contract around a tick.
+"""The scheduler that `celery beat` loads: it adapts a tick to Celery's `Scheduler` class.
 
     celery beat -> DBScheduler.tick()
         -> Tick.look        the database's time, and whether anything is due
@@ -17,8 +17,8 @@ Facts about celery that shape this file:
     * celery replaces `Scheduler.apply_entry` under monitoring, at any time; so it is
       looked up for each send, and never overridden here.
 
-On failure: no database, or no broker, is logged once, waited out with growing patience
-and recovered from; beat stays up.
+On failure: if the database or the broker is unavailable, beat logs it once, retries with
+increasing delays, and stays up.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ logger = logging.getLogger(__name__)
 
 
 class DBScheduler(Scheduler):
-    """Celery's scheduler, firing what the database says.
+    """A Celery scheduler that reads its entries from the database.
 
-    Use it by name: `celery -A proj beat -S beatstore`. The entries are in the database
-    and nowhere else, so `schedule` is always empty; write them with `Store`.
+    Use it by name: `celery -A proj beat -S beatstore`. Entries exist only in the database, so
+    `schedule` is always empty; use `Store` to write them.
     """
 
-    #: The threads in which a scheduler is being made.
+    #: Threads that are in the middle of creating a scheduler.
     _starting: ClassVar[set[int]] = set()
 
-    #: Seconds between two looks at the database when nothing is due sooner.
+    #: Maximum seconds between two polls of the database.
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         self._wrong: BeatstoreError | None = None
         try:
-            # The banner shows the broker's URL, and would end in a traceback at a bad one.
+            # The banner shows the broker's URL, and a bad one would end it with a traceback.
             check_broker_url(app)
         except BeatstoreError as error:
             raise SystemExit(f"beatstore: {error}") from error
@@ -80,8 +80,8 @@ class DBScheduler(Scheduler):
         except BeatstoreError as error:
             if not kwargs.get("lazy"):
                 raise SystemExit(f"beatstore: {error}") from error
-            # The banner comes before the log is open, and a daemon prints it to nobody:
-            # so it is left to the scheduler that follows to end beat.
+            # The banner comes before logging is set up, and a daemon prints it nowhere.
+            # The scheduler that Celery makes next reports the error and ends beat.
             self.store, self._wrong = Store("sqlite://"), error
         self.store.database.program = "beatstore-beat"
         self.beat_id = str(uuid.uuid4())
@@ -106,14 +106,14 @@ class DBScheduler(Scheduler):
     # -- start ---------------------------------------------------------------------------
 
     def setup_schedule(self) -> None:
-        """Check the tables and import what code declares, before the first tick.
+        """Check the tables and import the entries declared in code, before the first tick.
 
-        A database that is away is waited for: then it is done in a tick.
+        If the database is unavailable, the first tick that reaches it does this.
         """
         thread = threading.get_ident()
         if thread in self._starting:
-            # celery's signal handler makes a scheduler to close it, if there is none yet:
-            # in the middle of the start of the other one, which would have to wait again.
+            # Celery's signal handler makes a scheduler only to close it, if there is none yet.
+            # Here another one is still starting, so the second need not wait for the database.
             raise SystemExit
         self._starting.add(thread)
         try:
@@ -126,10 +126,10 @@ class DBScheduler(Scheduler):
             self._starting.discard(thread)
 
     def prepare(self) -> None:
-        """Check the tables, migrate them if that is wanted, and import what code declares.
+        """Check the tables, migrate them if configured, and import the entries declared in code.
 
         Raises:
-            BeatstoreError: what is wrong with them, or with the settings.
+            BeatstoreError: the tables or the settings can't be used.
         """
         settings, database = self.store.settings, self.store.database
         migrate = settings.auto_migrate
@@ -148,7 +148,7 @@ class DBScheduler(Scheduler):
     # -- the tick ------------------------------------------------------------------------
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Send what is due.
+        """Send all messages that are due.
 
         Returns:
             Seconds until the next tick: finite, 0 or more, at most `max_interval`.
@@ -174,7 +174,7 @@ class DBScheduler(Scheduler):
         return max(0.0, min(wait, self.max_interval))
 
     def _look_and_fire(self) -> float:
-        """Tick, and return how many seconds to wait for the next one."""
+        """Run one tick, and return the seconds until the next one."""
         started = time.monotonic()
         if not self._ready:
             self.prepare()
@@ -196,19 +196,20 @@ class DBScheduler(Scheduler):
         return 0.0
 
     def _go_on(self) -> None:
-        """Show that beat does not hang, or end it.
+        """Write the liveness file, or end beat if a signal asked for it.
 
-        The exception that the signal's handler raises may meet a destructor, in which
-        Python drops it.
+        Python drops the exception of a signal handler that runs inside a destructor, so the
+        request to end is checked here again.
         """
         if self._ending:
             raise SystemExit
         self._pulse.beat(self.max_interval)
 
     def _broker_ready(self) -> bool:
-        """Say whether to claim.
+        """Return whether to claim runs now.
 
-        Not while the broker is away: the misfire rule is to be asked about what waited.
+        Nothing is claimed while the broker is unavailable, so that the misfire policy decides
+        about what became due meanwhile.
         """
         if self._broker.over:
             return True
@@ -224,8 +225,8 @@ class DBScheduler(Scheduler):
     ) -> Any:
         """Publish one entry.
 
-        For an entry of beatstore's own the result, or the error, is kept on the entry
-        and nothing is raised: the tick decides what it means, and logs an outage once.
+        For beatstore's own entries, the result or the error is kept on the entry and nothing
+        is raised: the tick handles the error, and logs an outage once.
         """
         if not isinstance(entry, BeatEntry):
             return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
@@ -256,14 +257,14 @@ class DBScheduler(Scheduler):
 
     @property
     def info(self) -> str:
-        """The banner's lines; reads nothing, and shows no password."""
+        """Return the banner's lines, without reading the database or showing a password."""
         return f"    . database -> {self._wrong or self.store.url}"
 
     def close(self) -> None:
-        """Give everything back; safe at any time, in a signal handler, and again.
+        """Release all connections. Safe at any time, in a signal handler, and more than once.
 
-        In the middle of a tick this leaves the connections alone: the exception that
-        the handler raises next unwinds the tick, which settles what it was doing.
+        In the middle of a tick, only note that beat must end: the exception that the signal
+        handler raises next unwinds the tick, which records what it has sent.
         """
         if self._in_tick:
             self._ending = True
@@ -282,7 +283,7 @@ class DBScheduler(Scheduler):
         self.store.close()
 
     def disconnect(self) -> None:
-        """Forget the producer, and close its connection."""
+        """Drop the producer and close its connection."""
         self.__dict__.pop("producer", None)
         connection: Connection | None = self.__dict__.pop("connection", None)
         if connection is not None:
@@ -290,7 +291,7 @@ class DBScheduler(Scheduler):
                 connection.release()
 
     def _ensure_connected(self) -> Connection:
-        """Try each broker named once, or raise: waiting for one is the tick's business."""
+        """Try each configured broker once, or raise: the tick does the waiting."""
         connection = bounded(self.connection)
         others = max(0, len(connection.alt) - 1)
         connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)

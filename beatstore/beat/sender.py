@@ -1,20 +1,18 @@
-"""Sending: from claims to messages on the broker, and what became of each.
+"""Send claims as messages, and return the outcome of each.
 
-Every message goes through the scheduler's inherited `apply_entry`, where monitoring
-packages hook in, and on through celery's own `Task.apply_async` or `send_task`, where
-tracing, routing and locking packages do. What is added is around the messages: they are
-written to the broker in batches, where its transport can (see `beatstore.beat.batches`).
+Every message goes through the scheduler's inherited `apply_entry`, which monitoring packages
+hook into, and then through Celery's own `Task.apply_async` or `send_task`, which tracing,
+routing and locking packages hook into. beatstore only groups the messages: it writes them to
+the broker in batches if the transport supports that (see `beatstore.beat.batches`).
 
 Invariants:
-    * A claim is reported `sent` only when the broker has taken its message.
-    * A claim is reported `failed` only for a reason that sending again can't mend, or when
-      it has been tried long enough.
-    * Only what may have arrived, or not, is sent again, with the same task id. What the
-      broker is known to have is `sent`, whatever became of the rest of its batch.
+    * A claim is `sent` only after the broker has accepted its message.
+    * A claim is `failed` only if a retry can't help, or after the last retry.
+    * A message is sent again only if the broker may not have it, and with the same task id.
+      A message that the broker has is `sent`, even if the rest of its batch failed.
 
-On failure: `BrokerError` says that the broker is gone, or takes nothing, after the outcomes
-that are known have been handed out. A message that can't be built, or that the broker
-refuses, fails alone.
+On failure: `BrokerError` if the broker is gone or accepts no messages, after the known outcomes
+were yielded. A message that can't be built, or that the broker refuses, fails alone.
 """
 
 from __future__ import annotations
@@ -78,26 +76,26 @@ class BrokerError(BeatstoreError):
 
 
 class _TooLateError(Exception):
-    """The claims may be another beat's by now."""
+    """Another beat may hold the claims by now."""
 
 
 class Scheduling(Protocol):
-    """What sending needs of the scheduler."""
+    """The part of the scheduler that sending needs."""
 
     app: Celery
     store: Store
 
     @property
     def producer(self) -> Any:
-        """A producer on an open connection; raises what the transport raises if it can't."""
+        """Return a producer on an open connection, or raise the transport's error."""
         ...
 
     def disconnect(self) -> None:
-        """Forget the producer and its connection."""
+        """Drop the producer and its connection."""
         ...
 
     def apply_entry(self, entry: BeatEntry, producer: Any) -> None:
-        """Send one entry, as celery's scheduler does; may be replaced by monitoring."""
+        """Send one entry as Celery's scheduler does. Monitoring packages may replace this."""
         ...
 
     def apply_async(self, entry: BeatEntry, producer: Any, advance: bool) -> Any:
@@ -117,17 +115,17 @@ class Sender:
     def send(
         self, claims: Sequence[Claim], *, now: datetime, until: float
     ) -> Iterator[list[Outcome]]:
-        """Send `claims` in order, and yield what became of them, batch by batch.
+        """Send `claims` in order, and yield their outcomes batch by batch.
 
         Args:
-            claims: what this beat holds.
+            claims: the claims that this beat holds.
             now: the database's time.
-            until: when to stop, on the monotonic clock; what is left by then is
-                yielded as still `claimed`.
+            until: when to stop, on the monotonic clock; claims left by then are yielded as
+                still `claimed`.
 
         Raises:
-            BrokerError: the broker is gone; the claims without an outcome were not
-                sent, or not surely.
+            BrokerError: the broker is gone; claims without an outcome were not sent, or
+                nobody knows.
         """
         self._looked = now, time.monotonic()
         app = self._scheduler.app
@@ -140,14 +138,14 @@ class Sender:
                 for known in self._send_alike(batch, until):
                     try:
                         self._log(known)
-                    finally:  # a signal while this is logged must not lose what is known
+                    finally:  # a signal during logging must not lose outcomes
                         yield known
 
     def check_broker(self) -> None:
-        """Connect if need be, and ask whether messages are taken.
+        """Connect if necessary, and check that the broker accepts messages.
 
         Raises:
-            BrokerError: the broker can't be reached, or takes none.
+            BrokerError: the broker can't be reached, or accepts no messages.
         """
         try:
             check_writable(self._scheduler.producer)
@@ -158,7 +156,7 @@ class Sender:
             raise BrokerError(f"{type(error).__name__}: {error}") from error
 
     def held(self) -> list[Outcome]:
-        """Return what is new of the messages that RabbitMQ's alarm holds up."""
+        """Return new outcomes of messages that RabbitMQ has not confirmed during its alarm."""
         if not self._held:
             return []
         known: list[Outcome] = []
@@ -176,14 +174,14 @@ class Sender:
     # -- attempts ----------------------------------------------------------------------
 
     def _send_alike(self, claims: Sequence[Claim], until: float) -> Iterator[list[Outcome]]:
-        """Send claims of one kind: as a batch, and again what the broker may not have."""
+        """Send claims as a batch, and send again those that the broker may not have."""
         attempts = deque([Attempt(claims)])
         while attempts:
             attempt = attempts.popleft()
             try:
                 self._write(attempt, until)
             except BaseException:
-                # A signal ends beat here, and what is known by now is all there will be.
+                # A signal ends beat here: yield the outcomes known so far.
                 yield attempt.taken()
                 raise
             attempt.sort(self._connection())
@@ -205,7 +203,7 @@ class Sender:
                 attempts.extend(attempt.following())
 
     def _left(self, attempt: Attempt) -> list[Outcome]:
-        """Leave the claims whose time was over to the next send."""
+        """Return the claims that ran out of time as still claimed, for the next send."""
         left = attempt.rest + attempt.returned
         untouched = len(attempt.claims) - len(attempt.entries)
         if len(left) > untouched:
@@ -217,10 +215,10 @@ class Sender:
         return [Outcome(claim, "claimed") for claim in left]
 
     def _check_broker(self, attempt: Attempt) -> None:
-        """Raise if the broker is gone, or takes nothing from anybody.
+        """Raise if the broker is gone, or accepts no messages at all.
 
         Raises:
-            BrokerError: it is, or does.
+            BrokerError: it is gone, or accepts none.
         """
         failure, full = attempt.failure, attempt.full
         if isinstance(failure, BlockedError):
@@ -235,7 +233,7 @@ class Sender:
             raise BrokerError(f"it accepts no messages: {type(full).__name__}: {full}") from full
 
     def _write(self, attempt: Attempt, until: float) -> None:
-        """Write a batch to the broker, and keep the error that ended it."""
+        """Write a batch to the broker, and store the error that ended it."""
         app = self._scheduler.app
         errors = broker_errors(self._connection())
         ending: tuple[type[Exception], ...] = (_TooLateError, BlockedError, *errors)
@@ -256,10 +254,10 @@ class Sender:
     def _applied(
         self, claims: Sequence[Claim], until: float, errors: tuple[type[Exception], ...]
     ) -> Iterator[BeatEntry]:
-        """Send message by message, until half of the time that is left is over.
+        """Send message by message, for at most half of the remaining time.
 
-        What is sent by then is written before more is: where hooks are slow, time would
-        else end before the batch is full, at each try, and nothing would ever be written.
+        Then the batch is written before more is sent. With slow hooks, time would otherwise
+        run out before the batch is complete, at each retry, and nothing would be written.
         """
         write_at = (time.monotonic() + until) / 2
         for number, claim in enumerate(claims):
@@ -269,10 +267,10 @@ class Sender:
             yield self._apply(claim, errors)
 
     def _apply(self, claim: Claim, errors: tuple[type[Exception], ...]) -> BeatEntry:
-        """Send one message through the hooks, and past them if they fail.
+        """Send one message through the hooks, or without them if they fail.
 
         Raises:
-            Exception: one of `errors`; any other is kept on the entry.
+            Exception: one of `errors`; any other error is stored on the entry.
         """
         scheduler, producer = self._scheduler, self._scheduler.producer
         entry = BeatEntry(claim, scheduler.app, scheduler.store.settings.default_timezone)
@@ -293,12 +291,12 @@ class Sender:
     # -- helpers -----------------------------------------------------------------------
 
     def _held_claims(self) -> list[Outcome]:
-        """Return what keeps the claims of messages that are held up, if it is time."""
+        """Return outcomes that extend the claims of unconfirmed messages, if it is time."""
         assert self._held is not None
         return [Outcome(one.claim, "claimed", retry_in=HOLD_S) for one in self._held.to_prolong()]
 
     def _log(self, outcomes: Sequence[Outcome]) -> None:
-        """Log what was sent; and why a message was not: once, until one of its entry is."""
+        """Log what was sent, and why an entry could not be sent: once, until one succeeds."""
         tell_sent(outcomes, self._looked)
         for outcome in outcomes:
             name = outcome.claim.name
@@ -322,19 +320,19 @@ class Sender:
 
 @dataclass
 class Attempt:
-    """One attempt to send claims in a batch, and what it came to.
+    """One attempt to send claims in a batch, and its results.
 
     Attributes:
         claims: in the order in which they are sent.
-        repeated: whether they were sent before, and an error came in place of an answer.
-        entries: those claims that were handed to the transport.
-        batch: by which they were written.
+        repeated: whether they were sent before without a clear answer.
+        entries: the claims that were passed to the transport.
+        batch: the batch that wrote them.
         failure: the error that ended the writing.
-        known: what became of claims, where that is known.
-        rest: claims that the broker may not have.
-        returned: claims that it gave back, since no queue would get their messages.
-        full: its answer, if it takes no messages from anybody.
-        refused: whether it refused some claims for good.
+        known: the known outcomes.
+        rest: claims whose messages the broker may not have.
+        returned: claims whose messages RabbitMQ returned because no queue would receive them.
+        full: the broker's answer, if it accepts no messages at all.
+        refused: whether the broker refused some claims for good.
     """
 
     claims: Sequence[Claim]
@@ -350,21 +348,21 @@ class Attempt:
 
     @property
     def is_late(self) -> bool:
-        """Whether time was over."""
+        """Return whether time ran out."""
         return isinstance(self.failure, _TooLateError)
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether one claim is left, and has met an error again."""
+        """Return whether the last remaining claim has failed again."""
         return self.repeated and not self._got_on and len(self.rest) == 1
 
     @property
     def _got_on(self) -> bool:
-        """Whether less is left: nothing went wrong, or what did is known and out of the way."""
+        """Return whether fewer claims remain than before this attempt."""
         return self.refused or self.failure is None
 
     def fates(self) -> list[Fate]:
-        """Return what the broker did with each claim; see `beatstore.beat.batches`."""
+        """Return the fate of each claim; see `beatstore.beat.batches`."""
         fates = [] if self.batch is None else self.batch.fates()
         under_way = len(fates) < len(self.claims) and not self.is_late
         if self.batch is not None and self.failure is not None and under_way:
@@ -372,12 +370,12 @@ class Attempt:
         return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
 
     def taken(self) -> list[Outcome]:
-        """Return the outcomes of what the broker has, wherever the attempt was ended."""
+        """Return the outcomes of messages that the broker has, even if the attempt was cut short."""
         fates = zip(self.entries, self.fates(), strict=False)
         return [entry.outcome() for entry, fate in fates if fate is None]
 
     def sort(self, connection: Connection) -> None:
-        """Tell what is known from what is to be sent again."""
+        """Sort the claims into known outcomes and claims to send again."""
         for number, (claim, fate) in enumerate(zip(self.claims, self.fates(), strict=True)):
             if fate is None:
                 self.known.append(self.entries[number].outcome())
@@ -392,14 +390,14 @@ class Attempt:
                 self.rest.append(claim)
 
     def held(self) -> Held[BeatEntry]:
-        """Return the messages that RabbitMQ was given, and has not answered for."""
+        """Return the messages that RabbitMQ received but has not confirmed."""
         assert isinstance(self.batch, Confirmed)
         messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
         unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
         return Held(self.batch.confirms, unsure)
 
     def following(self) -> Iterator[Attempt]:
-        """Yield the attempts at what is left: together, together once more, and alone."""
+        """Yield the next attempts for the rest: together, together once more, then one by one."""
         if self.returned:
             yield Attempt(self.returned, repeated=True)
         if self.rest and self._got_on:
@@ -423,11 +421,11 @@ def _refusal(connection: Connection, claim: Claim, fate: Exception) -> Outcome |
 
 
 def _is_full(connection: Connection, fate: Exception) -> bool:
-    # What a task's class does with a Redis of its own is not wrapped by kombu or celery.
+    # Errors of a task class's own Redis are not wrapped by kombu or celery.
     return isinstance(fate, OperationalError) and is_full(connection, fate.__cause__)
 
 
 def _check_time(until: float) -> None:
-    """End the batch if time is over: a process or machine can stand still anywhere in it."""
+    """End the batch if time ran out: a process or machine can freeze at any point."""
     if time.monotonic() >= until:
         raise _TooLateError

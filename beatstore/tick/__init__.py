@@ -1,10 +1,10 @@
-"""The tick, its half of the SQL, and the workers'.
+"""The tick: the SQL of beats and of workers.
 
     tick, claims, queue, plan, gates, settling    from a due row to a run marked as sent
-    sweep                                         runs that nobody looks after
+    sweep                                         expired claims, retries and stale runs
     waits, tokens                                 due times that entries share
-    complete, wake, reports                       how runs ended, and who waited for that
+    complete, wake, reports                       record how runs ended, and wake downstreams
     beats, workers                                the rows of beats and of workers
 
-`docs/architecture.md` names the files of the first line in the order in which to read them.
+`docs/architecture.md` lists the files of the first line in reading order.
 """

@@ -1,6 +1,6 @@
-"""The upkeep of one beat: its own row, and what it does for all rows when nothing is due.
+"""The SQL of a beat's background work: its own row, wake checks, retention and time zones.
 
-Each method opens and commits a transaction of its own, on the connection of the queue.
+Each method opens and commits its own transaction, on the queue's connection.
 
 On failure: as in `beatstore.tick.queue`.
 """
@@ -24,15 +24,15 @@ from beatstore.tick.locks import free_entries
 
 __all__ = ["Pruner", "Upkeep"]
 
-#: How long the row of a beat that was stopped, or died, is kept.
+#: How long the row of a stopped or dead beat is kept.
 KEPT = timedelta(days=1)
 
 
 class Pruner(Protocol):
-    """What deletes old rows, a page at a time."""
+    """Deletes old rows, a page at a time."""
 
     def is_due(self, now: datetime) -> bool:
-        """Say whether there may be something to delete, without asking the database."""
+        """Return whether there may be rows to delete, without querying the database."""
         ...
 
     def step(self, connection: Connection, now: datetime) -> bool:
@@ -41,11 +41,11 @@ class Pruner(Protocol):
 
 
 class Upkeep:
-    """What a beat does beside its ticks.
+    """The SQL that a beat runs between its ticks.
 
     Args:
-        kept: the connection of its queue.
-        beat_id: names this beat.
+        kept: the queue's connection.
+        beat_id: the id of this beat.
     """
 
     def __init__(self, kept: KeptConnection, beat_id: str) -> None:
@@ -60,8 +60,8 @@ class Upkeep:
         """Write this beat's row.
 
         Returns:
-            Whether the beat that started last before this one used other zone data, so
-            that cached due times may be wrong.
+            Whether the previous beat used different time zone data, so that stored due times
+            may be wrong.
         """
         others = select(BEAT.c.tzdata).where(BEAT.c.id != self._beat_id)
         with self._kept.claiming() as connection:
@@ -83,7 +83,7 @@ class Upkeep:
         return before is not None and before != tzdata
 
     def heartbeat(self, figures: BeatFigures) -> bool:
-        """Write that this beat is alive, and what it did; return whether its row was there."""
+        """Update the beat's heartbeat and figures; return whether its row existed."""
         with self._kept.claiming() as connection:
             written = connection.execute(
                 update(BEAT)
@@ -99,18 +99,18 @@ class Upkeep:
         return written.rowcount > 0
 
     def release(self) -> None:
-        """Leave the claims of this beat to whoever sweeps first, be it this one."""
+        """Release the claims of this beat, so that the next sweep of any beat takes them."""
         with self._kept.claiming() as connection:
             self._release(connection, read_now(connection, self._database))
 
     def withdraw(self, *, keep: bool = True) -> None:
-        """Write that this beat was stopped in order, and leave its claims to the others.
+        """Mark this beat as stopped, and release its claims.
 
-        The row tells a person when beat was stopped, and the next beat under which zone
-        data the due times were made.
+        The row shows when the beat stopped. The next beat reads from it which time zone data
+        was used for the stored due times.
 
         Args:
-            keep: keep the row for a while; without it, nothing says that there was this beat.
+            keep: whether to keep the row for a day, or delete it now.
         """
         mine = BEAT.c.id == self._beat_id
         with self._kept.claiming() as connection:
@@ -120,9 +120,9 @@ class Upkeep:
             connection.execute(stop if keep else BEAT.delete().where(mine))
 
     def _release(self, connection: Connection, now: datetime) -> None:
-        """Have the claims of this beat swept by whoever comes first.
+        """Make the claims of this beat due for a sweep now.
 
-        One that a transaction of the application holds stays until it expires.
+        A run that another transaction has locked stays claimed until its claim expires.
         """
         mine = (
             RUN.c.wake_at.is_not(None),
@@ -136,38 +136,38 @@ class Upkeep:
     # -- for all rows --------------------------------------------------------------
 
     def wake_forgotten(self, limit: int = 1000) -> int:
-        """Wake entries that wait for what is there already; return how many.
+        """Wake entries whose dependencies are met already; return how many.
 
-        There are none, unless dependencies were edited behind beatstore's back: by a
-        cascade on MySQL, which fires no trigger, or with the triggers gone.
+        There are none unless dependencies changed without a trigger: by a cascade on MySQL,
+        which fires none, or after the triggers were dropped.
         """
         return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
 
     def prune(self, pruner: Pruner, now: datetime) -> bool:
-        """Delete one page of what is over and old.
+        """Delete one page of old finished rows.
 
         Args:
-            pruner: what knows which rows those are.
+            pruner: selects and deletes the rows.
             now: the database's time.
 
         Returns:
-            Whether more is left; False: nothing, for an hour.
+            Whether more rows are left.
         """
         if not pruner.is_due(now):
             return False
         return self._kept.claiming_again(lambda connection: pruner.step(connection, now))
 
     def replan_zones(self, after_id: int, limit: int = 1000) -> int | None:
-        """Have the next `limit` entries that follow a zone looked at, whatever `wake_at` says.
+        """Wake a page of entries with a time zone, so that the tick recomputes their due times.
 
-        What a transaction of the application holds is left to the next call.
+        Rows that another transaction has locked are left to the next call.
 
         Args:
-            after_id: where the last call ended; 0 to begin.
-            limit: how many rows are read.
+            after_id: the last id of the previous page; 0 for the first page.
+            limit: the size of the page.
 
         Returns:
-            Where this call ended, or None when there are no more.
+            The last id of this page, or None after the last page.
         """
         page = select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
         wanted: set[int] = set()
@@ -190,5 +190,5 @@ class Upkeep:
         return ids[-1] if ids else after_id
 
     def listener(self) -> Listener | None:
-        """Open what wakes a sleeping beat early, or None where there is no such thing."""
+        """Open a listener that wakes a sleeping beat early; None if the database has none."""
         return self._database.listener()

@@ -1,4 +1,4 @@
-"""What passes between the tick and the tables: looks, claims, outcomes and endings."""
+"""The values that pass between the steps of a tick: looks, claims, outcomes and endings."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ __all__ = [
 ]
 
 
-#: The columns of an entry that a message is made of, in the order of `Claim`.
+#: The columns of an entry that its message needs, in the order of `Claim`.
 CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
 
-#: Task ids are made from the run's key, so that a second send has the same id. The
-#: entry's time of creation tells apart two databases that share one broker.
+#: Task ids are derived from the run's key, so that a second send has the same id. The key
+#: includes the entry's creation time, which differs between databases that share a broker.
 _NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
 
 
-#: Some thirty years: more seconds are a mistake, and beyond what dates can hold.
+#: About thirty years in seconds; larger values are mistakes, and may overflow dates.
 _FOREVER_S = 1e9
 
 
 class Executes(Protocol):
-    """A connection, or the API's transaction."""
+    """A connection, or a transaction of the API."""
 
     @property
     def dialect(self) -> Dialect:
-        """What the database speaks."""
+        """The SQLAlchemy dialect of the database."""
         ...
 
     def execute(self, statement: Any, rows: Any = None, /) -> Any:
-        """Execute a statement; with `rows`, for each of them."""
+        """Execute a statement; with `rows`, once for each row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The database's time, and the earliest `wake_at` of all rows (None: there is none)."""
+    """The database's time, and the earliest `wake_at` of entries and of runs, or None."""
 
     now: datetime
     entry_wake_at: datetime | None
@@ -66,26 +66,26 @@ class Look:
 
     @property
     def is_entry_due(self) -> bool:
-        """Say whether an entry is due."""
+        """Return whether an entry is due."""
         return self.entry_wake_at is not None and self.entry_wake_at <= self.now
 
     @property
     def is_run_due(self) -> bool:
-        """Say whether a run is due."""
+        """Return whether a run is due."""
         return self.run_wake_at is not None and self.run_wake_at <= self.now
 
     @property
     def due_in(self) -> float | None:
-        """Return in how many seconds a row is due (0 or less: one is), or None if none ever is."""
+        """Return the seconds until a row is due (0 or less: now), or None if none will be."""
         instants = [at for at in (self.entry_wake_at, self.run_wake_at) if at is not None]
         return (min(instants) - self.now).total_seconds() if instants else None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this beat may send, with what its message is made of.
+    """A run that this beat may send, with the data of its message.
 
-    `run_timeout_s` is how long it may go unheard of once it was sent; None: for ever.
+    The run is marked lost if no worker reports within `run_timeout_s` of sending; None: never.
     """
 
     run_id: int
@@ -108,13 +108,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A run that no worker speaks of any more.
+    """A stale run: no worker reports on it any more.
 
     Attributes:
-        run_id: which run.
-        task_id: by which a result backend knows it.
+        run_id: the run's id.
+        task_id: its id in the result backend.
         name: its entry's name.
-        reason: what is suspicious about it.
+        reason: why it is stale.
     """
 
     run_id: int
@@ -125,12 +125,12 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
         claims: runs to send.
-        suspects: runs to ask a result backend about, and then to end.
-        count: how many rows were looked at.
+        suspects: stale runs, to ask the result backend about and then end.
+        count: the number of rows that were swept.
     """
 
     claims: list[Claim]
@@ -143,15 +143,15 @@ class Ending:
     """How one run ended.
 
     Attributes:
-        run_id: which run.
-        task_id: of that run; without it this would end the same number's in another database.
+        run_id: the run's id.
+        task_id: the run's task id, which tells it apart from a run of another database.
         state: succeeded, failed, lost or cancelled.
         reason: why, in words.
         error: the exception, in one line.
-        traceback: and where it came from.
-        worker: who says so.
-        age_s: how long ago it was, in seconds.
-        ran_s: how long it took, in seconds, where that is known.
+        traceback: the traceback of the exception.
+        worker: the worker that reported it.
+        age_s: how many seconds ago it ended.
+        ran_s: its duration in seconds, if known.
     """
 
     run_id: int
@@ -167,13 +167,13 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one claim.
+    """The outcome of sending one claim.
 
-    `state` is `sent`, `skipped` or `failed`; or `claimed`, when it is not known to have
-    reached the broker and is to be sent again, in `retry_in` seconds. `tries` counts the
-    failed attempts to publish it, with this one, and is 0 where this is none. `expires` is
-    when the message is dropped: so many seconds from now, or an instant. `ending` is how the
-    run ended, if its task ran while it was sent.
+    `state` is `sent`, `skipped` or `failed`; or `claimed`, if the broker may not have the
+    message and it is to be sent again in `retry_in` seconds. `tries` counts the failed attempts
+    to send it, including this one; it is 0 if sending did not fail. `expires` is when the message
+    expires: seconds from now, or an instant. `ending` is how the run ended, if its task ran
+    eagerly.
     """
 
     claim: Claim
@@ -187,7 +187,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class BeatFigures:
-    """A beat's own account: seconds of its last working tick, and totals since its start."""
+    """A beat's figures: seconds of its last tick with work, and totals since its start."""
 
     tick_s: float | None
     planned: int
@@ -201,21 +201,21 @@ def task_id_of(entry_id: int, created_at: datetime, due_at: datetime, attempt: i
 
 
 def timeout_of(seconds: object) -> timedelta | None:
-    """Return a column of seconds as a span; None for none, and for what a hand has spoiled."""
+    """Return seconds from a column as a timedelta; None for NULL and for invalid values."""
     if isinstance(seconds, int | float) and 0 <= seconds < _FOREVER_S:
         return timedelta(seconds=seconds)
     return None
 
 
 def legible(text: str, most: int = 2000) -> str:
-    """Return text that comes from anywhere as every database can hold it, its beginning."""
+    """Return the first `most` characters of any text, in a form that every database can store."""
     encodable = text[:most].encode(errors="backslashreplace").decode()
     return encodable.replace("\0", "\\0")[:most]
 
 
 def unreadable(row: Row[Any]) -> str | None:
-    """Say which column of a row can't be read, and why, if there is one."""
-    if Unreadable not in map(type, row):  # quick: this is asked of each row
+    """Return which column of a row can't be read, and why; None if all can be read."""
+    if Unreadable not in map(type, row):  # fast path: this runs for each row
         return None
     for name, value in zip(row._fields, row, strict=True):
         if isinstance(value, Unreadable):
@@ -228,7 +228,7 @@ def _micros(at: datetime) -> int:
 
 
 def claim_of(run: Row[Any], entry: Any, run_timeout_s: float | None) -> Claim:
-    """Put a run row and its entry's row together, and the timeout in force."""
+    """Make a claim from a run's row, its entry's row and the timeout in force."""
     return Claim(
         run.id,
         run.task_id,

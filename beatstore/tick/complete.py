@@ -1,17 +1,17 @@
-"""Record run outcomes: write each once, and do what follows from it.
+"""Record run outcomes: write each once, then retry, count and wake downstreams.
 
     the run's row -> its outcome -> a next attempt, or the entry's counters -> its downstreams
 
-all in the one transaction of the caller.
+all in one transaction of the caller.
 
 Invariants:
     * An occurrence is counted once, by its final outcome: the row of a run that has ended
       is not written again, and a failure with attempts left is not final.
     * Locks are taken upstream first, entries in the order of their ids: the completed
       entries, then their downstreams (see `beatstore.tick.wake`).
-    * Nobody waits long for a lock. Where an entry is held, by a transaction of the
-      application, the outcome is written all the same, and `follow_up` on the run says what
-      is left to do; the sweep does it when the entry is free.
+    * Nobody waits long for a lock. If another transaction has locked an entry, the outcome is
+      written anyway, and `follow_up` on the run says what is left to do; the sweep does it
+      when the entry is free.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _OF_RUN = (
 )
 
 
-# -- the statements, made once: a worker executes them for each of its tasks ---------------
+# -- the statements, compiled once: a worker executes them for each task ---------------
 
 _IDS: Any = bindparam("ids", expanding=True)
 
-#: The entries of runs, and both in rows, with the time.
+#: Runs joined to their entries, with the database's time.
 _ROWS = (
     select(
         func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
@@ -69,17 +69,17 @@ _LOCK = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
 def finish(
     connection: Connection, database: Database, endings: Sequence[Ending], *, patience: float
 ) -> Left:
-    """Write how runs ended, and what follows; a run that has ended already is left alone.
+    """Record how runs ended, and what follows; runs that have ended already stay as they are.
 
     Args:
-        connection: with the caller's transaction, which has locked the runs.
-        database: gives the clock.
-        endings: each of another run.
-        patience: how many seconds to wait for entries that somebody else is writing. What is
-            held for longer is left for later.
+        connection: in the caller's transaction, which has locked the runs.
+        database: provides the clock.
+        endings: at most one for each run.
+        patience: how many seconds to wait for locked entries. Those still locked after that
+            are left for later.
 
     Returns:
-        What was not written.
+        The endings that were not written.
     """
     by_id = {(ending.run_id, ending.task_id): ending for ending in endings}
     ids = {run_id for run_id, _ in by_id}
@@ -95,7 +95,7 @@ def finish(
                 if not _leave(connection, of_held[ending.run_id], ending, now):
                     left.held.append(ending)
             elif not write_ending(connection, ending, now, MAY_END):
-                # Its entry was removed, and nobody is to be told; or there is no such run.
+                # Its entry was removed, so nothing depends on it; or there is no such run.
                 left.unknown.append(ending)
     for row in found:
         if (row.id, row.task_id) in by_id:
@@ -107,7 +107,7 @@ def finish(
 
 
 def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
-    """Do what `finish` does, in a transaction of its own; what is held waits for the sweep.
+    """Run `finish` in its own transaction; runs that are locked are left to the sweep.
 
     Raises:
         UnavailableError: the database did not answer.
@@ -122,12 +122,11 @@ def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
-    """Do what is left to do about runs that are over and still have a `wake_at`.
+    """Count runs that have ended and still have a `wake_at`, and wake their downstreams.
 
-    Without a `follow_up` the tick has ended them by itself. An occurrence that was given up for
-    its upstream, a message that could not be sent, and a next attempt that was cancelled are
-    failures to whoever waits for them. Where an entry is held, its runs are looked at again
-    in `HELD`.
+    The tick itself has ended the runs without a `follow_up`. To downstreams, these are failures:
+    an occurrence that was skipped because of its upstream, a message that could not be sent, and
+    a next attempt that was cancelled. Runs whose entry is locked are swept again after `HELD`.
     """
     tally = Tally()
     ids = list(ids)
@@ -135,7 +134,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     rows, now = _lock(connection, database, ids)
     for row in rows:
         if row.state in WITH_WORKER:
-            continue  # a worker has its message all the same, and tells how it ends
+            continue  # a worker has its message anyway, and will report how it ends
         counted = update(RUN).where(RUN.c.id == row.id, RUN.c.wake_at.is_not(None))
         counted = counted.where(RUN.c.state == row.state)
         if not connection.execute(counted.values(wake_at=null(), follow_up=null())).rowcount:
@@ -162,7 +161,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
 
 
 def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
-    """Return those of these runs whose entries exist."""
+    """Return the runs among these whose entries exist."""
     runs = select(*(RUN.c[name] for name in ("id", "task_id", "state", "claimed_by")))
     joined = runs.join(ENTRY, ENTRY.c.id == RUN.c.entry_id).where(RUN.c.id.in_(ids))
     return {row.id: row for row in connection.execute(joined)}
@@ -171,7 +170,7 @@ def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[A
 def _lock(
     connection: Connection, database: Database, ids: Iterable[int]
 ) -> tuple[list[Row[Any]], datetime]:
-    """Lock the entries of runs that are free, and return both in rows, and the time."""
+    """Lock the entries of runs, skipping locked ones; return the joined rows and the time."""
     rows = _locked(connection, database, ids)
     if rows:
         return rows, max(row.now for row in rows)
@@ -185,11 +184,11 @@ def _locked(connection: Connection, database: Database, ids: Iterable[int]) -> l
 
 
 def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
-    """Write the outcome of a run whose entry is held; say whether the rest can follow later."""
+    """Write the outcome of a run whose entry is locked; return False to try again later."""
     if run.state == "lost":
-        return False  # what that means is decided with the entry in hand
+        return False  # a late report needs the entry
     if ending.state == "lost" and run.claimed_by != SUSPECTED:
-        return True  # it was heard of, just now
+        return True  # a worker has just reported on it
     if run.task_id == ending.task_id:
         write_ending(connection, ending, now, MAY_END, follow_up="end")
     return True
@@ -199,9 +198,9 @@ def _finish_one(
     connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
     if ending.state == "lost" and (run.state == "lost" or not _still_suspected(connection, ending)):
-        return  # it was heard of, just now, or is lost already
+        return  # a worker has just reported on it, or it is lost already
     if run.state == "lost" and run.follow_up == "end":
-        # Given up while its entry was held, and not counted yet: this outcome is, instead.
+        # Marked lost while its entry was locked, and not counted yet: count this outcome instead.
         if write_ending(connection, ending, now, ("lost",)):
             _follow(connection, run, ending, now, tally)
         return
@@ -210,7 +209,7 @@ def _finish_one(
         return
     if run.state == "skipped" and run.claimed_by is None:
         return  # there was no message
-    # What beat has called failed, and not counted yet, is counted as its worker says.
+    # A run that beat marked failed, and has not counted yet, is counted as its worker reports.
     states = MAY_END | {"failed"} if run.state == "failed" and not run.settled else MAY_END
     if write_ending(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
@@ -219,13 +218,13 @@ def _finish_one(
 
 
 def _is_lost_by_now(connection: Connection, run_id: int) -> bool:
-    """Lock a run, and say whether it was given up since it was read: the entry was waited for."""
+    """Lock a run, and return whether it was marked lost while we waited for its entry."""
     found = select(RUN.c.state).where(RUN.c.id == run_id).with_for_update()
     return connection.scalar(found) == "lost"
 
 
 def _is_counted(run: Row[Any]) -> bool:
-    """Say whether beat has ended and counted a run, not knowing what its worker says now."""
+    """Return whether beat has ended and counted a run before its worker reported."""
     if run.state == "lost":
         return True
     by_beat = run.worker is None and bool(run.settled)
@@ -233,7 +232,7 @@ def _is_counted(run: Row[Any]) -> bool:
 
 
 def _still_suspected(connection: Connection, ending: Ending) -> bool:
-    """Lock a run, and say whether still nobody has spoken of it."""
+    """Lock a run, and return whether no worker has reported on it since."""
     of_run = select(RUN.c.id).where(RUN.c.id == ending.run_id, RUN.c.task_id == ending.task_id)
     suspected = of_run.where(RUN.c.claimed_by == SUSPECTED)
     found = connection.execute(suspected.with_for_update()).first()
@@ -265,7 +264,7 @@ def _finish_late(
     *,
     state: str,
 ) -> None:
-    """Take the outcome of a run that was given up, unless its next attempt decides."""
+    """Record the late outcome of a run that beat had ended, unless its next attempt decides."""
     following = connection.execute(
         select(RUN.c.id, RUN.c.state, RUN.c.claimed_by).where(
             RUN.c.entry_id == run.entry_id,
@@ -274,7 +273,7 @@ def _finish_late(
         )
     ).first()
     if following is None or ending.state == "failed":
-        # It was counted as a failure when it was given up, or its next attempt will be.
+        # It was counted as a failure when beat ended it, or its next attempt will be counted.
         if write_ending(connection, ending, now, (state,)) and ending.state == "succeeded":
             tally.add(run, "late success")
         return
@@ -298,9 +297,9 @@ def _finish_late(
 
 
 def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:
-    """Insert the next attempt, which stands for all that this one stood for.
+    """Insert the next attempt, which covers the same occurrences as this one.
 
-    One that is there already was asked for by hand, and decides what the occurrence comes to.
+    If it exists already, a person asked for it, and it decides the outcome of the occurrence.
     """
     attempt = run.attempt + 1
     why = ending.error or ending.reason or ending.state

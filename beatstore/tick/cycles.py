@@ -1,7 +1,7 @@
-"""Whether dependencies go round in a circle; edges whose first run is free may.
+"""Find dependency cycles. Edges whose first run is free are allowed to form one.
 
-The walk goes from both ends by turns, a level of edges in a statement, and stops when one end
-has nowhere to go. So adding the last entry of a long pipeline reads next to nothing.
+The search alternates between both ends, one level of edges per statement, and stops when one
+end has no more edges. So adding the last entry of a long pipeline reads very little.
 
 Each function joins the caller's transaction.
 """
@@ -20,23 +20,23 @@ __all__ = ["cycle_through", "path", "spelled"]
 
 Execute = Callable[[Executable], Result[Any]]
 
-#: How many members of a cycle are named.
+#: How many members of a cycle are shown.
 _SHOWN = 10
 
-#: From which column of an edge to which a walk goes.
+#: The columns that a search follows: from, to.
 _DOWN = DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id
 _UP = DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id
 
 
 def path(execute: Execute, start: int, goal: int, *, current: bool = False) -> list[int] | None:
-    """Return the entries on a way downstream from `start` to `goal`, both included, or None.
+    """Return the entries on a path downstream from `start` to `goal`, both included, or None.
 
     Args:
         execute: executes a statement.
-        start: an entry's id.
-        goal: another one's.
-        current: whether to lock the edges that are read, which MySQL shows as they are now
-            then, and not as they were when the transaction began.
+        start: the id of the first entry.
+        goal: the id of the last entry.
+        current: whether to lock the edges. MySQL then reads their current state, and not the
+            state when the transaction began.
     """
     if start == goal:
         return [start]
@@ -44,13 +44,13 @@ def path(execute: Execute, start: int, goal: int, *, current: bool = False) -> l
 
 
 def cycle_through(execute: Execute, entry_id: int) -> list[int] | None:
-    """Return the members of a cycle that an entry is part of, in order from it, or None."""
+    """Return the members of a cycle through an entry, starting with it, or None."""
     found = _meet(execute, entry_id, entry_id)
     return found[:-1] if found else None
 
 
 def spelled(execute: Execute, ids: Iterable[int]) -> str:
-    """Return a cycle as people read it: a -> b -> a."""
+    """Return a cycle as text: a -> b -> a."""
     ids = list(ids)
     named = ENTRY.c.id.in_(ids[:_SHOWN])
     rows = execute(select(ENTRY.c.id, ENTRY.c.name).where(named))
@@ -62,7 +62,7 @@ def spelled(execute: Execute, ids: Iterable[int]) -> str:
 
 
 def _meet(execute: Execute, start: int, goal: int, current: bool = False) -> list[int] | None:
-    """Search from both ends; a way has at least one edge."""
+    """Search from both ends for a path of at least one edge."""
     forth: dict[int, int] = {}  # entry -> the one before it on the way from start
     back: dict[int, int] = {}  # entry -> the one after it on the way to goal
     ahead, behind = {start}, {goal}
@@ -89,7 +89,7 @@ def _step(
     direction: tuple[ColumnElement[int], ColumnElement[int]],
     current: bool,
 ) -> set[int]:
-    """Go one edge further, and return what was not known before."""
+    """Follow one level of edges, and return the entries that are new."""
     found: set[int] = set()
     near, far = direction
     for ids in chunks(frontier):
@@ -104,7 +104,7 @@ def _step(
 
 
 def _walk(steps: dict[int, int], at: int, end: int) -> list[int]:
-    """Follow `steps` from `at` to `end`; what is passed, without `at` itself."""
+    """Follow `steps` from `at` to `end`; return the entries passed, without `at` itself."""
     way: list[int] = []
     while not way or way[-1] != end:
         at = steps[at]

@@ -1,8 +1,8 @@
-"""What is asked of edges, upstreams and runs in SQL, in one place.
+"""The SQL conditions on edges, upstreams and runs, in one place.
 
-`beatstore.rules.outcomes` and `beatstore.rules.due` say the same for rows in hand.
+`beatstore.rules.outcomes` and `beatstore.rules.due` are the same rules in Python.
 
-Pure: each name is an expression, or makes one.
+Pure: each name is an SQL expression, or returns one.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ __all__ = [
 
 _EDGE = DEPENDENCY.c
 
-#: Where the index of unfinished and failed runs is partial, it is used only with this term.
+#: Databases use the partial index of unfinished and failed runs only with this condition.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
 
-#: Likewise the index of edges that can end a wait by themselves.
+#: The same for the index of edges that can end a wait by themselves.
 ENDS_WAIT: ColumnElement[bool] = literal_column(ENDS_WAIT_SQL)
 
 # -- edges -----------------------------------------------------------------------------
 
-#: The edges that ask for a run of the same due time. One whose first run is free does not.
+#: Edges that require a run of the same due time. An edge whose first run is free does not.
 SAME_DUE_TIME: ColumnElement[bool] = and_(_EDGE.align == "same", _EDGE.consumed_seq >= 0)
 
-#: The other edges: any completion satisfies them.
+#: The other edges, which any completion satisfies.
 ANY_DUE_TIME: ColumnElement[bool] = or_(_EDGE.align != "same", _EDGE.consumed_seq < 0)
 
-#: A failure of the upstream ends the wait of the edge.
+#: Edges whose wait ends with a failure of the upstream.
 FAILURE_ENDS_WAIT: ColumnElement[bool] = and_(
     _EDGE.on == "success", _EDGE.on_upstream_failure == "skip"
 )
 
 
 def counter(up: Any) -> ColumnElement[int]:
-    """Return the counter of an upstream that an edge asks about."""
+    """Return the counter of an upstream that an edge compares."""
     return case(
         (_EDGE.on == "success", up.c.success_seq),
         (_EDGE.on == "failure", up.c.failure_seq),
@@ -71,12 +71,12 @@ def satisfied_by_any(up: Any) -> ColumnElement[bool]:
 
 
 def unsatisfied_by_any(up: Any) -> ColumnElement[bool]:
-    """Return the condition that an edge is one of `ANY_DUE_TIME`, and is not satisfied."""
+    """Return the condition that an edge of `ANY_DUE_TIME` is not satisfied."""
     return and_(ANY_DUE_TIME, counter(up) <= _EDGE.consumed_seq)
 
 
 def satisfied_by(outcome: Any) -> ColumnElement[bool]:
-    """Return the condition that an outcome, `success` or `failure`, is what an edge asks for."""
+    """Return the condition that an outcome, `success` or `failure`, satisfies an edge."""
     return or_(_EDGE.on == "done", outcome == _EDGE.on)
 
 
@@ -92,7 +92,7 @@ def unsatisfied_for(due_at: Any) -> ColumnElement[bool]:
 
 
 def unsatisfied(up: Any, due_at: Any) -> ColumnElement[bool]:
-    """Return the condition that an edge holds its downstream back, of whatever kind it is."""
+    """Return the condition that an edge of any kind blocks its downstream."""
     return or_(unsatisfied_for(due_at), unsatisfied_by_any(up))
 
 
@@ -126,9 +126,10 @@ def is_final(run: Any) -> ColumnElement[bool]:
 
 
 def outcome_of(run: Any) -> ColumnElement[str | None]:
-    """Return what a run that has ended for good is to downstreams: success, failure or NULL.
+    """Return the outcome of a finished run for its downstreams: success, failure or NULL.
 
-    To have been given up for its own upstream is a failure; an overlap, or a lock, is none.
+    A run that was skipped because of its own upstream is a failure. One that was skipped because
+    of an overlap or a lock is not.
     """
     gave_up = and_(
         run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like(f"{OVERLAP}%")

@@ -1,4 +1,4 @@
-"""Writing how runs ended to their rows.
+"""Write how runs ended to their rows.
 
 Joins the caller's transaction.
 """
@@ -16,14 +16,14 @@ from beatstore.tick.claims import Ending, Executes, legible
 
 __all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "Left", "write_ending"]
 
-#: What `claimed_by` says of a run that no worker has spoken of for too long.
+#: The value of `claimed_by` for a stale run: no worker has reported on it for too long.
 SUSPECTED = "suspected"
 
-#: How long a text of an error is kept: its beginning, and of a traceback the end.
+#: The maximum length of stored texts: the beginning of an error, the end of a traceback.
 ERROR_LENGTH = 2000
 TRACEBACK_LENGTH = 20_000
 
-#: How long to leave a run alone whose entry is held.
+#: How long to wait before trying again when an entry is locked.
 HELD = timedelta(seconds=1)
 
 
@@ -32,8 +32,8 @@ class Left:
     """Endings that were not written.
 
     Attributes:
-        held: of runs whose rows, or entries, somebody holds: write them again later.
-        unknown: of runs that have ended and whose entry is removed, or that are not here.
+        held: their runs or entries are locked: write them again later.
+        unknown: their runs have ended and lost their entry, or are not in this database.
     """
 
     held: list[Ending] = field(default_factory=list)
@@ -68,7 +68,7 @@ def write_ending(
     *,
     follow_up: str | None = None,
 ) -> bool:
-    """Write an outcome to a run that is in one of `states`; say whether it was."""
+    """Write an outcome to a run that is in one of `states`; return whether it was."""
     finished_at = now - _span(ending.age_s)
     given = {
         "b_id": ending.run_id,
@@ -92,7 +92,7 @@ def _span(seconds: float) -> timedelta:
 
 
 def _end(text: str | None) -> str | None:
-    """Return the last part of a text, which of a traceback says most."""
+    """Return the last part of a traceback, which is the most useful."""
     if text is None:
         return None
     cut = "…" if len(text) > TRACEBACK_LENGTH else ""
