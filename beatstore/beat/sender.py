@@ -330,7 +330,7 @@ class Attempt:
         failure: the error that ended the writing.
         known: the known outcomes.
         rest: claims whose messages the broker may not have.
-        returned: claims whose messages RabbitMQ returned because no queue would receive them.
+        returned: claims whose messages RabbitMQ returned: no queue receives them.
         full: the broker's answer, if it accepts no messages at all.
         refused: whether the broker refused some claims for good.
     """
@@ -370,7 +370,7 @@ class Attempt:
         return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
 
     def taken(self) -> list[Outcome]:
-        """Return the outcomes of messages that the broker has, even if the attempt was cut short."""
+        """Return the outcomes of messages that the broker has, even in an aborted attempt."""
         fates = zip(self.entries, self.fates(), strict=False)
         return [entry.outcome() for entry, fate in fates if fate is None]
 

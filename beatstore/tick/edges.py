@@ -110,10 +110,10 @@ def not_running_again(entry: Any) -> ColumnElement[bool]:
 
 
 def is_final(run: Any) -> ColumnElement[bool]:
-    """Return the condition that no later attempt decides what a run came to.
+    """Return the condition that a run decides its occurrence: there is no later attempt.
 
-    A next attempt that was cancelled leaves it at that: the run reported its outcome after all, or
-    its entry was paused.
+    A cancelled next attempt does not count: the run reported its outcome after all, or its entry
+    was paused.
     """
     later = RUN.alias()
     found = select(later.c.id).where(

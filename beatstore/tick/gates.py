@@ -1,11 +1,11 @@
-"""What holds entries back, read for a whole batch, and used up when they are sent.
+"""Read what blocks a batch of entries, and consume upstream completions when they are sent.
 
 Invariants:
-    * Edges are read after the downstream's row is locked, in a later statement. A completion
-      locks the downstream too, after it has counted: so either this reading sees it, or the
-      completion sees this entry wait, and wakes it.
-    * Asking whether any edge is unsatisfied goes on where the last look of the same wait
-      stopped (`blocked_by`): all looks of one wait together read each edge about once.
+    * The downstream's row is locked before its edges are read, in a later statement. A
+      completion also locks the downstream, after it has counted. So this look either reads the
+      new counter, or is already marked as waiting and gets woken.
+    * The search for an unsatisfied edge resumes where the last look of the same wait stopped
+      (`blocked_by`). All looks of one wait together read each edge about once.
 
 Each function joins the caller's transaction.
 """
@@ -58,13 +58,13 @@ from beatstore.words import misspelt
 
 __all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]
 
-#: An instant that is past, and not that of a row just written.
+#: A past instant that does not mark a row as just written.
 _AWAKE = EPOCH + timedelta(days=2)
 
-#: The last instant that there is.
+#: The latest valid instant.
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
 
-#: The words of an edge's columns.
+#: The valid values of an edge's columns.
 _WORDS: dict[str, tuple[str, ...]] = {
     "on": CONDITIONS,
     "align": ALIGNS,
@@ -82,14 +82,14 @@ def read_gates(
     settings: Settings,
     new: Collection[int] = (),
 ) -> dict[int, Gate]:
-    """Return the gate of each of these entries that has one; the others' are open.
+    """Return the gates of these entries; an entry that is missing has an open gate.
 
     Args:
         connection: in the transaction that locked the rows.
         rows: entries, with the columns that the planner reads.
         now: the database's time.
         settings: the settings in force.
-        new: the ids of those that were just written, or whose edges were.
+        new: the ids of entries that were just written, or whose edges were.
     """
     gates: dict[int, Gate] = {}
     linked = _have_edges(connection, rows)
@@ -110,12 +110,12 @@ def read_gates(
 
 
 def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = False) -> None:
-    """Use up what the upstreams of these entries have completed so far.
+    """Consume all upstream completions of these entries so far.
 
     Args:
         connection: joins its transaction.
-        ids: of the entries.
-        spare_free: whether edges whose first run is still free keep that.
+        ids: the ids of the entries.
+        spare_free: whether to leave edges alone whose first run is still free.
     """
     mine: ColumnElement[bool] = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     if spare_free:
@@ -136,7 +136,7 @@ def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = Fals
 
 
 def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
-    """Do the same in a statement for each pair of counts; mostly there are few."""
+    """Do the same with a statement for each pair of counts; mostly there are few."""
     edges = connection.execute(
         select(
             _EDGE.downstream_id,
@@ -166,8 +166,8 @@ def open_runs(
 ) -> dict[int, datetime]:
     """Return the due time of the latest unfinished run of each entry that has one.
 
-    A run that was sent longer ago than the timeout, and is not watched, is in nobody's way: it
-    was sent when no worker could report it, and while the entry's overlap was "allow".
+    A run that is not watched, and was sent longer ago than the timeout, does not count: it was
+    sent when no worker could report it, and while the entry's overlap was "allow".
     """
     asked = (
         dialect_of(connection.dialect).among(RUN.c.entry_id, ids),
@@ -178,7 +178,7 @@ def open_runs(
     if timeout is not None:
         watched = or_(RUN.c.state != "sent", RUN.c.wake_at.is_not(None))
         found = found.where(or_(watched, RUN.c.sent_at > now - timeout))
-    # An instant that can't be read, written by hand, is one all the same.
+    # The due time may be unreadable if somebody wrote it by hand; the run still counts.
     return {
         row.entry_id: row.due_at if isinstance(row.due_at, datetime) else EPOCH
         for row in connection.execute(found.group_by(RUN.c.entry_id))
@@ -212,7 +212,7 @@ def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[in
 
 
 def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[int, Row[Any]]:
-    """Return for each entry one upstream whose edge is not satisfied, the newest, if any."""
+    """Return for each entry its newest upstream whose edge is not satisfied, if any."""
     unsatisfied = (
         select(_EDGE.upstream_id)
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
@@ -235,7 +235,7 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
     pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
     if not pairs:
         return {}
-    # In a statement of its own: joined to the one above, its subquery is asked several times.
+    # In its own statement: joined to the one above, the subquery would run several times.
     rows = connection.execute(
         select(
             _EDGE.downstream_id.label("id"), _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state
@@ -247,9 +247,9 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
 
 
 def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
-    """Return those of these entries whose wait has begun; for one without a clock that is read.
+    """Return the entries whose wait has begun; only those without a schedule need a query.
 
-    It begins when an edge is satisfied by a completion that was not used up yet.
+    A wait begins when a completion that was not consumed yet satisfies an edge.
     """
     begun = {row.id for row in rows if row.pending_since is not None}
     sleeping = [row.id for row in rows if row.kind == "after" and row.id not in begun]
@@ -263,9 +263,9 @@ def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
 
 
 def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, float | None]]:
-    """Return what ends the wait of entries: the name of an upstream that failed, and a timeout.
+    """Return what ends the waits of entries: the name of a failed upstream, and a timeout.
 
-    Only edges that can end the wait are read, which have an index of their own.
+    Only edges that can end a wait are read; they have their own index.
     """
     if not ids:
         return {}
@@ -285,9 +285,9 @@ def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
 
 
 def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
-    """Return those of these entries with an edge whose words mean nothing, and what to write.
+    """Return the entries with an invalid value on an edge, and what to write instead.
 
-    An edge asks for something else then than whoever wrote it has meant.
+    Without this check such an edge would silently mean something else.
     """
     strange = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
     mine = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
@@ -306,10 +306,10 @@ def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]
 
 
 def wake_forgotten(connection: Connection, limit: int) -> int:
-    """Wake entries that sleep although what they wait for is there; return how many.
+    """Wake entries that are asleep although their dependencies are met; return how many.
 
-    A completion, or an edit of an edge, wakes them in time. This is for edits that nothing
-    told of: deletions by a foreign key on MySQL, or a database without the triggers.
+    Normally a completion, or an edit of an edge, wakes them. This finds edits that fired no
+    trigger: deletions by a foreign key on MySQL, or a database without the triggers.
     """
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
     met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
@@ -335,9 +335,9 @@ def wake_forgotten(connection: Connection, limit: int) -> int:
     ids = free_entries(connection, connection.scalars(asleep))
     if ids:
         still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
-        # As after an edit, so that each due time is asked about from the beginning.
+        # As after an edit, so that each due time is checked from the beginning.
         connection.execute(update(ENTRY).where(*still).values(wake_at=EPOCH, blocked_by=None))
-    # A `wake_at` beyond all time, written by hand, is no instant; nobody would ever look.
+    # A `wake_at` such as infinity, written by hand, would never become due.
     for rows in (ENTRY, RUN):
         beyond = rows.c.wake_at > literal(_LAST, Instant())
         connection.execute(update(rows).where(beyond).values(wake_at=_AWAKE))

@@ -1,7 +1,7 @@
-"""Locks that beats and workers take: free rows at once, others after a moment, or not at all.
+"""Lock rows with SKIP LOCKED, and retry locked ones for a short time.
 
-Joins the caller's transaction. Nothing here waits in the database, so a transaction of the
-application that stays open holds up nobody but what it has written.
+Joins the caller's transaction. Nothing here waits inside the database, so an open transaction
+of the application delays only the rows that it has written.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from beatstore.database.tables import ENTRY, RUN, chunks
 
 __all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "held_runs", "retried"]
 
-#: How long to wait for rows that somebody else is writing: other beats and workers are
-#: done with them in milliseconds.
+#: How long to wait for locked rows: other beats and workers release them within
+#: milliseconds.
 LOCK_WAIT_S = 0.25
 LOCK_WAIT_MS = 250
 
-#: For how many seconds nobody waits like that again, after it was in vain.
+#: After a wait that did not help, skip such waits for this many seconds.
 NO_WAIT_S = 5.0
 
 _PAUSE = 0.01
@@ -34,11 +34,11 @@ _RUNS = select(RUN.c.id)
 def retried(
     lock: Callable[[Iterable[int]], list[Row[Any]]], ids: Iterable[int], patience: float
 ) -> list[Row[Any]]:
-    """Lock rows that somebody has held a moment ago; return those that are free by now.
+    """Lock rows that were locked a moment ago; return those that are free by now.
 
     Args:
-        lock: locks what is free of these ids, and returns rows with an `id`.
-        ids: of rows that exist.
+        lock: locks the free rows among these ids, and returns rows with an `id`.
+        ids: the ids of existing rows.
         patience: how many seconds to wait for them.
     """
     found: list[Row[Any]] = []
@@ -53,7 +53,7 @@ def retried(
 
 
 def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> set[int]:
-    """Lock runs, and return the ids of those that somebody else holds."""
+    """Lock runs, and return the ids of those that another transaction has locked."""
 
     def lock(ids: Iterable[int]) -> list[Row[Any]]:
         found: list[Row[Any]] = []
@@ -71,7 +71,7 @@ def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
 
 
 def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:
-    """Lock those of these entries that nobody holds, and return their ids."""
+    """Lock the entries that are not locked, and return their ids."""
     free: list[int] = []
     for some in chunks(ids):
         these = dialect_of(connection.dialect).among(ENTRY.c.id, some)

@@ -1,8 +1,7 @@
-"""What beat's log says of a tick: a line for each batch and kind of event, not for each row.
+"""Log the events of a tick: one line for each batch and kind of event, not for each row.
 
-Everything here is read off what the tick has in hand, after its commit: nothing is asked of
-the database. An event is told once, since it is told by the change of its row; no memory is
-kept, so any number of beats tell it once.
+The lines are made from data that the tick has already read, after its commit, without queries.
+An event is logged when its row changes, so any number of beats together log it once.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ __all__ = ["Notice", "of_run", "tell", "tell_sent"]
 
 logger = logging.getLogger(__name__)
 
-#: So many entries of a batch are named.
+#: How many entries of a batch are named.
 _NAMED = 3
 
-#: So much of a reason is said.
+#: The maximum length of a logged reason.
 _LONGEST = 300
 
-#: How the reason of a run begins that is skipped with its upstream.
+#: The beginning of the reason of a run that was skipped because its upstream failed.
 _UPSTREAM = "upstream "
 
-#: How the reason of a run begins that a misfire policy has made.
+#: The beginning of the reason of a run that was created by a misfire policy.
 _MISFIRE = "misfire:"
 
-#: How long an entry may skip for its own run before a person is told; and again each day.
+#: How long an entry may skip because of its own run before this is logged; then each day.
 _SKIPPED_FOR = timedelta(minutes=10)
 _DAY = timedelta(days=1)
 
-#: What a line begins with, of one and of many, by the kind of event.
+#: The beginning of a line for one event and for many, by kind.
 _KINDS = {
     "broken": (
         "an entry is broken and will not run until it is fixed",
@@ -88,8 +87,8 @@ _KINDS = {
     ),
 }
 
-#: What somebody has asked for is no warning; nor is what each look finds in an outage, which
-#: is told of by itself.
+#: Events that somebody asked for are not warnings. Neither are those that each look finds
+#: during an outage, which is logged itself.
 _LEVELS = {
     "cancelled": logging.INFO,
     "upstream failed": logging.INFO,
@@ -99,14 +98,14 @@ _LEVELS = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing that a person should know.
+    """One event to log.
 
     Attributes:
         kind: one of `_KINDS`.
-        name: of the entry.
-        due_at: of the occurrence; None where there is none.
-        reason: why.
-        run_id: of the run, where it has one already.
+        name: the entry's name.
+        due_at: the due time of the occurrence, if any.
+        reason: why it happened.
+        run_id: the run's id, if it has one already.
     """
 
     kind: str
@@ -125,11 +124,11 @@ class Notice:
 
 
 def of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
-    """Return what a person should know of a run that was planned, if there is anything.
+    """Return the event to log for a planned run, or None.
 
     Args:
-        entry: the row that was decided, as it was before.
-        run: one of the runs it gets.
+        entry: the entry's row before the decision.
+        run: one of its planned runs.
         now: the database's time.
     """
     sent = run.state == "claimed"
@@ -160,7 +159,7 @@ def _since(run: PlannedRun) -> str:
 
 
 def _is_skipped_for_long(entry: Any, now: datetime) -> bool:
-    """Say whether the time to tell of an entry that skips has come since its last look."""
+    """Return whether an entry that keeps skipping has reached the time to log it."""
     since, before = entry.last_run_at, entry.cursor_at
     if not isinstance(since, datetime):
         return False
@@ -170,7 +169,7 @@ def _is_skipped_for_long(entry: Any, now: datetime) -> bool:
 
 
 def tell(notices: Iterable[Notice]) -> None:
-    """Log what was noticed in a batch that is committed by now: a line for each kind."""
+    """Log the events of a committed batch, one line for each kind."""
     by_kind: dict[str, list[Notice]] = {}
     for notice in notices:
         by_kind.setdefault(notice.kind, []).append(notice)
@@ -187,11 +186,11 @@ def tell(notices: Iterable[Notice]) -> None:
 
 
 def tell_sent(outcomes: Collection[Outcome], looked: tuple[datetime, float]) -> None:
-    """Log each message that the broker has taken.
+    """Log each message that the broker has accepted.
 
     Args:
-        outcomes: what became of a batch.
-        looked: the database's time, and when that was on the monotonic clock.
+        outcomes: the outcomes of a batch.
+        looked: the database's time, and the monotonic time at which it was read.
     """
     if not outcomes or not logger.isEnabledFor(logging.INFO):
         return

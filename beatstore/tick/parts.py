@@ -1,17 +1,16 @@
-"""The tasks of a canvas: which are under way, and which of the last ones have succeeded.
+"""The state of a canvas: which tasks are running, and which final tasks have succeeded.
 
-A part is known by its name. "3/10" is the third of ten tasks after which nothing comes: the
-run has succeeded when all ten have. Such a task may go on as a canvas, whose last tasks are
-parts of it: "3/10.1/2". Any other name is that of a step, a task after which others come.
+A part is identified by its name. "3/10" is the third of ten final tasks, which no task follows:
+the run has succeeded when all ten have. Such a task may be replaced by a canvas, whose final
+tasks are parts of it: "3/10.1/2". Any other name is a step: a task that other tasks follow.
 
-The column `parts` of a run holds this as JSON, as long as the run is not over:
+The column `parts` of a run holds this as JSON until the run ends:
 
     {"open": {"3/10": "2026-01-15T12:00:00+00:00"}, "done": {"10": [1, 2]}, "until": "2026-…"}
 
-A run that is no canvas has no parts; `until` stands there once its message went back to the
-queue.
+A run that is not a canvas has no parts, only `until` after its message went back to the queue.
 
-Whatever else stands there is read as nothing.
+Invalid values are ignored.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _LAST = re.compile(r"[1-9][0-9]{0,8}/[1-9][0-9]{0,8}(\.[1-9][0-9]{0,8}/[1-9][0-9
 
 @dataclass(slots=True)
 class Parts:
-    """What is known of the parts of one run.
+    """The state of the parts of one run.
 
     Attributes:
-        open: since when each part runs that is under way.
-        done: the last tasks that have succeeded: their numbers, by how many they are. Those
-            into which the task "3/10" was replaced stand under "3/10/" and their count.
-        until: since when a message of the run waits for a worker; to come, while its own eta is.
+        open: the running parts, each with its start time.
+        done: the numbers of the final tasks that have succeeded, by their count. Those of a
+            canvas that replaced the task "3/10" have the key "3/10/" and their count.
+        until: since when a message of the run waits for a worker; in the future if it has an eta.
     """
 
     open: dict[str, datetime] = field(default_factory=dict)
@@ -44,12 +43,12 @@ class Parts:
 
     @classmethod
     def read(cls, given: Any) -> Parts:
-        """Return what a row says."""
+        """Read the parts from the column's value."""
         said = given if isinstance(given, dict) else {}
         return cls(_instants(said.get("open")), _numbers(said.get("done")), _at(said.get("until")))
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the row is to say."""
+        """Return the value to write into the column."""
         said: dict[str, Any] = {
             "open": {name: at.isoformat() for name, at in self.open.items()},
             "done": self.done,
@@ -59,19 +58,19 @@ class Parts:
         return said
 
     def start(self, name: str, at: datetime) -> bool:
-        """Note that a part is under way; say whether it is, since then."""
+        """Note that a part is running; return False if this start is outdated."""
         if self._is_done(name) or (name in self.open and self.open[name] > at):
             return False
         self.open[name] = at
         return True
 
     def leave(self, name: str, since: datetime) -> None:
-        """Note that a part is not under way any more, unless it was started after `since`."""
+        """Note that a part is no longer running, unless it was started after `since`."""
         if name in self.open and self.open[name] <= since:
             del self.open[name]
 
     def succeed(self, name: str) -> bool:
-        """Note that a part has succeeded; say whether the run has, with it."""
+        """Note that a part has succeeded; return whether the whole run has."""
         while is_last(name):
             above, number, level = _place(name)
             numbers = self.done.setdefault(level, [])
@@ -95,7 +94,7 @@ class Parts:
 
 
 def is_last(name: str) -> bool:
-    """Say whether a name is that of a task after which nothing comes."""
+    """Return whether a name is that of a final task."""
     if not _LAST.fullmatch(name):
         return False
     pairs = (place.split("/") for place in name.split("."))
@@ -103,12 +102,12 @@ def is_last(name: str) -> bool:
 
 
 def nested(name: str | None, number: int, count: int) -> str:
-    """Name one of the last tasks of the canvas that replaces a task.
+    """Return the name of a final task of the canvas that replaces a task.
 
     Args:
-        name: the part that the task is, or None if it is a run by itself.
-        number: which of the last tasks.
-        count: how many they are.
+        name: the name of the replaced part; None if the canvas is the whole run.
+        number: the number of the final task.
+        count: how many final tasks there are.
     """
     if name is None:
         return f"{number}/{count}"
@@ -116,7 +115,7 @@ def nested(name: str | None, number: int, count: int) -> str:
 
 
 def _place(name: str) -> tuple[str, int, str]:
-    """Take "3/10.1/2" apart: "3/10", 1, and the key of its two siblings in `done`."""
+    """Split "3/10.1/2" into "3/10", 1, and the key of its siblings in `done`."""
     above, _, place = name.rpartition(".")
     number, count = place.split("/")
     return above, int(number), f"{above}/{count}" if above else count

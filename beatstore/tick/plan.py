@@ -1,10 +1,10 @@
-"""Planning: from due entries to their run rows and new columns, in one transaction.
+"""Plan due entries: write their runs and their new state in one transaction.
 
 Invariants:
-    * The rows are locked from the reading to the commit, so no other beat, and no edit,
-      comes between the decision and its writing.
-    * A row that can't be decided is taken out of service in the same transaction, with
-      the reason on it; the others of its batch go on.
+    * The rows are locked from reading to commit, so no other beat and no edit can change them
+      between the decision and the write.
+    * An entry that can't be decided is marked broken in the same transaction, with the reason;
+      the rest of its batch is planned.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from beatstore.tick.waits import write_shared
 
 __all__ = ["CollisionError", "Planner"]
 
-# The columns written come from the rows given, so that a broken row keeps its others.
+# The parameters name the columns to write, so that a broken row keeps its other columns.
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
 
-#: What the rule reads, what a message is made of, and what is counted.
+#: The columns that the rule, the message and the counters need.
 _READ_ALSO = ("last_run_at", "blocked_by", "wake_at")
 _READ = [ENTRY.c[name] for name in dict.fromkeys([*ENTRY_COLUMNS, *CALL, *_READ_ALSO])]
 _LOCK = select(*_READ).order_by(ENTRY.c.wake_at, ENTRY.c.id).with_for_update(skip_locked=True)
@@ -63,25 +63,25 @@ _ENTRY_ROW: dict[str, TypeEngine[Any]] = {
     **dict.fromkeys(("b_id", "run_count", "blocked_by"), BigInteger()),
 }
 
-#: A `wake_at` before this is of a row that was just written, by whatever means.
+#: A `wake_at` before this marks a row that was just written, by any means.
 _NEW = EPOCH + timedelta(days=1)
 
-#: How far a run moves whose due time belongs to another.
+#: How far a run is moved if another run has its due time.
 _ASIDE = timedelta(microseconds=1)
 
-#: By what a run that was inserted is known, and what its message needs.
+#: The columns that identify an inserted run, and those that its message needs.
 _KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
 
 _call_of = attrgetter(*CALL)
 
 
 class CollisionError(Exception):
-    """Some other run has the due time of one that was to be inserted."""
+    """Another run already has the due time of a run to insert."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """An entry and what it gets; with a problem it is taken out of service instead."""
+    """An entry and its decision; an entry with a problem is marked broken instead."""
 
     entry: Row[Any]
     decision: Decision
@@ -94,10 +94,10 @@ _NOTHING = Decision(state="broken")
 
 
 class Planner:
-    """Plans entries for one beat, on a connection whose transaction the caller opened.
+    """Plans entries for one beat, in the caller's transaction.
 
     Attributes:
-        notices: what a person should know of the last batch, once that is committed.
+        notices: the events of the last batch, to log after its commit.
     """
 
     def __init__(self, settings: Settings, beat_id: str) -> None:
@@ -118,13 +118,14 @@ class Planner:
 
         Args:
             connection: with a transaction that the caller commits.
-            which: the entries.
-            limit: how many at most.
+            which: the condition that selects entries.
+            limit: the maximum number of entries.
             now: the database's time.
-            careful: look first which due times have a run already, and tell it apart.
+            careful: first check which due times have a run already.
 
         Raises:
-            CollisionError: some have; roll back, and plan again with `careful`.
+            CollisionError: a due time has a run already: roll back, and plan again with
+                `careful`.
         """
         self.notices = []
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
@@ -171,7 +172,7 @@ class Planner:
             return _Plan(row, _NOTHING, problem=f"{type(error).__name__}: {error}")
 
     def _write_entries(self, connection: Connection, plans: Sequence[_Plan], now: datetime) -> None:
-        """Write the entries' columns, and what their runs have used up."""
+        """Write the new state of the entries, and consume upstream completions."""
         good = [_columns(plan.entry, plan.decision, now) for plan in plans if plan.problem is None]
         bad = [
             _quarantine(plan.entry.id, plan.problem) for plan in plans if plan.problem is not None
@@ -200,7 +201,7 @@ class Planner:
     def _write_runs(
         self, connection: Connection, plans: Sequence[_Plan], now: datetime, careful: bool
     ) -> list[Claim]:
-        """Insert the decided runs, and return those of them that this beat now holds.
+        """Insert the decided runs, and return the claims among them.
 
         Raises:
             CollisionError: a due time has a run already.
@@ -253,7 +254,7 @@ class Planner:
         self, plan: _Plan, run: PlannedRun, now: datetime, expires_at: datetime
     ) -> dict[str, Any]:
         entry, claimed = plan.entry, run.state == "claimed"
-        # What counts for others is counted by the sweep, in a transaction of its own.
+        # The sweep counts runs that matter to downstreams, in its own transaction.
         wake_at = expires_at if claimed else now if run.counts else None
         return {
             "entry_id": entry.id,
@@ -270,7 +271,7 @@ class Planner:
         }
 
     def quarantine(self, connection: Connection, entry_id: int, reason: str) -> None:
-        """Take an entry out of service, saying why."""
+        """Mark an entry as broken, with the reason."""
         connection.execute(_WRITE_ENTRY, [_quarantine(entry_id, reason)])
         name = connection.scalar(select(ENTRY.c.name).where(ENTRY.c.id == entry_id))
         self.notices.append(Notice("broken", name, reason=reason))
@@ -278,9 +279,9 @@ class Planner:
 
 @dataclass(frozen=True, slots=True)
 class _Writes:
-    """How the rows of a batch are written: two statements, and what makes their parameters.
+    """The two statements that write a batch, and the function that makes their parameters.
 
-    Where the first returns no rows, which MySQL can't, they are read back.
+    MySQL can't return the inserted runs, so there they are read back.
     """
 
     runs: Executable
@@ -305,7 +306,7 @@ def _writes(dialect: Dialect) -> _Writes:
 
 
 def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
-    """Yield what a person should know of a batch; mostly that is nothing."""
+    """Yield the events of a batch to log; mostly there are none."""
     for plan in plans:
         entry = plan.entry
         if plan.problem is not None:
@@ -318,7 +319,7 @@ def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
 
 
 def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, Any]:
-    """Return the columns of an entry after a look, for `_WRITE_ENTRY`."""
+    """Return the new columns of an entry, for `_WRITE_ENTRY`."""
     sent = sum(run.state == "claimed" for run in decision.runs)
     return {
         "b_id": entry.id,
@@ -339,9 +340,9 @@ def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, An
 def _cycles(
     connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]
 ) -> dict[int, str]:
-    """Return the members of cycles that rows written by hand have formed, and what to say.
+    """Return the members of cycles among rows written by hand, each with the problem.
 
-    Only rows that were just written are looked into: a new edge wakes its downstream.
+    Only rows that were just written are checked, since a new edge wakes its downstream.
     """
     found: dict[int, str] = {}
     for row in rows:
@@ -358,7 +359,7 @@ def _cycles(
 
 
 def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
-    """Return the columns that take an entry out of service; what it holds stays as it is."""
+    """Return the columns that mark an entry as broken; its other columns stay."""
     error = legible(reason)
     return {
         "b_id": entry_id,
@@ -369,19 +370,18 @@ def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
     }
 
 
-# -- two runs for one instant -------------------------------------------------------------
+# -- two runs with one due time -------------------------------------------------------------
 
 
 def _without_written(
     connection: Connection, decided: Sequence[tuple[Row[Any], Decision]]
 ) -> dict[int, Decision]:
-    """Return the decisions by entry, without the runs that were written before.
+    """Return the decisions by entry, without the runs that exist already.
 
-    The key of a run is its entry, its due time and its attempt, and a due time belongs to
-    the schedule, or to the upstreams that share it. A run that somebody triggered at the same
-    instant moves aside by a microsecond, and so does an occurrence of an entry without a
-    schedule, whose due time is the moment at which it was seen. Any other row is this very
-    occurrence: it was written before.
+    The key of a run is its entry, due time and attempt. A due time belongs to the schedule, or
+    to the upstreams that share it. A run that was triggered by hand at the same instant is moved
+    by a microsecond. So is an occurrence of an entry without a schedule, whose due time is the
+    moment at which it was found. Any other existing row is the same occurrence.
     """
     return {
         entry.id: _distinct(connection, entry, decision) if decision.runs else decision
@@ -412,7 +412,7 @@ def _distinct(connection: Connection, entry: Row[Any], decision: Decision) -> De
 
 
 def _free(connection: Connection, entry_id: int, at: datetime) -> datetime:
-    """Return the first instant after `at` at which the entry has no run."""
+    """Return the first instant after `at` for which the entry has no run."""
     taken = True
     while taken:
         at += _ASIDE

@@ -1,22 +1,21 @@
-"""The tick's half of the store: look, plan, sweep, settle.
+"""The transactions of a tick: look, plan, sweep, settle.
 
-    look    what time is it, and when is the next row due   1 statement, no lock
-    plan    due entries -> decisions -> run rows            1 transaction
-    sweep   runs that nobody looks after -> claims, suspects    1 transaction, 2 with failures
-    settle  what became of the messages -> the run rows     1 transaction
+    look    read the time and when the next row is due      1 statement, no lock
+    plan    turn due entries into runs                      1 transaction
+    sweep   find expired claims, retries and stale runs     1 transaction, 2 with failures
+    settle  write the outcomes of messages to the runs      1 transaction
 
-Any number of beats call these at once. Rows are locked with SKIP LOCKED (SQLite: one
-writer at a time), so beats share the work instead of waiting for each other, and the
-unique key of `run` refuses what would be a second row for one occurrence.
+Any number of beats call these at the same time. They lock rows with SKIP LOCKED (SQLite: one
+writer at a time), so beats share the work and do not wait for each other. The unique key of
+`run` prevents a second row for one occurrence.
 
 Invariants:
-    * A run row is committed before its message may be sent.
-    * Only the beat that holds a claim settles it: every later write names the claim.
-    * The cost follows the rows that are due. No statement here reads a row that is not.
+    * A run is committed before its message may be sent.
+    * Only the beat that holds a claim settles it: every later write checks the claim.
+    * The cost depends on the number of due rows. No statement here reads other rows.
 
-On failure: whatever the database raises becomes `UnavailableError`, the connection is
-dropped, and the next call opens a new one. What was claimed stays claimed until it
-expires, and is then sent by whichever beat sweeps first.
+On failure: database errors become `UnavailableError`, the connection is dropped, and the next
+call opens a new one. Claims stay until they expire; then the first beat that sweeps sends them.
 """
 
 from __future__ import annotations
@@ -54,14 +53,14 @@ class Queue:
     """The claims of one beat.
 
     Args:
-        database: where the rows are.
-        settings: batch size, claim expiry and the defaults of the rule.
-        beat_id: names this beat in `claimed_by`; at most 36 characters.
-        tag: keeps the tick to entries with this tag, and their runs.
+        database: the database.
+        settings: batch size, claim expiry and defaults of the rule.
+        beat_id: the id of this beat in `claimed_by`; at most 36 characters.
+        tag: only handle entries with this tag, and their runs.
 
     Attributes:
         settings: as given.
-        upkeep: the beat's own row, and what is done when nothing is due.
+        upkeep: the SQL of the beat's background work.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class Queue:
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
-        # Made once: an idle beat does little else than asking this.
+        # Built once, since an idle beat mostly runs this query.
         earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
         self._asked = select(db_now(), *earliest)
         self._no_wait_until = 0.0
@@ -82,9 +81,9 @@ class Queue:
     # -- the tick ---------------------------------------------------------------
 
     def look(self) -> Look:
-        """Read the clock and the two earliest `wake_at`."""
+        """Read the database's time, and the earliest `wake_at` of entries and of runs."""
         row = self._kept.connected_again(self._read_look)
-        # A wake_at that can't be read is due, and made so: its row tells what else is wrong.
+        # An unreadable wake_at is due, and overwritten; planning finds other problems.
         unreadable = [isinstance(at, str) for at in row[1:]]
         for rows, spoiled in zip((ENTRY, RUN), unreadable, strict=True):
             if spoiled:
@@ -100,8 +99,8 @@ class Queue:
             now: the database's time, from `look`.
 
         Returns:
-            The claims, in the order of their due times, and how many entries were
-            decided; 0 means that other beats hold them all.
+            The claims in the order of their due times, and the number of decided entries; 0
+            means that other beats have locked all of them.
 
         Transaction: opens and commits its own.
         """
@@ -111,36 +110,36 @@ class Queue:
             count, claims = self._plan(due, limit, now)
         except UnavailableError:
             raise
-        except Exception:  # noqa: BLE001  (whatever one row did must not stop the others)
+        except Exception:  # noqa: BLE001  (one bad row must not stop the others)
             return self._plan_one_by_one(now)
         claims.sort(key=lambda claim: claim.due_at)
         return claims, count
 
     def sweep(self, now: datetime) -> Swept:
-        """Look at the runs whose `wake_at` has come: what nobody looks after any more.
+        """Handle the runs whose `wake_at` is due.
 
-            claimed     its claim expired, or a next attempt is due     claimed, to be sent
-            started     no heartbeat of its worker                      suspected, then a suspect
-            sent        not heard of within `run_timeout`               a suspect
-            any other   its end is still to be counted                  counted
+            claimed     its claim expired, or a next attempt is due     claim it, to be sent
+            started     no heartbeat of its worker                      mark it, later a suspect
+            sent        no worker reported within `run_timeout`         return it as a suspect
+            any other   its end is not counted yet                      count it
 
-        A run whose entry was removed, paused or cancelled meanwhile is cancelled, with the
-        reason, unless somebody asked for it by hand.
+        If the entry was removed, paused or cancelled meanwhile, a claimed run is cancelled with
+        the reason, unless it was triggered by hand.
 
         Args:
             now: the database's time, from `look`.
 
-        Transaction: opens and commits its own; another one counts.
+        Transaction: opens and commits its own; counting uses a second one.
         """
         try:
             return self._sweep(and_(RUN.c.wake_at <= now, self._runs), now)
         except UnavailableError:
             raise
-        except Exception:  # noqa: BLE001  (whatever one row did must not stop the others)
+        except Exception:  # noqa: BLE001  (one bad row must not stop the others)
             return self._sweep_one_by_one(now)
 
     def end(self, endings: Sequence[Ending]) -> None:
-        """Write how runs ended that no worker reported on, and what follows.
+        """Record how runs ended that no worker reported on.
 
         Transaction: opens and commits its own.
         """
@@ -156,13 +155,13 @@ class Queue:
                 self.end([ending])
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Write what became of the claims.
+        """Write the outcomes of claims to their runs.
 
-        A claim without an outcome stays as it is until it expires. Settling the same
-        outcomes twice changes nothing, so a caller who can't know may do it again.
+        A claim without an outcome stays until it expires. Writing the same outcomes twice
+        changes nothing, so a caller may repeat a call whose result is unknown.
 
         Returns:
-            The outcomes of runs whose rows somebody holds: settle them again later.
+            The outcomes of runs that are locked: write them again later.
 
         Transaction: opens and commits its own.
         """
@@ -179,11 +178,11 @@ class Queue:
         return held
 
     def close(self, *, orderly: bool = True) -> None:
-        """Give the connection back. Safe to call at any time, and again.
+        """Release the connection. Safe to call at any time, and more than once.
 
         Args:
-            orderly: whether to end its transaction; if not, it is cut, also under a
-                thread that waits on it.
+            orderly: whether to end the transaction first; otherwise cut the connection, even
+                if another thread waits on it.
         """
         self._kept.drop(orderly=orderly)
 
@@ -212,13 +211,13 @@ class Queue:
                 )
             except UnavailableError as error:
                 if not contended(error.__cause__):
-                    raise  # else somebody holds one of these rows: they are still due
+                    raise  # a locked row stays due for the next sweep
         return found.swept
 
     def _sweep_one_by_one(self, now: datetime) -> Swept:
-        """Sweep the same batch, each run in transactions of its own, and end what fails.
+        """Sweep the same batch, each run in its own transaction, and end the runs that fail.
 
-        What had been claimed before the counting failed is sent when that claim expires.
+        Runs that were claimed before an error are sent when their claims expire.
         """
         claims: list[Claim] = []
         suspects: list[Suspect] = []
@@ -236,7 +235,7 @@ class Queue:
         return Swept(claims, suspects, len(ids))
 
     def _wake_earliest(self, rows: Table) -> None:
-        """Give the row that comes first a `wake_at` that is past, in place of what it has."""
+        """Overwrite the earliest `wake_at` of a table with a past instant."""
         first = select(rows.c.id).where(rows.c.wake_at.is_not(None)).order_by(rows.c.wake_at)
         with self._kept.claiming() as connection:
             earliest = connection.scalar(first.limit(1))
@@ -251,7 +250,7 @@ class Queue:
         tell([Notice("refused", name, reason=reason, run_id=run_id)])
 
     def _due(self, rows: Table, which: ColumnElement[bool], now: datetime) -> Sequence[int]:
-        """Return the ids of a batch that is due, and read nothing else of it."""
+        """Return the ids of a due batch, without reading any other column."""
         with self._kept.claiming() as connection:
             return connection.scalars(
                 select(rows.c.id)
@@ -263,7 +262,7 @@ class Queue:
     def _plan(
         self, which: ColumnElement[bool], limit: int, now: datetime
     ) -> tuple[int, list[Claim]]:
-        """Plan in a transaction; where a due time has a run already, once more, with care."""
+        """Plan in one transaction; if a due time has a run already, plan again carefully."""
         try:
             planned = self._kept.claiming_again(
                 lambda connection: self._planner.plan_where(connection, which, limit, now)
@@ -278,9 +277,9 @@ class Queue:
         return planned
 
     def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
-        """Plan the same batch, a transaction for each, and take out of service what fails.
+        """Plan the same batch, each entry in its own transaction, and mark failing ones broken.
 
-        For rows that the driver can't even read (`infinity`, a date out of range).
+        This is for rows that the driver can't read (`infinity`, a date out of range).
         """
         ids = self._due(ENTRY, self._entries, now)
         claims: list[Claim] = []
@@ -299,7 +298,7 @@ class Queue:
 
 
 def _tagged(entry_id: Column[int], tag: str | None) -> ColumnElement[bool]:
-    """Return the condition that an entry has the tag, or none where there is no tag."""
+    """Return the condition that an entry has the tag; always true without a tag."""
     if tag is None:
         return true()
     return entry_id.in_(select(TAG.c.entry_id).where(TAG.c.tag == tag))

@@ -1,4 +1,4 @@
-"""One report of a worker, and what it comes to; no statement is executed here."""
+"""A worker's report on a run, as a value. Executes no SQL."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker has to say of one run.
+    """A worker's report on one run.
 
     Attributes:
-        of: which run, and which part of it.
+        of: the run, and the part of it.
         state: `started`; `sent`, when its message went back to the queue; or how it ended:
             `succeeded`, `failed`, `cancelled`.
-        at: when that happened, by this process's monotonic clock, in seconds.
+        at: when that happened, on this process's monotonic clock, in seconds.
         worker: the worker's node name.
-        started: when the run was started, by the same clock; where it is known, and it is over.
+        started: when the run was started, on the same clock, if it has ended and this is known.
         reason: why, in words.
         error: the exception, in one line.
-        traceback: and where it came from.
-        delay: for how many seconds after `at` the message is not worked on, by its own eta.
+        traceback: the traceback of the exception.
+        delay: how many seconds after `at` the message waits for its eta.
     """
 
     of: Origin
@@ -55,7 +55,7 @@ class Report:
 
 
 class HeldError(Exception):
-    """Somebody holds the row of a run, such as an open transaction of the application."""
+    """Another transaction has locked the row of a run."""
 
 
 @dataclass(slots=True)
@@ -63,9 +63,8 @@ class Unwritten:
     """Reports that were not written.
 
     Attributes:
-        strangers: of runs that are not here; they are ignored.
-        held: of runs whose rows somebody holds, such as an open transaction of the
-            application: write them again later.
+        strangers: reports on runs that are not in this database; they are ignored.
+        held: reports on runs that another transaction has locked: write them again later.
     """
 
     strangers: list[Report] = field(default_factory=list)
@@ -73,7 +72,7 @@ class Unwritten:
 
 
 def each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
-    """Cut reports into parts in which no run occurs twice, in their order."""
+    """Split reports, in order, into batches with at most one report for each run."""
     part: list[Report] = []
     seen: set[tuple[int, str]] = set()
     for report in reports:
@@ -88,14 +87,14 @@ def each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
 
 
 def is_end(report: Report) -> bool:
-    """Say whether a run is over with this, unless only a part of it has succeeded."""
+    """Return whether a report ends its run. A successful part alone does not."""
     if report.state == "succeeded":
         return report.of.part is None
     return report.state not in WITH_WORKER
 
 
 def said(report: Report) -> dict[str, Any]:
-    """Return what a report says of a run that is not over."""
+    """Return the columns that a report sets on a run that has not ended."""
     said: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
     for name, text in (("reason", report.reason), ("error", report.error)):
         if text:
@@ -104,12 +103,12 @@ def said(report: Report) -> dict[str, Any]:
 
 
 def until(report: Report, now: datetime) -> datetime:
-    """Return until when the message that a report speaks of is not worked on."""
+    """Return until when the message of a report waits for its eta."""
     return now + timedelta(seconds=report.delay - age(report.at))
 
 
 def ending_of(report: Report) -> Ending:
-    """Return what a report says of how its run ended."""
+    """Return the ending that a report describes."""
     known = report.of.part is None and report.started is not None
     return Ending(
         report.of.run_id,
@@ -125,5 +124,5 @@ def ending_of(report: Report) -> Ending:
 
 
 def age(at: float) -> float:
-    """Return how many seconds ago an instant of the monotonic clock was."""
+    """Return the seconds since an instant of the monotonic clock."""
     return max(0.0, time.monotonic() - at)

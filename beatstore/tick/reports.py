@@ -1,15 +1,15 @@
-"""The worker's half of the store: what its processes say of the runs they were given.
+"""Write a worker's reports on its runs.
 
-    start      may this message be worked on?                 1 transaction
-    write      what became of runs                            1 transaction
-    heartbeat  the worker lives, and with it what it runs     1 transaction
+    start      mark a run started, if it may start            1 transaction
+    write      write reports                                  1 transaction
+    heartbeat  keep the worker and its runs alive             1 transaction
 
 Invariants:
-    * A report moves only the run it is of: the row with its id and its task id.
-    * Writing the same reports twice changes nothing, so a caller who can't know whether a
+    * A report changes only its own run: the row with its id and its task id.
+    * Writing the same reports twice changes nothing, so a caller who does not know whether a
       transaction was committed writes them again.
-    * A run never goes back: it stays as it ended, and a message that went back to the queue
-      does not end the start of a later one. Reports of two workers come in any order.
+    * A run never goes back. Its end is final, and a report that its message went back to the
+      queue does not undo a later start. Reports of two workers arrive in any order.
 
 On failure: as in `beatstore.database.connection`.
 """
@@ -53,10 +53,10 @@ from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 
-#: How many heartbeats may stay out before a worker is suspected, and then given up.
+#: How many heartbeats may be missed before a run is stale, and then how many until it is lost.
 SILENT, SUSPICIOUS = 3, 2
 
-#: What beat took for not sent, and has not counted: a worker that has its message knows better.
+#: Runs that beat took for unsent and has not counted. A worker that has the message corrects it.
 _BELIEVED = and_(
     RUN.c.worker.is_(None),
     or_(
@@ -67,7 +67,7 @@ _BELIEVED = and_(
 
 _THIS = and_(RUN.c.id == bindparam("b_id"), RUN.c.task_id == bindparam("b_task_id"))
 
-#: Marks a run as started; made once, for a worker executes it for each of its tasks.
+#: Marks a run as started. Compiled once, since a worker executes it for each task.
 _START = (
     update(RUN)
     .where(_THIS)
@@ -79,7 +79,7 @@ _START = (
     )
 )
 
-#: The same for the guard, and for a report, which may come after that of a later start.
+#: The same for the start-once guard, and for reports, which may arrive after a later start.
 _MAY_START = _START.where(RUN.c.state.in_(bindparam("b_states", expanding=True)))
 _STARTED = _START.where(
     or_(
@@ -92,7 +92,7 @@ _STARTED = _START.where(
     )
 )
 
-#: What the timeout in force depends on; subqueries, for a join would lock the entry too.
+#: The columns that the timeout depends on; as subqueries, since a join would lock the entry too.
 _POLICIES = [
     select(ENTRY.c[name]).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery().label(name)
     for name in ("run_timeout_s", "overlap")
@@ -100,7 +100,7 @@ _POLICIES = [
 
 _COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker")
 
-#: The row of a run, locked, and whether beat only took it for not sent.
+#: Locks the row of a run, and reads whether beat took it for unsent.
 _RUN = (
     select(*(RUN.c[name] for name in _COLUMNS), *_POLICIES)
     .add_columns(case((_BELIEVED, 1), else_=0).label("believed"))
@@ -110,11 +110,11 @@ _RUN = (
 
 
 class Reports:
-    """One connection for the reports of one process; for one thread at a time.
+    """Writes the reports of one process on one connection. Not thread-safe.
 
     Args:
-        database: where the rows are.
-        settings: give the heartbeat, and timeouts that entries leave to them.
+        database: the database.
+        settings: the heartbeat interval, and the default timeouts.
 
     Attributes:
         max_wait_s: the longest wait between two attempts in an outage, in seconds: short
@@ -127,12 +127,12 @@ class Reports:
         self._settings = settings
         self._silence = timedelta(seconds=settings.heartbeat * SILENT)
         self.max_wait_s = settings.heartbeat * SUSPICIOUS / 4
-        #: The starts that this process has written, as they stand in the rows.
+        #: The start times that this process has written.
         self._begun: dict[Origin, datetime] = {}
         self._no_wait_until = 0.0
 
     def write(self, reports: Sequence[Report]) -> Unwritten:
-        """Write what became of runs, in the order given.
+        """Write reports in the given order.
 
         Transaction: opens and commits its own.
 
@@ -151,8 +151,8 @@ class Reports:
 
         Args:
             report: of state `started`.
-            again: whether this may be the second start, since the broker delivered the
-                message again after a worker had died.
+            again: whether a second start is allowed, since the broker delivered the message
+                again after a worker died.
 
         Returns:
             None, or why the run must not start.
@@ -160,7 +160,7 @@ class Reports:
         Transaction: opens and commits its own.
 
         Raises:
-            HeldError: somebody holds the row of the run, so that it can't be marked now.
+            HeldError: another transaction has locked the run.
             UnavailableError: the database did not answer.
         """
         try:
@@ -175,13 +175,13 @@ class Reports:
             raise
 
     def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
-        """Say that a worker lives, and that it still runs what it was given.
+        """Update the heartbeat of a worker and of the runs that it executes.
 
         Args:
-            worker_id: the same for one start of one worker; at most 36 characters.
+            worker_id: the id of this start of the worker; at most 36 characters.
             name: its node name.
-            pid: of its main process.
-            running: what it has started and not ended.
+            pid: the id of its main process.
+            running: the runs and parts that it is executing.
 
         Transaction: opens and commits its own.
 
@@ -197,7 +197,7 @@ class Reports:
         self._kept.claiming_again(beat)
 
     def withdraw(self, worker_id: str) -> None:
-        """Say that a worker has ended in order.
+        """Mark a worker as stopped.
 
         Transaction: opens and commits its own.
         """
@@ -205,7 +205,7 @@ class Reports:
             workers.withdraw(connection, worker_id, read_now(connection, self._database))
 
     def close(self) -> None:
-        """Give the connection back; the next call opens another."""
+        """Release the connection; the next call opens another."""
         self._kept.drop(orderly=True)
 
     # -- steps -----------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class Reports:
         this = {"b_id": report.of.run_id, "b_task_id": report.of.task_id}
         run = connection.execute(select(RUN).where(_THIS), this).first()
         if run is None:
-            return None  # its row was cleared, or it is another database's: the message knows
+            return None  # its row was deleted, or it belongs to another database
         if run.state == "started":
             if again and self._mark_started(
                 connection, report, now, _MAY_START, b_states=["started"]
@@ -267,9 +267,9 @@ class Reports:
                 return None
             return f"{run.worker} started it at {run.started_at.isoformat()}"
         if run.state == "lost" and not _followed(connection, run):
-            return None  # its message was only late; how it ends is written then
+            return None  # its message was only late; its end will be written
         if run.state == "cancelled" and run.worker is None:
-            # Seen by the beat that was sending it meanwhile; see `Queue.settle`.
+            # Tells the beat that is sending it that a worker dropped it; see `Queue.settle`.
             connection.execute(update(RUN).where(_THIS).values(worker=report.worker[:255]), this)
         return f"the run is {run.state}" + (f": {run.reason}" if run.reason else "")
 
@@ -290,16 +290,16 @@ class Reports:
         return True
 
     def _write_start(self, connection: Connection, report: Report, now: datetime) -> bool:
-        """Write that a run was started; say whether it is here."""
+        """Mark a run started; return whether it is in this database."""
         if self._mark_started(connection, report, now, _STARTED):
             return True
         return _run(connection, report.of) is not None
 
     def _write_sent(self, connection: Connection, report: Report, now: datetime) -> bool:
-        """Write that a message went back to the queue, as for celery's own retry.
+        """Mark a run whose message went back to the queue, e.g. by Celery's own retry.
 
         Returns:
-            Whether the run is here.
+            Whether the run is in this database.
         """
         run = _run(connection, report.of)
         if run is None:
@@ -316,16 +316,16 @@ class Reports:
     def _write_part(
         self, connection: Connection, report: Report, now: datetime
     ) -> tuple[bool, bool]:
-        """Write what became of one task of a canvas.
+        """Write a report on one task of a canvas.
 
         Returns:
-            Whether the run is here, and whether it has succeeded with this task.
+            Whether the run is in this database, and whether this task ends it.
         """
         run = _run(connection, report.of)
         if run is None:
             return False, False
         live = run.state in UNFINISHED or bool(run.believed)
-        # What beat has given up may end well after all, when the other tasks do.
+        # A lost run may still succeed when its other tasks do.
         if not live and run.state != "lost" and run.worker is not None:
             return True, is_end(report)
         parts, name = Parts.read(run.parts), report.of.part or ""
@@ -349,23 +349,23 @@ class Reports:
         return True, succeeded or is_end(report)
 
     def _standing(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
-        """Return how a run stands some of whose tasks are under way, or none."""
+        """Return the state columns of a canvas that has not ended."""
         if not parts.open:
             parts.until = max(filter(None, (now, parts.until)))
             wake_at = self._suspicious_at(run, parts.until)
             return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
         if report.state == "started" or run.state != "started":
             return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
-        # Whoever has the other tasks must speak for them.
+        # Other workers run the other tasks, and must send their heartbeats.
         return {"claimed_by": run.claimed_by}
 
     def _suspicious_at(self, run: Row[Any], since: datetime) -> datetime | None:
-        """Return when a run is suspicious whose message waits for a worker since then."""
+        """Return when a run becomes stale whose message waits for a worker since `since`."""
         timeout = timeout_in_force(run, self._settings)
         return None if timeout is None else since + timeout
 
     def _since(self, report: Report, now: datetime) -> datetime:
-        """Return what tells the start that a report is of, and earlier ones, from later ones."""
+        """Return the start time that a report belongs to; later starts are not affected by it."""
         begun = self._begun.get(report.of)
         if begun is not None:
             return begun
@@ -374,7 +374,7 @@ class Reports:
 
 
 def _run(connection: Connection, of: Origin) -> Row[Any] | None:
-    """Lock the row of a run, if it is here."""
+    """Lock the row of a run; None if it is not in this database."""
     return connection.execute(_RUN, {"b_id": of.run_id, "b_task_id": of.task_id}).first()
 
 
@@ -383,7 +383,7 @@ def _change(connection: Connection, run: Row[Any], **values: Any) -> None:
 
 
 def _followed(connection: Connection, run: Any) -> bool:
-    """Say whether there is a later attempt of the same occurrence."""
+    """Return whether there is a later attempt of the same occurrence."""
     later = select(func.count()).select_from(RUN)
     same = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
     return bool(connection.scalar(later.where(*same, RUN.c.attempt > run.attempt)))

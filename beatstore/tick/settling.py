@@ -1,11 +1,10 @@
-"""Settling: what became of the messages is written to the rows of their runs.
+"""Mark runs after sending: write the outcomes of their messages to their rows.
 
-Every write names the beat's claim, so that what another beat has taken over is left alone;
-a usual batch is one statement.
+Every write checks the beat's claim, so that runs claimed by another beat are not changed. A
+usual batch is one statement.
 
-A run that was sent is watched: beat looks at it when the `run_timeout` in force for its
-entry is over (see `beatstore.rules.gate.run_timeout`), or when its message has expired,
-whichever comes first.
+A sent run is watched: beat checks it after the entry's `run_timeout`
+(see `beatstore.rules.gate.run_timeout`), or when its message has expired, whichever is first.
 
 Each function joins the caller's transaction.
 """
@@ -36,19 +35,19 @@ from beatstore.tick.parts import Parts
 
 __all__ = ["look_at", "settle", "timeout_in_force", "watch_again"]
 
-#: How long after a message has expired its run is looked at: a worker may be about to say so.
+#: How long after a message expires beat checks its run: a worker may be about to report it.
 _EXPIRY_MARGIN = timedelta(seconds=10)
 
 _WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
 
-#: How long a run may go unheard of, and until when its message is good.
+#: The run timeout, and when the message expires.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
 
 
 def settle(
     connection: Connection, database: Database, beat_id: str, outcomes: Sequence[Outcome]
 ) -> None:
-    """Write what became of claims; see `Queue.settle`."""
+    """Write the outcomes of claims; see `Queue.settle`."""
     sent = [item for item in outcomes if item.state == "sent"]
     unsent = [item for item in outcomes if item.state != "sent"]
     for watch, ids in _by_watch(sent):
@@ -68,10 +67,10 @@ def _settle_sent(
     ids: list[int],
     watch: _Watch,
 ) -> None:
-    """Mark runs as sent; a worker may have been quicker, and have started or ended them.
+    """Mark runs as sent. A worker may have started or ended some already.
 
-    A run that was cancelled while its message was on its way has been sent all the
-    same, and says so, unless a worker has dropped it.
+    A run that was cancelled while its message was being sent is marked sent anyway, unless a
+    worker has dropped it.
     """
     now: Any = database.now_sql()
     timeout, expires = watch
@@ -83,7 +82,7 @@ def _settle_sent(
         wake_at = literal(look_at(now, timeout, expires_at, now), Instant())
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
     first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
-    # In this order: MySQL reads a column as what the assignment before has made of it.
+    # The order matters: MySQL reads a column as set by the assignments before it.
     values: list[tuple[Any, Any]] = [
         (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),
         (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
@@ -105,10 +104,10 @@ def _settle_sent(
 def _settle_unsent(
     connection: Connection, beat_id: str, items: list[Outcome], now: datetime
 ) -> None:
-    """Write what became of claims that all came to the same."""
+    """Write the same outcome to several claims that were not sent."""
     one, ids = items[0], [item.claim.run_id for item in items]
     next_at = now + timedelta(seconds=one.retry_in)
-    # What could not be sent is counted by the sweep; what was skipped, by nobody.
+    # The sweep counts runs that could not be sent. Nothing counts skipped runs.
     values: dict[str, Any] = {
         "state": one.state,
         "finished_at": None if one.state == "claimed" else now,
@@ -117,7 +116,7 @@ def _settle_unsent(
     if one.tries:
         values["tries"] = one.tries
     if one.reason:
-        # By these words a run is known that is sent whatever its entry's state is.
+        # This prefix marks a run that is sent whatever the state of its entry.
         asked_for = RUN.c.reason.startswith(TRIGGERED, autoescape=True)
         reason = legible(one.reason)
         values["reason"] = case((asked_for, f"{TRIGGERED}; {reason}"), else_=reason)
@@ -128,16 +127,16 @@ def _settle_unsent(
 
 
 def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> None:
-    """Leave the entries of runs alone until the runs are tried again.
+    """Delay the entries of runs until the runs are retried.
 
-    Else each occurrence meanwhile would be one more run that can't be sent; so they are
-    missed, and the misfire policy is asked about them.
+    Otherwise each occurrence meanwhile would become another run that can't be sent. Delayed,
+    they are missed, and the misfire policy decides about them.
     """
     of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids))
-    # A row that was just edited says so by its wake_at, and is looked at all the same.
+    # The wake_at of a row that was just edited is special, and stays.
     planned = ENTRY.c.wake_at > EPOCH + timedelta(days=3)
     early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", planned, ENTRY.c.wake_at < at)
-    # Whoever holds an entry is not waited for: it is looked at in time then.
+    # Locked entries are skipped: they keep their wake_at.
     free = select(ENTRY.c.id).where(*early).with_for_update(skip_locked=True, of=ENTRY)
     ids = connection.scalars(free).all()
     if ids:
@@ -145,7 +144,7 @@ def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> Non
 
 
 def _by_watch(outcomes: Iterable[Outcome]) -> Iterator[tuple[_Watch, list[int]]]:
-    """Group the runs that were sent by how long they may go unheard of."""
+    """Group the sent runs by timeout and expiry."""
     groups: dict[_Watch, list[int]] = {}
     for item in outcomes:
         expires = item.expires
@@ -156,7 +155,7 @@ def _by_watch(outcomes: Iterable[Outcome]) -> Iterator[tuple[_Watch, list[int]]]
 
 
 def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
-    """Group what is written alike; there are few groups, and mostly one."""
+    """Group equal outcomes; there are few groups, and mostly one."""
     groups: dict[tuple[str, str | None, float, int], list[Outcome]] = {}
     for item in outcomes:
         alike = item.state, item.reason, item.retry_in, item.tries
@@ -164,23 +163,23 @@ def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
     yield from groups.values()
 
 
-# -- the watch on runs that were sent ------------------------------------------------------
+# -- watching runs that were sent ------------------------------------------------------
 
 
 def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
-    """Return how long a run of an entry may go unheard of once it was sent; None: for ever."""
+    """Return how long after sending a run may go without a report; None: forever."""
     return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
 
 
 def look_at(
     since: datetime, timeout: timedelta | None, expires_at: datetime | None, now: datetime
 ) -> datetime | None:
-    """Return when beat looks at a run that waits for a worker; None: never.
+    """Return when beat checks a run that waits for a worker; None: never.
 
     Args:
         since: since when it waits.
-        timeout: how long it may.
-        expires_at: when its message is dropped.
+        timeout: how long it may wait.
+        expires_at: when its message expires.
         now: the database's time.
     """
     looks = [] if timeout is None else [since + timeout]
@@ -192,11 +191,11 @@ def look_at(
 def watch_again(
     connection: Connection, entries: Iterable[Row[Any]], settings: Settings, now: datetime
 ) -> None:
-    """Have the runs that were sent looked at when the entries, which were edited, say now.
+    """Reschedule the checks of sent runs after their entries were edited.
 
-    The last run of each that was sent is watched from now on. Earlier ones are only if they
-    were before: what was sent while no worker could report it is not to be given up, and
-    retried, by the thousand.
+    The last sent run of each entry is watched from now on. Earlier ones are watched only if
+    they were before: thousands of runs that were sent while no worker could report them must
+    not be marked lost and retried.
 
     Args:
         connection: in the transaction that locked the entries.
@@ -212,7 +211,7 @@ def watch_again(
     changed = []
     for run in _sent(connection, list(timeouts)) if timeouts else ():
         if Unreadable in map(type, run):
-            continue  # the sweep ends it
+            continue  # the sweep ends this run
         since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
         wake_at = look_at(since, timeouts[run.entry_id], run.expires_at, now)
         if wake_at != run.wake_at:
@@ -222,9 +221,9 @@ def watch_again(
 
 
 def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Lock the runs of entries that wait for a worker, but for those that never were watched.
+    """Lock the runs of entries that wait for a worker, except those that were never watched.
 
-    A run that somebody holds is being reported, and is left to them.
+    Locked runs are skipped: a worker is writing its report on them.
     """
     waiting = (
         dialect_of(connection.dialect).among(RUN.c.entry_id, entry_ids),

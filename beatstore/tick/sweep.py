@@ -1,7 +1,7 @@
-"""The sweep: runs whose `wake_at` has come, since nobody else looks after them.
+"""Sweep runs whose `wake_at` is due: expired claims, retries, expired and stale runs.
 
-Joins the caller's transaction, which locks the runs it finds and nothing else. What must be
-counted is returned, and counted in a transaction of its own, whose locks begin with entries.
+Joins the caller's transaction, and locks only the runs that it finds. Runs to count are
+returned, and counted in a separate transaction, which locks entries first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]
 
-#: How long a suspect is left to the beat that found it, in seconds.
+#: Seconds for which a stale run is left to the beat that found it.
 _ASKING = 60.0
 
 _REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
@@ -36,7 +36,7 @@ _REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
 
 @dataclass(slots=True)
 class Found:
-    """What a sweep returns, the runs that are still to be counted, and what is to be told."""
+    """The result of a sweep, the runs to count, and the events to log."""
 
     swept: Swept
     uncounted: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ def sweep(
     settings: Settings,
     beat_id: str,
 ) -> Found:
-    """Lock a batch of due runs, and do or return what each needs; see `Queue.sweep`."""
+    """Lock a batch of due runs, and handle each by its state; see `Queue.sweep`."""
     runs = connection.execute(
         select(RUN)
         .where(due)
@@ -94,7 +94,7 @@ def _send_again(
     settings: Settings,
     beat_id: str,
 ) -> None:
-    """Sort out what is sent, and what is refused."""
+    """Claim the runs that may be sent, and end the others."""
     if not runs:
         return
     names = ("id", "state", *CALL, "run_timeout_s", "overlap")
@@ -108,7 +108,7 @@ def _send_again(
             entry = entries[run.entry_id]
             timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, settings)
             found.swept.claims.append(claim_of(run, entry, timeout_s))
-            if run.claimed_by is not None and not run.tries:  # else it is a retry, of a kind
+            if run.claimed_by is not None and not run.tries:  # not a retry after a failed send
                 kind = "own claims" if run.claimed_by == beat_id else "claims"
                 whose = f"claimed by beat {run.claimed_by}"
                 found.notices.append(Notice(kind, run.entry_name, run.due_at, whose, run.id))
@@ -118,7 +118,7 @@ def _send_again(
 
 
 def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> None:
-    """End a run that can't be worked on, whatever it holds; nobody is told."""
+    """Mark a run as failed if it can't be processed, without waking downstreams."""
     over = {"state": "failed", "reason": legible(reason), "wake_at": None, "finished_at": now}
     connection.execute(_REFUSE, [{"b_id": run_id, **over}])
 
@@ -129,7 +129,7 @@ def _refuse(
     now: datetime,
     found: Found,
 ) -> None:
-    """End runs with a state and a reason, and have them counted."""
+    """End runs with a state and a reason, and note that they must be counted."""
     if not refused:
         return
     over = {"wake_at": now, "finished_at": now}
@@ -146,7 +146,7 @@ def _refuse(
 
 
 def _told_as(run: Row[Any], state: str) -> str:
-    """Return what the end of a run that a sweep refuses is to a person."""
+    """Return the kind of event to log for a run that the sweep ended."""
     if state == "failed":
         return "refused"
     return "expired" if run.state == "sent" else "cancelled"
@@ -159,10 +159,10 @@ def _suspect(
     respite_s: float,
     found: Found,
 ) -> None:
-    """Suspect the runs whose worker is silent, and return those that were suspected before.
+    """Mark runs as stale if their worker is silent; return those marked before.
 
-    The respite is for workers that could not speak: the database was away, or its clock
-    was put forward. Before it is over their next heartbeat takes the suspicion back.
+    `respite_s` gives time to workers that could not report because of an outage of the database
+    or a change of its clock. Their next heartbeat within that time clears the mark.
     """
     fresh = [run for run in runs if run.state == "started" and run.claimed_by != SUSPECTED]
     ids = [run.id for run in fresh]
@@ -182,9 +182,9 @@ def _suspect(
 def _expire(
     connection: Connection, expired: Mapping[int, Row[Any]], now: datetime, found: Found
 ) -> None:
-    """End runs whose message has expired unheard: the broker dropped it, or a worker will.
+    """Cancel runs whose message expired before a worker reported a start.
 
-    Where no worker has ever reported anything, nobody can say that they did not run.
+    If no worker has ever reported anything, the runs may have run, and are checked later.
     """
     if not expired:
         return
@@ -213,7 +213,7 @@ def _write(connection: Connection, ids: Sequence[int], **values: Any) -> None:
 
 
 def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | None]:
-    """Return the state and reason of a run that is not sent after all, or (None, None)."""
+    """Return the state and reason of a run that must not be sent, or (None, None)."""
     if entry is None:
         return "cancelled", "entry removed before it was sent"
     if entry.state in CANCELS_RUNS and not is_triggered(run.reason):

@@ -1,20 +1,20 @@
-"""One tick: from what is due to what was sent.
+"""One tick: claim what is due, send it, and mark it as sent.
 
-    look    see what is due, after everything that is still to be written was written
-    claim   the queue's sweep and plan: due rows become claims, each committed
-    send    the driver's: claims become messages, and each message has an outcome
-    mark    the queue's settle: outcomes are written to the rows of their runs
+    look    write pending outcomes, and read what is due
+    claim   the queue's sweep and plan turn due rows into committed claims
+    send    the driver turns claims into messages, and returns an outcome for each
+    mark    the queue's settle writes the outcomes to the runs
 
-Beat, `beatstore tick` and the simulation drive this one class. They differ in what sends,
-in what knows how silent runs have ended, and in what they do between two ticks.
+Beat, `beatstore tick` and the simulation use this class. They differ in how they send, how they
+find out about stale runs, and what they do between two ticks.
 
 Invariants:
-    * Nothing is sent that is not committed.
-    * However sending ends, by a signal too, each claim has an outcome then: what was sent
-      is marked, and what was not is free for the next sweep at once.
-    * What can't be written now is kept, and written by the next look.
+    * Only committed claims are sent.
+    * However sending ends, even by a signal, each claim gets an outcome: sent runs are marked,
+      and the others are free for the next sweep at once.
+    * Outcomes that can't be written now are kept, and the next look writes them.
 
-On failure: what the queue raises (`UnavailableError`) and what `send` raises come through.
+On failure: errors of the queue (`UnavailableError`) and of `send` are raised.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from beatstore.tick.queue import Queue
 
 __all__ = ["BATCH", "Fired", "Tick", "contended_pause"]
 
-#: How many messages may be with the broker, and not be marked.
+#: How many sent messages may be unmarked at a time.
 BATCH = 100
 
-#: The share of a claim's life after which nothing more is sent under it.
+#: The share of `claim_ttl` during which a claim may be sent.
 TRUSTED = 0.75
 
 
-#: How long to leave rows alone that other beats hold, in seconds.
+#: How long to wait if other beats have locked all due rows, in seconds.
 CONTENDED_S = 0.05
 
 
@@ -48,31 +48,31 @@ class Send(Protocol):
     def __call__(
         self, claims: Sequence[Claim], *, now: datetime, until: float
     ) -> Iterable[Sequence[Outcome]]:
-        """Send claims in their order, and yield their outcomes, those that are known together.
+        """Send claims in order, and yield their outcomes in groups.
 
         Args:
-            claims: committed, and held by this tick.
+            claims: the committed claims of this tick.
             now: the database's time.
-            until: when to stop, on the monotonic clock: others may take the claims then.
+            until: when to stop, on the monotonic clock: other beats may take the claims then.
         """
         ...
 
 
 class Ask(Protocol):
-    """Asks how runs ended that no worker speaks of."""
+    """Asks how stale runs ended."""
 
     def __call__(self, suspects: Sequence[Suspect], /) -> Sequence[Ending]:
-        """Ask about more runs, if any are given; return what is known since the last call."""
+        """Ask about these runs; return the outcomes that have arrived since the last call."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """What a tick did.
+    """The result of a tick.
 
     Attributes:
-        found: how many due rows it has looked at; 0: others hold all of them.
-        outcomes: what became of each claim, in the order in which it was known.
+        found: the number of due rows that were handled; 0: other beats have locked all.
+        outcomes: the outcome of each claim, in the order of arrival.
     """
 
     found: int
@@ -80,13 +80,13 @@ class Fired:
 
 
 class Tick:
-    """Ticks on one queue; `look`, then `fire` if something is due.
+    """Ticks on one queue: call `look`, then `fire` if something is due.
 
     Args:
-        queue: the claims of one beat.
-        send: sends what was claimed.
-        ask: asks how silent runs ended.
-        after_batch: called whenever a batch is sent and marked; it may raise to end the tick.
+        queue: the queue of one beat.
+        send: sends claims.
+        ask: asks how stale runs ended.
+        after_batch: called after each batch is sent and marked; may raise to end the tick.
     """
 
     def __init__(
@@ -102,15 +102,15 @@ class Tick:
         self._looked_at = 0.0
 
     def look(self, late: Sequence[Outcome] = ()) -> Look:
-        """Write what is still to be written, and return what is due.
+        """Write pending outcomes, and return what is due.
 
         Args:
-            late: what became of messages that were sent in an earlier tick.
+            late: outcomes of messages that were sent in an earlier tick.
         """
         self._endings += self._ask(())
         self.settle(late)
         if self._in_doubt:
-            # A claim whose commit was never answered would wait until it expires.
+            # Otherwise a claim whose commit got no answer would wait until it expires.
             self._queue.upkeep.release()
             self._in_doubt = False
         self._looked_at = time.monotonic()
@@ -120,7 +120,7 @@ class Tick:
         """Claim what is due, send it, and mark it as sent.
 
         Args:
-            look: what `look` has just returned.
+            look: the latest result of `look`.
         """
         self._in_doubt = True
         claims, found = self._claim(look)
@@ -130,7 +130,7 @@ class Tick:
         return Fired(found, self._send_and_mark(claims, now, until))
 
     def settle(self, outcomes: Sequence[Outcome] = ()) -> None:
-        """Write what became of claims, and how runs ended, with what is left from before."""
+        """Write outcomes of claims and ends of runs, including those kept from before."""
         self._outcomes += outcomes
         self._endings += [outcome.ending for outcome in outcomes if outcome.ending is not None]
         if self._endings:
@@ -140,7 +140,7 @@ class Tick:
             self._outcomes = self._queue.settle(self._outcomes)
 
     def _claim(self, look: Look) -> tuple[list[Claim], int]:
-        """Return what is to be sent, and how many due rows were looked at."""
+        """Return the claims to send, and the number of due rows that were handled."""
         claims: list[Claim] = []
         found = 0
         if look.is_run_due:
@@ -157,9 +157,9 @@ class Tick:
         return claims, found
 
     def _send_and_mark(self, claims: Sequence[Claim], now: datetime, until: float) -> list[Outcome]:
-        """Send, mark batch by batch, and return what became of each claim.
+        """Send, mark batch by batch, and return the outcome of each claim.
 
-        One look can claim thousands of runs, where entries make up for what they missed.
+        One look can claim thousands of runs if entries catch up on missed occurrences.
         """
         left = {claim.run_id: claim for claim in claims}
         outcomes: list[Outcome] = []
@@ -181,8 +181,8 @@ class Tick:
 
 
 def contended_pause() -> float:
-    """Return for how many seconds to leave rows to the others that hold them.
+    """Return how many seconds to wait for rows that other beats have locked.
 
-    It differs from call to call, so that two beats do not meet again.
+    It is random, so that two beats do not collide again.
     """
     return random.uniform(0.5, 1.5) * CONTENDED_S

@@ -1,13 +1,13 @@
-"""What upstreams with `align="same"` tell their downstreams: how a due time ended.
+"""Tokens: how a run of an upstream ended, for downstreams with `align="same"`.
 
-    a run ends for good -> a token for each such downstream -> its due time is looked at
+    a run ends for good -> a token for each such downstream -> the downstream checks its due time
 
-`wait` and `token` rows are written only under the lock of the downstream.
+`wait` and `token` rows are written only while the downstream is locked.
 
 Invariants:
-    * A due time is accounted for once: a token for one that is taken, or that the cursor has
-      passed, is not written.
-    * Only the token of the upstream that a due time is known to wait for asks again, or a
+    * A due time is used once: no token is written for one that is used already, or that the
+      cursor has passed.
+    * A due time is checked again only after a token of the upstream that blocks it, or after a
       failure that ends its wait.
 
 Each function joins the caller's transaction.
@@ -39,7 +39,7 @@ from beatstore.tick.edges import (
 
 __all__ = ["OPEN", "Told", "of_due_time", "tell", "tell_of_the_past"]
 
-#: The states of a due time that is not accounted for.
+#: The states of a due time that is not used yet.
 OPEN = ("look", "waits", "met")
 
 _EDGE = DEPENDENCY.c
@@ -47,23 +47,23 @@ _UP = ENTRY.alias("up")
 
 
 def of_due_time(table: Any) -> ColumnElement[bool]:
-    """Return the condition on a row of `wait` or `token`; bound are `b_id` and `b_due_at`."""
+    """Return the condition for one due time in `wait` or `token`, bound by `b_id`, `b_due_at`."""
     at = bindparam("b_due_at", type_=Instant())
     return and_(table.c.downstream_id == bindparam("b_id"), table.c.due_at == at)
 
 
-# -- what a completion tells ---------------------------------------------------------------
+# -- tokens of a completion ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How one due time of an upstream ended for good.
+    """The final outcome of one due time of an upstream.
 
     Attributes:
-        upstream_id: whose.
-        due_at: which.
+        upstream_id: the upstream's id.
+        due_at: the due time.
         outcome: `success` or `failure`.
-        sent_at: when the run was sent, if it was.
+        sent_at: when the run was sent, if it was sent.
     """
 
     upstream_id: int
@@ -79,12 +79,12 @@ def tell(
     downstreams: dict[int, Row[Any]],
     now: datetime,
 ) -> set[int]:
-    """Write the tokens of completions; return the downstreams that are to look.
+    """Write the tokens of completions; return the ids of downstreams to wake.
 
     Args:
         connection: in the transaction that locked the downstreams.
-        told: what has ended.
-        edges: those from the upstreams, with `upstream_id`, `downstream_id`, `align`, `on` and
+        told: the final outcomes.
+        edges: the edges from the upstreams, with `upstream_id`, `downstream_id`, `align`, `on` and
             `on_upstream_failure`.
         downstreams: the locked rows, by id, with `kind`, `state`, `cursor_at` and `created_at`.
         now: the database's time.
@@ -106,9 +106,9 @@ def tell(
 
 
 def _asked_for(edge: Row[Any], one: Told) -> bool:
-    """Say whether an outcome is what an edge asks for, or ends its wait.
+    """Return whether an outcome satisfies an edge, or ends its wait.
 
-    Any other opens no wait: an alarm does not wait for the failure of what has succeeded.
+    Other outcomes write no token: an alarm that waits for a failure ignores a success.
     """
     if satisfies(one.outcome, edge.on):
         return True
@@ -116,12 +116,12 @@ def _asked_for(edge: Row[Any], one: Told) -> bool:
 
 
 def _concerns(entry: Row[Any], one: Told) -> bool:
-    """Say whether a downstream has to account for a due time at all."""
+    """Return whether a due time matters to a downstream."""
     if entry.state != "active":
-        return False  # when it is resumed, what happened meanwhile is over
+        return False  # after a resume, it ignores what happened meanwhile
     if entry.cursor_at is not None and one.due_at <= entry.cursor_at:
         return False
-    # A run that was under way when an entry without a clock was made is none of its own.
+    # An entry without a schedule ignores runs that were sent before it was created.
     return entry.kind != "after" or one.sent_at is None or one.sent_at >= entry.created_at
 
 
@@ -166,14 +166,14 @@ _LOOK_AGAIN = (
 
 
 def _sets_free(row: Any, edge: Any, one: Told) -> bool:
-    """Say whether a token may end the wait of a due time."""
+    """Return whether a token may end the wait of a due time."""
     if one.outcome == "failure" and failure_ends_wait(edge.on, edge.on_upstream_failure):
         return True
     return row.blocked_by is None or row.blocked_by == edge.upstream_id
 
 
 def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) -> bool:
-    """Insert tokens; say whether one that was there has become a success."""
+    """Insert tokens; return whether an existing one has changed to a success."""
     rows = {
         (edge.downstream_id, one.due_at, edge.upstream_id): {
             "downstream_id": edge.downstream_id,
@@ -191,7 +191,7 @@ def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) ->
     late = [key for key, row in rows.items() if row["outcome"] == "success"]
     if not late:
         return False
-    heard_of_after_all = (
+    late_success = (
         update(TOKEN)
         .where(
             tuple_(TOKEN.c.downstream_id, TOKEN.c.due_at, TOKEN.c.upstream_id).in_(late),
@@ -199,18 +199,18 @@ def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) ->
         )
         .values(outcome="success")
     )
-    return bool(connection.execute(heard_of_after_all).rowcount)
+    return bool(connection.execute(late_success).rowcount)
 
 
-# -- what was before -----------------------------------------------------------------------------
+# -- tokens of earlier runs -----------------------------------------------------------------------------
 
 
 def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> None:
-    """Give an entry the tokens of runs that ended before its edges were written.
+    """Write the tokens of runs that ended before the entry's edges were written.
 
-    One with a clock takes those of due times that it has not accounted for. One without a
-    clock takes those of due times that it waits for already; and if it never ran, the last of
-    each upstream that will not run again.
+    An entry with a schedule gets the tokens of due times that it has not accounted for. An entry
+    without a schedule gets those of due times that it is waiting for; if it never ran, it also
+    gets the last one of each upstream that will not run again.
     """
     mine = _EDGE.downstream_id == entry.id
     if entry.kind != "after":
@@ -239,7 +239,7 @@ def _that_are_over(connection: Connection, entry_id: int) -> Sequence[int]:
 
 
 def _last_due(connection: Connection, upstream_id: int) -> datetime | None:
-    """Return the due time of the last run of an upstream that has ended for good."""
+    """Return the due time of the last run of an upstream with a final outcome."""
     ended = and_(RUN.c.entry_id == upstream_id, outcome_of(RUN).is_not(None), is_final(RUN))
     last = select(RUN.c.due_at).where(ended).order_by(RUN.c.due_at.desc()).limit(1)
     found = connection.scalar(last)
@@ -252,7 +252,7 @@ def _tell_of(
     runs: Sequence[ColumnElement[bool]],
     now: datetime,
 ) -> None:
-    """Insert what is not there yet of the tokens of these runs, and what waits for them."""
+    """Insert the missing tokens of these runs, and their due times."""
     outcome = outcome_of(RUN)
     told = (
         select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
@@ -268,7 +268,7 @@ def _tell_of(
 
 
 def _open_waits(connection: Connection, keys: Set[tuple[int, datetime]], now: datetime) -> None:
-    """Insert what is not there yet of these due times, to be looked at."""
+    """Insert the missing ones of these due times, to be checked by the next look."""
     rows = [
         {"downstream_id": entry_id, "due_at": due_at, "since": now, "state": "look"}
         for entry_id, due_at in sorted(keys)

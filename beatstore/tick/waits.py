@@ -1,12 +1,12 @@
-"""The account of shared due times: what a look reads of it, and writes.
+"""Read and write the due times that a downstream shares with its upstreams.
 
-A due time of a downstream is a row of `wait`. It is met when each edge with `align="same"`
-has a token that fits. What was sent, skipped or given up is marked there, so nothing depends
-on which runs are still kept.
+Each such due time of a downstream is a row of `wait`. It is met when each edge with
+`align="same"` has a matching token. The row also marks due times that were sent, skipped or
+given up, so nothing depends on how long runs are kept.
 
 Invariant:
-    * Asking which upstream is missing goes on where the last look at that due time stopped
-      (`blocked_by`): all looks together read each edge about once.
+    * The search for a missing upstream resumes where the last look at that due time stopped
+      (`blocked_by`). All looks together read each edge about once.
 
 Each function joins the caller's transaction.
 """
@@ -47,25 +47,25 @@ from beatstore.tick.tokens import OPEN, of_due_time, tell_of_the_past
 
 __all__ = ["read_shared", "write_shared"]
 
-#: How many due times of an entry a look reads in each state, the oldest.
+#: How many due times of an entry a look reads in each state, oldest first.
 _PAGE = 200
 
 _EDGE = DEPENDENCY.c
 _UP = ENTRY.alias("up")
 
 
-# -- what a look reads -----------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------
 
 
 def read_shared(
     connection: Connection, rows: Sequence[Row[Any]], new: Sequence[int], now: datetime
 ) -> dict[int, SharedAccount]:
-    """Return what is known of the due times that entries share with their upstreams.
+    """Return the due times that entries share with their upstreams, and their states.
 
     Args:
         connection: in the transaction that locked the rows.
         rows: entries that have edges.
-        new: the ids of those that were just written, or whose edges were.
+        new: the ids of entries that were just written, or whose edges were.
         now: the database's time.
     """
     by_id = {row.id: row for row in rows}
@@ -94,7 +94,7 @@ def read_shared(
 
 
 def _asked(these: ColumnElement[bool]) -> Select[Any]:
-    """Select entries, with the newest upstream that such an edge asks, and the least timeout."""
+    """Select entries with their newest such upstream, and the shortest timeout."""
     of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, SAME_DUE_TIME)
     newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
     least = select(func.min(_EDGE.timeout_s)).where(of_entry, ENDS_WAIT)
@@ -106,7 +106,7 @@ def _asked(these: ColumnElement[bool]) -> Select[Any]:
 
 
 def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
-    """Have every due time that waits asked about from the beginning: edges may have changed."""
+    """Check all waiting due times from the beginning, since edges may have changed."""
     connection.execute(
         update(WAIT)
         .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(("waits", "met")))
@@ -115,7 +115,7 @@ def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
-    """Return the oldest due times of entries that are not taken, in each state."""
+    """Return the oldest unused due times of entries, for each state."""
     number = func.row_number().over(
         partition_by=(WAIT.c.downstream_id, WAIT.c.state), order_by=WAIT.c.due_at
     )
@@ -130,7 +130,7 @@ def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
 
 
 class _Found:
-    """The due times of a batch of entries, those to look at asked about."""
+    """The due times of a batch of entries, with the result of this look."""
 
     def __init__(
         self, connection: Connection, edges: dict[int, Row[Any]], waits: Sequence[Row[Any]]
@@ -148,16 +148,16 @@ class _Found:
         self._words = _words(connection, pairs)
 
     def told(self, entry_id: int) -> tuple[SharedTime, ...]:
-        """Return the due times of an entry that are not accounted for, oldest first."""
+        """Return the unused due times of an entry, oldest first."""
         rows = self._waits[entry_id]
         return tuple(self._one(row) for row in rows if row.state in OPEN)
 
     def taken(self, entry_id: int) -> frozenset[datetime]:
-        """Return the due times ahead of the cursor that are accounted for."""
+        """Return the used due times that are ahead of the cursor."""
         return frozenset(row.due_at for row in self._waits[entry_id] if row.state == "ahead")
 
     def untold(self, entry_id: int) -> Missing:
-        """Return what is missing for a due time that no upstream has told of."""
+        """Return what is missing for a due time without any token."""
         edge = self._edges[entry_id]
         words = self._words.get((entry_id, edge.up))
         return Missing(upstream_id=edge.up, words=words, timeout_s=edge.timeout_s)
@@ -168,7 +168,7 @@ class _Found:
         return SharedTime(at=row.due_at, missing=missing, since=row.since, fresh=fresh)
 
     def _missing(self, row: Row[Any], fresh: bool) -> Missing | None:
-        """Return what this look has found missing, or else what an earlier one wrote down."""
+        """Return what this look found missing, or what an earlier look has stored."""
         key = _key_of(row)
         upstream_id = self._unmet.get(key) if fresh else row.blocked_by
         if upstream_id is None:
@@ -185,7 +185,7 @@ def _key_of(row: Any) -> tuple[int, datetime]:
 def _unmet(
     connection: Connection, look: Sequence[Row[Any]]
 ) -> dict[tuple[int, datetime], int | None]:
-    """Return for each due time an upstream that is missing, the newest; None: none is."""
+    """Return for each due time its newest missing upstream; None: none is missing."""
     found: dict[tuple[int, datetime], int | None] = {}
     for chunk in chunks(look):
         found |= _ask(connection, chunk, resume=True)
@@ -224,7 +224,7 @@ def _ends(
     look: Sequence[Row[Any]],
     unmet: dict[tuple[int, datetime], int | None],
 ) -> dict[tuple[int, datetime], tuple[str | None, float | None]]:
-    """Return for due times what ends their wait: a failed upstream's name, and a timeout."""
+    """Return what ends the wait of due times: the name of a failed upstream, and a timeout."""
     dues: dict[int, list[datetime]] = defaultdict(list)
     for row in look:
         if unmet.get(_key_of(row)) is not None:
@@ -263,7 +263,7 @@ def _ends(
 def _outcomes(
     connection: Connection, upstreams: set[int], dues: dict[int, list[datetime]]
 ) -> dict[tuple[int, datetime, int], str]:
-    """Return the tokens that these upstreams have given for these due times."""
+    """Return the tokens of these upstreams for these due times."""
     found: dict[tuple[int, datetime, int], str] = {}
     keys = [(entry_id, due_at) for entry_id, at in dues.items() for due_at in at]
     for some in chunks(keys):
@@ -277,7 +277,7 @@ def _outcomes(
 def _words(
     connection: Connection, pairs: Iterable[tuple[int, int | None]]
 ) -> dict[tuple[int, int | None], str]:
-    """Return what to say of these upstreams of these entries."""
+    """Return the pending reason for each of these pairs of entry and upstream."""
     wanted = sorted({(down, up) for down, up in pairs if up is not None})
     found: dict[tuple[int, int | None], str] = {}
     for some in chunks(wanted):
@@ -295,7 +295,7 @@ def _words(
 def _under_way(
     connection: Connection, ids: Sequence[int], now: datetime
 ) -> dict[int, tuple[datetime, ...]]:
-    """Return the due times that upstreams of these entries have unfinished runs of."""
+    """Return the due times of unfinished runs of upstreams of these entries."""
     found: dict[int, list[datetime]] = defaultdict(list)
     if not ids:
         return {}
@@ -316,17 +316,17 @@ def _under_way(
     return {entry_id: tuple(at) for entry_id, at in found.items()}
 
 
-# -- what a look writes ------------------------------------------------------------------------
+# -- writing ------------------------------------------------------------------------
 
 
 def write_shared(
     connection: Connection, decided: Sequence[tuple[Row[Any], SharedAccount, Decision]]
 ) -> None:
-    """Write what became of the due times that a look has asked about.
+    """Write the new states of the due times that a look has read.
 
     Args:
         connection: in the transaction that read them.
-        decided: entries that have such edges, what their looks have read, and decided.
+        decided: entries with such edges, what was read for them, and their decisions.
     """
     updates: list[dict[str, Any]] = []
     taken: list[dict[str, Any]] = []
@@ -396,7 +396,7 @@ _PASS = delete(WAIT).where(_up_to(WAIT)), delete(TOKEN).where(_up_to(TOKEN))
 
 
 def _take(connection: Connection, taken: list[dict[str, Any]]) -> None:
-    """Mark due times as accounted for; of one that nobody told of there is no row yet."""
+    """Mark due times as used; insert the row of one that has no token yet."""
     rows = [
         {"downstream_id": one["b_id"], "due_at": one["b_due_at"], "state": one["b_state"]}
         for one in taken

@@ -1,4 +1,4 @@
-"""Count completions, and wake whoever may have waited for them.
+"""Count completions, and wake the downstreams that may have waited for them.
 
 Joins the caller's transaction, which has locked the completed entries.
 
@@ -6,10 +6,10 @@ Invariants:
     * Entries are locked upstream first, in the order of their ids. A beat that looks at a
       downstream holds its row, so it either reads the new counter, or is already marked as
       waiting and gets woken.
-    * Only a downstream that this completion may set free is written; the rest are only
-      locked for the moment.
-    * A downstream that somebody holds is left alone, and the run keeps `follow_up='wake'`: it
-      is told again later. Telling twice changes nothing.
+    * Only downstreams that this completion may unblock are written; the others are only locked
+      briefly.
+    * A downstream that another transaction has locked is skipped, and the run keeps
+      `follow_up='wake'`: it is woken later. Waking it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from beatstore.tick.tokens import Told, tell
 
 __all__ = ["Tally", "publish"]
 
-#: Which counters an outcome bumps. What was lost was counted as a failure then.
+#: The counters that an outcome increments. A late success was counted as a failure before.
 _BUMPS = {
     "success": counters_of("success"),
     "failure": counters_of("failure"),
@@ -44,10 +44,10 @@ _BUMPS = {
     None: (),
 }
 
-#: The largest number that a counter holds; one that was set to it by hand stays there.
+#: The largest value of a counter; one that was set to it by hand stays there.
 _MOST = 2**63 - 1
 
-#: How long until a downstream that is held is told again.
+#: How long until a locked downstream is woken.
 _AGAIN = timedelta(seconds=1)
 
 _IDS: Any = bindparam("ids", expanding=True)
@@ -60,7 +60,7 @@ _OF_DOWNSTREAM = (
 
 @dataclass(slots=True)
 class Tally:
-    """What the completions of one transaction add up to, by entry."""
+    """The completions of one transaction, by entry."""
 
     counts: dict[int, dict[str, int]] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
@@ -69,7 +69,7 @@ class Tally:
     runs: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, run: Row[Any], outcome: str | None) -> None:
-        """Count a final outcome; None, of a cancelled run, only frees the entry itself."""
+        """Count a final outcome; None, of a cancelled run, only unblocks the entry itself."""
         counts = self.counts.setdefault(run.entry_id, dict.fromkeys(COUNTERS, 0))
         for counter in _BUMPS[outcome]:
             counts[counter] += 1
@@ -79,7 +79,7 @@ class Tally:
             self.freed.add(run.entry_id)
 
     def tell_again(self, run: Row[Any]) -> None:
-        """Tell the downstreams of an outcome that is counted."""
+        """Wake the downstreams of an outcome that is counted already."""
         self._tell(run, "success" if run.state == "succeeded" else "failure")
 
     def _tell(self, run: Row[Any], outcome: str) -> None:
@@ -118,13 +118,13 @@ _LOCK = _DOWNSTREAMS.with_for_update(skip_locked=True)
 
 
 def publish(connection: Connection, tally: Tally, now: datetime, *, patience: float) -> None:
-    """Count for the entries, and wake whoever may have waited for that.
+    """Update the counters of entries, and wake downstreams that may have waited.
 
     Args:
         connection: in the transaction that locked the completed entries.
-        tally: what has ended.
+        tally: the completions.
         now: the database's time.
-        patience: how many seconds to wait for downstreams that somebody else is writing.
+        patience: how many seconds to wait for locked downstreams.
     """
     counted = {key: counts for key, counts in tally.counts.items() if any(counts.values())}
     if counted:
@@ -147,7 +147,7 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patience: fl
 
 
 def _waiting(connection: Connection, tally: Tally, now: datetime, patience: float) -> set[int]:
-    """Lock the downstreams of what has ended; return those that this may set free."""
+    """Lock the downstreams of the completed entries; return those that may be unblocked."""
     edges = connection.execute(_EDGES, {"ids": list(tally.runs)}).all()
     ordered = sorted({edge.downstream_id for edge in edges})
     locked = {row.id: row for row in _lock(connection, ordered)}
@@ -167,9 +167,9 @@ def _waiting(connection: Connection, tally: Tally, now: datetime, patience: floa
 
 
 def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any]]) -> set[int]:
-    """Return the downstreams that wait for any completion, and that these may set free."""
+    """Return the downstreams with edges on any completion that may be unblocked."""
     any_completion = [edge for edge in edges if not asks_for_same(edge.align, edge.consumed_seq)]
-    # These look at every failure, the others at the upstream that they know they wait for.
+    # Any failure wakes these; the others wake only for the upstream that blocks them.
     eager = {
         edge.downstream_id
         for edge in any_completion
@@ -186,10 +186,10 @@ def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any
 
 
 def _lock(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
-    """Lock those of these entries that are free.
+    """Lock the entries that are not locked.
 
-    By their ids alone: what else is asked may be changing under a beat's hands, and is true
-    only of the row that was waited for.
+    The query selects by id only: a beat may be changing the other columns, and their values
+    are reliable only after the row is locked.
     """
     return [row for some in chunks(ids) for row in connection.execute(_LOCK, {"ids": some})]
 
@@ -201,7 +201,7 @@ def _tell_later(
     held: set[int],
     now: datetime,
 ) -> None:
-    """Have the downstreams that somebody holds told by the next sweep."""
+    """Let the next sweep wake the downstreams that are locked."""
     upstreams = {edge.upstream_id for edge in edges if edge.downstream_id in held}
     runs = [run_id for upstream_id in upstreams for run_id in tally.runs.get(upstream_id, ())]
     if runs:

@@ -1,4 +1,4 @@
-"""Workers: what their messages are of, their rows, and what they keep alive.
+"""The rows of workers, and their heartbeats for the runs that they execute.
 
 Joins the caller's transaction.
 """
@@ -22,17 +22,17 @@ from beatstore.version import __version__
 
 __all__ = ["NOT_SUSPECTED", "Origin", "heartbeat", "keep_alive", "withdraw"]
 
-#: The value of `claimed_by` that takes a suspicion back.
+#: The value of `claimed_by` that clears the mark of a stale run.
 NOT_SUSPECTED = case((RUN.c.claimed_by != SUSPECTED, RUN.c.claimed_by), else_=null())
 
 
 class Origin(NamedTuple):
-    """What a message is of.
+    """The run, and the part of it, that a message belongs to.
 
     Attributes:
-        run_id: which run.
-        task_id: that run's own task id, since other databases have runs with the same id.
-        part: which task of a canvas; see `beatstore.tick.parts`.
+        run_id: the run's id.
+        task_id: the run's task id, since other databases have runs with the same id.
+        part: the task of a canvas; see `beatstore.tick.parts`.
     """
 
     run_id: int
@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 
 
 def keep_alive(connection: Connection, running: Sequence[Origin], wake_at: datetime) -> None:
-    """Put off the deadline of the runs of which a worker has a task under way."""
+    """Extend the deadline of the runs that a worker is executing."""
     alive = [one for one in running if one.part is None]
     alive += _open(connection, [one for one in running if one.part is not None])
     if alive:
@@ -55,7 +55,7 @@ def keep_alive(connection: Connection, running: Sequence[Origin], wake_at: datet
 def heartbeat(
     connection: Connection, worker_id: str, now: datetime, *, name: str, pid: int, running: int
 ) -> None:
-    """Write that a worker lives."""
+    """Update the heartbeat of a worker, and insert its row if necessary."""
     values = {"heartbeat_at": now, "stopped_at": None, "running": running}
     beat = update(WORKER).where(WORKER.c.id == worker_id).values(values)
     if not connection.execute(beat).rowcount:
@@ -73,13 +73,13 @@ def heartbeat(
 
 
 def withdraw(connection: Connection, worker_id: str, now: datetime) -> None:
-    """Write that a worker was stopped in order; its row stays, to say that one has reported."""
+    """Mark a worker as stopped; its row stays, to show that a worker has reported."""
     of_worker = update(WORKER).where(WORKER.c.id == worker_id)
     connection.execute(of_worker.values(stopped_at=now, running=0))
 
 
 def _open(connection: Connection, running: Sequence[Origin]) -> list[Origin]:
-    """Return those parts that are under way, as their runs say."""
+    """Return the parts that are running according to their runs."""
     if not running:
         return []
     found = connection.execute(select(RUN.c.id, RUN.c.task_id, RUN.c.parts).where(*_among(running)))
@@ -88,6 +88,6 @@ def _open(connection: Connection, running: Sequence[Origin]) -> list[Origin]:
 
 
 def _among(running: Sequence[Origin]) -> tuple[Any, Any]:
-    """Return the condition of being one of these runs."""
+    """Return the conditions that select these runs."""
     ids, task_ids = {one.run_id for one in running}, {one.task_id for one in running}
     return RUN.c.id.in_(ids), RUN.c.task_id.in_(task_ids)

@@ -1,9 +1,9 @@
-"""Chains, groups and chords: many messages that are one run.
+"""Chains, groups and chords: runs of several messages.
 
-Each task of a canvas carries the headers of the run, and which part of it it is, so that
-the run ends with the last of them: a chain with its last task, a chord with its body, a group
-when all have succeeded; and any of them with the first that fails. The canvas by which a task
-replaces itself (`self.replace`) goes on with the task's run, and ends the part that it was.
+Each task of a canvas carries the headers of the run and the name of its part. So the run can
+end with the right task: a chain with its last task, a chord with its body, a group when all its
+tasks have succeeded, and any of them with the first failure. If a task replaces itself by a
+canvas (`self.replace`), that canvas continues the run and completes the part of the task.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from beatstore.tick.parts import is_last, nested
 
 __all__ = ["CANVAS", "canvas_of", "follow", "thawed"]
 
-#: What freezing a signature writes into its options.
+#: The options that freezing a signature sets.
 _FROZEN = frozenset(
     ("task_id", "root_id", "parent_id", "group_id", "group_index", "chord", "reply_to")
 )
 
-#: celery's own tasks that stand for a canvas, and the types of their signatures, which
-#: their rows hold whole.
+#: Celery's built-in tasks for a canvas, and the types of their signatures.
 CANVAS = {
     **{f"celery.{kind}": kind for kind in ("chain", "group", "chord", "chunks")},
     **{f"celery.{kind}": f"x{kind}" for kind in ("map", "starmap")},
@@ -37,7 +36,7 @@ CANVAS = {
 def canvas_of(
     name: str, args: list[Any], kwargs: dict[str, Any], headers: Mapping[str, Any], app: Celery
 ) -> Any:
-    """Return the signature of a canvas, each of whose tasks carries `headers`."""
+    """Return the signature of a canvas, with `headers` on each of its tasks."""
     given = {
         "task": name,
         "args": args,
@@ -54,10 +53,10 @@ def canvas_of(
 
 
 def thawed(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a canvas with no id on any signature in them.
+    """Return the arguments of a canvas without the ids of frozen signatures.
 
-    A frozen canvas can be sent once: the next attempt would have the same ids, and its
-    chords would count on from what the first has left.
+    A frozen canvas can be sent only once: the next attempt would have the same ids, and its
+    chords would continue the counts of the first attempt.
     """
     parts = PARTS[name]
     return {key: _thawed(value) if key in parts else value for key, value in kwargs.items()}
@@ -82,23 +81,22 @@ def _thawed(value: Any) -> Any:
 def follow(
     request: Any, part: str | None, headers: dict[str, Any], body: Any, given: Mapping[str, Any]
 ) -> str | None:
-    """Let a message that a task sends be of the task's run, if it goes on with it.
+    """Add the run's headers to a message that a task sends, if it continues the task's run.
 
-    A message does so if it has the task's id, or if something that comes after it has: celery
-    gives that id to the last task of what replaces another. A group as the body of a chord
-    loses it, but there each message says how often tasks were replaced on the way to it. And
-    a message is of the same run if it leads to the body of the chord that the task is in, as
-    with `add_to_chord`.
+    It does if the message, or a task that follows it, has the task's id: Celery gives that id to
+    the last task of the replacement. A group as the body of a chord loses the id, but there
+    each message counts how often tasks were replaced. A message also belongs to the run if it
+    leads to the body of the chord that the task is in, as with `add_to_chord`.
 
     Args:
-        request: the task's.
-        part: which part of its run the task is.
-        headers: the message's; the run's are added to them.
-        body: the message's; the run's headers are added to the signatures of what comes after.
+        request: the task's request.
+        part: the part of the run that the task is.
+        headers: the message's headers; the run's headers are added.
+        body: the message's body; the run's headers are added to the signatures that follow.
         given: the run's headers.
 
     Returns:
-        "replaced", "joined", or None if the message is of another matter.
+        "replaced", "joined", or None if the message does not belong to the run.
     """
     embedded = body[-1] if isinstance(body, tuple) and isinstance(body[-1], dict) else None
     after = {name: embedded.get(name) for name in ("chain", "chord")} if embedded else {}
@@ -114,7 +112,7 @@ def follow(
         return None
     headers.update(given)
     if part is not None or len(nodes) > 1:
-        # What comes after the task itself is of the run already.
+        # The tasks that follow the task itself have the headers already.
         new = [(node, last) for node, last in nodes if RUN_ID not in _headers_of(node)]
         _mark(new, given, part)
         headers[PART] = _headers_of(message)[PART]
@@ -126,15 +124,15 @@ def _mark(
     headers: Mapping[str, Any],
     part: str | None,
 ) -> None:
-    """Write into the options of the tasks of a canvas what they are parts of.
+    """Add the run's headers and the name of its part to each task of a canvas.
 
     Args:
-        nodes: as from `_walk`.
-        headers: those of the run.
-        part: which part of the run the canvas is; None if it is all of it.
+        nodes: the result of `_walk`.
+        headers: the run's headers.
+        part: the part of the run that the canvas is; None if it is the whole run.
     """
     leaves = [(node, last) for node, last in nodes if last is not None]
-    # One that is met twice, as the body of a chord after each of its members, counts once.
+    # A task that appears twice, as a chord's body after each member, counts once.
     ids = [_id_of(leaf) or id(leaf) for leaf, _ in leaves]
     ends = dict.fromkeys(key for key, (_, last) in zip(ids, leaves, strict=True) if last)
     numbers = {key: number for number, key in enumerate(ends, 1)}
@@ -146,7 +144,7 @@ def _mark(
 
 
 def _walk(node: Any, *, last: bool) -> Iterator[tuple[dict[str, Any], bool | None]]:
-    """Yield a canvas and what is in it, and of each task whether nothing comes after it."""
+    """Yield a canvas and its nodes, and for each task whether it is a final one."""
     if isinstance(node, list | tuple):
         for member in node:
             yield from _walk(member, last=last)
@@ -164,7 +162,7 @@ def _walk(node: Any, *, last: bool) -> Iterator[tuple[dict[str, Any], bool | Non
 
 
 def _stages(node: dict[str, Any]) -> list[Any]:
-    """Return what a canvas does one after the other; a task does itself."""
+    """Return the stages of a canvas in order; a task is its own stage."""
     kwargs = node.get("kwargs") or {}
     kind = CANVAS.get(str(node.get("task")))
     if kind == "chain":
@@ -177,7 +175,7 @@ def _stages(node: dict[str, Any]) -> list[Any]:
 
 
 def _after(node: dict[str, Any]) -> list[Any]:
-    """Return what comes after a signature that was frozen: the rest of its chain, its chord."""
+    """Return what follows a frozen signature: the rest of its chain, and its chord."""
     options = node.get("options") or {}
     chain, body = options.get("chain"), options.get("chord")
     return [*reversed(chain if isinstance(chain, list | tuple) else ()), *([body] if body else ())]

@@ -1,16 +1,16 @@
-"""Tasks that are due far in the future: entries in the database, instead of messages.
+"""Store tasks that are due far in the future as entries, not as messages with an eta.
 
-A message with an eta is taken by a worker at once, and waits in its memory. Redis delivers
-it again every hour (the visibility timeout), RabbitMQ closes the connection after half an
-hour (the consumer timeout), and a worker that is full of such messages takes no others.
+A worker receives a message with an eta at once, and keeps it in memory. Redis delivers it again
+every hour (the visibility timeout), RabbitMQ closes the connection after half an hour (the
+consumer timeout), and a worker that is full of such messages receives no others.
 
 Invariants:
-    * The entry's name, its message, and the result that the caller has share one id.
-    * What belongs to a run under way stays with the broker: its row waits for that message.
-    * What can't be stored is an error; it is never sent to the broker instead. A retry
-      alone is, since the worker would throw its message away.
+    * The entry's name, its message and the caller's result have the same id.
+    * A message that belongs to a running run goes to the broker, since the run waits for it.
+    * A call that can't be stored raises, and is never sent to the broker instead. The only
+      exception is a retry, since the worker would discard its message.
 
-On failure: the errors of `Store.schedule` reach the caller.
+On failure: raises the errors of `Store.schedule`.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ __all__ = ["divert", "keep"]
 
 logger = logging.getLogger(__name__)
 
-#: What lives in one process, and what a message that was taken knows of its delivery.
+#: Options that only make sense in one process, or describe one delivery.
 _NOT_KEPT = frozenset(
     ("producer", "publisher", "connection", "router", "redelivered", "add_to_parent")
 )
 
-#: Options of which None says that the task's own value does not count.
+#: Options where None overrides the task's own value.
 _CLEARED = ("expires", "time_limit", "soft_time_limit")
 
 _thresholds: weakref.WeakKeyDictionary[Celery, float | None] = weakref.WeakKeyDictionary()
 
 
 def divert(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any:
-    """Store what is due further away than `beatstore_eta_threshold`.
+    """Store a call that is due later than `beatstore_eta_threshold` from now.
 
     Args:
-        task: whose `apply_async` was called.
+        task: the task whose `apply_async` was called.
         args: its arguments.
         kwargs: its keyword arguments.
-        options: all the others.
+        options: all other arguments of `apply_async`.
 
     Returns:
-        The result; None if the message is the broker's.
+        The result; None if the call must be sent to the broker.
     """
     app: Celery = task.app
     threshold = _threshold(app)
@@ -89,10 +89,10 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
     """Store a call, and return its result.
 
     Args:
-        task: what is called.
+        task: the task.
         args: its arguments.
         kwargs: its keyword arguments.
-        options: those of `apply_async`, with either `eta` or `countdown`.
+        options: the options of `apply_async`, with either `eta` or `countdown`.
         session: the caller's session, to join its transaction.
     """
     if task.typing and hasattr(task, "__header__"):
@@ -104,13 +104,13 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
     found = _options(app, options)
     serializer = found.get("serializer") or task.serializer
     if serializer != "json":
-        # What apply_async would have refused now must not fail in a year.
+        # Arguments that apply_async would refuse now must not fail in a year.
         check_serializer(serializer, encoded("args", args or ()), encoded("kwargs", kwargs or {}))
     if parent:
         _descend(app, parent.request, found)
     entry = store_of(app).schedule(
         {"task": task.name, "args": args or (), "kwargs": kwargs or {}, "options": found},
-        # Like a message that waits, it is sent whenever there is a beat again.
+        # Like a waiting message, it is sent even if beat was down when it was due.
         misfire="coalesce",
         session=session,
     )
@@ -122,11 +122,11 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
 
 
 def _threshold(app: Celery) -> float | None:
-    """Return from how many seconds on a time is far; None: none is."""
+    """Return the threshold in seconds; None if nothing is diverted."""
     try:
         return _thresholds[app]
     except KeyError:
-        # Without the setting nothing is diverted, whatever is wrong with the others.
+        # Without the setting nothing is diverted, even if other settings are invalid.
         given = given_settings(app).get(f"{PREFIX}eta_threshold")
         found = None if given is None else read_settings(app).eta_threshold
         _thresholds[app] = found
@@ -134,18 +134,18 @@ def _threshold(app: Celery) -> float | None:
 
 
 def _time(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the time of sending that celery would take, as it would read it."""
+    """Return the eta or countdown that Celery would use, parsed as Celery does."""
     countdown, eta = options.get("countdown"), options.get("eta")
     if countdown:
         return {"countdown": float(countdown)} if isinstance(countdown, Real) else {}
     try:
         return {"eta": _instant(eta)} if eta else {}
     except (TypeError, ValueError, AttributeError):
-        return {}  # celery says what is wrong with it
+        return {}  # Celery raises the error
 
 
 def _ahead(app: Celery, time: Mapping[str, Any]) -> float:
-    """Return how many seconds ahead a time is."""
+    """Return how many seconds in the future a time is."""
     eta = time.get("eta")
     return float(time.get("countdown", 0)) if eta is None else (eta - app.now()).total_seconds()
 
@@ -157,17 +157,17 @@ def _expires(app: Celery, given: Any) -> Any:
     try:
         return _instant(given)
     except (TypeError, ValueError, AttributeError):
-        return given  # refused, with the reason, when it is stored
+        return given  # storing it raises, with the reason
 
 
 def _instant(given: Any) -> datetime:
-    """Read an instant as a worker does: without a zone it is in UTC."""
+    """Parse an instant as a worker does: without a time zone it is in UTC."""
     at: Any = maybe_iso8601(given)
     return maybe_make_aware(at)
 
 
 def _options(app: Celery, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that are stored, with the id of the task."""
+    """Return the options to store, including the task id."""
     found = {
         key: value
         for key, value in given.items()
@@ -175,13 +175,13 @@ def _options(app: Celery, given: Mapping[str, Any]) -> dict[str, Any]:
     }
     found.setdefault("task_id", uuid())
     queue = getattr(found.get("queue"), "name", None)
-    if queue in app.amqp.queues:  # a queue that was given as an object, and that beat knows
+    if queue in app.amqp.queues:  # a queue given as an object, which beat knows by its name
         found["queue"] = queue
     return found
 
 
 def _descend(app: Celery, request: Any, options: dict[str, Any]) -> None:
-    """Give a call that a task makes the parents that celery would."""
+    """Set the parent ids that Celery would set on a call made by a task."""
     options.setdefault("root_id", request.root_id or request.id)
     options.setdefault("parent_id", request.id)
     priority = (request.delivery_info or {}).get("priority")
@@ -190,7 +190,7 @@ def _descend(app: Celery, request: Any, options: dict[str, Any]) -> None:
 
 
 def _stored_before(task: Any, task_id: str, error: BeatstoreError) -> Any:
-    """Say what becomes of a retry that was not stored: the result, or None for the broker."""
+    """Return the result of a retry that is stored already, or None to send it to the broker."""
     state = None
     if isinstance(error, EntryExistsError):
         try:
@@ -198,11 +198,11 @@ def _stored_before(task: Any, task_id: str, error: BeatstoreError) -> Any:
         except BeatstoreError as second:
             error = second
     if state is None or state in SPENT:
-        # Its entry is over, and a retry with its id is of another message.
+        # That entry has ended, so this retry belongs to another message.
         logger.warning(
             "%s[%s]: sending the retry through the broker: %s", task.name, task_id, error
         )
         return None
-    # Its message came twice, and was retried before.
+    # The message was delivered twice, and retried before.
     logger.info("%s[%s]: the retry is already stored", task.name, task_id)
     return task.AsyncResult(task_id)
