@@ -202,14 +202,14 @@ def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) ->
     return bool(connection.execute(late_success).rowcount)
 
 
-# -- tokens of earlier runs -----------------------------------------------------------------------------
+# -- tokens of earlier runs ---------------------------------------------------------
 
 
 def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> None:
     """Write the tokens of runs that ended before the entry's edges were written.
 
     An entry with a schedule gets the tokens of due times that it has not accounted for. An entry
-    without a schedule gets those of due times that it is waiting for; if it never ran, it also
+    without a schedule gets those of due times that it waits for; if it never ran, it also
     gets the last one of each upstream that will not run again.
     """
     mine = _EDGE.downstream_id == entry.id

@@ -1,18 +1,17 @@
-"""The reporter: a queue and a thread that writes what becomes of runs, off the tasks' way.
+"""Write run reports in a background thread, so that tasks do not wait for the database.
 
     handler -> Reporter.report, .ask -> queue -> the thread -> Reports -> database
 
 Invariants:
-    * Nobody waits longer for the database than they say, and not at all while it is known
-      to be away or slow.
-    * Reports are written in the order they came, and wait for the database as long as the
-      process lives; of more than `LIMIT` the least telling go first.
-    * One thread alone uses the connection, which is given back when there is nothing to do.
+    * No caller waits longer than it asked to, and none waits while the database is known to be
+      unavailable or slow.
+    * Reports are written in order, and kept as long as the process lives; beyond `LIMIT`,
+      `started` reports are dropped first.
+    * Only the thread uses the connection, and it releases the connection when it is idle.
 
-On failure: a database that is away is logged once and waited for, and so is one that takes
-no report at all. A report that the database refuses twice, alone and on a fresh connection,
-is logged and dropped. One of a run that is not in this database is ignored, which is logged
-once for each run.
+On failure: if the database is unavailable, or accepts no report at all, this is logged once and
+retried. A report that the database refuses twice, alone and on a new connection, is logged and
+dropped. A report on a run that is not in this database is ignored, and logged once for each run.
 
 A forked child must not use its parent's reporter; see `beatstore.worker.signals`.
 """
@@ -36,28 +35,28 @@ __all__ = ["Reporter", "Writer"]
 
 logger = logging.getLogger(__name__)
 
-#: How many reports wait for the database at most.
+#: The maximum number of reports in the queue.
 LIMIT = 10_000
 
-#: How many are written in one transaction.
+#: How many reports are written in one transaction.
 BATCH = 50
 
-#: Seconds without a report after which the connection is given back.
+#: Seconds without a report after which the connection is released.
 IDLE = 10.0
 
-#: How long the start of a run waits for its end, to be written with it.
+#: How long a `started` report waits for the end of its run, to be written with it.
 LINGER = 0.005
 
 
-#: Seconds until a report is tried again whose row somebody holds, if nothing else is to do.
+#: Seconds until a report on a locked run is retried, if there are no other reports.
 HELD = 0.5
 
-#: What no report is of.
+#: The origin of a test report, which belongs to no run.
 NO_RUN = Origin(0, "")
 
 
 class Writer(Protocol):
-    """What the reporter needs of `beatstore.tick.reports.Reports`.
+    """The methods of `beatstore.tick.reports.Reports` that the reporter needs.
 
     Attributes:
         max_wait_s: the longest wait between two attempts in an outage, in seconds.
@@ -66,7 +65,7 @@ class Writer(Protocol):
     max_wait_s: float
 
     def write(self, reports: Sequence[Report]) -> Unwritten:
-        """Write them in one transaction, and return those that were not written.
+        """Write reports in one transaction, and return those that were not written.
 
         Writing them again changes nothing.
         """
@@ -75,7 +74,7 @@ class Writer(Protocol):
         """Mark a run started, or return why it must not start."""
 
     def close(self) -> None:
-        """Give the connection back until it is needed again."""
+        """Release the connection until it is needed again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,12 +82,12 @@ class _Item:
     """A report in the queue.
 
     Attributes:
-        report: what is to be written.
-        again: not None, if it is a question: see `Reports.start`.
+        report: the report to write.
+        again: the argument of `Reports.start` if this is a question; None for a report.
         answer: why the run must not start.
         written: whether the database has it.
-        refused: whether the database has refused it alone.
-        over: set when there is nothing more to wait for; None if nobody waits.
+        refused: whether the database has refused it once, alone.
+        over: an event that ends the wait of the caller; None if nobody waits.
     """
 
     number: int
@@ -109,9 +108,9 @@ class Reporter:
 
     Args:
         open_writer: makes the writer, in the reporter's thread, when it is first needed.
-        limit: how many reports wait at most.
-        idle: seconds after which the connection is given back.
-        linger: seconds that the start of a run waits for its end.
+        limit: the maximum number of reports in the queue.
+        idle: seconds without a report after which the connection is released.
+        linger: seconds that a `started` report waits for the end of its run.
     """
 
     def __init__(
@@ -129,9 +128,9 @@ class Reporter:
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._items: OrderedDict[int, _Item] = OrderedDict()
-        #: The queued reports that a task was started, by what it is of.
+        #: The numbers of queued `started` reports, by run and part.
         self._started: OrderedDict[Origin, int] = OrderedDict()
-        #: The runs of which was said that they are not in this database.
+        #: Runs that are not in this database, as logged already.
         self._strangers: OrderedDict[Origin, None] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
@@ -147,7 +146,7 @@ class Reporter:
         """Queue a report.
 
         Args:
-            report: what became of a run.
+            report: the report.
             wait: how many seconds to wait until it is written.
 
         Returns:
@@ -160,8 +159,8 @@ class Reporter:
         """Mark a run started, unless it must not start.
 
         Args:
-            report: of the state `started`.
-            again: whether a run that is started already may be started.
+            report: a report with the state `started`.
+            again: whether a run that is started already may start again.
             wait: how many seconds to wait for the answer.
 
         Returns:
@@ -176,12 +175,12 @@ class Reporter:
         return None
 
     def prepare(self, wait: float) -> bool:
-        """Connect, so that the first question is answered in time; say whether that is done."""
-        # What is written for no run at all makes everything that is cold warm.
+        """Connect early, so that the first question is fast; return whether it is connected."""
+        # A report for no run opens the connection and compiles the statements.
         return self.report(Report(NO_RUN, "started", time.monotonic(), ""), wait=wait)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all reports are written, and say whether they are."""
+        """Wait until all reports are written, and return whether they are."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
@@ -190,7 +189,7 @@ class Reporter:
             return not self._items
 
     def stop(self, timeout: float) -> None:
-        """Write what is left and end the thread; a later report starts another."""
+        """Write the remaining reports and stop the thread; a later report starts another."""
         deadline = time.monotonic() + timeout
         if not self.flush(timeout) and not self._ending:
             logger.error("%d run reports were not written before shutdown", len(self._items))
@@ -224,7 +223,7 @@ class Reporter:
         return item
 
     def _merge(self, item: _Item) -> None:
-        """Take the start of a task out of the queue when its end arrives."""
+        """Merge a queued `started` report into the report of the end."""
         if item.report.state == "started":
             return
         number = self._started.pop(item.report.of, None)
@@ -247,7 +246,7 @@ class Reporter:
             dropped.end_wait()
 
     def _let_start(self, item: _Item) -> None:
-        """Make a report of a question that came to nothing: the run starts anyway."""
+        """Turn an unanswered question into a `started` report: the run starts anyway."""
         item.again = None
         if item.number in self._items:
             self._started[item.report.of] = item.number
@@ -272,7 +271,7 @@ class Reporter:
                     return
 
     def _next(self) -> list[_Item]:
-        """Wait for reports, and return the oldest; none if it is time to close."""
+        """Wait for reports, and return the oldest ones; none if it is time to disconnect."""
         with self._changed:
             while not self._items:
                 if self._ending or not self._changed.wait(self._idle if self._open else None):
@@ -291,7 +290,7 @@ class Reporter:
         return len(self._items) > len(self._started) or len(self._items) >= BATCH or self._hurry
 
     def _write(self, items: list[_Item]) -> bool:
-        """Write a batch; return whether the database is there."""
+        """Write a batch; return whether the database is available."""
         if self._writer is None:
             try:
                 self._writer = self._open_writer()
@@ -305,8 +304,8 @@ class Reporter:
         except StoreError as error:
             self._wait_for_database(error)
             return False
-        except Exception as error:  # noqa: BLE001  (of any driver; said below)
-            # Perhaps it was the connection that is in a bad state: the next one is fresh.
+        except Exception as error:  # noqa: BLE001  (of any driver; handled below)
+            # The connection may be in a bad state: use a new one.
             self._close()
             if len(items) > 1:
                 return all(self._write([one]) for one in items)
@@ -314,7 +313,7 @@ class Reporter:
         return True
 
     def _refused(self, item: _Item, error: Exception) -> bool:
-        """Try a report once more that the database has refused alone, and then give it up."""
+        """Retry a report that the database has refused alone, and drop it the second time."""
         if not item.refused:
             item.refused = True
             return self._write([item])
@@ -331,11 +330,11 @@ class Reporter:
         return True
 
     def _refuses_all(self) -> bool:
-        """Say whether the database takes no report at all, as without its tables or rights."""
+        """Return whether the database refuses all reports, e.g. without tables or permissions."""
         try:
             if self._writer is not None:
                 self._writer.write([Report(NO_RUN, "started", time.monotonic(), "")])
-        except Exception:  # noqa: BLE001  (the report's own error says more)
+        except Exception:  # noqa: BLE001  (the report's own error is more useful)
             return True
         return False
 
@@ -368,7 +367,7 @@ class Reporter:
             )
 
     def _put_off(self, held: list[_Item], *, alone: bool) -> None:
-        """Write reports later whose rows somebody holds; the others go on meanwhile."""
+        """Move reports on locked runs to the end of the queue."""
         with self._changed:
             for item in held:
                 item.end_wait()
@@ -378,7 +377,7 @@ class Reporter:
                 self._changed.wait(HELD)
 
     def _tell_strangers(self, strangers: Sequence[Report]) -> None:
-        """Say of each run once that it is not in this database."""
+        """Log once for each run that it is not in this database."""
         for report in strangers:
             of = report.of._replace(part=None)
             if of == NO_RUN or of in self._strangers:
@@ -412,7 +411,7 @@ class Reporter:
                     self._let_start(item)
                 item.end_wait()
             prepared = self._started.pop(NO_RUN, None)
-            if prepared is not None:  # nothing is lost with that
+            if prepared is not None:  # a test report, not worth keeping
                 self._items.pop(prepared, None)
                 self._changed.notify_all()
             hurried = self._hurry
@@ -421,7 +420,7 @@ class Reporter:
             )
 
     def _give_up(self, error: Exception) -> None:
-        """Report nothing in this process, since it is not known where to."""
+        """Stop reporting in this process, since the settings can't be used."""
         logger.error(
             "this process can't report the outcomes of runs: %s",
             error,
@@ -440,5 +439,5 @@ class Reporter:
         if self._writer is not None:
             try:
                 self._writer.close()
-            except Exception as error:  # noqa: BLE001  (what it was worth is over anyway)
-                logger.debug("closing the connection: %s", error)
+            except Exception as error:  # noqa: BLE001  (the connection is not needed any more)
+                logger.debug("could not close the connection: %s", error)

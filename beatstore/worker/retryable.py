@@ -1,4 +1,4 @@
-"""Calls that are made at once, and stored for later when they fail.
+"""Call tasks directly, and store a retry if the call fails.
 
     from beatstore import retryable
 
@@ -6,12 +6,12 @@
     notify(user_id=7)
 
 Invariants:
-    * What could not be stored is refused before the task is called, so that a call that
-      fails can always be made again.
-    * An exception is never lost: it is raised, or logged with the retry that was stored.
+    * Arguments that can't be stored are refused before the task is called, so that a failed
+      call can always be retried.
+    * No exception is lost: it is raised, or logged together with the stored retry.
 
-On failure: if the retry can't be stored, since the database is away, the task's own
-exception is raised, and logged with the reason.
+On failure: if the retry can't be stored, for example because the database is unavailable, the
+task's own exception is raised, and the reason is logged.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StoredRetry:
-    """What a call returns that failed and will be retried; it is false.
+    """The result of a call that failed and will be retried. It is false.
 
     Attributes:
-        name: of the one-shot entry that was stored.
-        due_at: when it is due.
-        error: what the task raised.
-        retries: how many there will be at most.
+        name: the name of the stored one-shot entry.
+        due_at: when the retry is due.
+        error: the exception of the task.
+        retries: the maximum number of retries.
     """
 
     name: str
@@ -69,26 +69,26 @@ def retryable(
     store: Store | None = None,
     session: SessionLike | None = None,
 ) -> Retryable:
-    """Return a callable that runs a task at once, here, and stores its retry if it fails.
+    """Return a callable that runs a task in this process, and stores a retry if it fails.
 
-    Calling it returns the task's result. If the task raises, the exception is logged, the
-    same call is stored as a one-shot that beat sends to a worker, and a `StoredRetry` is
-    returned. With no retries left to store, the exception is raised. `Ignore` and `Reject`
-    are no failures, and are raised.
+    Calling it returns the task's result. If the task raises, the callable logs the exception,
+    stores the same call as a one-shot, which beat sends to a worker, and returns a
+    `StoredRetry`. With `max_retries=0` it raises the exception. It also raises `Ignore` and
+    `Reject`, which are not failures.
 
     Args:
-        task: a task; it is called in this process, as `task(…)` is.
-        max_retries: how often the call is made again at most, by workers.
+        task: the task to call in this process, like `task(…)`.
+        max_retries: the maximum number of retries, which workers run.
         retry_delay: seconds from the failure to the first retry.
-        retry_backoff: each further delay is so many times the one before, up to a day.
-        tags: words by which the stored entries are found.
-        store: where retries are stored; None: as the settings of the task's app say.
-        session: the caller's session, to store them in its transaction. One that the task
-            has made unusable takes none, and then the exception is raised.
+        retry_backoff: multiplier for each further delay; capped at one day.
+        tags: tags of the stored entries.
+        store: the store for retries; None: the one from the settings of the task's app.
+        session: the caller's session, to store retries in its transaction. If the task has
+            made the session unusable, the exception is raised.
 
     Raises:
-        InvalidEntryError: an argument can't be stored; here, and by the call, where it is
-            raised before the task is called.
+        InvalidEntryError: an argument can't be stored. The call also raises it, before it
+            runs the task.
     """
     return Retryable(
         task,
@@ -102,7 +102,7 @@ def retryable(
 
 
 class Retryable:
-    """A task that is called at once, and retried by beat; see `retryable`."""
+    """A task that is called directly and retried by beat; see `retryable`."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Retryable:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the task with these arguments, and return its result or a `StoredRetry`."""
         store = self._store or store_of(self.task.app)
-        # Made beforehand also because the task may change what it is given.
+        # Made before the call, since the task may change its arguments.
         call = make_call(self.task, args, kwargs, allowed=store.settings.allowed_tasks)
         try:
             return self.task(*args, **kwargs)
@@ -167,7 +167,7 @@ class Retryable:
             max_retries=self.max_retries - 1,
             retry_delay=self.retry_delay * self.retry_backoff,
             retry_backoff=self.retry_backoff,
-            # A retry is still wanted when beat was away.
+            # A retry is still wanted after beat was down.
             misfire="coalesce",
             tags=self.tags,
             description=f"retry of a call of {self._where()} that failed with {said[:500]}",

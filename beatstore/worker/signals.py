@@ -1,4 +1,4 @@
-"""What becomes of runs, told by the workers: `setup(app)` and celery's signals.
+"""Report the states of runs from workers: `setup(app)` and Celery's signals.
 
     task_prerun                      started
     task_success, task_failure       succeeded, failed
@@ -7,18 +7,18 @@
     unknown, malformed, Reject       failed
 
 Facts about celery that shape this file:
-    * With prefork the first three lines are seen in a child. What ends a run without its
-      task (revoked, expired, a hard time limit, a killed child) is seen in the main
-      process, by then with no request at hand: so those that were received are kept, weakly.
-    * A message is acknowledged after `task_postrun` at the earliest, where it is late.
-    * What replaces a task ends with the task's id, and has none of its headers.
-    * A state in `task_postrun` is not final (storing the result may fail after it), and
-      None when something ends the process. `task_success` is final.
+    * With prefork, the signals of the first three lines are sent in a child. If a run ends
+      outside its task (revoked, expired, a hard time limit, a killed child), the signal is sent
+      in the main process, without the request. So received requests are kept, weakly.
+    * With late acknowledgement, a message is acknowledged after `task_postrun`.
+    * The canvas that replaces a task ends with the task's id, and has none of its headers.
+    * The state in `task_postrun` is not final (storing the result may still fail), and None when
+      the process ends. `task_success` is final.
 
 Invariants:
-    * Only messages that carry the id of a run are looked at, of the app that was set up.
-    * A task waits for the database for `BUDGET` seconds at most, twice; what is seen
-      outside of a task does not wait.
+    * Only messages with the id of a run are handled, and only of apps that were set up.
+    * A task waits for the database twice, at most `BUDGET` seconds each. Handlers outside a task
+      do not wait.
 
 On failure: see `beatstore.worker.reporter`.
 """
@@ -47,15 +47,15 @@ from beatstore.worker.tracker import Tracker, active_requests, origin_of
 
 __all__ = ["refusal", "setup"]
 
-#: How long a task waits for the database: before its start, with the guard, and at its end.
+#: How many seconds a task waits for the database: at its start (with the guard) and its end.
 BUDGET = 0.04
 
 
 def setup(app: Celery) -> None:
-    """Have the workers of `app` report what becomes of beatstore's runs.
+    """Let the workers of `app` report the states of beatstore's runs.
 
-    Call it in the module that makes the app, once or more often. It connects to nothing;
-    the settings are read when the first report is made.
+    Call it in the module that creates the app; further calls change nothing. It does not
+    connect: the first report reads the settings.
     """
     real: Celery = getattr(app, "_get_current_object", lambda: app)()
     if real in _trackers:
@@ -70,7 +70,7 @@ def refusal(task: Any) -> str | None:
     """Ask whether the run of the task's current message may start: the start-once guard.
 
     Returns:
-        Why it must not; None if it may, if the message is not of a run, and if the
+        Why it must not start; None if it may, if the message belongs to no run, or if the
         database does not answer in time.
     """
     request = task.request
@@ -87,11 +87,11 @@ def refusal(task: Any) -> str | None:
     return answer
 
 
-# -- what the signals say ------------------------------------------------------------------
+# -- signal handlers ------------------------------------------------------------------
 
 
 def _on_received(*, sender: Any, request: Any, **_: Any) -> None:
-    """Keep the request; a child can't see what else its worker runs, so it is told."""
+    """Keep the request, and tell the child if this worker runs an earlier message of the run."""
     origin = origin_of(request.request_dict)
     if origin is None or sender.app not in _trackers:
         return
@@ -107,12 +107,12 @@ def _on_prerun(*, sender: Any, **_: Any) -> None:
         return
     at = _begin(request)
     asked = origin.part is None and getattr(sender, "starts_once", False)
-    if not asked:  # else the guard says it
+    if not asked:  # otherwise the guard reports it
         _report(sender.app, request, "started", at=at)
 
 
 def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: Any) -> None:
-    """Let a run go on in what replaces its task, and note until when its next message waits."""
+    """Continue a run in the message that replaces its task, and note the message's eta."""
     task: Any = current_task
     if not task or headers is None or task.app not in _trackers:
         return
@@ -131,7 +131,7 @@ def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: 
     until = time.monotonic() + _ahead(headers.get("eta"))
     request.waits_until = max(request.get("waits_until") or 0.0, until)
     if how == "replaced" and not request.get("went_on"):
-        # Said first, or the next task could be started before.
+        # Reported first, or the next task might start before.
         _report(task.app, request, "sent", reason=f"continued by {sender}")
         request.went_on = True
     if how == "replaced" and sent.part is None:
@@ -146,7 +146,7 @@ def _on_failure(
     *, sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any
 ) -> None:
     if isinstance(exception, Reject):
-        return  # the main process's word for what postrun has reported
+        return  # postrun has reported it already
     request = _request_of(sender, task_id)
     if isinstance(exception, TimeLimitExceeded) and _comes_again(sender):
         _report(sender.app, request, "sent", reason=f"put back in the queue: {exception!r}")
@@ -208,10 +208,10 @@ def _on_internal_error(
 
 
 def _on_init(*, sender: Any, **_: Any) -> None:
-    """Import the driver once, before there are children, whose first tasks would wait for it."""
+    """Import the driver before the worker forks, so that first tasks do not wait for it."""
     tracker = _trackers.get(sender.app)
     if tracker is not None:
-        with suppress(Exception):  # said by the first report
+        with suppress(Exception):  # the first report logs it
             tracker.open()[0].load()
 
 
@@ -251,16 +251,16 @@ def _report(
     error: BaseException | None = None,
     einfo: Any = None,
 ) -> None:
-    """Report on the run of a request, if it is of one.
+    """Report on the run of a request, if it belongs to one.
 
     Args:
-        app: whose task it is.
-        request: a task's own, the worker's, a message's headers, or None.
-        state: what it came to.
-        at: when, if not now.
-        reason: in words.
-        error: what was raised.
-        einfo: with a traceback of it.
+        app: the task's app.
+        request: the task's request, the worker's request, a message's headers, or None.
+        state: the new state of the run.
+        at: the time on the monotonic clock; None: now.
+        reason: why, in words.
+        error: the exception.
+        einfo: Celery's exception info, with the traceback.
     """
     tracker = _trackers.get(app)
     if tracker is None or request is None:
@@ -282,16 +282,16 @@ def _report(
         traceback=None if einfo is None else str(einfo.traceback),
         delay=max(0.0, (given.get("waits_until") or 0.0) - at),
     )
-    # What was not begun here is told by the main process, which has other things to do.
+    # The main process also reports runs that it did not start; it must not wait.
     waits = since is not None and state != "started"
     tracker.reporter.report(report, wait=BUDGET if waits else 0.0)
 
 
 def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
-    """Report a task that ended its thread: of a child's end the main process hears; here, nobody.
+    """Report a task that ended its thread; for a child, the main process does this.
 
-    Not if the whole worker ends with it, and its message may come again; nor of a greenlet
-    that is killed, since that is said to be revoked.
+    Do nothing if the whole worker ends, since the message may be delivered again; nor if a
+    greenlet is killed, since Celery reports that as revoked.
     """
     if error is None or isinstance(error, (Exception, WorkerShutdown, WorkerTerminate)):
         return
@@ -303,7 +303,7 @@ def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
 
 
 def _report_message(consumer: Any, message: Any, error: str) -> None:
-    """Report that a message came to nothing before there was a request for it."""
+    """Report a message that failed before it became a request."""
     tracker, origin = _trackers.get(consumer.app), origin_of(message.headers or {})
     if tracker is not None and origin is not None:
         report = Report(origin, "failed", time.monotonic(), str(consumer.hostname), error=error)
@@ -311,7 +311,7 @@ def _report_message(consumer: Any, message: Any, error: str) -> None:
 
 
 def _begin(request: Any) -> float:
-    """Return since when the task runs, and remember it."""
+    """Return the start time of the task, and remember it."""
     at = request.get("tracked_since")
     if at is None:
         at = request.tracked_since = time.monotonic()
@@ -320,7 +320,7 @@ def _begin(request: Any) -> float:
 
 
 def _ahead(eta: Any) -> float:
-    """Return in how many seconds a message is worked on, by its header and this machine's clock."""
+    """Return the seconds until a message's eta, by this machine's clock."""
     try:
         at = datetime.fromisoformat(eta)
         return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
@@ -339,7 +339,7 @@ def _words(what: str, error: BaseException) -> str:
 
 
 def _comes_again(task: Any) -> bool:
-    """Say whether the message of a task that ran into its time limit is put back."""
+    """Return whether the broker redelivers the message of a task that hit its time limit."""
     acknowledged = getattr(task, "acks_on_timeout", None)
     if acknowledged is None:  # celery before 5.7
         acknowledged = task.acks_on_failure_or_timeout
@@ -354,7 +354,7 @@ def _signal_name(given: Any) -> str:
 
 
 def _error_text(error: BaseException) -> str:
-    # What can't be pickled is in a wrapper by now, which knows what it was.
+    # An exception that can't be pickled is wrapped; the wrapper has its name.
     name = getattr(error, "exc_cls_name", type(error).__name__)
     try:
         text = str(getattr(error, "reason", error) if isinstance(error, Reject) else error)

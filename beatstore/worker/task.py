@@ -1,4 +1,4 @@
-"""The task class: the start-once guard, and calls that are due far in the future."""
+"""The task class: the start-once guard, and calls due far in the future."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Task(_Task):
-    """A celery task that can be due in a year, and of which each run starts once.
+    """A Celery task that starts once per run, and that can be due far in the future.
 
     Use it for all tasks with `Celery(task_cls="beatstore:Task")`, or for one with
     `@app.task(base=beatstore.Task)`. It also does what `beatstore.setup(app)` does.
@@ -36,25 +36,24 @@ class Task(_Task):
     `schedule` stores a call in the database until it is due, and so does `apply_async`
     with an `eta` or `countdown` further away than `beatstore_eta_threshold`.
 
-    Before the task's own code starts, the database is asked whether the run may start. A
-    second message of a run that is started, or over, is dropped, and logged. What may
-    start again: celery's own retries, and with `acks_late` a message that was delivered
-    before, to a worker that is gone.
+    Before the task's code starts, the task asks the database whether the run may start. It
+    drops, and logs, a second message of a run that is started or has ended. Celery's own retries
+    may start again. So may, with `acks_late`, a message that is redelivered after a worker died.
 
-    The answer is waited for briefly (`beatstore.worker.signals.BUDGET`). Without one, the task
-    starts: that a task runs late or never because a database is away would be worse than
-    that it runs twice.
+    The task waits only briefly for the answer (`beatstore.worker.signals.BUDGET`). Without an
+    answer it starts: running twice is better than running late or never because the database
+    is unavailable.
 
-    A class with a `before_start` of its own must call `super().before_start(…)`. Among
-    several bases, this one comes first.
+    A subclass that overrides `before_start` must call `super().before_start(…)`. With several
+    base classes, this one must be the first.
     """
 
-    #: Whether to ask; a class or a task may say False.
+    #: Whether to use the start-once guard; set it to False on a class or a task to turn it off.
     starts_once = True
 
     @classmethod
     def on_bound(cls, app: celery.Celery) -> None:
-        """Set the app up, when the task becomes one of it."""
+        """Call `setup(app)` when the task is bound to its app."""
         setup(app)
         super().on_bound(app)
 
@@ -62,7 +61,7 @@ class Task(_Task):
         """Drop the message if its run must not start.
 
         Raises:
-            Ignore: it must not.
+            Ignore: the run must not start.
         """
         reason = refusal(self) if self.starts_once else None
         if reason is not None:
@@ -80,24 +79,24 @@ class Task(_Task):
         session: SessionLike | None = None,
         **options: Any,
     ) -> AsyncResult[Any]:
-        """Store a call until it is due; beat sends it then.
+        """Store a call, which beat sends when it is due.
 
         Args:
-            args: JSON.
-            kwargs: JSON.
-            eta: when; an aware datetime, or the same as ISO 8601 text.
-            countdown: or in how many seconds, by the database's clock.
+            args: positional arguments, as JSON values.
+            kwargs: keyword arguments, as JSON values.
+            eta: when it is due: an aware datetime, or ISO 8601 text with an offset.
+            countdown: or in how many seconds it is due, by the database's clock.
             session: the caller's SQLAlchemy session, to join its transaction.
-            options: those of `apply_async`; seconds in `expires` count from the sending.
+            options: options of `apply_async`; seconds in `expires` count from sending.
 
         Returns:
-            The `AsyncResult` of the task; its id is the name of the entry, by which
-            `Store.cancel` and `Store.reschedule` know it.
+            The `AsyncResult` of the task. Its id is the name of the entry, for `Store.cancel`
+            and `Store.reschedule`.
 
         Raises:
-            InvalidEntryError: neither or both of `eta` and `countdown` are given, or
-                something that can't be stored; it is a `ValueError`.
-            EntryExistsError: `task_id` is another's.
+            InvalidEntryError: neither or both of `eta` and `countdown` are given, or a value
+                can't be stored; it is a `ValueError`.
+            EntryExistsError: an entry with this `task_id` exists.
             UnavailableError: the database did not answer.
         """
         times = {"eta": eta, "countdown": countdown}
@@ -119,14 +118,14 @@ class Task(_Task):
         shadow: Any = None,
         **options: Any,
     ) -> Any:
-        """Send the task; or store it, if it is due far in the future.
+        """Send the task, or store it if it is due far in the future.
 
-        See `celery.Task.apply_async`. With `beatstore_eta_threshold` set, what is due later
-        than that is stored as by `schedule`, under the same id.
+        See `celery.Task.apply_async`. With `beatstore_eta_threshold` set, a call that is due
+        later than that is stored as by `schedule`, with the same id.
 
         Raises:
-            InvalidEntryError: it is far, and can't be stored.
-            UnavailableError: it is far, and the database did not answer.
+            InvalidEntryError: the call is due later than the threshold, and can't be stored.
+            UnavailableError: it is due later, and the database did not answer.
         """
         given = {"task_id": task_id, "link": link, "link_error": link_error, "shadow": shadow}
         if options.get("countdown") or options.get("eta"):

@@ -1,10 +1,10 @@
-"""What a process of a worker has to report with: a reporter, and the heartbeat.
+"""The reporter and the heartbeat of a worker process.
 
 Invariants:
-    * Nothing is read, connected or started before the first report, or the worker's start.
-    * A forked child has nothing of its parent's: no thread, lock, queue or connection.
+    * Nothing is read, connected or started before the first report or the worker's start.
+    * A forked child uses nothing of its parent: no thread, lock, queue or connection.
 
-On failure: a database that is away is logged once and waited for.
+On failure: if the database is unavailable, this is logged once and retried.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: The column `run.task_id` can't hold more characters.
+#: The length of the column `run.task_id`.
 _LONGEST = 155
 
-#: How long the start of a process that asks may wait for the database, in seconds.
+#: How long the start of a process with guarded tasks may wait for the database, in seconds.
 PREPARATION = 1.0
 
-#: How long the end of a process may wait for the database, in seconds.
-FAREWELL = 5.0
+#: How long shutdown may wait for the database, in seconds.
+SHUTDOWN_S = 5.0
 
-#: What a child has inherited, and must not use.
-_of_the_parent: list[object] = []
+#: Objects that a child has inherited and must not use.
+_inherited: list[object] = []
 
 
 class OwnReports(Reports):
-    """Reports with an engine of their own, which keeps no connection when they are closed."""
+    """Reports with their own engine, which keeps no connection after `close`."""
 
     def __init__(self, settings: Settings) -> None:
         self._own = Database(
@@ -67,20 +67,20 @@ class OwnReports(Reports):
         super().__init__(self._own, settings)
 
     def close(self) -> None:
-        """Close the connection, which a pool would keep open."""
+        """Close the connection and its pool."""
         super().close()
         self._own.dispose()
 
     def load(self) -> None:
-        """Import the driver, and connect to nothing."""
+        """Import the driver without connecting."""
         with _cooperative_psycopg():
             _ = self._own.engine
 
 
 class Tracker:
-    """What a process has for one app: a reporter and, in a worker's main one, a heartbeat."""
+    """The reporter of a process for one app and, in a worker's main process, its heartbeat."""
 
-    #: Whether this process was forked from the one that set the app up.
+    #: Whether this process was forked from the one that called `setup`.
     is_child = False
 
     def __init__(self, app: Celery) -> None:
@@ -88,22 +88,22 @@ class Tracker:
         self.begin()
 
     def begin(self) -> None:
-        """Start with nothing; also in a child, whose parent's locks may be held for ever."""
+        """Reset all state; also in a child, since a lock of its parent may never be released."""
         self._lock = threading.Lock()
         self._reporter: Reporter | None = None
         self._heartbeat: Heartbeat | None = None
         self._stopped_at: float | None = None
 
     def forked(self) -> None:
-        """Leave what the parent had to the parent."""
-        # Not even collected: a connection that is given up says so to the server.
-        _of_the_parent.append((self._reporter, self._heartbeat))
+        """Reset the state in a forked child."""
+        # Keep the objects alive: collecting a connection would close it on the server.
+        _inherited.append((self._reporter, self._heartbeat))
         self.begin()
         self.is_child = True
 
     @property
     def reporter(self) -> Reporter:
-        """The reporter of this process."""
+        """Return the reporter of this process."""
         if self._reporter is None:
             with self._lock:
                 if self._reporter is None:
@@ -111,12 +111,12 @@ class Tracker:
         return self._reporter
 
     def open(self) -> tuple[OwnReports, Settings]:
-        """Make what writes reports."""
+        """Open the writer of reports."""
         settings = read_settings(self._app())
         return OwnReports(settings), settings
 
     def prepare(self) -> None:
-        """Connect before the first task, where there are tasks that ask before they start."""
+        """Connect before the first task, if any task uses the start-once guard."""
         app = self._app()
         tasks = () if app is None else app.tasks.values()
         if any(getattr(task, "starts_once", False) for task in tasks):
@@ -130,13 +130,13 @@ class Tracker:
                 self._heartbeat.start()
 
     def stop(self) -> None:
-        """Write what is left, and withdraw the worker."""
+        """Write the remaining reports, and mark the worker as stopped."""
         with self._lock:
             reporter, heartbeat = self._reporter, self._heartbeat
             self._heartbeat = None
-            # At its end a process may be told so more than once, and waits once.
+            # Shutdown may call this more than once; it waits once.
             self._stopped_at = self._stopped_at or time.monotonic()
-            deadline = self._stopped_at + FAREWELL
+            deadline = self._stopped_at + SHUTDOWN_S
         if heartbeat is not None:
             heartbeat.end()
         if reporter is not None:
@@ -146,12 +146,12 @@ class Tracker:
 
 
 class Heartbeat(threading.Thread):
-    """Says that a worker and the runs in it are alive, with a connection of its own.
+    """Sends heartbeats for a worker and its runs, on its own connection.
 
     Args:
         name: the worker's node name.
-        open_reports: makes what writes to the database.
-        app: whose requests count.
+        open_reports: opens the writer of reports.
+        app: returns the app whose requests are running.
     """
 
     def __init__(
@@ -171,15 +171,15 @@ class Heartbeat(threading.Thread):
         )
 
     def end(self) -> None:
-        """Have it withdraw the worker."""
+        """Stop the thread, which marks the worker as stopped."""
         self._over.set()
 
     def run(self) -> None:
-        """Beat until the end."""
+        """Send heartbeats until the end."""
         try:
             reports, settings = self._open()
         except Exception as error:
-            logger.error(  # noqa: TRY400  (a setting is wrong, and the message says which)
+            logger.error(  # noqa: TRY400  (the message names the invalid setting)
                 "could not start the worker's heartbeat: %s",
                 error,
                 exc_info=not isinstance(error, BeatstoreError),
@@ -192,11 +192,11 @@ class Heartbeat(threading.Thread):
             if self._outage.over:
                 reports.withdraw(self._worker_id)
             reports.close()
-        except Exception as error:  # noqa: BLE001  (its row is found silent instead)
+        except Exception as error:  # noqa: BLE001  (the worker becomes stale instead)
             logger.debug("could not mark the worker as stopped: %s", error)
 
     def _beat(self, reports: Reports, interval: float) -> float:
-        """Write one, and return how long to wait for the next."""
+        """Send one heartbeat, and return the seconds until the next."""
         try:
             reports.heartbeat(self._worker_id, self._node, os.getpid(), self._running())
         except StoreError as error:
@@ -215,10 +215,9 @@ class Heartbeat(threading.Thread):
 
 @contextmanager
 def _cooperative_psycopg() -> Iterator[None]:
-    """Have psycopg wait in Python while it is imported here under eventlet, not in C.
+    """Make psycopg wait in Python, not in C, if it is imported under eventlet.
 
-    It finds out about gevent by itself. Under eventlet a server that stands still would
-    stop the whole worker.
+    Otherwise a frozen server would block the whole worker. psycopg detects gevent by itself.
     """
     name, patcher = "PSYCOPG_WAIT_FUNC", sys.modules.get("eventlet.patcher")
     if name in os.environ or patcher is None or not patcher.is_monkey_patched("select"):
@@ -232,10 +231,10 @@ def _cooperative_psycopg() -> Iterator[None]:
 
 
 def origin_of(headers: Mapping[str, Any] | Any) -> Origin | None:
-    """Return what a message is of, by its headers, or None if it is of no run.
+    """Return the run and part of a message from its headers, or None if it has no run.
 
-    A step of a canvas is known by the id of its message, which is the same when the broker
-    delivers it again, and when celery retries it.
+    A step of a canvas is identified by the id of its message, which stays the same when the
+    broker redelivers it or Celery retries it.
     """
     run_id, own = run_id_in(headers), _word(headers.get("id"))
     task_id = _word(headers.get(TASK_ID, own))
@@ -248,13 +247,13 @@ def origin_of(headers: Mapping[str, Any] | Any) -> Origin | None:
 
 
 def _word(given: Any) -> str | None:
-    """Return what may be an id, as every database can hold it."""
+    """Return a value if it is a valid id that every database can store, or None."""
     fits = isinstance(given, str) and 0 < len(given) <= _LONGEST and given.isprintable()
     return given if fits else None
 
 
 def active_requests() -> tuple[Any, ...]:
-    """Return the requests that this worker runs."""
+    """Return the requests that this worker is executing."""
     for _ in range(10):
         try:
             return tuple(worker_state.active_requests)
