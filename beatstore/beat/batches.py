@@ -28,7 +28,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms, UnsureError
-from beatstore.beat.message import OF_THE_MESSAGE
+from beatstore.beat.message import MESSAGE_ERRORS
 
 __all__ = [
     "ANSWER_TIMEOUT",
@@ -228,7 +228,7 @@ def broker_errors(connection: Connection) -> tuple[type[Exception], ...]:
     """Return the error classes that mean a broken broker, not a bad message."""
     of_the_transport = (*connection.connection_errors, *connection.channel_errors)
     return (
-        *(error for error in of_the_transport if not issubclass(error, OF_THE_MESSAGE)),
+        *(error for error in of_the_transport if not issubclass(error, MESSAGE_ERRORS)),
         OperationalError,
         *BATCH_ERRORS,
         OSError,

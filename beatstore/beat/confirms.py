@@ -23,8 +23,8 @@ __all__ = [
     "NOT_IMPLEMENTED",
     "BlockedError",
     "Confirms",
-    "Held",
     "NackedError",
+    "Unconfirmed",
     "UnroutableError",
     "UnsureError",
     "loose_exchanges",
@@ -247,7 +247,7 @@ class Confirms:
         return answered
 
 
-class Held(Generic[Sent]):
+class Unconfirmed(Generic[Sent]):
     """Messages that were sent during RabbitMQ's alarm, and are not confirmed yet.
 
     During an alarm, RabbitMQ stops reading from a connection that publishes. After the alarm it

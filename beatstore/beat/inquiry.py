@@ -19,8 +19,8 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 
 from beatstore.beat.message import ENDED
-from beatstore.tick.claims import Ending, Suspect
-from beatstore.tick.notices import Notice, tell
+from beatstore.tick.claims import Ending, StaleRun
+from beatstore.tick.notices import Notice, log_notices
 
 __all__ = ["Inquiry"]
 
@@ -35,14 +35,14 @@ class Inquiry:
         self._answers: queue.SimpleQueue[Ending] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def ask(self, suspects: Sequence[Suspect] = ()) -> list[Ending]:
+    def ask(self, stale_runs: Sequence[StaleRun] = ()) -> list[Ending]:
         """Ask about these runs, and return the outcomes that have arrived since the last call.
 
         While an earlier question is still open, new ones are skipped: the sweep returns these
         runs again after a minute.
         """
-        if suspects:
-            self._begin(suspects)
+        if stale_runs:
+            self._begin(stale_runs)
         found = []
         while not self._answers.empty():
             found.append(self._answers.get())
@@ -53,47 +53,47 @@ class Inquiry:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _begin(self, suspects: Sequence[Suspect]) -> None:
+    def _begin(self, stale_runs: Sequence[StaleRun]) -> None:
         if isinstance(self._app.backend, DisabledBackend):
-            self._put([(suspect, _lost(suspect)) for suspect in suspects])
+            self._put([(run, _lost(run)) for run in stale_runs])
         elif self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._ask, args=(suspects,), daemon=True)
+            self._thread = threading.Thread(target=self._ask, args=(stale_runs,), daemon=True)
             self._thread.start()
 
-    def _ask(self, suspects: Sequence[Suspect]) -> None:
-        found: list[tuple[Suspect, Ending]] = []
-        for suspect in suspects:
+    def _ask(self, stale_runs: Sequence[StaleRun]) -> None:
+        found: list[tuple[StaleRun, Ending]] = []
+        for run in stale_runs:
             try:
-                meta: dict[str, Any] = self._app.backend.get_task_meta(suspect.task_id)
+                meta: dict[str, Any] = self._app.backend.get_task_meta(run.task_id)
             except Exception as error:  # noqa: BLE001  (of any backend's client)
-                logger.warning("could not ask the result backend about %r: %r", suspect.name, error)
+                logger.warning("could not ask the result backend about %r: %r", run.name, error)
                 break
-            found.append((suspect, _ending(suspect, meta)))
+            found.append((run, _ending(run, meta)))
         self._put(found)
 
-    def _put(self, found: Sequence[tuple[Suspect, Ending]]) -> None:
+    def _put(self, found: Sequence[tuple[StaleRun, Ending]]) -> None:
         """Queue the outcomes, and log all lost runs in one line."""
         for _, ending in found:
             self._answers.put(ending)
-        tell(
-            Notice("lost", suspect.name, reason=suspect.reason, run_id=suspect.run_id)
-            for suspect, ending in found
+        log_notices(
+            Notice("lost", run.name, reason=run.reason, run_id=run.run_id)
+            for run, ending in found
             if ending.state == "lost"
         )
 
 
-def _lost(suspect: Suspect) -> Ending:
-    return Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason, suspect.reason)
+def _lost(run: StaleRun) -> Ending:
+    return Ending(run.run_id, run.task_id, "lost", run.reason, run.reason)
 
 
-def _ending(suspect: Suspect, meta: dict[str, Any]) -> Ending:
+def _ending(run: StaleRun, meta: dict[str, Any]) -> Ending:
     state = ENDED.get(str(meta.get("status")))
     if state is None:
-        return _lost(suspect)
-    reason = f"{suspect.reason}; outcome taken from the result backend"
+        return _lost(run)
+    reason = f"{run.reason}; outcome taken from the result backend"
     if state != "failed":
-        return Ending(suspect.run_id, suspect.task_id, state, reason)
+        return Ending(run.run_id, run.task_id, state, reason)
     result, traceback = meta.get("result"), meta.get("traceback")
     error = f"{type(result).__name__}: {result}"
     text = str(traceback) if traceback else None
-    return Ending(suspect.run_id, suspect.task_id, state, reason, error, text)
+    return Ending(run.run_id, run.task_id, state, reason, error, text)

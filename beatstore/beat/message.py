@@ -38,17 +38,17 @@ from beatstore.discovery.beatschedule import evaluated
 from beatstore.discovery.convert import celery_schedule
 from beatstore.store.strangers import warn_of_tasks
 from beatstore.tick.claims import Claim, Ending, Outcome
-from beatstore.worker.canvas import CANVAS, canvas_of, thawed
+from beatstore.worker.canvas import CANVAS, canvas_of, unfrozen
 from beatstore.worker.task import Task as OwnTask
 
 __all__ = [
     "ENDED",
     "MAX_TRIES",
-    "OF_THE_MESSAGE",
+    "MESSAGE_ERRORS",
     "RETRY_S",
     "BeatEntry",
-    "has_own_way",
-    "is_of_the_message",
+    "is_message_error",
+    "overrides_apply_async",
     "publish",
     "try_later",
     "without_results",
@@ -72,7 +72,7 @@ ENDED = {
 }
 
 #: Errors of the message itself. All other errors may pass, and are retried.
-OF_THE_MESSAGE = (
+MESSAGE_ERRORS = (
     TypeError,
     ValueError,
     LookupError,
@@ -125,14 +125,14 @@ class BeatEntry(ScheduleEntry):
         """Return the outcome of the message, after its batch was written."""
         error = self.error
         if error is None:
-            reason = _taken_over(self._task, self.result, self.published)
+            reason = _not_sent_reason(self._task, self.result, self.published)
             if reason:
                 return Outcome(self.claim, "skipped", reason)
             ending = _eager_ending(self.claim.run_id, self.claim.task_id, self.result)
             return Outcome(self.claim, "sent", expires=self._expires(), ending=ending)
         if reason := _duplicate(error):
             return Outcome(self.claim, "skipped", reason)
-        if is_of_the_message(error):
+        if is_message_error(error):
             return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
         return try_later(self.claim, error)
 
@@ -166,8 +166,8 @@ def publish(
         patterns: patterns of allowed task names; None allows all.
     """
     try:
-        if has_own_way(app, entry.claim):
-            with _heard(entry):
+        if overrides_apply_async(app, entry.claim):
+            with _recording_published(entry):
                 return _publish(app, entry, producer, patterns)
         return _publish(app, entry, producer, patterns)
     except Exception as error:
@@ -188,7 +188,7 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
         check_allowed(Call(name, args, kwargs, options), patterns)
     if name in CANVAS:
         if entry.claim.options.get("task_id") != options.get("task_id"):
-            kwargs = thawed(name, kwargs)
+            kwargs = unfrozen(name, kwargs)
         canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
         if "headers" in canvas.options:  # a map: celery 5.6 sends it without its options
             options["headers"] = canvas.options["headers"]
@@ -214,18 +214,18 @@ def _check_backend(backend: Any, canvas: Any) -> None:
         backend.ensure(backend.client.ping, ())
 
 
-def has_own_way(app: Any, claim: Claim) -> bool:
+def overrides_apply_async(app: Any, claim: Claim) -> bool:
     """Return whether the task class overrides `apply_async` (e.g. to lock).
 
     Such a class must learn at once whether the broker accepted its message. If it were called
     again later, it would reject the message as a duplicate of its own.
     """
     task: Any = app.tasks.get(claim.task)
-    return task is not None and _sends_itself(task.__class__)
+    return task is not None and _overrides_apply_async(task.__class__)
 
 
 @lru_cache(maxsize=1024)
-def _sends_itself(kind: type[Any]) -> bool:
+def _overrides_apply_async(kind: type[Any]) -> bool:
     # beatstore.Task only handles a far eta, which beat never passes.
     own = (one for one in kind.__mro__ if "apply_async" in vars(one) and one is not OwnTask)
     return next(own) is not Task
@@ -272,13 +272,13 @@ def headers_of(claim: Claim) -> dict[str, Any]:
 # -- outcomes ------------------------------------------------------------
 
 
-def is_of_the_message(error: BaseException | None) -> bool:
+def is_message_error(error: BaseException | None) -> bool:
     """Return whether an error is in the message itself, so that a retry can't help."""
     # py-amqp raises this for a header without an AMQP type, and for a name that is too long.
-    return isinstance(error, OF_THE_MESSAGE) or type(error).__name__ == "FrameSyntaxError"
+    return isinstance(error, MESSAGE_ERRORS) or type(error).__name__ == "FrameSyntaxError"
 
 
-def _taken_over(task: Any, result: Any, published: Set[str]) -> str | None:
+def _not_sent_reason(task: Any, result: Any, published: Set[str]) -> str | None:
     """Return why a send that returned has sent nothing, or None if it sent a message.
 
     A task class may return anything, and give its messages ids of its own. Only two results are
@@ -312,7 +312,7 @@ def _is_singleton(kind: type[Any]) -> bool:
 
 
 @contextmanager
-def _heard(entry: Any) -> Iterator[None]:
+def _recording_published(entry: Any) -> Iterator[None]:
     """Record the messages that are published while a task class sends by its own method.
 
     Their ids are stored on the entry. If the task class replaced the headers, the run's headers

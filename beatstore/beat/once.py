@@ -69,7 +69,7 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
     app.loader.init_worker()  # the modules with tasks, as beat does
     app.finalize()
     began = time.monotonic()
-    once = _Once(DBScheduler(app=app, lazy=True), tag)
+    once = _SingleTick(DBScheduler(app=app, lazy=True), tag)
     try:
         once.run(began + timeout)
     finally:
@@ -85,7 +85,7 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
     )
 
 
-class _Once:
+class _SingleTick:
     """Ticks until nothing is due.
 
     Args:

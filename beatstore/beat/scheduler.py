@@ -91,7 +91,9 @@ class DBScheduler(Scheduler):
         pruner = Pruner(self.store.database, self.store.settings)
         listens = self.store.settings.listen
         self.housekeeping = Housekeeping(self.queue.upkeep, pruner, listens=listens)
-        self._tick = Tick(self.queue, self.sender.send, self.inquiry.ask, after_batch=self._go_on)
+        self._tick = Tick(
+            self.queue, self.sender.send, self.inquiry.ask, after_batch=self._check_ending
+        )
         self._ready = False
         self._in_tick = self._ending = False
         self._database = Outage(
@@ -153,7 +155,7 @@ class DBScheduler(Scheduler):
         Returns:
             Seconds until the next tick: finite, 0 or more, at most `max_interval`.
         """
-        self._go_on()
+        self._check_ending()
         self._in_tick = True
         try:
             wait = self._look_and_fire()
@@ -178,7 +180,7 @@ class DBScheduler(Scheduler):
         started = time.monotonic()
         if not self._ready:
             self.prepare()
-        look = self._tick.look(self.sender.held())
+        look = self._tick.look(self.sender.late_outcomes())
         self.housekeeping.keep(self._figures)
         if not (look.is_entry_due or look.is_run_due):
             return self.housekeeping.idle(look, self.max_interval)
@@ -195,7 +197,7 @@ class DBScheduler(Scheduler):
         )
         return 0.0
 
-    def _go_on(self) -> None:
+    def _check_ending(self) -> None:
         """Write the liveness file, or end beat if a signal asked for it.
 
         Python drops the exception of a signal handler that runs inside a destructor, so the

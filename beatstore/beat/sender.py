@@ -45,8 +45,8 @@ from beatstore.beat.batches import (
 from beatstore.beat.confirms import (
     HOLD_S,
     BlockedError,
-    Held,
     NackedError,
+    Unconfirmed,
     UnroutableError,
     UnsureError,
     loose_exchanges,
@@ -54,8 +54,8 @@ from beatstore.beat.confirms import (
 from beatstore.beat.message import (
     RETRY_S,
     BeatEntry,
-    has_own_way,
-    is_of_the_message,
+    is_message_error,
+    overrides_apply_async,
     try_later,
     without_results,
 )
@@ -63,7 +63,7 @@ from beatstore.errors import BeatstoreError
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
 from beatstore.tick.claims import Claim, Outcome
-from beatstore.tick.notices import tell_sent
+from beatstore.tick.notices import log_sent
 from beatstore.tick.tick import BATCH
 
 __all__ = ["RETRY_S", "BeatEntry", "BrokerError", "Sender"]
@@ -110,7 +110,7 @@ class Sender:
         self._scheduler = scheduler
         self._failing: dict[str, int] = {}
         self._looked = EPOCH, 0.0
-        self._held: Held[BeatEntry] | None = None
+        self._unconfirmed: Unconfirmed[BeatEntry] | None = None
 
     def send(
         self, claims: Sequence[Claim], *, now: datetime, until: float
@@ -130,7 +130,9 @@ class Sender:
         self._looked = now, time.monotonic()
         app = self._scheduler.app
         for start in range(0, len(claims), BATCH):
-            for _, alike in groupby(claims[start : start + BATCH], partial(has_own_way, app)):
+            for _, alike in groupby(
+                claims[start : start + BATCH], partial(overrides_apply_async, app)
+            ):
                 batch = list(alike)
                 if time.monotonic() >= until:
                     yield [Outcome(claim, "claimed") for claim in batch]
@@ -155,21 +157,21 @@ class Sender:
             self._scheduler.disconnect()
             raise BrokerError(f"{type(error).__name__}: {error}") from error
 
-    def held(self) -> list[Outcome]:
+    def late_outcomes(self) -> list[Outcome]:
         """Return new outcomes of messages that RabbitMQ has not confirmed during its alarm."""
-        if not self._held:
+        if not self._unconfirmed:
             return []
         known: list[Outcome] = []
         try:
-            for entry, fate in self._held.answered():
+            for entry, fate in self._unconfirmed.answered():
                 refused = None if fate is None else _refusal(self._connection(), entry.claim, fate)
                 known.append(refused or entry.outcome())
         except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
             logger.debug("lost the connection while RabbitMQ's alarm was on: %r", error)
             self._scheduler.disconnect()
-            return [Outcome(entry.claim, "claimed") for entry in self._held.given_up()]
+            return [Outcome(entry.claim, "claimed") for entry in self._unconfirmed.given_up()]
         self._log(known)
-        return known + self._held_claims()
+        return known + self._extended_claims()
 
     # -- attempts ----------------------------------------------------------------------
 
@@ -190,8 +192,8 @@ class Sender:
                 yield self._left(attempt)
                 continue
             if isinstance(attempt.failure, BlockedError):
-                self._held = attempt.held()
-                yield self._held_claims()
+                self._unconfirmed = attempt.unconfirmed()
+                yield self._extended_claims()
             self._check_broker(attempt)
             if attempt.returned:
                 # The queue may have been deleted since it was declared.
@@ -240,7 +242,7 @@ class Sender:
         try:
             attempt.batch = batch_of(
                 self._scheduler.producer,
-                one_by_one=has_own_way(app, attempt.claims[0]),
+                one_by_one=overrides_apply_async(app, attempt.claims[0]),
                 loose=partial(loose_exchanges, app),
             )
             with attempt.batch as batch, without_results(app):
@@ -282,7 +284,7 @@ class Sender:
             scheduler.apply_async(entry, producer=producer, advance=False)
         wrapped = isinstance(entry.error, OperationalError)
         cause = entry.error.__cause__ if entry.error and wrapped else entry.error
-        if isinstance(cause, Exception) and is_of_the_message(cause):
+        if isinstance(cause, Exception) and is_message_error(cause):
             entry.error = cause  # kombu takes a KeyError for a lost connection to Redis
         elif isinstance(entry.error, errors):
             raise entry.error
@@ -290,14 +292,16 @@ class Sender:
 
     # -- helpers -----------------------------------------------------------------------
 
-    def _held_claims(self) -> list[Outcome]:
+    def _extended_claims(self) -> list[Outcome]:
         """Return outcomes that extend the claims of unconfirmed messages, if it is time."""
-        assert self._held is not None
-        return [Outcome(one.claim, "claimed", retry_in=HOLD_S) for one in self._held.to_prolong()]
+        assert self._unconfirmed is not None
+        return [
+            Outcome(one.claim, "claimed", retry_in=HOLD_S) for one in self._unconfirmed.to_prolong()
+        ]
 
     def _log(self, outcomes: Sequence[Outcome]) -> None:
         """Log what was sent, and why an entry could not be sent: once, until one succeeds."""
-        tell_sent(outcomes, self._looked)
+        log_sent(outcomes, self._looked)
         for outcome in outcomes:
             name = outcome.claim.name
             if outcome.state == "sent":
@@ -389,12 +393,12 @@ class Attempt:
             else:
                 self.rest.append(claim)
 
-    def held(self) -> Held[BeatEntry]:
+    def unconfirmed(self) -> Unconfirmed[BeatEntry]:
         """Return the messages that RabbitMQ received but has not confirmed."""
         assert isinstance(self.batch, Confirmed)
         messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
         unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
-        return Held(self.batch.confirms, unsure)
+        return Unconfirmed(self.batch.confirms, unsure)
 
     def following(self) -> Iterator[Attempt]:
         """Yield the next attempts for the rest: together, together once more, then one by one."""

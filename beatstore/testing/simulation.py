@@ -15,7 +15,7 @@ from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
 from beatstore.testing.workers import Running, Sent, Workers
-from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, Suspect
+from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.settling import timeout_in_force
@@ -187,9 +187,9 @@ def _taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
     yield [Outcome(claim, "sent") for claim in claims]
 
 
-def _lost(suspects: Sequence[Suspect]) -> list[Ending]:
+def _lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
     """Answer as where there is no result backend."""
-    return [Ending(run.run_id, run.task_id, "lost", run.reason) for run in suspects]
+    return [Ending(run.run_id, run.task_id, "lost", run.reason) for run in stale_runs]
 
 
 def _sent(claim: Claim, now: datetime) -> Sent:

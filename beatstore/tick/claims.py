@@ -21,8 +21,8 @@ __all__ = [
     "Executes",
     "Look",
     "Outcome",
-    "Suspect",
-    "Swept",
+    "StaleRun",
+    "SweepResult",
     "claim_of",
     "legible",
     "task_id_of",
@@ -107,7 +107,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class StaleRun:
     """A stale run: no worker reports on it any more.
 
     Attributes:
@@ -124,17 +124,17 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepResult:
     """The result of a sweep.
 
     Attributes:
         claims: runs to send.
-        suspects: stale runs, to ask the result backend about and then end.
+        stale_runs: stale runs, to ask the result backend about and then end.
         count: the number of rows that were swept.
     """
 
     claims: list[Claim]
-    suspects: list[Suspect]
+    stale_runs: list[StaleRun]
     count: int
 
 

@@ -35,7 +35,7 @@ from beatstore.rules.states import MAY_END, REFUSED, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
 from beatstore.tick.endings import HELD, SUSPECTED, Left, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, held_runs, retried
-from beatstore.tick.wake import Tally, publish
+from beatstore.tick.wake import Tally, count_and_wake
 
 __all__ = ["count", "finish", "finish_kept"]
 
@@ -102,7 +102,7 @@ def finish(
             _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
     task_ids = {row.id: row.task_id for row in found}
     left.unknown += [one for one in endings if task_ids.get(one.run_id, one.task_id) != one.task_id]
-    publish(connection, tally, now, patience=patience)
+    count_and_wake(connection, tally, now, patience=patience)
     return left
 
 
@@ -143,7 +143,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
             ending = Ending(row.id, row.task_id, row.state, row.reason, row.error)
             _follow(connection, row, ending, now, tally)
         elif row.follow_up == "wake":
-            tally.tell_again(row)
+            tally.wake_again(row)
         else:
             fails = row.state in REFUSED or row.attempt > 1
             tally.add(row, "failure" if fails else None)
@@ -157,7 +157,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
             if some:
                 later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
                 connection.execute(later.values(wake_at=wake_at))
-    publish(connection, tally, now, patience=0.0)
+    count_and_wake(connection, tally, now, patience=0.0)
 
 
 def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:

@@ -17,7 +17,7 @@ from beatstore.rules.decide import COUNT_LIMIT
 from beatstore.rules.decision import PlannedRun
 from beatstore.tick.claims import Claim, Outcome
 
-__all__ = ["Notice", "of_run", "tell", "tell_sent"]
+__all__ = ["Notice", "log_notices", "log_sent", "notice_of_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Notice:
         return f"{which}: {why}" if why else which
 
 
-def of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
+def notice_of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
     """Return the event to log for a planned run, or None.
 
     Args:
@@ -168,7 +168,7 @@ def _is_skipped_for_long(entry: Any, now: datetime) -> bool:
     return skips >= _SKIPPED_FOR and (skipped < _SKIPPED_FOR or skips // _DAY > skipped // _DAY)
 
 
-def tell(notices: Iterable[Notice]) -> None:
+def log_notices(notices: Iterable[Notice]) -> None:
     """Log the events of a committed batch, one line for each kind."""
     by_kind: dict[str, list[Notice]] = {}
     for notice in notices:
@@ -185,7 +185,7 @@ def tell(notices: Iterable[Notice]) -> None:
         )
 
 
-def tell_sent(outcomes: Collection[Outcome], looked: tuple[datetime, float]) -> None:
+def log_sent(outcomes: Collection[Outcome], looked: tuple[datetime, float]) -> None:
     """Log each message that the broker has accepted.
 
     Args:

@@ -35,7 +35,7 @@ from beatstore.tick import cycles
 from beatstore.tick.claims import CALL, Claim, legible, task_id_of, unreadable
 from beatstore.tick.gates import consume, misspelt_edges, read_gates
 from beatstore.tick.locks import free_entries
-from beatstore.tick.notices import Notice, of_run
+from beatstore.tick.notices import Notice, notice_of_run
 from beatstore.tick.settling import watch_again
 from beatstore.tick.waits import write_shared
 
@@ -313,7 +313,7 @@ def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
             yield Notice("broken", entry.name, entry.next_due_at, plan.problem)
         for run in plan.decision.runs:
             if run.state != "claimed" or run.missed_count:
-                notice = of_run(entry, run, now)
+                notice = notice_of_run(entry, run, now)
                 if notice is not None:
                     yield notice
 

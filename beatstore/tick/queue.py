@@ -39,9 +39,9 @@ from beatstore.errors import UnavailableError
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import complete, settling, sweep
 from beatstore.tick.beats import Upkeep
-from beatstore.tick.claims import Claim, Ending, Look, Outcome, Suspect, Swept
+from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun, SweepResult
 from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, held_runs
-from beatstore.tick.notices import Notice, tell
+from beatstore.tick.notices import Notice, log_notices
 from beatstore.tick.plan import CollisionError, Planner
 
 __all__ = ["Queue"]
@@ -115,12 +115,12 @@ class Queue:
         claims.sort(key=lambda claim: claim.due_at)
         return claims, count
 
-    def sweep(self, now: datetime) -> Swept:
+    def sweep(self, now: datetime) -> SweepResult:
         """Handle the runs whose `wake_at` is due.
 
             claimed     its claim expired, or a next attempt is due     claim it, to be sent
-            started     no heartbeat of its worker                      mark it, later a suspect
-            sent        no worker reported within `run_timeout`         return it as a suspect
+            started     no heartbeat of its worker                      mark it; return it next time
+            sent        no worker reported within `run_timeout`         return it as stale
             any other   its end is not counted yet                      count it
 
         If the entry was removed, paused or cancelled meanwhile, a claimed run is cancelled with
@@ -199,11 +199,11 @@ class Queue:
         connection.rollback()
         return row
 
-    def _sweep(self, due: ColumnElement[bool], now: datetime) -> Swept:
+    def _sweep(self, due: ColumnElement[bool], now: datetime) -> SweepResult:
         found = self._kept.claiming_again(
             lambda connection: sweep.sweep(connection, due, now, self.settings, self._beat_id)
         )
-        tell(found.notices)
+        log_notices(found.notices)
         if found.uncounted:
             try:
                 self._kept.claiming_again(
@@ -214,13 +214,13 @@ class Queue:
                     raise  # a locked row stays due for the next sweep
         return found.swept
 
-    def _sweep_one_by_one(self, now: datetime) -> Swept:
+    def _sweep_one_by_one(self, now: datetime) -> SweepResult:
         """Sweep the same batch, each run in its own transaction, and end the runs that fail.
 
         Runs that were claimed before an error are sent when their claims expire.
         """
         claims: list[Claim] = []
-        suspects: list[Suspect] = []
+        stale_runs: list[StaleRun] = []
         ids = self._due(RUN, self._runs, now)
         for run_id in ids:
             try:
@@ -231,8 +231,8 @@ class Queue:
                 self._give_up(run_id, error)
             else:
                 claims += swept.claims
-                suspects += swept.suspects
-        return Swept(claims, suspects, len(ids))
+                stale_runs += swept.stale_runs
+        return SweepResult(claims, stale_runs, len(ids))
 
     def _wake_earliest(self, rows: Table) -> None:
         """Overwrite the earliest `wake_at` of a table with a past instant."""
@@ -247,7 +247,7 @@ class Queue:
             reason = f"unreadable row: {error}"
             sweep.give_up(connection, run_id, now, reason)
             name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
-        tell([Notice("refused", name, reason=reason, run_id=run_id)])
+        log_notices([Notice("refused", name, reason=reason, run_id=run_id)])
 
     def _due(self, rows: Table, which: ColumnElement[bool], now: datetime) -> Sequence[int]:
         """Return the ids of a due batch, without reading any other column."""
@@ -273,7 +273,7 @@ class Queue:
                     connection, which, limit, now, careful=True
                 )
             )
-        tell(self._planner.notices)
+        log_notices(self._planner.notices)
         return planned
 
     def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
@@ -293,7 +293,7 @@ class Queue:
                 with self._kept.claiming() as connection:
                     self._planner.notices = []
                     self._planner.quarantine(connection, entry_id, f"unreadable row: {error}")
-                tell(self._planner.notices)
+                log_notices(self._planner.notices)
         return claims, len(ids)
 
 

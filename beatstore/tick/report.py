@@ -17,11 +17,11 @@ __all__ = [
     "HeldError",
     "Report",
     "Unwritten",
-    "age",
+    "columns_of",
     "each_run_once",
     "ending_of",
     "is_end",
-    "said",
+    "seconds_since",
     "until",
 ]
 
@@ -93,18 +93,18 @@ def is_end(report: Report) -> bool:
     return report.state not in WITH_WORKER
 
 
-def said(report: Report) -> dict[str, Any]:
+def columns_of(report: Report) -> dict[str, Any]:
     """Return the columns that a report sets on a run that has not ended."""
-    said: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
+    values: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
     for name, text in (("reason", report.reason), ("error", report.error)):
         if text:
-            said[name] = legible(text, ERROR_LENGTH)
-    return said
+            values[name] = legible(text, ERROR_LENGTH)
+    return values
 
 
 def until(report: Report, now: datetime) -> datetime:
     """Return until when the message of a report waits for its eta."""
-    return now + timedelta(seconds=report.delay - age(report.at))
+    return now + timedelta(seconds=report.delay - seconds_since(report.at))
 
 
 def ending_of(report: Report) -> Ending:
@@ -118,11 +118,11 @@ def ending_of(report: Report) -> Ending:
         report.error,
         report.traceback,
         report.worker,
-        age(report.at),
+        seconds_since(report.at),
         report.at - (report.started or 0.0) if known else None,
     )
 
 
-def age(at: float) -> float:
+def seconds_since(at: float) -> float:
     """Return the seconds since an instant of the monotonic clock."""
     return max(0.0, time.monotonic() - at)

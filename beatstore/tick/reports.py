@@ -41,11 +41,11 @@ from beatstore.tick.report import (
     HeldError,
     Report,
     Unwritten,
-    age,
+    columns_of,
     each_run_once,
     ending_of,
     is_end,
-    said,
+    seconds_since,
     until,
 )
 from beatstore.tick.settling import timeout_in_force
@@ -54,10 +54,10 @@ from beatstore.tick.workers import NOT_SUSPECTED, Origin
 __all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
 
 #: How many heartbeats may be missed before a run is stale, and then how many until it is lost.
-SILENT, SUSPICIOUS = 3, 2
+MISSED_UNTIL_STALE, MISSED_UNTIL_LOST = 3, 2
 
 #: Runs that beat took for unsent and has not counted. A worker that has the message corrects it.
-_BELIEVED = and_(
+_TAKEN_FOR_UNSENT = and_(
     RUN.c.worker.is_(None),
     or_(
         and_(RUN.c.state == "skipped", RUN.c.claimed_by.is_not(None)),
@@ -88,7 +88,7 @@ _STARTED = _START.where(
             RUN.c.state == "started",
             or_(RUN.c.started_at.is_(None), RUN.c.started_at <= bindparam("b_started_at")),
         ),
-        _BELIEVED,
+        _TAKEN_FOR_UNSENT,
     )
 )
 
@@ -103,7 +103,7 @@ _COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "work
 #: Locks the row of a run, and reads whether beat took it for unsent.
 _RUN = (
     select(*(RUN.c[name] for name in _COLUMNS), *_POLICIES)
-    .add_columns(case((_BELIEVED, 1), else_=0).label("believed"))
+    .add_columns(case((_TAKEN_FOR_UNSENT, 1), else_=0).label("believed"))
     .where(_THIS)
     .with_for_update()
 )
@@ -125,8 +125,8 @@ class Reports:
         self._database = database
         self._kept = KeptConnection(database)
         self._settings = settings
-        self._silence = timedelta(seconds=settings.heartbeat * SILENT)
-        self.max_wait_s = settings.heartbeat * SUSPICIOUS / 4
+        self._silence = timedelta(seconds=settings.heartbeat * MISSED_UNTIL_STALE)
+        self.max_wait_s = settings.heartbeat * MISSED_UNTIL_LOST / 4
         #: The start times that this process has written.
         self._begun: dict[Origin, datetime] = {}
         self._no_wait_until = 0.0
@@ -276,7 +276,7 @@ class Reports:
     def _mark_started(
         self, connection: Connection, report: Report, now: datetime, marking: Any, **given: Any
     ) -> bool:
-        at = now - timedelta(seconds=age(report.at))
+        at = now - timedelta(seconds=seconds_since(report.at))
         given |= {
             "b_id": report.of.run_id,
             "b_task_id": report.of.task_id,
@@ -306,10 +306,10 @@ class Reports:
             return False
         later = run.started_at is not None and run.started_at > self._since(report, now)
         if run.state in NOT_STARTED or run.believed or (run.state == "started" and not later):
-            values = {"state": "sent", "finished_at": null(), **said(report)}
+            values = {"state": "sent", "finished_at": null(), **columns_of(report)}
             parts = Parts.read(run.parts)
             parts.until = max(now, until(report, now))
-            wake_at = self._suspicious_at(run, parts.until)
+            wake_at = self._stale_at(run, parts.until)
             _change(connection, run, **values, wake_at=wake_at, parts=parts.as_json())
         return True
 
@@ -329,7 +329,7 @@ class Reports:
         if not live and run.state != "lost" and run.worker is not None:
             return True, is_end(report)
         parts, name = Parts.read(run.parts), report.of.part or ""
-        since, succeeded = now - timedelta(seconds=age(report.at)), False
+        since, succeeded = now - timedelta(seconds=seconds_since(report.at)), False
         if report.state == "started":
             if not (live and parts.start(name, since)):
                 return True, False
@@ -344,22 +344,22 @@ class Reports:
         if run.started_at is None:
             values["started_at"] = since
         if live:
-            values |= {**said(report), **self._standing(run, parts, report, now)}
+            values |= {**columns_of(report), **self._canvas_columns(run, parts, report, now)}
         _change(connection, run, **values)
         return True, succeeded or is_end(report)
 
-    def _standing(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
+    def _canvas_columns(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
         """Return the state columns of a canvas that has not ended."""
         if not parts.open:
             parts.until = max(filter(None, (now, parts.until)))
-            wake_at = self._suspicious_at(run, parts.until)
+            wake_at = self._stale_at(run, parts.until)
             return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
         if report.state == "started" or run.state != "started":
             return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
         # Other workers run the other tasks, and must send their heartbeats.
         return {"claimed_by": run.claimed_by}
 
-    def _suspicious_at(self, run: Row[Any], since: datetime) -> datetime | None:
+    def _stale_at(self, run: Row[Any], since: datetime) -> datetime | None:
         """Return when a run becomes stale whose message waits for a worker since `since`."""
         timeout = timeout_in_force(run, self._settings)
         return None if timeout is None else since + timeout
@@ -370,7 +370,7 @@ class Reports:
         if begun is not None:
             return begun
         since = report.at if report.started is None else report.started
-        return now - timedelta(seconds=age(since))
+        return now - timedelta(seconds=seconds_since(since))
 
 
 def _run(connection: Connection, of: Origin) -> Row[Any] | None:

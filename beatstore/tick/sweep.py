@@ -20,10 +20,10 @@ from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem, is_triggered
 from beatstore.rules.gate import duration, run_timeout
 from beatstore.rules.states import CANCELS_RUNS, RUN_STATES, UNFINISHED, WITH_WORKER
-from beatstore.tick.claims import CALL, Suspect, Swept, claim_of, legible, unreadable
+from beatstore.tick.claims import CALL, StaleRun, SweepResult, claim_of, legible, unreadable
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.notices import Notice
-from beatstore.tick.reports import SUSPICIOUS
+from beatstore.tick.reports import MISSED_UNTIL_LOST
 from beatstore.words import misspelt
 
 __all__ = ["Found", "give_up", "sweep"]
@@ -38,7 +38,7 @@ _REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
 class Found:
     """The result of a sweep, the runs to count, and the events to log."""
 
-    swept: Swept
+    swept: SweepResult
     uncounted: list[int] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ def sweep(
         .limit(settings.batch_size)
         .with_for_update(skip_locked=True)
     ).all()
-    found = Found(Swept([], [], len(runs)))
+    found = Found(SweepResult([], [], len(runs)))
     if not runs:
         return found
     problems = {
@@ -80,7 +80,7 @@ def sweep(
     }
     _expire(connection, expired, now, found)
     silent = [run for run in runs if run.state in WITH_WORKER and run.id not in expired]
-    _suspect(connection, silent, now, settings.heartbeat * SUSPICIOUS, found)
+    _mark_stale(connection, silent, now, settings.heartbeat * MISSED_UNTIL_LOST, found)
     found.uncounted += [run.id for run in runs if run.state not in UNFINISHED]
     return found
 
@@ -140,33 +140,33 @@ def _refuse(
     connection.execute(_REFUSE, rows)
     found.uncounted += [run.id for run, _, _ in refused]
     found.notices += [
-        Notice(_told_as(run, state), run.entry_name, run.due_at, reason, run.id)
+        Notice(_notice_kind(run, state), run.entry_name, run.due_at, reason, run.id)
         for run, state, reason in refused
     ]
 
 
-def _told_as(run: Row[Any], state: str) -> str:
+def _notice_kind(run: Row[Any], state: str) -> str:
     """Return the kind of event to log for a run that the sweep ended."""
     if state == "failed":
         return "refused"
     return "expired" if run.state == "sent" else "cancelled"
 
 
-def _suspect(
+def _mark_stale(
     connection: Connection,
     runs: Sequence[Row[Any]],
     now: datetime,
-    respite_s: float,
+    grace_s: float,
     found: Found,
 ) -> None:
     """Mark runs as stale if their worker is silent; return those marked before.
 
-    `respite_s` gives time to workers that could not report because of an outage of the database
+    `grace_s` gives time to workers that could not report because of an outage of the database
     or a change of its clock. Their next heartbeat within that time clears the mark.
     """
     fresh = [run for run in runs if run.state == "started" and run.claimed_by != SUSPECTED]
     ids = [run.id for run in fresh]
-    _write(connection, ids, claimed_by=SUSPECTED, wake_at=now + timedelta(seconds=respite_s))
+    _write(connection, ids, claimed_by=SUSPECTED, wake_at=now + timedelta(seconds=grace_s))
     given_up = [run for run in runs if run.id not in set(ids)]
     _write(
         connection,
@@ -174,8 +174,8 @@ def _suspect(
         claimed_by=SUSPECTED,
         wake_at=now + timedelta(seconds=_ASKING),
     )
-    found.swept.suspects.extend(
-        Suspect(run.id, run.task_id, run.entry_name, _suspicion(run, now)) for run in given_up
+    found.swept.stale_runs.extend(
+        StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, now)) for run in given_up
     )
 
 
@@ -191,15 +191,15 @@ def _expire(
     if connection.execute(select(WORKER.c.id).limit(1)).first() is None:
         _write(connection, list(expired), wake_at=now + timedelta(seconds=_ASKING))
         return
-    ended = [(run, "cancelled", _said_expired(run)) for run in expired.values()]
+    ended = [(run, "cancelled", _expired_reason(run)) for run in expired.values()]
     _refuse(connection, ended, now, found)
 
 
-def _said_expired(run: Row[Any]) -> str:
+def _expired_reason(run: Row[Any]) -> str:
     return f"expired in the queue: no worker started it by {run.expires_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _suspicion(run: Row[Any], now: datetime) -> str:
+def _stale_reason(run: Row[Any], now: datetime) -> str:
     if run.state == "started":
         return f"worker {run.worker} stopped sending heartbeats"
     since = run.sent_at or run.due_at

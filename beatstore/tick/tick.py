@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from beatstore.tick.claims import Claim, Ending, Look, Outcome, Suspect
+from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 
 __all__ = ["BATCH", "Fired", "Tick", "contended_pause"]
@@ -61,7 +61,7 @@ class Send(Protocol):
 class Ask(Protocol):
     """Asks how stale runs ended."""
 
-    def __call__(self, suspects: Sequence[Suspect], /) -> Sequence[Ending]:
+    def __call__(self, stale_runs: Sequence[StaleRun], /) -> Sequence[Ending]:
         """Ask about these runs; return the outcomes that have arrived since the last call."""
         ...
 
@@ -147,8 +147,8 @@ class Tick:
             swept = self._queue.sweep(look.now)
             claims += swept.claims
             found += swept.count
-            if swept.suspects:
-                self._endings += self._ask(swept.suspects)
+            if swept.stale_runs:
+                self._endings += self._ask(swept.stale_runs)
                 self.settle()
         if look.is_entry_due:
             planned, count = self._queue.plan(look.now)

@@ -37,7 +37,7 @@ from beatstore.tick.edges import (
     satisfied_by,
 )
 
-__all__ = ["OPEN", "Told", "of_due_time", "tell", "tell_of_the_past"]
+__all__ = ["OPEN", "FinalOutcome", "of_due_time", "write_past_tokens", "write_tokens"]
 
 #: The states of a due time that is not used yet.
 OPEN = ("look", "waits", "met")
@@ -56,7 +56,7 @@ def of_due_time(table: Any) -> ColumnElement[bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FinalOutcome:
     """The final outcome of one due time of an upstream.
 
     Attributes:
@@ -72,9 +72,9 @@ class Told:
     sent_at: datetime | None
 
 
-def tell(
+def write_tokens(
     connection: Connection,
-    told: Sequence[Told],
+    outcomes: Sequence[FinalOutcome],
     edges: Sequence[Row[Any]],
     downstreams: dict[int, Row[Any]],
     now: datetime,
@@ -83,7 +83,7 @@ def tell(
 
     Args:
         connection: in the transaction that locked the downstreams.
-        told: the final outcomes.
+        outcomes: the final outcomes.
         edges: the edges from the upstreams, with `upstream_id`, `downstream_id`, `align`, `on` and
             `on_upstream_failure`.
         downstreams: the locked rows, by id, with `kind`, `state`, `cursor_at` and `created_at`.
@@ -95,17 +95,17 @@ def tell(
             by_upstream[edge.upstream_id].append(edge)
     tokens = [
         (edge, one)
-        for one in told
+        for one in outcomes
         for edge in by_upstream.get(one.upstream_id, ())
-        if _asked_for(edge, one) and _concerns(downstreams[edge.downstream_id], one)
+        if _is_wanted(edge, one) and _is_relevant(downstreams[edge.downstream_id], one)
     ]
     woken: set[int] = set()
     for some in chunks(tokens):
-        woken |= _tell(connection, some, now)
+        woken |= _write_batch(connection, some, now)
     return woken
 
 
-def _asked_for(edge: Row[Any], one: Told) -> bool:
+def _is_wanted(edge: Row[Any], one: FinalOutcome) -> bool:
     """Return whether an outcome satisfies an edge, or ends its wait.
 
     Other outcomes write no token: an alarm that waits for a failure ignores a success.
@@ -115,7 +115,7 @@ def _asked_for(edge: Row[Any], one: Told) -> bool:
     return failure_ends_wait(edge.on, edge.on_upstream_failure)
 
 
-def _concerns(entry: Row[Any], one: Told) -> bool:
+def _is_relevant(entry: Row[Any], one: FinalOutcome) -> bool:
     """Return whether a due time matters to a downstream."""
     if entry.state != "active":
         return False  # after a resume, it ignores what happened meanwhile
@@ -125,7 +125,9 @@ def _concerns(entry: Row[Any], one: Told) -> bool:
     return entry.kind != "after" or one.sent_at is None or one.sent_at >= entry.created_at
 
 
-def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datetime) -> set[int]:
+def _write_batch(
+    connection: Connection, tokens: Sequence[tuple[Any, FinalOutcome]], now: datetime
+) -> set[int]:
     keys = {(edge.downstream_id, one.due_at) for edge, one in tokens}
     rows = connection.execute(
         select(WAIT.c.downstream_id, WAIT.c.due_at, WAIT.c.state, WAIT.c.blocked_by).where(
@@ -141,12 +143,12 @@ def _tell(connection: Connection, tokens: Sequence[tuple[Any, Told]], now: datet
     ]
     if not tokens:
         return set()
-    changed = _write_tokens(connection, tokens)
+    changed = _insert_tokens(connection, tokens)
     look: set[tuple[int, datetime]] = set()
     for edge, one in tokens:
         key = (edge.downstream_id, one.due_at)
         row = there.get(key)
-        if row is None or row.state == "look" or changed or _sets_free(row, edge, one):
+        if row is None or row.state == "look" or changed or _may_unblock(row, edge, one):
             look.add(key)
     again = [
         {"b_id": entry_id, "b_due_at": due_at}
@@ -165,14 +167,14 @@ _LOOK_AGAIN = (
 )
 
 
-def _sets_free(row: Any, edge: Any, one: Told) -> bool:
+def _may_unblock(row: Any, edge: Any, one: FinalOutcome) -> bool:
     """Return whether a token may end the wait of a due time."""
     if one.outcome == "failure" and failure_ends_wait(edge.on, edge.on_upstream_failure):
         return True
     return row.blocked_by is None or row.blocked_by == edge.upstream_id
 
 
-def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) -> bool:
+def _insert_tokens(connection: Connection, tokens: Sequence[tuple[Any, FinalOutcome]]) -> bool:
     """Insert tokens; return whether an existing one has changed to a success."""
     rows = {
         (edge.downstream_id, one.due_at, edge.upstream_id): {
@@ -205,7 +207,7 @@ def _write_tokens(connection: Connection, tokens: Sequence[tuple[Any, Told]]) ->
 # -- tokens of earlier runs ---------------------------------------------------------
 
 
-def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> None:
+def write_past_tokens(connection: Connection, entry: Row[Any], now: datetime) -> None:
     """Write the tokens of runs that ended before the entry's edges were written.
 
     An entry with a schedule gets the tokens of due times that it has not accounted for. An entry
@@ -215,19 +217,19 @@ def tell_of_the_past(connection: Connection, entry: Row[Any], now: datetime) -> 
     mine = _EDGE.downstream_id == entry.id
     if entry.kind != "after":
         after = accounted_for(entry)
-        _tell_of(connection, mine, [] if after == EVER else [RUN.c.due_at > after], now)
+        _insert_past_tokens(connection, mine, [] if after == EVER else [RUN.c.due_at > after], now)
         return
     waits = select(WAIT.c.due_at).where(WAIT.c.downstream_id == entry.id, WAIT.c.state.in_(OPEN))
-    _tell_of(connection, mine, [RUN.c.due_at.in_(waits)], now)
+    _insert_past_tokens(connection, mine, [RUN.c.due_at.in_(waits)], now)
     if entry.run_count == 0:
-        for upstream_id in _that_are_over(connection, entry.id):
+        for upstream_id in _finished_upstreams(connection, entry.id):
             last = _last_due(connection, upstream_id)
             if last is not None:
                 of_edge = and_(mine, _EDGE.upstream_id == upstream_id)
-                _tell_of(connection, of_edge, [RUN.c.due_at == last], now)
+                _insert_past_tokens(connection, of_edge, [RUN.c.due_at == last], now)
 
 
-def _that_are_over(connection: Connection, entry_id: int) -> Sequence[int]:
+def _finished_upstreams(connection: Connection, entry_id: int) -> Sequence[int]:
     """Return the upstreams of an entry that will not run again."""
     over = (
         select(_EDGE.upstream_id)
@@ -246,7 +248,7 @@ def _last_due(connection: Connection, upstream_id: int) -> datetime | None:
     return found if isinstance(found, datetime) else None
 
 
-def _tell_of(
+def _insert_past_tokens(
     connection: Connection,
     edges: ColumnElement[bool],
     runs: Sequence[ColumnElement[bool]],
@@ -254,13 +256,15 @@ def _tell_of(
 ) -> None:
     """Insert the missing tokens of these runs, and their due times."""
     outcome = outcome_of(RUN)
-    told = (
+    outcomes = (
         select(_EDGE.downstream_id, RUN.c.due_at, _EDGE.upstream_id, outcome.label("outcome"))
         .join(RUN, RUN.c.entry_id == _EDGE.upstream_id)
         .where(edges, _EDGE.align == "same", outcome.is_not(None), is_final(RUN), *runs)
         .where(or_(satisfied_by(outcome), FAILURE_ENDS_WAIT))
     )
-    rows = [row._asdict() for row in connection.execute(told) if isinstance(row.due_at, datetime)]
+    rows = [
+        row._asdict() for row in connection.execute(outcomes) if isinstance(row.due_at, datetime)
+    ]
     if not rows:
         return
     connection.execute(dialect_of(connection.dialect).insert_ignore(TOKEN), rows)

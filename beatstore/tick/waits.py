@@ -43,7 +43,7 @@ from beatstore.rules.outcomes import failure_ends_wait, satisfies, unmet_words
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.edges import ENDS_WAIT, NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_for
-from beatstore.tick.tokens import OPEN, of_due_time, tell_of_the_past
+from beatstore.tick.tokens import OPEN, of_due_time, write_past_tokens
 
 __all__ = ["read_shared", "write_shared"]
 
@@ -78,7 +78,7 @@ def read_shared(
     if fresh:
         _look_anew(connection, fresh)
         for entry_id in fresh:
-            tell_of_the_past(connection, by_id[entry_id], now)
+            write_past_tokens(connection, by_id[entry_id], now)
     waits = _waits(connection, list(edges))
     found = _Found(connection, edges, waits)
     under_way = _under_way(connection, clocked, now)

@@ -32,9 +32,9 @@ from beatstore.rules.outcomes import (
     failure_ends_wait,
 )
 from beatstore.tick.locks import retried
-from beatstore.tick.tokens import Told, tell
+from beatstore.tick.tokens import FinalOutcome, write_tokens
 
-__all__ = ["Tally", "publish"]
+__all__ = ["Tally", "count_and_wake"]
 
 #: The counters that an outcome increments. A late success was counted as a failure before.
 _BUMPS = {
@@ -64,8 +64,8 @@ class Tally:
 
     counts: dict[int, dict[str, int]] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
-    freed: set[int] = field(default_factory=set)
-    told: list[Told] = field(default_factory=list)
+    unblocked: set[int] = field(default_factory=set)
+    outcomes: list[FinalOutcome] = field(default_factory=list)
     runs: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, run: Row[Any], outcome: str | None) -> None:
@@ -74,20 +74,20 @@ class Tally:
         for counter in _BUMPS[outcome]:
             counts[counter] += 1
         if outcome is not None:
-            self._tell(run, "failure" if outcome == "failure" else "success")
+            self._add_outcome(run, "failure" if outcome == "failure" else "success")
         if run.blocked_by == run.entry_id and run.entry_state == "active":
-            self.freed.add(run.entry_id)
+            self.unblocked.add(run.entry_id)
 
-    def tell_again(self, run: Row[Any]) -> None:
+    def wake_again(self, run: Row[Any]) -> None:
         """Wake the downstreams of an outcome that is counted already."""
-        self._tell(run, "success" if run.state == "succeeded" else "failure")
+        self._add_outcome(run, "success" if run.state == "succeeded" else "failure")
 
-    def _tell(self, run: Row[Any], outcome: str) -> None:
+    def _add_outcome(self, run: Row[Any], outcome: str) -> None:
         if outcome == "failure":
             self.failed.add(run.entry_id)
         self.runs.setdefault(run.entry_id, []).append(run.id)
         if isinstance(run.due_at, datetime):
-            self.told.append(Told(run.entry_id, run.due_at, outcome, run.sent_at))
+            self.outcomes.append(FinalOutcome(run.entry_id, run.due_at, outcome, run.sent_at))
 
 
 _COUNT = (
@@ -117,7 +117,7 @@ _DOWNSTREAMS = (
 _LOCK = _DOWNSTREAMS.with_for_update(skip_locked=True)
 
 
-def publish(connection: Connection, tally: Tally, now: datetime, *, patience: float) -> None:
+def count_and_wake(connection: Connection, tally: Tally, now: datetime, *, patience: float) -> None:
     """Update the counters of entries, and wake downstreams that may have waited.
 
     Args:
@@ -135,7 +135,7 @@ def publish(connection: Connection, tally: Tally, now: datetime, *, patience: fl
                 for key in sorted(counted)
             ],
         )
-    woken = set(tally.freed)
+    woken = set(tally.unblocked)
     if tally.runs:
         woken |= _waiting(connection, tally, now, patience)
     for some in chunks(sorted(woken)):
@@ -160,13 +160,13 @@ def _waiting(connection: Connection, tally: Tally, now: datetime, patience: floa
         }
         late = retried(lambda some: _lock(connection, some), there, patience)
         locked |= {row.id: row for row in late}
-        _tell_later(connection, tally, edges, there - locked.keys(), now)
-    woken = _set_free(tally, edges, locked)
-    woken |= tell(connection, tally.told, edges, locked, now)
+        _wake_later(connection, tally, edges, there - locked.keys(), now)
+    woken = _unblocked(tally, edges, locked)
+    woken |= write_tokens(connection, tally.outcomes, edges, locked, now)
     return {key for key in woken if locked[key].wake_at is None or locked[key].wake_at > now}
 
 
-def _set_free(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any]]) -> set[int]:
+def _unblocked(tally: Tally, edges: Sequence[Row[Any]], locked: dict[int, Row[Any]]) -> set[int]:
     """Return the downstreams with edges on any completion that may be unblocked."""
     any_completion = [edge for edge in edges if not asks_for_same(edge.align, edge.consumed_seq)]
     # Any failure wakes these; the others wake only for the upstream that blocks them.
@@ -194,7 +194,7 @@ def _lock(connection: Connection, ids: Iterable[int]) -> list[Row[Any]]:
     return [row for some in chunks(ids) for row in connection.execute(_LOCK, {"ids": some})]
 
 
-def _tell_later(
+def _wake_later(
     connection: Connection,
     tally: Tally,
     edges: Sequence[Row[Any]],

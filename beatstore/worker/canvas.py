@@ -19,7 +19,7 @@ from beatstore.definition.calls import LINKS
 from beatstore.headers import PART, RUN_ID, STEP
 from beatstore.tick.parts import is_last, nested
 
-__all__ = ["CANVAS", "canvas_of", "follow", "thawed"]
+__all__ = ["CANVAS", "canvas_of", "follow", "unfrozen"]
 
 #: The options that freezing a signature sets.
 _FROZEN = frozenset(
@@ -52,29 +52,29 @@ def canvas_of(
     return canvas
 
 
-def thawed(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def unfrozen(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a canvas without the ids of frozen signatures.
 
     A frozen canvas can be sent only once: the next attempt would have the same ids, and its
     chords would continue the counts of the first attempt.
     """
     parts = PARTS[name]
-    return {key: _thawed(value) if key in parts else value for key, value in kwargs.items()}
+    return {key: _unfrozen(value) if key in parts else value for key, value in kwargs.items()}
 
 
-def _thawed(value: Any) -> Any:
+def _unfrozen(value: Any) -> Any:
     if isinstance(value, list):
-        return [_thawed(item) for item in value]
+        return [_unfrozen(item) for item in value]
     if not isinstance(value, dict) or not isinstance(value.get("task"), str):
         return value
     found = {**value}
     if isinstance(value.get("options"), dict):
         options = {key: given for key, given in value["options"].items() if key not in _FROZEN}
         found["options"] = {
-            key: _thawed(given) if key in LINKS else given for key, given in options.items()
+            key: _unfrozen(given) if key in LINKS else given for key, given in options.items()
         }
     if value["task"] in PARTS and isinstance(value.get("kwargs"), dict):
-        found["kwargs"] = thawed(value["task"], value["kwargs"])
+        found["kwargs"] = unfrozen(value["task"], value["kwargs"])
     return found
 
 

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import ManualClock, Store
-from beatstore.beat.message import has_own_way
+from beatstore.beat.message import overrides_apply_async
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import (
     ConfigError,
@@ -997,5 +997,5 @@ def test_tasks_of_the_class_are_sent_in_batches(app: Celery, scheduler: DBSchedu
     def own() -> None:
         """Do nothing."""
 
-    assert not has_own_way(scheduler.app, new_claim("far.add"))
-    assert has_own_way(scheduler.app, new_claim("far.own"))
+    assert not overrides_apply_async(scheduler.app, new_claim("far.add"))
+    assert overrides_apply_async(scheduler.app, new_claim("far.own"))

@@ -106,7 +106,7 @@ def test_an_answer_about_a_foreign_run(play: Play, state: str) -> None:
     play.add("a", "0 * * * *", run_timeout=60)
     play.at("13:00")
     play.clock.advance(61)
-    [suspect] = play.queue.sweep(play.queue.look().now).suspects
+    [suspect] = play.queue.sweep(play.queue.look().now).stale_runs
     play.queue.end([Ending(suspect.run_id, "another", state)])
     assert play.last("a").state == "sent"
     play.queue.end([Ending(suspect.run_id, suspect.task_id, state)])

@@ -12,7 +12,7 @@ from beatstore import After, Cron, Every
 from beatstore.beat.inquiry import Inquiry
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.models import DependencyModel, EntryModel
-from beatstore.tick.claims import Outcome, Suspect
+from beatstore.tick.claims import Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
@@ -273,10 +273,10 @@ def test_who_was_paused_is_said_for_information(play: Play, said: Lines) -> None
 def test_lost_runs_are_said_together(play: Play, said: Lines, memory_broker: Broker) -> None:
     """A queue that was purged is one event, however many messages were in it."""
     inquiry = Inquiry(new_app(memory_broker, "sqlite://"))
-    suspects = [
-        Suspect(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats") for n in range(500)
+    stale_runs = [
+        StaleRun(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats") for n in range(500)
     ]
-    assert len(inquiry.ask(suspects)) == 500
+    assert len(inquiry.ask(stale_runs)) == 500
     assert inquiry.ask() == []
     assert said() == [
         "500 runs are lost and count as failed: 'e0' (run 0): worker w stopped sending heartbeats; "

@@ -16,8 +16,8 @@ from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 HEARTBEAT = 10
-SILENT = 3 * HEARTBEAT
-GONE = SILENT + 2 * HEARTBEAT
+MISSED_UNTIL_STALE = 3 * HEARTBEAT
+GONE = MISSED_UNTIL_STALE + 2 * HEARTBEAT
 
 
 @pytest.fixture

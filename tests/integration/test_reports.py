@@ -256,7 +256,7 @@ def test_heard_of_at_the_last_moment(play: Play, reports: Reports) -> None:
     """A run that a worker speaks of while beat asks after it is not lost."""
     run = begin(play, run_timeout=60)
     play.clock.advance(61)
-    [suspect] = play.queue.sweep(play.queue.look().now).suspects
+    [suspect] = play.queue.sweep(play.queue.look().now).stale_runs
     reports.write([said(run, "started")])
     play.queue.end([Ending(suspect.run_id, suspect.task_id, "lost", suspect.reason)])
     assert play.last("a").state == "started"

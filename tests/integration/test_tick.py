@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from beatstore import ManualClock, Once, Store, UnavailableError
 from beatstore.models import RunModel
-from beatstore.tick.claims import Claim, Ending, Outcome, Suspect
+from beatstore.tick.claims import Claim, Ending, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import BATCH, Tick
 from tests.support.ticks import lost, taken
@@ -129,11 +129,11 @@ def test_an_answer_that_comes_late_is_written_by_a_later_look(
 ) -> None:
     """What a result backend knows of a silent run may take more than one tick."""
     store.add("a", "tests.note", Once(NOON), run_timeout=10)
-    asked: list[Suspect] = []
+    asked: list[StaleRun] = []
 
-    def ask(suspects: Sequence[Suspect]) -> list[Ending]:
+    def ask(stale_runs: Sequence[StaleRun]) -> list[Ending]:
         answers = lost(asked)
-        asked[:] = suspects
+        asked[:] = stale_runs
         return answers
 
     tick = Tick(queue, taken, ask)

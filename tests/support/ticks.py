@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from beatstore import Store
 from beatstore.store import BeatStatus
-from beatstore.tick.claims import Claim, Ending, Outcome, Suspect
+from beatstore.tick.claims import Claim, Ending, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.tick import Tick
@@ -34,9 +34,9 @@ def taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
     yield [Outcome(claim, "sent") for claim in claims]
 
 
-def lost(suspects: Sequence[Suspect]) -> list[Ending]:
+def lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
     """Answer as where there is no result backend."""
-    return [Ending(one.run_id, one.task_id, "lost", one.reason) for one in suspects]
+    return [Ending(one.run_id, one.task_id, "lost", one.reason) for one in stale_runs]
 
 
 def report(store: Store, state: str, claims: Sequence[Claim], error: str | None = None) -> None:

@@ -14,7 +14,7 @@ import pytest
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.errors import ConfigError, UnavailableError
-from beatstore.tick.reports import SUSPICIOUS, Origin, Report, Reports
+from beatstore.tick.reports import MISSED_UNTIL_LOST, Origin, Report, Reports
 from beatstore.worker.reporter import Reporter
 from tests.support.recorder import Recorder
 from tests.support.wait import wait_until
@@ -149,7 +149,7 @@ def test_an_outage_ends_for_a_report_before_its_run_is_given_up(
     """Where heartbeats are short, the database is tried more often than every three seconds."""
     settings = Settings(heartbeat=0.2)
     writer.max_wait_s = Reports(Database("sqlite://"), settings).max_wait_s
-    assert 2 * writer.max_wait_s < settings.heartbeat * SUSPICIOUS
+    assert 2 * writer.max_wait_s < settings.heartbeat * MISSED_UNTIL_LOST
     writer.error = UnavailableError("gone")
     reporter.report(ended(0))
     wait_until(lambda: writer.calls >= 12, 12, "twelve attempts, which else take 21 s")
