@@ -7,22 +7,33 @@ On failure: as in `beatstore.tick.queue`.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, exists, literal, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 
+from beatstore.database.columns import Instant
 from beatstore.database.connection import KeptConnection, read_now
 from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import Listener
-from beatstore.database.tables import BEAT, ENTRY, RUN, chunks
+from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, chunks
+from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick import gates
 from beatstore.tick.claims import BeatFigures
+from beatstore.tick.edges import ANY_DUE_TIME, satisfied_by_any
 from beatstore.tick.locks import free_entries
 
 __all__ = ["Pruner", "Upkeep"]
+
+#: A past instant that does not mark a row as just written.
+_AWAKE = EPOCH + timedelta(days=2)
+
+#: The latest valid instant.
+_LAST = datetime.max.replace(tzinfo=timezone.utc)
+
+_UP = ENTRY.alias("up")
+_EDGE = DEPENDENCY.c
 
 #: How long the row of a stopped or dead beat is kept.
 KEPT = timedelta(days=1)
@@ -141,7 +152,7 @@ class Upkeep:
         There are none unless dependencies changed without a trigger: by a cascade on MySQL,
         which fires none, or after the triggers were dropped.
         """
-        return self._kept.claiming_again(lambda connection: gates.wake_forgotten(connection, limit))
+        return self._kept.claiming_again(lambda connection: _wake_forgotten(connection, limit))
 
     def prune(self, pruner: Pruner, now: datetime) -> bool:
         """Delete one page of old finished rows.
@@ -192,3 +203,42 @@ class Upkeep:
     def listener(self) -> Listener | None:
         """Open a listener that wakes a sleeping beat early; None if the database has none."""
         return self._database.listener()
+
+
+def _wake_forgotten(connection: Connection, limit: int) -> int:
+    """Wake entries that are asleep although their dependencies are met; return how many.
+
+    Normally a completion, or an edit of an edge, wakes them. This finds edits that fired no
+    trigger: deletions by a foreign key on MySQL, or a database without the triggers.
+    """
+    edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
+    met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
+    run = RUN.alias("open")
+    running = exists().where(
+        run.c.entry_id == ENTRY.c.id,
+        run.c.state.in_(UNFINISHED),
+        literal_column("open.state <> 'succeeded'"),
+    )
+    own = ENTRY.c.blocked_by == ENTRY.c.id
+    asleep = (
+        select(ENTRY.c.id)
+        .outerjoin(DEPENDENCY, edge)
+        .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
+        .where(
+            ENTRY.c.blocked_by.is_not(None),
+            ENTRY.c.wake_at.is_(None),
+            ENTRY.c.state == "active",
+            or_(met, and_(~own, _EDGE.upstream_id.is_(None)), and_(own, ~running)),
+        )
+        .limit(limit)
+    )
+    ids = free_entries(connection, connection.scalars(asleep))
+    if ids:
+        still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
+        # As after an edit, so that each due time is checked from the beginning.
+        connection.execute(update(ENTRY).where(*still).values(wake_at=EPOCH, blocked_by=None))
+    # A `wake_at` such as infinity, written by hand, would never become due.
+    for rows in (ENTRY, RUN):
+        beyond = rows.c.wake_at > literal(_LAST, Instant())
+        connection.execute(update(rows).where(beyond).values(wake_at=_AWAKE))
+    return len(ids)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -23,8 +23,6 @@ from sqlalchemy import (
     case,
     exists,
     func,
-    literal,
-    literal_column,
     or_,
     select,
     tuple_,
@@ -34,7 +32,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
-from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import OPEN, Gate, Missing
@@ -43,7 +40,6 @@ from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Executes
 from beatstore.tick.edges import (
-    ANY_DUE_TIME,
     ENDS_WAIT,
     FAILURE_ENDS_WAIT,
     NOT_SUCCEEDED,
@@ -51,18 +47,11 @@ from beatstore.tick.edges import (
     satisfied_by_any,
     unsatisfied_by_any,
 )
-from beatstore.tick.locks import free_entries
 from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.waits import read_shared
 from beatstore.words import misspelt
 
-__all__ = ["consume", "misspelt_edges", "open_runs", "read_gates", "wake_forgotten"]
-
-#: A past instant that does not mark a row as just written.
-_AWAKE = EPOCH + timedelta(days=2)
-
-#: The latest valid instant.
-_LAST = datetime.max.replace(tzinfo=timezone.utc)
+__all__ = ["consume", "misspelt_edges", "open_runs", "read_gates"]
 
 #: The valid values of an edge's columns.
 _WORDS: dict[str, tuple[str, ...]] = {
@@ -303,42 +292,3 @@ def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]
         if problem:
             found.setdefault(row.downstream_id, f"the edge from {row.name!r}: {problem}")
     return found
-
-
-def wake_forgotten(connection: Connection, limit: int) -> int:
-    """Wake entries that are asleep although their dependencies are met; return how many.
-
-    Normally a completion, or an edit of an edge, wakes them. This finds edits that fired no
-    trigger: deletions by a foreign key on MySQL, or a database without the triggers.
-    """
-    edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
-    met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
-    run = RUN.alias("open")
-    running = exists().where(
-        run.c.entry_id == ENTRY.c.id,
-        run.c.state.in_(UNFINISHED),
-        literal_column("open.state <> 'succeeded'"),
-    )
-    own = ENTRY.c.blocked_by == ENTRY.c.id
-    asleep = (
-        select(ENTRY.c.id)
-        .outerjoin(DEPENDENCY, edge)
-        .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(
-            ENTRY.c.blocked_by.is_not(None),
-            ENTRY.c.wake_at.is_(None),
-            ENTRY.c.state == "active",
-            or_(met, and_(~own, _EDGE.upstream_id.is_(None)), and_(own, ~running)),
-        )
-        .limit(limit)
-    )
-    ids = free_entries(connection, connection.scalars(asleep))
-    if ids:
-        still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
-        # As after an edit, so that each due time is checked from the beginning.
-        connection.execute(update(ENTRY).where(*still).values(wake_at=EPOCH, blocked_by=None))
-    # A `wake_at` such as infinity, written by hand, would never become due.
-    for rows in (ENTRY, RUN):
-        beyond = rows.c.wake_at > literal(_LAST, Instant())
-        connection.execute(update(rows).where(beyond).values(wake_at=_AWAKE))
-    return len(ids)

@@ -26,18 +26,19 @@ from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
-from beatstore.rules.decide import decide, is_triggered
+from beatstore.rules.decide import decide
 from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedRun
 from beatstore.rules.due import has_one_run
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import cycles
 from beatstore.tick.claims import CALL, Claim, legible, task_id_of, unreadable
+from beatstore.tick.collisions import without_written
 from beatstore.tick.gates import consume, misspelt_edges, read_gates
 from beatstore.tick.locks import free_entries
 from beatstore.tick.notices import Notice, notice_of_run
-from beatstore.tick.settling import watch_again
 from beatstore.tick.waits import write_shared
+from beatstore.tick.watch import watch_again
 
 __all__ = ["CollisionError", "Planner"]
 
@@ -65,9 +66,6 @@ _ENTRY_ROW: dict[str, TypeEngine[Any]] = {
 
 #: A `wake_at` before this marks a row that was just written, by any means.
 _NEW = EPOCH + timedelta(days=1)
-
-#: How far a run is moved if another run has its due time.
-_ASIDE = timedelta(microseconds=1)
 
 #: The columns that identify an inserted run, and those that its message needs.
 _KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
@@ -141,7 +139,7 @@ class Planner:
         plans = [self._plan_row(row, now, gates.get(row.id, OPEN), problems) for row in rows]
         if careful:
             decided = [(plan.entry, plan.decision) for plan in plans]
-            decisions = _without_written(connection, decided)
+            decisions = without_written(connection, decided)
             plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
         claims = self._write_runs(connection, plans, now, careful)
         self._write_entries(connection, plans, now)
@@ -368,54 +366,3 @@ def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
         "next_due_at": None,
         "wake_at": None,
     }
-
-
-# -- two runs with one due time -------------------------------------------------------------
-
-
-def _without_written(
-    connection: Connection, decided: Sequence[tuple[Row[Any], Decision]]
-) -> dict[int, Decision]:
-    """Return the decisions by entry, without the runs that exist already.
-
-    The key of a run is its entry, due time and attempt. A due time belongs to the schedule, or
-    to the upstreams that share it. A run that was triggered by hand at the same instant is moved
-    by a microsecond. So is an occurrence of an entry without a schedule, whose due time is the
-    moment at which it was found. Any other existing row is the same occurrence.
-    """
-    return {
-        entry.id: _distinct(connection, entry, decision) if decision.runs else decision
-        for entry, decision in decided
-    }
-
-
-def _distinct(connection: Connection, entry: Row[Any], decision: Decision) -> Decision:
-    rows = connection.execute(
-        select(RUN.c.due_at, RUN.c.reason)
-        .where(RUN.c.entry_id == entry.id, RUN.c.due_at.in_([run.due_at for run in decision.runs]))
-        .order_by(RUN.c.attempt.desc())
-    )
-    reasons = {row.due_at: row.reason for row in rows}  # of the first attempts
-    has_no_schedule = entry.kind == "after" and not decision.takes
-    runs: list[PlannedRun] = []
-    for run in decision.runs:
-        if run.due_at not in reasons:
-            runs.append(run)
-        elif has_no_schedule:
-            runs.append(replace(run, due_at=_free(connection, entry.id, run.due_at)))
-        elif is_triggered(reasons[run.due_at]):
-            aside = _free(connection, entry.id, run.due_at)
-            of_instant = (RUN.c.entry_id == entry.id, RUN.c.due_at == run.due_at)
-            connection.execute(update(RUN).where(*of_instant).values(due_at=aside))
-            runs.append(run)
-    return replace(decision, runs=tuple(runs), consume=decision.consume and bool(runs))
-
-
-def _free(connection: Connection, entry_id: int, at: datetime) -> datetime:
-    """Return the first instant after `at` for which the entry has no run."""
-    taken = True
-    while taken:
-        at += _ASIDE
-        of_instant = (RUN.c.entry_id == entry_id, RUN.c.due_at == at)
-        taken = connection.execute(select(RUN.c.id).where(*of_instant)).first() is not None
-    return at

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, func, literal, or_, select, update
+from sqlalchemy import and_, case, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
-from beatstore.database.columns import Instant, Unreadable
+from beatstore.database.columns import Instant
 from beatstore.database.connection import read_now
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
@@ -29,16 +29,11 @@ from beatstore.rules.decide import TRIGGERED
 from beatstore.rules.gate import run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
-from beatstore.tick.edges import NOT_SUCCEEDED
-from beatstore.tick.endings import SUSPECTED
-from beatstore.tick.parts import Parts
 
-__all__ = ["look_at", "settle", "timeout_in_force", "watch_again"]
+__all__ = ["look_at", "settle", "timeout_in_force"]
 
 #: How long after a message expires beat checks its run: a worker may be about to report it.
 _EXPIRY_MARGIN = timedelta(seconds=10)
-
-_WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
 
 #: The run timeout, and when the message expires.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
@@ -186,56 +181,3 @@ def look_at(
     if expires_at is not None:
         looks.append(max(expires_at, now) + _EXPIRY_MARGIN)
     return min(looks, default=None)
-
-
-def watch_again(
-    connection: Connection, entries: Iterable[Row[Any]], settings: Settings, now: datetime
-) -> None:
-    """Reschedule the checks of sent runs after their entries were edited.
-
-    The last sent run of each entry is watched from now on. Earlier ones are watched only if
-    they were before: thousands of runs that were sent while no worker could report them must
-    not be marked lost and retried.
-
-    Args:
-        connection: in the transaction that locked the entries.
-        entries: with `run_timeout_s`, `overlap` and `last_run_at`.
-        settings: the settings in force.
-        now: the database's time.
-    """
-    timeouts = {
-        entry.id: timeout_in_force(entry, settings)
-        for entry in entries
-        if entry.last_run_at is not None
-    }
-    changed = []
-    for run in _sent(connection, list(timeouts)) if timeouts else ():
-        if Unreadable in map(type, run):
-            continue  # the sweep ends this run
-        since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
-        wake_at = look_at(since, timeouts[run.entry_id], run.expires_at, now)
-        if wake_at != run.wake_at:
-            changed.append({"b_id": run.id, "b_wake_at": wake_at})
-    if changed:
-        connection.execute(_WATCH, changed)
-
-
-def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """Lock the runs of entries that wait for a worker, except those that were never watched.
-
-    Locked runs are skipped: a worker is writing its report on them.
-    """
-    waiting = (
-        dialect_of(connection.dialect).among(RUN.c.entry_id, entry_ids),
-        RUN.c.state == "sent",
-        NOT_SUCCEEDED,
-    )
-    last = select(func.max(RUN.c.id)).where(*waiting).group_by(RUN.c.entry_id)
-    ids = connection.scalars(last).all()
-    columns = ("id", "entry_id", "sent_at", "wake_at", "expires_at", "parts")
-    return connection.execute(
-        select(*(RUN.c[name] for name in columns))
-        .where(*waiting, or_(RUN.c.wake_at.is_not(None), RUN.c.id.in_(ids)))
-        .where(or_(RUN.c.claimed_by.is_(None), RUN.c.claimed_by != SUSPECTED))
-        .with_for_update(skip_locked=True)
-    ).all()

@@ -1,0 +1,79 @@
+"""Reschedule the checks of sent runs after an edit of their entries.
+
+Joins the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, bindparam, func, or_, select, update
+from sqlalchemy.engine import Connection
+
+from beatstore.config import Settings
+from beatstore.database.columns import Unreadable
+from beatstore.database.dialects import dialect_of
+from beatstore.database.tables import RUN
+from beatstore.tick.edges import NOT_SUCCEEDED
+from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.parts import Parts
+from beatstore.tick.settling import look_at, timeout_in_force
+
+__all__ = ["watch_again"]
+
+_WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
+
+
+def watch_again(
+    connection: Connection, entries: Iterable[Row[Any]], settings: Settings, now: datetime
+) -> None:
+    """Reschedule the checks of sent runs after their entries were edited.
+
+    The last sent run of each entry is watched from now on. Earlier ones are watched only if
+    they were before: thousands of runs that were sent while no worker could report them must
+    not be marked lost and retried.
+
+    Args:
+        connection: in the transaction that locked the entries.
+        entries: with `run_timeout_s`, `overlap` and `last_run_at`.
+        settings: the settings in force.
+        now: the database's time.
+    """
+    timeouts = {
+        entry.id: timeout_in_force(entry, settings)
+        for entry in entries
+        if entry.last_run_at is not None
+    }
+    changed = []
+    for run in _sent(connection, list(timeouts)) if timeouts else ():
+        if Unreadable in map(type, run):
+            continue  # the sweep ends this run
+        since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
+        wake_at = look_at(since, timeouts[run.entry_id], run.expires_at, now)
+        if wake_at != run.wake_at:
+            changed.append({"b_id": run.id, "b_wake_at": wake_at})
+    if changed:
+        connection.execute(_WATCH, changed)
+
+
+def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Lock the runs of entries that wait for a worker, except those that were never watched.
+
+    Locked runs are skipped: a worker is writing its report on them.
+    """
+    waiting = (
+        dialect_of(connection.dialect).among(RUN.c.entry_id, entry_ids),
+        RUN.c.state == "sent",
+        NOT_SUCCEEDED,
+    )
+    last = select(func.max(RUN.c.id)).where(*waiting).group_by(RUN.c.entry_id)
+    ids = connection.scalars(last).all()
+    columns = ("id", "entry_id", "sent_at", "wake_at", "expires_at", "parts")
+    return connection.execute(
+        select(*(RUN.c[name] for name in columns))
+        .where(*waiting, or_(RUN.c.wake_at.is_not(None), RUN.c.id.in_(ids)))
+        .where(or_(RUN.c.claimed_by.is_(None), RUN.c.claimed_by != SUSPECTED))
+        .with_for_update(skip_locked=True)
+    ).all()
