@@ -35,7 +35,7 @@ from beatstore.config import Settings
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import OPEN, Gate, Missing
-from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE, unmet_words
+from beatstore.rules.outcomes import unmet_words
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Executes
@@ -49,16 +49,8 @@ from beatstore.tick.edges import (
 )
 from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.waits import read_shared
-from beatstore.words import misspelt
 
-__all__ = ["consume", "misspelt_edges", "open_runs", "read_gates"]
-
-#: The valid values of an edge's columns.
-_WORDS: dict[str, tuple[str, ...]] = {
-    "on": CONDITIONS,
-    "align": ALIGNS,
-    "on_upstream_failure": ON_FAILURE,
-}
+__all__ = ["consume", "open_runs", "read_gates"]
 
 _UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
@@ -271,24 +263,3 @@ def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
         .group_by(_EDGE.downstream_id)
     )
     return {row.downstream_id: (row.failed, row.timeout_s) for row in ending}
-
-
-def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
-    """Return the entries with an invalid value on an edge, and what to write instead.
-
-    Without this check such an edge would silently mean something else.
-    """
-    strange = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
-    mine = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
-    found: dict[int, str] = {}
-    for row in connection.execute(
-        select(_EDGE.downstream_id, _UP.c.name, *(_EDGE[name] for name in _WORDS))
-        .join(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(mine, strange)
-        .order_by(_EDGE.downstream_id, _EDGE.upstream_id)
-    ):
-        problems = (misspelt(name, row._mapping[name], words) for name, words in _WORDS.items())
-        problem = next(filter(None, problems), None)
-        if problem:
-            found.setdefault(row.downstream_id, f"the edge from {row.name!r}: {problem}")
-    return found

@@ -31,11 +31,11 @@ from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedR
 from beatstore.rules.due import has_one_run
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick import cycles
 from beatstore.tick.claims import CALL, Claim, legible, task_id_of, unreadable
 from beatstore.tick.collisions import without_written
-from beatstore.tick.gates import consume, misspelt_edges, read_gates
+from beatstore.tick.gates import consume, read_gates
 from beatstore.tick.locks import free_entries
+from beatstore.tick.mistakes import cycle_problems, misspelt_edges
 from beatstore.tick.notices import Notice, notice_of_run
 from beatstore.tick.waits import write_shared
 from beatstore.tick.watch import watch_again
@@ -133,8 +133,8 @@ class Planner:
         new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
         watch_again(connection, (row for row in legible_rows if row.id in new), self._settings, now)
         gates = read_gates(connection, legible_rows, now, self._settings, new)
-        in_cycles = _cycles(connection, rows, gates)
-        linked = [entry_id for entry_id in new if entry_id in gates and gates[entry_id].edges]
+        linked = [row.id for row in rows if row.id in new and gates.get(row.id, OPEN).edges]
+        in_cycles = cycle_problems(connection, linked)
         problems = in_cycles | (misspelt_edges(connection, linked) if linked else {})
         plans = [self._plan_row(row, now, gates.get(row.id, OPEN), problems) for row in rows]
         if careful:
@@ -333,27 +333,6 @@ def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, An
         "run_count": entry.run_count + sent,
         "last_run_at": now if sent else entry.last_run_at,
     }
-
-
-def _cycles(
-    connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]
-) -> dict[int, str]:
-    """Return the members of cycles among rows written by hand, each with the problem.
-
-    Only rows that were just written are checked, since a new edge wakes its downstream.
-    """
-    found: dict[int, str] = {}
-    for row in rows:
-        new = isinstance(row.wake_at, datetime) and row.wake_at < _NEW
-        if new and row.id in gates and gates[row.id].edges and row.id not in found:
-            members = cycles.cycle_through(connection.execute, row.id)
-            if members:
-                words = cycles.spelled(connection.execute, members)
-                problem = (
-                    f"dependency cycle: {words}; remove one of these edges, then resume the entries"
-                )
-                found |= dict.fromkeys(members, problem)
-    return found
 
 
 def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
