@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery
 from celery.backends.base import DisabledBackend
 
-from beatstore.beat.message import ENDED
+from beatstore.beat.results import ENDED
 from beatstore.tick.claims import Ending, StaleRun
 from beatstore.tick.notices import Notice, log_notices
 

@@ -12,37 +12,34 @@ canvas by its signature; any other name by `send_task`.
 from __future__ import annotations
 
 import struct
-import traceback
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
-from socket import gethostname
 from typing import Any
 
 from celery import Celery, states
 from celery.app.task import Task
 from celery.beat import ScheduleEntry
 from celery.canvas import _chain, chord, group
-from celery.result import EagerResult, ResultSet
+from celery.result import EagerResult
 from celery.signals import before_task_publish
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import SerializationError, SerializerNotInstalled
 
 from beatstore import headers
+from beatstore.beat.results import eager_ending, failed_eagerly
 from beatstore.definition import allowed
 from beatstore.definition.calls import Call, check_allowed
 from beatstore.definition.values import copied, opened
 from beatstore.discovery.beatschedule import evaluated
 from beatstore.discovery.convert import celery_schedule
 from beatstore.store.strangers import warn_of_tasks
-from beatstore.tick.claims import Claim, Ending, Outcome
+from beatstore.tick.claims import Claim, Outcome
 from beatstore.worker.canvas import CANVAS, canvas_of, unfrozen
 from beatstore.worker.task import Task as OwnTask
 
 __all__ = [
-    "ENDED",
     "MAX_TRIES",
     "MESSAGE_ERRORS",
     "RETRY_S",
@@ -61,15 +58,6 @@ MAX_RETRY_S = 900.0
 
 #: The number of attempts to send a message; the last is about 36 minutes after the first.
 MAX_TRIES = 10
-
-#: The run state for each Celery state.
-ENDED = {
-    states.SUCCESS: "succeeded",
-    states.FAILURE: "failed",
-    states.REVOKED: "cancelled",
-    states.REJECTED: "failed",
-    states.IGNORED: "cancelled",
-}
 
 #: Errors of the message itself. All other errors may pass, and are retried.
 MESSAGE_ERRORS = (
@@ -128,7 +116,7 @@ class BeatEntry(ScheduleEntry):
             reason = _not_sent_reason(self._task, self.result, self.published)
             if reason:
                 return Outcome(self.claim, "skipped", reason)
-            ending = _eager_ending(self.claim.run_id, self.claim.task_id, self.result)
+            ending = eager_ending(self.claim.run_id, self.claim.task_id, self.result)
             return Outcome(self.claim, "sent", expires=self._expires(), ending=ending)
         if reason := _duplicate(error):
             return Outcome(self.claim, "skipped", reason)
@@ -174,7 +162,7 @@ def publish(
         if not (app.conf.task_always_eager and entry.task in app.tasks):
             raise
         # The task ran, and its own error may look like a broker error.
-        return _failed_eagerly(entry.claim.task_id, error)
+        return failed_eagerly(entry.claim.task_id, error)
 
 
 def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] | None) -> Any:
@@ -342,38 +330,3 @@ def try_later(claim: Claim, error: BaseException) -> Outcome:
         return Outcome(claim, "failed", f"sending failed {tries} times, {why}", tries=tries)
     distance = min(RETRY_S * 2.0**claim.tries, MAX_RETRY_S)
     return Outcome(claim, "claimed", f"sending failed, {why}", distance, tries)
-
-
-# -- eager tasks, which run in beat's process --------------------------------------------------
-
-
-def _failed_eagerly(task_id: str, error: Exception) -> EagerResult[Any]:
-    """Return the result of an eager task or canvas that raised."""
-    return EagerResult(task_id, error, states.FAILURE, traceback=traceback.format_exc())
-
-
-def _eager_ending(run_id: int, task_id: str, result: Any) -> Ending | None:
-    """Return how a run of eager tasks ended, or None if messages were sent."""
-    results = list(_flat(result))
-    if not results or not all(isinstance(one, EagerResult) and one.id for one in results):
-        return None
-    ending = Ending(
-        run_id, task_id, "succeeded", "ran eagerly in beat", worker=f"beat@{gethostname()}"
-    )
-    for one in results:
-        state = ENDED.get(one.state, "failed")
-        if state == "failed":
-            error = f"{type(one.result).__name__}: {one.result}"
-            trace = str(one.traceback) if one.traceback else None
-            return replace(ending, state=state, error=error, traceback=trace)
-        if state != "succeeded":
-            return replace(ending, state=state, reason=f"{ending.reason}: {one.state}")
-    return ending
-
-
-def _flat(result: Any) -> Iterator[Any]:
-    if isinstance(result, ResultSet):
-        for one in result.results or ():
-            yield from _flat(one)
-    elif result is not None:
-        yield result
