@@ -63,7 +63,7 @@ def next_(
     if entry is not None:
         found = _of_entry(view, entry, limit, begin, end)
     else:
-        found = store.agenda(start=begin, until=end, limit=limit, tag=tag, name=name)
+        found = store.upcoming(start=begin, until=end, limit=limit, tag=tag, name=name)
     columns = (
         Column("send_at", view.title("when"), view.when),
         Column("name", name=True),

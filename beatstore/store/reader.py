@@ -197,7 +197,7 @@ class Reader(Base):
         """
         return self._read(session, lambda tx: history.preview(tx, name, count, start))
 
-    def agenda(
+    def upcoming(
         self,
         *,
         start: datetime | None = None,
@@ -211,7 +211,7 @@ class Reader(Base):
 
         What is due already comes first: "overdue", where no beat has looked yet, or
         "waiting", where an upstream or a run of the entry's own holds it back. `end_at`,
-        `max_runs` and jitter count; retries, and entries without a clock, are not in it.
+        `max_runs` and jitter count; retries, and entries without a schedule, are not in it.
         The work grows with `limit`, not with the number of entries; but for a later
         `start`, the entries due before that are read too.
 
@@ -229,7 +229,7 @@ class Reader(Base):
             InvalidEntryError: `start` or `until` is naive, or they are the wrong way round.
         """
         chosen = {"tag": tag, "name": name}
-        return self._read(session, lambda tx: upcoming.agenda(tx, chosen, start, until, limit))
+        return self._read(session, lambda tx: upcoming.upcoming(tx, chosen, start, until, limit))
 
     def export(
         self,

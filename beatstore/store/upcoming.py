@@ -13,7 +13,7 @@ not believed. What bounds the work is `wake_at`, and the index it has:
 * An entry that holds back an occurrence, for an upstream or a run of its own, has no
   `wake_at`, or that of the end of its patience, but `blocked_by`, which has an index too.
 * Paused, finished, missed, cancelled and broken ones have neither, nor any occurrence.
-* What has no clock is due when others end, which nobody knows.
+* An entry without a schedule is due when its upstreams end, which nobody knows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from beatstore.schedules.instants import EPOCH
 from beatstore.store import entries
 from beatstore.types import Page
 
-__all__ = ["Occurrence", "agenda"]
+__all__ = ["Occurrence", "upcoming"]
 
 _MOST = 10_000
 
@@ -83,14 +83,14 @@ class Occurrence:
     reason: str | None = None
 
 
-def agenda(
+def upcoming(
     tx: Transaction,
     chosen: Mapping[str, str | None],
     start: datetime | None,
     until: datetime | None,
     limit: int,
 ) -> Page[Occurrence]:
-    """Return what is sent next; see `Store.agenda`."""
+    """Return what is sent next; see `Store.upcoming`."""
     limit = fields.whole("limit", limit, least=1, most=_MOST)
     merged = _Merged(tx, chosen, start, until, limit + 1)
     return Page.cut(islice(merged.occurrences(), limit + 1), limit)

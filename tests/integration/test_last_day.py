@@ -37,7 +37,7 @@ def test_every_question_has_an_answer(store: Store, rule: Schedule, zone: str) -
     assert str(store.explain("far"))
     for at in (NIGHT - timedelta(hours=1), NIGHT, LATEST):
         assert str(store.explain("far", at))
-    assert store.agenda(start=NIGHT - timedelta(days=1), limit=5) is not None
+    assert store.upcoming(start=NIGHT - timedelta(days=1), limit=5) is not None
 
 
 def test_times_without_a_local_time_are_shown_in_utc(store: Store) -> None:
@@ -52,7 +52,7 @@ def test_jitter_ends_with_the_calendar(store: Store) -> None:
     """Jitter that would put an occurrence off beyond the year 9999 puts it off to its end."""
     for number in range(5):
         store.put(f"far{number}", "t.x", LATEST, jitter=86_400)
-    assert [one.send_at for one in store.agenda(limit=5)] == [LATEST] * 5
+    assert [one.send_at for one in store.upcoming(limit=5)] == [LATEST] * 5
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

@@ -45,7 +45,7 @@ def test_a_one_shot_before_its_start_is_missed_by_all_accounts(play: Play) -> No
     """Nothing is due before `start_at`: a one-shot neither, whoever is asked."""
     play.add("once", Once(NOON + HOUR))
     write(play, "once", start_at=NOON + 2 * HOUR)
-    assert [one.name for one in play.store.agenda()] == []
+    assert [one.name for one in play.store.upcoming()] == []
     assert play.store.preview("once", 1) == []
     assert play.at("13:30") == []
     assert play.store.get("once").state == "missed"

@@ -130,8 +130,8 @@ def test_a_page_says_if_more_follow(store: Store) -> None:
         assert (len(cut), cut.more) == (1, True), name
         assert (len(whole), whole.more) == (2, False), name
         assert isinstance(whole, list)
-    assert store.agenda(limit=2).more
-    assert not store.agenda(until=NOON + MINUTE * 1.5, limit=2).more
+    assert store.upcoming(limit=2).more
+    assert not store.upcoming(until=NOON + MINUTE * 1.5, limit=2).more
     assert store.names(name="a").more is False
 
 

@@ -211,7 +211,7 @@ def test_a_wait_goes_on_where_it_was(play: Play, new_store: NewStore, backend: s
     there = Play(str(new_store(backend).database.url.render_as_string(False)), play.clock)
     there.store.load(documents)
     assert there.tick() == []
-    [waiting] = [one for one in there.store.agenda(limit=3) if one.state == "waiting"]
+    [waiting] = [one for one in there.store.upcoming(limit=3) if one.state == "waiting"]
     assert (waiting.name, waiting.due_at) == ("timed", NOON + HOUR + 5 * MINUTE)
     assert sorted(there.at("15:00")) == ["other", "up"]
     assert there.end("other") == ["down"]

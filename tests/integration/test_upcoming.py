@@ -28,22 +28,22 @@ def said(store: Store, **asked: Any) -> list[str]:
     """Return what comes next as "name HH:MM", with the state where it is not "ahead"."""
     return [
         f"{one.name} {one.send_at:%H:%M}" + (f" {one.state}" if one.state != "ahead" else "")
-        for one in store.agenda(**asked)
+        for one in store.upcoming(**asked)
     ]
 
 
 def test_the_due_times_of_all_entries_are_merged(store: Store) -> None:
-    """An agenda is one list in the order of time, however often each entry is in it."""
+    """The due times of all entries are one list in the order of time, however many each has."""
     store.add("quarter", "t", Cron("*/15 * * * *"))
     store.add("twenty", "t", Every(1200, NOON))
     store.add("once", "mail", Once(NOON + 35 * MINUTE))
     expected = ["quarter 12:15", "twenty 12:20", "quarter 12:30", "once 12:35", "twenty 12:40"]
     assert said(store, limit=5) == expected
-    once = store.agenda(limit=4)[-1]
+    once = store.upcoming(limit=4)[-1]
     assert (once.task, once.due_at, once.reason) == ("mail", NOON + 35 * MINUTE, None)
 
 
-def test_an_agenda_ends_where_everything_ends(store: Store) -> None:
+def test_the_list_ends_where_everything_ends(store: Store) -> None:
     """Fewer than asked come back when `end_at`, `max_runs` and one-shots are through."""
     store.add("ended", "t", 600, end_at=NOON + 20 * MINUTE)
     store.add("twice", "t", 900, max_runs=2)
@@ -53,7 +53,7 @@ def test_an_agenda_ends_where_everything_ends(store: Store) -> None:
 
 
 def test_what_sends_nothing_is_not_in_it(store: Store) -> None:
-    """Paused, cancelled, broken and clockless entries have no next due time."""
+    """Entries that are not active, and those without a schedule, have no next due time."""
     for name in ("up", "paused", "cancelled", "broken"):
         store.add(name, "t", 3600)
     store.add("after", "t", after=["up"])
@@ -96,7 +96,7 @@ def test_what_waits_is_in_it_with_the_reason(play: Play) -> None:
     play.add("down", 600, after=["up"])
     assert play.at("12:10") == []
     assert play.at("12:25") == []
-    found = play.store.agenda(limit=3)
+    found = play.store.upcoming(limit=3)
     assert [(one.name, one.due_at, one.state) for one in found] == [
         ("down", NOON + 10 * MINUTE, "waiting"),
         ("down", NOON + 30 * MINUTE, "ahead"),
@@ -152,7 +152,7 @@ def test_runs_between_now_and_the_start_use_up_what_is_left(store: Store) -> Non
 def test_what_can_not_be_asked(store: Store, asked: dict[str, Any], field: str) -> None:
     """A window must be one, and a limit within bounds."""
     with pytest.raises(InvalidEntryError) as caught:
-        store.agenda(**asked)
+        store.upcoming(**asked)
     assert caught.value.field == field
 
 
@@ -187,11 +187,11 @@ def test_it_is_what_the_previews_say(
         due = store.preview(entry.name, 200)
         expected += [(at + offset, entry.id, entry.name, at) for at in due]
     expected.sort()
-    found = [(one.send_at, one.name, one.due_at) for one in store.agenda(limit=100)]
+    found = [(one.send_at, one.name, one.due_at) for one in store.upcoming(limit=100)]
     assert found == [(send_at, name, at) for send_at, _, name, at in expected[:100]]
     start, until = NOON + 6 * HOUR, NOON + 30 * HOUR
     within = [name for at, _, name, _ in expected if start <= at < until]
-    assert [one.name for one in store.agenda(start=start, until=until, limit=5000)] == within
+    assert [one.name for one in store.upcoming(start=start, until=until, limit=5000)] == within
 
 
 def test_the_work_grows_with_the_limit(store: Store) -> None:
@@ -216,7 +216,7 @@ def test_the_work_grows_with_the_limit(store: Store) -> None:
 
     engine = store.database.engine
     event.listen(engine, "after_cursor_execute", count)
-    found = store.agenda(limit=10, until=NOON + timedelta(days=100_000))
+    found = store.upcoming(limit=10, until=NOON + timedelta(days=100_000))
     event.remove(engine, "after_cursor_execute", count)
     assert [one.name for one in found] == [f"e{number}" for number in range(10)]
     assert read <= 4  # two looks for what waits, one page, perhaps the clock
