@@ -13,10 +13,12 @@ from beatstore.schedules.base import Schedule
 from beatstore.schedules.instants import DAY, EPOCH, SECOND, instant, micros
 from beatstore.schedules.once import read_instant
 
-__all__ = ["Every"]
+__all__ = ["Every", "period_in_words"]
 
 _SHORTEST = SECOND // 10
 _LONGEST = 36_525 * DAY * SECOND  # a hundred years
+_WHOLE = re.compile(r"\d{1,10}", re.ASCII)
+_UNITS = (("d", DAY), ("h", 3600), ("min", 60), ("s", 1))
 _SPEC = re.compile(r"(?P<seconds>\d{1,10}(?:\.\d{1,6})?)(?:\s+from\s+(?P<anchor>\S.*))?", re.ASCII)
 
 
@@ -97,6 +99,19 @@ class Every(Schedule):
         micro = int(whole) * SECOND + int(decimals.ljust(6, "0") or 0)
         anchor = match["anchor"]
         return cls(timedelta(microseconds=micro), read_instant("spec", anchor) if anchor else None)
+
+
+def period_in_words(seconds: str) -> str:
+    """Return the seconds of a spec in words, exactly: "1 h", "1 min 30 s", "0.5 s"."""
+    if _WHOLE.fullmatch(seconds) is None or not int(seconds):
+        return f"{seconds} s"
+    left = int(seconds)
+    parts = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count:,} {unit}")
+    return " ".join(parts)
 
 
 def _period(seconds: float | timedelta) -> int:

@@ -840,7 +840,7 @@ def test_other_schedules_are_told(scene: Scene) -> None:
     store.schedule("t", at=soon, name="once")
     store.add("rule", "t", RRule("FREQ=YEARLY;BYMONTH=6;BYMONTHDAY=1;BYHOUR=0", "UTC"))
     said = {name: store.explain(name).sentences for name in ("often", "once", "rule")}
-    assert said["often"][0] == "'often' is active: every 90 s."
+    assert said["often"][0] == "'often' is active: every 1 min 30 s."
     assert said["often"][1] == "'often' is due next at 2026-01-15 02:06:30 UTC, in 1 min 30 s."
     assert said["once"][0] == "'once' is active: once, at 2026-01-15 03:05 UTC."
     assert said["once"][1] == "'once' is due next at 2026-01-15 03:05 UTC, in 1 h."

@@ -24,6 +24,7 @@ from beatstore.schedules import (
     parse,
     weekly,
 )
+from beatstore.schedules.every import period_in_words
 
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -361,3 +362,23 @@ def test_as_schedule_learns_types() -> None:
 
     as_schedule.register(Odd, lambda value, timezone=None: Cron("1-59/2 * * * *", timezone))
     assert as_schedule(Odd(), "UTC") == Cron("1-59/2 * * * *", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ("1", "1 s"),
+        ("90", "1 min 30 s"),
+        ("3600", "1 h"),
+        ("90061", "1 d 1 h 1 min 1 s"),
+        ("604800", "7 d"),
+        ("0.5", "0.5 s"),
+        ("5400.25", "5400.25 s"),
+        ("0", "0 s"),
+        ("nonsense", "nonsense s"),
+        ("9" * 5000, "9" * 5000 + " s"),
+    ],
+)
+def test_a_period_in_words_is_exact(seconds: str, words: str) -> None:
+    """People read a period in all its units, so that none of it is lost."""
+    assert period_in_words(seconds) == words

@@ -16,6 +16,7 @@ from beatstore.rules.due import has_one_run, remaining_runs
 from beatstore.rules.gate import duration
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
+from beatstore.schedules.every import period_in_words
 
 if TYPE_CHECKING:
     from beatstore.store.status import BeatStatus
@@ -105,7 +106,7 @@ class Told:
             return "after its upstreams, without a clock"
         if entry.kind == "every":
             seconds, found, anchor = entry.spec.partition(" from ")
-            return f"every {seconds} s{found}{anchor}"
+            return f"every {period_in_words(seconds)}{found}{anchor}"
         if entry.kind == "once":
             return f"once, at {entry.spec}"
         return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.zone_name}"
