@@ -3,9 +3,9 @@
 One implementation for both. This module knows the verbs by name only, so that asking for
 help, or starting any other command of celery's, imports none of them, and no SQLAlchemy.
 
-    group       the group of verbs: its help, its completion, and what errors come to
-    context     what a verb works on: the store of the app, or of `--url`
-    options     options that several verbs have, and what they take
+    group       the group of verbs: help, completion, errors and exit codes
+    context     the store that a verb works on: that of the app, or of `--url`
+    options     options that several verbs share, and their types
     output      tables for people, JSON for programs
     entries, runs, graphs, operating, transfer, …   the verbs
 
@@ -21,125 +21,123 @@ from beatstore.cli.group import Verbs, show_version
 
 __all__ = ["beatstore", "main"]
 
-#: The verbs under the headings of the help: the module and function of each, and its line.
+#: The verbs by heading of the help: "module:function" and a one-line summary of each.
 VERBS: dict[str, dict[str, tuple[str, str]]] = {
     "Entries": {
         "list": ("entries:list_", "List entries, a page at a time."),
         "show": ("entries:show", "Show everything about one entry."),
-        "add": ("entries:add", "Add an entry, and show when it is due."),
-        "change": (
-            "entries:change",
-            "Change what is named of an entry, and leave the rest as it is.",
-        ),
-        "pause": ("bulk:pause", "Let entries send nothing until they are resumed."),
-        "resume": ("bulk:resume", "Put paused or broken entries back into service."),
-        "remove": ("bulk:remove", "Delete entries; their runs stay on record."),
+        "add": ("entries:add", "Add an entry and show when it is due."),
+        "change": ("entries:change", "Change some fields of an entry and keep the rest."),
+        "pause": ("bulk:pause", "Pause entries."),
+        "resume": ("bulk:resume", "Resume paused or broken entries."),
+        "remove": ("bulk:remove", "Delete entries and keep their runs."),
         "trigger": (
             "bulk:trigger",
-            "Run entries now, beside their schedules; also paused ones, or those that are over.",
+            "Run entries once now; ignores schedules, dependencies and pause.",
         ),
         "schedule": (
             "entries:schedule",
-            "Send a task once: at a time, in a while, or after others.",
+            "Send a task once: at a time, after a delay, or after other entries.",
         ),
-        "cancel": ("bulk:cancel", "End entries for good, if that is in time."),
+        "cancel": ("bulk:cancel", "Cancel entries for good, if it is not too late."),
     },
-    "Runs and answers": {
+    "Runs and diagnosis": {
         "next": (
             "coming:next_",
-            "Show what is sent next: the due times of all entries, or of one.",
+            "List the next due times of all entries, or of one.",
         ),
         "runs": (
             "runs:runs",
-            "Show what became of due times, the newest first, a page at a time.",
+            "List runs, newest first, with due times that were missed or skipped.",
         ),
-        "run": ("run:run", "Show everything about one run, by its id or that of its task."),
+        "run": ("run:run", "Show everything about one run, by its id or its task id."),
         "errors": (
             "runs:errors",
-            "Show the last runs that failed or were lost, the newest first.",
+            "List the last runs that failed or were lost, newest first.",
         ),
         "rerun": (
             "actions:rerun",
-            "Send runs that are over once more, as next attempts of the same due times.",
+            "Send runs that have ended again, as the next attempt.",
         ),
         "end": (
             "actions:end",
-            "End runs that no worker will report, as when their messages were purged.",
+            "End runs that no worker will report, such as after a purge.",
         ),
-        "why": ("runs:why", "Say why an entry has or has not run."),
+        "why": ("runs:why", "Explain why an entry has or has not run."),
         "graph": (
             "graphs:graph",
-            "Show what depends on what: of all entries that do, or of those around one.",
+            "Draw the dependencies of all entries, or around one.",
         ),
         "audit": (
             "runs:audit",
-            "Show who changed what through beatstore, the newest first.",
+            "List who changed what through beatstore, newest first.",
         ),
     },
     "Operating": {
         "migrate": (
             "operating:migrate",
-            "Create the tables, or bring them to the revision this version needs.",
+            "Create the tables, or upgrade them to this version.",
         ),
         "status": (
             "operating:status",
-            "Show how things stand: entries, runs, lateness, beats, workers, and what to mend.",
+            "Show entries, runs, lateness, beats, workers, and what needs attention.",
         ),
         "check": (
             "operating:check",
-            "Say whether what is due is sent, by the exit code: for monitors that call a person.",
+            "Check that due entries are sent, for alerts; exit code 1 if not.",
         ),
         "tick": (
             "operating:tick",
-            "Send what is due once, and end: for a system's cron, without a beat.",
+            "Send what is due once and exit, to run from cron without a beat.",
         ),
         "prune": (
             "operating:prune",
-            "Delete what is over and old: one-shots, runs, and what the audit says of then.",
+            "Delete old data: one-shots that are over, runs, and audit records.",
         ),
     },
     "Moving entries": {
-        "export": ("transfer:export", "Write entries as lines of JSON, for `load`."),
+        "export": ("transfer:export", "Write entries as JSON lines, for `load`."),
         "load": (
             "transfer:load",
-            "Store the entries that `export` wrote, from a file or the standard input.",
+            "Store entries that `export` wrote, from a file or standard input.",
         ),
         "sync": (
             "sync:sync",
-            "Bring what the code declares into the database, as beat does when it starts.",
+            "Store the entries that code declares, as beat does when it starts.",
         ),
         "import": (
             "importing:import_",
-            "Move entries over from django-celery-beat or sqlalchemy-celery-beat.",
+            "Move entries from django-celery-beat or sqlalchemy-celery-beat.",
         ),
     },
 }
 
 
 @click.group(cls=Verbs, verbs=VERBS, name="beatstore")
-@click.option("--url", metavar="URL", help="The database, as an SQLAlchemy URL.")
-@click.option("--schema", help="The database schema that the tables are in.")
+@click.option("--url", metavar="URL", help="SQLAlchemy URL of the database.")
+@click.option("--schema", help="Database schema of the tables.")
 @click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=show_version,
-    help="Show the version, and those of what it works with.",
+    help="Show the versions of beatstore, Celery, SQLAlchemy and Python.",
 )
 def beatstore(url: str | None, schema: str | None) -> None:
-    """Look after the entries that beat sends.
+    """Manage the entries that beat sends.
 
-    The database is that of the Celery app, or the one that --url or the variable
-    BEATSTORE_URL names (and --schema or BEATSTORE_SCHEMA). Each verb has a --help.
+    The database is that of the Celery app, or the one given by --url or BEATSTORE_URL
+    (with --schema or BEATSTORE_SCHEMA). `beatstore COMMAND --help` shows the options of
+    a command.
 
     \b
     Exit codes:
       0  done
       1  refused, not found, or too late
-      2  wrong usage
-      3  the database or the broker can't be reached, or the tables are not of
-         this version
+      2  wrong usage, or an invalid setting
+      3  cannot reach the database or the broker, or the tables are missing or
+         of another version
     """  # noqa: D301  (click reads the backspace)
     del url, schema  # read off the context, which completion makes without calling this
 

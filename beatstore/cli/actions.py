@@ -25,10 +25,11 @@ __all__ = ["end", "rerun"]
 @json_option
 @click.pass_context
 def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) -> None:
-    """Send runs that are over once more, as next attempts of the same due times.
+    """Send runs that have ended again, as the next attempt.
 
-    The id of a run stands in `runs` and in `errors`, that of a task in the logs of its worker.
-    Beat sends it at its next tick.
+    `runs` and `errors` show the id of a run; the worker's log shows its task id. The new
+    attempt has the same due time; beat sends it at its next tick, and ignores dependencies
+    and pause.
     """
     store = open_store(context)
     _for_each(
@@ -42,9 +43,9 @@ def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) ->
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID|TASK_ID...")
 @click.option(
-    "--as", "state", type=click.Choice(END_STATES), required=True, help="What to make of them."
+    "--as", "state", type=click.Choice(END_STATES), required=True, help="The state to give them."
 )
-@click.option("--reason", help="Why, for whoever looks at the run later.")
+@click.option("--reason", help="Why; shown with the run later.")
 @json_option
 @click.pass_context
 def end(
@@ -54,10 +55,10 @@ def end(
     reason: str | None,
     as_json: bool,
 ) -> None:
-    """End runs that no worker will report, as when their messages were purged.
+    """End runs that no worker will report, such as after a purge.
 
-    Only runs that are sent or started. Beat does the rest at its next tick: what waits for
-    them goes on, and a failed one gets its next attempt.
+    Only for runs that are sent or started. At its next tick, beat releases the entries that
+    wait for these runs, and retries failed ones whose entry has retries left.
     """
     store = open_store(context)
     _for_each(
@@ -77,7 +78,7 @@ def _for_each(
     act: Callable[[int | str], dict[str, Any]],
     said: Callable[[dict[str, Any]], str],
 ) -> None:
-    """Do something to each run, print what came of it, and exit with 1 if one was refused."""
+    """Call `act` for each run, print the results, and exit with 1 if any run was refused."""
     done = []
     for run_id in runs:
         told: dict[str, Any] = {"run_id": run_id, "error": None}

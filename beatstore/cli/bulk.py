@@ -1,10 +1,9 @@
 """The verbs that do one thing to one or many entries: pause, resume, remove, trigger, cancel.
 
-Entries are named, or chosen by the filters of `list`. Each is a transaction of its own: one
-that is refused does not keep the others from being done, and is told, and makes the exit
-code 1.
+Entries are chosen by name, or by the filters of `list`. Each entry is a transaction of its
+own. One that is refused does not stop the others: the verb reports it, and exits with 1.
 
-On failure: a database that goes away ends the verb; what was told is done.
+On failure: the verb ends when it loses the database; what it has printed is done.
 """
 
 from __future__ import annotations
@@ -31,21 +30,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: How many names are read at a time.
 _PAGE = 10_000
 
-#: What is said to people beside the state.
-_SAID = "said"
+#: The key of a remark for people, printed after the state.
+_REMARK = "remark"
 
 _CHOSEN = ("tag", "state", "name", "source")
 
-#: What a verb does to one entry: it returns what came of it, as facts.
+#: What a verb does to one entry; returns the result as facts.
 _Act = Callable[[Store, str], Mapping[str, Any]]
 
 
 def _many(command: F) -> F:
-    """Add the entries, by name or by filter, and what every such verb prints."""
+    """Add the arguments that choose entries, and the options `--yes` and `--json`."""
     command = click.pass_context(command)  # type: ignore[assignment]
     command = json_option(command)
-    command = click.option("--yes", "-y", is_flag=True, help="Don't ask.")(command)
-    command = click.option("--all", "all_", is_flag=True, help="Every entry.")(command)
+    command = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")(
+        command
+    )
+    command = click.option("--all", "all_", is_flag=True, help="Choose every entry.")(command)
     command = filters(command)
     return click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_entry)(
         command
@@ -55,14 +56,15 @@ def _many(command: F) -> F:
 @click.command()
 @_many
 def pause(context: click.Context, /, **params: Any) -> None:
-    """Let entries send nothing until they are resumed.
+    """Pause entries.
 
-    One that is over or broken sends nothing anyway, and is left as it is.
+    A paused entry sends nothing until you resume it. Entries that are over or broken stay
+    as they are.
     """
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
         state = store.pause(name).state
-        return {"state": state, _SAID: "" if state == "paused" else ", left as it is"}
+        return {"state": state, _REMARK: "" if state == "paused" else ", unchanged"}
 
     _do(context, params, "pause", act, "active")
 
@@ -70,9 +72,9 @@ def pause(context: click.Context, /, **params: Any) -> None:
 @click.command()
 @_many
 def resume(context: click.Context, /, **params: Any) -> None:
-    """Put paused or broken entries back into service.
+    """Resume paused or broken entries.
 
-    What was due while they were paused is neither run nor counted as missed.
+    Due times during the pause are not run, and do not count as missed.
     """
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
@@ -84,9 +86,9 @@ def resume(context: click.Context, /, **params: Any) -> None:
 @click.command()
 @_many
 def remove(context: click.Context, /, **params: Any) -> None:
-    """Delete entries; their runs stay on record.
+    """Delete entries and keep their runs.
 
-    Runs that are not sent yet are cancelled.
+    Runs that have not been sent are cancelled.
     """
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
@@ -99,12 +101,15 @@ def remove(context: click.Context, /, **params: Any) -> None:
 @click.command()
 @_many
 def trigger(context: click.Context, /, **params: Any) -> None:
-    """Run entries now, beside their schedules; also paused ones, or those that are over."""
+    """Run entries once now; ignores schedules, dependencies and pause.
+
+    Also runs entries that are finished or missed. The schedule stays as it is.
+    """
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
         run = store.trigger(name)
         facts = {"state": "triggered", "run_id": run.id, "task_id": run.task_id}
-        return {**facts, _SAID: f" (run {run.id})"}
+        return {**facts, _REMARK: f" (run {run.id})"}
 
     _do(context, params, "trigger", act, "active", "paused", "finished", "missed")
 
@@ -112,17 +117,18 @@ def trigger(context: click.Context, /, **params: Any) -> None:
 @click.command()
 @_many
 def cancel(context: click.Context, /, **params: Any) -> None:
-    """End entries for good, if that is in time.
+    """Cancel entries for good, if it is not too late.
 
-    A far-off task is named by its task id. Too late is: its last run has been sent or is
-    about to be, or its time was missed; then the exit code is 1.
+    It is too late if the last run has been sent or is about to be, or if its time was
+    missed; the exit code is then 1. A task that was stored because its ETA is far off is
+    named by its task id.
     """
 
     def act(store: Store, name: str) -> Mapping[str, Any]:
         if store.cancel(name):
             return {"state": "cancelled"}
         entry = store.get(name)
-        return {"state": entry.state, "error": f"too late: it is {entry.state} already"}
+        return {"state": entry.state, "error": f"too late to cancel: it is already {entry.state}"}
 
     _do(context, params, "cancel", act, "active", "paused", "broken")
 
@@ -133,37 +139,37 @@ def cancel(context: click.Context, /, **params: Any) -> None:
 def _do(
     context: click.Context, params: Mapping[str, Any], verb: str, act: _Act, *states: str
 ) -> None:
-    """Do one thing to each entry that is meant.
+    """Call `act` for each chosen entry.
 
     Args:
         context: of the verb.
         params: its options.
-        verb: what is done, for questions.
-        act: does it.
-        states: of the entries that a filter means where it names no state; none: all.
+        verb: its name, for questions.
+        act: what it does to one entry.
+        states: the states that a filter without --state selects; none: all.
     """
     store = open_store(context)
-    names, by_name = _meant(context, store, params, states)
+    names, by_name = _chosen(context, store, params, states)
     if not names:
         View(context, json=params["as_json"]).rows((), (), nothing="no entry matches")
         return
     if verb in ("remove", "cancel") or not by_name:
         _ask(context, params, verb, names)
     view = View(context, json=params["as_json"])
-    if _told(view, _done(store, names, act)):
+    if _report(view, _results(store, names, act)):
         raise click.exceptions.Exit(REFUSED)
 
 
-def _meant(
+def _chosen(
     context: click.Context, store: Store, params: Mapping[str, Any], states: Sequence[str]
 ) -> tuple[list[str], bool]:
-    """Return the names of the entries that are meant, and whether they were named one by one."""
+    """Return the names of the chosen entries, and whether they were given by name."""
     chosen = {key: params[key] for key in _CHOSEN if params[key] is not None}
     names = list(dict.fromkeys(params["names"]))
     if bool(names) + bool(chosen) + params["all_"] != 1:
         raise click.UsageError(
-            "Which entries? Write their names, or filters such as --tag etl or --name 'etl*', "
-            "or --all.",
+            "No entries chosen. Write their names, or filters such as --tag etl or "
+            "--name 'etl*', or --all; not several of these.",
             context,
         )
     if names:
@@ -185,23 +191,23 @@ def _all_names(store: Store, chosen: Mapping[str, Any], state: str | None) -> It
 def _ask(
     context: click.Context, params: Mapping[str, Any], verb: str, names: Sequence[str]
 ) -> None:
-    """Go on only if the person says so, or said so before."""
+    """Ask for confirmation, unless --yes was given."""
     if params["yes"]:
         return
     which = repr(names[0]) if len(names) == 1 else f"{len(names):,} entries"
     if not can_ask():
-        raise fail(f"{verb} {which}? Nobody is here to answer: write --yes if you mean it")
+        raise fail(f"cannot ask whether to {verb} {which}, since this is no terminal: write --yes")
     if not click.confirm(f"{verb.capitalize()} {which}?", err=True):
-        raise fail("nothing was done")
+        raise fail("nothing was changed")
 
 
 def can_ask() -> bool:
-    """Say whether somebody sits at a terminal."""
+    """Return whether standard input is a terminal."""
     return sys.stdin.isatty()
 
 
-def _done(store: Store, names: Sequence[str], act: _Act) -> Iterator[dict[str, Any]]:
-    """Do it to each, and yield what came of it."""
+def _results(store: Store, names: Sequence[str], act: _Act) -> Iterator[dict[str, Any]]:
+    """Call `act` for each entry, and yield the results."""
     for name in names:
         told: dict[str, Any] = {"name": name, "state": None, "error": None}
         try:
@@ -210,8 +216,8 @@ def _done(store: Store, names: Sequence[str], act: _Act) -> Iterator[dict[str, A
             yield {**told, "error": str(error)}
 
 
-def _told(view: View, done: Iterator[dict[str, Any]]) -> int:
-    """Tell what was done as it is done, and return how many were refused."""
+def _report(view: View, done: Iterator[dict[str, Any]]) -> int:
+    """Print each result as it comes, and return how many entries were refused."""
     refused = 0
 
     def counted() -> Iterator[dict[str, Any]]:
@@ -221,12 +227,12 @@ def _told(view: View, done: Iterator[dict[str, Any]]) -> int:
             yield row
 
     if view.json:
-        facts = ({key: row[key] for key in row if key != _SAID} for row in counted())
+        facts = ({key: row[key] for key in row if key != _REMARK} for row in counted())
         view.rows((), facts, nothing="")
         return refused
     for row in counted():
         if row["error"] is not None:
             note(f"{row['name']}: {row['error']}")
         else:
-            view.line(f"{row['name']}: {row['state']}{row.get(_SAID, '')}")
+            view.line(f"{row['name']}: {row['state']}{row.get(_REMARK, '')}")
     return refused

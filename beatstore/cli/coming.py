@@ -1,4 +1,4 @@
-"""The verb about what comes: next."""
+"""The verb that lists the next due times: next."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from beatstore.types import Page
 
 __all__ = ["next_"]
 
-#: So many due times are shown at most.
+#: At most how many due times are shown.
 _MOST = 10_000
 
 
 @click.command("next")
 @click.argument("entry", required=False, metavar="[NAME]", shell_complete=complete_entry)
 @click.option(
-    "--count", type=click.IntRange(1, 10_000), help="So many; 20, or 10,000 with --until."
+    "--count",
+    type=click.IntRange(1, 10_000),
+    help="How many to show; default: 20, or 10,000 with --until.",
 )
-@click.option("--start", type=INSTANT, help="From then on; default: now, with what is due already.")
-@click.option("--until", type=INSTANT, help="Before then.")
+@click.option(
+    "--start", type=INSTANT, help="From this time on; default: now, and what is overdue or waits."
+)
+@click.option("--until", type=INSTANT, help="Before this time.")
 @click.option("--tag", help="Only entries with this tag.")
-@click.option("--name", metavar="GLOB", help="Only names like this: * and ? as in files.")
+@click.option("--name", metavar="GLOB", help="Only names that match; * and ? are wildcards.")
 @printing
 @click.pass_context
 def next_(
@@ -49,13 +53,15 @@ def next_(
     as_json: bool,
     timezone: str | None,
 ) -> None:
-    """Show what is sent next: the due times of all entries, or of one.
+    """List the next due times of all entries, or of one.
 
-    Of all entries they stand in the order of sending, what is due already first. Of one
-    entry they are those of its schedule; also of a paused one, which shows what it would do.
+    Due times of all entries come in the order of sending, with overdue ones first. With
+    NAME, it lists the schedule of that entry, even while it is paused.
     """
     if entry is not None and (tag or name):
-        raise click.UsageError("Write the name of one entry, or --tag or --name.", context)
+        raise click.UsageError(
+            "NAME does not go with --tag or --name: write one or the other.", context
+        )
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
     begin, end = view.instant(start), view.instant(until)
@@ -73,7 +79,7 @@ def next_(
     rows = ({**_occurrence(one), "note": _note(one, view)} for one in found)
     if as_json:
         rows = (_occurrence(one) for one in found)
-    nothing = "nothing is due" if entry is None else _none_of(view, store.get(entry), begin, end)
+    nothing = "no due times" if entry is None else _none_of(view, store.get(entry), begin, end)
     view.rows(columns, rows, nothing=nothing)
     if found.more:
         on = (
@@ -91,7 +97,7 @@ def _of_entry(
     due = view.store.preview(name, min(count + 1, _MOST), start)
     within = [at for at in due if until is None or at < until]
     if entry.state == "paused" and within:
-        note(f"{name} is paused: these would be its due times")
+        note(f"{name} is paused; without the pause, these would be its due times")
     return Page.cut((Occurrence(name, entry.task, at, at) for at in within), count)
 
 
@@ -103,7 +109,7 @@ def _occurrence(one: Occurrence) -> dict[str, Any]:
 def _note(one: Occurrence, view: View) -> str:
     if one.state != "ahead":
         return view.told(one.reason or one.state)
-    return "" if one.send_at == one.due_at else f"due {view.at(one.due_at)}, by jitter"
+    return "" if one.send_at == one.due_at else f"due {view.at(one.due_at)}, delayed by jitter"
 
 
 # -- why nothing comes ---------------------------------------------------------------------
@@ -117,33 +123,36 @@ def _none_of(view: View, entry: Entry, start: datetime | None, until: datetime |
     if entry.kind == "after":
         return _after(view, entry)
     if remaining_runs(entry) == 0:
-        return f"all {entry.max_runs:,} runs of {name} were sent (max_runs): no more are due"
+        return f"{name} has no more due times: all its {entry.max_runs:,} runs (max_runs) were sent"
     begin = view.now if start is None else start
     if entry.end_at is not None and entry.end_at < begin:
-        return f"nothing of {name} is due after its end, {view.named(entry.end_at)}"
+        return f"{name} has no more due times: its end_at was {view.named(entry.end_at)}"
     following = view.store.preview(name, 1, start)
     if following and until is not None:
-        return f"{name} is not due before then, but {view.named(following[0])}"
-    return f"the schedule of {name} has no due time after {view.named(begin)}"
+        return f"{name} is not due before that time; next due {view.named(following[0])}"
+    return f"{name} has no due time after {view.named(begin)}"
 
 
 def _out_of_service(entry: Entry) -> str:
     name = entry.name
     if entry.state != "broken":
-        return f"{name} is {entry.state}: nothing more of it is due; `why {name}` says more"
+        return f"{name} is {entry.state}, so it has no due times; `why {name}` says more"
     return (
-        f"{name} is broken, and not due: {entry.error or 'nobody said why'}. "
-        f"Mend it with `change {name}`, or try again with `resume {name}`"
+        f"{name} is broken, so it has no due times: {entry.error or 'no error is stored'}. "
+        f"Fix it with `change {name}`, or try again with `resume {name}`"
     )
 
 
 def _after(view: View, entry: Entry) -> str:
-    """Return what an entry without a clock is due after."""
+    """Return what an entry without a schedule waits for."""
     edges = [edge for edge in view.store.edges(entry.name) if edge.downstream == entry.name]
     if not edges:
         return (
-            f"{entry.name} has no clock and no upstream, so it is never due; `change` gives it one"
+            f"{entry.name} has no schedule and no upstream, so it is never due; "
+            f"add one with `change {entry.name}`"
         )
     ups = ", ".join(edge_in_words(edge) for edge in edges)
-    paused = ", while it is paused not even then" if entry.state == "paused" else ""
-    return f"{entry.name} has no clock: it is due after {ups}{paused}; `why {entry.name}` says more"
+    paused = ", once it is resumed" if entry.state == "paused" else ""
+    return (
+        f"{entry.name} has no schedule: it runs after {ups}{paused}; `why {entry.name}` says more"
+    )

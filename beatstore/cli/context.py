@@ -1,7 +1,7 @@
-"""What a verb works on: the store of the Celery app, or of the URL that was given.
+"""The store that a verb works on: that of the Celery app, or of `--url`.
 
-On failure: no database is named (a usage error), a setting can't be used (`ConfigError`),
-or an SQLite file is not there (`SchemaError`: opening it would make an empty one).
+On failure: a usage error if no database is named, `ConfigError` if a setting is invalid, and
+`SchemaError` if an SQLite file does not exist (to open it would create an empty one).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _KEY = "beatstore.cli.store"
 
 
 def app_of(context: click.Context) -> Any:
-    """Return the Celery app that the verb was called for; None for `beatstore --url`."""
-    # Completion sets the root's when the contexts below it are there already.
+    """Return the Celery app of `celery -A`; None for `beatstore --url`."""
+    # Completion sets the root's app after the contexts below it were made.
     return getattr(context.obj or context.find_root().obj, "app", None)
 
 
 def open_store(context: click.Context, *, make: bool = False) -> Store:
-    """Return the store that a verb works on: one for each call, closed after it.
+    """Return the store that a verb works on: one per call, closed after it.
 
     Args:
         context: of the verb.
-        make: an SQLite file that is not there may be made.
+        make: whether to create an SQLite file that does not exist.
     """
     store: Store | None = context.meta.get(_KEY)
     if store is None:
@@ -60,7 +60,7 @@ def _settings(context: click.Context) -> Settings:
         schema = schema or os.environ.get("BEATSTORE_SCHEMA") or None
     if app is None and not url:
         message = (
-            "Which database? Write `beatstore --url postgresql+psycopg://user@host/database …`, "
+            "No database given. Write `beatstore --url postgresql+psycopg://user@host/database …`, "
             "set BEATSTORE_URL, or write `celery -A proj beatstore …`."
         )
         raise click.UsageError(message, group)
@@ -70,7 +70,7 @@ def _settings(context: click.Context) -> Settings:
         return named
     settings = read_settings(app)
     if named is not None:
-        # The options of the engine, and the schema, are of the app's own database.
+        # The engine options and the schema of the settings are for the app's own database.
         return replace(settings, url=named.url, schema=schema, engine_options={})
     return replace(settings, schema=schema) if schema else settings
 
@@ -79,5 +79,5 @@ def _look_for_file(store: Store) -> None:
     path = store.database.kind.file_of(store.database.url)
     if path is not None and not os.path.exists(path):
         raise SchemaError(
-            f"{store.url}: there is no such file; `beatstore migrate` makes it, with the tables"
+            f"{store.url}: the file does not exist; `beatstore migrate` creates it with the tables"
         )

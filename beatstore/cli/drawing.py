@@ -1,4 +1,4 @@
-"""A graph drawn in characters, a line for each entry, as a terminal shows it.
+"""A graph drawn in characters for a terminal, one line per entry.
 
     ● extract
     ├─● audit
@@ -6,12 +6,11 @@
     │ ├─● load
     └─┴─● report
 
-Each entry has a lane, which runs down from it to the last entry that waits for it, and
-bends into each of those. An entry stands below all its upstreams. Lanes that a line only
-crosses stand in it as they are.
+Each entry has a lane, which runs down to the last entry that waits for it, and branches
+into each of those. An entry is below all its upstreams.
 
-Pure. What a circle has, or an edge that may be free (`first_free`), can lead up the page: it
-is said in words.
+Pure. An edge of a cycle, or with `first_free`, can lead up the page. Such an edge is not
+drawn but written in words.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from beatstore.rules.graph import Edge, Graph, Node
 
 __all__ = ["Row", "drawn"]
 
-#: More lanes than these are not opened to the right while there is room on the left.
+#: With this many lanes, a new lane takes a free place on the left.
 _WIDE = 12
 
 _MARKS = {"paused": "‖", "finished": "✓", "missed": "○", "cancelled": "✗", "broken": "✗"}
@@ -35,10 +34,9 @@ class Row:
 
     Attributes:
         picture: its lanes and its mark.
-        lanes: those that go on below it, for what else is written of it.
+        lanes: those that go on below it, to draw beside further lines of text.
         node: the entry.
-        said: what the lines don't say of its edges: what is asked of an upstream, and
-            edges that are not drawn.
+        said: conditions of its edges, and edges that are not drawn.
     """
 
     picture: str
@@ -73,21 +71,21 @@ def drawn(graph: Graph) -> list[Row]:
 
 
 def _ordered(graph: Graph) -> list[str]:
-    """Return the names so that upstreams come first, and what belongs together is together."""
+    """Return the names with upstreams first and related entries together."""
     waits = {node.name: 0 for node in graph.nodes}
     downs: dict[str, list[str]] = {name: [] for name in waits}
     for edge in graph.edges:
         if not edge.first_free and edge.upstream != edge.downstream:
             waits[edge.downstream] += 1
             downs[edge.upstream].append(edge.downstream)
-    # What became ready last comes first; among what is ready together, by name.
+    # The entries that became ready last come first, in the order of their names.
     ready = [(0, name) for name, count in waits.items() if not count]
     heapq.heapify(ready)
     order: list[str] = []
     seen: set[str] = set()
     step = 0
     while len(order) < len(waits):
-        if not ready:  # a circle, of rows written by hand: begin somewhere
+        if not ready:  # a cycle, in rows written by hand: begin somewhere
             ready = [(0, min(name for name in waits if name not in seen))]
         name = heapq.heappop(ready)[1]
         if name in seen:
@@ -112,7 +110,7 @@ def _said(edges: list[Edge], above: list[Edge]) -> list[str]:
     said = []
     for edge in edges:
         if edge not in above:
-            said.append(f"{edge.upstream} → {edge.label or 'a circle'}")
+            said.append(f"{edge.upstream} → {edge.label or 'a cycle'}")
         elif edge.label:
             said.append(f"{edge.upstream}: {edge.label}")
     return said
@@ -120,18 +118,18 @@ def _said(edges: list[Edge], above: list[Edge]) -> list[str]:
 
 @dataclass(slots=True)
 class _Lanes:
-    """The lanes that are open: of which upstream each is; None: free."""
+    """The upstream of each open lane; None for a free one."""
 
     left: dict[str, int]
     open: list[str | None] = field(default_factory=list)
 
     @property
     def below(self) -> str:
-        """What is drawn where nothing else stands: the open lanes."""
+        """The open lanes, to draw beside further lines of text."""
         return "".join("  " if of is None else "│ " for of in self.open).rstrip()
 
     def row(self, name: str, upstreams: list[str], mark: str) -> str:
-        """Draw an entry that its upstreams' lanes lead to, and open its own."""
+        """Draw an entry at the end of its upstreams' lanes, and open its own lane."""
         joined = {self.open.index(up): up for up in upstreams}
         at = self._place(joined)
         for up in upstreams:
@@ -148,7 +146,7 @@ class _Lanes:
         return "".join(cells).rstrip()
 
     def _place(self, joined: dict[int, str]) -> int:
-        """Return where an entry stands: right of its upstreams, or where there is room."""
+        """Return the lane of an entry: right of its upstreams, or a free one."""
         free = [lane for lane, of in enumerate(self.open) if of is None]
         right = [lane for lane in free if lane > max(joined, default=-1)]
         if right:

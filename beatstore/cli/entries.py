@@ -30,12 +30,16 @@ _PAGE = 1000
 @click.command("list")
 @filters
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, metavar="N", help="At most so many; 100."
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    metavar="N",
+    help="At most this many; default: 100.",
 )
 @click.option(
-    "--after", metavar="NAME", help="Go on after this name.", shell_complete=complete_entry
+    "--after", metavar="NAME", help="Continue after this name.", shell_complete=complete_entry
 )
-@click.option("--all", "all_", is_flag=True, help="All of them, however many there are.")
+@click.option("--all", "all_", is_flag=True, help="List all of them.")
 @printing
 @click.pass_context
 def list_(
@@ -53,8 +57,8 @@ def list_(
 ) -> None:
     """List entries, a page at a time.
 
-    In the order of their names. What follows a page is shown by --after and the last name.
-    "edited" are the fields in which an entry differs from what its code declares.
+    They are sorted by name. For the next page, give the last name to --after. The column
+    "edited" lists the fields that differ from what the code declares.
     """
     view = View(context, json=as_json, timezone=timezone)
     chosen = {"tag": tag, "state": state, "name": name, "source": source}
@@ -75,7 +79,7 @@ def list_(
 
 
 class _Pages:
-    """The rows of a list, read a page at a time; `more_after` is the last name, if more follow."""
+    """The rows of a list, read page by page; `more_after` is the last name if more follow."""
 
     def __init__(
         self, store: Store, chosen: Mapping[str, Any], after: str | None, limit: int | None
@@ -101,7 +105,7 @@ class _Pages:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    """Return what the list knows of an entry."""
+    """Return the fields that the list shows of an entry."""
     return {
         "name": entry.name,
         "task": entry.task,
@@ -137,16 +141,16 @@ def show(context: click.Context, name: str, as_json: bool, timezone: str | None)
 @schedule_fields()
 @call_fields()
 @policy_fields()
-@click.option("--source", help="Who owns the entry; default: api.")
-@click.option("--paused", is_flag=True, help="Add it without running it.")
-@click.option("--put", is_flag=True, help="If there is one of that name, make it so.")
+@click.option("--source", help="Owner of the entry; default: api.")
+@click.option("--paused", is_flag=True, help="Add it as paused.")
+@click.option("--put", is_flag=True, help="Replace an entry of that name, if there is one.")
 @json_option
 @click.pass_context
 def add(context: click.Context, /, **params: Any) -> None:
-    """Add an entry, and show when it is due.
+    """Add an entry and show when it is due.
 
-    SCHEDULE is a cron expression; the options have the other kinds. Without any it needs
-    --after, and runs whenever all its upstreams have ended as they should.
+    SCHEDULE is a cron expression; options give other kinds of schedules. An entry without
+    a schedule needs --after, and runs whenever all its upstreams have succeeded.
 
     \b
       beatstore add nightly etl.extract "0 2 * * *" --timezone Europe/Berlin
@@ -156,7 +160,10 @@ def add(context: click.Context, /, **params: Any) -> None:
     given = given_fields(params, view)
     given |= {key: params[key] for key in ("source", "paused") if params[key]}
     if "schedule" not in given and not given.get("after"):
-        raise click.UsageError("When? Write SCHEDULE, or one of its options, or --after NAME.")
+        raise click.UsageError(
+            "No schedule given. Write a cron expression such as '0 2 * * *', or --every 1h, "
+            "--at, --rrule, --solar, or --after NAME."
+        )
     name, task, schedule = params["name"], params["task"], given.pop("schedule", None)
     if not params["put"]:
         _tell(store, view, store.add(name, task, schedule, **given), "added")
@@ -169,25 +176,27 @@ def add(context: click.Context, /, **params: Any) -> None:
 @click.command()
 @click.argument("name", shell_complete=complete_entry)
 @schedule_fields(change=True)
-@click.option("--task", help="Another task.")
+@click.option("--task", help="New task.")
 @call_fields(change=True)
 @policy_fields(change=True)
-@click.option("--source", help="Another owner.")
-@click.option("--new-name", help="Another name.")
+@click.option("--source", help="New owner.")
+@click.option("--new-name", help="New name.")
 @json_option
 @click.pass_context
 def change(context: click.Context, /, **params: Any) -> None:
-    """Change what is named of an entry, and leave the rest as it is.
+    """Change some fields of an entry and keep the rest.
 
-    What is given replaces what was stored: all options of the message, all tags, all
-    upstreams. An empty value, or --no-OPTION, clears: --end-at "", or --no-end-at.
-    A new schedule counts from now.
+    A given value replaces the stored one: --tag replaces all tags, --after all upstreams,
+    --option all message options. Clear a field with an empty value or --no-OPTION:
+    --end-at "" or --no-end-at. A new schedule counts from now.
     """
     store, view = _editing(context, params)
     given = given_fields(params, view)
     given |= {key: params[key] for key in ("task", "source", "new_name") if params[key]}
     if not given:
-        raise click.UsageError("What is to change? Name an option; --help has them.")
+        raise click.UsageError(
+            "Nothing to change. Write an option, such as --every 5m; --help lists them."
+        )
     before = _version(store, params["name"])
     entry = store.change(params["name"], **given)
     _tell(store, view, entry, _what_happened(before, entry))
@@ -195,16 +204,16 @@ def change(context: click.Context, /, **params: Any) -> None:
 
 @click.command()
 @click.argument("task")
-@click.option("--at", type=INSTANT, help="When.")
-@click.option("--in", "in_", type=DURATION, help="Or how far from now: 90s, 5m, 2d.")
-@click.option("--name", help="To find it by; default: one is made of the task's.")
+@click.option("--at", type=INSTANT, help="Send at this time.")
+@click.option("--in", "in_", type=DURATION, help="Send after this delay: 90s, 5m, 2d.")
+@click.option("--name", help="Name of the entry; default: made from the task's name.")
 @call_fields()
 @policy_fields()
-@click.option("--timezone", type=ZONE, help="Zone of the times given and shown.")
+@click.option("--timezone", type=ZONE, help="Zone of the given and shown times.")
 @json_option
 @click.pass_context
 def schedule(context: click.Context, /, **params: Any) -> None:
-    """Send a task once: at a time, in a while, or after others.
+    """Send a task once: at a time, after a delay, or after other entries.
 
     \b
       beatstore schedule mail.send --at "2030-01-31 09:30" --kwargs '{"user": 7}'
@@ -217,7 +226,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
     at, countdown = params["at"], params["in_"]
     many = (at is not None) + (countdown is not None)
     if many > 1 or not (many or given.get("after")):
-        raise click.UsageError("When? Write one of --at and --in, or --after NAME.")
+        raise click.UsageError("Write either --at TIME or --in DELAY, or --after NAME.")
     given |= {"at": view.instant(at), "countdown": countdown, "name": params["name"]}
     entry = store.schedule({"task": params["task"], **parts}, **given)
     _tell(store, view, entry, "scheduled")
@@ -230,7 +239,7 @@ def _editing(context: click.Context, params: Mapping[str, Any]) -> tuple[Store, 
 
 
 def _version(store: Store, name: str) -> int | None:
-    """Return how often an entry was edited so far; None where there is none."""
+    """Return the version of an entry; None if it does not exist."""
     try:
         return store.get(name).version
     except EntryNotFoundError:
@@ -244,7 +253,7 @@ def _what_happened(before: int | None, entry: Entry) -> str:
 
 
 def _tell(store: Store, view: View, entry: Entry, done: str) -> None:
-    """Show an entry that was written, and when it is due."""
+    """Show an entry that was written, with its next due times."""
     due = next_due(store, entry.name)
     facts = {"done": done, **facts_of(store, entry.name)} if view.json else {}
     lines = [

@@ -1,7 +1,7 @@
 """The arguments of `Store.add` as options, for the verbs that add and change entries.
 
-What is not named is not passed on, so the defaults are those of the API. Where an entry is
-changed, an empty value or `--no-OPTION` clears what was set.
+Only given options are passed on, so the defaults are those of the API. For `change`, an empty
+value or `--no-OPTION` clears a field.
 
 On failure: a usage error that names the option.
 """
@@ -35,7 +35,7 @@ __all__ = ["call_fields", "given_fields", "policy_fields", "schedule_fields"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: What an option takes, by its kind.
+#: The click type of each kind of option.
 _TYPES: Mapping[str, Any] = {
     "array": JSON_ARRAY,
     "object": JSON_OBJECT,
@@ -53,13 +53,13 @@ class _Option:
     """An option, and the argument of `Store.add` that it gives.
 
     Attributes:
-        name: the option's, without the dashes.
-        type: what the option takes.
-        help: its line.
-        argument: the argument's name, where the option gives all of one.
-        none: what clears it, in `Store.change`.
-        clearable: whether it can be cleared at all.
-        many: it can be given several times, and is a list.
+        name: of the option, without the dashes.
+        type: its click type.
+        help: its help text.
+        argument: name of the argument; "" if the option gives only a part of one.
+        none: the value that clears the argument in `Store.change`.
+        clearable: whether the option can be cleared.
+        many: whether the option can be repeated; its value is then a list.
     """
 
     name: str
@@ -72,7 +72,7 @@ class _Option:
 
     @classmethod
     def of(cls, field: Field) -> _Option:
-        """Return the option of a field of an entry; its default clears it."""
+        """Return the option of a field; the field's default clears it."""
         one = field.option
         assert one is not None
         name = one.name or field.name.replace("_", "-")
@@ -85,43 +85,45 @@ class _Option:
 
 
 def _type(one: Option) -> Any:
-    """Return what click takes for an option."""
+    """Return the click type of an option."""
     if one.choices:
         return click.Choice(one.choices)
     return click.IntRange(one.least) if one.kind == "whole" else _TYPES[one.kind]
 
 
-_HAVING = [field for field in FIELDS.values() if field.option is not None]
+_WITH_OPTION = [field for field in FIELDS.values() if field.option is not None]
 
-_ONE = _Option("option", PAIR, "One option of the message, such as queue=etl.", many=True)
-_CALL = (*(_Option.of(field) for field in _HAVING if field.effect == "call"), _ONE)
+_PAIR_OPTION = _Option(
+    "option", PAIR, "One message option, such as queue=etl; repeatable.", many=True
+)
+_CALL = (*(_Option.of(field) for field in _WITH_OPTION if field.effect == "call"), _PAIR_OPTION)
 
 _RULES = (
-    _Option("cron", str, "Due by a cron expression, as in SCHEDULE."),
-    _Option("every", DURATION, "Due every so often: 30s, 5m, 1h30m."),
+    _Option("cron", str, "Due by a cron expression, like SCHEDULE."),
+    _Option("every", DURATION, "Due at this interval: 30s, 5m, 1h30m."),
     _Option("at", INSTANT, "Due once, at this time."),
-    _Option("rrule", str, "Due by an RFC 5545 rule: FREQ=MONTHLY;BYDAY=1MO"),
-    _Option("solar", SOLAR, "Due at an event of the sun: sunset,52.5,13.4"),
+    _Option("rrule", str, "Due by an RFC 5545 rule: FREQ=MONTHLY;BYDAY=1MO."),
+    _Option("solar", SOLAR, "Due at a solar event: sunset,52.5,13.4."),
 )
 
-#: What goes with a schedule that recurs.
+#: Options of recurring schedules.
 _RECURRING = tuple(
-    _Option.of(field) for field in _HAVING if not field.one_shot and field.effect != "call"
+    _Option.of(field) for field in _WITH_OPTION if not field.one_shot and field.effect != "call"
 )
 
-#: What one-shots have too.
-_POLICIES = tuple(_Option.of(field) for field in _HAVING if field.one_shot)
+#: Options that one-shots have too.
+_POLICIES = tuple(_Option.of(field) for field in _WITH_OPTION if field.one_shot)
 
 _OPTIONS = tuple(one for one in (*_CALL, *_RECURRING, *_POLICIES) if one.argument)
 
 
 def call_fields(change: bool = False) -> Callable[[F], F]:
-    """Add the options of the message."""
+    """Add the options of the task and its message."""
     return _added(_CALL, change)
 
 
 def schedule_fields(change: bool = False) -> Callable[[F], F]:
-    """Add the schedule, as an argument or an option, and what goes with one that recurs."""
+    """Add the schedule as an argument and as options, and the options of recurring ones."""
 
     def add(command: F) -> F:
         command = _added((*_RULES, *_RECURRING), change)(command)
@@ -133,16 +135,16 @@ def schedule_fields(change: bool = False) -> Callable[[F], F]:
 
 
 def policy_fields(change: bool = False) -> Callable[[F], F]:
-    """Add the options of the policies, which one-shots have too."""
+    """Add the policies, which one-shots have too."""
     return _added(_POLICIES, change)
 
 
 def given_fields(params: Mapping[str, Any], view: View) -> dict[str, Any]:
-    """Return the arguments for `Store.add`, `put`, `change` or `schedule` that were named.
+    """Return the given arguments for `Store.add`, `put`, `change` or `schedule`.
 
     Args:
-        params: the options, as click found them.
-        view: whose zone has the clock that shows the times that were given without an offset.
+        params: the options, as click parsed them.
+        view: its zone is that of times without an offset.
     """
     given: dict[str, Any] = {}
     for one in _OPTIONS:
@@ -151,20 +153,22 @@ def given_fields(params: Mapping[str, Any], view: View) -> dict[str, Any]:
             given[one.argument] = one.none
         elif value is not None and value != ():
             given[one.argument] = view.instant(value)
-    if pairs := params.get(_ONE.param):
+    if pairs := params.get(_PAIR_OPTION.param):
         given["options"] = {**(given.get("options") or {}), **dict(pairs)}
     return {**given, **_schedule(params, view)}
 
 
 def _schedule(params: Mapping[str, Any], view: View) -> dict[str, Any]:
-    """Return the argument `schedule`, if one is asked for."""
+    """Return the argument `schedule`, if one is given."""
     ways = ("schedule", *(one.param for one in _RULES))
     named = [way for way in ways if params.get(way) is not None]
     if params.get("no_schedule"):
         named.append("no_schedule")
     if len(named) > 1:
         said = " and ".join("SCHEDULE" if way == "schedule" else f"--{way}" for way in named)
-        raise click.UsageError(f"{said.replace('_', '-')}: an entry has one schedule")
+        raise click.UsageError(
+            f"{said.replace('_', '-')}: an entry has only one schedule; write one of these"
+        )
     if not named:
         return {}
     way, value = named[0], params.get(named[0])

@@ -1,4 +1,4 @@
-"""One entry as a person reads it: its schedule in a few words, and everything about it."""
+"""How the command line shows one entry: its schedule in a few words, or all its fields."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Entry, Run
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.graph import Edge
+from beatstore.schedules.every import period_in_words
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 
@@ -27,10 +28,10 @@ __all__ = [
     "short_rule",
 ]
 
-#: So many runs and due times are shown.
+#: How many runs and due times are shown.
 _SHOWN = 5
 
-#: So many downstreams are named.
+#: How many downstreams are named.
 _NAMED = 20
 
 _COLUMNS = (
@@ -40,7 +41,7 @@ _COLUMNS = (
     *("version", "created_at", "updated_at"),
 )
 
-#: The columns that `lines_of` tells in words of their own.
+#: The columns that `lines_of` shows on lines written by hand; `_others` shows the rest.
 _IN_WORDS = frozenset(
     (
         *("task", "args", "kwargs", "options", "kind", "spec", "timezone", "start_at", "end_at"),
@@ -57,7 +58,7 @@ _RUN = (
 
 
 def brief_rule(rule: Mapping[str, Any], view: View) -> str:
-    """Return a schedule for a row of a table; on a terminal without what the row says elsewhere."""
+    """Return a schedule for a table; on a terminal, without what other columns show."""
     said = short_rule(rule, view)
     if not view.on_terminal:
         return said
@@ -69,14 +70,14 @@ def brief_rule(rule: Mapping[str, Any], view: View) -> str:
 
 
 def short_rule(rule: Mapping[str, Any], view: View) -> str:
-    """Return a schedule in a few words, of the columns `kind`, `spec` and `timezone`."""
+    """Return a schedule in a few words, from the columns `kind`, `spec` and `timezone`."""
     kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
     if kind == "after":
         return "after its upstreams"
     if kind == "every":
         seconds, _, anchor = spec.partition(" from ")
-        often = span(float(seconds)) if seconds.isdigit() else f"{seconds} s"
-        return f"every {often} from {_anchor(anchor, view)}" if anchor else f"every {often}"
+        every = f"every {period_in_words(seconds)}"
+        return f"{every} from {_anchor(anchor, view)}" if anchor else every
     if kind in ("cron", "rrule") and zone_name:
         return f"{kind} {spec} {zone_name}"
     if kind == "once":
@@ -97,7 +98,7 @@ def _anchor(anchor: str, view: View) -> str:
 
 
 def facts_of(store: Store, name: str) -> dict[str, Any]:
-    """Return all that is known of an entry, by the names of its columns."""
+    """Return everything about an entry, by column name."""
     entry = store.get(name)
     edges = store.edges(name)
     return {
@@ -112,7 +113,7 @@ def facts_of(store: Store, name: str) -> dict[str, Any]:
 
 
 def next_due(store: Store, name: str) -> list[Any]:
-    """Return the next due times of an entry; none of one whose schedule can't be read."""
+    """Return the next due times of an entry; none if its schedule is invalid."""
     try:
         return list(store.preview(name, _SHOWN))
     except ScheduleError:
@@ -120,7 +121,7 @@ def next_due(store: Store, name: str) -> list[Any]:
 
 
 def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
-    """Yield what a person sees of the facts: a title and a text, which may have lines."""
+    """Yield titles and texts for people; a text may have several lines."""
     yield "name", facts["name"]
     yield "task", facts["task"]
     yield "arguments", _call(facts)
@@ -144,7 +145,7 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "tags", text(facts["tags"])
     yield "description", facts["description"] or ""
     yield "source", facts["source"]
-    yield "differs from its code in", text(facts["edited"])
+    yield "differs from code in", text(facts["edited"])
     yield view.title("created"), view.at(facts["created_at"])
     yield view.title("edited"), _edited(facts, view)
 
@@ -169,8 +170,8 @@ def _within(facts: Mapping[str, Any], view: View) -> str:
     said = [
         f"from {view.at(start_at)}" if start_at else "",
         f"to {view.at(end_at)}" if end_at else "",
-        f"{runs:,} runs at most" if runs is not None else "",
-        f"up to {span(facts['jitter_s'])} late, by jitter" if facts["jitter_s"] else "",
+        f"at most {runs:,} runs" if runs is not None else "",
+        f"delayed by up to {span(facts['jitter_s'])} (jitter)" if facts["jitter_s"] else "",
     ]
     return ", ".join(word for word in said if word)
 
@@ -186,21 +187,21 @@ def _run_timeout(facts: Mapping[str, Any], view: View) -> str:
     seconds = run_timeout(own, facts["overlap"], view.store.settings)
     if seconds is None:
         return ""
-    return span(seconds) if own is not None else f"{span(seconds)}, by beatstore_overlap_timeout"
+    return span(seconds) if own is not None else f"{span(seconds)} (from beatstore_overlap_timeout)"
 
 
 def _retries(facts: Mapping[str, Any]) -> str:
     if not facts["max_retries"]:
         return ""
-    said = f"{facts['max_retries']}, after {span(facts['retry_delay_s'])}"
+    said = f"{facts['max_retries']}, delay {span(facts['retry_delay_s'])}"
     if facts["retry_backoff"] != 1:
-        said += f", each delay {facts['retry_backoff']:g} times the one before"
+        said += f", backoff {facts['retry_backoff']:g}"
     jitter = facts["retry_jitter_s"]
-    return f"{said}, and up to {span(jitter)} more" if jitter else said
+    return f"{said}, jitter up to {span(jitter)}" if jitter else said
 
 
 def _others(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the fields that no other line tells of, where they are not the default."""
+    """Yield the fields that no other line shows, where they differ from the default."""
     for field in FIELDS.values():
         for column in field.columns:
             if column not in _IN_WORDS and facts[column] != field.left_out:
@@ -213,7 +214,7 @@ def _edge_in_words(edge: Mapping[str, Any]) -> str:
 
 
 def edge_in_words(edge: Edge) -> str:
-    """Return an upstream, and what is asked of it."""
+    """Return an upstream with its condition."""
     return f"{edge.upstream} ({edge.label})" if edge.label else edge.upstream
 
 

@@ -1,4 +1,4 @@
-"""The verb that shows what depends on what."""
+"""The verb that draws dependencies: graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beatstore.rules.graph import Graph, Node
 
 __all__ = ["graph"]
 
-#: More entries are not drawn: nobody follows so many lines.
+#: Larger graphs are refused: nobody can follow so many lines.
 _MOST = 100
 
 _FORMATS = ("text", "mermaid", "dot", "json")
@@ -28,14 +28,14 @@ _FORMATS = ("text", "mermaid", "dot", "json")
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_entry)
 @click.option(
-    "--tag", help="Only entries with this tag, and those at the other end of their edges."
+    "--tag", help="Only entries with this tag, and their direct upstreams and downstreams."
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(_FORMATS),
     default="text",
-    help="A drawing in the terminal, Mermaid, Graphviz' DOT, or JSON.",
+    help="Drawing for the terminal, Mermaid, Graphviz DOT, or JSON.",
 )
 @printing
 @click.pass_context
@@ -48,12 +48,12 @@ def graph(
     as_json: bool,
     timezone: str | None,
 ) -> None:
-    """Show what depends on what: of all entries that do, or of those around one.
+    """Draw the dependencies of all entries, or around one.
 
-    With a name: what that entry waits for, directly or not, and what waits for it.
+    With NAME, draws everything upstream and downstream of that entry.
     """
     if name is not None and tag is not None:
-        raise click.UsageError("Write the name of an entry or --tag, one of the two.", context)
+        raise click.UsageError("NAME does not go with --tag: write one or the other.", context)
     store = open_store(context)
     view = View(context, json=as_json or form == "json", timezone=timezone)
     found = store.graph(name=name, tag=tag)
@@ -70,14 +70,14 @@ def graph(
 def _draw(view: View, found: Graph) -> None:
     if len(found.nodes) > _MOST:
         raise fail(
-            f"{len(found.nodes):,} entries are too many to draw: write the name of one or --tag, "
-            "for those around it; or --format mermaid, dot or json"
+            f"{len(found.nodes):,} entries are too many to draw (limit {_MOST}): write NAME or "
+            "--tag for a part of them, or --format mermaid, dot or json"
         )
     columns = (
         Column("entry", name=True),
         Column("state"),
         Column("next_due_at", view.title("next due"), view.when),
-        Column("said", "what for", below=True),
+        Column("said", "waits for", below=True),
     )
     rows = (_row(row, view) for row in drawn(found))
     view.rows(columns, rows, nothing="no entry depends on another")

@@ -1,10 +1,10 @@
 """The group of verbs: a verb's module is imported when the verb is called.
 
 Invariants:
-    * Whatever a verb raises ends as one line on stderr and one of the exit codes below.
-    * No text of an error is shown before the passwords are taken out of it.
+    * Any exception of a verb becomes one line on stderr and one of the exit codes below.
+    * Passwords are removed from error texts before they are shown.
 
-`BEATSTORE_DEBUG=1` shows the traceback of what nobody expected.
+`BEATSTORE_DEBUG=1` also prints the traceback.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "hide", "show_version"]
 
-#: The exit codes, beside 0 for done.
+#: The exit codes; 0 means done.
 REFUSED = 1
 USAGE = 2
 UNREACHABLE = 3
 
-#: What a shell expects of a command that Ctrl-C ended.
+#: The exit code that shells expect after Ctrl-C.
 _INTERRUPTED = 130
 
 #: A password in any URL inside a text.
@@ -43,11 +43,11 @@ _IN_URL = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]*@(?=[^\s@])")
 #: A password among the parameters of a URL or of a connection.
 _IN_QUERY = re.compile(r"(?i)\b((?:ssl)?passw(?:or)?d|passphrase)(['\"]?\s*[=:]\s*)([^\s&,;)]+)")
 
-#: Shorter ones could stand in any word.
+#: Shorter passwords are not removed: they could be part of any word.
 _SHORTEST = 4
 
-#: The verb that is meant by words of other programs.
-_MEANT = {
+#: Each verb, and what other programs call it.
+_SYNONYMS = {
     "list": "ls entries all jobs tasks crontab schedules",
     "show": "get info describe inspect view cat detail details entry",
     "add": "create new insert cron every put register",
@@ -78,7 +78,7 @@ _MEANT = {
     "--help": "help man usage",
 }
 
-#: The packages that speak to databases, and the extra that installs each.
+#: Database drivers, and what to install for each.
 _DRIVERS = {
     **{"psycopg": "beatstore[postgres]", "psycopg2": "psycopg2-binary"},
     **{"pymysql": "beatstore[mysql]", "MySQLdb": "mysqlclient"},
@@ -86,11 +86,11 @@ _DRIVERS = {
 
 
 class Verbs(click.Group):
-    """A group that knows its commands by name, and imports the one that is called.
+    """A group that imports a command only when it is called.
 
     Args:
-        verbs: headings; under each the verbs, with "module:function" in `beatstore.cli`
-            and the line of help.
+        verbs: by heading, the verbs with their "module:function" in `beatstore.cli` and
+            their one-line summaries.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Verbs(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Read what was typed as UTF-8, also where the locale does not say so."""
+        """Decode the arguments as UTF-8, in every locale."""
         return super().make_context(info_name, [_typed(one) for one in args], parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs, in the order of the help."""
+        """Return the verbs in the order of the help."""
         return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -126,11 +126,11 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb that is called; of a misspelt one, say what it may have been."""
+        """Find the verb; for an unknown one, suggest another."""
         given = str(args[0])
         if given in self.verbs or given.startswith("-") or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        raise click.UsageError(f"No such command {given!r}. {_meant(given, self.verbs)}", ctx)
+        raise click.UsageError(f"No such command {given!r}. {_suggestion(given, self.verbs)}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs under their headings."""
@@ -139,7 +139,7 @@ class Verbs(click.Group):
                 formatter.write_dl([(verb, line) for verb, (_, line) in verbs.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete a verb, without importing it; or an option of the group."""
+        """Complete a verb without importing it, or an option of the group."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415  (rarely needed)
 
         found = [
@@ -150,40 +150,40 @@ class Verbs(click.Group):
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the verb, and turn what it raises into a line and an exit code."""
+        """Call the verb, and turn exceptions into one line and an exit code."""
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, BrokenPipeError):
-            raise  # click's own, which knows what to do; `| head` is nobody's mistake
+            raise  # click handles these; a broken pipe, as from `| head`, is no error
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(_INTERRUPTED) from None
-        except Exception as error:  # noqa: BLE001  (a traceback is no answer to a person)
+        except Exception as error:  # noqa: BLE001  (people get one line, no traceback)
             _report(ctx, error)
             raise click.exceptions.Exit(_code(error)) from None
 
 
 def _typed(argument: str) -> str:
-    """Return an argument; in the C locale its bytes came as halves of surrogate pairs."""
+    """Return an argument as text; the C locale passes its bytes as lone surrogates."""
     try:
         return argument.encode(errors="surrogateescape").decode()
     except UnicodeError:
         return argument
 
 
-def _meant(given: str, verbs: Iterable[str]) -> str:
-    """Return what to write instead of a verb that there is not."""
+def _suggestion(given: str, verbs: Iterable[str]) -> str:
+    """Return what to write instead of an unknown verb."""
     word = given.lower().replace("_", "-")
-    wanted = next((to for to, words in _MEANT.items() if word in words.split()), None)
+    wanted = next((to for to, words in _SYNONYMS.items() if word in words.split()), None)
     if wanted is not None:
-        return f"`{wanted}` is what you look for."
-    known = {other: to for to, words in _MEANT.items() for other in words.split()}
+        return f"Write `{wanted}` instead."
+    known = {other: to for to, words in _SYNONYMS.items() for other in words.split()}
     known |= {verb: verb for verb in verbs}
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f"Did you mean `{known[near[0]]}`?" if near else "See --help."
+    return f"Did you mean `{known[near[0]]}`?" if near else "--help lists the commands."
 
 
 def show_version(context: click.Context, param: click.Parameter, value: bool) -> None:
-    """Print the version, and those that a report of an error should name."""
+    """Print the versions that a bug report should name."""
     if not value or context.resilient_parsing:
         return
     import platform  # noqa: PLC0415  (rarely needed)
@@ -195,7 +195,7 @@ def show_version(context: click.Context, param: click.Parameter, value: bool) ->
 
 
 def fail(message: str, code: int = REFUSED) -> click.exceptions.Exit:
-    """Say why a verb ends, and return the exception that ends it, for the caller to raise."""
+    """Print an error, and return the exception that ends the verb, for the caller to raise."""
     say(f"beatstore: {clean(hide(message))}", err=True)
     return click.exceptions.Exit(code)
 
@@ -233,7 +233,7 @@ def _hint(error: Exception) -> str:
 
 
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text without passwords: those of any URL in it, and those given."""
+    """Return text without passwords: those of URLs in it, and the given ones."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     text = _IN_URL.sub(r"\1:***@", text)
@@ -241,7 +241,7 @@ def hide(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _secrets(ctx: click.Context) -> set[str]:
-    """Return the passwords that this call knows, as they may be spelt in a message."""
+    """Return the passwords of this call, in each spelling that a message may have."""
     found: set[str] = set()
     for url in _urls(ctx):
         rest = url.partition("://")[2]
@@ -249,7 +249,7 @@ def _secrets(ctx: click.Context) -> set[str]:
         password = user.partition(":")[2]
         found |= {match[3] for match in _IN_QUERY.finditer(rest)}
         if at and password:
-            # Unescaped, an @ in it ends the password for some readers, and not for others.
+            # Some parsers end the password at an unescaped @, others do not.
             found |= {password, *password.split("@")}
     plain = {unquote_plus(secret) for secret in found}
     spelt = found | plain | {quote(one) for one in plain} | {quote_plus(one) for one in plain}
@@ -257,7 +257,7 @@ def _secrets(ctx: click.Context) -> set[str]:
 
 
 def _urls(ctx: click.Context) -> Iterator[str]:
-    """Yield every URL that this call may connect to."""
+    """Yield all URLs that this call may connect to."""
     yield str(ctx.params.get("url") or "")
     yield os.environ.get("BEATSTORE_URL", "")
     yield from ctx.meta.get("beatstore.cli.urls", ())  # of a verb that has others
@@ -271,10 +271,10 @@ def _urls(ctx: click.Context) -> Iterator[str]:
 
 
 def _setting(app: Any, name: str) -> str:
-    """Return a setting of the app; "" where it can't be read, which may be the error."""
+    """Return a setting of the app; "" if reading it fails."""
     try:
         value = app.conf.get(name) if app is not None else None
-    except Exception:  # noqa: BLE001  (a broken configuration is told of elsewhere)
+    except Exception:  # noqa: BLE001  (others report a broken configuration)
         return ""
     render = getattr(value, "render_as_string", None)
     return str(render(hide_password=False) if render else value or "")

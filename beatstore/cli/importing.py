@@ -16,10 +16,10 @@ from beatstore.moving.importer import How, Moved, move, of_app, place_of
 
 __all__ = ["import_"]
 
-#: How many entries of one outcome a person is told of.
+#: At most how many entries of one outcome are listed for people.
 _MOST = 50
 
-#: The outcomes that a person is told of by name; of the others, how many.
+#: The outcomes whose entries are listed for people; the others are only counted.
 _TOLD = ("created", "updated", "deactivated", "kept", "refused", "left out", "not exact")
 
 
@@ -29,37 +29,37 @@ _TOLD = ("created", "updated", "deactivated", "kept", "refused", "left out", "no
     "package",
     type=click.Choice(["django-celery-beat", "sqlalchemy-celery-beat"]),
     required=True,
-    help="Whose tables they are.",
+    help="The scheduler to move from.",
 )
 @click.option(
     "--url",
     metavar="URL",
-    help="The database that those tables are in; default: beatstore's own.",
+    help="Database of its tables; default: that of beatstore.",
 )
-@click.option("--schema", help="The schema that those tables are in.")
-@click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
+@click.option("--schema", help="Schema of its tables.")
+@click.option("--dry-run", is_flag=True, help="Only report what would change.")
 @click.option(
     "--paused",
     is_flag=True,
-    help="Pause every entry; importing once more without puts them into service.",
+    help="Add every entry as paused; import again without it to activate them.",
 )
 @click.option(
     "--overdue",
     is_flag=True,
-    help="Take one-shots too whose time has passed before they ran; they run at once.",
+    help="Also move one-shots whose time has passed; they run at once.",
 )
 @click.option(
     "--naive-timezone",
     type=ZONE,
     default="UTC",
-    help="Zone of times that the tables keep without one (Django without USE_TZ); UTC.",
+    help="Zone of times stored without one (Django without USE_TZ); default: UTC.",
 )
 @click.option(
     "--crontab-timezone",
     type=ZONE,
-    help="Zone of every crontab (DJANGO_CELERY_BEAT_TZ_AWARE = False); default: that of its row.",
+    help="Zone of all crontabs (DJANGO_CELERY_BEAT_TZ_AWARE = False); default: that of each row.",
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def import_(
     context: click.Context,
@@ -74,12 +74,12 @@ def import_(
     crontab_timezone: str | None,
     as_json: bool,
 ) -> None:
-    """Move entries over from django-celery-beat or sqlalchemy-celery-beat.
+    """Move entries from django-celery-beat or sqlalchemy-celery-beat.
 
-    Their tables are read, never written. It can be repeated: what changed there is followed,
-    what left there is taken out of service here, and what somebody changed here is kept.
+    It reads their tables and never writes them. You can repeat it: it applies changes made
+    there, deactivates entries that were deleted there, and keeps edits made here.
 
-    Exits with 1 if an entry was refused; the others are moved.
+    The exit code is 1 if an entry was refused; the others are moved.
     """
     store = open_store(context)
     view = View(context, json=as_json, store=store)
@@ -116,15 +116,15 @@ def _facts(done: Moved, *, dry_run: bool) -> dict[str, Any]:
 def _tell(view: View, done: Moved, *, dry_run: bool) -> None:
     outcomes = _outcomes(done)
     columns = (Column("outcome"), Column("name", name=True), Column("why", below=True))
-    view.rows(columns, _rows(outcomes), nothing="nothing differs")
+    view.rows(columns, _rows(outcomes), nothing="no changes")
     counts = [f"{len(names)} {outcome}" for outcome, names in outcomes.items() if names]
-    before = "Dry run, nothing is written" if dry_run else "Moved over"
+    before = "Dry run, nothing was written" if dry_run else "Done"
     summary = ", ".join(counts) or "no tasks"
     view.prose(f"{before}: {summary}, from {done.source} at {done.url}.")
 
 
 def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:
-    """Return the names of each outcome, and what there is to say of them."""
+    """Return the names of each outcome, with a remark on each name."""
     report = done.report
     kept = {name: ", ".join(fields) for name, fields in report.kept.items()}
     notes: dict[str, str] = {}
@@ -136,7 +136,7 @@ def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:
         "updated": dict.fromkeys(report.updated, ""),
         "deactivated": dict.fromkeys(report.deactivated, ""),
         "unchanged": dict.fromkeys(report.unchanged, ""),
-        "kept": {name: f"{fields} as changed here" for name, fields in kept.items()},
+        "kept": {name: f"edited here: {fields}" for name, fields in kept.items()},
         "refused": report.refused,
         "left out": done.left,
         "not exact": notes,

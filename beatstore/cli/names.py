@@ -1,4 +1,4 @@
-"""Names completed in the shell; nothing is said when the database is away."""
+"""Shell completion of names; completes nothing when the database cannot be reached."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from beatstore.store import Store
 
 __all__ = ["complete_edge", "complete_entry"]
 
-#: Nobody reads more below a prompt.
+#: At most how many names are offered.
 _MOST = 50
 
 
 def complete_entry(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of entries that begin so."""
+    """Return the names of entries with this prefix."""
     return _asked(context, lambda store: store.names(name=f"{incomplete}*", limit=_MOST))
 
 
 def complete_edge(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of entries that begin so, for an upstream."""
+    """Return the names of upstreams with this prefix."""
     return [] if ":" in incomplete else complete_entry(context, param, incomplete)
 
 
 def _asked(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:
     with suppress(Exception):
         _load_app(context.find_root())
-        # Nobody closes a context that was made to complete a word.
+        # A context made for completion is never closed.
         with closing(open_store(context)) as store:
             return question(store)
     return []
 
 
 def _load_app(root: click.Context) -> None:
-    """Load the app of `celery -A`, which completion does not do."""
+    """Load the app of `celery -A`; celery does not, during completion."""
     name: Any = root.params.get("app")
     if root.obj is None and isinstance(name, str):
         from celery.app.utils import find_app  # noqa: PLC0415  (not for `beatstore --url`)

@@ -1,4 +1,4 @@
-"""The verbs of those who run it: migrate, status, check, tick, prune."""
+"""The verbs for operators: migrate, status, check, tick, prune."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ P = TypeVar("P", BeatStatus, WorkerStatus)
 
 _DAY_S = 86_400
 
-#: So many of the processes that were stopped are shown.
+#: How many stopped processes are shown.
 _STOPPED_SHOWN = 3
 
 
 @click.command()
 @click.pass_context
 def migrate(context: click.Context) -> None:
-    """Create the tables, or bring them to the revision this version needs."""
+    """Create the tables, or upgrade them to this version."""
     store = open_store(context, make=True)
     with explained(store.database):
         before = revision_of(store.database)
         store.migrate()
         after = revision_of(store.database)
-    done = f"at revision {after} already" if before == after else f"now at revision {after}"
+    done = f"already at revision {after}" if before == after else f"now at revision {after}"
     say(f"beatstore: {store.url} is {done}")
 
 
-# -- how things stand ----------------------------------------------------------------------
+# -- status and alerts ---------------------------------------------------------------------
 
 
 @click.command()
 @printing
 @click.pass_context
 def status(context: click.Context, *, as_json: bool, timezone: str | None) -> None:
-    """Show how things stand: entries, runs, lateness, beats, workers, and what to mend."""
+    """Show entries, runs, lateness, beats, workers, and what needs attention."""
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
     found = store.status()
@@ -71,14 +71,14 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
     waiting = f"; {found.waiting:,} waiting" if found.waiting else ""
     yield "entries", (_counts(found.entries) or "none") + waiting
     yield "overdue", _overdue(found, view)
-    yield "runs not ended", _counts(found.runs) or "none"
-    yield "runs of the last hour", _counts(found.runs_last_hour) or "none"
+    yield "unfinished runs", _counts(found.runs) or "none"
+    yield "runs in the last hour", _counts(found.runs_last_hour) or "none"
     if found.lateness_p50_s is not None and found.lateness_p99_s is not None:
         half, most = f"{found.lateness_p50_s:.3g} s", f"{found.lateness_p99_s:.3g} s"
-        yield "sent late by", f"{half} (half of them), {most} (99 %)"
-    yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none was heard of"
+        yield "sent late by", f"{half} (median), {most} (99th percentile)"
+    yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none on record"
     yield "workers", _listed(found.workers, partial(_worker, view=view)) or "none has reported"
-    yield "to mend", "\n".join(view.told(one, name_zone=True) for one in found.warnings)
+    yield "attention", "\n".join(view.told(one, name_zone=True) for one in found.warnings)
 
 
 def _counts(by_state: dict[str, int]) -> str:
@@ -88,11 +88,11 @@ def _counts(by_state: dict[str, int]) -> str:
 def _overdue(found: Status, view: View) -> str:
     if found.oldest_overdue_at is None:
         return "none"
-    return f"{found.overdue:,}, the first since {view.named(found.oldest_overdue_at)}"
+    return f"{found.overdue:,}, the oldest since {view.named(found.oldest_overdue_at)}"
 
 
 def _listed(found: Sequence[P], line: Callable[[P], str]) -> str:
-    """Return a line for each process, and of those that were stopped for the newest few."""
+    """Return a line for each process, but only for the newest few stopped ones."""
     stopped = [one for one in found if one.stopped_at is not None]
     shown = [one for one in found if one.stopped_at is None] + stopped[:_STOPPED_SHOWN]
     more = len(stopped) - _STOPPED_SHOWN
@@ -123,22 +123,24 @@ def _lives(process: BeatStatus | WorkerStatus, view: View) -> str:
     type=DURATION,
     default="60s",
     show_default=True,
-    help="For how long something may be due and not looked at.",
+    help="How long an entry may be overdue.",
 )
-@click.option("--no-beat", is_flag=True, help="No beat need be alive, where `tick` sends.")
+@click.option("--no-beat", is_flag=True, help="Do not expect a beat, because `tick` sends.")
 @click.option(
     "--self",
     "of_host",
     is_flag=True,
-    help="Only whether a beat of this host ticks, for liveness probes; asks no database.",
+    help="Only check that a beat of this host ticks, for liveness probes; asks no database.",
 )
-@click.option("--pid", type=int, help="With --self: which beat, where a host has several.")
+@click.option(
+    "--pid", type=int, help="With --self: process id of the beat, if the host has several."
+)
 @click.option(
     "--max-silence",
     type=DURATION,
     default="2m",
     show_default=True,
-    help="With --self: for how long a beat need not have ticked.",
+    help="With --self: how long ago the last tick may be.",
 )
 @json_option
 @click.pass_context
@@ -152,14 +154,18 @@ def check(
     max_silence: float,
     as_json: bool,
 ) -> None:
-    """Say whether what is due is sent, by the exit code: for monitors that call a person.
+    """Check that due entries are sent, for alerts; exit code 1 if not.
 
-    0: the tables are of this version, a beat is alive, nothing is overdue, and no entry is
-    broken or stands still. 1: something is wrong, which is printed. 3: the database can't say.
+    \b
+    Exit codes:
+      0  a beat is alive, no entry is overdue, and nothing is broken or stuck
+      1  something is wrong; the reasons are printed
+      3  cannot reach the database, or its tables are missing or of another
+         version
 
-    With --self, for probes that restart a beat: 0 if a beat of this host ticks, whatever the
-    state of the database, the broker and the entries; 1 if none does.
-    """
+    With --self, for probes that restart a beat: 0 if a beat of this host ticks, and 1 if
+    none does. The state of the database, the broker and the entries does not matter.
+    """  # noqa: D301  (click reads the backspace)
     _refuse_mixed(context, of_host=of_host)
     if of_host:
         facts, reasons, well = _self(pid, max_silence)
@@ -175,22 +181,22 @@ def check(
 
 
 def _refuse_mixed(context: click.Context, *, of_host: bool) -> None:
-    """Refuse options that the other kind of check does not know."""
+    """Refuse options of the other kind of check."""
     others = ("max_overdue", "no_beat") if of_host else ("pid", "max_silence")
     for name in others:
         if context.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
-            words = "asks no database, and has no" if of_host else "must be given, for"
-            raise click.UsageError(f"--self {words} {option}", context)
+            why = f"{option} does not go with --self" if of_host else f"{option} needs --self"
+            raise click.UsageError(f"{why}; see `check --help`", context)
 
 
 def _self(pid: int | None, max_silence: float) -> tuple[dict[str, Any], list[str], str]:
-    """Ask whether a beat of this host ticks; return facts, what is wrong, or else what is well."""
+    """Check that a beat of this host ticks; return facts, problems, and a summary if none."""
     found = [sign for sign in signs() if pid is None or sign.pid == pid]
     facts = {"beats": [{"pid": sign.pid, "silent_s": round(sign.silent_s, 3)} for sign in found]}
     which = "no beat of this host" if pid is None else f"no beat with pid {pid} on this host"
     if not found:
-        return facts, [f"{which} ticks: none has written to {directory()}"], ""
+        return facts, [f"{which} ticks: there is no heartbeat file in {directory()}"], ""
     last = found[0]
     said = f"the beat with pid {last.pid} ticked {span(timedelta(seconds=last.silent_s))} ago"
     ticking = any(sign.silent_s <= max_silence + sign.sleeps_s for sign in found)
@@ -201,7 +207,7 @@ def _self(pid: int | None, max_silence: float) -> tuple[dict[str, Any], list[str
 def _whole(
     store: Store, max_overdue: float, *, no_beat: bool
 ) -> tuple[dict[str, Any], list[str], str]:
-    """Ask how all of it stands; return facts, what is wrong, or else what is well."""
+    """Check the whole system; return facts, problems, and a summary if none."""
     store.check()
     found = store.health()
     waited = found.overdue_since and (found.now - found.overdue_since).total_seconds()
@@ -213,23 +219,23 @@ def _whole(
         "broken": found.broken,
     }
     beats = "1 beat is" if found.beats_alive == 1 else f"{found.beats_alive} beats are"
-    well = f"healthy: {beats} alive, nothing is overdue, and nothing stands still"
+    well = f"healthy: {beats} alive, no entry is overdue, and nothing is stuck"
     return facts, _reasons(found, max_overdue, no_beat=no_beat), well
 
 
 def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:
     reasons = []
     if not found.beats_alive and not no_beat:
-        why = "none was heard of in the last minute"
+        why = "no heartbeat in the last minute"
         if found.beat_stopped_at is not None:
             ago = span(found.now - found.beat_stopped_at)
-            why = f"the last one was stopped in order {ago} ago"
+            why = f"the last one was shut down {ago} ago"
         reasons.append(f"no beat is alive: {why}")
     if found.overdue_since is not None:
         waited = found.now - found.overdue_since
         if waited.total_seconds() > max_overdue:
             allowed = span(max_overdue)
-            reasons.append(f"something is due for {span(waited)}, and not sent ({allowed} allowed)")
+            reasons.append(f"an entry has been overdue for {span(waited)} ({allowed} allowed)")
     return [*reasons, *found.warnings]
 
 
@@ -243,21 +249,21 @@ def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:
     type=DURATION,
     default="60s",
     show_default=True,
-    help="For how long to go on, if there is so much to do.",
+    help="Stop after this time, even if more is due.",
 )
 @json_option
 @click.pass_context
 def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bool) -> None:
-    """Send what is due once, and end: for a system's cron, without a beat.
+    """Send what is due once and exit, to run from cron without a beat.
 
-    It may run beside beats, and beside itself. The exit code is 1 if a message could not be
-    made, or something was left for the next tick; 3 if the database or broker is away.
+    It can run at the same time as beats and other ticks. The exit code is 1 if a message
+    could not be built or something is left for the next tick, and 3 if it cannot reach the
+    database or the broker.
     """
     app = app_of(context)
     if app is None:
         raise click.UsageError(
-            "Sending takes the tasks and the broker of an app: write `celery -A proj beatstore "
-            "tick`.",
+            "tick needs the tasks and the broker of an app: write `celery -A proj beatstore tick`.",
             context,
         )
     store = open_store(context, make=True)
@@ -268,7 +274,7 @@ def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bo
         try:
             report = send(_app_on(app, store), tag=tag, timeout=timeout)
         except BrokerError as error:
-            raise fail(f"the broker is away: {error}", UNREACHABLE) from None
+            raise fail(f"cannot reach the broker: {error}", UNREACHABLE) from None
     view = View(context, json=as_json)
     counted = (f"{report.sent:,} sent", *_some(report.skipped, "skipped"))
     counted += (*_some(report.failed, "failed"), *_some(report.left, "left for the next tick"))
@@ -280,7 +286,7 @@ def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bo
 
 
 def _app_on(app: Any, store: Store) -> Any:
-    """Return the app, on the database that was named beside it."""
+    """Return the app, set to the database of `--url`."""
     settings = store.settings
     names = {"beatstore_url": settings.url, "beatstore_schema": settings.schema}
     if any(app.conf.get(name) != value for name, value in names.items()):
@@ -293,7 +299,7 @@ def _some(count: int, what: str) -> tuple[str, ...]:
 
 
 class _Lines(logging.Handler):
-    """Writes what is logged as one line each, without a traceback or a password."""
+    """Writes log records as one line each, without tracebacks and passwords."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -305,7 +311,7 @@ class _Lines(logging.Handler):
 
 @contextmanager
 def _log_lines() -> Iterator[None]:
-    """Show what sending logs, for a while."""
+    """Show warnings of the logger `beatstore` within this block."""
     logger, handler = logging.getLogger("beatstore"), _Lines(logging.WARNING)
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
@@ -323,38 +329,38 @@ def _log_lines() -> Iterator[None]:
 @click.option(
     "--days",
     type=click.FloatRange(0, 36_500),
-    help="What is older; default: the setting beatstore_retention.",
+    help="Minimum age; default: the setting beatstore_retention.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Don't ask.")
 @json_option
 @click.pass_context
 def prune(context: click.Context, *, days: float | None, yes: bool, as_json: bool) -> None:
-    """Delete what is over and old: one-shots, runs, and what the audit says of then.
+    """Delete old data: one-shots that are over, runs, and audit records.
 
-    The newest run of each entry stays, and so do its last five errors. Beat does the same
-    by itself, by the setting.
+    It keeps the newest run and the last five errors of each entry. Beat does the same by
+    itself, following the setting.
     """
     store = open_store(context)
     age = store.settings.retention if days is None else days * _DAY_S
     now = store.now()
     if not yes:
         if not can_ask():
-            raise fail("prune? Nobody is here to answer: write --yes if you mean it")
+            raise fail("cannot ask whether to prune, since this is no terminal: write --yes")
         if not click.confirm(f"Delete what is older than {span(age)}?", err=True):
-            raise fail("nothing was done")
+            raise fail("nothing was changed")
     with _progress() as progress:
         deleted = store.prune(age, progress=progress)
     view = View(context, json=as_json)
     before = now - timedelta(seconds=age)
     view.facts({"deleted": deleted, "before": before}, [])
     if not as_json:
-        what = "entry or run was" if deleted == 1 else "entries and runs were"
-        view.line(f"{deleted:,} {what} deleted, from before {view.named(before)}")
+        what = "entry or run" if deleted == 1 else "entries and runs"
+        view.line(f"deleted {deleted:,} {what} older than {view.named(before)}")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on a terminal, of how many old runs were looked at."""
+    """Show a progress bar on a terminal, which counts old runs."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,6 +1,6 @@
-"""Options that several verbs have, and what they take: instants, spans, JSON, edges.
+"""Options that several verbs share, and their types: times, spans, JSON, edges.
 
-On failure: a usage error that names the option, and what to write.
+On failure: a usage error that names the option and says what to write.
 """
 
 from __future__ import annotations
@@ -60,15 +60,15 @@ class _Instant(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Given:
-        """Read a time; which instant it is depends on a zone, see `fields.instant`."""
+        """Read a time; `View.instant` then makes an instant of it, in a zone."""
         if isinstance(value, Given):
             return value
         try:
             return read(str(value))
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no time: write 2030-01-31T09:30+01:00, or '2030-01-31 09:30', "
-                "'01-31 09:30' or 09:30 for the clock in --timezone",
+                f"{value!r} is not a time: write 2030-01-31T09:30+01:00, or '2030-01-31 09:30', "
+                "'01-31 09:30' or 09:30 for a time in --timezone",
                 param,
                 ctx,
             )
@@ -80,7 +80,7 @@ class _Ago(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Given | timedelta:
-        """Read a time as `INSTANT` does, or how long ago it was."""
+        """Read a time like `INSTANT`, or how long ago it was."""
         if isinstance(value, Given | timedelta):
             return value
         given = str(value).strip().lower().removesuffix("ago").strip()
@@ -100,7 +100,7 @@ class _Duration(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read seconds, or numbers with units, the larger ones first or not: 1h30m."""
+        """Read seconds, or numbers with units in any order: 1h30m."""
         if isinstance(value, int | float):
             return float(value)
         given = str(value).strip().lower()
@@ -108,7 +108,9 @@ class _Duration(_ParamType):
         whole = re.sub(r"\s", "", "".join(f"{number}{unit}" for number, unit in parts))
         bare = [unit for _, unit in parts if not unit]
         if not parts or whole != re.sub(r"\s", "", given) or (bare and len(parts) > 1):
-            self.fail(f"{value!r} is no span: write seconds, or 90s, 5m, 1h30m, 2d", param, ctx)
+            self.fail(
+                f"{value!r} is not a duration: write seconds, or 90s, 5m, 1h30m, 2d", param, ctx
+            )
         return float(sum(float(number) * _SECONDS[unit or "s"] for number, unit in parts))
 
 
@@ -119,13 +121,15 @@ class _Json(_ParamType):
         self.example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read JSON of one kind."""
+        """Read a JSON array or a JSON object."""
         if isinstance(value, self.kind):
             return value
         try:
             found = json.loads(value, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            self.fail(f"{_short(value)} is no JSON ({error}): write {self.example}", param, ctx)
+            self.fail(
+                f"{_short(value)} is not valid JSON ({error}): write {self.example}", param, ctx
+            )
         if not isinstance(found, self.kind):
             wanted = "a JSON array" if self.kind is list else "a JSON object"
             self.fail(f"{_short(value)} is not {wanted}: write {self.example}", param, ctx)
@@ -138,12 +142,12 @@ class _Pair(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, Any]:
-        """Read a key and a value, which is JSON or else text."""
+        """Read a key and a value; a value that is not JSON is text."""
         if isinstance(value, tuple):
             return value
         key, equals, rest = str(value).partition("=")
         if not equals or not key.strip():
-            self.fail(f"{value!r} has no value: write queue=etl", param, ctx)
+            self.fail(f"{value!r} has no value: write KEY=VALUE, such as queue=etl", param, ctx)
         try:
             found = json.loads(rest, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
@@ -157,10 +161,10 @@ class _Edge(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> After:
-        """Read the name of an upstream, and after a colon what is asked of it.
+        """Read the name of an upstream, and its condition after a colon.
 
-        A name may have colons too: what follows the last one is a part of it unless it
-        reads like the fields of `After`.
+        A name may contain colons: text after the last colon is part of the name, unless
+        it consists of fields of `After`.
         """
         if isinstance(value, After):
             return value
@@ -177,7 +181,7 @@ class _Edge(_ParamType):
     def _value(self, key: str, word: str) -> Any:
         if key == "first_free":
             if word.lower() not in ("true", "false"):
-                self.fail(f"first_free={word}: write first_free, or first_free=false")
+                self.fail(f"first_free: expected true or false, got {word!r}; write first_free")
             return word.lower() == "true"
         return DURATION.convert(word, None, None) if key == "timeout" else word
 
@@ -188,12 +192,12 @@ class _RunId(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """Read the id of a run, which is a number, or of its task."""
+        """Read the id of a run, which is a number, or a task id."""
         given = str(value).strip()
         if given.isascii() and given.isdecimal():
             return int(ROW_ID.convert(int(given), param, ctx))
         if not given:
-            self.fail("write the id of a run, or of its task", param, ctx)
+            self.fail("expected the id of a run, or a task id; `runs` lists the ids", param, ctx)
         return given
 
 
@@ -203,18 +207,18 @@ class _Solar(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, float, float]:
-        """Read an event of the sun, and the place by its degrees."""
+        """Read a solar event, a latitude and a longitude."""
         if isinstance(value, tuple):
             return value
         try:
             event, lat, lon = str(value).split(",")
             return event.strip(), float(lat), float(lon)
         except ValueError:
-            self.fail(f"{value!r}: write event,latitude,longitude: sunset,52.5,13.4", param, ctx)
+            self.fail(f"{value!r} is not EVENT,LAT,LON: write sunset,52.5,13.4", param, ctx)
 
 
 class Clearable(_ParamType):
-    """Takes what another type takes, or nothing, which clears what was set."""
+    """Takes what another type takes, or an empty value, which clears the field."""
 
     EMPTY = object()
 
@@ -227,14 +231,14 @@ class Clearable(_ParamType):
         return self.EMPTY if value in ("", self.EMPTY) else self.of.convert(value, param, ctx)
 
     def get_metavar(self, *args: Any, **kwargs: Any) -> str | None:
-        """Return what the help shows for the value."""
+        """Return the placeholder that the help shows for the value."""
         shown: str | None = self.of.get_metavar(*args, **kwargs)
         return shown
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Complete as the other type does."""
+        """Complete like the other type."""
         found: list[CompletionItem] = self.of.shell_complete(ctx, param, incomplete)
         return found
 
@@ -254,7 +258,7 @@ class _Zone(_ParamType):
 def _values_in(
     kind: _ParamType, found: Any, param: click.Parameter | None, ctx: click.Context | None
 ) -> Any:
-    """Return JSON as the values that it stands for, which kombu marks by their types."""
+    """Return decoded JSON; kombu marks other types, such as dates, in it."""
     try:
         return decoded("JSON", found)
     except InvalidEntryError as error:
@@ -283,29 +287,33 @@ JSON_ARRAY = _Json(list, "'[1, \"two\"]'")
 JSON_OBJECT = _Json(dict, "'{\"key\": 1}'")
 
 
-# -- options that several verbs have -------------------------------------------------------
+# -- options that several verbs share ------------------------------------------------------
 
 
 def json_option(command: F) -> F:
-    """Add the option `--json` of every verb that prints, as the argument `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")(command)
+    """Add the option `--json`, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(
+        command
+    )
 
 
 def printing(command: F) -> F:
-    """Add the options of a verb that prints: `as_json` and `timezone`; see `output.View`."""
-    zone_help = "Show times in this zone; default: that of the settings."
+    """Add the options `--json` and `--timezone`; see `output.View`."""
+    zone_help = "Zone of the given and shown times; default: that of the settings."
     command = click.option("--timezone", type=ZONE, help=zone_help)(command)
     return json_option(command)
 
 
 def filters(command: F) -> F:
-    """Add the filters of entries: `tag`, `state`, `name` and `source`, as `Store.entries` has."""
+    """Add the filters of `Store.entries`: `tag`, `state`, `name` and `source`."""
     states = click.Choice(ENTRY_STATES)
     for option in (
-        click.option("--source", help="Only those that this owner keeps."),
-        click.option("--name", metavar="GLOB", help="Only names like this: * and ? as in files."),
-        click.option("--state", type=states, help="Only those in this state."),
-        click.option("--tag", help="Only those with this tag."),
+        click.option("--source", help="Only entries of this owner."),
+        click.option(
+            "--name", metavar="GLOB", help="Only names that match; * and ? are wildcards."
+        ),
+        click.option("--state", type=states, help="Only entries in this state."),
+        click.option("--tag", help="Only entries with this tag."),
     ):
         command = option(command)
     return command

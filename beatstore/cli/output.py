@@ -1,12 +1,12 @@
-"""What is printed: tables for people, JSON for programs, times in one zone.
+"""Output: tables for people, JSON for programs, times in one zone.
 
-A verb makes rows, which are dicts of plain values, and says which fields a person sees.
-`--json` prints all the fields of the same rows, as one array with an object on each line.
+A verb makes rows, which are dicts of plain values, and the columns that people see.
+`--json` prints all fields of the same rows, as one array with an object on each line.
 
 Invariants:
-    * A table fits the terminal; into a pipe or a file goes one line for each row, with all
-      columns and nothing shortened.
-    * Rows are printed as they come, so that any number of them takes little memory.
+    * A table fits the terminal. In a pipe or a file, each row is one line with all columns,
+      and nothing is shortened.
+    * Rows are printed as they come, so any number of rows takes little memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from beatstore.store import Store
 
 __all__ = ["View"]
 
-#: Rows whose widths are looked at before the first is printed.
+#: How many rows determine the widths of a table.
 _PAGE = 1000
 
 _Page: TypeAlias = list[Mapping[str, Any]]
@@ -46,23 +46,23 @@ _COLOURS: dict[str, str] = {
     "succeeded": "green",
 }
 
-#: A value and its title stand side by side on terminals no narrower than that.
+#: Text is not folded to fewer columns than these.
 _FOLDS_AT = 40
 
 
 def terminal_width() -> int | None:
-    """Return how many columns the terminal has that is printed to; None: it is none."""
+    """Return the width of the terminal; None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class View:
-    """How one call prints: for whom, and in which zone.
+    """How one call prints: as text or JSON, and in which zone.
 
     Args:
         context: of the verb.
-        json: for programs.
+        json: whether to print JSON, for programs.
         timezone: IANA name; None takes the default zone of the settings.
-        store: whose clock and default zone count; None: the one of the context.
+        store: gives the clock and the default zone; None takes that of the context.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class View:
 
     @property
     def on_terminal(self) -> bool:
-        """Say whether a person sees it at once, on a terminal."""
+        """Whether stdout is a terminal."""
         return self._width is not None
 
     # -- times -----------------------------------------------------------------------------
@@ -93,7 +93,7 @@ class View:
         return self.store.now()
 
     def title(self, words: str) -> str:
-        """Return the title of a column of times, which names their zone."""
+        """Return the title of a column of times, with their zone."""
         return f"{words} ({self.zone_name})"
 
     def at(self, instant: object) -> str:
@@ -105,7 +105,7 @@ class View:
         return times.short(instant, self._zone, self.now)
 
     def ago(self, instant: datetime) -> str:
-        """Return how far away an instant is: "in 5 min", "3 h 20 min ago"."""
+        """Return the time to or since an instant: "in 5 min", "3 h 20 min ago"."""
         away = instant - self.now
         if abs(away) < timedelta(seconds=1):
             return "now"
@@ -113,7 +113,7 @@ class View:
         return f"in {said}" if away > timedelta(0) else f"{said} ago"
 
     def when(self, instant: object) -> str:
-        """Return an instant in the zone, and how far away it is."""
+        """Return an instant in the zone, and the time to or since it."""
         if not isinstance(instant, datetime):
             return text(instant)
         return f"{self.at(instant)}, {self.ago(instant)}"
@@ -139,17 +139,17 @@ class View:
             raise click.UsageError(str(error)) from error
         if not given.is_complete:
             zone_name = given.zone_name or self.zone_name
-            note(f"{given.text} is read as {found.isoformat(' ')}, the time in {zone_name}")
+            note(f"{given.text} means {found.isoformat(' ')}, in zone {zone_name}")
         return found
 
     def named(self, instant: object) -> str:
-        """Return the same for a sentence, where no title names the zone."""
+        """Return an instant for a sentence, with the zone and the time to or since it."""
         if not isinstance(instant, datetime):
             return text(instant)
         return f"{self.at(instant)} {self.zone_name}, {self.ago(instant)}"
 
     def told(self, reason: object, *, name_zone: bool = False) -> str:
-        """Return what is stored as a reason, or a warning, with its instants in the zone."""
+        """Return a stored reason or warning with its instants converted to the zone."""
         zone_name = f" {self.zone_name}" if name_zone else ""
         return retold(text(reason), lambda at: f"{self.at(at)}{zone_name}")
 
@@ -161,9 +161,9 @@ class View:
         """Print rows as they come.
 
         Args:
-            columns: what people see of them.
+            columns: the columns that people see.
             rows: plain values by field; instants are aware.
-            nothing: what people are told where there is no row, such as "no entry matches".
+            nothing: the message if there are no rows, such as "no entry matches".
         """
         pages = _pages(rows)
         if self.json:
@@ -178,12 +178,12 @@ class View:
         self._echo(clean(said))
 
     def prose(self, said: str) -> None:
-        """Print a sentence for people, which a terminal breaks between words."""
+        """Print a sentence for people, folded to the terminal."""
         for line in self._folded(clean(said), 0):
             self._echo(line)
 
     def facts(self, facts: Mapping[str, Any], shown: Iterable[tuple[str, str]]) -> None:
-        """Print one thing: its facts as a JSON object, or the lines `shown` with their titles."""
+        """Print one object: its facts as JSON, or the titles and texts in `shown`."""
         if self.json:
             say(as_json(facts), in_json)
             return
@@ -198,7 +198,7 @@ class View:
                 self._echo(f"{' ' * width} {line}")
 
     def _folded(self, line: str, indent: int) -> list[str]:
-        """Return a line in pieces that a terminal has room for; JSON, to be copied, whole."""
+        """Return a line folded to the terminal; JSON stays whole, to be copied."""
         said = writable(clean(line))
         room = (self._width or 0) - indent
         return [said] if room < _FOLDS_AT or said[:1] in ("[", "{") else folded(said, room)
@@ -207,7 +207,7 @@ class View:
         return [writable(clean(_cell(column, row))) for column in columns]
 
     def _print_whole(self, columns: Sequence[Column], pages: Iterator[_Page]) -> bool:
-        """Print a table to a pipe: stable, with all there is; say whether it has rows."""
+        """Print a table to a pipe, with all columns; return whether it has rows."""
         widths: list[int] = []
         for page in pages:
             table = [self._cells(columns, row) for row in page]
@@ -223,7 +223,7 @@ class View:
         return bool(widths)
 
     def _print_fitted(self, columns: Sequence[Column], pages: Iterator[_Page]) -> bool:
-        """Print a table to a terminal; say whether it has rows."""
+        """Print a table to a terminal; return whether it has rows."""
         layout: Layout | None = None
         width = self._width or 0
         for page in pages:
@@ -238,7 +238,7 @@ class View:
                     self._echo(line)
         if layout is not None and layout.left_out:
             left = ", ".join(layout.left_out)
-            note(f"left out, at {width} columns: {left}; a pipe and --json have them")
+            note(f"the terminal is too narrow for: {left}; a pipe or --json shows them")
         return layout is not None
 
     def _echo(self, line: str) -> None:
@@ -250,7 +250,7 @@ class View:
 
 
 def _cell(column: Column, row: Mapping[str, Any]) -> str:
-    """Return the text of a column for a row."""
+    """Return the text of a column in a row."""
     if column.of_row is not None:
         return column.of_row(row)
     return (column.show or text)(row.get(column.field))

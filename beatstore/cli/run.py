@@ -1,4 +1,4 @@
-"""The verb about one run: everything that is known of it."""
+"""The verb that shows one run: run."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _COLUMNS = (
 
 _CALL = ("task", "args", "kwargs", "options")
 
-#: What `wake_at` of a run that has not ended says.
+#: What happens at `wake_at` of an unfinished run.
 _LOOKS = {
-    "claimed": "sent, or sent again, at",
-    "sent": "asked after, if no worker reports it, at",
-    "started": "asked after, if its worker is silent, at",
+    "claimed": "beat sends it at",
+    "sent": "if no worker reports it, beat checks it at",
+    "started": "if its worker is silent, beat checks it at",
 }
 
 
@@ -42,10 +42,10 @@ _LOOKS = {
 @printing
 @click.pass_context
 def run(context: click.Context, run: int | str, as_json: bool, timezone: str | None) -> None:
-    """Show everything about one run, by its id or that of its task.
+    """Show everything about one run, by its id or its task id.
 
-    The id of a run stands in `runs` and in `errors`, that of a task in the logs of its worker.
-    To run an entry now is `trigger`.
+    `runs` and `errors` show the id of a run; the worker's log shows its task id. To run an
+    entry now, use `trigger`.
     """
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
@@ -57,14 +57,16 @@ def run(context: click.Context, run: int | str, as_json: bool, timezone: str | N
 
 
 def _instead(store: Store, given: int | str) -> str:
-    """Return what to write where the name of an entry was given."""
+    """Return what to write instead, if the name of an entry was given."""
     try:
         entry = store.get(str(given))
     except EntryNotFoundError:
         return ""
     if entry.run_count:
-        return f"; that is an entry: `runs {given}` lists its runs, `trigger {given}` sends it now"
-    return f"; that is an entry, which has no run yet: `show {given}`, or `trigger {given}`"
+        return f"; this is an entry: `runs {given}` lists its runs, `trigger {given}` runs it now"
+    return (
+        f"; this is an entry without runs: `show {given}` shows it, `trigger {given}` runs it now"
+    )
 
 
 def _facts(found: RunDetails) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
     yield "state", one.state
     yield "attempt", str(one.attempt) if one.attempt > 1 else ""
     yield "reason", view.told(one.reason)
-    yield view.title("stands for"), _stands_for(one, view)
+    yield view.title("includes"), _included(one, view)
     yield view.title("sent"), ", ".join(filter(None, (view.at(one.sent_at), _late(one, view))))
     yield view.title("started"), view.at(one.started_at)
     yield view.title("finished"), view.at(one.finished_at)
@@ -109,8 +111,8 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
 def _entry(found: RunDetails) -> str:
     name = found.run.entry_name
     if found.entry is None:
-        return f"{name}, which was removed"
-    return name if found.entry.name == name else f"{name}, which is called {found.entry.name} now"
+        return f"{name} (removed)"
+    return name if found.entry.name == name else f"{name} (renamed to {found.entry.name})"
 
 
 def _late(one: Run, view: View) -> str:
@@ -118,25 +120,25 @@ def _late(one: Run, view: View) -> str:
     return f"{lateness} late" if lateness else ""
 
 
-def _stands_for(one: Run, view: View) -> str:
+def _included(one: Run, view: View) -> str:
     if not one.missed_count or one.first_missed_at is None:
         return ""
     unsent = one.state in RECORDS
     if unsent and one.missed_count == 1:
         return ""
     others = f"{one.missed_count:,}{'+' if one.missed_count > 1000 else ''}"  # noqa: PLR2004
-    what = "due times" if unsent else "due times before it"
+    what = "due times" if unsent else "earlier due times"
     return f"{others} {what}, from {view.at(one.first_missed_at)}"
 
 
 def _arguments(entry: Entry) -> str:
-    """Return what the entry sends; a run keeps no copy of it."""
+    """Return the arguments and options of the entry; a run keeps no copy of them."""
     parts = (entry.args, entry.kwargs, entry.options)
     return " ".join(as_json(part) for part in parts if part)
 
 
 def _attempts(found: RunDetails, view: View) -> str:
-    """Return all the attempts, where there are several."""
+    """Return all attempts, if there are several."""
     if len(found.attempts) == 1:
         return ""
     return "\n".join(_attempt(one, view) for one in found.attempts)
@@ -149,21 +151,23 @@ def _attempt(one: Run, view: View) -> str:
 
 
 def _next(found: RunDetails, view: View) -> str:
-    """Return what comes after this state."""
+    """Return what happens next."""
     one, last = found.run, found.attempts[-1]
     if last.id != one.id and one.state in ERRORS:
         return f"attempt {last.attempt}, run {last.id}, is {last.state}"
     if one.follow_up == "end":
-        return "a beat decides at its next tick what follows"
+        return "beat decides at its next tick"
     if one.state in _LOOKS:
         if not isinstance(one.wake_at, datetime):
             return ""
         soon = one.wake_at <= view.now
         return (
-            "a beat is about to look" if soon else f"{_LOOKS[one.state]} {view.when(one.wake_at)}"
+            "at the next tick of a beat"
+            if soon
+            else f"{_LOOKS[one.state]} {view.when(one.wake_at)}"
         )
     if one.state not in ERRORS or found.entry is None:
         return ""
     retries = found.entry.max_retries
-    why = f"all its {retries:,} retries are used up" if retries else "its entry has no max_retries"
-    return f"no further attempt: {why}; `rerun {one.id}` sends it again"
+    why = f"all {retries:,} retries are used" if retries else "max_retries is 0"
+    return f"none: {why}; `rerun {one.id}` sends it again"

@@ -1,4 +1,4 @@
-"""The verbs about what ran, and what will: next, runs, errors, why, audit."""
+"""The verbs about the past: runs, errors, why, audit."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["audit", "errors", "late", "runs", "took", "why"]
 #: How many rows --all reads at a time.
 _PAGE = 1000
 
-#: How far back `errors` looks where no entry is named.
+#: How far back `errors` looks without the name of an entry.
 _DAY = timedelta(days=1)
 
-#: What is sent later than that is late.
-_NOTICED = timedelta(seconds=1)
+#: A run that was sent this much after its due time is shown as late.
+_LATE = timedelta(seconds=1)
 
 _COLUMNS = (
     *("id", "entry_name", "due_at", "attempt", "state", "reason", "task_id", "worker"),
@@ -40,27 +40,35 @@ _COLUMNS = (
 )
 
 
-# -- what ran ------------------------------------------------------------------------------
+# -- runs ---------------------------------------------------------------------------------
 
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_entry)
 @click.option(
-    "--state", "states", type=click.Choice(RUN_STATES), multiple=True, help="Only in this state."
+    "--state",
+    "states",
+    type=click.Choice(RUN_STATES),
+    multiple=True,
+    help="Only runs in this state; repeatable.",
 )
-@click.option("--since", type=AGO, help="Due then or after: a time, or how long ago, as in 2h.")
-@click.option("--until", type=AGO, help="Due before then.")
-@click.option("--tag", help="Only of entries with this tag.")
-@click.option("--task", help="Only of entries that send this task.")
-@click.option("--worker", help="Only those that this worker took, such as celery@host.")
+@click.option(
+    "--since", type=AGO, help="Only runs due since this time, or since this long ago: 2h."
+)
+@click.option("--until", type=AGO, help="Only runs due before this time.")
+@click.option("--tag", help="Only runs of entries with this tag.")
+@click.option("--task", help="Only runs of this task.")
+@click.option("--worker", help="Only runs on this worker, such as celery@host.")
 @click.option(
     "--sort",
     type=click.Choice(RUN_SORTS),
-    help="The latest, or the longest, first; what still runs ran longest.",
+    help="Sort by this, latest or longest first; runs without it are left out.",
 )
-@click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=ROW_ID, metavar="ID", help="Go on after the run of this id.")
-@click.option("--all", "all_", is_flag=True, help="All of them, however many there are.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, help="At most this many; default: 100."
+)
+@click.option("--before", type=ROW_ID, metavar="ID", help="Continue after the run with this id.")
+@click.option("--all", "all_", is_flag=True, help="List all of them.")
 @printing
 @click.pass_context
 def runs(
@@ -74,10 +82,10 @@ def runs(
     all_: bool,
     **params: Any,
 ) -> None:
-    """Show what became of due times, the newest first, a page at a time.
+    """List runs, newest first, with due times that were missed or skipped.
 
-    Few runs among very many are found quickly with --since, and sorted too. By what they are
-    sorted, that they have: "--sort started" shows no run that has not started.
+    With very many runs, --since makes filters and --sort fast. For the next page, give the
+    last id to --before.
     """
     store = open_store(context)
     view = View(context, json=params["as_json"], timezone=params["timezone"])
@@ -101,7 +109,7 @@ def runs(
 
 
 class _Pages:
-    """Runs read a page at a time; `more_before` is the last id of a page, if more follow."""
+    """Runs, read page by page; `more_before` is the last id if more follow."""
 
     def __init__(
         self,
@@ -131,10 +139,9 @@ class _Pages:
 
 
 def _run_columns(view: View, name: str | None) -> tuple[Column, ...]:
-    """Return the columns that say which run it is, and how it stands.
+    """Return the columns that identify a run, and its state.
 
-    What is the same for each row as a rule is not shown on a terminal: the name that was asked
-    for, and that it was the first attempt.
+    A terminal does not show what most rows share: the given name, and attempt 1.
     """
 
     def entry(row: Mapping[str, Any]) -> str:
@@ -156,22 +163,22 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _shown(run: Run, view: View) -> dict[str, Any]:
-    """Return a row of `runs` as a person sees it."""
+    """Return a row of `runs` for people."""
     return {**_run(run), "late": late(run, view), "took": took(run, view), "said": _said(run, view)}
 
 
 def late(run: Run, view: View) -> str:
-    """Return how late a run was sent, where that is worth a word; a retry is not late."""
+    """Return how late a run was sent, if it was late; a retry is not late."""
     if not isinstance(run.sent_at, datetime) or not isinstance(run.due_at, datetime):
         return ""
     if run.attempt > 1:
         return ""
     lateness = run.sent_at - run.due_at
-    return span(lateness, rough=view.on_terminal) if lateness >= _NOTICED else ""
+    return span(lateness, rough=view.on_terminal) if lateness >= _LATE else ""
 
 
 def took(run: Run, view: View) -> str:
-    """Return how long a run took; of one that has not ended, so far."""
+    """Return how long a run took, or has taken so far."""
     if not isinstance(run.started_at, datetime):
         return ""
     rough = view.on_terminal
@@ -191,10 +198,16 @@ def _said(run: Run, view: View) -> str:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=complete_entry)
-@click.option("--traceback", is_flag=True, help="With where in the task it happened.")
-@click.option("--since", type=AGO, help="Due then or after; default without a name: a day ago.")
-@click.option("--tag", help="Only of entries with this tag.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many; 5 of an entry, or 100.")
+@click.option("--traceback", is_flag=True, help="Show the tracebacks.")
+@click.option(
+    "--since",
+    type=AGO,
+    help="Only runs due since this time, or since this long ago; default without NAME: 1d.",
+)
+@click.option("--tag", help="Only runs of entries with this tag.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="At most this many; default: 5 with NAME, else 100."
+)
 @printing
 @click.pass_context
 def errors(
@@ -208,9 +221,9 @@ def errors(
     as_json: bool,
     timezone: str | None,
 ) -> None:
-    """Show the last runs that failed or were lost, the newest first.
+    """List the last runs that failed or were lost, newest first.
 
-    The last five of each entry are kept, however old they are.
+    The last five errors of each entry are kept, however old they are.
     """
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
@@ -266,13 +279,13 @@ def _print_tracebacks(view: View, rows: list[dict[str, Any]]) -> None:
 
 @click.command()
 @click.argument("name", shell_complete=complete_entry)
-@click.option("--at", type=INSTANT, help="A due time to account for: why did 03:00 not run?")
+@click.option("--at", type=INSTANT, help="Explain this due time: why did 03:00 not run?")
 @printing
 @click.pass_context
 def why(
     context: click.Context, name: str, at: datetime | None, as_json: bool, timezone: str | None
 ) -> None:
-    """Say why an entry has or has not run."""
+    """Explain why an entry has or has not run."""
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
     found = store.explain(name, view.instant(at), timezone=view.zone_name)
@@ -282,7 +295,7 @@ def why(
         return
     for sentence in found.sentences:
         view.prose(sentence)
-    view.prose(f"Times are those of {view.zone_name}.")
+    view.prose(f"Times are in {view.zone_name}.")
 
 
 def _json_of(fields: Mapping[str, Any]) -> str:
@@ -290,19 +303,21 @@ def _json_of(fields: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of an explanation; a run by its columns."""
+    """Return a value of an explanation; a run as a dict of its columns."""
     if isinstance(value, Run):
         return _run(value)
     return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
-# -- who -----------------------------------------------------------------------------------
+# -- audit ---------------------------------------------------------------------------------
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--limit", type=click.IntRange(1), default=100, help="At most so many; 100.")
-@click.option("--before", type=ROW_ID, metavar="ID", help="Go on after the change of this id.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, help="At most this many; default: 100."
+)
+@click.option("--before", type=ROW_ID, metavar="ID", help="Continue after the change with this id.")
 @printing
 @click.pass_context
 def audit(
@@ -314,9 +329,9 @@ def audit(
     as_json: bool,
     timezone: str | None,
 ) -> None:
-    """Show who changed what through beatstore, the newest first.
+    """List who changed what through beatstore, newest first.
 
-    Of an entry that was renamed or removed, by the name it had then.
+    Changes are listed under the name that the entry had at that time.
     """
     store = open_store(context)
     view = View(context, json=as_json, timezone=timezone)
@@ -341,7 +356,7 @@ def _change(one: Audit, view: View) -> dict[str, Any]:
 
 
 def _in_words(before: Any, after: Any, view: View) -> str:
-    """Return a change in a few words."""
+    """Return a change in a few words: each field before and after."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         rule = after if isinstance(after, dict) else {}
         said = short_rule(rule, view) if {"kind", "spec", "timezone"} <= rule.keys() else ""

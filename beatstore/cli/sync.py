@@ -1,4 +1,4 @@
-"""The verb that brings what code declares into the database: sync."""
+"""The verb that stores the entries that code declares: sync."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ __all__ = ["sync"]
 
 
 @click.command()
-@click.option("--module", metavar="MODULE", help="Only what this module declares, by its name.")
-@click.option("--dry-run", is_flag=True, help="Report what would be done, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+@click.option("--module", metavar="MODULE", help="Only the entries that this module declares.")
+@click.option("--dry-run", is_flag=True, help="Only report what would change.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_context
 def sync(context: click.Context, *, module: str | None, dry_run: bool, as_json: bool) -> None:
-    """Bring what the code declares into the database, as beat does when it starts.
+    """Store the entries that code declares, as beat does when it starts.
 
-    That is beat_schedule, every @scheduled, and the lists SCHEDULES in the modules of the
-    app. What left the code is deactivated; what somebody edited or paused stays so.
+    Entries come from beat_schedule, from @scheduled, and from the lists SCHEDULES in the
+    modules of the app. Entries that are no longer declared are deactivated. Edits and
+    pauses made elsewhere are kept.
 
-    The exit code is 1 if an entry was refused; the others are done all the same.
+    The exit code is 1 if an entry was refused; the others are stored.
     """
     app = app_of(context)
     if app is None:
-        raise click.UsageError("sync reads an app's code: write `celery -A proj beatstore sync`.")
+        raise click.UsageError(
+            "sync needs the code of an app: write `celery -A proj beatstore sync`."
+        )
     view = View(context, json=as_json, store=open_store(context))
     reports = import_code(view.store, app, module=module, dry_run=dry_run)
     if as_json:

@@ -1,12 +1,16 @@
-"""How a table is laid out on a terminal: what stands in a line, how wide, and what below it.
+"""The layout of a table on a terminal.
 
-Nothing that names something is cut: not an entry, a state, an id or an instant. A table that
-is too wide for its terminal is made narrower in this order: columns with no value go; titles
-are broken; the text that explains a row goes behind or below it; columns that may be cut are,
-the widest first; a name that is too long has a line of its own; and last, columns that matter
-least are left out, which is said.
+Names of entries, states, ids and instants are never cut. A table that is too wide for its
+terminal is made narrower in these steps:
 
-Pure: cells are text that can be printed as it is.
+1. Columns without any value are dropped.
+2. Titles are folded.
+3. The text that explains a row goes behind or below the row.
+4. Columns that may be cut are cut, the widest first.
+5. A long name gets a line of its own.
+6. The least important columns are left out, and a note names them.
+
+Pure: cells are printable text.
 """
 
 from __future__ import annotations
@@ -20,38 +24,38 @@ __all__ = ["GAP", "Column", "Layout", "folded", "padded", "width_of"]
 
 GAP = "  "
 
-#: A name no longer than that stands in its row on any terminal.
+#: A name up to this width stays in its row on any terminal.
 _NAME = 22
 
-#: What may be cut is cut to that first.
-_LITTLE = 24
+#: Columns are cut to this width before a long name is moved.
+_FIRST_CUT = 24
 
-#: What stands below a row begins here.
+#: The indent of text below a row.
 _INDENT = "    "
 
-#: The blank inside an instant, and one at which no line is broken.
-_INSIDE = re.compile(r"(?<=\d\d-\d\d) (?=\d\d:\d\d)")
-_TIED = "\u00a0"
+#: The blank inside an instant, and the no-break space that replaces it while folding.
+_INSTANT_BLANK = re.compile(r"(?<=\d\d-\d\d) (?=\d\d:\d\d)")
+_NO_BREAK = "\u00a0"
 
-#: Narrower than that no text is folded.
+#: The least width to which text is folded.
 _NARROWEST = 20
 
 
 @dataclass(frozen=True)
 class Column:
-    """A field of the rows that people see.
+    """A column that people see.
 
     Attributes:
         field: of the row.
-        title: over the column; None: the field's name, with blanks.
-        show: makes text of the value; None: `View.text`.
-        right: numbers stand right.
-        of_row: makes the text of the whole row instead.
-        least: it may be cut to so many characters; None: not at all.
-        tail: where it is cut, its end is kept.
-        name: what is too long has a line of its own, with the rest of the row below.
-        below: what is too long for a column stands behind the row, or below it.
-        rank: of the columns that may be left out, the highest goes first; 0: none may.
+        title: heading; None takes the name of the field, with blanks.
+        show: turns the value into text; None takes `values.text`.
+        right: whether to align right, for numbers.
+        of_row: turns the whole row into text, instead of `show`.
+        least: the width to which the column may be cut; None: never cut.
+        tail: whether a cut keeps the end of the text.
+        name: whether a text that is too long gets a line of its own.
+        below: whether a text that is too long goes behind or below the row.
+        rank: the column with the highest rank is left out first; 0: never left out.
     """
 
     field: str
@@ -67,28 +71,28 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """What stands over it."""
+        """The heading."""
         return self.field.replace("_", " ") if self.title is None else self.title
 
     @property
     def word(self) -> int:
-        """How wide the longest word of the heading is."""
+        """The width of the longest word of the heading."""
         return max(map(width_of, self.heading.split(" ")))
 
     def least_of(self, natural: int) -> int:
-        """Return how narrow the column may be where its text is so wide."""
+        """Return the least width of the column, given the width of its text."""
         least = _NAME if self.name else self.least
         return max(natural if least is None else min(natural, least), self.word)
 
 
 class Layout:
-    """Where the columns of a table stand.
+    """Which columns a table shows, and their widths.
 
     Args:
         columns: all of them, in order.
         page: the first rows of the table, as cells.
-        room: how many characters a line has.
-        dots: stand for what is cut.
+        room: width of a line.
+        dots: mark a cut.
     """
 
     def __init__(
@@ -105,23 +109,23 @@ class Layout:
         while (found := self._fitted(shown, widths)) is None and ranked:
             shown.remove(out := ranked.pop())
             self.left_out.insert(0, columns[out].heading.partition(" (")[0])
-        if found is None:  # a terminal that is too narrow for what must not be cut
+        if found is None:  # the terminal is too narrow for columns that must not be cut
             inside = [at for at in shown if not columns[at].below]
             found = {at: columns[at].least_of(widths[at]) for at in inside}
         self.widths = found
         self.name = next((at for at in found if columns[at].name), None)
-        #: The column whose text stands below each row.
+        #: The column whose text goes below each row.
         self.below = next((at for at in shown if at not in found), None)
 
     def suits(self, page: Sequence[Sequence[str]]) -> bool:
-        """Say whether further rows have values in no other columns."""
+        """Return whether further rows have values only in the same columns."""
         return self.filled >= _filled(page)
 
     def _rank(self, at: int) -> int:
         return self.columns[at].rank
 
     def _fitted(self, shown: list[int], natural: Mapping[int, int]) -> dict[int, int] | None:
-        """Return the widths with which these columns fit, or None."""
+        """Return widths with which these columns fit, or None."""
         titles = {at: self.columns[at].heading for at in shown}
         lines = {at: max(natural[at], width_of(title)) for at, title in titles.items()}
         broken = {at: max(natural[at], self.columns[at].word) for at in shown}
@@ -132,18 +136,20 @@ class Layout:
         widths = {at: broken[at] for at in inside}
         least = {at: self.columns[at].least_of(natural[at]) for at in inside}
         names = {at: least[at] for at in inside if self.columns[at].name}
-        # A little is cut before a name is moved, and more only then.
-        little = {at: max(least[at], min(broken[at], _LITTLE)) for at in inside if at not in names}
+        # Columns are cut a little, then a long name is moved, then columns are cut more.
+        little = {
+            at: max(least[at], min(broken[at], _FIRST_CUT)) for at in inside if at not in names
+        }
         for limits in (little, names, least):
             self._narrow(widths, limits)
         return widths if self._over(widths) <= 0 else None
 
     def _over(self, widths: Mapping[int, int]) -> int:
-        """Return by how much a line is too wide."""
+        """Return by how many characters a line is too wide."""
         return sum(widths.values()) + len(GAP) * (len(widths) - 1) - self.room
 
     def _narrow(self, widths: dict[int, int], least: Mapping[int, int]) -> None:
-        """Make columns narrower, the widest first, until the line fits or none can be."""
+        """Make columns narrower, the widest first, as far as needed and possible."""
         while self._over(widths) > 0:
             wide = [at for at in least if widths[at] > least[at]]
             if not wide:
@@ -153,7 +159,7 @@ class Layout:
     # -- lines -----------------------------------------------------------------------------
 
     def heading(self) -> list[str]:
-        """Return the lines over the table."""
+        """Return the lines of the heading."""
         folds = {at: folded(self.columns[at].heading, width) for at, width in self.widths.items()}
         return [
             self._joined({at: "".join(fold[row : row + 1]) for at, fold in folds.items()})
@@ -167,8 +173,8 @@ class Layout:
 
         Args:
             cells: of all columns.
-            margin: what the further lines of the row begin with.
-            style: given a column, its cell, and the cell as it is shown, colours that.
+            margin: the start of further lines of the row.
+            style: colours a cell, given its column, its text and the shown text.
         """
         shown = {at: self._cut(at, cells[at]) for at in self.widths}
         name = "" if self.name is None else cells[self.name]
@@ -206,7 +212,7 @@ class Layout:
         return padded(text, self.widths[at], right=self.columns[at].right)
 
     def _cut(self, at: int, cell: str) -> str:
-        """Return a cell as long as its column is wide; what is cut has dots."""
+        """Return a cell cut to the width of its column, with dots."""
         column, room = self.columns[at], self.widths[at]
         width = width_of(cell)
         if column.least is None or width <= room:
@@ -218,17 +224,17 @@ class Layout:
 
 
 def _filled(page: Sequence[Sequence[str]]) -> frozenset[int]:
-    """Return which columns have a value in any row."""
+    """Return the columns that have a value in any row."""
     found = frozenset(at for cells in page for at, cell in enumerate(cells) if cell)
     return found or frozenset({0})
 
 
 # -- text ----------------------------------------------------------------------------------
-# ASCII needs none of the tables of wide characters, which take some time to import.
+# ASCII needs no tables of wide characters, which are slow to import.
 
 
 def width_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text on a terminal."""
     if text.isascii():
         return len(text)
     from wcwidth import width  # noqa: PLC0415
@@ -237,23 +243,23 @@ def width_of(text: str) -> int:
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Return a text filled up with blanks."""
+    """Return a text padded with blanks."""
     blanks = " " * (width - width_of(text))
     return blanks + text if right else text + blanks
 
 
 def folded(text: str, width: int) -> list[str]:
-    """Return a text as lines of at most so many columns, broken between words where that goes.
+    """Return a text folded to a width, between words if possible.
 
-    An instant stays in one piece, so that it can be copied.
+    An instant stays on one line, so that it can be copied.
     """
     if width_of(text) <= width:
         return [text]
     from wcwidth import wrap  # noqa: PLC0415
 
-    tied = _INSIDE.sub(_TIED, text)
+    tied = _INSTANT_BLANK.sub(_NO_BREAK, text)
     lines = wrap(tied, width, break_on_hyphens=False) or [text]
-    return [line.replace(_TIED, " ") for line in lines]
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _clipped(text: str, start: int, end: int) -> str:

@@ -1,9 +1,9 @@
-"""Instants as people read and write them: what is printed can be given to any option.
+"""Instants as people read and write them: options accept every printed form.
 
-Two forms are printed, both of them what the clock in one zone shows. The full one is
-`2026-11-28 02:00:00`. The short one, for a terminal, leaves out seconds that are 0, and the
-year of what is less than half a year away: `11-28 02:00`. Where the clock shows a time twice,
-both have its offset behind them.
+There are two printed forms, both as local time in one zone. The full form is
+`2026-11-28 02:00:00`. The short form, for terminals, is `11-28 02:00`: it omits zero seconds,
+and the year if the instant is less than half a year away. In the hour that the clocks repeat,
+both forms add the offset.
 
 On failure: a `ValueError` says what to write instead.
 """
@@ -21,13 +21,13 @@ from beatstore.schedules import shown_in, zone
 
 __all__ = ["Given", "full", "read", "short"]
 
-#: Nearer than that no two years are in doubt.
+#: An instant this near needs no year.
 _HALF_A_YEAR = timedelta(days=180)
 
-#: What stands behind an instant where it is printed: how far away it is, or what it is in UTC.
+#: What output adds to an instant: the time to or since it, or the same instant in UTC.
 _BEHIND = re.compile(r"(, (in .*|.* ago|now)| \([^()]*\))$")
 
-#: The zone behind an instant, by its name.
+#: An instant followed by the name of a zone.
 _ZONE = re.compile(r"(.*\d)\s+([A-Za-z][A-Za-z0-9_+/-]*)")
 
 #: A time without the year, or without a date.
@@ -43,7 +43,7 @@ def full(at: datetime, tz: tzinfo) -> str:
 
 
 def short(at: datetime, tz: tzinfo, now: datetime) -> str:
-    """Return an instant in as few characters as tell it apart from others."""
+    """Return an instant without zero seconds, and without the year if it is near."""
     local, offset = shown_in(at, tz)
     said = local.replace(tzinfo=None, microsecond=0).isoformat(" ")
     said = said if local.second else said[:-3]
@@ -56,9 +56,9 @@ class Given:
 
     Attributes:
         text: what was written.
-        wall: what the clock shows; its date, or its year, counts only as far as one was written.
-        lacks: what was not written: "year", "date" or "".
-        zone_name: the zone that was named behind it.
+        wall: the local time; parts that were not written have no meaning.
+        lacks: the missing part: "year", "date" or "".
+        zone_name: the zone that was written after it.
     """
 
     text: str
@@ -68,21 +68,21 @@ class Given:
 
     @property
     def is_complete(self) -> bool:
-        """Say whether it is one instant, wherever it is read."""
+        """Whether it is an instant without a default zone."""
         return not self.lacks and self.wall.tzinfo is not None
 
     def instant(self, zone_name: str, now: Callable[[], datetime]) -> datetime:
         """Return the instant that is meant.
 
-        A time that the clock shows twice is the first of the two. Without a year it is the
-        nearest such time, without a date that of today.
+        A local time that occurs twice is the first of the two. Without a year it is the
+        nearest such time, and without a date it is today.
 
         Args:
-            zone_name: whose clock shows it, where it has no offset and names no zone.
-            now: reads the clock, where something was not written.
+            zone_name: the zone of a time without an offset and a zone.
+            now: returns the current time, if a part is missing.
 
         Raises:
-            ValueError: no clock ever shows it.
+            ValueError: no such local time exists.
         """
         zone_name = self.zone_name or zone_name
         if not self.lacks:
@@ -93,13 +93,13 @@ class Given:
             return _placed(today, zone_name)
         years = [year for year in range(here.year - 1, here.year + 2) if _has(year, self.wall)]
         if not years:
-            raise ValueError(f"{self.text} is not near: write it with its year")
+            raise ValueError(f"{self.text} is not a date in a near year: write it with its year")
         found = [_placed(self.wall.replace(year=year), zone_name) for year in years]
         return min(found, key=lambda at: abs(at - here))
 
 
 def read(text: str) -> Given:
-    """Read a time: ISO 8601, what is printed in either form, or a time of today.
+    """Read a time: ISO 8601, a printed form, or a time of today.
 
     Raises:
         ValueError: it is none of these.
@@ -110,7 +110,7 @@ def read(text: str) -> Given:
         said, zone_name = found[1], zone(found[2]).key
     if part := _PART.fullmatch(said):
         month, day, hour, minute, second, fraction, offset = part.groups()
-        # A leap year stands for any: it has all days.
+        # The year is a placeholder; a leap year has all dates.
         face = f"2000-{month or '01'}-{day or '01'}T{hour}:{minute}:{second or '00'}"
         face += f".{(fraction or '0'):0<6}{offset or ''}"
         return Given(text, isoparse(face), "year" if month else "date", zone_name)
@@ -126,7 +126,7 @@ def _has(year: int, wall: datetime) -> bool:
 
 
 def _placed(wall: datetime, zone_name: str) -> datetime:
-    """Return the instant at which the clock in a zone shows that; with an offset it is one."""
+    """Return the instant of a local time in a zone; an offset in it counts instead."""
     if wall.tzinfo is not None:
         return wall
     tz = zone(zone_name)
@@ -140,7 +140,7 @@ def _placed(wall: datetime, zone_name: str) -> datetime:
         ) from error
     if shown.replace(tzinfo=None) != wall:
         raise ValueError(
-            f"{said} is no time in {zone_name}, where the clock was put forward then; write "
-            "another, or one with its offset"
+            f"{said} does not exist in {zone_name}, where the clocks went forward; write another "
+            "time, or one with an offset"
         )
     return found

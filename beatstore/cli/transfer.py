@@ -1,4 +1,4 @@
-"""The verbs that carry entries from one database to another: export and load."""
+"""The verbs that copy entries from one database to another: export and load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from beatstore.store import LoadReport
 
 __all__ = ["export", "load"]
 
-#: So many of what is refused are told one by one.
+#: How many refused lines are listed.
 _TOLD = 20
 
 
@@ -30,14 +30,14 @@ _TOLD = 20
     type=click.Path(dir_okay=False, allow_dash=True),
     default="-",
     metavar="FILE",
-    help="Write there; a file appears when all of it is written. Default: print.",
+    help="File to write; it appears once it is complete. Default: standard output.",
 )
 @click.pass_context
 def export(context: click.Context, /, output: str, **chosen: Any) -> None:
-    """Write entries as lines of JSON, for `load`.
+    """Write entries as JSON lines, for `load`.
 
-    Everything an entry is, and how far it has come; not its runs. If it is to be a move, end
-    beat and the workers first, and start beat on the new database only.
+    Writes all fields of an entry and its progress, but no runs. To move to another database,
+    stop beat and the workers first, and start beat on the new database only.
     """
     store = open_store(context)
     documents = store.export(**chosen)
@@ -49,10 +49,11 @@ def export(context: click.Context, /, output: str, **chosen: Any) -> None:
             file.write(json.dumps(document) + "\n")
             count += 1
     if output != "-":
-        note(f"{'1 entry is' if count == 1 else f'{count:,} entries are'} in {output}")
+        note(f"wrote {'1 entry' if count == 1 else f'{count:,} entries'} to {output}")
     if header["unsent_runs"]:
         runs = "1 run is" if header["unsent_runs"] == 1 else f"{header['unsent_runs']:,} runs are"
-        note(f"{runs} claimed or to be tried again, and not in it: they stay in this database")
+        what = "it" if header["unsent_runs"] == 1 else "them"
+        note(f"{runs} not exported, because beat is about to send or retry {what}")
 
 
 @click.command()
@@ -62,9 +63,9 @@ def export(context: click.Context, /, output: str, **chosen: Any) -> None:
     default="-",
     required=False,
 )
-@click.option("--replace", is_flag=True, help="Change entries that are here, and differ.")
-@click.option("--keep-going", is_flag=True, help="Load the others, where some are refused.")
-@click.option("--dry-run", is_flag=True, help="Write nothing, and say what would become of them.")
+@click.option("--replace", is_flag=True, help="Overwrite existing entries that differ.")
+@click.option("--keep-going", is_flag=True, help="Load the other entries if some are refused.")
+@click.option("--dry-run", is_flag=True, help="Only report what would change.")
 @json_option
 @click.pass_context
 def load(
@@ -76,14 +77,14 @@ def load(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Store the entries that `export` wrote, from a file or the standard input.
+    """Store entries that `export` wrote, from a file or standard input.
 
-    All of them or, where one is refused, none, unless --keep-going is given. New ones go on
-    where they were; those that are here already keep their own progress.
+    If an entry is refused, none is loaded, unless you give --keep-going. New entries keep
+    their exported progress; existing entries keep the progress they have here.
     """
     store = open_store(context)
     if file == "-" and sys.stdin.isatty():
-        raise click.UsageError("Which file? Write its name, or `… load < FILE`.", context)
+        raise click.UsageError("No file given. Write `load FILE`, or `load < FILE`.", context)
     view = View(context, json=as_json)
     with click.open_file(file, "rb") as lines:
         try:
@@ -102,14 +103,14 @@ def load(
 
 
 def _tell(view: View, report: LoadReport, *, kept: bool) -> None:
-    """Tell a person what became of the lines."""
+    """Print the results for people."""
     for line, reason in list(report.refused.items())[:_TOLD]:
         note(f"line {line}: {reason}")
     more = len(report.refused) - _TOLD
     if more > 0:
-        note(f"and {more:,} more lines")
+        note(f"and {more:,} more refused lines")
     if report.refused and not kept:
-        note("nothing was loaded; --keep-going loads the others")
+        note("nothing was loaded; --keep-going loads the other entries")
         return
     would = "would be " if report.dry_run else ""
     said = [f"{report.created:,} {would}created", f"{report.replaced:,} {would}replaced"]

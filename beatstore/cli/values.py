@@ -11,12 +11,12 @@ __all__ = ["as_json", "span", "text"]
 
 _UNITS = (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
-#: Below so many of the largest unit, the next one is said too.
+#: With fewer than this of the largest unit, the next unit is shown too.
 _COARSE = 10
 
 
 def text(value: object) -> str:
-    """Return a value as a person reads it; "" for None."""
+    """Return a value as text for people; "" for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -29,7 +29,7 @@ def text(value: object) -> str:
 
 
 def span(length: timedelta | float, *, rough: bool = False) -> str:
-    """Return a span in its largest unit, and unless `rough` the next where that says little."""
+    """Return a span in its largest unit, and the next if that is small and not `rough`."""
     left = int(length.total_seconds() if isinstance(length, timedelta) else length)
     for at, (unit, size) in enumerate(_UNITS):
         if left < size:
@@ -58,5 +58,5 @@ def _plain(value: object) -> Any:
         return asdict(value)
     if isinstance(value, set | frozenset):
         return sorted(value)
-    # What a row holds that is no JSON or no instant, written by hand.
+    # Invalid JSON or instants in rows written by hand.
     return getattr(value, "given", None) or str(value)

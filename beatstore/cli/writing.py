@@ -1,9 +1,9 @@
-"""How text gets onto a terminal, or into a pipe: in characters that are safe and can be written.
+"""Writing text to a terminal or a pipe, in safe characters that its encoding has.
 
 Invariants:
     * No character of a name or an error moves the cursor or changes a colour.
-    * What the encoding of the output has no character for is written in others; nothing that
-      a row holds, and no `PYTHONIOENCODING`, makes a verb fail.
+    * Characters that the encoding of the output lacks are replaced; no value of a row and no
+      `PYTHONIOENCODING` makes a verb fail.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import click
 
 __all__ = ["clean", "in_dot", "in_json", "in_mermaid", "note", "say", "writable"]
 
-#: What stands for characters of ours where they can't be written; in a drawing each for one.
-_ALIKE = {
+#: Replacements for our own characters; those of drawings are one character wide.
+_REPLACEMENTS = {
     **dict.fromkeys("├└┴┼┤┘", "+"),
     **{"│": "|", "─": "-", "●": "*", "◌": "~", "‖": "=", "✓": "v", "○": "o", "✗": "x"},
     **{"…": "...", "→": "->"},
@@ -26,50 +26,50 @@ _ALIKE = {
 
 
 def clean(text: str) -> str:
-    """Return text on one line that can't steer a terminal."""
+    """Return text on one line, without control characters."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def _escaped(char: str) -> str:
-    # Half of a surrogate pair could not even be written.
+    # A lone surrogate cannot be encoded.
     return " " if char.isspace() else char.encode("unicode_escape", "surrogatepass").decode()
 
 
-def _alike(char: str) -> str:
-    return _ALIKE.get(char) or _escaped(char)
+def _replacement(char: str) -> str:
+    return _REPLACEMENTS.get(char) or _escaped(char)
 
 
 def in_json(char: str) -> str:
-    """Return a character as JSON escapes it."""
+    """Return a character escaped for JSON."""
     return json.dumps(char)[1:-1]
 
 
 def in_mermaid(char: str) -> str:
-    """Return a character as a label of Mermaid's can spell it."""
+    """Return a character escaped for a Mermaid label."""
     return f"#{ord(char)};"
 
 
 def in_dot(char: str) -> str:
-    """Return a character as a label of DOT's can spell it."""
+    """Return a character escaped for a DOT label."""
     return f"&#{ord(char)};"
 
 
 def writable(
-    text: str, spelt: Callable[[str], str] = _alike, *, stream: TextIO | None = None
+    text: str, escape: Callable[[str], str] = _replacement, *, stream: TextIO | None = None
 ) -> str:
-    """Return text that the encoding of the output has, what it lacks spelt otherwise.
+    """Return text that the encoding of the output can write, with other characters escaped.
 
     Args:
         text: any text.
-        spelt: spells a character.
-        stream: where it is to be written; None: stdout.
+        escape: escapes a character.
+        stream: where it will be written; None: stdout.
     """
     encoding = getattr(stream or sys.stdout, "encoding", None) or "ascii"
     if _has(encoding, text):
         return text
-    return "".join(char if _has(encoding, char) else spelt(char) for char in text)
+    return "".join(char if _has(encoding, char) else escape(char) for char in text)
 
 
 def _has(encoding: str, text: str) -> bool:
@@ -84,7 +84,7 @@ def _has(encoding: str, text: str) -> bool:
 
 def say(
     text: str,
-    spelt: Callable[[str], str] = _alike,
+    escape: Callable[[str], str] = _replacement,
     *,
     err: bool = False,
     nl: bool = True,
@@ -92,9 +92,9 @@ def say(
 ) -> None:
     """Write text to stdout or stderr, in its encoding."""
     stream = sys.stderr if err else sys.stdout
-    click.echo(writable(text, spelt, stream=stream), file=stream, nl=nl, color=color)
+    click.echo(writable(text, escape, stream=stream), file=stream, nl=nl, color=color)
 
 
 def note(message: str) -> None:
-    """Tell a person something beside the result: on stderr, where no program reads it."""
+    """Write a remark for people to stderr, so that stdout has only the result."""
     say(f"beatstore: {clean(message)}", err=True)

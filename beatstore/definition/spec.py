@@ -83,7 +83,7 @@ class Declared:
             left_out=[],
             effect="call",
             form="values",
-            option=Option("array", "Positional arguments, a JSON array."),
+            option=Option("array", "Positional arguments, as a JSON array."),
         ),
     )
     kwargs: Mapping[str, Any] | None = field(
@@ -93,7 +93,7 @@ class Declared:
             left_out={},
             effect="call",
             form="values",
-            option=Option("object", "Keyword arguments, a JSON object."),
+            option=Option("object", "Keyword arguments, as a JSON object."),
         ),
     )
     options: Mapping[str, Any] | None = field(
@@ -103,7 +103,7 @@ class Declared:
             left_out={},
             effect="call",
             form="values",
-            option=Option("object", "Options of the message, a JSON object."),
+            option=Option("object", "Message options, as a JSON object."),
         ),
     )
     timezone: str | None = field(
@@ -113,7 +113,7 @@ class Declared:
             group="due",
             effect="due",
             form="own",
-            option=Option("zone", "Zone of the schedule, and of the times given and shown."),
+            option=Option("zone", "Zone of the schedule, and of given and shown times."),
         ),
     )
     start_at: datetime | None = field(
@@ -124,7 +124,7 @@ class Declared:
             group="due",
             effect="due",
             form="instant",
-            option=Option("time", "Nothing is due before."),
+            option=Option("time", "Nothing is due before this time."),
         ),
     )
     end_at: datetime | None = field(
@@ -134,7 +134,7 @@ class Declared:
             check=_INSTANT,
             effect="limit",
             form="instant",
-            option=Option("time", "Nothing is due after."),
+            option=Option("time", "Nothing is due after this time."),
         ),
     )
     max_runs: int | None = field(
@@ -143,7 +143,7 @@ class Declared:
             ("max_runs",),
             check=_or_none(partial(fields.whole, least=1)),
             effect="limit",
-            option=Option("whole", "Finished after so many runs.", least=1),
+            option=Option("whole", "The entry is finished after this many runs.", least=1),
         ),
     )
     jitter: Duration | None = field(
@@ -152,7 +152,7 @@ class Declared:
             ("jitter_s",),
             check=_SPREAD,
             effect="policy",
-            option=Option("span", "Sent up to so much later, to spread."),
+            option=Option("span", "Delay each entry by up to this much, to spread load."),
         ),
     )
     misfire: Misfire | None = field(
@@ -162,7 +162,7 @@ class Declared:
             check=_or_none(partial(fields.choice, options=MISFIRES)),
             effect="policy",
             one_shot=True,
-            option=Option("text", "What happens to what is seen too late.", choices=MISFIRES),
+            option=Option("text", "What to do with what beat sees too late.", choices=MISFIRES),
         ),
     )
     grace: Duration | None = field(
@@ -172,7 +172,7 @@ class Declared:
             check=_or_none(fields.seconds),
             effect="policy",
             one_shot=True,
-            option=Option("span", "How late is too late."),
+            option=Option("span", "How late is too late, for --misfire."),
         ),
     )
     after: DeclaredUpstreams = field(
@@ -183,7 +183,9 @@ class Declared:
             form="own",
             one_shot=True,
             option=Option(
-                "edge", "Run after this entry: NAME, or NAME:on=done,first_free", many=True
+                "edge",
+                "Run after this entry: NAME, or NAME:on=done,first_free; repeatable.",
+                many=True,
             ),
         ),
     )
@@ -193,7 +195,11 @@ class Declared:
             ("overlap",),
             check=partial(fields.choice, options=OVERLAPS),
             effect="policy",
-            option=Option("text", "When due while a run has not ended.", choices=OVERLAPS),
+            option=Option(
+                "text",
+                "What to do if a run has not ended when due.",
+                choices=OVERLAPS,
+            ),
         ),
     )
     run_timeout: Duration | None = field(
@@ -203,7 +209,7 @@ class Declared:
             check=_or_none(partial(fields.seconds, above=True)),
             effect="policy",
             one_shot=True,
-            option=Option("span", "Given up after so long without a report."),
+            option=Option("span", "Mark a run as lost after this long without a report."),
         ),
     )
     max_retries: int = field(
@@ -212,7 +218,7 @@ class Declared:
             ("max_retries",),
             check=fields.whole,
             one_shot=True,
-            option=Option("whole", "More attempts for a run that failed."),
+            option=Option("whole", "Number of retries after a run failed."),
         ),
     )
     retry_delay: Duration = field(
@@ -221,7 +227,7 @@ class Declared:
             ("retry_delay_s",),
             check=fields.seconds,
             one_shot=True,
-            option=Option("span", "From a failure to the next attempt."),
+            option=Option("span", "Delay from a failure to the retry."),
         ),
     )
     retry_backoff: float = field(
@@ -230,7 +236,7 @@ class Declared:
             ("retry_backoff",),
             check=_factor,
             one_shot=True,
-            option=Option("number", "Each delay is so many times the one before."),
+            option=Option("number", "Multiply the delay by this for each further retry."),
         ),
     )
     retry_jitter: Duration = field(
@@ -239,7 +245,7 @@ class Declared:
             ("retry_jitter_s",),
             check=_SPREAD,
             one_shot=True,
-            option=Option("span", "Up to so much more, to spread."),
+            option=Option("span", "Delay each retry by up to this much more."),
         ),
     )
     tags: Iterable[str] = field(
@@ -249,7 +255,7 @@ class Declared:
             left_out=[],
             form="own",
             one_shot=True,
-            option=Option("text", "A word to find it by.", name="tag", many=True),
+            option=Option("text", "Tag to find the entry by; repeatable.", name="tag", many=True),
         ),
     )
     description: str | None = field(
@@ -258,7 +264,7 @@ class Declared:
             ("description",),
             check=fields.note,
             one_shot=True,
-            option=Option("text", "For people."),
+            option=Option("text", "Description for people."),
         ),
     )
     paused: bool = field(

@@ -512,7 +512,7 @@ def test_the_migrate_command(
     shown = make_url(database_url).render_as_string(hide_password=True)
     assert migrate(project) == (0, f"{shown} is now at revision {REVISION}")
     assert is_migrated(database_url)
-    assert migrate(project) == (0, f"{shown} is at revision {REVISION} already")
+    assert migrate(project) == (0, f"{shown} is already at revision {REVISION}")
     set_revision(database_url, "9999")
     status, line = migrate(project)
     assert status == 3

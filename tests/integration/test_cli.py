@@ -99,7 +99,7 @@ def test_the_help_names_every_verb_and_exit_code() -> None:
         assert f" {name} {line}" in said
     for heading in VERBS:
         assert f"{heading}:\n" in done.out
-    for code in ("0 done", "1 refused, not found, or too late", "2 wrong usage", "3 the database"):
+    for code in ("0 done", "1 refused, not found, or too late", "2 wrong usage", "3 cannot reach"):
         assert code in said
 
 
@@ -138,15 +138,15 @@ def test_words_of_other_programs(given: str, verb: str) -> None:
     """A verb that there is not is answered with the one that is meant."""
     done = Command("sqlite://")(given, "a")
     assert done.code == 2
-    assert f"`{verb}` is what you look for." in done.err
+    assert f"Write `{verb}` instead." in done.err
 
 
 def test_words_lead_to_verbs() -> None:
     """Each word leads to one verb that there is, and is none itself."""
-    words = [word for several in group._MEANT.values() for word in several.split()]
+    words = [word for several in group._SYNONYMS.values() for word in several.split()]
     assert len(words) == len(set(words))
     assert not set(words) & set(ALL)
-    assert set(group._MEANT) <= {*ALL, "--version", "--help"}
+    assert set(group._SYNONYMS) <= {*ALL, "--version", "--help"}
     assert "Did you mean `remove`?" in Command("sqlite://")("delte").err
 
 
@@ -268,7 +268,7 @@ def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     file = tmp_path / "mistyped.db"
     done = Command(f"sqlite:///{file}")("list")
     assert done.code == 3
-    assert "there is no such file" in done.err
+    assert "the file does not exist" in done.err
     assert not file.exists()
     assert Command(f"sqlite:///{file}")("migrate").code == 0
     assert file.exists()

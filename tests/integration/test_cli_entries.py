@@ -200,11 +200,11 @@ def test_show_tells_everything(call: Command, store: Store) -> None:
     assert told["arguments"] == '[1] {"k": 2}'
     assert told["options"] == '{"queue": "q"}'
     assert told["schedule"] == "cron 0 2 * * * Europe/Berlin"
-    assert told["within"] == "7 runs at most, up to 5 s late, by jitter"
+    assert told["within"] == "at most 7 runs, delayed by up to 5 s (jitter)"
     assert told["misfire"] == "skip, grace 1 min 30 s"
     assert told["overlap"] == "wait"
     assert told["run timeout"] == "1 h"
-    assert told["retries"] == "3, after 1 min"
+    assert told["retries"] == "3, delay 1 min"
     assert told["after"] == "up (done)"
     assert told["before"] == "down"
     assert told["state"] == "active"
@@ -223,7 +223,7 @@ def test_show_tells_the_timeout_in_force(
 ) -> None:
     """Also where it is that of the settings, which entries with overlap have."""
     store.add("a", "t.a", Every(60), overlap=overlap)
-    assert ("1 d, by beatstore_overlap_timeout" in call("show", "a").out) is shown
+    assert ("1 d (from beatstore_overlap_timeout)" in call("show", "a").out) is shown
 
 
 def test_show_for_programs(call: Command, store: Store) -> None:
@@ -422,7 +422,7 @@ def test_schedule_sends_once(call: Command, store: Store) -> None:
     entry = store.get("m")
     assert (entry.kind, entry.spec) == ("once", FAR.isoformat())
     assert (entry.task, entry.args, entry.options) == ("mail.send", [7], {"queue": "q"})
-    assert "2525-11-11 10:30:00+01:00, the time in Europe/Berlin" in done.err
+    assert "2525-11-11 10:30:00+01:00, in zone Europe/Berlin" in done.err
     assert done.json["done"] == "scheduled"
     named = call("schedule", "mail.send", "--in", "2h", "--json").json
     due = datetime.fromisoformat(named["next_due_at"]) - store.now()
@@ -443,15 +443,15 @@ def test_schedule_sends_once(call: Command, store: Store) -> None:
         (["add", "a", "t", "--solar", "sunset"], "sunset,52.5,13.4"),
         (["add", "a", "t", "@daily", "--timezone", "Mars"], "Mars"),
         (["add", "a", "t", "@daily", "--args", "{}"], "not a JSON array"),
-        (["add", "a", "t", "@daily", "--kwargs", "{"], "no JSON"),
+        (["add", "a", "t", "@daily", "--kwargs", "{"], "not valid JSON"),
         (["add", "a", "t", "@daily", "--args", "[NaN]"], "no NaN"),
         (["add", "a", "t", "@daily", "--option", "queue"], "queue=etl"),
         (["add", "a", "t", "@daily", "--after", "b:first_free=perhaps"], "first_free"),
-        (["change", "a"], "What is to change?"),
-        (["schedule", "t"], "--at and --in"),
-        (["schedule", "t", "--in", "5", "--at", "2030-01-01"], "--at and --in"),
-        (["pause"], "Which entries?"),
-        (["pause", "a", "--all"], "Which entries?"),
+        (["change", "a"], "Nothing to change."),
+        (["schedule", "t"], "either --at TIME or --in DELAY"),
+        (["schedule", "t", "--in", "5", "--at", "2030-01-01"], "either --at TIME or --in DELAY"),
+        (["pause"], "No entries chosen."),
+        (["pause", "a", "--all"], "No entries chosen."),
         (["lsit"], "Did you mean `list`?"),
     ],
 )
@@ -507,11 +507,11 @@ def test_pause_and_resume(call: Command, store: Store) -> None:
 
 
 def test_pausing_what_is_over_says_so(call: Command, store: Store) -> None:
-    """An entry that is over is not paused, and it is told that it was left as it is."""
+    """An entry that is over is not paused, and it is the verb says that it is unchanged."""
     store.add("over", "t.a", Once(FAR))
     store.cancel("over")
     done = call("pause", "over")
-    assert (done.code, done.lines) == (0, ["over: cancelled, left as it is"])
+    assert (done.code, done.lines) == (0, ["over: cancelled, unchanged"])
     assert call("pause", "over", "--json").json == [
         {"name": "over", "state": "cancelled", "error": None}
     ]
@@ -572,7 +572,7 @@ def test_cancel_says_whether_it_was_in_time(call: Command, store: Store) -> None
     assert (done.code, done.lines) == (0, ["far: cancelled"])
     done = call("cancel", "gone", "--yes")
     assert (done.code, done.out) == (1, "")
-    assert done.err == "beatstore: gone: too late: it is finished already\n"
+    assert done.err == "beatstore: gone: too late to cancel: it is already finished\n"
 
 
 def test_a_far_task_is_cancelled_by_its_id(call: Command, store: Store) -> None:
@@ -612,7 +612,7 @@ def test_dangerous_verbs_ask(
     # Older versions of click show on stdout what was typed.
     assert (no.code, no.out.strip()) in ((1, ""), (1, "n"))
     assert question in no.err
-    assert "nothing was done" in no.err
+    assert "nothing was changed" in no.err
     assert [(entry.name, entry.state, entry.version) for entry in store.entries()] == before
     assert store.runs() == []
     yes = call(*given, stdin="y\n")

@@ -27,7 +27,7 @@ from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
-HEALTHY = "healthy: 1 beat is alive, nothing is overdue, and nothing stands still"
+HEALTHY = "healthy: 1 beat is alive, no entry is overdue, and nothing is stuck"
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
@@ -64,7 +64,7 @@ def test_migrate_says_what_it_did(database_url: str, way: str) -> None:
     done = call("migrate")
     assert done.code == 0
     assert done.out.endswith(f"is now at revision {REVISION}\n")
-    assert call("migrate").out.endswith(f"is at revision {REVISION} already\n")
+    assert call("migrate").out.endswith(f"is already at revision {REVISION}\n")
 
 
 # -- status --------------------------------------------------------------------------------
@@ -82,11 +82,11 @@ def test_status_shows_how_things_stand(call: Command, store: Store, beat: Queue)
     assert done.code == 0
     said = {title: rest.strip() for title, _, rest in (line.partition(": ") for line in done.lines)}
     assert said["entries"] == "1 active, 1 paused"
-    assert said["runs not ended"] == "1 sent"
-    assert said["sent late by"] == "2 s (half of them), 2 s (99 %)"
+    assert said["unfinished runs"] == "1 sent"
+    assert said["sent late by"] == "2 s (median), 2 s (99th percentile)"
     assert said["beats"].startswith("here pid 7: alive, 0 sent")
     assert said["workers"] == "none has reported"
-    assert "to mend" not in said
+    assert "attention" not in said
     found = call("status", "--json").json
     assert found["entries"] == {"active": 1, "paused": 1}
     assert found["beats"][0]["host"] == "here"
@@ -116,7 +116,7 @@ def test_status_says_what_to_mend(call: Command, store: Store) -> None:
     store.add("late", "t", Once(store.now() - HOUR))
     said = call("status").out
     assert "1 entry is broken, and not run: 'bad'" in said
-    assert "beats:                 none was heard of" in said
+    assert "beats:                 none on record" in said
 
 
 # -- check ---------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_check_without_a_beat(call: Command, store: Store) -> None:
     """No beat is exit code 1, but where none is meant to be."""
     done = call("check")
     assert (done.code, done.err) == (1, "")
-    assert done.out == "no beat is alive: none was heard of in the last minute\n"
+    assert done.out == "no beat is alive: no heartbeat in the last minute\n"
     assert call("check", "--no-beat").code == 0
 
 
@@ -145,7 +145,7 @@ def test_check_says_when_beat_was_stopped(call: Command, store: Store, beat: Que
     beat.upkeep.withdraw()
     done = call("check")
     assert done.code == 1
-    assert done.out.startswith("no beat is alive: the last one was stopped in order 0 s ago\n")
+    assert done.out.startswith("no beat is alive: the last one was shut down 0 s ago\n")
     assert "here pid 7: stopped at " in call("status").out
 
 
@@ -178,8 +178,8 @@ def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -
     alter(store, store.add("late", "t.a", 3600).name, wake_at=now - 5 * MINUTE)
     done = call("check")
     assert done.code == 1
-    assert done.out.startswith("something is due for 5 min")
-    assert done.out.endswith(", and not sent (1 min allowed)\n")
+    assert done.out.startswith("an entry has been overdue for 5 min")
+    assert done.out.endswith(" (1 min allowed)\n")
     assert call("check", "--max-overdue", "10m").code == 0
     found = call("check", "--json").json
     assert 299 < found["overdue_s"] < 360
@@ -261,7 +261,7 @@ def test_tick_without_a_broker(of_app: Command, app: Celery, store: Store) -> No
     store.add("a", "t.a", Once(store.now() - MINUTE))
     done = of_app("tick")
     assert (done.code, done.out) == (3, "")
-    assert done.err.startswith("beatstore: the broker is away: ")
+    assert done.err.startswith("beatstore: cannot reach the broker: ")
     assert "s3cr3t" not in done.err
     assert len(done.err.splitlines()) == 1
     assert store.runs() == []
@@ -306,7 +306,7 @@ def test_prune_deletes_what_is_old(call: Command, store: Store) -> None:
     old_runs(store)
     done = call("prune", "--yes")
     assert done.code == 0
-    assert done.out.startswith("1 entry or run was deleted, from before ")
+    assert done.out.startswith("deleted 1 entry or run older than ")
     assert call("prune", "--yes", "--days", "5", "--json").json["deleted"] == 1
     assert len(store.runs("a")) == 1
 

@@ -87,12 +87,12 @@ def test_next_of_one_entry(call: Command, store: Store) -> None:
 
 def test_next_says_what_is_held_back(call: Command, store: Store) -> None:
     """What is due already comes first, with the reason; where nothing is, that is said."""
-    assert call("next").err == "beatstore: nothing is due\n"
+    assert call("next").err == "beatstore: no due times\n"
     store.add("late", "t.a", Once(store.now() - HOUR))
     store.add("spread", "t.b", Once(FAR), jitter=1000)
     _, late, spread = call("next").lines
     assert late.endswith("overdue")
-    assert "due 2525-11-11 09:30:00, by jitter" in spread
+    assert "due 2525-11-11 09:30:00, delayed by jitter" in spread
 
 
 @on_sqlite
@@ -260,15 +260,13 @@ def test_a_run_with_everything(call: Command, store: Store) -> None:
 def test_what_comes_after_a_run(call: Command, store: Store) -> None:
     """`run` says what follows: when a beat looks again, or that nothing does, and what to write."""
     history(store)
-    assert (
-        "no further attempt: its entry has no max_retries; `rerun 2` sends" in call("run", "2").out
-    )
+    assert "none: max_retries is 0; `rerun 2` sends" in call("run", "2").out
     store.change("a", max_retries=2)
-    assert "all its 2 retries are used up" in call("run", "2").out
+    assert "all 2 retries are used" in call("run", "2").out
     made = store.trigger("a")
-    assert "a beat is about to look" in call("run", str(made.id)).out
+    assert "at the next tick of a beat" in call("run", str(made.id)).out
     store.remove("b")
-    assert "b, which was removed" in call("run", "6").out
+    assert "b (removed)" in call("run", "6").out
 
 
 @on_sqlite
@@ -276,7 +274,7 @@ def test_a_name_is_no_run(call: Command, store: Store) -> None:
     """Who writes the name of an entry is told the verbs for that."""
     history(store)
     alter(store, "a", run_count=5)
-    assert "`runs a` lists its runs, `trigger a` sends it now" in call("run", "a").err
+    assert "`runs a` lists its runs, `trigger a` runs it now" in call("run", "a").err
     assert call("run", "99").code == 1
     done = call("run", "b")
     assert done.code == 1
@@ -346,24 +344,31 @@ def test_next_says_why_nothing_comes(call: Command, store: Store) -> None:
     store.add("lone", "t", after="up")
     store.unlink("lone", "up")
     for name, said in (
-        ("down", "it is due after up (done, same due time); `why down` says more"),
-        ("over", "nothing of over is due after its end, "),
-        ("spent", "all 2 runs of spent were sent (max_runs)"),
-        ("gone", "gone is cancelled: nothing more of it is due"),
-        ("odd", "odd is broken, and not due: spec: it is nonsense. Mend it with `change odd`"),
-        ("lone", "no clock and no upstream, so it is never due"),
+        ("down", "it runs after up (done, same due time); `why down` says more"),
+        ("over", "over has no more due times: its end_at was "),
+        ("spent", "spent has no more due times: all its 2 runs (max_runs) were sent"),
+        ("gone", "gone is cancelled, so it has no due times"),
+        ("odd", "odd is broken, so it has no due times: spec: it is nonsense. Fix it with `change"),
+        ("lone", "no schedule and no upstream, so it is never due"),
     ):
         done = call("next", name)
         assert (done.code, done.out) == (0, "")
         assert said in done.err, name
         assert call("next", name, "--json").json == []
     done = call("next", "up", "--until", f"{now + MINUTE:%Y-%m-%d %H:%M:%S}")
-    assert "up is not due before then, but " in done.err
+    assert "up is not due before that time; next due " in done.err
     store.pause("down")
-    assert "while it is paused not even then" in call("next", "down").err
+    assert "same due time), once it is resumed" in call("next", "down").err
 
 
 # -- why and audit -------------------------------------------------------------------------
+
+
+def test_spans_are_written_one_way(call: Command, store: Store) -> None:
+    """`add`, `show`, `list` and `why` all write the same period of a schedule."""
+    assert "every 1 h 30 min" in call("add", "a", "t", "--every", "5400").out
+    for given in (("show", "a"), ("list",), ("why", "a")):
+        assert "every 1 h 30 min" in call(*given).out, given
 
 
 @both_ways
@@ -372,7 +377,7 @@ def test_why_says_it_in_sentences(call: Command, store: Store) -> None:
     now = history(store)
     *said, zone = call("why", "a").lines
     assert said == store.explain("a").sentences
-    assert zone == "Times are those of UTC."
+    assert zone == "Times are in UTC."
     at = now - 2 * HOUR
     done = call("why", "a", "--at", at.isoformat())
     assert done.lines[:-1] == store.explain("a", at).sentences

@@ -106,7 +106,7 @@ def test_what_is_left_out_is_said(
     scene(store)
     monkeypatch.setattr("beatstore.cli.output.terminal_width", lambda: 60)
     done = call("list")
-    assert "left out, at 60 columns: " in done.err
+    assert "the terminal is too narrow for: " in done.err
     assert "task" in done.err
     assert "project.app" not in done.out
     monkeypatch.setattr("beatstore.cli.output.terminal_width", lambda: None)
@@ -294,7 +294,7 @@ def test_every_option_takes_what_is_shown(call: Command, store: Store) -> None:
     add = call("add", "a", "t.a", "@daily", "--start-at", said, "--end-at", later, "--json")
     assert add.json["start_at"] == at.isoformat()
     assert add.json["end_at"] == (at + timedelta(days=9)).isoformat()
-    assert "is read as" in add.err
+    assert " means " in add.err
     assert call("schedule", "t.b", "--at", f"{said} UTC", "--json").json["next"] == [at.isoformat()]
     change = call("change", "a", "--no-start-at", "--end-at", f"{at:%Y-%m-%d %H:%M:%S}", "--json")
     assert change.json["end_at"] == at.isoformat()

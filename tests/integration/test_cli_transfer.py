@@ -69,8 +69,8 @@ def test_a_file_is_whole_or_not_there(
     done = call("export", "--output", str(file))
     assert (done.code, done.out) == (0, "")
     said = done.err.splitlines()
-    assert said[0] == f"beatstore: 1 entry is in {file}"
-    assert said[1].startswith("beatstore: 1 run is claimed or to be tried again")
+    assert said[0] == f"beatstore: wrote 1 entry to {file}"
+    assert said[1].startswith("beatstore: 1 run is not exported")
     assert other("load", str(file)).code == 0
     nowhere = Command(f"sqlite:///{tmp_path / 'nothing.db'}")
     assert nowhere("export", "-o", str(tmp_path / "none.jsonl")).code == 3
@@ -110,7 +110,7 @@ def test_many_bad_lines_are_counted(call: Command) -> None:
     done = call("load", stdin="no\n" * 100)
     assert done.code == 1
     assert len(done.err.splitlines()) == 22
-    assert "and 80 more lines" in done.err
+    assert "and 80 more refused lines" in done.err
 
 
 @on_sqlite
