@@ -35,7 +35,7 @@ def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) ->
     _for_each(
         View(context, json=as_json),
         runs,
-        lambda run_id: {"new_run_id": (made := store.rerun(run_id)).id, **_of(made)},
+        lambda run_id: {"new_run_id": (made := store.rerun(run_id)).id, **_facts(made)},
         lambda row: f"attempt {row['attempt']}, run {row['new_run_id']}",
     )
 
@@ -65,7 +65,7 @@ def end(
         View(context, json=as_json),
         runs,
         lambda run_id: {
-            **_of(made := store.end(run_id, state, reason=reason)),
+            **_facts(made := store.end(run_id, state, reason=reason)),
             "state": made.state,
         },
         lambda row: f"attempt {row['attempt']}, {row['state']}",
@@ -76,28 +76,28 @@ def _for_each(
     view: View,
     runs: Sequence[int | str],
     act: Callable[[int | str], dict[str, Any]],
-    said: Callable[[dict[str, Any]], str],
+    describe: Callable[[dict[str, Any]], str],
 ) -> None:
     """Call `act` for each run, print the results, and exit with 1 if any run was refused."""
     done = []
     for run_id in runs:
-        told: dict[str, Any] = {"run_id": run_id, "error": None}
+        row: dict[str, Any] = {"run_id": run_id, "error": None}
         try:
-            done.append({**told, **act(run_id)})
+            done.append({**row, **act(run_id)})
         except EntryError as error:
-            done.append({**told, "error": str(error)})
+            done.append({**row, "error": str(error)})
             note(f"run {run_id}: {error}")
     good = [row for row in done if row["error"] is None]
     if view.json:
         view.rows((), done, nothing="")
     else:
         for row in good:
-            view.line(f"{row['name']}, due {view.named(row['due_at'])}: {said(row)}")
+            view.line(f"{row['name']}, due {view.with_zone(row['due_at'])}: {describe(row)}")
     if len(good) < len(done):
         raise click.exceptions.Exit(REFUSED)
 
 
-def _of(run: Run) -> dict[str, Any]:
+def _facts(run: Run) -> dict[str, Any]:
     return {
         "name": run.entry_name,
         "due_at": run.due_at,

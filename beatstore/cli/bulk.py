@@ -209,11 +209,11 @@ def can_ask() -> bool:
 def _results(store: Store, names: Sequence[str], act: _Act) -> Iterator[dict[str, Any]]:
     """Call `act` for each entry, and yield the results."""
     for name in names:
-        told: dict[str, Any] = {"name": name, "state": None, "error": None}
+        row: dict[str, Any] = {"name": name, "state": None, "error": None}
         try:
-            yield {**told, **act(store, name)}
+            yield {**row, **act(store, name)}
         except (EntryError, ScheduleError) as error:
-            yield {**told, "error": str(error)}
+            yield {**row, "error": str(error)}
 
 
 def _report(view: View, done: Iterator[dict[str, Any]]) -> int:

@@ -79,7 +79,7 @@ def next_(
     rows = ({**_occurrence(one), "note": _note(one, view)} for one in found)
     if as_json:
         rows = (_occurrence(one) for one in found)
-    nothing = "no due times" if entry is None else _none_of(view, store.get(entry), begin, end)
+    nothing = "no due times" if entry is None else _why_nothing(view, store.get(entry), begin, end)
     view.rows(columns, rows, nothing=nothing)
     if found.more:
         on = (
@@ -108,29 +108,29 @@ def _occurrence(one: Occurrence) -> dict[str, Any]:
 
 def _note(one: Occurrence, view: View) -> str:
     if one.state != "ahead":
-        return view.told(one.reason or one.state)
+        return view.localized(one.reason or one.state)
     return "" if one.send_at == one.due_at else f"due {view.at(one.due_at)}, delayed by jitter"
 
 
 # -- why nothing comes ---------------------------------------------------------------------
 
 
-def _none_of(view: View, entry: Entry, start: datetime | None, until: datetime | None) -> str:
+def _why_nothing(view: View, entry: Entry, start: datetime | None, until: datetime | None) -> str:
     """Return why an entry has no due time that could be shown."""
     name = entry.name
     if entry.state not in LIVE:
         return _out_of_service(entry)
     if entry.kind == "after":
-        return _after(view, entry)
+        return _waits_for(view, entry)
     if remaining_runs(entry) == 0:
         return f"{name} has no more due times: all its {entry.max_runs:,} runs (max_runs) were sent"
     begin = view.now if start is None else start
     if entry.end_at is not None and entry.end_at < begin:
-        return f"{name} has no more due times: its end_at was {view.named(entry.end_at)}"
+        return f"{name} has no more due times: its end_at was {view.with_zone(entry.end_at)}"
     following = view.store.preview(name, 1, start)
     if following and until is not None:
-        return f"{name} is not due before that time; next due {view.named(following[0])}"
-    return f"{name} has no due time after {view.named(begin)}"
+        return f"{name} is not due before that time; next due {view.with_zone(following[0])}"
+    return f"{name} has no due time after {view.with_zone(begin)}"
 
 
 def _out_of_service(entry: Entry) -> str:
@@ -143,7 +143,7 @@ def _out_of_service(entry: Entry) -> str:
     )
 
 
-def _after(view: View, entry: Entry) -> str:
+def _waits_for(view: View, entry: Entry) -> str:
     """Return what an entry without a schedule waits for."""
     edges = [edge for edge in view.store.edges(entry.name) if edge.downstream == entry.name]
     if not edges:

@@ -36,13 +36,13 @@ class Row:
         picture: its lanes and its mark.
         lanes: those that go on below it, to draw beside further lines of text.
         node: the entry.
-        said: conditions of its edges, and edges that are not drawn.
+        conditions: conditions of its edges, and edges that are not drawn.
     """
 
     picture: str
     lanes: str
     node: Node
-    said: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     @property
     def entry(self) -> str:
@@ -66,7 +66,7 @@ def drawn(graph: Graph) -> list[Row]:
     for name in order:
         above = [edge for edge in ups[name] if place[edge.upstream] < place[name]]
         picture = lanes.row(name, [edge.upstream for edge in above], _mark(nodes[name]))
-        rows.append(Row(picture, lanes.below, nodes[name], tuple(_said(ups[name], above))))
+        rows.append(Row(picture, lanes.below, nodes[name], tuple(_conditions(ups[name], above))))
     return rows
 
 
@@ -106,14 +106,14 @@ def _mark(node: Node) -> str:
     return _MARKS.get(node.state, "✗")
 
 
-def _said(edges: list[Edge], above: list[Edge]) -> list[str]:
-    said = []
+def _conditions(edges: list[Edge], above: list[Edge]) -> list[str]:
+    conditions = []
     for edge in edges:
         if edge not in above:
-            said.append(f"{edge.upstream} → {edge.label or 'a cycle'}")
+            conditions.append(f"{edge.upstream} → {edge.label or 'a cycle'}")
         elif edge.label:
-            said.append(f"{edge.upstream}: {edge.label}")
-    return said
+            conditions.append(f"{edge.upstream}: {edge.label}")
+    return conditions
 
 
 @dataclass(slots=True)

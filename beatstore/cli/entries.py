@@ -166,11 +166,11 @@ def add(context: click.Context, /, **params: Any) -> None:
         )
     name, task, schedule = params["name"], params["task"], given.pop("schedule", None)
     if not params["put"]:
-        _tell(store, view, store.add(name, task, schedule, **given), "added")
+        _print_written(store, view, store.add(name, task, schedule, **given), "added")
         return
     before = _version(store, name)
     entry = store.put(name, task, schedule, **given)
-    _tell(store, view, entry, _what_happened(before, entry))
+    _print_written(store, view, entry, _outcome(before, entry))
 
 
 @click.command()
@@ -199,7 +199,7 @@ def change(context: click.Context, /, **params: Any) -> None:
         )
     before = _version(store, params["name"])
     entry = store.change(params["name"], **given)
-    _tell(store, view, entry, _what_happened(before, entry))
+    _print_written(store, view, entry, _outcome(before, entry))
 
 
 @click.command()
@@ -229,7 +229,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
         raise click.UsageError("Write either --at TIME or --in DELAY, or --after NAME.")
     given |= {"at": view.instant(at), "countdown": countdown, "name": params["name"]}
     entry = store.schedule({"task": params["task"], **parts}, **given)
-    _tell(store, view, entry, "scheduled")
+    _print_written(store, view, entry, "scheduled")
 
 
 def _editing(context: click.Context, params: Mapping[str, Any]) -> tuple[Store, View]:
@@ -246,13 +246,13 @@ def _version(store: Store, name: str) -> int | None:
         return None
 
 
-def _what_happened(before: int | None, entry: Entry) -> str:
+def _outcome(before: int | None, entry: Entry) -> str:
     if before is None:
         return "added"
     return "unchanged" if entry.version == before else "changed"
 
 
-def _tell(store: Store, view: View, entry: Entry, done: str) -> None:
+def _print_written(store: Store, view: View, entry: Entry, done: str) -> None:
     """Show an entry that was written, with its next due times."""
     due = next_due(store, entry.name)
     facts = {"done": done, **facts_of(store, entry.name)} if view.json else {}

@@ -152,8 +152,8 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
 
 def _upstream(edge: Edge) -> dict[str, Any]:
     """Return an edge as `beatstore.After` has it."""
-    told = {**asdict(edge), "name": edge.upstream}
-    return {key: value for key, value in told.items() if key not in ("upstream", "downstream")}
+    given = {**asdict(edge), "name": edge.upstream}
+    return {key: value for key, value in given.items() if key not in ("upstream", "downstream")}
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def _others(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _edge_in_words(edge: Mapping[str, Any]) -> str:
-    told = {key: value for key, value in edge.items() if key != "name"}
-    return edge_in_words(Edge(edge["name"], "", **told))
+    given = {key: value for key, value in edge.items() if key != "name"}
+    return edge_in_words(Edge(edge["name"], "", **given))
 
 
 def edge_in_words(edge: Edge) -> str:
@@ -232,7 +232,9 @@ def _waits(facts: Mapping[str, Any], view: View) -> str:
     if facts["pending_since"] is None:
         return ""
     since = f"since {view.when(facts['pending_since'])}"
-    return f"{since}: {view.told(facts['pending_reason'])}" if facts["pending_reason"] else since
+    return (
+        f"{since}: {view.localized(facts['pending_reason'])}" if facts["pending_reason"] else since
+    )
 
 
 def _counters(facts: Mapping[str, Any]) -> str:
@@ -243,7 +245,7 @@ def _counters(facts: Mapping[str, Any]) -> str:
 
 
 def _run_in_words(run: Mapping[str, Any], view: View) -> str:
-    why = run["error"] or view.told(run["reason"])
+    why = run["error"] or view.localized(run["reason"])
     attempt = f", attempt {run['attempt']}" if run["attempt"] > 1 else ""
     said = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
     return f"{said}: {why.strip().splitlines()[0]}" if why.strip() else said

@@ -77,20 +77,20 @@ def _draw(view: View, found: Graph) -> None:
         Column("entry", name=True),
         Column("state"),
         Column("next_due_at", view.title("next due"), view.when),
-        Column("said", "waits for", below=True),
+        Column("waits_for", "waits for", below=True),
     )
     rows = (_row(row, view) for row in drawn(found))
     view.rows(columns, rows, nothing="no entry depends on another")
 
 
 def _row(row: Row, view: View) -> dict[str, Any]:
-    waits = [view.told(reason) for reason in _waits(row.node)]
+    waits = [view.localized(reason) for reason in _waits(row.node)]
     return {
         "entry": row.entry,
         "margin": row.lanes.ljust(len(row.picture)),
         "state": _state(row.node),
         "next_due_at": row.node.next_due_at if row.node.state == "active" else None,
-        "said": "; ".join([*waits, *row.said]),
+        "waits_for": "; ".join([*waits, *row.conditions]),
     }
 
 

@@ -20,7 +20,7 @@ __all__ = ["import_"]
 _MOST = 50
 
 #: The outcomes whose entries are listed for people; the others are only counted.
-_TOLD = ("created", "updated", "deactivated", "kept", "refused", "left out", "not exact")
+_LISTED = ("created", "updated", "deactivated", "kept", "refused", "left out", "not exact")
 
 
 @click.command("import")
@@ -97,7 +97,7 @@ def import_(
     if as_json:
         view.facts(_facts(done, dry_run=dry_run), ())
     else:
-        _tell(view, done, dry_run=dry_run)
+        _print_report(view, done, dry_run=dry_run)
     if done.report.refused:
         raise click.exceptions.Exit(REFUSED)
 
@@ -113,7 +113,7 @@ def _facts(done: Moved, *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _tell(view: View, done: Moved, *, dry_run: bool) -> None:
+def _print_report(view: View, done: Moved, *, dry_run: bool) -> None:
     outcomes = _outcomes(done)
     columns = (Column("outcome"), Column("name", name=True), Column("why", below=True))
     view.rows(columns, _rows(outcomes), nothing="no changes")
@@ -144,7 +144,7 @@ def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:
 
 
 def _rows(outcomes: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, str]]:
-    for outcome in _TOLD:
+    for outcome in _LISTED:
         names = outcomes[outcome]
         for name, why in list(names.items())[:_MOST]:
             yield {"outcome": outcome, "name": name, "why": why}

@@ -14,12 +14,12 @@ from beatstore.store import Store
 __all__ = ["complete_edge", "complete_entry"]
 
 #: At most how many names are offered.
-_MOST = 50
+_LIMIT = 50
 
 
 def complete_entry(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of entries with this prefix."""
-    return _asked(context, lambda store: store.names(name=f"{incomplete}*", limit=_MOST))
+    return _ask_store(context, lambda store: store.names(name=f"{incomplete}*", limit=_LIMIT))
 
 
 def complete_edge(context: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -27,7 +27,7 @@ def complete_edge(context: click.Context, param: click.Parameter, incomplete: st
     return [] if ":" in incomplete else complete_entry(context, param, incomplete)
 
 
-def _asked(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:
+def _ask_store(context: click.Context, question: Callable[[Store], list[str]]) -> list[str]:
     with suppress(Exception):
         _load_app(context.find_root())
         # A context made for completion is never closed.

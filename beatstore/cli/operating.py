@@ -78,7 +78,7 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
         yield "sent late by", f"{half} (median), {most} (99th percentile)"
     yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none on record"
     yield "workers", _listed(found.workers, partial(_worker, view=view)) or "none has reported"
-    yield "attention", "\n".join(view.told(one, name_zone=True) for one in found.warnings)
+    yield "attention", "\n".join(view.localized(one, name_zone=True) for one in found.warnings)
 
 
 def _counts(by_state: dict[str, int]) -> str:
@@ -88,7 +88,7 @@ def _counts(by_state: dict[str, int]) -> str:
 def _overdue(found: Status, view: View) -> str:
     if found.oldest_overdue_at is None:
         return "none"
-    return f"{found.overdue:,}, the oldest since {view.named(found.oldest_overdue_at)}"
+    return f"{found.overdue:,}, the oldest since {view.with_zone(found.oldest_overdue_at)}"
 
 
 def _listed(found: Sequence[P], line: Callable[[P], str]) -> str:
@@ -113,8 +113,8 @@ def _worker(worker: WorkerStatus, view: View) -> str:
 
 def _lives(process: BeatStatus | WorkerStatus, view: View) -> str:
     if process.stopped_at is not None:
-        return f"stopped at {view.named(process.stopped_at)}"
-    return "alive" if process.alive else f"silent since {view.named(process.heartbeat_at)}"
+        return f"stopped at {view.with_zone(process.stopped_at)}"
+    return "alive" if process.alive else f"silent since {view.with_zone(process.heartbeat_at)}"
 
 
 @click.command()
@@ -355,7 +355,7 @@ def prune(context: click.Context, *, days: float | None, yes: bool, as_json: boo
     view.facts({"deleted": deleted, "before": before}, [])
     if not as_json:
         what = "entry or run" if deleted == 1 else "entries and runs"
-        view.line(f"deleted {deleted:,} {what} older than {view.named(before)}")
+        view.line(f"deleted {deleted:,} {what} older than {view.with_zone(before)}")
 
 
 @contextmanager

@@ -173,10 +173,10 @@ class _Edge(_ParamType):
         pairs = [part.partition("=") for part in rest.split(",")]
         if not colon or not all(key.strip() in _EDGE_FIELDS for key, _, _ in pairs):
             return After(given)
-        told: dict[str, Any] = {}
+        conditions: dict[str, Any] = {}
         for key, equals, word in pairs:
-            told[key.strip()] = self._value(key.strip(), word.strip() if equals else "true")
-        return After(name, **told)
+            conditions[key.strip()] = self._value(key.strip(), word.strip() if equals else "true")
+        return After(name, **conditions)
 
     def _value(self, key: str, word: str) -> Any:
         if key == "first_free":

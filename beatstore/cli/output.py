@@ -121,7 +121,7 @@ class View:
     def instant(self, given: Any) -> Any:
         """Return a value that was given; of a time, or of how long ago it was, the instant.
 
-        How a time without an offset is read is told.
+        A note says what a time without an offset means.
 
         Raises:
             UsageError: the clock never shows it.
@@ -142,13 +142,13 @@ class View:
             note(f"{given.text} means {found.isoformat(' ')}, in zone {zone_name}")
         return found
 
-    def named(self, instant: object) -> str:
+    def with_zone(self, instant: object) -> str:
         """Return an instant for a sentence, with the zone and the time to or since it."""
         if not isinstance(instant, datetime):
             return text(instant)
         return f"{self.at(instant)} {self.zone_name}, {self.ago(instant)}"
 
-    def told(self, reason: object, *, name_zone: bool = False) -> str:
+    def localized(self, reason: object, *, name_zone: bool = False) -> str:
         """Return a stored reason or warning with its instants converted to the zone."""
         zone_name = f" {self.zone_name}" if name_zone else ""
         return retold(text(reason), lambda at: f"{self.at(at)}{zone_name}")

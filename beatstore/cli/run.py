@@ -30,7 +30,7 @@ _COLUMNS = (
 _CALL = ("task", "args", "kwargs", "options")
 
 #: What happens at `wake_at` of an unfinished run.
-_LOOKS = {
+_AT_WAKE = {
     "claimed": "beat sends it at",
     "sent": "if no worker reports it, beat checks it at",
     "started": "if its worker is silent, beat checks it at",
@@ -89,7 +89,7 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
     yield view.title("due"), view.when(one.due_at)
     yield "state", one.state
     yield "attempt", str(one.attempt) if one.attempt > 1 else ""
-    yield "reason", view.told(one.reason)
+    yield "reason", view.localized(one.reason)
     yield view.title("includes"), _included(one, view)
     yield view.title("sent"), ", ".join(filter(None, (view.at(one.sent_at), _late(one, view))))
     yield view.title("started"), view.at(one.started_at)
@@ -146,7 +146,7 @@ def _attempts(found: RunDetails, view: View) -> str:
 
 def _attempt(one: Run, view: View) -> str:
     ended = f" {view.at(one.finished_at)}" if one.finished_at else ""
-    why = (one.error or view.told(one.reason)).strip().splitlines()
+    why = (one.error or view.localized(one.reason)).strip().splitlines()
     return f"{one.attempt}: run {one.id}, {one.state}{ended}" + (f", {why[-1]}" if why else "")
 
 
@@ -157,14 +157,14 @@ def _next(found: RunDetails, view: View) -> str:
         return f"attempt {last.attempt}, run {last.id}, is {last.state}"
     if one.follow_up == "end":
         return "beat decides at its next tick"
-    if one.state in _LOOKS:
+    if one.state in _AT_WAKE:
         if not isinstance(one.wake_at, datetime):
             return ""
         soon = one.wake_at <= view.now
         return (
             "at the next tick of a beat"
             if soon
-            else f"{_LOOKS[one.state]} {view.when(one.wake_at)}"
+            else f"{_AT_WAKE[one.state]} {view.when(one.wake_at)}"
         )
     if one.state not in ERRORS or found.entry is None:
         return ""

@@ -100,7 +100,7 @@ def runs(
         Column("took", rank=1),
         Column("worker", least=8, rank=3),
         Column("id", right=True),
-        Column("said", "reason", below=True),
+        Column("reasons", "reason", below=True),
     )
     rows = (_run(run) if view.json else _shown(run, view) for run in found)
     view.rows(columns, rows, nothing="no run matches")
@@ -164,7 +164,12 @@ def _run(run: Run) -> dict[str, Any]:
 
 def _shown(run: Run, view: View) -> dict[str, Any]:
     """Return a row of `runs` for people."""
-    return {**_run(run), "late": late(run, view), "took": took(run, view), "said": _said(run, view)}
+    return {
+        **_run(run),
+        "late": late(run, view),
+        "took": took(run, view),
+        "reasons": _reason(run, view),
+    }
 
 
 def late(run: Run, view: View) -> str:
@@ -189,8 +194,8 @@ def took(run: Run, view: View) -> str:
     return span(seconds, rough=rough) if seconds >= 10 else f"{seconds:.2g} s"  # noqa: PLR2004
 
 
-def _said(run: Run, view: View) -> str:
-    said = [view.told(run.reason)] if run.reason else []
+def _reason(run: Run, view: View) -> str:
+    said = [view.localized(run.reason)] if run.reason else []
     if run.error:
         said.append(run.error.strip().splitlines()[-1] if run.error.strip() else "")
     return "; ".join(said)
@@ -235,7 +240,7 @@ def errors(
     rows = [_error(run, view) for run in found]
     if traceback and not as_json and rows:
         _print_tracebacks(view, rows)
-        _tell_more(found)
+        _note_more(found)
         return
     columns = (
         *_run_columns(view, name),
@@ -244,17 +249,17 @@ def errors(
         Column("error", show=_last_line, below=True),
     )
     view.rows(columns, rows, nothing="no errors")
-    _tell_more(found)
+    _note_more(found)
 
 
-def _tell_more(found: Page[Run]) -> None:
+def _note_more(found: Page[Run]) -> None:
     if found.more:
         note(f"more errors follow these {len(found):,}: --limit {2 * len(found)}")
 
 
 def _error(run: Run, view: View) -> dict[str, Any]:
     row = {column: getattr(run, column) for column in (*_COLUMNS, "traceback")}
-    return {**row, "error": run.error or (run.reason if view.json else view.told(run.reason))}
+    return {**row, "error": run.error or (run.reason if view.json else view.localized(run.reason))}
 
 
 def _last_line(error: object) -> str:
@@ -267,7 +272,7 @@ def _print_tracebacks(view: View, rows: list[dict[str, Any]]) -> None:
         if at:
             view.line("")
         worker = f" on {row['worker']}" if row["worker"] else ""
-        due_at = view.named(row["due_at"])
+        due_at = view.with_zone(row["due_at"])
         attempt = f"attempt {row['attempt']} {row['state']}{worker}"
         view.line(f"{row['entry_name']}, due {due_at}: {attempt} (run {row['id']})")
         for line in text(row["traceback"] or row["error"]).splitlines():

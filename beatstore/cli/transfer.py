@@ -19,7 +19,7 @@ from beatstore.store import LoadReport
 __all__ = ["export", "load"]
 
 #: How many refused lines are listed.
-_TOLD = 20
+_LISTED = 20
 
 
 @click.command()
@@ -97,16 +97,16 @@ def load(
     }
     view.facts({**figures, "refused": {str(at): why for at, why in report.refused.items()}}, ())
     if not as_json:
-        _tell(view, report, kept=keep_going or dry_run)
+        _print_report(view, report, kept=keep_going or dry_run)
     if report.refused:
         raise click.exceptions.Exit(REFUSED)
 
 
-def _tell(view: View, report: LoadReport, *, kept: bool) -> None:
+def _print_report(view: View, report: LoadReport, *, kept: bool) -> None:
     """Print the results for people."""
-    for line, reason in list(report.refused.items())[:_TOLD]:
+    for line, reason in list(report.refused.items())[:_LISTED]:
         note(f"line {line}: {reason}")
-    more = len(report.refused) - _TOLD
+    more = len(report.refused) - _LISTED
     if more > 0:
         note(f"and {more:,} more refused lines")
     if report.refused and not kept:

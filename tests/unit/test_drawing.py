@@ -70,15 +70,15 @@ def test_labels_and_what_is_not_drawn_are_said() -> None:
         Edge("a", "a", "done", True),
     ]
     first, second = drawn(Graph.of(nodes, edges))
-    assert first.said == ("a → done, first run free", "b → first run free")
-    assert second.said == ("a: done",)
+    assert first.conditions == ("a → done, first run free", "b → first run free")
+    assert second.conditions == ("a: done",)
 
 
-def test_a_circle_is_drawn_all_the_same() -> None:
-    """Rows written by hand may form a circle; each entry is there once, and the edge is said."""
+def test_a_cycle_is_drawn_all_the_same() -> None:
+    """Rows written by hand may form a cycle; each entry is there once, and the edge is said."""
     rows = drawn(graph("a>b", "b>c", "c>a", "x>a"))
     assert sorted(row.node.name for row in rows) == ["a", "b", "c", "x"]
-    assert ("c → a circle",) in [row.said for row in rows]
+    assert ("c → a cycle",) in [row.conditions for row in rows]
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
