@@ -119,12 +119,12 @@ class View:
         return f"{self.at(instant)}, {self.ago(instant)}"
 
     def instant(self, given: Any) -> Any:
-        """Return a value that was given; of a time, or of how long ago it was, the instant.
+        """Return the instant of a given time or age; return other values as they are.
 
         A note says what a time without an offset means.
 
         Raises:
-            UsageError: the clock never shows it.
+            UsageError: no such local time exists.
         """
         if isinstance(given, timedelta):
             try:

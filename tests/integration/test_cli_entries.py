@@ -507,7 +507,7 @@ def test_pause_and_resume(call: Command, store: Store) -> None:
 
 
 def test_pausing_what_is_over_says_so(call: Command, store: Store) -> None:
-    """An entry that is over is not paused, and it is the verb says that it is unchanged."""
+    """An entry that is over is not paused, and the verb says that it is unchanged."""
     store.add("over", "t.a", Once(FAR))
     store.cancel("over")
     done = call("pause", "over")
