@@ -65,7 +65,7 @@ class Task(_Task):
         """
         reason = refusal(self) if self.starts_once else None
         if reason is not None:
-            logger.warning("dropped %s[%s]: %s", self.name, task_id, reason)
+            logger.warning("%s[%s] was dropped: %s", self.name, task_id, reason)
             raise Ignore(reason)
         super().before_start(task_id, args, kwargs)
 

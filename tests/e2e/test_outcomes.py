@@ -296,12 +296,12 @@ def test_the_guard_drops_a_second_message(stage: Stage) -> None:
     run_id = stage.send("tests.once", str(path))
     stage.wait_for(run_id, "started")
     stage.send_again(run_id, "tests.once")
-    worker.wait_for_output("is dropped: ")
+    worker.wait_for_output("was dropped: ")
     assert stage.run(run_id).state == "started"
     path.touch()
     stage.wait_for(run_id, "succeeded")
     stage.send_again(run_id, "tests.once")
-    worker.wait_for_output("is dropped: the run is succeeded")
+    worker.wait_for_output("was dropped: the run is succeeded")
     assert len(stage.ran(run_id)) == 1
     assert stage.run(run_id).state == "succeeded"
 
@@ -316,7 +316,7 @@ def test_the_guard_between_workers(stage: Stage) -> None:
     stage.wait_for(run_id, "started")
     other = stage.worker("prefork", "--queues", "other", budget=10)
     stage.send_again(run_id, "tests.once", queue="other")
-    other.wait_for_output("is dropped: 0@")
+    other.wait_for_output("was dropped: 0@")
     path.touch()
     stage.wait_for(run_id, "succeeded")
     assert len(stage.ran(run_id)) == 1
@@ -339,7 +339,7 @@ def test_a_message_redelivered_too_early(stage: Stage, broker: Broker) -> None:
         message["properties"]["delivery_info"]["redelivered"] = True
         message["properties"]["delivery_tag"] = "again"
         server.lpush(broker.queue, json.dumps(message))
-    worker.wait_for_output("is dropped: 0@")
+    worker.wait_for_output("was dropped: 0@")
     path.touch()
     stage.wait_for(run_id, "succeeded")
     assert len(stage.ran(run_id)) == 1

@@ -496,7 +496,7 @@ def test_the_guard_drops(
     run(guarded)
     assert guarded.ran == []
     assert told(app, writer) == []
-    assert f"dropped {guarded.name}[the-id]: other@host has started it" in caplog.text
+    assert f"{guarded.name}[the-id] was dropped: other@host has started it" in caplog.text
 
 
 @pytest.mark.parametrize(
