@@ -419,4 +419,4 @@ def test_nothing_of_ours(redis_broker: Broker, new_project: NewProject) -> None:
         app.send_task("tests.note", task_id="a")
     wait_until(lambda: len(project.runs()) == 1, 30, worker.output)
     assert worker.terminate() == 0
-    assert "could not write the worker's heartbeat, retrying: " in worker.output()
+    assert "could not report runs to the database, retrying: " in worker.output()
