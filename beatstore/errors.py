@@ -1,4 +1,4 @@
-"""Every error beatstore raises on purpose.
+"""Every error that beatstore raises on purpose.
 
     BeatstoreError
     ├── ConfigError (ValueError)          a beatstore_* setting is wrong
@@ -7,7 +7,7 @@
     │   ├── InvalidEntryError (ValueError)   a field of an entry can't be stored
     │   ├── EntryNotFoundError (LookupError)
     │   ├── EntryExistsError
-    │   ├── NotReadError                  tags, after or edited of an entry, not asked for
+    │   ├── NotReadError                  tags, after or edited were not read with the entry
     │   └── LoadError (ValueError)        documents that can't be loaded
     └── StoreError
         ├── SessionError (ValueError)     session= belongs to another database
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-#: How much of a value stands in a message, in characters.
+#: The most characters of a value that a message shows.
 _LONGEST = 300
 
 
@@ -46,13 +46,13 @@ class BeatstoreError(Exception):
 
 
 class _FieldError(BeatstoreError, ValueError):
-    """A named value was refused.
+    """A named value is invalid.
 
     Args:
         field: the name of the argument, column or setting.
-        given: the refused value, as it was given.
-        expected: what would have been right, as a noun phrase.
-        write: something the reader can copy, or None where there is no one answer.
+        given: the invalid value.
+        expected: what is valid, as a noun phrase.
+        write: what to write instead, to be copied; None where there is no single answer.
     """
 
     def __init__(self, field: str, given: object, expected: str, write: str | None = None) -> None:
@@ -65,7 +65,7 @@ class _FieldError(BeatstoreError, ValueError):
     def __str__(self) -> str:
         field = self.field if len(self.field) <= _LONGEST else f"{self.field[:_LONGEST]}…"
         text = f"{field}: expected {self.expected}, got {_short(self.given)}"
-        # Nobody copies half of a value, nor a page of it.
+        # Half of a value is of no use to copy, and neither is a page of it.
         return f"{text}; write {self.write}" if self.write and len(self.write) <= _LONGEST else text
 
 
@@ -74,7 +74,7 @@ class ConfigError(_FieldError):
 
 
 class ScheduleError(_FieldError):
-    """A schedule is invalid, or valid and never due."""
+    """A schedule is invalid, or is never due."""
 
 
 class EntryError(BeatstoreError):
@@ -82,15 +82,15 @@ class EntryError(BeatstoreError):
 
 
 class InvalidEntryError(_FieldError, EntryError):
-    """A field of an entry can't be stored as it was given."""
+    """A field of an entry has a value that can't be stored."""
 
 
 class EntryNotFoundError(EntryError, LookupError):
-    """There is no entry of that name.
+    """No entry has that name.
 
     Args:
         name: the name asked for.
-        nearest: the most similar name stored, or None.
+        nearest: the most similar stored name, or None.
     """
 
     def __init__(self, name: str, nearest: str | None = None) -> None:
@@ -104,11 +104,11 @@ class EntryNotFoundError(EntryError, LookupError):
 
 
 class EntryExistsError(EntryError):
-    """An entry of that name is already stored.
+    """An entry with that name already exists.
 
     Args:
         name: the name that is taken.
-        instead: what to do, where `put` and `change` are no help.
+        instead: what to do where `put` and `change` do not help.
     """
 
     def __init__(self, name: str, instead: str | None = None) -> None:
@@ -118,7 +118,7 @@ class EntryExistsError(EntryError):
 
     def __str__(self) -> str:
         instead = self.instead or "use put() to create or update, or change() to edit it"
-        return f"an entry named {self.name!r} exists already; {instead}"
+        return f"an entry named {self.name!r} already exists; {instead}"
 
 
 class NotReadError(EntryError):
@@ -126,7 +126,7 @@ class NotReadError(EntryError):
 
     Args:
         name: the entry's name.
-        extra: what was asked of it: "tags", "after" or "edited".
+        extra: the attribute that was read: "tags", "after" or "edited".
     """
 
     def __init__(self, name: str, extra: str) -> None:
@@ -143,10 +143,10 @@ class NotReadError(EntryError):
 
 
 class LoadError(EntryError, ValueError):
-    """Some documents can't be loaded, so none was.
+    """Some documents are invalid, so nothing was loaded.
 
     Args:
-        refused: by its line, what is wrong with each.
+        refused: what is wrong with each invalid document, by its line.
     """
 
     def __init__(self, refused: dict[int, str]) -> None:
@@ -156,9 +156,11 @@ class LoadError(EntryError, ValueError):
     def __str__(self) -> str:
         shown = [f"line {line}: {reason}" for line, reason in list(self.refused.items())[:3]]
         more = len(self.refused) - len(shown)
-        many = "1 document" if len(self.refused) == 1 else f"{len(self.refused):,} documents"
+        many = (
+            "1 document has" if len(self.refused) == 1 else f"{len(self.refused):,} documents have"
+        )
         rest = f"; and {more:,} more" if more else ""
-        return f"nothing was loaded, since {many} can't be: {'; '.join(shown)}{rest}"
+        return f"nothing was loaded, because {many} errors: {'; '.join(shown)}{rest}"
 
 
 class StoreError(BeatstoreError):
@@ -166,15 +168,58 @@ class StoreError(BeatstoreError):
 
 
 class SessionError(StoreError, ValueError):
-    """The `session=` given is none, or is bound to another database than the store's."""
+    """`session=` is not a session, or its database is not the store's."""
 
 
 class SchemaError(StoreError):
-    """The tables are missing, or of a revision this version can't work with."""
+    """The tables are missing, or their revision does not fit this version of beatstore."""
 
 
 class UnavailableError(StoreError):
-    """The database did not answer; what was asked may or may not have happened."""
+    """The database did not answer; the operation may or may not have taken effect."""
+
+
+# -- inside beatstore: caught before a caller of the public API sees them -------------------
+
+
+class NoIdentityError(Exception):
+    """A value has no digest: only storing it shows what row it makes."""
+
+
+class LazyArgumentError(ValueError):
+    """A function among the arguments of a `beat_schedule` entry is missing, or raised."""
+
+
+class PoolerError(Exception):
+    """A connection pooler stands between this process and PostgreSQL."""
+
+
+class CollisionError(Exception):
+    """Another run already has the due time of a run that was to be inserted."""
+
+
+class HeldError(Exception):
+    """Another transaction holds the lock on the row of a run."""
+
+
+class BrokerError(BeatstoreError):
+    """The broker did not answer."""
+
+
+class BlockedError(Exception):
+    """RabbitMQ accepts no messages because of an alarm; it keeps those it has for later."""
+
+
+class UnsureError(Exception):
+    """It is unknown whether the broker has the message."""
+
+
+class NackedError(Exception):
+    """RabbitMQ rejected the message: a policy of its queue forbids it, or its disk is full."""
+
+
+class UnroutableError(Exception):
+    """RabbitMQ has the exchange, but no queue that the message would reach."""
 
 
 def _short(value: object) -> str:

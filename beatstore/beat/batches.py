@@ -27,8 +27,9 @@ import kombu.exceptions
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms, UnsureError
+from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms
 from beatstore.beat.message import MESSAGE_ERRORS
+from beatstore.errors import UnsureError
 
 __all__ = [
     "ANSWER_TIMEOUT",

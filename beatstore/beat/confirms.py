@@ -17,16 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
+from beatstore.errors import BlockedError, NackedError, UnroutableError, UnsureError
+
 __all__ = [
     "ANSWER_TIMEOUT",
     "HOLD_S",
     "NOT_IMPLEMENTED",
-    "BlockedError",
     "Confirms",
-    "NackedError",
     "Unconfirmed",
-    "UnroutableError",
-    "UnsureError",
     "loose_exchanges",
 ]
 
@@ -70,22 +68,6 @@ _LARGE = 1_000_000
 
 #: What was sent, and is not confirmed yet.
 Sent = TypeVar("Sent")
-
-
-class BlockedError(Exception):
-    """RabbitMQ accepts no messages; it processes those already sent after the alarm."""
-
-
-class UnsureError(Exception):
-    """It is unknown whether the broker has the message."""
-
-
-class NackedError(Exception):
-    """RabbitMQ did not accept the message, because of a queue policy or a full disk."""
-
-
-class UnroutableError(Exception):
-    """The exchange exists, but no queue bound to it would receive the message."""
 
 
 class Confirms:

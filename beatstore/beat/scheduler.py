@@ -39,9 +39,9 @@ from beatstore.beat.housekeeping import Housekeeping
 from beatstore.beat.inquiry import Inquiry
 from beatstore.beat.message import publish
 from beatstore.beat.pulse import Pulse
-from beatstore.beat.sender import BeatEntry, BrokerError, Sender
+from beatstore.beat.sender import BeatEntry, Sender
 from beatstore.discovery.modules import import_code, log
-from beatstore.errors import BeatstoreError, SchemaError, UnavailableError
+from beatstore.errors import BeatstoreError, BrokerError, SchemaError, UnavailableError
 from beatstore.outage import Outage
 from beatstore.store import Store
 from beatstore.store.retention import Pruner

@@ -44,11 +44,7 @@ from beatstore.beat.batches import (
 )
 from beatstore.beat.confirms import (
     HOLD_S,
-    BlockedError,
-    NackedError,
     Unconfirmed,
-    UnroutableError,
-    UnsureError,
     loose_exchanges,
 )
 from beatstore.beat.message import (
@@ -59,20 +55,22 @@ from beatstore.beat.message import (
     try_later,
     without_results,
 )
-from beatstore.errors import BeatstoreError
+from beatstore.errors import (
+    BlockedError,
+    BrokerError,
+    NackedError,
+    UnroutableError,
+    UnsureError,
+)
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.notices import log_sent
 from beatstore.tick.tick import BATCH
 
-__all__ = ["RETRY_S", "BeatEntry", "BrokerError", "Sender"]
+__all__ = ["RETRY_S", "BeatEntry", "Sender"]
 
 logger = logging.getLogger(__name__)
-
-
-class BrokerError(BeatstoreError):
-    """The broker did not answer."""
 
 
 class _TooLateError(Exception):

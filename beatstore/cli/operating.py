@@ -25,6 +25,7 @@ from beatstore.cli.values import span
 from beatstore.cli.writing import clean, note, say
 from beatstore.database.migrate import revision_of
 from beatstore.database.transaction import explained
+from beatstore.errors import BrokerError
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
@@ -267,8 +268,7 @@ def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bo
             context,
         )
     store = open_store(context, make=True)
-    from beatstore.beat.once import tick as send  # noqa: PLC0415
-    from beatstore.beat.sender import BrokerError  # noqa: PLC0415  (imports celery)
+    from beatstore.beat.once import tick as send  # noqa: PLC0415  (imports celery)
 
     with _log_lines():
         try:

@@ -171,7 +171,7 @@ for _kind in (_Read, _Written):
 _SPARE_LEVELS = 2
 
 
-class TooDeepError(InvalidEntryError, DontWrapMixin):
+class _TooDeepError(InvalidEntryError, DontWrapMixin):
     """JSON has more levels than the database takes."""
 
 
@@ -226,14 +226,14 @@ def check_levels(field: str, value: Any, dialect: Dialect, spare: int = _SPARE_L
         spare: how many levels to keep free; by default, as for an entry's arguments.
 
     Raises:
-        TooDeepError: it has more levels of lists and dicts.
+        _TooDeepError: it has more levels of lists and dicts.
     """
     database = dialect_of(dialect)
     if not value or database.json_levels is None:
         return
     levels = database.json_levels - spare
     if _deeper(value, levels):
-        raise TooDeepError(
+        raise _TooDeepError(
             field,
             "more levels",
             f"JSON of at most {levels} levels, which is what {database.label} holds",

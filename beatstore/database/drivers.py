@@ -31,11 +31,11 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from beatstore.database.dialects import CHANNEL, dialect_of, execute
+from beatstore.errors import PoolerError
 
 __all__ = [
     "ANSWER",
     "Listener",
-    "PoolerError",
     "connect_defaults",
     "prepare_connection",
     "prepare_engine",
@@ -51,10 +51,6 @@ _CONNECT = 10
 
 #: The drivers that stand on libpq.
 _LIBPQ = ("psycopg", "psycopg2")
-
-
-class PoolerError(Exception):
-    """A connection pooler stands between this process and PostgreSQL."""
 
 
 # -- connecting --------------------------------------------------------------------------

@@ -33,7 +33,6 @@ from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_at
 from beatstore.database.drivers import (
     Listener,
-    PoolerError,
     connect_defaults,
     prepare_engine,
     prepare_nothing,
@@ -41,7 +40,7 @@ from beatstore.database.drivers import (
 from beatstore.database.faults import codes, contended, rolled_back, unavailable, unprepared
 from beatstore.database.functions import db_now
 from beatstore.database.models import EntryModel
-from beatstore.errors import ConfigError, SessionError, UnavailableError
+from beatstore.errors import ConfigError, PoolerError, SessionError, UnavailableError
 
 __all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
 

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from beatstore.errors import NoIdentityError
 from beatstore.schedules import Schedule
 from beatstore.version import __version__
 
@@ -22,15 +23,10 @@ if TYPE_CHECKING:
     from beatstore.definition.spec import Declared
 
 __all__ = [
-    "Unsure",
     "digest",
     "form",
     "identity",
 ]
-
-
-class Unsure(Exception):  # noqa: N818  (an answer, not an error)
-    """What a value comes to can't be told without storing it."""
 
 
 def digest(one: Declared, *context: object) -> str | None:
@@ -51,7 +47,7 @@ def digest(one: Declared, *context: object) -> str | None:
             if value is not default:
                 said.append((name, _task(value) if name == "task" else form(value)))
         return blake2b(repr(said).encode(), digest_size=16).hexdigest()
-    except Exception:  # noqa: BLE001  (Unsure, or an object that will be refused)
+    except Exception:  # noqa: BLE001  (NoIdentityError, or an object that will be refused)
         return None
 
 
@@ -70,7 +66,7 @@ def form(value: object) -> object:
     What JSON would make of a value decides: a subclass of dict is its items.
 
     Raises:
-        Unsure: there are none.
+        NoIdentityError: there are none.
     """
     kind = type(value)
     return (_KNOWN.get(kind) or _learned(kind))(value)
@@ -98,7 +94,7 @@ def _listed(value: Iterable[object]) -> object:
 
 def _items(value: Mapping[object, object]) -> object:
     if not all(isinstance(key, str) for key in value):
-        raise Unsure
+        raise NoIdentityError
     return "dict", sorted((str.__str__(key), form(item)) for key, item in value.items())
 
 
@@ -109,9 +105,9 @@ def identity(value: object) -> object:
     For each type that may be declared there is a function registered here.
 
     Raises:
-        Unsure: there is none, or this value is a special one.
+        NoIdentityError: there is none, or this value is a special one.
     """
-    raise Unsure
+    raise NoIdentityError
 
 
 @identity.register

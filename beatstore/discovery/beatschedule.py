@@ -29,9 +29,9 @@ from celery.schedules import BaseSchedule, crontab, schedule, solar
 from beatstore.definition import fields
 from beatstore.definition.spec import Declared
 from beatstore.discovery.convert import clock_interval, own_zone, zone_name
-from beatstore.errors import BeatstoreError, InvalidEntryError
+from beatstore.errors import BeatstoreError, InvalidEntryError, LazyArgumentError
 
-__all__ = ["CLEANUP", "SOURCE", "LazyArgumentError", "beat_entries", "evaluated"]
+__all__ = ["CLEANUP", "SOURCE", "beat_entries", "evaluated"]
 
 #: Who owns the rows that come from `beat_schedule`.
 SOURCE = "beat_schedule"
@@ -52,10 +52,6 @@ _OF_BEAT = frozenset({"name", "app", "last_run_at", "total_run_count"})
 
 #: Schedules that mean the same in any zone.
 _WITHOUT_ZONE = (int, float, timedelta, schedule, solar)
-
-
-class LazyArgumentError(ValueError):
-    """An argument that is a function could not be found, or not be called."""
 
 
 def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import BaseSchedule, crontab, crontab_parser, schedule, solar
 
-from beatstore.definition.identity import Unsure, form, identity
-from beatstore.errors import ScheduleError
+from beatstore.definition.identity import form, identity
+from beatstore.errors import NoIdentityError, ScheduleError
 from beatstore.schedules import Cron, Every, RRule, Schedule, Solar, as_schedule, zone
 from beatstore.schedules.crontext import read_cron
 
@@ -274,11 +274,11 @@ def _solar_identity(value: Any) -> object:
 
 def _unsure_of_subclass(value: Any, known: type[BaseSchedule]) -> None:
     if value.nowfun is not None or type(value) is not known:
-        raise Unsure
+        raise NoIdentityError
 
 
 def _own_zone_or_unsure(value: Any) -> str | None:
     try:
         return own_zone(value)
     except ScheduleError:
-        raise Unsure from None
+        raise NoIdentityError from None

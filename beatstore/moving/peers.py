@@ -115,7 +115,7 @@ def read(
         name = str(row.get("name"))
         try:
             entries.append(reader.entry(name, row))
-        except _Left as reason:
+        except _LeftOutError as reason:
             left[name] = str(reason)
         except BeatstoreError as error:
             refused[name] = str(error)
@@ -126,8 +126,8 @@ def read(
     return Found(tuple(entries), notes, refused, left)
 
 
-class _Left(Exception):  # noqa: N818  (a finding, not an error)
-    """A row is not to be carried; the text says why."""
+class _LeftOutError(Exception):
+    """A row is left out on purpose; the text says why."""
 
 
 class _Reader:
@@ -159,21 +159,21 @@ class _Reader:
         """Return the entry for a row.
 
         Raises:
-            _Left: it is not to be carried.
+            _LeftOutError: it is not to be carried.
         """
         if name in self._how.leave:
-            raise _Left(self._how.leave[name])
+            raise _LeftOutError(self._how.leave[name])
         enabled = _flag(row, "enabled", default=True)
         if name == _CLEANUP:
-            raise _Left(_cleanup(enabled))
+            raise _LeftOutError(_cleanup(enabled))
         kind, schedule_row = self._schedule_row(name, row)
         start_at = self._instant(row, "start_time")
         expires = self._instant(row, "expires")
         if expires is not None and expires <= self._now:
-            raise _Left(f"it expired at {_said(expires)}")
+            raise _LeftOutError(f"it expired at {_said(expires)}")
         one_off = kind == "clocked" or _flag(row, "one_off")
         if one_off and enabled and (row.get("total_run_count") or 0) > 0:
-            raise _Left("it runs once, and has run")
+            raise _LeftOutError("it runs once, and has run")
         schedule = self._schedule(name, row, kind, schedule_row, start_at)
         once = isinstance(schedule, Once)
         if isinstance(schedule, Once):
@@ -200,15 +200,15 @@ class _Reader:
         """Leave out a one-shot whose time has passed, unless it is still to run."""
         last = self._instant(row, "last_run_at")
         if expires is not None and expires <= at:
-            raise _Left(f"it expires at {_said(expires)}, before its time")
+            raise _LeftOutError(f"it expires at {_said(expires)}, before its time")
         if at > self._now:
             return
         if last is not None and last >= at:
-            raise _Left(f"it ran at {_said(last)}")
+            raise _LeftOutError(f"it ran at {_said(last)}")
         if not _flag(row, "enabled", default=True):
-            raise _Left(f"it is disabled, and its time, {_said(at)}, has passed")
+            raise _LeftOutError(f"it is disabled, and its time, {_said(at)}, has passed")
         if not (self._how.overdue or self._known(name)):
-            raise _Left(
+            raise _LeftOutError(
                 f"its time, {_said(at)}, has passed, and it has not run there; "
                 "with --overdue it is taken, and runs at once"
             )
@@ -220,7 +220,7 @@ class _Reader:
             rule = rule.anchored(self._now)
         due = rule.next_after(start)
         if due is not None and due >= expires:
-            raise _Left(f"it expires at {_said(expires)}, before its next time")
+            raise _LeftOutError(f"it expires at {_said(expires)}, before its next time")
 
     # -- schedules -------------------------------------------------------------------------
 

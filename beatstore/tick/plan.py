@@ -26,6 +26,7 @@ from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
+from beatstore.errors import CollisionError
 from beatstore.rules.decide import decide
 from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedRun
 from beatstore.rules.due import has_one_run
@@ -40,7 +41,7 @@ from beatstore.tick.notices import Notice, notice_of_run
 from beatstore.tick.waits import write_shared
 from beatstore.tick.watch import watch_again
 
-__all__ = ["CollisionError", "Planner"]
+__all__ = ["Planner"]
 
 # The parameters name the columns to write, so that a broken row keeps its other columns.
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
@@ -71,10 +72,6 @@ _NEW = EPOCH + timedelta(days=1)
 _KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
 
 _call_of = attrgetter(*CALL)
-
-
-class CollisionError(Exception):
-    """Another run already has the due time of a run to insert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,14 @@ from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
 from beatstore.database.functions import db_now
 from beatstore.database.tables import ENTRY, RUN, TAG
-from beatstore.errors import UnavailableError
+from beatstore.errors import CollisionError, UnavailableError
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import complete, settling, sweep
 from beatstore.tick.beats import Upkeep
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun, SweepResult
 from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, held_runs
 from beatstore.tick.notices import Notice, log_notices
-from beatstore.tick.plan import CollisionError, Planner
+from beatstore.tick.plan import Planner
 
 __all__ = ["Queue"]
 

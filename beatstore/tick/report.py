@@ -14,7 +14,6 @@ from beatstore.tick.endings import ERROR_LENGTH
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = [
-    "HeldError",
     "Report",
     "Unwritten",
     "columns_of",
@@ -52,10 +51,6 @@ class Report:
     error: str | None = None
     traceback: str | None = None
     delay: float = 0.0
-
-
-class HeldError(Exception):
-    """Another transaction has locked the row of a run."""
 
 
 @dataclass(slots=True)

@@ -31,14 +31,13 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.errors import UnavailableError
+from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
 from beatstore.tick.complete import finish
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, held_runs
 from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
-    HeldError,
     Report,
     Unwritten,
     columns_of,
@@ -51,7 +50,7 @@ from beatstore.tick.report import (
 from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
-__all__ = ["HeldError", "Origin", "Report", "Reports", "Unwritten"]
+__all__ = ["Origin", "Report", "Reports", "Unwritten"]
 
 #: How many heartbeats may be missed before a run is stale, and then how many until it is lost.
 MISSED_UNTIL_STALE, MISSED_UNTIL_LOST = 3, 2

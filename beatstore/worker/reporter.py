@@ -27,9 +27,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from beatstore.errors import BeatstoreError, StoreError
+from beatstore.errors import BeatstoreError, HeldError, StoreError
 from beatstore.outage import MAX_WAIT_S, Outage
-from beatstore.tick.reports import HeldError, Origin, Report, Unwritten
+from beatstore.tick.reports import Origin, Report, Unwritten
 
 __all__ = ["Reporter", "Writer"]
 

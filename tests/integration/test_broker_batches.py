@@ -24,10 +24,11 @@ from kombu.messaging import Producer
 from beatstore import Once
 from beatstore.beat import batches, confirms
 from beatstore.beat.batches import Batch, Confirmed, Pipeline, batch_of
-from beatstore.beat.confirms import Confirms, NackedError, UnsureError
+from beatstore.beat.confirms import Confirms
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import RETRY_S, BrokerError
+from beatstore.beat.sender import RETRY_S
 from beatstore.clock import ManualClock
+from beatstore.errors import BrokerError, NackedError, UnsureError
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker

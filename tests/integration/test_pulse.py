@@ -17,8 +17,7 @@ from beatstore import Once, Store
 from beatstore.beat.once import tick
 from beatstore.beat.pulse import DIRECTORY, Pulse, directory, signs
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import BrokerError
-from beatstore.errors import UnavailableError
+from beatstore.errors import BrokerError, UnavailableError
 from beatstore.tick.claims import Outcome
 from tests.support.brokers import Broker
 from tests.support.command import Command, Done

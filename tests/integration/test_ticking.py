@@ -13,8 +13,7 @@ from celery import Celery
 
 from beatstore import Once, SchemaError, Store, UnavailableError
 from beatstore.beat.once import TickReport, tick
-from beatstore.beat.sender import BrokerError
-from beatstore.errors import ConfigError
+from beatstore.errors import BrokerError, ConfigError
 from beatstore.models import RunModel
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from beatstore.tick.reports import HeldError, Report, Unwritten
+from beatstore.errors import HeldError
+from beatstore.tick.reports import Report, Unwritten
 
 __all__ = ["Recorder"]
 

@@ -16,7 +16,8 @@ from celery.schedules import BaseSchedule, crontab, schedule, solar
 from beatstore import Cron, Declared, Every, RRule
 from beatstore.config import Settings
 from beatstore.definition.edits import check
-from beatstore.discovery.beatschedule import CLEANUP, LazyArgumentError, beat_entries, evaluated
+from beatstore.discovery.beatschedule import CLEANUP, beat_entries, evaluated
+from beatstore.errors import LazyArgumentError
 
 UTC = timezone.utc
 

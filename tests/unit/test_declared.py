@@ -17,7 +17,8 @@ from celery.schedules import crontab, schedule, solar
 
 from beatstore import After, Cron, Declared, Every, Once, RRule, Settings, Solar, daily, weekly
 from beatstore.definition import edits
-from beatstore.definition.identity import Unsure, digest, form
+from beatstore.definition.identity import digest, form
+from beatstore.errors import NoIdentityError
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -131,7 +132,7 @@ def test_the_same_has_the_same_digest(one: dict[str, Any], other: dict[str, Any]
         {"schedule": object()},
         {"task": object()},
         {"task": partial(send)},
-        {"schedule": crontab(minute=5), "args": [{"a": [Unsure]}]},
+        {"schedule": crontab(minute=5), "args": [{"a": [NoIdentityError]}]},
     ],
 )
 def test_what_is_not_certain_has_no_digest(given: dict[str, Any]) -> None:
@@ -168,6 +169,6 @@ def test_the_digest_is_that_of_other_processes() -> None:
 def test_generators_are_not_used_up() -> None:
     """Something that can be read once only has no digest, and is still whole afterwards."""
     words: Iterator[str] = iter(["x"])
-    with pytest.raises(Unsure):
+    with pytest.raises(NoIdentityError):
         form(words)
     assert list(words) == ["x"]

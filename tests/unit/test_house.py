@@ -65,6 +65,16 @@ NAMING = {
     "beatstore/config.py": {"startswith"},
 }
 CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time")
+# Errors that never leave their module as themselves, so that nobody could import them.
+OWN_ERRORS = {
+    "_TooDeepError",  # an InvalidEntryError that SQLAlchemy must not wrap, by a base of its own
+    "_TooManyLevelsError",
+    "_UnknownValueError",
+    "_OtherFormatError",
+    "_Undone",
+    "_TooLateError",
+    "_LeftOutError",
+}
 LONGEST = 450
 
 FILES = sorted((ROOT / "beatstore").rglob("*.py"))
@@ -173,7 +183,30 @@ def test_sets_of_states_stand_in_one_place(path: Path) -> None:
     assert not found, f"{found}: use a set of beatstore.rules.states, or add one there"
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def errors_in(tree: ast.AST) -> Iterator[str]:
+    """Yield the classes that can be raised, by the names of their bases."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bases = [ast.unparse(base) for base in node.bases]
+            if any(base.endswith(("Error", "Exception", "Warning")) for base in bases):
+                yield node.name
+
+
+def test_errors_stand_in_one_place() -> None:
+    """Every error class is in errors.py, but for those that one module raises and catches."""
+    elsewhere = {
+        name: path.relative_to(ROOT).as_posix()
+        for path in FILES
+        for name in errors_in(ast.parse(path.read_text()))
+        if path != ROOT / "beatstore" / "errors.py"
+    }
+    assert elsewhere.keys() == OWN_ERRORS, elsewhere
+    for name, home in elsewhere.items():
+        users = [path for path in FILES if name in path.read_text()]
+        assert names(users) == [home], f"{name} leaves its module: put it into errors.py"
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
     """Each module can be read after those that it imports."""
     modules = {module_of(path): path for path in FILES}
     imported: dict[str, set[str]] = {}

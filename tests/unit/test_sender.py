@@ -24,10 +24,10 @@ from celery.signals import before_task_publish
 
 from beatstore.beat import sender as sender_module
 from beatstore.beat.batches import Batch, Fate
-from beatstore.beat.confirms import UnsureError
 from beatstore.beat.message import MAX_TRIES
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import RETRY_S, BeatEntry, BrokerError
+from beatstore.beat.sender import RETRY_S, BeatEntry
+from beatstore.errors import BrokerError, UnsureError
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker, Message
