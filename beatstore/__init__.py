@@ -1,4 +1,4 @@
-"""beatstore: celery beat fires what the database says.
+"""beatstore: a scheduler for celery beat that keeps its entries in a SQL database.
 
     from beatstore import Store
 
@@ -8,9 +8,9 @@
 
 and then `celery -A proj beat --scheduler beatstore:DBScheduler`.
 
-Importing this package imports neither SQLAlchemy nor celery: the store, the scheduler, and
-what workers need, are loaded when they are asked for, so that what only passes by (any
-`celery` command, to which ours is added) is not held up.
+Importing this package imports neither SQLAlchemy nor celery. The store, the scheduler and the
+workers' parts are loaded on first use, so that other `celery` commands, which import this
+package to find its subcommand, stay fast.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from beatstore.worker.signals import setup
     from beatstore.worker.task import Task
 
-_refused = as_schedule.dispatch(object)
-_unsure = identity.dispatch(object)
+_refuse = as_schedule.dispatch(object)
+_no_identity = identity.dispatch(object)
 
 _LAZY = {
     "After": "beatstore.store",
@@ -160,27 +160,27 @@ __all__ = [
 
 @as_schedule.register(object)
 def _as_celery_schedule(value: object, timezone: str | None = None) -> Schedule:
-    """Take celery's own schedules too."""
-    taught = _taught(as_schedule, value)
-    return _refused(value, timezone) if taught is _as_celery_schedule else taught(value, timezone)
+    """Convert celery's own schedules too."""
+    convert = _registered(as_schedule, value)
+    return _refuse(value, timezone) if convert is _as_celery_schedule else convert(value, timezone)
 
 
 @identity.register(object)
 def _celery_identity(value: object) -> object:
-    """Tell celery's own schedules apart too."""
-    taught = _taught(identity, value)
-    return _unsure(value) if taught is _celery_identity else taught(value)
+    """Return the identity of celery's own schedules too."""
+    identify = _registered(identity, value)
+    return _no_identity(value) if identify is _celery_identity else identify(value)
 
 
-def _taught(function: Any, value: object) -> Any:
-    """Return what knows a value's type, importing what knows celery's when one is met."""
+def _registered(function: Any, value: object) -> Any:
+    """Return the implementation for a value's type; import celery's when a value needs it."""
     if any(base.__module__.startswith("celery.") for base in type(value).__mro__):
         import beatstore.discovery.convert  # noqa: F401, PLC0415
     return function.dispatch(type(value))
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs SQLAlchemy or celery when it is asked for."""
+    """Import what needs SQLAlchemy or celery on first use."""
     home = _LAZY.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,9 @@
-"""What the application's own Alembic must know where it shares a database with beatstore.
+"""A hook for an application whose own Alembic works on the database that beatstore uses.
 
 `alembic revision --autogenerate` proposes to drop every table that its models do not name.
-beatstore's tables have migrations of their own (`Store.migrate`), so the application's
-leave them alone, in both directions: they are not dropped, and where the application's
-metadata holds them too, they are neither created nor altered. In `env.py`:
+This hook excludes beatstore's tables, which have migrations of their own (`Store.migrate`):
+autogenerate neither drops them, nor creates or alters them where the application's metadata
+contains them. In `env.py`:
 
     from beatstore.alembic import include_object
 
@@ -11,8 +11,8 @@ metadata holds them too, they are neither created nor altered. In `env.py`:
                       include_object=include_object)
 
 Invariants:
-    * A table is beatstore's by its whole name, in whatever schema; another table whose name
-      begins with `beatstore_` is the application's.
+    * Only tables with the exact names of beatstore's tables are excluded, in any schema; any
+      other table whose name starts with `beatstore_` is the application's.
     * Importing this imports no Alembic.
 """
 
@@ -28,27 +28,27 @@ _TABLES = frozenset({*Base.metadata.tables, VERSION_TABLE})
 def include_object(
     object_: object, name: str | None, type_: str, reflected: bool, compare_to: object
 ) -> bool:
-    """Say whether autogenerate may look at an object: at all but beatstore's own.
+    """Return False for beatstore's tables, functions and triggers, so autogenerate skips them.
 
-    This is Alembic's hook `include_object`. The indexes and constraints of a table that is
-    left out are left out with it. If you have a function of your own, ask both:
+    This is Alembic's hook `include_object`. It skips the indexes and constraints of those
+    tables too. If you have a hook of your own, call both:
 
         def include_object(*given):
             return mine(*given) and beatstore.alembic.include_object(*given)
 
-    `include_name` would not do: it is asked about the database only, so tables that are in
-    the application's metadata would be created again.
+    The hook `include_name` is not enough: it only filters what is in the database, so
+    autogenerate would create the tables that are in the application's metadata.
 
     Args:
-        object_: the table, index, …; it is not looked at.
+        object_: the table, index, …; unused.
         name: its name, without the schema.
         type_: "table", "index", …; extensions of Alembic add "function" and "trigger".
-        reflected: whether it was found in the database, and not in the metadata.
-        compare_to: what it is compared with; it is not looked at.
+        reflected: whether it comes from the database, not from the metadata.
+        compare_to: what it is compared with; unused.
     """
     if type_ == "table":
         return name not in _TABLES
     if type_ in ("function", "trigger") and reflected and name:
-        # alembic_utils writes "public.beatstore_entry_edit()", and would drop that as well.
+        # alembic_utils names it "public.beatstore_entry_edit()", and would drop it too.
         return not name.rpartition(".")[2].startswith("beatstore_")
     return True

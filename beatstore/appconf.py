@@ -1,4 +1,4 @@
-"""The `beatstore_*` settings of a Celery app, which is known here by its attributes only."""
+"""Read the `beatstore_*` settings of a Celery app, without importing Celery."""
 
 from __future__ import annotations
 
@@ -13,52 +13,56 @@ from beatstore.errors import ConfigError
 
 __all__ = ["given_settings", "know", "name_of", "neglected", "read_settings"]
 
-#: The apps that this process has set up.
+#: The apps that this process has configured.
 _apps: weakref.WeakSet[Any] = weakref.WeakSet()
 
-#: What a store goes by itself; the other settings are those of beats and workers.
-_OF_A_STORE = (
-    *("schema", "default_timezone", "default_misfire", "default_grace"),
-    *("allowed_tasks", "retention"),
+#: The settings that a store uses itself; only beats and workers use the others.
+_STORE_SETTINGS = (
+    "schema",
+    "default_timezone",
+    "default_misfire",
+    "default_grace",
+    "allowed_tasks",
+    "retention",
 )
 
 
 def know(app: Any) -> None:
-    """Remember an app, to tell stores that were made without its settings."""
+    """Remember an app, to warn about stores that were made without its settings."""
     _apps.add(app)
 
 
 def name_of(app: Any) -> str:
-    """Return what an app is called in messages."""
+    """Return the name of an app for messages."""
     name = getattr(app, "main", None)
     return f"the app {name!r}" if name else "the app"
 
 
 def neglected(database: Database, settings: Settings) -> str:
-    """Say which settings of an app of the same database a store does not go by.
+    """Say which settings a store ignores that an app with the same database has.
 
     Args:
-        database: the store's.
-        settings: the store's: the defaults.
+        database: the store's database.
+        settings: the store's settings, which are the defaults.
 
     Returns:
-        A sentence; "" where there is no such app or setting.
+        A sentence; "" if it ignores none.
     """
-    ours = {name: getattr(settings, name) for name in _OF_A_STORE} | {"schema": database.schema}
+    ours = {name: getattr(settings, name) for name in _STORE_SETTINGS} | {"schema": database.schema}
     for app in tuple(_apps):
-        with suppress(Exception):  # whoever uses that app is told what is wrong with it
+        with suppress(Exception):  # the users of that app get its errors
             theirs = read_settings(app)
             if not same_database(checked(theirs.url), database.url):
                 continue
             other = {
                 name: getattr(theirs, name)
-                for name in _OF_A_STORE
+                for name in _STORE_SETTINGS
                 if getattr(theirs, name) != ours[name]
             }
             if other:
                 listed = ", ".join(f"{PREFIX}{name}={value!r}" for name, value in other.items())
                 return (
-                    f"{name_of(app)} has {listed}, which this store does not go by; write "
+                    f"{name_of(app)} has {listed}, which this store ignores; write "
                     "Store.from_app(app), or Store.from_app(app, engine=engine)"
                 )
     return ""
@@ -77,12 +81,12 @@ def read_settings(app: Any) -> Settings:
 
 
 def given_settings(app: Any) -> dict[str, Any]:
-    """Return the settings of a Celery app as they were written, by their names.
+    """Return the settings of a Celery app by their names, unchecked.
 
-    Celery keeps the keys of a configuration as they were written: with a namespace
+    Celery keeps the keys of a configuration: with a namespace
     (`config_from_object("…", namespace="CELERY")`) the key is `CELERY_BEATSTORE_URL`.
     """
-    keys = list(app.conf)  # which loads the configuration, if nothing has so far
+    keys = list(app.conf)  # loads the configuration
     conf = app.conf
     namespace = (getattr(conf, "prefix", None) or "").lower()
     found: dict[str, Any] = {}
@@ -91,7 +95,7 @@ def given_settings(app: Any) -> dict[str, Any]:
         if namespace and name.startswith(namespace):
             name = name[len(namespace) :]
         if name.startswith(PREFIX):
-            # By its plain name first: what was set on the app is stronger than what was read.
+            # A value that was set on the app overrides one from its configuration.
             found[name] = conf[name] if name in conf else conf[key]
     return found
 

@@ -1,9 +1,8 @@
-"""The clock that rules are given.
+"""Clocks.
 
 beatstore has one clock, the database's: every statement that needs the time reads it
-there. A `Clock` handed to a `Store` replaces it, which is how tests and the
-simulator move time by hand. Code above the database never asks the machine's clock
-what time it is; durations are measured on the monotonic clock.
+there. A `Clock` given to a `Store` replaces it; tests and the simulator move time that way.
+No other code reads the machine's clock, and durations use the monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ __all__ = ["Clock", "ManualClock"]
 
 
 class Clock(Protocol):
-    """Anything that can say what time it is."""
+    """Anything that returns the current time."""
 
     def now(self) -> datetime:
-        """Return the present instant, aware, in UTC."""
+        """Return the current instant, aware, in UTC."""
         ...
 
 
 class ManualClock:
-    """A clock that stands still until it is moved.
+    """A clock that moves only by `set` and `advance`.
 
     Args:
-        at: where it starts; an aware datetime.
+        at: its first time, an aware datetime.
     """
 
     def __init__(self, at: datetime) -> None:
         self._at = _utc(at)
 
     def now(self) -> datetime:
-        """Return the instant the clock was last set to."""
+        """Return the time of the clock."""
         return self._at
 
     def set(self, at: datetime) -> None:

@@ -1,8 +1,7 @@
 """The `beatstore_*` settings, read once and checked.
 
 Settings live in the Celery configuration; this module sees only a mapping. A key that
-beatstore does not know, or a value it can't use, is a `ConfigError` at start rather
-than a surprise at night.
+beatstore does not know, or a value it can't use, raises a `ConfigError` at start.
 """
 
 from __future__ import annotations
@@ -22,39 +21,40 @@ __all__ = ["MISFIRES", "NOT_SKIPPING_ALL", "PREFIX", "Settings", "skips_all"]
 
 PREFIX = "beatstore_"
 
-#: The misfire policies, by the names the `misfire` column holds.
+#: The misfire policies, as the column `misfire` holds them.
 MISFIRES: tuple[Misfire, ...] = get_args(Misfire)
 
-#: What is asked of `grace`: beat sees nothing at the very instant at which it is due.
-NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', which would skip every occurrence"
+#: What `grace` must be: beat always sees an occurrence some time after it is due.
+NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', or every occurrence is skipped"
 
 _SQLITE_FILE = "beatstore.db"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force; the names are those of the settings without the prefix.
+    """The settings in force, named without the prefix `beatstore_`.
 
     Attributes:
         url: SQLAlchemy URL of the database; the default is `beatstore.db` in the
             working directory, as an absolute path.
         engine_options: keyword arguments for `sqlalchemy.create_engine`.
-        schema: database schema of the tables; None for the connection's own.
-        batch_size: how many entries are claimed in one transaction.
-        claim_ttl: seconds after which another beat may send what this one claimed.
+        schema: database schema of the tables; None uses the connection's default.
+        batch_size: the most entries that beat claims in one transaction.
+        claim_ttl: seconds until another beat may send what this beat has claimed.
         auto_migrate: create or upgrade the tables at start; None means "on SQLite only".
         default_timezone: IANA zone of entries that name none.
-        default_misfire: policy of entries that name none.
-        default_grace: seconds an occurrence may be late before it is a misfire.
-        catch_up_limit: how many runs `misfire="all"` makes up for at most.
-        retention: seconds that finished one-shots and runs are kept.
-        eta_threshold: seconds; None sends every eta to the broker.
-        allowed_tasks: patterns of the names of tasks that messages may run; None allows all.
-        listen: let PostgreSQL wake a sleeping beat as soon as a due row is committed.
-        heartbeat: seconds between two signs of life of a worker; what it runs is suspected
-            to be lost after three without one.
-        overlap_timeout: the `run_timeout` of entries with `overlap` that have none of their
-            own, in seconds: a run that is never heard of must not hold them back for ever.
+        default_misfire: misfire policy of entries that name none.
+        default_grace: seconds that an occurrence may be late before it is a misfire.
+        catch_up_limit: the most missed runs that `misfire="all"` sends.
+        retention: seconds to keep finished one-shots and runs.
+        eta_threshold: beatstore stores a task whose eta is further away than this many
+            seconds; None sends every eta to the broker.
+        allowed_tasks: patterns of the task names that messages may run; None allows all.
+        listen: let PostgreSQL wake a sleeping beat when a due row is committed.
+        heartbeat: seconds between the heartbeats of a worker. After three missed ones, its
+            runs are stale.
+        overlap_timeout: default `run_timeout`, in seconds, of entries with `overlap`, so that
+            a run without reports does not block them for ever.
     """
 
     url: str = ""
@@ -102,15 +102,15 @@ class Settings:
 
 
 def skips_all(misfire: str, grace_s: object) -> bool:
-    """Say whether nothing would ever run under a misfire policy and its grace."""
+    """Say whether a misfire policy with this grace skips every occurrence."""
     return misfire == "skip" and grace_s == 0
 
 
 def _absolute(url: str) -> str:
     """Make the path of an SQLite URL absolute.
 
-    A daemon works in `/`, where a relative path would name another file than the one
-    meant (and a web process would use a third), so there it is refused.
+    Refuse a relative path in `/`, the working directory of daemons: other processes would
+    use another file.
     """
     scheme, separator, path = url.partition(":///")
     if not scheme.startswith("sqlite") or not separator or path.startswith((":memory:", "file:")):
@@ -122,7 +122,7 @@ def _absolute(url: str) -> str:
         raise ConfigError(
             "beatstore_url",
             url,
-            "an absolute path for a daemon",
+            "an absolute path, since the working directory is /",
             "sqlite:////var/lib/app/beatstore.db",
         )
     return f"{scheme}:///{os.path.abspath(name)}{question}{query}"
@@ -135,7 +135,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def _url(key: str, value: Any) -> str:
-    # An sqlalchemy URL prints itself with the password hidden, so ask it not to.
+    # str() of a SQLAlchemy URL hides the password.
     render = getattr(value, "render_as_string", None)
     text = render(hide_password=False) if render else value
     if isinstance(text, str) and ":" in text:

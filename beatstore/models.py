@@ -1,11 +1,11 @@
-"""The tables as mapped classes, for those who read and write rows through their own session.
+"""The tables as mapped classes, for code that reads and writes rows through its own session.
 
     from beatstore.models import EntryModel
 
     session.add(EntryModel(name="nightly", task="etl.extract", kind="cron", spec="0 2 * * *"))
 
-Beat plans what is committed at its next tick. Nothing is checked before that: a row that can't
-be used becomes `broken`, with the reason in its column `error`. `Store.add` checks first.
+Beat plans a committed row at its next tick. Nothing checks the row before that: beat sets an
+invalid row to `broken`, with the reason in its column `error`. `Store.add` checks first.
 
 `Base` holds the metadata of all tables, for an application's own Alembic environment.
 """

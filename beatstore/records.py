@@ -3,12 +3,12 @@
     entry = store.get("nightly")
     entry.schedule.next_after(now), entry.tags, entry.after
 
-Each has the columns of its table (see `beatstore.models`), and was true when it was read. A
-value belongs to no session, never reads the database again, and can be kept, compared, copied
-and pickled. Changing one changes no row: `Store.change` edits an entry.
+Each value has the columns of its table (see `beatstore.models`) as they were when it was read.
+It belongs to no session, never reads the database again, and can be kept, compared, copied and
+pickled. It can't be changed; `Store.change` edits an entry.
 
-The types are those of what beatstore writes. In a row written by hand a word may be any other,
-and a cell that could not be read holds its text, a `str` that says why in `reason`.
+The types describe what beatstore writes. A row written by hand may hold any other word; an
+unreadable cell is returned as its text, a `str` whose attribute `reason` says what is wrong.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = ["Audit", "Entry", "EntryExtras", "Run", "with_extras"]
 
 @dataclass(frozen=True, slots=True)
 class EntryExtras:
-    """What an entry is told beside its own columns; None for what was not asked for.
+    """What was read with an entry besides its columns; None for what was not read.
 
     Attributes:
-        default_timezone: the zone of a schedule whose entry names none.
-        tags: sorted.
-        after: its upstreams, by name.
-        edited: the fields that differ from what its code declares.
+        default_timezone: the time zone if the entry names none.
+        tags: its tags, sorted.
+        after: its upstreams, sorted by name.
+        edited: the fields that differ from the code that declares it.
     """
 
     default_timezone: str = "UTC"
@@ -47,54 +47,54 @@ class EntryExtras:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Entry:
-    """A task, its arguments, the schedule it is sent by and the policies that apply.
+    """An entry: a task, its arguments, its schedule and its policies.
 
-    `Store.get` reads `tags`, `after` and `edited` too, and `Store.entries` those that its
-    `include` names; of any other entry they raise `NotReadError`.
+    `Store.get` also reads `tags`, `after` and `edited`; `Store.entries` reads those named in
+    `include`. Without them, the attributes raise `NotReadError`.
 
     Attributes:
-        id: of the row; it is never used again.
-        name: unique.
-        task: the name of the task that is sent.
-        args: its arguments.
-        kwargs: its keyword arguments.
-        options: of the message: queue, priority, ….
-        kind: of its schedule; "after": it runs whenever its upstreams have ended.
+        id: id of the row; ids are not reused.
+        name: unique name.
+        task: name of the task to send.
+        args: positional arguments of the task.
+        kwargs: keyword arguments of the task.
+        options: options of the message: queue, priority, ….
+        kind: kind of its schedule; "after": no schedule, it runs after its upstreams.
         spec: the schedule as text.
-        timezone: of the schedule; None: the setting's default.
-        start_at: not due before this instant.
-        end_at: not due after this instant.
-        max_runs: it is finished after so many runs.
-        jitter_s: it is sent up to so many seconds late.
-        misfire: what happens to due times that were missed; None: the setting's default.
-        grace_s: how late a due time may be before it counts as missed, in seconds; None: the
+        timezone: time zone of the schedule; None: the setting's default.
+        start_at: it is not due before this instant.
+        end_at: it is not due after this instant.
+        max_runs: it is finished after this many runs.
+        jitter_s: each send is delayed by a fixed offset below this many seconds.
+        misfire: misfire policy; None: the setting's default.
+        grace_s: seconds that an occurrence may be late before it is a misfire; None: the
             setting's default.
-        overlap: what happens when it is due while its last run has not ended.
-        run_timeout_s: a run of which nothing was heard for so many seconds is lost.
-        max_retries: how often a failed run is tried again.
+        overlap: overlap policy.
+        run_timeout_s: a run is lost if no worker reports within this many seconds of sending.
+        max_retries: number of further attempts after a failure.
         retry_delay_s: seconds before the first retry.
-        retry_backoff: each further delay is the one before, times this.
-        retry_jitter_s: each retry is up to so many seconds later.
+        retry_backoff: multiplier for each further delay.
+        retry_jitter_s: each retry is delayed by up to this many more seconds.
         state: "active", or why it is not sent.
         error: why it is broken.
-        description: for people.
-        source: who owns it: "api", or the code that declares it.
-        declared: what that code said last.
+        description: free text.
+        source: its owner: "api", or the code that declares it.
+        declared: the last declaration of that code.
         wake_at: when a beat looks at it next; None: never.
         cursor_at: the last due time that is accounted for.
-        next_due_at: when it is due next, for people.
-        pending_due_at: the due time that waits, for an upstream or for its own last run.
-        pending_since: since when that waits.
-        pending_reason: what for.
-        blocked_by: the id of an upstream that it waits for.
-        success_seq: how many of its runs have succeeded.
-        failure_seq: how many have failed.
-        done_seq: how many have ended.
-        run_count: how many there are.
-        last_run_at: when a beat last planned one, or somebody asked for one.
-        version: grows with each edit.
+        next_due_at: the next due time, for display.
+        pending_due_at: the oldest due time that waits for an upstream or for its last run.
+        pending_since: when that wait began.
+        pending_reason: why it waits.
+        blocked_by: the id of an entry that it waits for.
+        success_seq: number of runs that succeeded.
+        failure_seq: number of runs that failed.
+        done_seq: number of runs that ended.
+        run_count: number of runs.
+        last_run_at: when a beat last planned a run, or a user last triggered one.
+        version: increases with each edit.
         created_at: when it was added.
-        updated_at: when it was edited last.
+        updated_at: when it was last edited.
     """
 
     id: int
@@ -142,44 +142,46 @@ class Entry:
 
     @property
     def schedule(self) -> Schedule | None:
-        """When it is due, in its own zone or the default one; None: whenever its upstreams end.
+        """Its schedule, in its time zone or the default one; None for an entry without one.
 
         Raises:
-            ScheduleError: the row holds no schedule (it was written by hand).
+            ScheduleError: the row, written by hand, holds no valid schedule.
         """
         if self.kind == "after":
             return None
         try:
             return schedule_of(self, Settings(default_timezone=self._extras.default_timezone))
-        except (TypeError, AttributeError) as error:  # of a cell that can't be read
+        except (TypeError, AttributeError) as error:  # a cell is unreadable
             given = f"{self.kind} {self.spec}"
             write = f"store.change({self.name!r}, schedule=…)"
-            raise ScheduleError("schedule", given, "columns that can be read", write) from error
+            raise ScheduleError(
+                "schedule", given, "columns that describe a schedule", write
+            ) from error
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Its tags, sorted.
 
         Raises:
-            NotReadError: they were not asked for.
+            NotReadError: they were not read.
         """
         return self._read("tags", self._extras.tags)
 
     @property
     def after(self) -> tuple[After, ...]:
-        """What it waits for, by the names of its upstreams.
+        """Its upstreams, sorted by name.
 
         Raises:
-            NotReadError: they were not asked for.
+            NotReadError: they were not read.
         """
         return self._read("after", self._extras.after)
 
     @property
     def edited(self) -> tuple[str, ...]:
-        """In which fields it differs from what its code declares; see `Store.edited`.
+        """The fields that differ from the code that declares it; see `Store.edited`.
 
         Raises:
-            NotReadError: that was not asked for.
+            NotReadError: they were not read.
         """
         return self._read("edited", self._extras.edited)
 
@@ -198,32 +200,32 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Run:
-    """What became of one occurrence of an entry: one for each attempt.
+    """One attempt to run one occurrence of an entry, or the record of a missed or skipped one.
 
     Attributes:
-        id: of the row.
-        entry_id: whose run it is.
-        entry_name: what the entry was called then.
-        due_at: when it was due.
-        attempt: 1, and more for its retries.
-        task_id: the id of its message.
-        state: what became of it so far.
-        reason: why it was missed, skipped, cancelled or asked for, in words.
-        first_missed_at: the first of the due times that it stands for beside its own.
-        missed_count: how many those are, and one more where nothing was sent; 1,001 means more
-            than 1,000.
-        claimed_by: the id of the beat that sends it.
+        id: id of the row.
+        entry_id: id of its entry.
+        entry_name: name of the entry when the run was planned.
+        due_at: its due time.
+        attempt: 1 for the first attempt, higher for retries.
+        task_id: id of its task, and of its message.
+        state: its state.
+        reason: why it was missed, skipped, cancelled or triggered, in words.
+        first_missed_at: the oldest missed due time that this run covers.
+        missed_count: the number of other due times that it covers; of a missed or skipped
+            record, the number of all. 1,001 means more than 1,000.
+        claimed_by: id of the beat that sends it.
         wake_at: when a beat looks at it next; None: never.
         sent_at: when its message was sent.
-        started_at: when a worker began with it.
+        started_at: when a worker started it.
         finished_at: when it ended.
-        worker: which worker took it (`celery@host`).
-        error: of a run that failed, in a line.
-        traceback: cut to its end where it is long.
-        parts: what is known of the tasks of a chain, group or chord.
+        worker: the worker that ran it (`celery@host`).
+        error: the exception of a failed run, in one line.
+        traceback: the traceback; the end of a long one.
+        parts: the states of the tasks of a chain, group or chord.
         tries: how often sending its message has failed.
         expires_at: when the broker or a worker drops its message.
-        follow_up: what of its end beat has yet to do.
+        follow_up: what beat still has to do after its end.
     """
 
     id: int
@@ -250,7 +252,7 @@ class Run:
     follow_up: Literal["end", "wake"] | None
 
     def __hash__(self) -> int:
-        # What is known of its parts has no hash.
+        # `parts` has no hash.
         return hash((self.id, self.state))
 
     def __repr__(self) -> str:
@@ -262,13 +264,13 @@ class Audit:
     """One change of an entry that was made through the API.
 
     Attributes:
-        id: of the row.
-        at: when.
+        id: id of the row.
+        at: when it was made.
         actor: who made it.
         action: the verb: "add", "change", "pause", ….
-        entry: what the entry was called then.
-        before: the columns that changed, as they were; None: the entry is new.
-        after: the columns as they are since; None: the entry was removed.
+        entry: name of the entry at that time.
+        before: the old values of the changed columns; None: the entry was added.
+        after: the new values; None: the entry was removed.
     """
 
     id: int
@@ -294,7 +296,7 @@ def with_extras(
     after: Sequence[After] | None = None,
     edited: Sequence[str] | None = None,
 ) -> Entry:
-    """Return an entry with what was read beside its columns; None for what was not."""
+    """Return an entry with what was read besides its columns; None for what was not read."""
     extras = EntryExtras(
         entry._extras.default_timezone,
         None if tags is None else tuple(tags),

@@ -1,11 +1,11 @@
-"""What the public API takes: the words of its policies, its options, and what fits where.
+"""The types of the public API: the words of its policies, its options and its protocols.
 
-A type checker reads all of this; at run time the words are what `MISFIRES` and the like are
-made of, and the options are what `takes` writes into `help`.
+Type checkers read all of this. At run time constants such as `MISFIRES` are made of the words,
+and `takes` writes the options into docstrings, for `help`.
 
 Invariants:
-    * A word, an option and its documentation stand here and nowhere else.
-    * Neither SQLAlchemy nor celery is imported: what is theirs is known by its methods.
+    * Each word, each option and its documentation is defined here and nowhere else.
+    * Importing this imports neither SQLAlchemy nor celery; protocols stand for their classes.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ EntryState: TypeAlias = Literal["active", "paused", "finished", "missed", "cance
 RunState: TypeAlias = Literal[
     "claimed", "sent", "started", "succeeded", "failed", "lost", "cancelled", "missed", "skipped"
 ]
-#: By what runs are sorted.
+#: How runs can be sorted.
 RunSort: TypeAlias = Literal["due", "sent", "started", "finished", "runtime", "lateness"]
-#: What is read beside an entry's columns where it is asked for.
+#: What can be read with an entry besides its columns.
 EntryExtra: TypeAlias = Literal["tags", "after", "edited"]
-#: What `Store.end` makes of a run.
+#: The states that `Store.end` can give a run.
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 
 # -- values ------------------------------------------------------------------------------
@@ -78,11 +78,11 @@ Duration: TypeAlias = float | timedelta
 
 
 class NamedTask(Protocol):
-    """A celery task: what `@app.task` and `@shared_task` make."""
+    """A celery task, made by `@app.task` or `@shared_task`."""
 
     @property
     def name(self) -> str:
-        """The name that its messages carry."""
+        """The name in its messages."""
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
         """Send it now."""
@@ -92,11 +92,11 @@ class CelerySchedule(Protocol):
     """One of celery's own schedules: `crontab`, `schedule`, `solar`."""
 
     def is_due(self, last_run_at: datetime) -> Any:
-        """Say whether it is due."""
+        """Return whether it is due, and in how many seconds to check again."""
 
 
 class SessionLike(Protocol):
-    """A `Session` or a `scoped_session` of SQLAlchemy; no `AsyncSession`.
+    """A `Session` or a `scoped_session` of SQLAlchemy, not an `AsyncSession`.
 
     With an `AsyncSession` write `await session.run_sync(lambda s: store.add(…, session=s))`.
     """
@@ -105,15 +105,15 @@ class SessionLike(Protocol):
         """Return what it is bound to."""
 
     def flush(self) -> None:
-        """Write what is pending; an `AsyncSession` returns a coroutine here."""
+        """Write pending changes; in an `AsyncSession`, this is a coroutine."""
 
 
 class Upstream(Protocol):
-    """An edge to an upstream, as `After` is one."""
+    """An edge to an upstream, such as `After`."""
 
     @property
     def on(self) -> On:
-        """What the upstream's run must come to."""
+        """The outcome that the upstream's run must have."""
 
     @property
     def first_free(self) -> bool:
@@ -132,8 +132,8 @@ class App(Protocol):
         """Its zone, by name or as an object."""
 
 
-#: A task. Where celery's stubs (celery-types) are missing, pyright takes a task for the function
-#: it is made of; so a function is only refused when the program runs.
+#: A task. Without celery's stubs (celery-types), pyright sees a task as the function it is made
+#: of, so a plain function is only refused at run time.
 Task: TypeAlias = NamedTask | Callable[..., Any]
 
 #: A task's name, a task, or a signature (a chain, group or chord too).
@@ -198,51 +198,51 @@ class _Recurring(_Common, total=False):
 
 
 class OneShotOptions(_Common, total=False):
-    """What `Store.schedule` takes; see `EntryOptions`."""
+    """The options of `Store.schedule`; see `EntryOptions`."""
 
     after: Upstreams
 
 
 class ScheduledOptions(_Recurring, total=False):
-    """What `scheduled` takes; see `EntryOptions`."""
+    """The options of `scheduled`; see `EntryOptions`."""
 
     after: DeclaredUpstreams
 
 
 class EntryOptions(_Recurring, total=False):
-    """What `Store.add` and `Store.put` take, after the name, the task and the schedule.
+    """The options of `Store.add` and `Store.put`, after the name, the task and the schedule.
 
     Attributes:
-        args: JSON; given with a Signature, they replace its own.
-        kwargs: JSON; added to those of a Signature, and stronger.
-        options: what `apply_async` takes, except the time; added to those of a Signature,
-            and stronger. `expires` counts from sending.
-        timezone: IANA zone the schedule is meant in, where it names none itself; None takes
-            the setting `beatstore_default_timezone`. The zone is stored.
-        start_at: nothing is due before.
-        end_at: nothing is due after.
-        max_runs: the entry is finished when this many runs have been sent.
-        jitter: the entry is sent up to this many seconds late, always by the same part of
-            them, so that entries due together spread out.
-        misfire: what happens to occurrences that beat sees too late: "skip", "coalesce" (they
-            become one) or "all"; None takes the setting.
-        grace: how many seconds late is too late; None takes the setting.
-        after: the entries whose runs this one waits for: names, or `After(…)` to say what is
-            asked of them.
-        overlap: what happens to an occurrence while a run of the entry has not ended:
-            "allow", "skip" (it is recorded) or "wait" (those that wait become one).
-        run_timeout: how long, from sending, a run may go without any report of a worker
-            before it is asked after and called lost. None: for ever, or with `overlap` as
-            long as the setting `beatstore_overlap_timeout`, a day. A run whose worker is
-            heard from is never given up; `time_limit` of the task stops it.
-        max_retries: how many more attempts a run that failed or was lost is given.
-        retry_delay: seconds from a failure to the next attempt.
-        retry_backoff: each further delay is this many times the one before, up to a day.
-        retry_jitter: up to this many seconds more, to spread the attempts of many runs.
-        tags: words of 1 to 64 characters by which entries are found.
-        description: for people.
-        source: who owns the entry.
-        paused: add it without running it; see `resume`.
+        args: Positional arguments, as JSON. They replace those of a Signature.
+        kwargs: Keyword arguments, as JSON. They are merged into those of a Signature.
+        options: Arguments of `apply_async`, except the time. They are merged into those of a
+            Signature. `expires` counts from sending.
+        timezone: IANA time zone of a schedule that names none. None uses the setting
+            `beatstore_default_timezone`. The entry stores the zone.
+        start_at: The entry is not due before this instant.
+        end_at: The entry is not due after this instant.
+        max_runs: Finish the entry after this many runs.
+        jitter: Delay each send by a fixed per-entry offset below this many seconds.
+        misfire: What to do with occurrences that beat sees too late: "skip" them, "coalesce"
+            them into one run, or run them "all". None uses the setting.
+        grace: An occurrence is a misfire when it is more than this many seconds late. None
+            uses the setting.
+        after: Upstream entries to wait for: names, or `After(…)` for other conditions than
+            the next success.
+        overlap: What to do when the entry is due and its last run has not ended: "allow"
+            another run, "skip" and record the occurrence, or "wait" and coalesce.
+        run_timeout: Mark the run lost if no worker reports within this time of sending.
+            None: never; with `overlap`, use the setting `beatstore_overlap_timeout` (one
+            day). A run whose worker sends heartbeats does not time out; to stop it, set the
+            task's `time_limit`.
+        max_retries: Number of further attempts after a run failed or was lost.
+        retry_delay: Seconds between a failure and the next attempt.
+        retry_backoff: Multiplier for each further delay; capped at one day.
+        retry_jitter: Delay each retry by up to this many more seconds.
+        tags: Words of 1 to 64 characters, for filters.
+        description: Free text.
+        source: The owner of the entry.
+        paused: Add the entry paused; `resume` starts it.
     """
 
     after: Upstreams
@@ -250,7 +250,7 @@ class EntryOptions(_Recurring, total=False):
 
 
 class ChangeOptions(EntryOptions, total=False):
-    """What `Store.change` takes; see `EntryOptions`."""
+    """The options of `Store.change`; see `EntryOptions`."""
 
     new_name: str
     task: TaskLike
@@ -258,10 +258,10 @@ class ChangeOptions(EntryOptions, total=False):
 
 
 def refuse_unknown(given: Mapping[str, Any], options: type) -> None:
-    """Refuse an option that a function does not take, and name the nearest that it does.
+    """Raise an error for an option that a function does not take.
 
     Raises:
-        InvalidEntryError: there is one.
+        InvalidEntryError: an option is unknown; the error suggests the nearest one.
     """
     known = options.__annotations__
     for name in given:
@@ -277,8 +277,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def takes(options: type, defaults: Mapping[str, Any] | None = None) -> Callable[[F], F]:
     """Write options into a function's docstring, and with defaults into its signature.
 
-    A type checker knows them by the function's `**given: Unpack[options]`; this is for
-    `help`, and for shells that complete names.
+    Type checkers read `**given: Unpack[options]`; this is for `help` and for completion in
+    shells.
     """
     taken = options.__annotations__
 
@@ -303,7 +303,7 @@ def _parameter(name: str, hint: ForwardRef, default: object) -> inspect.Paramete
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-#: By its name, what the docstring above says of an option, indented.
+#: The lines about each option from the docstring above, by its name, indented.
 _DOCS = {
     found[1]: found[0].rstrip()
     for found in re.finditer(

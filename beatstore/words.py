@@ -1,4 +1,4 @@
-"""Words that are nearly right, and those that were meant."""
+"""Suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from difflib import SequenceMatcher
 
 __all__ = ["misspelt", "nearest"]
 
-#: How much of a word is compared, in characters.
+#: The most characters of a word that are compared.
 _LONGEST = 300
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return that one of the `known` words that is most like `word`; the first of equals."""
+    """Return the known word that is most similar to `word`."""
     given = str(word).strip().lower()[:_LONGEST]
     return max(known, key=lambda one: SequenceMatcher(None, given, one.lower()).ratio())
 
 
 def misspelt(column: str, given: object, known: Iterable[str]) -> str | None:
-    """Say what to write instead in a column that holds none of its words; None: it does."""
+    """Return the error for a column whose value is not one of `known`, or None if it is."""
     words = tuple(known)
     if given in words:
         return None
