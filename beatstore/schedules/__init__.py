@@ -1,18 +1,18 @@
-"""When something is due: pure rules, without a clock, a database or a log.
+"""Schedules: when something is due. Pure: no clock, no database, no log.
 
-A `Schedule` is one of five kinds, and a row's `kind` column names it: `Once` (once),
-`Cron` (cron), `Every` (every), `RRule` (rrule) and `Solar` (solar). `parse` makes one
-from a row, `as_schedule` from what a person passes. All instants are aware datetimes
-in UTC; wall-clock kinds have a zone, and `wall.py` says what clock changes do to them.
+A `Schedule` is one of five kinds, named in a row's `kind` column: `Once` (once), `Cron` (cron),
+`Every` (every), `RRule` (rrule) and `Solar` (solar). `parse` makes one from a row, `as_schedule`
+from an argument `schedule=`. All instants are aware datetimes in UTC. Wall-clock kinds have a
+time zone; `wall.py` has the rules for clock changes.
 
-What is invalid or can never be due is refused with a `ScheduleError`. A valid schedule
-never raises afterwards, except for a naive datetime, and each of its answers has a
-bounded cost whatever the rule and however far the instant.
+A schedule that is invalid, or can never be due, raises a `ScheduleError` when it is made. After
+that, only a naive datetime raises one. Each call has a bounded cost for any rule and any
+instant.
 
     instants  integers for instants        wall       wall clock -> instants, DST
     grid      days x times of day          crontext   cron text -> numbers (croniter)
     base      Schedule                     cronhints  what to write instead of other dialects
-    rruletext, rruletimes, rrulecount, rruleset   text, times, COUNT and lines of RFC 5545
+    rruletext, rruletimes, rrulecount, rruleset   RFC 5545: text, times, COUNT, lines
     once, every, cron, rrule, solar        the five kinds
     shortcuts, reading                     daily() ...; parse, as_schedule
     zones, tzversion                       names of zones; version of their data

@@ -1,13 +1,12 @@
-"""What every schedule is.
+"""The base class of schedules.
 
-A schedule is a value: frozen, hashable, picklable, equal by what it says, and without
-memory of what ran. It answers three questions about instants, and the three always
-agree: `next_after` and `latest_before` are inverse to each other, and `between` lists
-what stepping with `next_after` would find, so that a time line may be cut anywhere
-without losing or doubling an occurrence. Nothing here reads a clock.
+A schedule is a value: frozen, hashable, picklable, and equal to schedules with the same rule. It
+remembers no runs and reads no clock. Its three methods agree: `next_after` and `latest_before`
+are inverse to each other, and `between` lists what repeated `next_after` finds. So a caller may
+split time anywhere without losing or doubling an occurrence.
 
-What can't be a schedule is refused by its constructor with a `ScheduleError`; the
-three questions raise only for a naive datetime.
+The constructors raise `ScheduleError` for an invalid schedule; the three methods raise it only
+for a naive datetime.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Schedule", "WallSchedule"]
 
-# The kinds are frozen dataclasses whose constructors check and normalise what they are
-# given; they write their fields through `vars(self)`, the one way that is left open.
+# The kinds are frozen dataclasses whose constructors check and normalise their arguments.
+# They set their fields through `vars(self)`, since the instance is frozen.
 
 
 class Schedule(ABC):
-    """A recurrence rule, apart from what it runs and from what ran."""
+    """When something is due."""
 
     kind: ClassVar[str]
     """The word stored in the entry's `kind` column."""
 
     timezone: str | None = None
-    """IANA name; None where the caller's default counts, and in kinds without zones."""
+    """IANA name; None for the caller's default, and in kinds without time zones."""
 
     @property
     @abstractmethod
     def spec(self) -> str:
-        """The text stored in the entry's `spec` column; `parse` reads it back."""
+        """The text for the entry's `spec` column; `parse` reads it."""
 
     @abstractmethod
     def _after(self, count: int) -> int | None:
@@ -50,12 +49,12 @@ class Schedule(ABC):
         """Return the last occurrence before `count`; both in microseconds."""
 
     def next_after(self, t: datetime) -> datetime | None:
-        """Return the first occurrence strictly after `t`, or None when there is no more."""
+        """Return the first occurrence strictly after `t`, or None if there is none."""
         found = self._after(micros("t", t))
         return None if found is None else instant(found)
 
     def latest_before(self, t: datetime) -> datetime | None:
-        """Return the last occurrence strictly before `t`, or None when there is none."""
+        """Return the last occurrence strictly before `t`, or None if there is none."""
         found = self._before(micros("t", t))
         return None if found is None else instant(found)
 
@@ -72,18 +71,18 @@ class Schedule(ABC):
         return found
 
     def in_zone(self, timezone: str | None) -> Schedule:
-        """Return this schedule in `timezone` if its kind has zones and it names none."""
+        """Return this schedule in `timezone`, unless it names a zone or its kind has none."""
         del timezone
         return self
 
     def anchored(self, at: datetime) -> Schedule:
-        """Return this schedule counted from `at` if it needs an anchor and has none."""
+        """Return this schedule counted from `at`, unless it has an anchor or needs none."""
         del at
         return self
 
 
 class WallSchedule(Schedule):
-    """A schedule said in wall-clock times; `wall.py` has the rule for clock changes."""
+    """A schedule in wall-clock times; `wall.py` has the rules for clock changes."""
 
     _fires: Fires
 

@@ -1,8 +1,8 @@
 """Cron expressions, evaluated in a time zone.
 
-`crontext.py` reads the expression, `grid.py` finds the wall-clock times it names,
-`wall.py` turns them into instants. croniter's own iteration is not used: through clock
-changes it differs from cron, and it can take seconds to cross one.
+`crontext.py` parses the expression, `grid.py` finds the wall-clock times that match, and
+`wall.py` converts them to instants. croniter's own iteration is not used: it differs from cron
+when clocks change, and can take seconds to cross a change.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _BOTH_DAYS = " days=and"
 class Cron(WallSchedule):
     """Due when the wall clock in a zone shows a time that matches a cron expression.
 
-    Five fields: minute, hour, day of month, month, day of week. A sixth is the
-    **second**, and it is the last one, not the first as in Quartz: "0 0 12 * * *" is
-    every second of the first minute of the 12th. A seventh is the year. Names, lists,
+    Five fields: minute, hour, day of month, month, day of week. A sixth field is the
+    **second**; it comes last, not first as in Quartz: "0 0 12 * * *" is every second of
+    the first minute of the 12th. A seventh field is the year. Names, lists,
     ranges, steps, L, #, W, ? and @aliases work as in croniter.
 
-    When the clocks change: an expression whose minute or hour starts with a star
-    follows the clock, so what falls into the gap doesn't come and what is shown twice
-    comes twice. Any other runs once a day at its time: right after a gap that
-    swallowed it, and in the first pass of a repeated hour.
+    When clocks change, an expression whose minute or hour starts with a star follows the
+    clock: it skips the times in a gap, and is due twice at repeated times. Any other is due
+    once for each time: right after a gap that contains it, and in the first pass of a
+    repeated hour.
 
     Args:
-        expression: the expression; white space between the fields doesn't matter.
-        timezone: IANA name; None means the caller's default, and UTC if there is none.
-        day_or: when neither day field starts with a star, True means either of them
+        expression: the expression; any white space separates the fields.
+        timezone: IANA name; None means the caller's default, or UTC if there is none.
+        day_or: when neither day field starts with a star, True requires one of them to match
             (as cron does), False both.
 
     Raises:
-        ScheduleError: the expression isn't understood or never matches, or there is no
-            such zone.
+        ScheduleError: the expression is invalid or never matches, or the time zone is
+            unknown.
     """
 
     kind: ClassVar[str] = "cron"
@@ -62,7 +62,9 @@ class Cron(WallSchedule):
     ) -> None:
         text = " ".join(split_cron(expression))
         if not isinstance(day_or, bool):
-            raise ScheduleError("day_or", day_or, "a bool", "day_or=False to need both day fields")
+            raise ScheduleError(
+                "day_or", day_or, "a bool", "day_or=False to require both day fields"
+            )
         times = _times(text, day_or)
         tz = zone("UTC" if timezone is None else timezone)
         fires = Fires(times.grid, tz, once=times.once)
@@ -70,7 +72,7 @@ class Cron(WallSchedule):
 
     @property
     def spec(self) -> str:
-        """The expression, with " days=and" at its end for `day_or=False`."""
+        """The expression, followed by " days=and" if `day_or` is False."""
         return self.expression if self.day_or else self.expression + _BOTH_DAYS
 
     def in_zone(self, timezone: str | None) -> Schedule:
@@ -81,7 +83,7 @@ class Cron(WallSchedule):
 
     @classmethod
     def parse(cls, spec: str, timezone: str | None = None) -> Cron:
-        """Read an expression, perhaps with "days=and" at its end."""
+        """Parse an expression, optionally followed by " days=and"."""
         text = spec.strip()
         expression = text.removesuffix(_BOTH_DAYS)
         return cls(expression, timezone, day_or=expression == text)
@@ -95,7 +97,7 @@ class _Times:
 
 @lru_cache(maxsize=4096)
 def _times(expression: str, day_or: bool) -> _Times:
-    """Return the wall-clock times of an expression; shared by all zones and entries."""
+    """Return the wall-clock times of an expression, cached for all zones and entries."""
     fields = read_cron(expression, day_or=day_or)
     days = _CronDays(fields)
     if not days.exist():
@@ -106,11 +108,11 @@ def _times(expression: str, day_or: bool) -> _Times:
 
 
 class _CronDays(Days):
-    """The days that a cron expression names.
+    """The days that match a cron expression.
 
-    What a month's days are depends only on its first weekday and its length, so 28
-    short lists hold all there is to know. They are filled as they are needed; two
-    threads at most compute the same list twice.
+    The matching days of a month depend only on its first weekday and its length, so 28 short
+    lists hold all of them. Each is computed on first use; at worst, two threads compute the
+    same list.
     """
 
     def __init__(self, fields: CronFields) -> None:
@@ -119,7 +121,7 @@ class _CronDays(Days):
         self._known: dict[tuple[int, int], Sequence[int]] = {}
 
     def exist(self) -> bool:
-        """Whether there is any such day; 28 years show every kind of month."""
+        """Return whether any day matches; 28 years contain every kind of month."""
         years = range(2000, 2028) if self.years is None else self.years
         return any(self.in_month(year, month) for year in years for month in range(1, 13))
 

@@ -1,8 +1,7 @@
-"""What to write instead of expressions that other schedulers know.
+"""Recognise cron expressions in other schedulers' dialects, and suggest what to write.
 
-People paste what works elsewhere. What means something else here is refused, and what means
-nothing here is refused too, each with the text to write. Nothing is translated silently: a
-hint may be copied, after a look at it.
+Users paste expressions that work elsewhere. An expression that means something else here, or
+nothing, is refused with a suggestion. Nothing is translated silently.
 
 Sources: the manuals of Quartz 2.5 and Spring 6 (seconds first, Sunday is 1 in Quartz), Amazon
 EventBridge (a sixth field with the year, Sunday is 1), systemd.time(7) of systemd 255,
@@ -16,11 +15,11 @@ from collections.abc import Sequence
 
 from beatstore.errors import ScheduleError
 
-__all__ = ["refuse_foreign", "word_for_day", "word_for_weekday"]
+__all__ = ["refuse_foreign", "suggest_day", "suggest_weekday"]
 
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
-_ORDER = "5 fields (minute hour day month weekday), 6 with the second last, or 7 with a year"
+_ORDER = "5 fields (minute hour day month weekday), optionally followed by second and year"
 _FIVE = 5  # fields, without a second
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -34,14 +33,14 @@ _SIXTH_NAMES = re.compile(r"(?:sun|mon|tue|wed|thu|fri|sat|\?|\d?l)", re.ASCII)
 
 
 def refuse_foreign(expression: str, texts: Sequence[str]) -> None:
-    """Refuse what is written for another scheduler, and say what to write here.
+    """Refuse an expression in another scheduler's dialect, and suggest what to write.
 
     Args:
-        expression: as it was given.
+        expression: the expression.
         texts: its fields in lower case, without an alias.
 
     Raises:
-        ScheduleError: it is such an expression.
+        ScheduleError: the expression is in another dialect.
     """
     text = " ".join(texts)
     _refuse_forms(expression, text)
@@ -49,23 +48,25 @@ def refuse_foreign(expression: str, texts: Sequence[str]) -> None:
         _refuse_question_mark(expression, texts)
     if len(texts) > _FIVE and texts[5].lstrip("/")[:1].isalpha():
         if _SIXTH_NAMES.match(texts[5]):
-            _refuse(expression, f"{_ORDER}; in Quartz and Spring it is first", _from_quartz(texts))
-        _refuse(expression, f"{_ORDER}, and no command", f'"{" ".join(texts[:5])}"')
+            _refuse(
+                expression, f"{_ORDER}; Quartz and Spring have seconds first", _from_quartz(texts)
+            )
+        _refuse(expression, f"{_ORDER}; no command", f'"{" ".join(texts[:5])}"')
 
 
 def _refuse_forms(expression: str, text: str) -> None:
-    """Refuse what is no row of fields at all."""
+    """Refuse texts that are not a row of fields."""
     if match := _WRAPPED.fullmatch(text):
         _refuse_wrapped(expression, *match.groups())
     if match := _ZONE.fullmatch(text):
-        wanted = "an expression without its zone, which is an argument of its own"
+        wanted = "an expression without a time zone, which is passed as timezone="
         _refuse(expression, wanted, f'"{match[2]}" and timezone="{_zone_as_given(expression)}"')
     if text == "@reboot":
-        wanted = "a time; no entry is due when something starts"
-        write = '"@hourly" and so on; or use celery\'s signal beat_init when beat starts'
+        wanted = "a time, since no entry is due at a start"
+        write = '"@hourly" or another alias; or run code in celery\'s signal beat_init'
         _refuse(expression, wanted, write)
     if text.startswith(("@every ", "every ")):
-        _refuse(expression, "a cron expression; an interval is Every", _interval(text))
+        _refuse(expression, "a cron expression; write intervals as Every", _interval(text))
     if text in _WORDS:
         _refuse(expression, "a cron expression", f'"@{text}"')
     if _SYSTEMD.search(text):
@@ -75,17 +76,19 @@ def _refuse_forms(expression: str, text: str) -> None:
 
 def _refuse_wrapped(expression: str, how: str, inner: str) -> None:
     if how == "rate":
-        _refuse(expression, "a cron expression; AWS's rate is Every", _interval(inner))
+        _refuse(expression, "a cron expression; write AWS's rate as Every", _interval(inner))
     if how == "at":
-        _refuse(expression, "a cron expression; AWS's at is Once", "Once(datetime(…, tzinfo=…))")
+        _refuse(
+            expression, "a cron expression; write AWS's at as Once", "Once(datetime(…, tzinfo=…))"
+        )
     wanted = "an expression without AWS's cron(…), and without the year as its sixth field"
     _refuse(expression, wanted, _from_aws(inner.split()))
 
 
 def _refuse_question_mark(expression: str, texts: Sequence[str]) -> None:
-    """Refuse six or seven fields in an order that a ? gives away."""
+    """Refuse six or seven fields whose ? shows that their order is Quartz's or AWS's."""
     if "?" in (texts[3], texts[5]) and "?" not in (texts[2], texts[4]):
-        _refuse(expression, f"{_ORDER}; in Quartz it is first", _from_quartz(texts))
+        _refuse(expression, f"{_ORDER}; Quartz has seconds first", _from_quartz(texts))
     sixth = texts[5]
     if len(texts) == _FIVE + 1 and (sixth == "*" or _YEAR.match(sixth)):
         wanted = f"{_ORDER}; AWS's sixth field is the year"
@@ -115,7 +118,7 @@ def _ours(five: list[str], second: str, year: str) -> str:
 
 
 def _weekdays_from_one(text: str) -> str:
-    """Return weekdays that were counted from Sunday = 1, by their names."""
+    """Return the names of weekdays that were counted from Sunday = 1."""
     if text == "l":
         return "sat"
     if match := re.fullmatch(r"([1-7])l", text):
@@ -134,8 +137,8 @@ def _zone_as_given(expression: str) -> str:
     return expression.split(maxsplit=1)[0].partition("=")[2]
 
 
-def word_for_day(member: str) -> str | None:
-    """Return what to write for a member of the day-of-month field that isn't understood."""
+def suggest_day(member: str) -> str | None:
+    """Suggest what to write for an invalid member of the day-of-month field."""
     at = "BYHOUR=9;BYMINUTE=0;BYSECOND=0"
     if member == "lw":
         workdays = "BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1"
@@ -152,14 +155,14 @@ def word_for_day(member: str) -> str | None:
     return None
 
 
-def word_for_weekday(member: str) -> str | None:
-    """Return what to write for a member of the day-of-week field that isn't understood."""
+def suggest_weekday(member: str) -> str | None:
+    """Suggest what to write for an invalid member of the day-of-week field."""
     if match := re.fullmatch(r"(?P<day>[0-7]|[a-z]{3})(l|#l)", member):
         number = _number_of(match["day"])
         return None if number is None else f'"L{number}" for the last one of the month'
     if match := re.fullmatch(r"(?P<day>[0-7]|[a-z]{3})#\d+", member):
         number = _number_of(match["day"])
-        wanted = f'"{match["day"]}#5", as a month has five of a weekday at most'
+        wanted = f'"{match["day"]}#5", since a month has at most five of a weekday'
         return None if number is None else f'{wanted}; or "L{number}" for the last one'
     if member == "l":
         return '"sat" for each Saturday, as Quartz reads it; or "L6" for the last one of the month'

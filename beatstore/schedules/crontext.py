@@ -1,12 +1,12 @@
-"""What a cron expression says, read with croniter.
+"""Parse cron expressions, with croniter.
 
-croniter defines the grammar and expands the fields. Before it sees them, each list
-member is checked and put into a form about which croniter and cron agree: "5-5" means
-5 (croniter: every minute), "7/2" on weekdays means Sunday, and what croniter would get
-wrong or draw by lot ("22-4/2", "H", "R") is refused with a hint.
+croniter defines the grammar and expands the fields. First, this module checks each member of a
+list and rewrites it where croniter and cron differ: "5-5" means 5 (croniter: every minute), and
+"7/2" on weekdays means Sunday. It refuses what croniter gets wrong or chooses at random
+("22-4/2", "H", "R"), with a suggestion.
 
-`read_cron` gives plain sets of numbers; `cron.py` searches them. What isn't understood
-is a `ScheduleError` that shows the part at fault.
+`read_cron` returns plain sets of numbers, which `cron.py` searches. A `ScheduleError` shows the
+invalid part.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from beatstore.errors import ScheduleError
 from beatstore.schedules.cronhints import (
     WEEKDAYS,
     refuse_foreign,
-    word_for_day,
-    word_for_weekday,
+    suggest_day,
+    suggest_weekday,
 )
 
 __all__ = ["CronFields", "read_cron", "split_cron"]
@@ -39,7 +39,7 @@ _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-_LAYOUT = "5 fields (minute hour day month weekday), 6 with the second last, or 7 with a year"
+_LAYOUT = "5 fields (minute hour day month weekday), optionally followed by second and year"
 
 _MEMBER = re.compile(
     r"(?P<low>\w+|\*)(-(?P<high>\w+))?(/(?P<step>\d+))?(#(?P<nth>[1-5]))?", re.ASCII
@@ -52,11 +52,11 @@ _SUNDAY = 7  # its other number is 0
 
 @dataclass(frozen=True)
 class CronFields:
-    """The sets of numbers that a cron expression stands for.
+    """The sets of numbers in a cron expression.
 
-    Weekdays count from Sunday = 0. `nth` says which ones of a weekday in the month are
-    meant, "l" being the last. `years` is None for all. `union` is whether one of the
-    two day fields is enough; `once` is the rule for clock changes, see `wall.py`.
+    Weekdays count from Sunday = 0. `nth` has the occurrences of a weekday within the month,
+    "l" for the last. `years` is None for all years. `union` says whether one matching day
+    field is enough; `once` is the rule for clock changes, see `wall.py`.
     """
 
     seconds: Sequence[int]
@@ -74,7 +74,7 @@ class CronFields:
 
 
 class _Field(NamedTuple):
-    """The values of one field, and the form of it that croniter is given."""
+    """One field of a cron expression, and how to rewrite it for croniter."""
 
     name: str
     low: int
@@ -146,7 +146,7 @@ class _Field(NamedTuple):
         return f"{first}" + (f"-{last}" if high else "") + (f"/{step}" if step else "")
 
     def _is_special(self, member: str) -> bool:
-        """Whether a member is one that only a day field has."""
+        """Return True for members that only a day field may have."""
         if self is _DAY:
             match = _NEAREST.fullmatch(member)
             nearest = match is not None and self.low <= int(match[1] or match[2]) <= self.high
@@ -167,20 +167,18 @@ class _Field(NamedTuple):
         return ScheduleError("expression", member, wanted, self._hint(member))
 
     def _hint(self, member: str) -> str | None:
-        """Return what to write for a member that isn't understood."""
+        """Suggest what to write for an invalid member."""
         word = None
         if self is _DAY:
-            word = word_for_day(member)
+            word = suggest_day(member)
         elif self is _WEEKDAY:
-            word = word_for_weekday(member)
+            word = suggest_weekday(member)
         elif member == str(self.high + 1) and self.low == 0:
-            word = '"0", where the field begins anew'
+            word = '"0", the first value of the field'
         if word is None and member[:3] in self.names:
             word = f'"{member[:3]}"'
         elif re.match(r"[hr]\b", member) or "~" in member:
-            word = (
-                "a number, and jitter= to spread entries; H, R and ~ would differ from beat to beat"
-            )
+            word = "a number, and jitter= to spread entries; H, R and ~ would differ between beats"
         elif member == "?":
             word = '"*"'
         return word
@@ -213,10 +211,10 @@ def _a(name: str) -> str:
 
 
 def split_cron(expression: str) -> list[str]:
-    """Return the fields of an expression as written; an alias is one field.
+    """Split an expression into its fields, unchanged; an alias is one field.
 
     Raises:
-        ScheduleError: it is no text that could be an expression.
+        ScheduleError: the value is not text, is too long, or is not printable ASCII.
     """
     example = '"*/15 * * * *"'
     if not isinstance(expression, str):
@@ -230,14 +228,15 @@ def split_cron(expression: str) -> list[str]:
 
 
 def read_cron(expression: str, *, day_or: bool) -> CronFields:
-    """Return what a cron expression says.
+    """Parse a cron expression.
 
     Args:
-        expression: 5 fields, or 6 with the second last, or 7 with the year last.
-        day_or: whether two restricted day fields mean either (cron) or both.
+        expression: 5 fields, 6 with seconds, or 7 with seconds and year.
+        day_or: whether a day must match either (True, as in cron) or both of two restricted
+            day fields.
 
     Raises:
-        ScheduleError: it is not understood.
+        ScheduleError: the expression is invalid.
     """
     texts = [text.lower() for text in split_cron(expression)]
     if len(texts) == 1 and texts[0].startswith("@") and texts[0] != "@reboot":
@@ -265,7 +264,7 @@ def _fields(
     *,
     day_or: bool,
 ) -> CronFields:
-    """Sort what croniter expanded, and what only the text tells, into `CronFields`."""
+    """Make `CronFields` of croniter's sets and of what only the text shows."""
     minute, hour, day, _, weekday = texts[:_FEWEST]
     numbers = [_numbers(field, members) for field, members in zip(_FIELDS, sets, strict=False)]
     minutes, hours, days, months, weekdays, *rest = numbers
@@ -283,7 +282,7 @@ def _fields(
         nth={number: frozenset(which) for number, which in nth.items()},
         years=None if every_year else rest[1],
         # Source: Debian's cron. A day field that starts with a star doesn't widen the
-        # other one; an hour or minute field that does makes a job follow the clock.
+        # other one. With a star first in the hour or minute, a job follows the clock.
         union=day_or and day[0] not in "*?" and weekday[0] not in "*?",
         once=minute[0] != "*" and hour[0] != "*",
     )
@@ -296,7 +295,7 @@ def _numbers(field: _Field, members: Sequence[int | str]) -> tuple[int, ...]:
 
 
 def _week(first: int, last: int) -> list[int]:
-    """Return the weekdays of a range that may run over the end of the week."""
+    """Return the weekdays of a range, which may wrap around the end of the week."""
     if first <= last:
         return sorted({day % _SUNDAY for day in range(first, last + 1)})
     return [*range(first, _SUNDAY), *range(last + 1)]

@@ -1,4 +1,4 @@
-"""Evenly spaced instants, whatever the clocks on the wall do."""
+"""Intervals of elapsed time."""
 
 from __future__ import annotations
 
@@ -26,15 +26,14 @@ _SPEC = re.compile(r"(?P<seconds>\d{1,10}(?:\.\d{1,6})?)(?:\s+from\s+(?P<anchor>
 class Every(Schedule):
     """Due at the anchor, at anchor + seconds, anchor + 2 * seconds, and so on.
 
-    The phase never depends on when something ran, so it survives restarts. Nothing is
-    due before the anchor; and an entry anchored to its own creation is not due at that
-    instant, since it begins after it. A day is 86,400 seconds even when the clocks change;
-    for "every day at nine" use `daily` or `Cron`.
+    The phase does not depend on past runs, so it survives restarts. It is not due before the
+    anchor; an entry anchored to its own creation is not due at that instant either. A day is
+    86,400 seconds even when clocks change; for "every day at nine" use `daily` or `Cron`.
 
     Args:
         seconds: the period, from 0.1 seconds to a hundred years, in whole microseconds.
-        anchor: an aware datetime. None means the entry's own anchor once the schedule
-            is stored, and 1970-01-01 in UTC when it is asked alone.
+        anchor: an aware datetime. None means the anchor of the entry that stores it, and
+            1970-01-01 UTC outside an entry.
 
     Raises:
         ScheduleError: the period is out of range, or the anchor is naive.
@@ -63,7 +62,7 @@ class Every(Schedule):
 
     @property
     def spec(self) -> str:
-        """The period in seconds, then "from" and the anchor if one was given."""
+        """The period in seconds, followed by "from" and the anchor if it has one."""
         whole, rest = divmod(self._period, SECOND)
         text = f"{whole}.{rest:06}".rstrip("0") if rest else str(whole)
         return text if self.anchor is None else f"{text} from {self.anchor.isoformat()}"
@@ -79,7 +78,7 @@ class Every(Schedule):
     def anchored(self, at: datetime) -> Every:
         """Return this schedule counted from `at`, unless it names its own anchor.
 
-        The spec stays as it is: the anchor belongs to the entry then.
+        The spec does not change: the anchor belongs to the entry.
         """
         if self.anchor is not None:
             return self
@@ -89,10 +88,10 @@ class Every(Schedule):
 
     @classmethod
     def parse(cls, spec: str) -> Every:
-        """Read "300", "0.5" or "300 from 2026-01-01T00:00:00+00:00"."""
+        """Parse "300", "0.5" or "300 from 2026-01-01T00:00:00+00:00"."""
         match = _SPEC.fullmatch(spec.strip())
         if match is None:
-            wanted = 'seconds with at most 6 decimals, and perhaps "from" and an instant'
+            wanted = 'seconds with at most 6 decimals, optionally followed by "from" and an instant'
             write = '"300" or "300 from 2026-01-31T09:00:00+00:00"'
             raise ScheduleError("spec", spec, wanted, write)
         whole, _, decimals = match["seconds"].partition(".")

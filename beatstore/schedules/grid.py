@@ -1,9 +1,8 @@
-"""Days and times of day, and the wall-clock times made of both.
+"""Days, times of day, and the wall-clock times that combine them.
 
-Schedules that people write choose days by the calendar and times within the day; the
-two are independent of each other, so each is searched alone: days month by month,
-times of day by bisection. No search looks further than `HORIZON` years, which makes
-the cost of one bounded; a year of seconds is never enumerated.
+Schedules select days by the calendar and times within the day, independently. So each is
+searched separately: days month by month, times of day by bisection. No search looks further
+than `HORIZON` years or enumerates the seconds of a year, so its cost is bounded.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from beatstore.schedules.instants import DAY, FIRST_DAY, LAST_DAY
 
 __all__ = ["Days", "Grid", "TimesOfDay", "month_length"]
 
-# The longest wait the calendar can ask for is 40 years: 29 February on a given
-# weekday, across a year such as 2100 that is no leap year.
+# The longest possible wait is 40 years: 29 February on a given weekday, across a
+# year such as 2100 that is not a leap year.
 HORIZON = 50
 
 _LENGTHS = (0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -32,14 +31,14 @@ def month_length(year: int, month: int) -> int:
 
 
 class Days(ABC):
-    """A set of days, asked for by ordinal as `date.toordinal` counts them."""
+    """A set of days, numbered as by `date.toordinal`."""
 
     years: Sequence[int] | None = None
-    """The only years there are, ascending; None for all."""
+    """The years that have days, ascending; None for all years."""
 
-    # The last question and its answer: who looks at one instant after another, or at
-    # many entries now, asks for the same day again and again. Each is one tuple,
-    # replaced as a whole, so threads can't mix them up.
+    # The last question and its answer: callers that step through instants, or look at
+    # many entries at once, ask for the same day again. Each is one tuple, replaced as a
+    # whole, so that threads can't mix them up.
     _first: tuple[int | None, int | None] = (None, None)
     _last: tuple[int | None, int | None] = (None, None)
 
@@ -48,7 +47,7 @@ class Days(ABC):
         """Return the days of a month that belong to the set, ascending."""
 
     def first(self, ordinal: int) -> int | None:
-        """Return the first day of the set that is not before `ordinal`."""
+        """Return the first day of the set at or after `ordinal`."""
         asked, answer = self._first
         if asked != ordinal:
             answer = self._search(ordinal)
@@ -56,7 +55,7 @@ class Days(ABC):
         return answer
 
     def last(self, ordinal: int) -> int | None:
-        """Return the last day of the set that is not after `ordinal`."""
+        """Return the last day of the set at or before `ordinal`."""
         asked, answer = self._last
         if asked != ordinal:
             answer = self._search_back(ordinal)
@@ -112,10 +111,10 @@ class Days(ABC):
 
 
 class TimesOfDay:
-    """All times made of the given hours, minutes and seconds; each ascending, none empty.
+    """All combinations of hours, minutes and seconds; each is ascending and not empty.
 
-    A time is a number of seconds since midnight on the face of the clock. The set is
-    never spelled out: every second of a day would be 86,400 numbers.
+    A time is a number of seconds since midnight by the wall clock. The set is never
+    enumerated: every second of a day would be 86,400 numbers.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class TimesOfDay:
         return (start + second for start in starts for second in self._seconds)
 
     def marks(self) -> bytes:
-        """Return one byte for each second of a day: 1 if it is one of the times."""
+        """Return one byte for each second of a day: 1 if it is in the set."""
         seconds = bytes(second in self._seconds for second in range(60))
         minutes = (seconds if minute in self._minutes else bytes(60) for minute in range(60))
         hour, nothing = b"".join(minutes), bytes(3600)

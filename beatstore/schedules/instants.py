@@ -1,10 +1,9 @@
 """Instants and wall-clock times as whole numbers.
 
-The rules of this package count: an instant is a number of microseconds (or seconds)
-of UTC, a wall-clock time is a number of seconds on the face of a clock. Both count
-from the day before 0001-01-01, so that `seconds // DAY` is what `date.toordinal()`
-says. Integers neither drift nor overflow: only `instant` knows where the calendar
-ends, and it answers None there.
+This package computes with integers: an instant is a number of microseconds (or seconds) of UTC,
+and a wall-clock time is a number of seconds. Both count from the day before 0001-01-01, so that
+`seconds // DAY` equals `date.toordinal()`. Integers neither drift nor overflow; only `instant`
+checks the ends of the calendar, and returns None beyond them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MICRO = timedelta(microseconds=1)
 
 
 def face(wall: datetime) -> int:
-    """Return the seconds that the face of a clock shows, whatever its zone."""
+    """Return a wall-clock time in seconds, ignoring its zone."""
     return wall.toordinal() * DAY + wall.hour * 3600 + wall.minute * 60 + wall.second
 
 
@@ -36,11 +35,11 @@ def micros(name: str, t: datetime) -> int:
     """Return the instant `t` in microseconds.
 
     Args:
-        name: the argument to name when `t` is refused.
+        name: the name of the argument, for the error.
         t: an aware datetime in any zone.
 
     Raises:
-        ScheduleError: `t` is naive, or no datetime.
+        ScheduleError: `t` is naive, or not a datetime.
     """
     offset = t.utcoffset() if isinstance(t, datetime) else None
     if offset is None:
@@ -50,7 +49,7 @@ def micros(name: str, t: datetime) -> int:
 
 
 def instant(count: int) -> datetime | None:
-    """Return the instant in UTC, or None when it lies outside the years 1 to 9999."""
+    """Return the instant in UTC, or None outside the years 1 to 9999."""
     try:
         return _ZERO + timedelta(microseconds=count - _ZERO_MICROS)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""One instant."""
+"""One-time schedules."""
 
 from __future__ import annotations
 
@@ -54,18 +54,17 @@ class Once(Schedule):
 
     @classmethod
     def parse(cls, spec: str) -> Once:
-        """Read ISO 8601 text that says its offset from UTC."""
+        """Parse ISO 8601 text with an offset from UTC."""
         return cls(read_instant("spec", spec.strip()))
 
 
 def read_instant(field: str, text: str) -> datetime:
-    """Return the instant that ISO 8601 text says.
+    """Parse ISO 8601 text that ends in an offset or Z.
 
-    The text must end in an offset or Z. Python 3.10's `fromisoformat` refuses Z and
-    the short offsets that databases print, so it isn't used.
+    Python 3.10's `fromisoformat` does not read Z, nor the short offsets that databases print.
 
     Raises:
-        ScheduleError: the text can't be read, or has no offset.
+        ScheduleError: the text is invalid, or has no offset.
     """
     wanted = "an ISO 8601 date and time with its offset from UTC"
     try:

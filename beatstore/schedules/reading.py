@@ -1,7 +1,6 @@
-"""Schedules from rows, and from what people pass as `schedule=`.
+"""Make schedules from rows and from arguments `schedule=`.
 
-`parse` is what stands between the tables and the rule: whatever somebody put into a
-row by plain SQL, it returns a schedule or raises `ScheduleError`, and nothing else.
+`parse` returns a schedule or raises `ScheduleError`, whatever plain SQL wrote into the row.
 """
 
 from __future__ import annotations
@@ -42,16 +41,16 @@ _RRULE_LIKE = re.compile(r"\s*(RRULE:|DTSTART|FREQ=)", re.IGNORECASE)
 def parse(
     kind: str, spec: str, timezone: str | None = None, anchor: datetime | None = None
 ) -> Schedule:
-    """Return the schedule that a row's columns describe; the same object for the same row.
+    """Return the schedule in a row's columns; equal columns return the same object.
 
     Args:
-        kind: the column of that name.
-        spec: the column of that name, as `Schedule.spec` wrote it or a person did.
-        timezone: the row's zone, or the default that counts for it.
-        anchor: what `every` and `rrule` count from where the spec doesn't say.
+        kind: the column `kind`.
+        spec: the column `spec`, written by `Schedule.spec` or by hand.
+        timezone: the row's time zone, or the default.
+        anchor: what `every` and `rrule` count from if the spec names no start.
 
     Raises:
-        ScheduleError: a column can't be used; its `field` is "kind", "spec",
+        ScheduleError: a column is invalid; the error's `field` is "kind", "spec",
             "timezone" or "anchor".
     """
     if not isinstance(kind, str) or kind not in _READERS:
@@ -67,7 +66,7 @@ def parse(
         kind,
         spec,
         timezone if kind in _ZONED else None,
-        # What doesn't matter to a kind must not make two rows different.
+        # Rows that differ only in a column their kind ignores share one object.
         anchor if kind in _ANCHORED else None,
     )
 
@@ -85,18 +84,18 @@ def _parse(kind: str, spec: str, timezone: str | None, anchor: datetime | None) 
 
 @singledispatch
 def as_schedule(value: object, timezone: str | None = None) -> Schedule:
-    """Return the schedule that a value stands for.
+    """Convert a value to a schedule.
 
-    A `Schedule` is itself; a str is a cron expression; an aware datetime is `Once`; a
-    timedelta or a number of seconds is `Every`. Other types can be registered, as with
-    any `functools.singledispatch` function.
+    A `Schedule` is returned as it is; a str is a cron expression; an aware datetime is `Once`;
+    a timedelta or a number of seconds is `Every`. Register further types as with any
+    `functools.singledispatch` function.
 
     Args:
-        value: what somebody passed as `schedule=`.
-        timezone: IANA name for a schedule that has zones and names none.
+        value: the argument `schedule=`.
+        timezone: IANA name for a schedule in wall-clock times that names no zone.
 
     Raises:
-        ScheduleError: the value is none of these, or isn't valid.
+        ScheduleError: the value has another type, or is invalid.
     """
     del timezone
     wanted = "a Schedule, a cron expression, an aware datetime, a timedelta or seconds"

@@ -1,9 +1,9 @@
 """Recurrence rules (RFC 5545), evaluated in a time zone.
 
-`rruletext.py` reads the text, `rruletimes.py` finds the wall-clock times of each rule,
-`wall.py` turns them into instants, and `rruleset.py` puts the lines together. dateutil's iteration
-is not used: it walks from DTSTART, and never returns from some rules that match nothing;
-in what both can do they agree, which the tests check.
+`rruletext.py` parses the text, `rruletimes.py` finds the wall-clock times of each rule, `wall.py`
+converts them to instants, and `rruleset.py` combines the lines. dateutil's iteration is not used:
+it walks from DTSTART, and never returns for some rules that match nothing. Where both have an
+answer they agree; the tests check that.
 """
 
 from __future__ import annotations
@@ -29,26 +29,25 @@ __all__ = ["RRule"]
 class RRule(WallSchedule):
     """Due at the times of an RFC 5545 recurrence.
 
-    The text is an RRULE, with or without its name, and perhaps lines with one DTSTART,
-    further RRULEs, RDATEs and EXDATEs, separated by white space.
+    The text is an RRULE, with or without its name, and optional lines: one DTSTART, further
+    RRULEs, RDATEs and EXDATEs, separated by white space.
 
-    Times are wall-clock times in the zone that DTSTART names with TZID, or UTC if it
-    ends in Z; otherwise in `timezone`. Other dates that say their zone are converted to
-    that one. UNTIL is included; UNTIL as a date includes its whole day. Through clock
-    changes rules of hours, minutes and seconds follow the clock, as an expression of
-    `Cron` with a star does; of any other each occurrence runs once, as a fixed time does.
+    Times are wall-clock times in the zone that DTSTART names with TZID, or UTC if it ends in
+    Z; otherwise in `timezone`. Other dates with a zone are converted to it. UNTIL is
+    inclusive; UNTIL as a date includes its whole day. When clocks change, rules of hours,
+    minutes and seconds follow the clock, like a `Cron` expression with a star; any other
+    occurrence runs once, like a fixed time.
 
-    Without DTSTART the rule counts from the entry's own anchor once it is stored, and
-    from 1970-01-01 when it is asked alone. As in dateutil, a DTSTART that doesn't match
-    the rule isn't due, and `BYDAY=2TU` without FREQ=MONTHLY or YEARLY is refused.
+    Without DTSTART, the rule counts from the anchor of the entry that stores it, and from
+    1970-01-01 outside an entry. As in dateutil, a DTSTART that doesn't match the rule isn't
+    due, and `BYDAY=2TU` needs FREQ=MONTHLY or YEARLY.
 
     Args:
         text: the recurrence.
-        timezone: IANA name; None means the caller's default, and UTC if there is none.
+        timezone: IANA name; None means the caller's default, or UTC if there is none.
 
     Raises:
-        ScheduleError: the text isn't understood or never matches, or there is no such
-            zone.
+        ScheduleError: the text is invalid or never matches, or the time zone is unknown.
     """
 
     kind: ClassVar[str] = "rrule"
@@ -63,7 +62,7 @@ class RRule(WallSchedule):
     def _set(self, text: str, timezone: str | None, anchor: datetime | None) -> None:
         recurrence = _read(text)
         if recurrence.start is not None:
-            # The anchor counts for nothing then, and must not tell equal values apart.
+            # DTSTART makes the anchor irrelevant, so it must not make equal values differ.
             timezone, anchor = recurrence.start.timezone or timezone, None
         tz = zone("UTC" if timezone is None else timezone)
         vars(self).update(
@@ -103,7 +102,7 @@ def _read(text: str) -> Recurrence:
 
 
 def _begin(recurrence: Recurrence, anchor: datetime | None, tz: ZoneInfo) -> Begin:
-    """Return where a recurrence begins: at its DTSTART, else at the anchor, else in 1970."""
+    """Return the start of a recurrence: its DTSTART, else the anchor, else 1970-01-01."""
     if recurrence.start is not None:
         wall = face(recurrence.start.wall)
         return Begin(wall, showing(wall, tz), "DTSTART")
@@ -112,5 +111,5 @@ def _begin(recurrence: Recurrence, anchor: datetime | None, tz: ZoneInfo) -> Beg
         wall = face(at.astimezone(tz))
     except OverflowError as error:
         raise ScheduleError("anchor", at, "a date in the years 1 to 9999") from error
-    # What the anchor's second shows gives the phase; nothing is due before the anchor.
+    # The wall-clock second of the anchor is the phase; nothing is due before the anchor.
     return Begin(wall, -(-micros("anchor", at) // SECOND), None if anchor is None else "anchor")

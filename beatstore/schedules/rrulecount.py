@@ -1,15 +1,14 @@
-"""Where COUNT ends a recurrence rule.
+"""Find where COUNT ends a recurrence rule.
 
-COUNT counts what is due, by the clock of the zone: through a repeated hour a cadence is due
-twice, and what falls into a gap is not due, or due once together with its neighbours. So the
-days of the rule are numbered, and the pieces of constant offset are gone through one by one
-until the number is reached. Nothing is walked time by time.
+COUNT counts occurrences, so clock changes matter: a repeated hour repeats the occurrences of an
+hourly rule, and a gap skips occurrences or merges them into one. So this module numbers the
+times day by day, and walks the pieces of constant offset until it reaches the number. It never
+walks time by time.
 
-Where no gap can swallow two of the times, each is due once, and the days alone say where the
-last one is.
+If no gap can contain two of the times, each is due once, and the days alone tell the last one.
 
-Invariant: at most `_MOST_DAYS` days are looked at, in four centuries where the days suffice,
-else in one.
+Invariant: a search looks at no more than `_MOST_DAYS` days, within four centuries if the days
+suffice, else within one.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class DayTimes(Protocol):
 
 
 class Listed:
-    """Numbers listed one by one, ascending; a `WallTimes`, and the times of a day."""
+    """An ascending list of numbers, as a `WallTimes` and as the times of a day."""
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self._numbers = numbers
@@ -81,17 +80,17 @@ def _are_far_apart(walls: Iterable[int]) -> bool:
 
 
 class _Numbered:
-    """The wall-clock times of a rule, numbered from its first day on."""
+    """The wall-clock times of a rule, numbered from its first day."""
 
     def __init__(self, days: Iterator[tuple[int, DayTimes]]) -> None:
         self._left = days
         self._days: list[int] = []
         self._times: list[DayTimes] = []
-        self._before: list[int] = [0]  # how many times there are before each day, and in all
+        self._before: list[int] = [0]  # how many times come before each day, and in total
         self.over = False
 
     def rank(self, wall: int, most: int | None = None) -> int:
-        """Return how many times are earlier than `wall`; `most` or more, if it is as many."""
+        """Return how many times are earlier than `wall`; stop counting at `most`."""
         day, time = divmod(wall, DAY)
         while not self.over and (not self._days or self._days[-1] < day):
             if most is not None and self._before[-1] >= most:
@@ -112,14 +111,14 @@ class _Numbered:
         self._before.append(self._before[-1] + len(times))
 
     def far_apart(self) -> bool:
-        """Say whether there are always more than `_WIDEST` seconds between them."""
+        """Return True if the times are always more than `_WIDEST` seconds apart."""
         if len(set(map(id, self._times))) == 1:  # every day has the same times
             return _are_far_apart(day + time for day in (0, DAY) for time in self._times[0])
         days = zip(self._days, self._times, strict=True)
         return _are_far_apart(day * DAY + time for day, times in days for time in times)
 
     def at(self, number: int) -> int:
-        """Return the wall-clock time of that number, from 1 on; it has been reached."""
+        """Return the wall-clock time with a number, counted from 1, that `rank` has reached."""
         index = bisect_right(self._before, number - 1) - 1
         return self._days[index] * DAY + self._times[index][number - 1 - self._before[index]]
 
@@ -133,12 +132,12 @@ def end_of_count(
     first: int,
     once: bool,
 ) -> int | None:
-    """Return the instant of the occurrence with number `count`; None if it is too far.
+    """Return the instant of occurrence number `count`; None if it is too far away.
 
     Args:
-        days: the days of the rule from its start on, none of them without times.
-        tz: where the clock hangs.
-        count: the number, from 1 on.
+        days: the days of the rule from its start, each with at least one time.
+        tz: the time zone.
+        count: the number, counted from 1.
         start: the instant at which the rule starts.
         first: the earliest wall-clock time that belongs to it.
         once: the rule for clock changes, see `wall.py`.
@@ -158,7 +157,7 @@ def end_of_count(
         begun = max(start, piece.start)
         floor = max(piece.floor(begun, once=once), first)
         passed = numbered.rank(floor)
-        # What the clock jumped over is due at one instant, that of the jump.
+        # All times in a gap are due together, right after it.
         shown = begun + piece.offset
         if once and floor < shown:
             passed += max(0, numbered.rank(shown + 1) - passed - 1)

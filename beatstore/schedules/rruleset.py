@@ -1,13 +1,13 @@
-"""The instants that all lines of a recurrence make together.
+"""Combine the lines of a recurrence into instants.
 
-Each rule's wall-clock times become instants first, by the rule of `wall.py`; then the lines
-are merged. What a line says in UTC, or in a zone of its own, is an instant and stays one:
-UNTIL ends a rule at it, EXDATE takes it away, RDATE adds it, whichever pass of a repeated
-hour it lies in. What a line says in the zone of the recurrence is a wall-clock time: EXDATE
-takes all of its showings away, UNTIL includes all of them, RDATE adds the first.
+First, `wall.py` converts each rule's wall-clock times to instants; then the lines are merged. A
+date in UTC, or in a zone of its own, is one instant: UNTIL ends a rule there, EXDATE removes it,
+RDATE adds it, also within a repeated hour. A date in the zone of the recurrence is a wall-clock
+time, which the clock may show twice: EXDATE removes both, UNTIL includes both, RDATE adds the
+first.
 
-What never comes, and lines that contradict each other, are refused. A recurrence without
-DTSTART that has no anchor yet is only refused for what no anchor could mend.
+A rule that is never due, and lines that contradict each other, raise a `ScheduleError`. Without
+DTSTART and anchor, only errors that hold for every anchor are raised.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from beatstore.schedules.zones import zone
 __all__ = ["Begin", "occurrences"]
 
 _CADENCES = ("HOURLY", "MINUTELY", "SECONDLY")
-_MOST_LEAPS = 10_000  # in a search that EXDATE sends on again and again
+_MOST_LEAPS = 10_000  # in a search that EXDATE prolongs
 _END = (LAST_DAY + 1) * DAY
 
 
 class Begin(NamedTuple):
-    """Where a recurrence begins: what the clock shows there, and when that is.
+    """The start of a recurrence, as wall-clock time and as instant.
 
-    `given` says what it comes from, "DTSTART" or "anchor"; None, where neither is known yet.
+    `given` is its origin, "DTSTART" or "anchor"; None if neither is known yet.
     """
 
     wall: int
@@ -47,7 +47,7 @@ def occurrences(recurrence: Recurrence, begin: Begin, tz: ZoneInfo) -> WallTimes
     """Return the instants of a recurrence, in seconds of UTC.
 
     Raises:
-        ScheduleError: nothing is ever due, or one line undoes what another says.
+        ScheduleError: nothing is ever due, or the lines contradict each other.
     """
     ours, theirs = _split(recurrence.excluded, tz)
     hidden = {face(moment.wall) for moment in ours}
@@ -67,7 +67,7 @@ def occurrences(recurrence: Recurrence, begin: Begin, tz: ZoneInfo) -> WallTimes
 
 
 class _Lines:
-    """What the rules of one recurrence share."""
+    """The rules of one recurrence, with what they share."""
 
     def __init__(
         self,
@@ -84,45 +84,51 @@ class _Lines:
         self._hidden = hidden
         self._again = 1 + len(recurrence.excluded)
         self._lines = len(recurrence.rules)
-        # The clock shows again, after the start, what it showed before it.
+        # After a change, the clock may repeat times from before the start.
         self._low = begin.wall if once else begin.wall - DAY
 
     def of_rule(self, rule: Rule) -> WallTimes:
-        """Return the instants of one rule, up to its UNTIL or COUNT, without EXDATE's times."""
+        """Return the instants of one rule, up to its UNTIL or COUNT, without EXDATE."""
         times = self._times(rule)
-        self._check_that_it_comes(rule, times)
+        self._check_is_ever_due(rule, times)
         end = self._end(rule, times)
         walls: WallTimes = _Without(times, self._hidden) if self._hidden else times
         if self._once and rule.until is not None and rule.until.timezone is None:
             walls = _Bounded(walls, self._low, _until(rule.until))
         fires = _Bounded(Fires(walls, self._tz, once=self._once), self._begin.at, end)
         if rule.until is not None and self._begin.given and fires.first(self._begin.at) is None:
-            self._refuse_its_end(rule, Fires(times, self._tz, once=self._once))
+            self._refuse_until(rule, Fires(times, self._tz, once=self._once))
         return fires
 
     def _times(self, rule: Rule) -> RuleTimes:
         return RuleTimes(rule, self._begin.wall, self._low, self._lines)
 
-    def _check_that_it_comes(self, rule: Rule, times: RuleTimes) -> None:
-        """Refuse a rule that no search would find again, rather than let it end silently."""
+    def _check_is_ever_due(self, rule: Rule, times: RuleTimes) -> None:
+        """Refuse a rule whose next occurrence no search would find."""
         if self._begin.given is None:
             rule = replace(rule, interval=1)
             times = self._times(rule)
         leaps = times.leaps_to_second()
         if leaps is not None and leaps * self._again > _MOST_LEAPS:
-            raise _refusal(rule.text, "a rule that is found sooner", "fewer EXDATE or BYxxx parts")
+            raise _refusal(
+                rule.text,
+                "a rule with occurrences that a short search finds",
+                "fewer EXDATE or BYxxx parts",
+            )
         if leaps is None and self._begin.wall + CENTURY < _END:
             raise self._never(rule)
 
     def _never(self, rule: Rule) -> ScheduleError:
-        wanted = "parts that come together at least once in a century"
+        wanted = "parts that all match at least once in a century"
         if rule.interval == 1 and self._begin.given != "anchor":
             return _refusal(rule.text, wanted, "fewer BYxxx parts")
         wanted += f", counted from {self._start()}"
-        return _refusal(rule.text, wanted, "a DTSTART that is in step, or fewer BYxxx parts")
+        return _refusal(
+            rule.text, wanted, "a DTSTART from which INTERVAL meets them, or fewer BYxxx parts"
+        )
 
     def _start(self) -> str:
-        """Say what the rule counts from."""
+        """Return in words what the rule counts from."""
         at = instant(self._begin.at * SECOND)
         shown = "the end of the calendar" if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
         if self._begin.given == "DTSTART":
@@ -130,7 +136,7 @@ class _Lines:
         return f"{shown}, the start of the entry, as there is no DTSTART"
 
     def _end(self, rule: Rule, times: RuleTimes) -> int:
-        """Return the last instant that may belong to a rule."""
+        """Return the last possible instant of a rule."""
         if rule.until is not None:
             if rule.until.timezone is not None:
                 return _first_showing(rule.until)
@@ -146,22 +152,22 @@ class _Lines:
             once=self._once,
         )
         if end is None and self._begin.given and self._begin.wall + 4 * CENTURY < _END:
-            wanted = "a COUNT that four centuries and a short search suffice for"
+            wanted = "a COUNT that a short search reaches within four centuries"
             raise _refusal(f"COUNT={rule.count}", wanted, "UNTIL with the last date")
         return _END if end is None else end
 
-    def _refuse_its_end(self, rule: Rule, endless: WallTimes) -> None:
+    def _refuse_until(self, rule: Rule, endless: WallTimes) -> None:
         first = _Bounded(endless, self._begin.at, _END).first(self._begin.at)
         at = None if first is None else instant(first * SECOND)
         if at is None:
             return  # the calendar ends first
         shown = f"{at:%Y-%m-%dT%H:%M:%SZ}"
-        wanted = f"UNTIL not before the first occurrence, {shown}, counted from {self._start()}"
+        wanted = f"UNTIL at or after the first occurrence, {shown}, counted from {self._start()}"
         raise _refusal(rule.text, wanted, f"UNTIL={at:%Y%m%dT%H%M%SZ} or later")
 
 
 class _Bounded:
-    """What a set has from `low` to `high`, both included; a `WallTimes`."""
+    """The members of a set from `low` to `high`, both included; a `WallTimes`."""
 
     def __init__(self, times: WallTimes, low: int, high: int) -> None:
         self._times = times
@@ -180,7 +186,7 @@ class _Bounded:
 
 
 class _Without:
-    """What a set has beside some exceptions; a `WallTimes`."""
+    """A set without some exceptions; a `WallTimes`."""
 
     def __init__(self, times: WallTimes, without: Collection[int]) -> None:
         self._times = times
@@ -199,15 +205,16 @@ class _Without:
         return found
 
 
-class _Remembered:
-    """A set that keeps its last answers; a `WallTimes`.
+class _Cached:
+    """A set that caches its last answers; a `WallTimes`.
 
-    Of several sets one has the next time, and the others are asked for theirs again.
+    When several sets are merged, one has the next time, and the others get the same question
+    again.
     """
 
     def __init__(self, times: WallTimes) -> None:
         self._times = times
-        # What was asked last, and the answer; one tuple, replaced as a whole, as in `Days`.
+        # The last question and its answer; one tuple, replaced as a whole, as in `Days`.
         self._first: tuple[int, int] | None = None
         self._last: tuple[int, int] | None = None
 
@@ -217,7 +224,7 @@ class _Remembered:
             if asked <= low <= found:
                 return found
         answer = self._times.first(low)
-        # None may mean no more than: none in a century.
+        # None may only mean none within a century.
         self._first = None if answer is None else (low, answer)
         return answer
 
@@ -232,11 +239,11 @@ class _Remembered:
 
 
 class _Merged:
-    """What any of several sets contains, without some exceptions; a `WallTimes`."""
+    """The union of several sets, without some exceptions; a `WallTimes`."""
 
     def __init__(self, parts: Sequence[WallTimes], without: Collection[int]) -> None:
         left = [_Without(part, without) for part in parts] if without else parts
-        self._parts = [_Remembered(part) for part in left]
+        self._parts = [_Cached(part) for part in left]
 
     def first(self, low: int) -> int | None:
         found = (part.first(low) for part in self._parts)
@@ -248,7 +255,7 @@ class _Merged:
 
 
 def _follow_the_clock(rules: Sequence[Rule]) -> bool:
-    """Say whether the rules are cadences: they keep their distance through a repeated hour."""
+    """Return True for rules of hours, minutes or seconds, which repeat with a repeated hour."""
     return bool(rules) and all(rule.freq in _CADENCES for rule in rules)
 
 
@@ -258,7 +265,7 @@ def _added(
     """Return the instants of RDATE.
 
     Raises:
-        ScheduleError: EXDATE takes one of them away.
+        ScheduleError: EXDATE removes one of them.
     """
     found = set()
     for moment in recurrence.added:
@@ -272,7 +279,7 @@ def _added(
 
 
 def _split(moments: Iterable[Moment], tz: ZoneInfo) -> tuple[list[Moment], list[Moment]]:
-    """Return the moments in the zone of the recurrence, and those in others."""
+    """Split moments into those in the zone of the recurrence, and those in other zones."""
     ours: list[Moment] = []
     theirs: list[Moment] = []
     for moment in moments:
@@ -281,12 +288,12 @@ def _split(moments: Iterable[Moment], tz: ZoneInfo) -> tuple[list[Moment], list[
 
 
 def _until(moment: Moment) -> int:
-    """Return the last wall-clock time that UNTIL includes: of a date its whole day."""
+    """Return the last wall-clock time that UNTIL includes; a date includes its whole day."""
     return face(moment.wall) + (DAY - 1 if moment.dated else 0)
 
 
 def _showings(moment: Moment) -> set[int]:
-    """Return the instants at which the clock in the moment's own zone shows it."""
+    """Return the instants at which the clock in the moment's zone shows it."""
     last = last_showing(face(moment.wall), zone(moment.timezone or "UTC"))
     return {_first_showing(moment)} | ({last} if last is not None else set())
 
@@ -296,13 +303,13 @@ def _first_showing(moment: Moment) -> int:
 
 
 def _shown_until(wall: int, tz: ZoneInfo) -> int:
-    """Return the last instant by which the clock has not shown more than `wall`."""
+    """Return the last instant before the clock shows a time after `wall`."""
     last = last_showing(wall, tz)
     return showing(wall, tz) - 1 if last is None else last
 
 
 def _face_at(at: int, tz: ZoneInfo) -> int:
-    """Return what the clock in `tz` shows at an instant."""
+    """Return the wall-clock time in `tz` at an instant."""
     utc = instant(at * SECOND)
     try:
         return -1 if utc is None else face(utc.astimezone(tz))

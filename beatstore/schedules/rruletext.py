@@ -1,9 +1,9 @@
-"""What the text of a recurrence rule (RFC 5545) says.
+"""Parse the text of a recurrence rule (RFC 5545).
 
-Reads RRULE, DTSTART, RDATE and EXDATE lines, in any order and in any case, separated
-by white space. Every value is checked against the range the RFC gives it, because a
-value that can't match (BYMONTH=13) is a mistake, not a rule. What is deprecated
-(EXRULE) or without a clear meaning here is refused by name, never ignored.
+The text has RRULE, DTSTART, RDATE and EXDATE lines, in any order and any case, separated by white
+space. Every value is checked against its range in the RFC, since a value that can't match
+(BYMONTH=13) is a mistake. Lines that are deprecated (EXRULE) or have no clear meaning here are
+refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _LONGEST_INTERVAL = dict(
 
 
 class Moment(NamedTuple):
-    """A date and time as written: its wall clock, and the zone if one was given."""
+    """A date and time as written: its wall-clock time, and its zone if it names one."""
 
     wall: datetime
     timezone: str | None
@@ -85,7 +85,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """All lines together."""
+    """All lines of a recurrence."""
 
     start: Moment | None
     rules: Sequence[Rule]
@@ -94,10 +94,10 @@ class Recurrence:
 
 
 def read_recurrence(text: str) -> Recurrence:
-    """Return what the lines of a recurrence say.
+    """Parse the lines of a recurrence.
 
     Raises:
-        ScheduleError: a line isn't understood; the error shows the part at fault.
+        ScheduleError: a line is invalid; the error shows the invalid part.
     """
     start: Moment | None = None
     rules: list[Rule] = []
@@ -125,7 +125,7 @@ def read_recurrence(text: str) -> Recurrence:
         raise _refusal(text, f"at most {_MOST_RULES} RRULE lines", "several entries")
     counted = sum(rule.count or 0 for rule in rules)
     if counted > _MOST_TOGETHER:
-        wanted = f"COUNT parts that are at most {_MOST_TOGETHER} together"
+        wanted = f"COUNT parts that add up to at most {_MOST_TOGETHER}"
         raise _refusal(f"COUNT={counted}", wanted, "UNTIL with the last date")
     return Recurrence(start, rules, added, excluded)
 
@@ -213,7 +213,7 @@ def _weekday(text: str) -> int:
 
 
 def _moment(text: str, parameters: str = "") -> Moment:
-    """Read 20260131, 20260131T090000 or 20260131T090000Z, with a TZID parameter or without."""
+    """Parse 20260131, 20260131T090000 or 20260131T090000Z, with or without a TZID parameter."""
     match = _STAMP.fullmatch(text.upper())
     try:
         digits = match["date"] + (match["time"] or "000000") if match else ""

@@ -1,13 +1,13 @@
 """The wall-clock times of one recurrence rule.
 
-A rule is two sets to be met at once: the grid of days and times that its BYxxx parts
-leave, and the periods (years, weeks, minutes, ...) that its INTERVAL picks, counted
-from the start. The search leaps from one to the other until both agree: it never
-walks from the start, so a rule that began a century ago costs what a new one does.
-Where COUNT and UNTIL end it is said in `rruleset.py`, since both are about instants.
+An occurrence must be in two sets: the grid of days and times that the BYxxx parts allow, and the
+periods (years, weeks, minutes, ...) that INTERVAL selects, counted from the start. The search
+leaps between the two sets until both match. It never walks from the start, so a rule that began
+a century ago costs no more than a new one. `rruleset.py` applies COUNT and UNTIL, which concern
+instants.
 
-Invariant: one search takes at most `_LEAPS` leaps, and looks at most a century ahead or
-back. A rule whose next occurrence is beyond that has none.
+Invariant: one search takes at most `_LEAPS` leaps, and looks at most a century ahead or back. It
+finds no occurrence beyond that.
 
 Source: RFC 5545, 3.3.10. As in dateutil, a start that doesn't match isn't due.
 """
@@ -32,23 +32,23 @@ __all__ = ["CENTURY", "RuleTimes"]
 
 CENTURY = 36_525 * DAY
 _LEAPS = 2_000  # in one search
-_FAR = 4 * 36_525  # days; further than COUNT may reach
+_FAR = 4 * 36_525  # days; the furthest that COUNT may reach
 _END = (LAST_DAY + 1) * DAY
 _UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _WITHIN_DAYS, _WITHIN_HOURS, _WITHIN_MINUTES = FREQUENCIES[4:], FREQUENCIES[5:], FREQUENCIES[6:]
 _MOST_PICKED = 3_000  # periods that COUNT may reach over with BYSETPOS
-_CALENDAR = 400  # years, after which weekdays and leap years come again
+_CALENDAR = 400  # years, after which weekdays and leap years repeat
 
 
 class RuleTimes:
     """The wall-clock times of a rule, in seconds; a `WallTimes`.
 
     Args:
-        rule: what the text says.
-        start: the wall-clock time that INTERVAL counts from; it also gives the parts of
-            the time that the rule leaves open.
-        low: the earliest time that belongs to the rule.
-        lines: how many such rules share the work that one question may cost.
+        rule: the parsed rule.
+        start: the wall-clock time that INTERVAL counts from; it also supplies the parts of
+            the time that the rule does not set.
+        low: the earliest time of the rule.
+        lines: the number of rules in the recurrence, which share the limits on work.
     """
 
     def __init__(self, rule: Rule, start: int, low: int, lines: int) -> None:
@@ -80,13 +80,13 @@ class RuleTimes:
         return next((wall for wall in leaps if wall is not None), None)
 
     def leaps_to_second(self) -> int | None:
-        """Return how many leaps it takes to the second member; None: none is found."""
+        """Return the number of leaps to the second member; None if the search finds none."""
         leaps = islice(self._forward(self._low, self._low + 2 * CENTURY), 2 * self._leaps)
         found = (leap for leap, wall in enumerate(leaps, 1) if wall is not None)
         return next(islice(found, 1, None), None)
 
     def _forward(self, low: int, stop: int) -> Iterator[int | None]:
-        """Yield members from `low` on, and None for each leap in between."""
+        """Yield the members from `low` on, and None for each leap between them."""
         while (wall := self._grid.first(low)) is not None and wall <= stop:
             number = self._periods.number(wall)
             ahead = (self._phase - number) % self._interval
@@ -94,7 +94,7 @@ class RuleTimes:
             low = self._periods.start(number + ahead) if ahead else wall + 1
 
     def _back(self, high: int, stop: int) -> Iterator[int | None]:
-        """Yield members below `high`, latest first, and None for each leap in between."""
+        """Yield the members below `high`, latest first, and None for each leap between them."""
         stop = max(stop, self._low)
         while (wall := self._grid.last(high)) is not None and wall >= stop:
             number = self._periods.number(wall)
@@ -103,7 +103,7 @@ class RuleTimes:
             high = self._periods.start(number - behind + 1) if behind else wall
 
     def days(self) -> Iterator[tuple[int, DayTimes]]:
-        """Yield the days from the start on that have times, and these; for four centuries."""
+        """Yield the days from the start that have times, with these, for four centuries."""
         first = self._low // DAY
         end = min(first + self._far, LAST_DAY + 1)
         picked = self._picked
@@ -125,7 +125,7 @@ class RuleTimes:
                     yield day, times
 
     def _numbers(self, first: int, end: int) -> Iterator[int]:
-        """Yield the periods that INTERVAL picks, from that of the day `first` to before `end`."""
+        """Yield the periods that INTERVAL selects, from the day `first` to before `end`."""
         number = self._periods.number(first * DAY)
         number += (self._phase - number) % self._interval
         while self._periods.start(number) < end * DAY:
@@ -133,7 +133,7 @@ class RuleTimes:
             number += self._interval
 
     def _in_phase(self, days: Iterable[int], times: DayTimes) -> Iterator[tuple[int, DayTimes]]:
-        """Yield those of the days that have times in a stretch that INTERVAL picks, and these."""
+        """Yield the days with times in a period that INTERVAL selects, with these."""
         phase, interval = self._phase, self._interval
         if interval == 1:
             yield from ((day, times) for day in days)
@@ -149,13 +149,13 @@ class RuleTimes:
             yield from (
                 (day, times_from(unit))
                 for day in days
-                # The units of a day are numbered on from those of the day before.
+                # The numbers of units continue from day to day.
                 if (unit := (phase - day * units) % interval) < units
                 and (busy[unit] or 1 in busy[unit::interval])
             )
 
     def _times_from(self, marks: bytes, number: int) -> Listed:
-        """Return the times in each INTERVAL-th hour, minute or second of a day, from one on."""
+        """Return the times in each INTERVAL-th hour, minute or second of a day from `number`."""
         unit, step = self._unit, self._unit * self._interval
         starts = range(number * unit, DAY, step)
         if unit == 1:
@@ -165,7 +165,7 @@ class RuleTimes:
 
 
 class _Years:
-    """Calendar years, numbered as they are."""
+    """Calendar years, by their numbers."""
 
     def number(self, wall: int) -> int:
         return _date(wall).year
@@ -186,7 +186,7 @@ class _Months:
 
 
 class _Spans:
-    """Stretches of equal length, in seconds, one of which starts at `origin`."""
+    """Periods of equal length, in seconds, one of which starts at `origin`."""
 
     def __init__(self, length: int, origin: int = 0) -> None:
         self._length = length
@@ -203,7 +203,7 @@ _Periods: TypeAlias = _Years | _Months | _Spans
 
 
 def _periods(rule: Rule) -> _Periods:
-    """Return the periods that INTERVAL counts and BYSETPOS picks from."""
+    """Return the periods that INTERVAL counts and BYSETPOS selects from."""
     if rule.freq == "YEARLY":
         return _Years()
     if rule.freq == "MONTHLY":
@@ -219,14 +219,14 @@ def _date(wall: int) -> date:
 
 
 def _midnight(year: int, month: int) -> int:
-    """Return where a month starts; beyond the calendar, one of its ends."""
+    """Return the start of a month; beyond the calendar, the nearest end of the calendar."""
     if not MINYEAR <= year <= MAXYEAR:
         return 0 if year < MINYEAR else _END
     return date(year, month, 1).toordinal() * DAY
 
 
 def _times_of_day(rule: Rule, start: int) -> TimesOfDay:
-    """Return the times of day a rule leaves; what it leaves open comes from the start."""
+    """Return the times of day that a rule allows; the start supplies what it does not set."""
     hour, minute, second = start // 3600, start // 60 % 60, start % 60
     return TimesOfDay(
         rule.by.get("BYHOUR") or (range(24) if rule.freq in _WITHIN_DAYS else (hour,)),
@@ -236,7 +236,7 @@ def _times_of_day(rule: Rule, start: int) -> TimesOfDay:
 
 
 class _RuleDays(Days):
-    """The days a rule leaves."""
+    """The days that a rule allows."""
 
     def __init__(self, rule: Rule, start: int) -> None:
         first = date.fromordinal(start)
@@ -253,7 +253,7 @@ class _RuleDays(Days):
                 self._days = frozenset({first.day})
             if rule.freq == "YEARLY" and not self._months:
                 self._months = frozenset({first.month})
-        # BYDAY=2MO means the second of the year only where no months are picked.
+        # BYDAY=2MO means the second Monday of the year only without BYMONTH.
         self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
         self._known = _known_days(
             *(self._days, self._year_days, self._weeks, self._weekdays),
@@ -270,7 +270,7 @@ class _RuleDays(Days):
         return days
 
     def _matching(self, year: int, month: int) -> Sequence[int]:
-        # The weeks at the ends of the calendar go on beyond it.
+        # The weeks at the ends of the calendar extend beyond it.
         if year in (MINYEAR, MAXYEAR):
             year += _CALENDAR if year == MINYEAR else -_CALENDAR
         length = month_length(year, month)
@@ -300,11 +300,11 @@ class _RuleDays(Days):
         return (nth, weekday) in self._weekdays or (nth_last, weekday) in self._weekdays
 
     def _fourth_day(self, ordinal: int) -> int:
-        """Return the fourth day of a day's week, by which the week belongs to a year."""
+        """Return the fourth day of a day's week; its year is the year of the week."""
         return ordinal - (ordinal - 1 - self._week_start) % 7 + 3
 
     def _is_in_week(self, fourth: int) -> bool:
-        """Say whether a week is one of BYWEEKNO, by its fourth day."""
+        """Return True if the week with this fourth day is in BYWEEKNO."""
         day, length = _year_day(date.fromordinal(fourth).year, fourth)
         number = (day + 6) // 7
         weeks = number + (length - day) // 7
@@ -313,17 +313,17 @@ class _RuleDays(Days):
 
 @lru_cache(maxsize=1024)
 def _known_days(*by: object) -> dict[tuple[int, int], Sequence[int]]:
-    """Return the days of months, by kind of year and month; filled as they are needed.
+    """Return the cache of the days of months, by kind of year and month.
 
-    What a month's days are depends on its year's first weekday and on which years are leap
-    years: there are 21 kinds of years. Two threads at most compute the same list twice.
+    The days of a month depend on its year's first weekday and on which years are leap years:
+    there are 21 kinds of years. At worst, two threads compute the same list.
     """
     return {}
 
 
 @lru_cache(maxsize=16_384)
 def _kind_of(year: int) -> int:
-    """Return a number that is the same for years whose days and weeks are alike."""
+    """Return a number that is equal for years with the same days and weeks."""
     weekday = date(year, 1, 1).weekday()
     return weekday * 4 + isleap(year) * 2 + isleap(year - 1)
 
@@ -335,12 +335,12 @@ def _year_day(year: int, ordinal: int) -> tuple[int, int]:
 
 
 class _Picked:
-    """The members of a grid that BYSETPOS picks from each period; a `WallTimes`.
+    """The members of a grid that BYSETPOS selects from each period; a `WallTimes`.
 
-    Those of a period are numbered from 0 on, and what is picked are numbers.
+    The members of a period are numbered from 0; picks are such numbers.
     """
 
-    _MOST_PERIODS = 100  # without a pick, before the search gives up
+    _MOST_PERIODS = 100  # without a pick before the search ends
 
     def __init__(
         self, days: Days, times: TimesOfDay, periods: _Periods, positions: Sequence[int]
@@ -351,7 +351,7 @@ class _Picked:
         self._periods = periods
         self._positions = positions
         self._picks: dict[int, Sequence[int]] = {}
-        # The period looked at last; one tuple, replaced as a whole, as in `Days`.
+        # The last period; one tuple, replaced as a whole, as in `Days`.
         self._last: tuple[int | None, Sequence[int]] = (None, ())
 
     def first(self, low: int) -> int | None:
@@ -383,11 +383,11 @@ class _Picked:
         return None
 
     def of_a_day(self) -> Listed:
-        """Return the times that are picked where each day is a period."""
+        """Return the picked times when each day is a period."""
         return Listed([self._times[pick] for pick in self._picked_of(len(self._times))])
 
     def days(self, number: int) -> Iterator[tuple[int, DayTimes]]:
-        """Yield the days of a period with the times that are picked from them."""
+        """Yield the days of a period with their picked times."""
         days, picks = self._period(number)
         size = len(self._times)
         if size == 1:
@@ -406,7 +406,7 @@ class _Picked:
         return bisect_left(days, wall // DAY) * len(self._times) + self._times.rank(wall % DAY)
 
     def _period(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
-        """Return the days of a period, and the numbers that are picked."""
+        """Return the days of a period, and its picks."""
         asked, days = self._last
         if asked != number:
             start, end = self._periods.start(number), self._periods.start(number + 1)
@@ -415,7 +415,7 @@ class _Picked:
         return days, self._picked_of(len(days) * len(self._times))
 
     def _picked_of(self, count: int) -> Sequence[int]:
-        """Return which of so many numbers are picked, ascending."""
+        """Return the picks, ascending, in a period with `count` members."""
         if count not in self._picks:
             found = {at - 1 if at > 0 else count + at for at in self._positions}
             self._picks[count] = sorted(pick for pick in found if 0 <= pick < count)

@@ -1,4 +1,4 @@
-"""Schedules by name, for the usual cases."""
+"""Functions for common schedules."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def monthly(day: int, hour: int, minute: int = 0, *, timezone: str | None = None
     """Return a schedule due once in every month at hour:minute by the wall clock.
 
     Args:
-        day: 1 to 31. A month that is too short has its run on its last day.
+        day: 1 to 31; in a shorter month, its last day.
         hour: 0 to 23.
         minute: 0 to 59.
         timezone: IANA name; None means the caller's default.
@@ -45,19 +45,19 @@ def monthly(day: int, hour: int, minute: int = 0, *, timezone: str | None = None
     _number("day", day, 1, 31)
     if day <= _SHORTEST_MONTH:
         return Cron(f"{_minute(minute)} {_hour(hour)} {day} * *", timezone)
-    # Cron has no word for it: the last one of the days 28 to `day` that the month has.
+    # Cron can't express it: the last of the days 28 to `day` that the month has.
     days = ",".join(map(str, range(_SHORTEST_MONTH, day + 1)))
     time = f"BYHOUR={_hour(hour)};BYMINUTE={_minute(minute)};BYSECOND=0"
     return RRule(f"FREQ=MONTHLY;BYMONTHDAY={days};BYSETPOS=-1;{time}", timezone)
 
 
 def hourly(every: int = 1) -> Every:
-    """Return a schedule due every so many hours of elapsed time."""
+    """Return a schedule due every `every` hours of elapsed time."""
     return Every(_number("every", every, 1, 8_760) * 3_600)
 
 
 def minutely(every: int = 1) -> Every:
-    """Return a schedule due every so many minutes of elapsed time."""
+    """Return a schedule due every `every` minutes of elapsed time."""
     return Every(_number("every", every, 1, 525_600) * 60)
 
 
@@ -76,7 +76,7 @@ def _number(field: str, value: int, low: int, high: int) -> int:
 
 
 def _weekday(day: str | int) -> str:
-    """Return cron's name of a weekday."""
+    """Return cron's name for a weekday."""
     if isinstance(day, str):
         for name in _WEEKDAYS:
             if day.lower() in (name, name[:_ABBREVIATION]):

@@ -1,15 +1,15 @@
 """Sunrise, sunset, noon and the twilights, computed with ephem.
 
-The events and their definitions are those of `celery.schedules.solar`. One thing
-differs: ephem's answer depends on where its search starts, by fractions of a second,
-so a search from two instants would find one event twice. Here each event is computed
-once per turn of the sun, from the midnight before it, and rounded to a whole second;
-the same event is the same instant whoever asks.
+The events and their definitions are those of `celery.schedules.solar`, with one difference:
+ephem's result depends by fractions of a second on where its search starts, so searches from two
+instants would find one event twice. This module computes each event once per turn of the sun,
+from the midnight before it, and rounds it to a whole second. So an event is always the same
+instant.
 
-Invariants: a turn of the sun, from midnight to midnight, has each event at most once.
-A search looks at most a year ahead or back, so where the sun doesn't rise for months
-its cost is bounded; every event happens within the year, even at the poles. Nothing reads
-the clock, neither here nor in ephem. Without ephem the constructor raises `ScheduleError`.
+Invariants: a turn of the sun, from midnight to midnight, has each event at most once. A search
+looks at most a year ahead or back; every event happens within the year, even at the poles, so
+the cost is bounded. Neither this module nor ephem reads the clock. Without ephem, the
+constructor raises `ScheduleError`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from beatstore.schedules.instants import DAY, SECOND, UTC, instant, micros
 
 __all__ = ["Solar"]
 
-_TURNS = 368  # a year, and the turns around its ends
+_TURNS = 368  # a year, and the turns at its ends
 _HALF = SECOND // 2
-_SURE = 1.0  # degrees; more than a rough look may be wrong by
-_DRIFT = 0.45  # degrees of declination in a turn, at most
+_SURE = 1.0  # degrees; more than the error of an estimate
+_DRIFT = 0.45  # the largest change of declination in a turn, in degrees
 _POLAR = 80.0  # degrees of latitude
-_STEPS = 48  # into which a turn is cut there
+_STEPS = 48  # of a turn there
 _PRECISE = 0.1 / DAY  # days
 
 
 class _Event(NamedTuple):
     """How ephem finds an event: its search, the sun's altitude, and centre or upper edge.
 
-    `altitude` is that of the centre, in degrees, for a rough look; None: each turn has it.
+    `altitude` is that of the centre, in degrees, for an estimate; None: every turn has the
+    event.
     """
 
     search: str
@@ -64,10 +65,9 @@ _EVENTS = {
 
 @dataclass(frozen=True, init=False)
 class Solar(Schedule):
-    """Due at an event of the sun as seen from a place.
+    """Due at an event of the sun, as seen from a place.
 
-    Where an event doesn't happen on some days, as in a polar night, there is simply no
-    occurrence on them.
+    There is no occurrence on days without the event, such as in a polar night.
 
     Args:
         event: dawn_astronomical, dawn_nautical, dawn_civil, sunrise, solar_noon,
@@ -107,7 +107,7 @@ class Solar(Schedule):
         return next((at for at in found if at is not None and at < count), None)
 
     def _turns(self, turn: int, step: int) -> Iterator[int]:
-        """Yield the turns of a year from one on, but for those in which the event can't be."""
+        """Yield the turns of a year from `turn`, except those that can't have the event."""
         left = _TURNS
         while left > 0:
             idle = _idle(self.event, self.lat, self.lon, turn)
@@ -117,7 +117,7 @@ class Solar(Schedule):
             turn += (idle or 1) * step
 
     def _turn(self, count: int) -> int:
-        """Return the number of the day, by the mean sun, that an instant belongs to."""
+        """Return the number of the turn of the mean sun that contains an instant."""
         return (count // SECOND + round(self.lon * DAY / 360)) // DAY
 
     def _at(self, turn: int) -> int | None:
@@ -125,7 +125,7 @@ class Solar(Schedule):
 
     @classmethod
     def parse(cls, spec: str) -> Solar:
-        """Read "sunrise 52.52 13.405"."""
+        """Parse "sunrise 52.52 13.405"."""
         parts = spec.split()
         try:
             event, lat, lon = parts
@@ -151,10 +151,10 @@ def _ephem() -> Any:
 
 
 def _idle(event: str, lat: float, lon: float, turn: int) -> int:
-    """Return for how many turns, from one on or back, the sun surely stays above or below.
+    """Return for how many turns, ahead or back, the sun certainly stays above or below.
 
-    By its declination, which changes by less than `_DRIFT` in a turn: at noon the sun is
-    highest, 90 degrees less its distance from the latitude, and at midnight lowest.
+    The estimate uses the declination, which changes by less than `_DRIFT` per turn. The sun is
+    highest at noon, 90 degrees less its distance from the latitude, and lowest at midnight.
     """
     how, noon = _EVENTS[event], _noon(lon, turn)
     if how.altitude is None or noon is None:
@@ -184,7 +184,7 @@ def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
     sun = ephem.Sun()
     noon = _noon(lon, turn)
     if noon is None:
-        return None  # beyond the calendar; ephem would take a missing date for now
+        return None  # beyond the calendar; ephem would use the current time
     try:
         observer.date = noon
         start = observer.previous_antitransit(sun)
@@ -200,7 +200,7 @@ def _event_at(event: str, lat: float, lon: float, turn: int) -> int | None:
 
 
 def _found(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
-    """Return when the event is, as ephem counts days; None if it is not in this turn."""
+    """Return the time of the event in ephem's days; None if it is not in this turn."""
     if abs(observer.lat) > radians(_POLAR) and how.search != "next_transit":
         return _crossing(observer, sun, how, start, end)
     options = {"use_center": True} if how.centre else {}
@@ -211,10 +211,10 @@ def _found(observer: Any, sun: Any, how: _Event, start: float, end: float) -> An
 
 
 def _crossing(observer: Any, sun: Any, how: _Event, start: float, end: float) -> Any:
-    """Return the first instant of a turn at which the sun crosses the horizon in the polar sky.
+    """Return the first instant of a turn at which the sun crosses the horizon near a pole.
 
-    There the sun takes up to days to cross it, its altitude changing more with the date than
-    with the hour, and ephem's search, which follows the hour angle, misses the crossing.
+    There the sun may take days to cross it: its altitude changes more with the date than with
+    the hour. ephem's search follows the hour angle, and misses the crossing.
     """
     sign = 1 if how.search == "next_rising" else -1
 
@@ -224,7 +224,7 @@ def _crossing(observer: Any, sun: Any, how: _Event, start: float, end: float) ->
         altitude = sun.alt if how.centre else sun.alt + sun.radius
         return sign * float(altitude - observer.horizon)
 
-    # In a turn the altitude changes by twice the distance from the pole, and half a degree.
+    # In a turn, the altitude changes by twice the distance from the pole plus half a degree.
     if abs(height((start + end) / 2)) > 2 * (pi / 2 - abs(observer.lat)) + radians(0.5):
         return None
     step = (end - start) / _STEPS
@@ -237,7 +237,7 @@ def _crossing(observer: Any, sun: Any, how: _Event, start: float, end: float) ->
 
 
 def _zero(height: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a height that is negative at `low` gets positive, by bisection."""
+    """Return where a height that is negative at `low` becomes positive, by bisection."""
     while high - low > _PRECISE:
         middle = (low + high) / 2
         if height(middle) < 0:

@@ -1,9 +1,8 @@
-"""The version of the time-zone data in force.
+"""The version of the time-zone data in use.
 
-The one module of this package that reads files by itself, once per process. Hosts
-with different versions can disagree by an hour about the same wall-clock time, so a
-beat records the version it runs under. Anything unreadable is "unknown", never an
-error.
+Hosts with different versions can disagree by an hour about the same wall-clock time, so a beat
+records its version. This is the only module of the package that reads files, once per process.
+If a file is unreadable, the version is "unknown".
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ _PREFIX = "# version "
 
 @lru_cache(maxsize=1)
 def tzdata_version() -> str:
-    """Return the version zoneinfo's data has, such as "2026f", or "unknown".
+    """Return the version of zoneinfo's data, such as "2026f", or "unknown".
 
-    The operating system's data wins over the `tzdata` package, as it does in
-    zoneinfo itself; an empty PYTHONTZPATH makes the package the one in force.
+    As in zoneinfo, the operating system's data takes precedence over the `tzdata` package,
+    unless PYTHONTZPATH is empty.
     """
     for folder in map(Path, zoneinfo.TZPATH):
         if (folder / "UTC").is_file():
@@ -35,7 +34,7 @@ def tzdata_version() -> str:
 
 
 def _named_in(folder: Path) -> str | None:
-    """Return the version that a compiled zone database says it has.
+    """Return the version named in a compiled zone database.
 
     BSD and macOS write it into `+VERSION`, Linux into the first line of `tzdata.zi`.
     """

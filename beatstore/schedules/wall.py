@@ -1,19 +1,18 @@
-"""From wall-clock times to instants, through every clock change.
+"""Convert wall-clock times to instants, across every clock change.
 
-The line of UTC is cut into pieces of constant offset. Inside a piece the wall clock
-runs evenly; at its start it may have jumped. Two rules decide what is due there:
+UTC is divided into pieces of constant offset. Within a piece the wall clock runs evenly; at its
+start it may jump. Two rules decide what is due:
 
-* `once=False`: every instant at which the wall clock shows a wanted time. A time in a
-  gap never comes, a time in a repeated stretch comes twice.
-* `once=True`: every wanted time exactly once: at its first showing, or, if the clock
-  jumped over it, at the first instant after the jump. Several times jumped over are
-  one occurrence.
+* `once=False`: every instant at which the wall clock shows a wanted time. A time in a gap is
+  skipped; a repeated time is due twice.
+* `once=True`: every wanted time exactly once, the first time that the clock shows it. A time in
+  a gap is due at the first instant after the gap; several times in one gap are one occurrence.
 
-The same holds for changes of any size, daylight saving or not. Source: the behaviour
-of Debian's cron(8), without its limit of three hours.
+The rules hold for changes of any size, daylight saving or not. Source: the behaviour of Debian's
+cron(8), without its limit of three hours.
 
-Invariants: no aware datetimes are compared; all arithmetic is on integers, so there
-is nothing to overflow; `first` and `last` are inverse to each other.
+Invariants: all arithmetic is on integers, so nothing overflows, and no aware datetimes are
+compared; `first` and `last` are inverse to each other.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from beatstore.schedules.instants import DAY, FIRST_DAY, LAST_DAY
 
 __all__ = ["Fires", "Piece", "WallTimes", "is_steady", "last_showing", "pieces", "showing"]
 
-# In all of IANA's data two changes of one zone are never closer than 3.9 days, and no
-# change is larger than a day; so a block of three days holds at most one change, and
-# only the block before it can have shown a time already.
+# In IANA's data, two changes of one zone are never closer than 3.9 days, and no change is
+# larger than a day. So a block of three days has at most one change, and only the block
+# before it can have shown one of its times.
 _BLOCK = 3 * DAY
 _QUARTER, _YEAR = 900, 365 * DAY
 _BLOCKS = 128  # about a year, in which `pieces` looks for changes at once
 
-# The tables of IANA's data end before; what follows are rules with two changes a year.
+# The tables of IANA's data end before; from then on, rules give two changes a year.
 _FAR_BLOCK = date(2100, 1, 1).toordinal() * DAY // _BLOCK
 _FAR_STEP = 8  # blocks
 
@@ -45,7 +44,7 @@ _FIRST, _LAST = (FIRST_DAY + 1) * DAY, (LAST_DAY - 1) * DAY
 
 
 class WallTimes(Protocol):
-    """A set of wall-clock times, in seconds on the face of the clock."""
+    """A set of wall-clock times, in seconds."""
 
     def first(self, low: int) -> int | None:
         """Return the smallest member that is at least `low`."""
@@ -57,10 +56,10 @@ class WallTimes(Protocol):
 
 
 class Piece(NamedTuple):
-    """A stretch of UTC, start <= second < end, in which the offset is constant.
+    """A period of UTC, start <= second < end, with a constant offset.
 
-    `seen` is the wall-clock time up to which the clock had got before `start`: less
-    than `start + offset` after a gap, more where times are shown again.
+    `seen` is the wall-clock time that the clock had reached before `start`: less than
+    `start + offset` after a gap, more if times are repeated.
     """
 
     start: int
@@ -81,9 +80,9 @@ class Fires:
     """The instants, in seconds of UTC, at which wall-clock times are due in a zone.
 
     Args:
-        times: the wall-clock times wanted.
-        tz: where the clock hangs.
-        once: the rule, as in the module's docstring.
+        times: the wanted wall-clock times.
+        tz: the time zone.
+        once: the rule, see the module's docstring.
     """
 
     def __init__(self, times: WallTimes, tz: ZoneInfo, *, once: bool) -> None:
@@ -92,7 +91,7 @@ class Fires:
         self._once = once
 
     def first(self, low: int) -> int | None:
-        """Return the first occurrence that is not before `low`."""
+        """Return the first occurrence at or after `low`."""
         return _first(self, low)
 
     def last(self, high: int) -> int | None:
@@ -105,8 +104,8 @@ class Fires:
             wall = self._times.first(piece.floor(low, once=self._once))
             if wall is not None and wall < piece.end + piece.offset:
                 return max(wall - piece.offset, piece.start)
-            # After a day without a wanted time no change can bring an earlier one
-            # back, and no offset exceeds a day: go on shortly before the next one.
+            # After a day without a wanted time, no change can repeat an earlier one, and no
+            # offset exceeds a day: continue shortly before the next one.
             if piece.end - low < DAY:
                 low = piece.end
             elif wall is None:
@@ -128,7 +127,7 @@ class Fires:
                 high = min(piece.start, wall + DAY + 1)
 
 
-# Entries with one expression are looked at together, and ask the same questions.
+# Beat looks at entries with the same expression together.
 _first = lru_cache(maxsize=4096)(Fires._first)
 _last = lru_cache(maxsize=4096)(Fires._last)
 
@@ -139,9 +138,9 @@ def _piece(tz: ZoneInfo, second: int) -> Piece:
 
 
 def pieces(tz: ZoneInfo, second: int) -> Iterator[Piece]:
-    """Yield the pieces from the one that holds `second` on, until the calendar ends.
+    """Yield the pieces from the one that contains `second` to the end of the calendar.
 
-    Long ones come in parts.
+    Long pieces are yielded in parts.
     """
     chunk = second // (_BLOCK * _BLOCKS)
     while chunk * _BLOCK * _BLOCKS <= LAST_DAY * DAY:
@@ -152,7 +151,7 @@ def pieces(tz: ZoneInfo, second: int) -> Iterator[Piece]:
 
 
 def showing(wall: int, tz: ZoneInfo) -> int:
-    """Return the instant of a fixed time: its first showing, or the end of its gap."""
+    """Return the first instant at which the clock shows `wall`, or the end of its gap."""
     piece = _piece(tz, wall - DAY)
     while piece.end + piece.offset <= wall:
         piece = _piece(tz, piece.end)
@@ -160,7 +159,7 @@ def showing(wall: int, tz: ZoneInfo) -> int:
 
 
 def last_showing(wall: int, tz: ZoneInfo) -> int | None:
-    """Return the last instant at which the clock shows `wall`; None: it is in a gap."""
+    """Return the last instant at which the clock shows `wall`; None if it is in a gap."""
     piece = _piece(tz, wall + DAY)
     while piece.start + piece.offset > wall:
         piece = _piece(tz, piece.start - 1)
@@ -168,19 +167,19 @@ def last_showing(wall: int, tz: ZoneInfo) -> int | None:
 
 
 def is_steady(tz: ZoneInfo, low: int, high: int, most: int) -> bool:
-    """Say whether the clock never jumps ahead by more than `most` for more than a year."""
+    """Return True if no jump ahead of more than `most` seconds lasts for a year."""
     offsets = [_offset(tz, second) for second in range(low, high + _YEAR, _YEAR)]
     return all(after - before <= most for before, after in pairwise(offsets))
 
 
 @lru_cache(maxsize=4096)
 def _chunk(tz: ZoneInfo, chunk: int) -> tuple[Piece, ...]:
-    """Return the pieces of a number of blocks; only blocks with a change are looked into."""
+    """Return the pieces of a chunk of blocks; look only into blocks with a change."""
     first = chunk * _BLOCKS
     last = _pieces(tz, first)[0]
     found = []
     for block in _changing(tz, first, first + _BLOCKS):
-        # A change may lie on the border itself, and is the start of the next block then.
+        # A change on the border is the start of the next block.
         after = _pieces(tz, block)
         for piece in after if len(after) > 1 else _pieces(tz, block + 1):
             if piece.offset != last.offset:
@@ -191,7 +190,7 @@ def _chunk(tz: ZoneInfo, chunk: int) -> tuple[Piece, ...]:
 
 
 def _changing(tz: ZoneInfo, low: int, high: int) -> Iterator[int]:
-    """Yield the blocks in which, or at whose end, the offset changes."""
+    """Yield the blocks with an offset change inside or at the end."""
     if tz.utcoffset(None) is not None:
         return  # a zone that never changes
     step = _FAR_STEP if high - low > _FAR_STEP and low > _FAR_BLOCK else 1
@@ -225,8 +224,8 @@ def _spans(tz: ZoneInfo, block: int) -> list[tuple[int, int, int]]:
 
 
 def _change(tz: ZoneInfo, low: int, high: int, before: int) -> int:
-    """Return the first second after `low` at which the offset is no more what it was there."""
-    for unit in (_QUARTER, 1):  # most changes are at a quarter of an hour
+    """Return the first second after `low` with another offset than `before`."""
+    for unit in (_QUARTER, 1):  # most changes are on a quarter of an hour
         while high - low > unit:
             middle = (low + high) // 2 // unit * unit
             middle = middle if middle > low else middle + unit
@@ -242,8 +241,8 @@ def _change(tz: ZoneInfo, low: int, high: int, before: int) -> int:
 
 
 def _offset(tz: ZoneInfo, second: int) -> int:
-    # Within a day of either end of the calendar the local time may not exist; no zone
-    # changes there, so the nearest second that has one is as good.
+    # Within a day of either end of the calendar, the local time may not exist. No zone
+    # changes there, so the nearest second that has one has the same offset.
     second = min(max(second, _FIRST), _LAST)
     shift = tz.fromutc(_zero(tz) + timedelta(seconds=second - _ZERO)).utcoffset() or timedelta()
     return shift.days * DAY + shift.seconds

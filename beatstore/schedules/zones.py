@@ -1,9 +1,8 @@
 """Time zones by name.
 
-The only door to `zoneinfo`: a name that is accepted here is one that IANA defines.
-`ZoneInfo()` itself also takes paths such as "right/UTC" and raises four kinds of
-exceptions on bad names. zoneinfo reads its files on first use and keeps what it read
-for the life of the process.
+The only module that makes `ZoneInfo` objects by name. It accepts only names that IANA defines;
+`ZoneInfo()` itself also takes paths such as "right/UTC" and raises four kinds of exceptions for
+bad names. zoneinfo reads its files on first use and caches them for the life of the process.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from beatstore.errors import ScheduleError
 
 __all__ = ["local_time", "retold", "shown_in", "zone"]
 
-# Names that mean "whatever this machine is set to", which no two hosts agree on.
+# Names that mean "the setting of this machine", which differs between hosts.
 _NOT_ZONES = frozenset({"localtime", "Factory"})
 _LONGEST = 64
 
-# An instant in a text of ours, such as a reason; what others wrote seldom has these words.
-_TOLD = re.compile(
+# An instant in a text that beatstore wrote, such as a reason.
+_INSTANT = re.compile(
     r"\b(at|due|from|since) (\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?)(?:\+00:00| UTC)"
 )
 
@@ -50,10 +49,10 @@ def _load(name: str) -> ZoneInfo:
 
 
 def zone(name: str) -> ZoneInfo:
-    """Return the zone of that IANA name; the same object each time.
+    """Return the time zone with an IANA name; the same object each time.
 
     Raises:
-        ScheduleError: there is no such zone; the message suggests the nearest.
+        ScheduleError: the zone is unknown; the message suggests the nearest name.
     """
     if not isinstance(name, str) or len(name) > _LONGEST:
         wanted = f"an IANA time zone name of at most {_LONGEST} characters"
@@ -62,10 +61,10 @@ def zone(name: str) -> ZoneInfo:
 
 
 def local_time(at: datetime, tz: tzinfo) -> datetime:
-    """Return an instant as the clock in `tz` shows it.
+    """Convert an instant to local time in `tz`.
 
-    East of Greenwich the last hours of the year 9999 have no local time that a datetime can
-    hold, and west of it the first ones of the year 1: such an instant is returned in UTC.
+    East of Greenwich, no datetime can hold the local time of the last hours of the year 9999,
+    and west of it, of the first hours of the year 1. Such an instant is returned in UTC.
     """
     try:
         return at.astimezone(tz)
@@ -74,10 +73,10 @@ def local_time(at: datetime, tz: tzinfo) -> datetime:
 
 
 def shown_in(at: datetime, tz: tzinfo) -> tuple[datetime, str]:
-    """Return an instant as the clock in `tz` shows it, and the offset to write behind it.
+    """Return the local time of an instant in `tz`, and the offset to print after it.
 
-    The offset, such as "+02:00", is for an hour that the clock shows twice, and for an instant
-    that `local_time` returns in UTC instead; elsewhere it is "".
+    The offset, such as "+02:00", is printed in an hour that the clock shows twice, and for an
+    instant that `local_time` returns in UTC; elsewhere it is "".
     """
     local = local_time(at, tz)
     twice = local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
@@ -87,20 +86,18 @@ def shown_in(at: datetime, tz: tzinfo) -> tuple[datetime, str]:
 
 
 def retold(text: str, show: Callable[[datetime], str]) -> str:
-    """Return a text with its instants as `show` writes them.
-
-    What is stored, a reason for one, says instants in UTC; it is read in some zone.
+    """Replace the UTC instants in a text, such as a stored reason, by what `show` returns.
 
     Args:
-        text: has instants of UTC, as `isoformat` writes them or `2026-01-31 09:00:00 UTC`.
-        show: writes an instant.
+        text: a text with instants as `isoformat` writes them, or `2026-01-31 09:00:00 UTC`.
+        show: formats an instant.
     """
 
     def written(found: re.Match[str]) -> str:
         try:
             at = datetime.fromisoformat(f"{found[2]}+00:00")
-        except ValueError:  # no such day: somebody else's words
+        except ValueError:  # no such date: not an instant
             return found[0]
         return f"{found[1]} {show(at)}"
 
-    return _TOLD.sub(written, text)
+    return _INSTANT.sub(written, text)
