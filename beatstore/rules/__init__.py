@@ -1,1 +1,1 @@
-"""What happens to an entry that is due: pure rules, without a clock and without a database."""
+"""Rules: what happens to a due entry. Pure: no clock, no database."""

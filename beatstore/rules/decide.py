@@ -1,20 +1,19 @@
 """Decide what happens to a due entry. Pure: no clock, no database.
 
-`decide(entry, now, settings, gate)` answers from the entry's own columns, and from what
-its upstreams and its own runs have come to (see `beatstore.rules.gate`). It may be asked at any
-time and as often as anyone likes: `wake_at` only says when the answer may have changed,
-so an early look is harmless and a late one is a misfire or no misfire, as the entry's
-policy says.
+`decide(entry, now, settings, gate)` reads the entry's columns, and the state of its upstreams and
+of its own runs (see `beatstore.rules.gate`). It may be called at any time and any number of
+times: `wake_at` only says when the decision may change. An early call is harmless; after a late
+one, the misfire policy applies.
 
 Invariants:
-    * Every occurrence in (cursor, now] is accounted for exactly once: as a run, folded
-      into a run, or counted in a `missed` or `skipped` row; and the new cursor is the last
-      of them. What waits for an upstream stays ahead of the cursor until it is let through.
-    * The cursor never moves back, so a clock that does can't double an occurrence.
-    * The work for one look is bounded, however long beat was away.
+    * Every occurrence in (cursor, now] is accounted for exactly once: as a run, coalesced into a
+      run, or counted in a `missed` or `skipped` row. The new cursor is the last of them. An
+      occurrence that waits for an upstream stays ahead of the cursor until it is sent.
+    * The cursor never moves back, so a clock that moves back can't double an occurrence.
+    * The work of one call is bounded, however long beat was away.
 
-On failure: what can't be decided (a bad schedule, an unknown policy, a row written by
-hand) is a decision too: state `broken`, with the reason in `error`.
+On failure: an invalid entry (a bad schedule, an unknown policy, a row written by hand) gets the
+state `broken`, with the reason in `error`.
 """
 
 from __future__ import annotations
@@ -63,26 +62,26 @@ __all__ = [
 #: The kinds of schedules, and of entries without one.
 KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
 
-#: At most so many runs of one entry per look; the next look goes on where it stopped.
+#: The most runs of one entry per look; the next look continues from there.
 BURST = 100
 
-#: Missed occurrences are counted exactly up to here; one more stands for "and more".
+#: Missed occurrences are counted exactly up to this number; one more means "more than that".
 COUNT_LIMIT = 1000
 
-#: The `reason` of a run that somebody asked for by hand.
+#: The `reason` of a run that a user triggered.
 TRIGGERED = "triggered"
 
-#: The longest that a growing retry delay becomes, in seconds.
+#: The longest delay that `retry_backoff` reaches, in seconds.
 _LONGEST_RETRY_S = 86400.0
 
-#: Some thirty years: above it, seconds are a mistake, and beyond what dates can hold.
-_FOREVER_S = 1e9
+#: About thirty years. A longer span is a mistake, and could exceed the range of dates.
+_LONGEST_SPAN_S = 1e9
 
 
 def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN) -> Decision:
-    """Say what `entry` gets at the instant `now`.
+    """Return what happens to `entry` at the instant `now`.
 
-    Raises nothing: an entry that can't be decided is `broken`.
+    Raises nothing: an invalid entry becomes `broken`.
     """
     problem = misspelt("state", entry.state, ENTRY_STATES)
     if problem:
@@ -101,30 +100,32 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
 
 
 def broken(entry: EntryRow, reason: str) -> Decision:
-    """Return the decision that takes `entry` out of service, saying why."""
+    """Return the decision that sets `entry` to `broken`, with the reason."""
     return Decision(state="broken", cursor_at=entry.cursor_at, error=reason)
 
 
 def is_triggered(reason: str | None) -> bool:
-    """Say whether a run with this reason was asked for by hand."""
+    """Return True if a user triggered the run with this reason."""
     return (reason or "").startswith(TRIGGERED)
 
 
 def reworded(reason: str | None, words: str) -> str:
-    """Return a new reason for a run, which still says if it was asked for by hand."""
+    """Return a new reason for a run, which keeps the note that a user triggered it."""
     return f"{TRIGGERED}; {words}" if is_triggered(reason) else words
 
 
 def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
-    """Return how long after a failed attempt the next one is due; None: there is none.
+    """Return the delay from a failed attempt to the next one; None if there is none.
 
     Args:
         entry: has the columns `max_retries` and `retry_*`.
-        run_id: spreads the retries of several runs over `retry_jitter_s`.
-        attempt: the one that failed, from 1 on.
+        run_id: selects the delay within `retry_jitter_s`.
+        attempt: the number of the failed attempt, from 1.
     """
     columns = (entry.max_retries, entry.retry_delay_s, entry.retry_backoff, entry.retry_jitter_s)
-    if not all(isinstance(value, (int, float)) and 0 <= value < _FOREVER_S for value in columns):
+    if not all(
+        isinstance(value, (int, float)) and 0 <= value < _LONGEST_SPAN_S for value in columns
+    ):
         return None  # a row written by hand
     if attempt > entry.max_retries:
         return None
@@ -138,7 +139,7 @@ def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
 
 
 def call_problem(entry: EntryRow) -> str | None:
-    """Say why no message can be made of the entry's arguments, or None."""
+    """Return why the entry's columns do not make a message, or None if they do."""
     if not isinstance(entry.args, list):
         return f"args: expected a JSON list, got {entry.args!r:.80}; write []"
     for field in ("kwargs", "options"):
@@ -147,7 +148,7 @@ def call_problem(entry: EntryRow) -> str | None:
             return f"{field}: expected a JSON object, got {value!r:.80}; write {{}}"
     headers = entry.options.get("headers")
     if headers is not None and not isinstance(headers, dict):
-        return f"options: expected headers to be a JSON object, got {headers!r:.80}"
+        return f"options: expected headers to be a JSON object, got {headers!r:.80}; write {{}}"
     return None
 
 
@@ -162,7 +163,9 @@ def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
         return problem
     for field in ("grace_s", "jitter_s", "run_timeout_s"):
         value = getattr(entry, field)
-        if value is not None and not (isinstance(value, (int, float)) and 0 <= value < _FOREVER_S):
+        if value is not None and not (
+            isinstance(value, (int, float)) and 0 <= value < _LONGEST_SPAN_S
+        ):
             return f"{field}: expected seconds, 0 or more, got {value!r}"
     for field in ("max_runs", "run_count"):
         value = getattr(entry, field)
@@ -176,17 +179,17 @@ def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at one active entry. Times are on the scale of `due_at`, not of `wake_at`.
+    """One look at one active entry. Its times are due times, without the jitter of `wake_at`.
 
     Attributes:
         entry: its columns.
         now: the database's time.
-        gate: what its edges and its unfinished runs say.
-        window: the due times that this look decides about.
+        gate: the state of its edges and of its unfinished runs.
+        window: the due times to decide about.
         offset: how long after its due time an occurrence is sent.
-        misfire: the policy in force.
-        grace_s: how late is too late, in seconds.
-        catch_up_limit: how many occurrences `misfire="all"` runs at most.
+        misfire: the misfire policy, its own or the default.
+        grace_s: seconds that an occurrence may be late before it is a misfire.
+        catch_up_limit: the most occurrences that `misfire="all"` runs.
     """
 
     entry: EntryRow
@@ -203,7 +206,7 @@ class Look:
         """Return the look at an entry at the instant `now`.
 
         Raises:
-            ScheduleError: its columns describe no schedule.
+            ScheduleError: its columns hold no valid schedule.
         """
         offset = jitter_offset(entry.id, entry.jitter_s)
         taken = frozenset() if gate.shared is None else gate.shared.taken
@@ -219,16 +222,16 @@ class Look:
         )
 
     def decision(self) -> Decision:
-        """Return what the entry gets."""
+        """Return the decision about the entry."""
         window = self.window
         if not window.is_due:
             cursor_at = window.after if window.taken else self.entry.cursor_at
-            return replace(self.ahead((), cursor_at, window.oldest), strange=self._strange())
+            return replace(self.ahead((), cursor_at, window.oldest), unmatched=self._unmatched())
         if remaining_runs(self.entry) == 0:
             return Decision(state="finished", cursor_at=window.latest)
         if self.gate.shared is not None:
             decision = decide_same(self, self.gate.shared)
-            return replace(decision, strange=self._strange())
+            return replace(decision, unmatched=self._unmatched())
         runs = self.wanted()
         to_send = [run for run in runs if run.state == "claimed"]
         if not to_send:
@@ -239,22 +242,24 @@ class Look:
             return self.parked(records, to_send[0], verdict)
         return self.let_through(records, verdict)
 
-    def _strange(self) -> tuple[datetime, ...]:
-        """Return the due times that upstreams have told of and that are no occurrences."""
-        told = () if self.gate.shared is None else self.gate.shared.told
+    def _unmatched(self) -> tuple[datetime, ...]:
+        """Return the shared due times that are not occurrences of this entry."""
+        reported = () if self.gate.shared is None else self.gate.shared.reported
         window = self.window
         return tuple(
-            one.at for one in told if one.at <= window.until and not window.times.includes(one.at)
+            one.at
+            for one in reported
+            if one.at <= window.until and not window.times.includes(one.at)
         )
 
     def wanted(self) -> list[PlannedRun]:
-        """Return what the policy makes of what is due; what has waited folds into one."""
+        """Return the runs to plan for what is due; occurrences that waited become one run."""
         if self.entry.pending_due_at is not None:
             return [self.folded(self.window.first, self.window.latest, None)]
         return self._runs()
 
     def ask(self, to_send: Sequence[PlannedRun]) -> Verdict:
-        """Ask the gate about what is to be sent."""
+        """Return the gate's verdict on the runs to send."""
         return pass_or_wait(
             to_send,
             self.gate,
@@ -265,13 +270,13 @@ class Look:
         )
 
     def let_through(self, records: tuple[PlannedRun, ...], verdict: Verdict) -> Decision:
-        """Return the decision in which a verdict's runs are written beside `records`."""
+        """Return the decision that writes a verdict's runs and `records`."""
         runs = tuple(sorted((*records, *verdict.runs), key=lambda run: run.due_at))
         found = self.gone_by(runs)
         return replace(found, consume=verdict.consume, spares_free=verdict.spares_free)
 
     def gone_by(self, runs: tuple[PlannedRun, ...]) -> Decision:
-        """Return the decision in which nothing waits."""
+        """Return the decision that writes `runs` and leaves nothing waiting."""
         remaining = remaining_runs(self.entry)
         to_send = [run for run in runs if run.state == "claimed"]
         if remaining is not None and len(to_send) >= remaining:
@@ -284,10 +289,10 @@ class Look:
     def parked(
         self, records: tuple[PlannedRun, ...], first: PlannedRun, verdict: Verdict
     ) -> Decision:
-        """Return the decision in which an occurrence waits, and the cursor stands before it."""
+        """Return the decision that leaves an occurrence waiting, with the cursor before it."""
         entry = self.entry
         start = first.first_missed_at or first.due_at
-        # What comes after the first that waits is decided when that is let through.
+        # Later occurrences are decided when this one is sent.
         records = tuple(run for run in records if run.due_at < start)
         return Decision(
             state="active",
@@ -304,7 +309,7 @@ class Look:
     def ahead(
         self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, due_at: datetime | None
     ) -> Decision:
-        """Return the decision with `runs`, and with `due_at` coming next, if anything does."""
+        """Return the decision that writes `runs`; `due_at` is the next due time, if any."""
         if due_at is not None:
             return Decision(
                 state="active",
@@ -331,7 +336,7 @@ class Look:
         return Decision(state="missed", runs=runs, cursor_at=cursor_at)
 
     def _why_never(self, at: datetime) -> str:
-        """Say why the instant of a one-shot was never due."""
+        """Return why a one-shot was never due."""
         start_at, end_at = self.entry.start_at, self.entry.end_at
         if start_at is not None and at < start_at:
             return "its time is before start_at"
@@ -354,7 +359,7 @@ class Look:
 
     @property
     def _deadline(self) -> datetime:
-        """The first instant whose occurrence is not too late."""
+        """The earliest due time that is not a misfire."""
         try:
             return self.window.until - timedelta(seconds=self.grace_s)
         except OverflowError:
@@ -376,7 +381,7 @@ class Look:
         before = just_before(self._deadline)
         missed = times.between(self.window.after, before, COUNT_LIMIT + 1)
         last = times.latest_until(before)
-        assert last is not None  # there is a misfire, or this policy would not be asked
+        assert last is not None  # this policy is only applied to a misfire
         record = PlannedRun(
             last,
             state="missed",
@@ -387,7 +392,7 @@ class Look:
         return [record, *self._each(before, BURST)]
 
     def folded(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
-        """Make one run of all occurrences; the reason is given if there are several."""
+        """Coalesce all occurrences into one run; it has the reason if there are several."""
         window = self.window
         others = len(window.times.between(window.after, latest, COUNT_LIMIT + 2)) - 1
         others -= sum(oldest <= at <= latest for at in window.taken)

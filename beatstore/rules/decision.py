@@ -1,4 +1,4 @@
-"""What the rule reads of an entry, and what it answers."""
+"""The input and the output of `decide`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["ENTRY_COLUMNS", "Decision", "EntryRow", "PlannedRun"]
 
 
 class EntryRow(Protocol):
-    """The columns of an entry that the rule reads, of a row or of a value that can't be changed."""
+    """The columns of an entry that `decide` reads, from a row or from a frozen value."""
 
     # ruff: noqa: D102  (each is documented with the tables)
 
@@ -84,17 +84,17 @@ class EntryRow(Protocol):
     def options(self) -> Any: ...
 
 
-#: Their names.
+#: The names of these columns.
 ENTRY_COLUMNS = tuple(name for name, kind in vars(EntryRow).items() if isinstance(kind, property))
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """A run row to write: one to send (`claimed`), or the record of what was not sent.
+    """A run row to write: a run to send (`claimed`), or a record of occurrences not sent.
 
-    `missed_count` is how many occurrences the row stands for beside its own `due_at`
-    when it is sent, and how many in all when it is not; above `COUNT_LIMIT` it means
-    "more than that many". `counts` marks a record that its downstreams take for a failure.
+    `missed_count` of a run is the number of occurrences that it covers besides its own `due_at`;
+    of a record, the number of all. Above `COUNT_LIMIT` it means "more than that". `counts` marks
+    a record that counts as a failure for its downstreams.
     """
 
     due_at: datetime
@@ -108,14 +108,14 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The runs an entry gets, oldest first, and its columns after this look.
+    """The run rows of an entry to write, oldest first, and its columns after this look.
 
-    `pending_due_at` is the first occurrence that waits, `blocked_by` the entry whose
-    completion wakes it. `consume` says that the completions of its upstreams are used up, and
-    `spares_free` that the edges whose first run is still free keep that.
+    `pending_due_at` is the oldest occurrence that waits, `blocked_by` the entry whose completion
+    wakes this one. `consume` means that this look consumes the completions of its upstreams;
+    `spares_free`, that it does not consume edges whose first run is still free.
 
-    `takes` are the shared due times that are accounted for by this look (`align="same"`), and
-    `strange` those that are no occurrences of the entry.
+    `takes` are the shared due times that this look accounts for (`align="same"`); `unmatched` are
+    those that are not occurrences of the entry.
     """
 
     state: str
@@ -131,4 +131,4 @@ class Decision:
     consume: bool = False
     spares_free: bool = False
     takes: tuple[datetime, ...] = ()
-    strange: tuple[datetime, ...] = ()
+    unmatched: tuple[datetime, ...] = ()

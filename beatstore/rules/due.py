@@ -1,9 +1,9 @@
-"""When an entry is due: its due times, from which instant on they count, and how many are left.
+"""The due times of an entry, the instant from which they count, and how many runs are left.
 
 Invariants:
-    * Nothing is due before `start_at`, nor after `end_at`, nor at the instant at which the
-      entry was made. Whoever asks for due times asks `DueTimes`, so that all get the same ones.
-    * Up to `accounted_for` everything was decided. What comes after is still to be decided.
+    * Nothing is due before `start_at`, after `end_at`, or at the instant at which the entry was
+      made. All code gets due times from `DueTimes`.
+    * Every due time up to `accounted_for` has been decided; every later one has not.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ __all__ = [
     "will_not_run_again",
 ]
 
-#: The first instant that there is, and the last.
+#: The first and the last instant.
 EVER = datetime.min.replace(tzinfo=timezone.utc)
 LAST = datetime.max.replace(tzinfo=timezone.utc)
 
-#: How far apart two instants are at least.
+#: The smallest difference between two instants.
 STEP = timedelta(microseconds=1)
 
 
@@ -70,14 +70,14 @@ class ScheduleRow(Protocol):
 
 
 def schedule_of(entry: ScheduleRow, settings: Settings) -> Schedule:
-    """Return the schedule that the columns of `entry` describe.
+    """Return the schedule in the columns of `entry`.
 
     Raises:
-        ScheduleError: they describe none.
+        ScheduleError: they hold no valid schedule.
     """
     anchor = entry.start_at or entry.created_at
     if entry.start_at is None and entry.kind == "rrule":
-        anchor += STEP  # an entry is never due when it is made, and COUNT must not count that
+        anchor += STEP  # an entry is never due when it is made, so COUNT must not count that
     return parse(entry.kind, entry.spec, entry.timezone or settings.default_timezone, anchor)
 
 
@@ -86,9 +86,9 @@ class DueTimes:
     """The due times of an entry: those of its schedule from `start_at` to `end_at`.
 
     Attributes:
-        schedule: the schedule, without these bounds.
-        start_at: nothing is due before; None: no bound.
-        end_at: nothing is due after; None: no bound.
+        schedule: the schedule without bounds.
+        start_at: the earliest due time; None: no bound.
+        end_at: the latest due time; None: no bound.
     """
 
     schedule: Schedule
@@ -100,48 +100,48 @@ class DueTimes:
         """Return the due times of an entry.
 
         Raises:
-            ScheduleError: its columns describe no schedule.
+            ScheduleError: its columns hold no valid schedule.
         """
         return cls(schedule_of(entry, settings), entry.start_at, entry.end_at)
 
     def next_after(self, at: datetime) -> datetime | None:
-        """Return the first due time after `at`; None: there is no more."""
+        """Return the first due time after `at`, or None."""
         found = self.schedule.next_after(from_start(self.start_at, at))
         if found is None or (self.end_at is not None and found > self.end_at):
             return None
         return found
 
     def latest_until(self, at: datetime) -> datetime | None:
-        """Return the last due time that is not after `at`; None: there was none before."""
+        """Return the last due time at or before `at`, or None."""
         until = at if self.end_at is None else min(at, self.end_at)
         if until == LAST:
-            until -= STEP  # no schedule has that instant
+            until -= STEP  # no schedule contains that instant
         found = self.schedule.latest_before(until + STEP)
         if found is None or (self.start_at is not None and found < self.start_at):
             return None
         return found
 
     def between(self, after: datetime, until: datetime, limit: int) -> list[datetime]:
-        """Return the first due times after `after` and not after `until`, `limit` at most."""
+        """Return the first `limit` due times after `after`, up to and including `until`."""
         end = until if self.end_at is None else min(until, self.end_at)
         return self.schedule.between(from_start(self.start_at, after), end, limit)
 
     def includes(self, at: datetime) -> bool:
-        """Say whether `at` is a due time."""
+        """Return True if `at` is a due time."""
         return self.next_after(just_before(at)) == at
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The due times of one entry that one look decides about.
+    """The due times of one entry that one look decides.
 
     Attributes:
         times: all due times of the entry.
-        after: everything up to here is accounted for.
-        until: what is not after this is due.
-        taken: due times after that which are accounted for by themselves.
-        oldest: the first due time that is not accounted for; None: there is none.
-        following: the one after it, if that one is due; None: there is none, or nobody asked.
+        after: everything up to this instant is accounted for.
+        until: due times up to this instant are due.
+        taken: due times after `after` that are accounted for individually.
+        oldest: the first due time that is not accounted for, or None.
+        following: the next one, if `oldest` is due; otherwise None.
     """
 
     times: DueTimes
@@ -155,7 +155,7 @@ class Window:
     def at(
         cls, times: DueTimes, after: datetime, until: datetime, taken: frozenset[datetime]
     ) -> Window:
-        """Return the window from what is accounted for to what is due."""
+        """Return the window from the last accounted due time to the last that is due."""
         oldest = _next_free(times, after, taken)
         following = None
         if oldest is not None and oldest <= until:
@@ -165,36 +165,36 @@ class Window:
 
     @property
     def is_due(self) -> bool:
-        """Say whether anything is due."""
+        """Whether anything is due."""
         return self.oldest is not None and self.oldest <= self.until
 
     @property
     def first(self) -> datetime:
-        """The first due time, where something is due."""
-        assert self.oldest is not None  # something is due, or nobody would ask
+        """The first due time; only if something is due."""
+        assert self.oldest is not None  # callers check is_due first
         return self.oldest
 
     @property
     def latest(self) -> datetime:
-        """The last due time, where something is due."""
+        """The last due time; only if something is due."""
         latest = self.times.latest_until(self.until)
-        assert latest is not None  # something is due, or nobody would ask
+        assert latest is not None  # callers check is_due first
         return latest
 
     def next_after(self, at: datetime) -> datetime | None:
-        """Return the first due time after `at` that is not accounted for by itself."""
+        """Return the first due time after `at` that is not in `taken`."""
         return self.following if at == self.oldest else _next_free(self.times, at, self.taken)
 
     def includes(self, at: datetime) -> bool:
-        """Say whether `at` is due and not accounted for."""
+        """Return True if `at` is a due time within the window."""
         return self.after < at <= self.until and self.times.includes(at)
 
     def past(self, at: datetime) -> Window:
-        """Return the window in which everything up to `at` is accounted for, too."""
+        """Return the window with everything up to `at` accounted for."""
         return replace(self, after=max(self.after, at))
 
     def settled_before(self, at: datetime | None) -> datetime:
-        """Return the last instant that is accounted for before `at`, the first that is not."""
+        """Return the last accounted instant before `at`, the first that is not accounted for."""
         return max([self.after, *(one for one in self.taken if at is None or one < at)])
 
 
@@ -211,21 +211,21 @@ def just_before(at: datetime) -> datetime:
 
 
 def from_start(start_at: datetime | None, at: datetime) -> datetime:
-    """Return the instant after which to look for due times after `at`, from `start_at` on."""
+    """Return the instant after which to search for due times after `at` and from `start_at`."""
     return at if start_at is None else max(at, just_before(start_at))
 
 
 def counts_after(entry: Any) -> datetime:
-    """Return the instant after which the due times of an entry count: that at which it was made.
+    """Return the instant after which an entry's due times count: when it was made.
 
-    The time of a one-shot may have passed before its row was committed. It counts all the same.
+    The due time of a one-shot counts even if it passed before the row was committed.
     """
     made_at: datetime = entry.created_at
     return EVER if entry.kind == "once" else made_at
 
 
 def accounted_for(entry: Any) -> datetime:
-    """Return the instant up to which everything of an entry is accounted for.
+    """Return the instant up to which all due times of an entry are accounted for.
 
     Args:
         entry: has the columns `kind`, `cursor_at`, `created_at` and `start_at`.
@@ -234,41 +234,41 @@ def accounted_for(entry: Any) -> datetime:
 
 
 def remaining_runs(entry: Any) -> int | None:
-    """Return how many more runs `max_runs` lets an entry have; None: any number."""
+    """Return how many more runs `max_runs` allows; None: any number."""
     if entry.max_runs is None:
         return None
     return max(0, int(entry.max_runs - entry.run_count))
 
 
 def is_one_shot(entry: Any) -> bool:
-    """Say whether an entry is what `Store.schedule` makes: one run, at a time or after others.
+    """Return True for entries that `Store.schedule` makes: one run, at a time or after upstreams.
 
-    `beatstore.tick.edges.one_shot` is the same in SQL.
+    `beatstore.tick.edges.one_shot` is the same rule in SQL.
     """
     return bool(entry.kind == "once" or (entry.kind == "after" and entry.max_runs == 1))
 
 
 def has_one_run(kind: str | None, max_runs: int | None) -> bool:
-    """Say whether an entry has one run at most, whatever its schedule says.
+    """Return True if an entry has at most one run.
 
-    Its message may carry an id that was chosen beforehand; that of others can't.
+    Only then may its options have a `task_id`.
     """
     return kind == "once" or max_runs == 1
 
 
 def will_not_run_again(entry: Any) -> bool:
-    """Say whether an upstream will not run again by itself, so that what it did still counts.
+    """Return True if an upstream has no further due times, so its past outcome counts.
 
-    `beatstore.tick.edges.not_running_again` is the same in SQL.
+    `beatstore.tick.edges.not_running_again` is the same rule in SQL.
     """
     return is_one_shot(entry) or bool(entry.state == "finished")
 
 
 def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
-    """Return by how much an entry is sent after its due time, 0 <= offset < jitter.
+    """Return the delay from an entry's due time to its send, 0 <= offset < jitter.
 
-    The offset is one and the same for all occurrences of an entry, so that jitter
-    spreads entries and leaves the distance between the runs of each alone.
+    The offset is fixed per entry: jitter spreads entries, and keeps the interval between the
+    runs of each.
     """
     if not jitter_s:
         return timedelta(0)
@@ -277,5 +277,5 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
 
 
 def sent_from(due_at: datetime, offset: timedelta) -> datetime:
-    """Return from when on an occurrence is sent: put off by its jitter, within the calendar."""
+    """Return when to send an occurrence: its due time plus the offset, within the calendar."""
     return due_at + min(offset, LAST - due_at)

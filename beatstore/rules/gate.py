@@ -1,13 +1,13 @@
-"""What holds a due entry back: its dependencies, and its own unfinished runs; the rule alone.
+"""Decide whether dependencies or unfinished runs block a due entry. Pure.
 
-A `Gate` is what the database knows at the moment of a look. `pass_or_wait` applies it to what
-the schedule says is due.
+A `Gate` is the state in the database at the moment of a look. `pass_or_wait` applies it to due
+occurrences.
 
 Invariants:
-    * What waits folds into one run, and is counted; it is never a misfire.
-    * A run that is let through uses up every completion seen so far, so several of one
-      upstream before it count as one, and a later one counts for the next run.
-    * An entry that waits knows one upstream whose completion will wake it.
+    * Waiting occurrences coalesce into one run and are counted; they are never misfires.
+    * Starting a run consumes all upstream completions so far: several completions of one
+      upstream count as one, and later ones count for the next run.
+    * A waiting entry names one entry whose completion will wake it.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ __all__ = [
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
-#: How the `reason` of a run begins that was due before, and had to wait.
+#: The start of the `reason` of a run that waited.
 WAITED = "waited"
 
-#: How the `reason` of a record begins that an unfinished run of the entry was the cause of.
+#: The start of the `reason` of a record that an unfinished run of the entry caused.
 OVERLAP = "overlap:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """What is not there yet: an unsatisfied edge, and what ends the wait for all that are not.
+    """An unsatisfied edge, and what ends the wait for all unsatisfied edges.
 
     Attributes:
-        upstream_id: an upstream that has not ended as its edge asks.
-        words: that upstream, in words; None: the edge is gone.
-        failed: the name of an upstream whose failure ends the wait; None: none has failed.
-        timeout_s: how long may be waited, the shortest of the unsatisfied edges; None: for ever.
+        upstream_id: an upstream that has not ended as its edge requires.
+        words: the reason that names this upstream; None: the edge was removed.
+        failed: the name of a failed upstream that ends the wait, or None.
+        timeout_s: the shortest timeout of the unsatisfied edges; None: no timeout.
     """
 
     upstream_id: int
@@ -64,16 +64,16 @@ class Missing:
     timeout_s: float | None = None
 
     def ends_at(self, since: datetime) -> datetime | None:
-        """Return when a wait that began at `since` ends; None: never."""
+        """Return when a wait that began at `since` times out; None: never."""
         return None if self.timeout_s is None else since + timedelta(seconds=self.timeout_s)
 
     def give_up(
         self, due: Sequence[PlannedRun], since: datetime, now: datetime
     ) -> PlannedRun | None:
-        """Return the record of what was due, if its wait is over without a run.
+        """Return the record that gives up waiting occurrences, or None to keep waiting.
 
         Args:
-            due: what waits.
+            due: the waiting occurrences.
             since: when the wait began.
             now: the database's time.
         """
@@ -87,13 +87,13 @@ class Missing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedTime:
-    """One due time, as the edges with `align="same"` see it.
+    """One due time that edges with `align="same"` wait for.
 
     Attributes:
         at: the due time.
-        missing: what is not there yet for it; None: every such edge is satisfied.
+        missing: an unsatisfied edge; None: every such edge is satisfied.
         since: when the first upstream ended for it; None: none has.
-        fresh: whether this was found out by this look, and is to be written down.
+        fresh: whether this look found it, so that it must be written.
     """
 
     at: datetime
@@ -104,32 +104,32 @@ class SharedTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedAccount:
-    """What is known of the due times that an entry shares with its upstreams.
+    """The due times that an entry shares with its upstreams.
 
     Attributes:
-        told: those of which an upstream has told and that are not accounted for, oldest first.
-        untold: what is missing for a due time of which no upstream has told.
-        taken: those ahead of the cursor that are accounted for already.
-        under_way: those that an upstream has a run of which has not ended.
+        reported: those that an upstream has reported and that are not accounted for, oldest
+            first.
+        unreported: the unsatisfied edge of a due time that no upstream has reported.
+        taken: those ahead of the cursor that are already accounted for.
+        under_way: those for which an upstream has an unfinished run.
     """
 
-    untold: Missing
-    told: tuple[SharedTime, ...] = ()
+    unreported: Missing
+    reported: tuple[SharedTime, ...] = ()
     taken: frozenset[datetime] = frozenset()
     under_way: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What an entry's edges and unfinished runs say now.
+    """The state of an entry's edges and unfinished runs.
 
     Attributes:
-        edges: whether it has upstreams at all.
-        missing: what is not there yet of the edges that any completion satisfies; None: they are
-            satisfied.
-        begun: whether some of these is satisfied by a completion that was not used up yet.
+        edges: whether it has upstreams.
+        missing: an unsatisfied edge with `align="latest"`; None: all of them are satisfied.
+        begun: whether one of these is satisfied by a completion that is not consumed yet.
         shared: the due times that it shares with upstreams; None: no edge has `align="same"`.
-        running: the due time of a run of its own that has not ended.
+        running: the due time of its own unfinished run, or None.
     """
 
     edges: bool = False
@@ -140,25 +140,25 @@ class Gate:
 
     @property
     def failed(self) -> bool:
-        """Say whether an upstream has failed, and that ends the wait, whatever the due time."""
+        """Whether a failed upstream ends the wait, for every due time."""
         return self.missing is not None and self.missing.failed is not None
 
 
-#: The gate of an entry that nothing holds back.
+#: The gate of an entry that nothing blocks.
 OPEN = Gate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What becomes of due occurrences at the gate.
+    """What happens to due occurrences at the gate.
 
     Attributes:
         runs: the rows to write.
-        waits: in words, what for; None where nothing is parked.
+        waits: the reason to wait; None if nothing waits.
         blocked_by: the entry whose completion wakes this one.
-        wake_at: when the wait ends at the latest; None: when it is woken.
-        consume: whether the completions seen so far are used up.
-        spares_free: whether that leaves alone the edges whose first run is still free.
+        wake_at: when the wait times out; None: never.
+        consume: whether to consume the completions so far.
+        spares_free: whether not to consume edges whose first run is still free.
     """
 
     runs: tuple[PlannedRun, ...] = ()
@@ -170,12 +170,12 @@ class Verdict:
 
 
 def run_timeout(own_s: float | None, overlap: str, settings: Settings) -> float | None:
-    """Return how many seconds a run may go unheard of once it was sent; None: for ever.
+    """Return the seconds after sending in which a worker must report a run; None: no limit.
 
     Args:
         own_s: the entry's own `run_timeout`.
-        overlap: its policy: where a run holds back others, there always is an end to it.
-        settings: give that end where the entry has none of its own.
+        overlap: its overlap policy; if a run can block others, there is always a limit.
+        settings: supply that limit if the entry has none.
     """
     if own_s is not None or overlap == "allow":
         return own_s
@@ -191,14 +191,14 @@ def pass_or_wait(
     since: datetime | None,
     now: datetime,
 ) -> Verdict:
-    """Decide what becomes of what is due.
+    """Decide whether due occurrences are sent, recorded, or wait.
 
     Args:
         due: at least one run to send, oldest first.
-        gate: what holds it back.
-        entry_id: of the entry itself.
-        overlap: its policy.
-        since: since when it has waited already; None: it has not.
+        gate: the state of the entry's edges and unfinished runs.
+        entry_id: the id of the entry.
+        overlap: its overlap policy.
+        since: when its wait began; None: it has not waited.
         now: the database's time.
     """
     if gate.missing is not None:
@@ -232,7 +232,7 @@ def _upstream_missing(
 
 
 def fold(due: Sequence[PlannedRun]) -> PlannedRun:
-    """Make one run of several, due when the last of them is, which counts the others."""
+    """Coalesce several runs into the last one, which counts the others."""
     *others, last = due
     if not others:
         return last
@@ -242,7 +242,7 @@ def fold(due: Sequence[PlannedRun]) -> PlannedRun:
 
 
 def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> PlannedRun:
-    """Return the row that says of what was due why it is not sent."""
+    """Return the row that records why due occurrences are not sent."""
     one = fold(due)
     return PlannedRun(
         one.due_at,
@@ -255,7 +255,7 @@ def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> P
 
 
 def duration(span: timedelta) -> str:
-    """Return a span as a person says it, in its two largest units."""
+    """Return a span as text, in its two largest units."""
     seconds = int(span.total_seconds())
     parts: Sequence[tuple[int, str]] = (
         (seconds // 86400, "d"),

@@ -1,11 +1,9 @@
-"""What depends on what: cycles, and pictures of the graph as Mermaid and DOT text.
-
-Pure: edges and nodes are given. Whoever stores an edge asks `find_cycle` first.
+"""The dependency graph: cycles, and the graph as Mermaid and DOT text. Pure.
 
 Invariants:
-    * No recursion, and time linear in the edges, however deep or wide the graph is.
-    * The same graph is the same text, and a name may hold any character: it stands in the
-      text only as a quoted label, never as an identifier.
+    * No recursion; the time is linear in the number of edges.
+    * Equal graphs give equal text. A name may contain any character: it appears in the text only
+      as a quoted label, never as an identifier.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ __all__ = ["Edge", "Graph", "Node", "find_cycle"]
 
 N = TypeVar("N", bound=Hashable)
 
-#: Fill and border of a node in each state; one that waits has a colour of its own.
+#: Fill and border of a node in each state, and of one that waits.
 _COLOURS = {
     "active": ("#e8f5e9", "#2e7d32"),
     "waiting": ("#fff8e1", "#f9a825"),
@@ -31,21 +29,21 @@ _COLOURS = {
     "broken": ("#ffebee", "#c62828"),
 }
 
-#: In a Mermaid label everything is written as a code but letters, digits, single blanks and
-#: the marks between two of them, such as the dot of "etl.load".
+#: What a Mermaid label must write as a code: all but letters, digits, single blanks and marks
+#: between two letters, such as the dot of "etl.load".
 _MERMAID = re.compile(r"(?<=\w)([./-])(?=\w)|[^\w ]|(?<!\S) | (?!\S)")
 
-#: In a label DOT reads backslashes, quotes and HTML's entities.
+#: What a DOT label must escape.
 _DOT = re.compile(r'[\x00-\x1f\x7f"&\\]')
 _DOT_WRITTEN = {"\n": r"\n", '"': r"\"", "&": "&amp;", "\\": r"\\"}
 
 
 def find_cycle(edges: Iterable[tuple[N, N]]) -> list[N] | None:
-    """Return the members of a cycle, each upstream of the one after it, or None.
+    """Return the members of a cycle, each upstream of the next, or None.
 
     Args:
-        edges: pairs of upstream and downstream; an edge that may close a cycle
-            (`first_free`) is left out by the caller.
+        edges: pairs of upstream and downstream, without those that may close a cycle
+            (`first_free`).
     """
     downstreams: dict[N, list[N]] = {}
     for upstream, downstream in edges:
@@ -66,20 +64,20 @@ def find_cycle(edges: Iterable[tuple[N, N]]) -> list[N] | None:
                     break
             else:
                 done.add(here)
-                path.popitem()  # `del` would leave a gap that the next look steps over
+                path.popitem()  # `del` would leave a gap that the next iteration skips
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An entry as it stands in the graph.
+    """An entry in the graph.
 
     Attributes:
-        name: of the entry.
-        state: of the entry: `active`, `paused`, `broken`, …
-        task: what it sends.
-        next_due_at: when it is due next, as far as it has a clock.
-        waits_because: why a due occurrence of it waits; None: none does.
+        name: name of the entry.
+        state: its state: `active`, `paused`, `broken`, …
+        task: name of its task.
+        next_due_at: its next due time; None for an entry without a schedule.
+        waits_because: why a due occurrence waits; None if none does.
     """
 
     name: str
@@ -91,7 +89,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """`downstream` runs after `upstream`; `beatstore.After` says what the rest means."""
+    """`downstream` runs after `upstream`; `beatstore.After` documents the other fields."""
 
     upstream: str
     downstream: str
@@ -103,7 +101,7 @@ class Edge:
 
     @property
     def label(self) -> str:
-        """What is not the default, in words; "" where all is."""
+        """The fields that differ from their defaults, in words; "" if none does."""
         said = [
             self.on if self.on != "success" else "",
             "first run free" if self.first_free else "",
@@ -116,11 +114,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Entries and the edges between them, as data and as text for a renderer.
+    """Entries and the edges between them, as data and as text for renderers.
 
     Attributes:
-        nodes: the entries, by name.
-        edges: by upstream, then downstream.
+        nodes: the entries, sorted by name.
+        edges: the edges, sorted by upstream, then downstream.
     """
 
     nodes: tuple[Node, ...] = ()
@@ -128,7 +126,7 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: Iterable[Node], edges: Iterable[Edge]) -> Graph:
-        """Make a graph, in its order; an edge of which an end is missing is left out."""
+        """Return the sorted graph of these nodes, without edges to other nodes."""
         ordered = tuple(sorted(nodes, key=lambda node: node.name))
         names = {node.name for node in ordered}
         inside = [edge for edge in edges if edge.upstream in names and edge.downstream in names]
@@ -144,8 +142,8 @@ class Graph:
     def mermaid(self) -> str:
         """Return the graph as a Mermaid flowchart.
 
-        Renderers give up at 500 edges unless `maxEdges` is set; take a part by name or
-        tag, or `dot()`, for more.
+        Renderers fail above 500 edges unless `maxEdges` is set; for larger graphs, select a
+        part by name or tag, or use `dot()`.
         """
         lines = ["flowchart LR"]
         ids = self._ids()
@@ -182,7 +180,7 @@ class Graph:
 
 
 def _lines(node: Node) -> list[str]:
-    """Return what stands in a node: its name, and what is to be known of it."""
+    """Return the lines of a node: its name and its status."""
     if node.waits_because is not None and node.state == "active":
         return [node.name, f"waits: {node.waits_because}"]
     if node.state != "active":

@@ -2,7 +2,7 @@
 
 An edge with `align="latest"` is satisfied by a counter of its upstream, whatever the due time;
 one with `align="same"` by the outcome of the run of the same due time. `beatstore.tick.edges`
-says the same in SQL.
+has the same rules in SQL.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
     "unmet_words",
 ]
 
-#: What may be asked of an upstream's run.
+#: The outcomes that an edge may require.
 CONDITIONS: tuple[On, ...] = get_args(On)
 
 ALIGNS: tuple[Align, ...] = get_args(Align)
@@ -39,20 +39,20 @@ def satisfies(outcome: str | None, on: str) -> bool:
 
 
 def failure_ends_wait(on: str, on_upstream_failure: str) -> bool:
-    """Say whether a failure of the upstream ends the wait of an edge."""
+    """Return True if a failure of the upstream ends the wait of an edge."""
     return on == "success" and on_upstream_failure == "skip"
 
 
 def asks_for_same(align: str, consumed_seq: int) -> bool:
-    """Say whether an edge asks for a run of the same due time.
+    """Return True if an edge requires the run of the same due time.
 
-    An edge whose first run is still free asks for nothing.
+    An edge whose first run is still free requires nothing.
     """
     return align == "same" and consumed_seq >= 0
 
 
 def counter_of(on: str) -> str:
-    """Return the column of an upstream that counts the outcomes an edge asks for."""
+    """Return the column of an upstream that counts the outcomes an edge requires."""
     return f"{on}_seq"
 
 
@@ -61,11 +61,11 @@ COUNTERS = tuple(counter_of(on) for on in CONDITIONS)
 
 
 def counters_of(outcome: str) -> tuple[str, ...]:
-    """Return the columns of an entry that an outcome is counted in."""
+    """Return the columns of an entry that count an outcome."""
     return tuple(counter_of(on) for on in CONDITIONS if satisfies(outcome, on))
 
 
 def unmet_words(name: str, on: str, state: str) -> str:
-    """Say which upstream is waited for."""
+    """Return the reason that names an unsatisfied upstream."""
     doing = "" if state == "active" else f", which is {state}"
     return f"waits for {name!r} to {_VERBS.get(on, on)}{doing}"

@@ -1,11 +1,11 @@
-"""Entries with a clock whose upstreams must have ended for the same due time.
+"""Entries with a schedule whose upstreams must have ended for the same due time.
 
-Each occurrence is decided by itself: it is sent when every edge with `align="same"` is
-satisfied for it, given up when its wait is over, or it waits on. What is older and still
-waits folds into the one that is sent; what was given up does not.
+Each occurrence is decided separately: it is sent when every edge with `align="same"` is
+satisfied for it, given up when its wait ends, or continues to wait. Older occurrences that still
+wait coalesce into the one that is sent; those that were given up do not.
 
-Occurrences that beat was too late for, and that `misfire="coalesce"` makes one of, are one
-here too: while an upstream has a run of one of them under way, they wait for it.
+Misfires that `misfire="coalesce"` makes one run are one here too: while an upstream has an
+unfinished run of one of them, they wait for it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["decide_same"]
 
-#: How many occurrences that wait are looked at, at most; the next look sees the next ones.
+#: The most waiting occurrences per look; the next look continues from there.
 _PAGE = 100
 
 
 def decide_same(look: Look, account: SharedAccount) -> Decision:
-    """Return what an entry gets of which something is due.
+    """Return the decision about a due entry.
 
     Args:
-        look: at the entry.
+        look: the look at the entry.
         account: the due times that it shares with its upstreams.
     """
     window = look.window
@@ -43,7 +43,7 @@ def decide_same(look: Look, account: SharedAccount) -> Decision:
     if not to_send:
         return look.gone_by(tuple(planned))
     start = to_send[0].first_missed_at or to_send[0].due_at
-    # The excess of `misfire="all"` comes after what waits; its turn comes later.
+    # The excess of `misfire="all"` is later than what waits; a later look records it.
     records = tuple(run for run in planned if run.state != "claimed" and run.due_at < start)
     if records:
         look = replace(look, window=window.past(max(run.due_at for run in records)))
@@ -52,22 +52,22 @@ def decide_same(look: Look, account: SharedAccount) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class _SameLook:
-    """One look at an active entry of which something is due.
+    """One look at a due active entry.
 
     Attributes:
         look: the entry's schedule and policies, at this moment.
         account: the due times that it shares with its upstreams.
-        start: the first occurrence that is sent, or waits.
-        told: what is known of due times, by these.
+        start: the first occurrence to send or to leave waiting.
+        reported: the reported due times, by instant.
         met: the due times for which every such edge is satisfied, in order.
-        records: of occurrences before `start`, which are not sent.
-        reason: why several are made one, if they are.
+        records: the records of occurrences before `start`, which are not sent.
+        reason: why several are coalesced, or None.
     """
 
     look: Look
     account: SharedAccount
     start: datetime
-    told: Mapping[datetime, SharedTime]
+    reported: Mapping[datetime, SharedTime]
     met: tuple[datetime, ...]
     records: tuple[PlannedRun, ...]
     reason: str | None
@@ -81,14 +81,14 @@ class _SameLook:
         records: tuple[PlannedRun, ...] = (),
         reason: str | None = None,
     ) -> _SameLook:
-        """Return the look that decides about what comes from `start` on."""
-        told = {one.at: one for one in account.told}
-        met = sorted(one.at for one in account.told if one.missing is None and one.at >= start)
+        """Return the look that decides the occurrences from `start`."""
+        reported = {one.at: one for one in account.reported}
+        met = sorted(one.at for one in account.reported if one.missing is None and one.at >= start)
         due = tuple(at for at in met if look.window.includes(at))
-        return cls(look, account, start, told, due, records, reason)
+        return cls(look, account, start, reported, due, records, reason)
 
     def decision(self) -> Decision:
-        """Return what the entry gets."""
+        """Return the decision about the entry."""
         together = self._coalesced_until()
         chosen = self._chosen(together)
         if chosen is None:
@@ -105,14 +105,14 @@ class _SameLook:
         found = self.look.let_through((*self.records, *given_up), verdict)
         return self._with_what_waits(found)
 
-    # -- which one ---------------------------------------------------------------------------
+    # -- which to send ---------------------------------------------------------------------------
 
     @property
     def _first_look(self) -> datetime:
         return self.look.entry.pending_since or self.look.now
 
     def _coalesced_until(self) -> datetime | None:
-        """Return until when occurrences are one, since beat was too late for the first."""
+        """Return the end of the coalesced misfire; None if the first occurrence is not one."""
         if self.look.misfire != "coalesce":
             return None
         seen_until = self._first_look - self.look.offset
@@ -120,11 +120,11 @@ class _SameLook:
         return seen_until if late_s > self.look.grace_s else None
 
     def _known(self, at: datetime) -> SharedTime:
-        """Return what is known of a due time."""
-        return self.told.get(at) or SharedTime(at=at, missing=self.account.untold)
+        """Return the state of a due time."""
+        return self.reported.get(at) or SharedTime(at=at, missing=self.account.unreported)
 
     def _chosen(self, together: datetime | None) -> datetime | None:
-        """Return the due time that is sent: the first that is met, or the last of one misfire."""
+        """Return the due time to send: the first that is met, or the last of one misfire."""
         met = self.met
         if together is None:
             return met[0] if met else None
@@ -132,18 +132,18 @@ class _SameLook:
         if not inside:
             return met[0] if met else None
         if any(inside[-1] < at <= together for at in self._under_way()):
-            # A later one that is met ends the wait for it, and folds all of them.
+            # A later one that is met ends the wait, and coalesces all of them.
             return met[len(inside)] if len(met) > len(inside) else None
         return inside[-1]
 
     def _under_way(self) -> list[datetime]:
-        """Return the due times of the misfire that upstreams have runs of under way."""
+        """Return the due times for which upstreams have unfinished runs."""
         return [at for at in self.account.under_way if self.look.window.includes(at)]
 
-    # -- what is given up ----------------------------------------------------------------------
+    # -- giving up ----------------------------------------------------------------------
 
     def _given_up(self, together: datetime | None) -> Decision | None:
-        """Return the decision in which waits end, if some do."""
+        """Return the decision that gives up waits that have ended, or None."""
         if together is not None:
             return self._given_up_together(together)
         window = self.look.window
@@ -157,7 +157,7 @@ class _SameLook:
         return replace(found, takes=tuple(run.due_at for run in over))
 
     def _given_up_together(self, together: datetime) -> Decision | None:
-        """Return the decision in which the wait of one misfire ends, by its last occurrence."""
+        """Return the decision that gives up one misfire, by its last occurrence, or None."""
         window = self.look.window
         last = window.times.latest_until(together)
         assert last is not None  # the misfire has occurrences
@@ -169,7 +169,7 @@ class _SameLook:
         return self._recorded([whole], last, window.next_after(last))
 
     def _given_up_for_another(self) -> Decision | None:
-        """Return the decision in which an edge that takes any completion ends the wait."""
+        """Return the decision in which an edge with `align="latest"` ends the wait, or None."""
         if self.look.gate.missing is None:
             return None
         folded = self.look.folded(self.start, self.look.window.latest, None)
@@ -185,7 +185,7 @@ class _SameLook:
         return self._with_what_waits(found)
 
     def _over(self, waiting: Iterable[SharedTime]) -> list[PlannedRun]:
-        """Return the records of those whose wait is over without a run."""
+        """Return the records of those whose wait has ended without a run."""
         ends = (
             one.missing.give_up([PlannedRun(one.at)], self._since(one.at), self.look.now)
             for one in waiting
@@ -205,23 +205,23 @@ class _SameLook:
         """Return when the wait of an occurrence began."""
         return max(at + self.look.offset, self._first_look)
 
-    # -- what waits ----------------------------------------------------------------------------
+    # -- waiting ----------------------------------------------------------------------------
 
     def _parked(self, verdict: Verdict | None = None) -> Decision:
-        """Return the decision in which all that is due waits on."""
+        """Return the decision that leaves all due occurrences waiting."""
         waiting = self._waiting_until(self.look.window.until)
         ends = [one.missing.ends_at(self._since(one.at)) for one in waiting if one.missing]
         if verdict is None:
-            first = (waiting[0].missing if waiting else None) or self.account.untold
+            first = (waiting[0].missing if waiting else None) or self.account.unreported
             verdict = Verdict(waits=first.words, blocked_by=first.upstream_id)
         ends.append(verdict.wake_at)
-        # What is over already waits for something else; only that wakes the entry then.
+        # An occurrence whose wait has ended waits for something else, which wakes the entry.
         ahead = [at for at in ends if at is not None and at > self.look.now]
         verdict = replace(verdict, wake_at=min(ahead, default=None))
         return self.look.parked(self.records, PlannedRun(self.start), verdict)
 
     def _with_what_waits(self, found: Decision) -> Decision:
-        """Keep the wait of what is due and was not decided by this look."""
+        """Keep the wait of due occurrences that this look did not decide."""
         ahead = found.next_due_at
         if found.state != "active" or ahead is None or ahead > self.look.window.until:
             return found
@@ -229,12 +229,12 @@ class _SameLook:
             found,
             pending_due_at=ahead,
             pending_since=self._since(ahead),
-            pending_reason=self.account.untold.words,
+            pending_reason=self.account.unreported.words,
         )
 
 
 def _without(run: PlannedRun, given_up: Sequence[datetime]) -> PlannedRun:
-    """Return a folded run that does not stand for what was given up beside it."""
+    """Return a coalesced run without the occurrences that were given up."""
     count = max(0, run.missed_count - len(given_up))
     if not count:
         return PlannedRun(run.due_at)

@@ -1,8 +1,8 @@
-"""The states of entries and of runs, and the sets of them that the rules ask about.
+"""The states of entries and of runs, and named sets of them.
 
 Invariants:
-    * A set of states stands here and nowhere else. A single state may stay a literal word.
-    * The words themselves are the literals of `beatstore.types`.
+    * Every set of states is defined here. Code may use a single state as a literal.
+    * The words are the literals of `beatstore.types`.
 """
 
 from __future__ import annotations
@@ -31,56 +31,56 @@ __all__ = [
     "WITH_WORKER",
 ]
 
-#: The words of the columns, in the order in which people read them.
+#: The states, in the order of their display.
 ENTRY_STATES: tuple[EntryState, ...] = get_args(EntryState)
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 
 # -- entries ---------------------------------------------------------------------------
 
-#: The schedule of the entry counts, now or once the entry is resumed.
+#: The schedule of the entry applies, now or after a resume.
 LIVE: frozenset[EntryState] = frozenset({"active", "paused"})
 
-#: Nothing of the entry is due any more, unless an edit brings it back.
+#: The entry is not due again, unless an edit revives it.
 STOPPED: frozenset[EntryState] = frozenset({"finished", "missed", "cancelled", "broken"})
 
-#: The same, and nobody has to mend anything.
+#: The same, and nothing needs to be repaired.
 OVER: frozenset[EntryState] = frozenset({"finished", "missed", "cancelled"})
 
-#: Every run of the entry was sent, or was missed for good.
+#: Every run of the entry was sent or missed.
 SPENT: frozenset[EntryState] = frozenset({"finished", "missed"})
 
-#: The entry was sent, or somebody ended it: it can't be given another time.
+#: The entry was sent or cancelled: it can't be rescheduled.
 FINAL: frozenset[EntryState] = frozenset({"finished", "cancelled"})
 
-#: No run of the entry is sent, not even one that somebody asks for by hand.
+#: No run of the entry is sent, not even a triggered one.
 SENDS_NOTHING: frozenset[EntryState] = frozenset({"cancelled", "broken"})
 
-#: A run of the entry that was not sent yet is cancelled.
+#: Runs of the entry that are not sent yet are cancelled.
 CANCELS_RUNS: frozenset[EntryState] = frozenset({"paused", "cancelled"})
 
 # -- runs ------------------------------------------------------------------------------
 
-#: The run has not ended: its message is to be sent, was sent, or is worked on.
+#: The run has not ended: beat will send it, has sent it, or a worker runs it.
 UNFINISHED: frozenset[RunState] = frozenset({"claimed", "sent", "started"})
 
-#: No worker has begun to work on the run.
+#: No worker has started the run.
 NOT_STARTED: frozenset[RunState] = frozenset({"claimed", "sent"})
 
-#: The message of the run was sent, and a worker reports how the run ends.
+#: The message of the run was sent, and a worker will report its end.
 WITH_WORKER: frozenset[RunState] = frozenset({"sent", "started"})
 
-#: The run went wrong.
+#: The run ended in an error.
 ERRORS: frozenset[RunState] = frozenset({"failed", "lost"})
 
-#: The row is no run, but the record of due times that were not sent.
+#: The row is not a run, but a record of due times that were not sent.
 RECORDS: frozenset[RunState] = frozenset({"missed", "skipped"})
 
-#: Beat ended the run without a message that counts. Downstreams take that for a failure.
+#: Beat ended the run without sending it. For downstreams that is a failure.
 REFUSED: frozenset[RunState] = frozenset({"failed", "skipped"})
 
-#: A worker may still report how the run ended. A run that was cancelled or skipped may have been
-#: on its way all the same.
+#: A worker may still report the end of the run. A cancelled or skipped run may have been sent
+#: nevertheless.
 MAY_END: frozenset[RunState] = UNFINISHED | frozenset({"cancelled", "skipped"})
 
-#: Beat expects nothing more of the run. Where no worker reports, a run stays `sent` for good.
+#: Beat has nothing more to do for the run. If no worker reports, a run stays `sent`.
 SETTLED: frozenset[RunState] = frozenset(RUN_STATES) - frozenset({"claimed", "started"})

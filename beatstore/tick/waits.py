@@ -84,8 +84,8 @@ def read_shared(
     under_way = _under_way(connection, clocked, now)
     return {
         entry_id: SharedAccount(
-            untold=found.untold(entry_id),
-            told=found.told(entry_id),
+            unreported=found.unreported(entry_id),
+            reported=found.reported(entry_id),
             taken=found.taken(entry_id),
             under_way=under_way.get(entry_id, ()),
         )
@@ -147,7 +147,7 @@ class _Found:
         pairs |= {(entry_id, edge.up) for entry_id, edge in edges.items()}
         self._words = _words(connection, pairs)
 
-    def told(self, entry_id: int) -> tuple[SharedTime, ...]:
+    def reported(self, entry_id: int) -> tuple[SharedTime, ...]:
         """Return the unused due times of an entry, oldest first."""
         rows = self._waits[entry_id]
         return tuple(self._one(row) for row in rows if row.state in OPEN)
@@ -156,7 +156,7 @@ class _Found:
         """Return the used due times that are ahead of the cursor."""
         return frozenset(row.due_at for row in self._waits[entry_id] if row.state == "ahead")
 
-    def untold(self, entry_id: int) -> Missing:
+    def unreported(self, entry_id: int) -> Missing:
         """Return what is missing for a due time without any token."""
         edge = self._edges[entry_id]
         words = self._words.get((entry_id, edge.up))
@@ -335,8 +335,8 @@ def write_shared(
     for entry, account, decision in decided:
         clocked = entry.kind != "after"
         cursor_at = (decision.cursor_at if clocked else None) or EPOCH
-        takes = {*decision.takes, *decision.strange}
-        strange += [{"b_id": entry.id, "b_due_at": at} for at in decision.strange]
+        takes = {*decision.takes, *decision.unmatched}
+        strange += [{"b_id": entry.id, "b_due_at": at} for at in decision.unmatched]
         taken += [
             {"b_id": entry.id, "b_due_at": at, "b_state": "ahead" if clocked else "taken"}
             for at in sorted(decision.takes)
@@ -344,7 +344,7 @@ def write_shared(
         ]
         updates += [
             _noted(entry.id, one)
-            for one in account.told
+            for one in account.reported
             if one.fresh
             and (one.missing is None or one.missing.failed is None)
             and one.at not in takes
