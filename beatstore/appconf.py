@@ -11,7 +11,7 @@ from beatstore.database.address import checked, same_database
 from beatstore.database.engine import Database
 from beatstore.errors import ConfigError
 
-__all__ = ["given_settings", "know", "name_of", "neglected", "read_settings"]
+__all__ = ["given_settings", "ignored_settings", "know", "name_of", "read_settings"]
 
 #: The apps that this process has configured.
 _apps: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -38,7 +38,7 @@ def name_of(app: Any) -> str:
     return f"the app {name!r}" if name else "the app"
 
 
-def neglected(database: Database, settings: Settings) -> str:
+def ignored_settings(database: Database, settings: Settings) -> str:
     """Say which settings a store ignores that an app with the same database has.
 
     Args:

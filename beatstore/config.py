@@ -32,7 +32,7 @@ _SQLITE_FILE = "beatstore.db"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in force, named without the prefix `beatstore_`.
+    """The settings, named without the prefix `beatstore_`.
 
     Attributes:
         url: SQLAlchemy URL of the database; the default is `beatstore.db` in the

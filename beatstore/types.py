@@ -145,7 +145,7 @@ ScheduleLike: TypeAlias = Schedule | str | datetime | timedelta | float | Celery
 #: Names of upstreams, or `After(…)`.
 Upstreams: TypeAlias = str | Upstream | Iterable[str | Upstream]
 
-#: In code that declares entries, a task stands for its first entry.
+#: In code that declares entries, a task means its first entry.
 DeclaredUpstreams: TypeAlias = str | Upstream | Task | Iterable[str | Upstream | Task]
 
 R = TypeVar("R")
@@ -284,8 +284,8 @@ def takes(options: type, defaults: Mapping[str, Any] | None = None) -> Callable[
 
     def decorate(function: F) -> F:
         lines = [doc for name, doc in _DOCS.items() if name in taken]
-        said = inspect.cleandoc(function.__doc__ or "")
-        function.__doc__ = "\n".join([said, "", "Options:", *lines])
+        text = inspect.cleandoc(function.__doc__ or "")
+        function.__doc__ = "\n".join([text, "", "Options:", *lines])
         if defaults is not None:
             signature = inspect.signature(function)
             kept = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]

@@ -1,16 +1,16 @@
-"""What a message can make a worker run: its task, and all that its signatures name.
+"""Check which tasks a message can start: its own task, and those in its signatures.
 
-A message names tasks in more places than one: its callbacks and errbacks, the rest of a
-chain, the body of a chord, the members of a canvas, and the headers and options of each of
-these signatures, at any depth.
+A message names tasks in several places: its callbacks and errbacks, the rest of a chain, the
+body of a chord, the members of a canvas, and the options of each of these signatures, at any
+depth.
 
 Invariants:
-    * `check` finds every name that celery would read as a task, in any shape that JSON has.
-    * With patterns set, what is not understood is refused.
-    * Without patterns, `check` costs nothing.
+    * `check` finds every name that celery would read as a task, in any JSON.
+    * With patterns, `check` refuses what it does not understand.
+    * Without patterns, `check` does nothing.
 
-Arguments of an ordinary task are its own affair: a task that calls what its arguments name
-is code, which the patterns trust.
+The arguments of an ordinary task are not checked: a task that calls what its arguments name is
+code, which the patterns trust.
 
 On failure: `InvalidEntryError`, naming the place.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CANVAS", "LINKS", "OURS", "PROTOCOL", "check", "check_headers"]
 
-#: The tasks whose keyword arguments hold signatures, and the names of those arguments.
+#: The tasks whose keyword arguments are signatures, with the names of these arguments.
 CANVAS: Mapping[str, tuple[str, ...]] = {
     "celery.chain": ("tasks",),
     "celery.group": ("tasks",),
@@ -41,34 +41,34 @@ CANVAS: Mapping[str, tuple[str, ...]] = {
     "celery.chunks": ("task",),
 }
 
-#: The options that hold signatures.
+#: The options that are signatures.
 LINKS = ("link", "link_error", "chain", "chord")
 
-#: The headers by which celery's protocol speaks to a worker. They are made from the options.
+#: The headers of celery's protocol. celery makes them from the options.
 PROTOCOL = frozenset(
     (
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries"),
         *("timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin"),
         *("ignore_result", "replaced_task_nesting", "stamped_headers", "stamps", "compression"),
-        # A worker reads these as attributes of the request.
+        # Workers read these as attributes of the request.
         *("args", "kwargs", "callbacks", "errbacks", "chain", "chord", "called_directly"),
         *("correlation_id", "reply_to", "delivery_info", "headers", "hostname", "properties"),
         *("is_eager", "logfile", "loglevel", "taskset", "time_limit", "soft_time_limit", "utc"),
     )
 )
 
-#: What beatstore's own headers begin with.
+#: The prefix of beatstore's own headers.
 OURS = "beatstore_"
 
-#: The options of which a header is made, where they have another name.
+#: The options that become headers with another name.
 _OPTIONS = {
     **{"id": "task_id", "group": "group_id", "timelimit": "time_limit", "stamps": "stamped_headers"}
 }
 
-#: Built-in tasks that call what they are given, beside those that stand for a canvas.
+#: The built-in tasks that call their arguments: canvases, and one more.
 _CALLING: Mapping[str, tuple[str, ...]] = {**CANVAS, "celery.chord_unlock": ("callback",)}
 
-#: Those of them that call one task, within a worker, with what they are given.
+#: Those of them that call one task, within a worker.
 _APPLYING = frozenset(("celery.map", "celery.starmap", "celery.chunks"))
 
 #: Their other arguments.
@@ -83,21 +83,21 @@ _ARGUMENTS: Mapping[str, frozenset[str]] = {
     "celery.chord_unlock": frozenset(("group_id", "interval", "max_retries", "result")),
 }
 
-#: The names of arguments that hold signatures, or arguments that do.
+#: The names of arguments that are signatures, or that contain such arguments.
 _PARTS = frozenset(("kwargs", *(name for names in _CALLING.values() for name in names)))
 
-#: What a signature consists of; `chord_size` is of older ones.
+#: The parts of a signature; older celery versions add `chord_size`.
 _SIGNATURE = frozenset(
     ("task", "args", "kwargs", "options", "subtask_type", "immutable", "chord_size")
 )
 
-#: What celery takes for a part of a signature, or of a canvas, where it stands as an option.
+#: The options that celery would read as parts of a signature or of a canvas.
 _PARAMETERS = _SIGNATURE | {"type", "app", "tasks", "header", "body", "it", "header_delay"}
 
-#: Options of a signature in a canvas that an entry has none of.
+#: Options that a signature in a canvas may have, but an entry may not.
 _TIMES = frozenset(("eta", "countdown", "interval", "max_retries"))
 
-#: The types of signatures, by which celery makes a canvas of a dict whatever its task is.
+#: The types of signatures: celery makes a canvas of a dict with such a type, for any task.
 _KINDS = {
     **{kind: f"celery.{kind}" for kind in ("chain", "group", "chord", "chunks")},
     **{f"x{kind}": f"celery.{kind}" for kind in ("map", "starmap")},
@@ -107,17 +107,16 @@ _KINDS = {
 def check_headers(
     task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any], *, ours: bool = True
 ) -> None:
-    """Refuse headers that would speak in the name of celery's protocol, or of beatstore.
+    """Refuse headers with names of celery's protocol or of beatstore, in the call's signatures too.
 
-    So are NaN and the infinities in headers and stamps: RabbitMQ answers them with an error of
-    its own, and closes the connection under the other messages. The signatures in the call are
-    looked at too.
+    Also refuse NaN and the infinities in headers and stamps: RabbitMQ closes the connection for
+    them, which fails other messages.
 
     Args:
-        task: its name.
+        task: the task's name.
         kwargs: its keyword arguments.
-        options: of its message.
-        ours: whether names of beatstore's own are refused on the message itself.
+        options: the options of its message.
+        ours: whether to refuse beatstore's own names on the message itself.
     """
     _check_headers("options", options, ours=ours)
     for path, inner in _signatures(task, kwargs, options):
@@ -142,7 +141,7 @@ def _check_finite(field: str, value: object) -> None:
     while held:
         one = held.pop()
         if isinstance(one, float) and not math.isfinite(one):
-            expected = "finite numbers in headers, since RabbitMQ takes no others"
+            expected = "finite numbers in headers, since RabbitMQ refuses others"
             raise InvalidEntryError(field, one, expected, "it as text")
         if isinstance(one, list | tuple):
             held += one
@@ -158,7 +157,7 @@ def _check_names(field: str, headers: Mapping[Any, Any], *, ours: bool) -> None:
             expected = "no header of celery's own protocol"
             raise InvalidEntryError(f"{field}[{name!r}]", headers[name], expected, write)
         if ours and isinstance(name, str) and name.startswith(OURS):
-            expected = f"no header that begins with {OURS!r}, by which workers know a run"
+            expected = f"no header that begins with {OURS!r}, which is reserved for beatstore"
             raise InvalidEntryError(f"{field}[{name!r}]", headers[name], expected, "another name")
 
 
@@ -176,12 +175,12 @@ def check(call: Call, allowed: Sequence[str] | None, known: Collection[str]) -> 
     """Refuse a call that could start a task outside the patterns of `allowed`.
 
     Args:
-        call: what the message is made of.
-        allowed: patterns of names; None allows all.
+        call: the task, arguments and options of the message.
+        allowed: patterns of task names; None allows all.
         known: the options that a message may have.
 
     Raises:
-        InvalidEntryError: it could, or it can't be told whether it could.
+        InvalidEntryError: the call could start such a task, or is not understood.
     """
     if allowed is None:
         return
@@ -190,22 +189,22 @@ def check(call: Call, allowed: Sequence[str] | None, known: Collection[str]) -> 
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed):
             patterns = ", ".join(allowed) or "none"
             expected = f"a task that beatstore_allowed_tasks allows: {patterns}"
-            # The task of the entry is known by its field; others by where they stand.
-            where = f" (it is named in {path})" if path else ""
+            # The field names the entry's own task; for other tasks, show the place.
+            where = f" (named in {path})" if path else ""
             raise InvalidEntryError("task", name, f"{expected}{where}")
 
 
 def _signatures(
     task: str, kwargs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the signatures in a call, at any depth, and where each stands.
+    """Yield the signatures in a call, at any depth, with the path of each.
 
-    What is no signature is passed over.
+    Ignore values that are not signatures.
     """
     held: list[tuple[str, Any]] = []
     held += [(f"options[{link!r}]", options[link]) for link in LINKS if link in options]
     held += [(f"kwargs[{part!r}]", kwargs.get(part)) for part in _CALLING.get(task, ())]
-    # Not by recursion, so that no depth is too deep.
+    # Without recursion, so that any depth works.
     while held:
         path, value = held.pop()
         if isinstance(value, list | tuple):
@@ -234,20 +233,20 @@ class _Part:
     options: Mapping[str, Any]
 
     def at(self, *keys: str) -> str:
-        """Return where a value of this part stands."""
+        """Return the path of a value in this part."""
         first, *rest = keys
         inner = "".join(f"[{key!r}]" for key in rest)
         return f"{self.path}[{first!r}]{inner}" if self.path else f"{first}{inner}"
 
 
 class _Finder:
-    """Finds the names of tasks; `known` are the options of a message that are understood."""
+    """Finds the names of tasks; `known` are the options that a message may have."""
 
     def __init__(self, known: Collection[str]) -> None:
         self._known = known
 
     def names(self, part: _Part, depth: int) -> Iterator[tuple[str, str]]:
-        """Yield where a part names a task, and the name."""
+        """Yield the path and the name of each task in a part."""
         if part.task not in CANVAS:
             yield part.path, part.task
         self._check_options(part)
@@ -260,7 +259,7 @@ class _Finder:
                 yield from self._in_any(part.at("options", link), part.options[link], depth)
 
     def _check_options(self, part: _Part) -> None:
-        """Refuse options that celery would read as parts of the signature, or not at all."""
+        """Refuse options that are unknown, or that celery would read as parts of the signature."""
         stamps = part.options.get("stamped_headers")
         stamps = stamps if isinstance(stamps, list | tuple) else ()
         for name in part.options:
@@ -270,9 +269,9 @@ class _Finder:
                 raise _unclear(part.at("options", name), part.options[name], "a known option")
 
     def _check_arguments(self, part: _Part) -> None:
-        """Refuse arguments by which a built-in task would call what is not looked at."""
+        """Refuse arguments that would make a built-in task call something unchecked."""
         if part.args:
-            expected = f"no positional arguments for {part.task}, which calls what it is given"
+            expected = f"no positional arguments for {part.task}, which calls its arguments"
             raise _unclear(part.at("args"), part.args, expected)
         needed, known = _CALLING[part.task], _ARGUMENTS[part.task]
         for name in part.kwargs:
@@ -294,7 +293,7 @@ class _Finder:
                 raise _unclear(part.at("kwargs", "task"), called, "an ordinary task")
 
     def _in_any(self, path: str, value: object, depth: int) -> Iterator[tuple[str, str]]:
-        """Yield the names in what celery reads as a signature, or as several."""
+        """Yield the names in a value that celery reads as one or several signatures."""
         if value is None:
             return
         if depth == 0:
@@ -312,10 +311,10 @@ class _Finder:
 
 
 def _part(path: str, given: Mapping[str, Any]) -> _Part:
-    """Return a signature, as celery would make one of a dict."""
+    """Return the signature that celery would make of a dict."""
     for key in given:
         if key not in _SIGNATURE:
-            # celery makes an option of it, for a chord.
+            # celery would make it an option of a chord.
             raise _unclear(f"{path}[{key!r}]", given[key], "a part of a signature")
     task, kind = given.get("task"), given.get("subtask_type")
     if not isinstance(task, str):

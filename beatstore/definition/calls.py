@@ -1,12 +1,12 @@
-"""What an entry sends: a task's name, its arguments and the options of its message.
+"""The message of an entry: a task's name, its arguments and its options.
 
-A task is given as a name, a Task, or a Signature (chains, groups and chords too); none
-of them needs celery here, since a Task has a name and a Signature is a dict.
+The task may be a name, a Task, or a Signature (also a chain, group or chord). This module does
+not import celery: a Task has a name, and a Signature is a dict.
 
 Invariants:
-    * What is stored is JSON, and sends the same message as the object given would have
-      (see `beatstore.definition.values`).
-    * No option puts the time of sending anywhere but into the schedule.
+    * The columns are JSON, and send the same message as the given object would (see
+      `beatstore.definition.values`).
+    * No option sets the time of sending; the schedule does.
 
 On failure: `InvalidEntryError`, naming the argument or option.
 """
@@ -35,13 +35,13 @@ __all__ = [
     "split_time",
 ]
 
-#: Characters in a task's id, as result backends take it.
+#: The most characters of a task id that result backends accept.
 _ID_LENGTH = 155
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The four columns that make a message; plain JSON."""
+    """The four columns of a message; plain JSON."""
 
     task: str
     args: list[Any]
@@ -61,11 +61,11 @@ def make_call(
 
     Args:
         task: a name, a Task or a Signature.
-        args: None takes the signature's; anything else replaces them.
-        kwargs: added to the signature's, and stronger.
-        options: added to the signature's, and stronger.
-        allowed: patterns of task names; None allows all. The tasks inside a canvas and
-            of callbacks must match too.
+        args: they replace those of the signature; None keeps these.
+        kwargs: they are merged into those of the signature, and override them.
+        options: they are merged into those of the signature, and override them.
+        allowed: patterns of task names; None allows all. Tasks inside a canvas and in
+            callbacks must match too.
     """
     signature = task if isinstance(task, Mapping) else {}
     name = _task_name(task)
@@ -90,11 +90,10 @@ def make_call(
 
 
 def split_time(task: object) -> tuple[object, dict[str, Any]]:
-    """Take the time of sending out of a signature.
+    """Separate the time of sending from a signature.
 
     Returns:
-        The task without it (the signature itself is left alone), and what it had:
-        `eta`, `countdown`, both or neither.
+        The task without the time (a copy), and the time: `eta`, `countdown`, both or neither.
     """
     if not isinstance(task, Mapping) or not isinstance(task.get("options"), Mapping):
         return task, {}
@@ -107,9 +106,9 @@ def split_time(task: object) -> tuple[object, dict[str, Any]]:
 
 
 def own_id(task: object) -> str | None:
-    """Return the id that a signature's result has, if it is frozen or was given one.
+    """Return the id of a signature's result, if it is frozen or has a `task_id`.
 
-    That of a chord is its body's, and that of a chain its last task's.
+    The id of a chord is that of its body; the id of a chain is that of its last task.
     """
     if not isinstance(task, Mapping):
         return None
@@ -118,27 +117,27 @@ def own_id(task: object) -> str | None:
     if isinstance(parts, Mapping):
         steps = parts.get("tasks")
         if task.get("task") == "celery.chord":
-            given = own_id(parts.get("body")) or given  # its own is that of its header
+            given = own_id(parts.get("body")) or given  # its own id belongs to its header
         elif task.get("task") == "celery.chain" and isinstance(steps, list | tuple) and steps:
             given = given or own_id(steps[-1])
     return None if given is None else _id("options['task_id']", given)
 
 
 def check_id(options: Mapping[str, Any], *, once: bool) -> str | None:
-    """Return the id that the message of an entry has, if its options say so.
+    """Return the `task_id` in the options of an entry, or None.
 
     Args:
-        options: of the entry.
-        once: whether it is sent once, and no more.
+        options: the options of the entry.
+        once: whether the entry is sent only once.
 
     Raises:
-        InvalidEntryError: it is no id, or the entry recurs.
+        InvalidEntryError: the id is invalid, or the entry recurs.
     """
     given = options.get("task_id")
     if given is None:
         return None
     if not once:
-        raise InvalidEntryError("options['task_id']", given, *_OF_THE_RUN)
+        raise InvalidEntryError("options['task_id']", given, *_NO_ID)
     return _id("options['task_id']", given)
 
 
@@ -152,7 +151,7 @@ def _task_name(task: object) -> str:
     if not isinstance(name, str):
         name = getattr(name, "name", None)
     if isinstance(name, str):
-        return fields.text("task", name, write="the name the task is registered by")
+        return fields.text("task", name, write="the name under which the task is registered")
     raise InvalidEntryError(
         "task", task, "the name of a task, a Task or a Signature", "'package.tasks.send_mail'"
     )
@@ -169,18 +168,24 @@ def _merged(field: str, signature: Mapping[str, Any], given: object) -> dict[Any
 
 
 def _check_canvas(call: Call, given_kwargs: object) -> None:
-    """Refuse what a chain, group or chord can't be sent with.
+    """Refuse arguments and callbacks that celery would not send with a chain, group or chord.
 
-    Celery drops the arguments of a canvas when it is made again from its dict, and
-    a callback on a group is an error when it is sent.
+    celery drops the arguments of a canvas when it restores it from a dict, and fails to send a
+    group with a callback.
     """
     if call.args:
         raise InvalidEntryError(
-            "args", call.args, f"none for {call.task}", "them on its first signature: first.s(…)"
+            "args",
+            call.args,
+            f"no arguments for {call.task}",
+            "them on its first signature: first.s(…)",
         )
     if given_kwargs:
         raise InvalidEntryError(
-            "kwargs", given_kwargs, f"none beside {call.task}", "them on its first signature"
+            "kwargs",
+            given_kwargs,
+            f"no keyword arguments for {call.task}",
+            "them on its first signature",
         )
     for part in CANVAS[call.task]:
         found = call.kwargs.get(part)
@@ -199,7 +204,7 @@ def _check_canvas(call: Call, given_kwargs: object) -> None:
 
 
 def _signatures(value: object) -> list[dict[str, Any]]:
-    """Return the signatures in one signature, one name, or a list of them; [] for others."""
+    """Return the signatures in a signature, a name, or a list of them; [] for other values."""
     items = value if isinstance(value, list) else [value]
     made: list[Any] = [{"task": item} if isinstance(item, str) else item for item in items]
     good = all(isinstance(item, dict) and isinstance(item.get("task"), str) for item in made)
@@ -211,7 +216,7 @@ def _signatures(value: object) -> list[dict[str, Any]]:
 
 def _options(task: str, given: Mapping[Any, Any]) -> dict[str, Any]:
     known = {**_KNOWN, **(_CHORD if task == "celery.chord" else {})}
-    # A stamp is an option of any name, listed in this one.
+    # A stamp is an option of any name that `stamped_headers` lists.
     stamps = given.get("stamped_headers") or ()
     found: dict[str, Any] = {}
     for key, value in given.items():
@@ -326,26 +331,27 @@ _KNOWN: Mapping[str, _Check] = {
     "task_id": _id,
 }
 
-#: What a chord takes beside them: how often its callback asks whether it may start.
+#: Further options of a chord: how often its callback checks whether it may start.
 _CHORD: Mapping[str, _Check] = {"interval": _positive, "max_retries": fields.whole}
 
-_OF_THE_SCHEDULE = (
+_NO_TIME = (
     "no time of sending in the options",
     "it as the schedule: store.schedule(signature, at=…) or countdown=…",
 )
-_OF_THE_RUN = ("no id: each run of an entry has its own", "the options without it")
-_OF_A_PROCESS = ("only what can be stored: this lives in one process", "the options without it")
+_NO_ID = ("no id: each run of the entry has its own", "the options without it")
+_NO_OBJECT = ("a value that can be stored, not an object of one process", "the options without it")
 
 _REFUSED: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(("eta", "countdown", "DelaySeconds", "delay_seconds"), _OF_THE_SCHEDULE),
-    "correlation_id": _OF_THE_RUN,
-    **dict.fromkeys(("producer", "publisher", "connection", "router", "result_cls"), _OF_A_PROCESS),
-    **dict.fromkeys(("task_type", "event_dispatcher", "declare"), _OF_A_PROCESS),
+    **dict.fromkeys(("eta", "countdown", "DelaySeconds", "delay_seconds"), _NO_TIME),
+    "correlation_id": _NO_ID,
+    **dict.fromkeys(("producer", "publisher", "connection", "router", "result_cls"), _NO_OBJECT),
+    **dict.fromkeys(("task_type", "event_dispatcher", "declare"), _NO_OBJECT),
     **dict.fromkeys(
         ("content_type", "content_encoding"),
         ("no encoding: with it the message is not serialized", "serializer='json'"),
     ),
     **dict.fromkeys(
-        ("args", "kwargs"), ("arguments beside the options", "args=[…] and kwargs={…} of the entry")
+        ("args", "kwargs"),
+        ("arguments outside the options", "args=[…] and kwargs={…} of the entry"),
     ),
 }

@@ -1,4 +1,4 @@
-"""The edge from an entry to an upstream, as a value, and its checks."""
+"""Dependencies: the edge from an entry to an upstream."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["After", "told", "wanted"]
 
 @dataclass(frozen=True)
 class After:
-    """An upstream of an entry, and what is asked of it.
+    """An upstream of an entry, and the condition on its runs.
 
     Args:
         name: the upstream's name.
-        on: what its run must come to: "success", "done" (whatever it came to) or
-            "failure". Several completions before the downstream runs count as one.
-        first_free: the downstream's first run need not wait. With the entry's own name,
-            which only then is allowed, it never runs while its last run has not ended.
-        align: "latest": any completion since the downstream ran last. "same": the
-            upstream's run of the same due time. None: "same" for an entry without a clock
-            all of whose upstreams descend from one entry with a clock, else "latest"; that
-            is decided when the edge is written.
-        on_upstream_failure: "wait" for the next success, or "skip": the occurrence is given
-            up when the upstream has failed, which its own downstreams take for a failure.
-        timeout: how long to wait, in seconds or a timedelta; then it is given up likewise.
+        on: the outcome to wait for: "success", "failure" or "done" (any outcome). Several
+            completions before the downstream runs count as one.
+        first_free: the downstream's first run does not wait. An edge to the entry itself
+            requires this: each run then waits for the end of the one before.
+        align: "latest" accepts any completion since the downstream last ran. "same" requires
+            the upstream's run of the same due time. None chooses when the edge is written:
+            "same" for an entry without a schedule if all its upstreams descend from one entry
+            with a schedule, else "latest".
+        on_upstream_failure: "wait" for the next success, or "skip" the occurrence when the
+            upstream fails. A skip counts as a failure for further downstreams.
+        timeout: seconds or a timedelta to wait. Then the occurrence is skipped, as above.
     """
 
     name: str
@@ -46,7 +46,7 @@ class After:
 
         def __init__(  # noqa: PLR0917  (the fields, in their order)
             self,
-            # In code that declares entries, a task stands for its first entry.
+            # In code that declares entries, a task means its first entry.
             name: str | Task,
             on: On = "success",
             first_free: bool = False,
@@ -62,7 +62,7 @@ def _(value: After) -> object:
 
 
 def wanted(given: object) -> tuple[After, ...]:
-    """Return the edges that an argument `after` asks for, checked, each upstream once."""
+    """Return the checked edges of an argument `after`."""
     if isinstance(given, str | After):
         given = [given]
     if not isinstance(given, Iterable) or isinstance(given, Mapping):
@@ -91,9 +91,9 @@ def _checked(given: object) -> After:
 
 
 def told(one: After) -> dict[str, Any]:
-    """Return an edge as the audit keeps it: its upstream, and what is not the default.
+    """Return an edge as JSON: its upstream, and the fields that are not the default.
 
-    An alignment that is left out is "latest".
+    `align` is omitted if it is "latest".
     """
     found = {
         field.name: value

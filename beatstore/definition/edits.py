@@ -1,12 +1,10 @@
-"""What an edit asks for, what it changes, and what follows for the entry's next look.
+"""Edits: check the arguments, find what changes, and set the entry's next look. Pure.
 
 Invariants:
-    * Same request, same row: what is equal already is not written.
-    * An edit never makes an entry due for an instant before the edit; a one-shot alone
-      may be given a time that has passed, and then runs at once.
+    * Equal requests make equal rows; a value that is already stored is not written.
+    * An edit never makes an entry due for an instant before the edit. Only a one-shot may get a
+      time in the past; it then runs at once.
     * An entry that could never be due is not stored.
-
-Pure: the time, where it is needed, is an argument.
 
 On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
 """
@@ -26,7 +24,7 @@ from beatstore.definition.calls import check_id, make_call
 from beatstore.definition.spec import FIELDS, columns_of
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decision import EntryRow
-from beatstore.rules.due import EVER, STEP, from_start, has_one_run, schedule_of
+from beatstore.rules.due import EARLIEST, STEP, from_start, has_one_run, schedule_of
 from beatstore.rules.states import STOPPED
 from beatstore.schedules import Schedule, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
@@ -49,7 +47,7 @@ _SCHEDULE = columns_of("due")
 _LIMITS = columns_of("limit")
 _POLICIES = columns_of("policy")
 
-#: What is forgotten when the occurrences become other ones, or are not waited for any more.
+#: The columns to clear when the occurrences change or no longer wait.
 NOTHING_PENDING = {
     "pending_due_at": None,
     "pending_since": None,
@@ -70,7 +68,7 @@ class StoredEntry(EntryRow, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The columns an edit asks for; None for tags, paused and after it does not speak of."""
+    """The columns that an edit sets; tags, paused and after are None if it does not set them."""
 
     columns: dict[str, Any]
     tags: tuple[str, ...] | None = None
@@ -79,13 +77,13 @@ class Wanted:
 
 
 def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None = None) -> Wanted:
-    """Turn arguments into columns.
+    """Convert arguments to columns.
 
     Args:
-        given: those of `spec.FIELDS` that the caller named; with `old` None, all that
-            an entry can't do without.
-        settings: give the default zone and the tasks allowed.
-        old: the entry that is edited, whose columns fill in what was not named.
+        given: the fields of `spec.FIELDS` that the caller set; without `old`, all that an
+            entry requires.
+        settings: supply the default time zone and the allowed tasks.
+        old: the edited entry, whose columns supply what was not set.
     """
     for field in given:
         if field not in FIELDS:
@@ -98,10 +96,12 @@ def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None 
     )
     if given.keys() & {"misfire", "grace"}:
         _check_grace(columns, settings, old)
-    _settle_id(columns, old)
-    tags, paused, after = (_beside(name, given) for name in ("tags", "paused", "after"))
+    _keep_id(columns, old)
+    tags, paused, after = (
+        _field_of_other_tables(name, given) for name in ("tags", "paused", "after")
+    )
     if columns.get("kind") == "after" and after == ():
-        raise _nothing_to_go_by(None)
+        raise _no_schedule(None)
     return Wanted(columns, tags, paused, after)
 
 
@@ -113,7 +113,7 @@ def _check_grace(columns: Mapping[str, Any], settings: Settings, old: StoredEntr
 
 
 def check_span(start_at: object, end_at: object) -> None:
-    """Refuse an end that is not after the start; either may be missing or unreadable."""
+    """Refuse an end at or before the start; either may be missing or unreadable."""
     if isinstance(start_at, datetime) and isinstance(end_at, datetime) and end_at <= start_at:
         raise InvalidEntryError(
             "end_at", end_at.isoformat(), f"an instant after start_at, {start_at.isoformat()}"
@@ -125,9 +125,9 @@ def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings)
 
     Args:
         name: its name.
-        wanted: the answer of `check`.
+        wanted: the result of `check`.
         now: the database's time; None for a one-shot, which does not need it.
-        settings: the settings in force.
+        settings: the settings.
     """
     row = {"name": name, **wanted.columns}
     if now is not None:
@@ -142,7 +142,7 @@ def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings)
 
 
 def changes(old: StoredEntry, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `columns` that differ from what `old` holds."""
+    """Return the columns that differ from those of `old`."""
     return {
         column: value for column, value in columns.items() if not _same(getattr(old, column), value)
     }
@@ -155,14 +155,14 @@ def consequences(
     now: datetime,
     settings: Settings,
 ) -> dict[str, Any]:
-    """Return the columns by which beat follows an edit, beside those that it changed.
+    """Return the further columns to write, so that beat follows an edit.
 
     Args:
         old: the entry before the edit.
-        changed: the columns that the edit gives another value.
-        paused: True pauses, False resumes a paused entry, None leaves that alone.
+        changed: the columns that the edit changes.
+        paused: True pauses, False resumes, None does neither.
         now: the database's time.
-        settings: the settings in force.
+        settings: the settings.
     """
     row = {column: getattr(old, column) for column in (*_SCHEDULE, *_LIMITS, "jitter_s")}
     row |= {"created_at": old.created_at, **changed}
@@ -178,7 +178,7 @@ def consequences(
             **NOTHING_PENDING,
         }
         if state == "finished":
-            # A message with the id it had was sent, and this will be another one.
+            # A message with the old task id was sent; the next message needs another id.
             found |= _without_id(changed.get("options", old.options))
         state = "active" if state in STOPPED else state
         found["wake_at"] = _wake_at(row, first)
@@ -188,16 +188,15 @@ def consequences(
         state = "paused" if state == "active" else state
         found |= NOTHING_PENDING
     elif paused is False and state == "paused":
-        # Pausing is not downtime: what fell into it is neither run nor missed.
+        # A pause is not downtime: occurrences within it are neither run nor missed.
         state = "active"
         found = {"cursor_at": now, "wake_at": EPOCH, **NOTHING_PENDING, **found}
     if state != "active":
-        # Nothing of it is due; but how long its runs may go unheard of counts for those too
-        # that are under way.
+        # It is not due, but a new run timeout also applies to its unfinished runs.
         found["wake_at"] = EPOCH if changed.keys() & {"overlap", "run_timeout_s"} else None
     elif found.get("wake_at") == old.wake_at is not None:
-        # An update that leaves wake_at as it was looks like one by plain SQL to the
-        # trigger, which would then set the cursor too. Any past instant does.
+        # The trigger takes an update that keeps wake_at for one by plain SQL, and would
+        # set the cursor too. Any other instant in the past works.
         found["wake_at"] = EPOCH + STEP if old.wake_at == EPOCH else EPOCH
     if state != old.state:
         found["state"] = state
@@ -205,7 +204,7 @@ def consequences(
 
 
 def mended(old: StoredEntry, now: datetime) -> dict[str, Any]:
-    """Return the columns by which a broken entry is tried again."""
+    """Return the columns that make a broken entry active again."""
     cursor_at = None if old.kind == "once" else now
     back = {"state": "active", "error": None, "cursor_at": cursor_at, "wake_at": EPOCH}
     return {**back, **NOTHING_PENDING}
@@ -223,8 +222,8 @@ def _call(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None)
     return {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
 
 
-def _settle_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
-    """Leave a one-shot the id that its message was given; what recurs has none."""
+def _keep_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
+    """Keep the task id of a one-shot; a recurring entry has none."""
     stored = old.options if old is not None and isinstance(old.options, dict) else {}
     options = columns.get("options", stored)
     kind, max_runs = (columns.get(name, getattr(old, name, None)) for name in ("kind", "max_runs"))
@@ -233,7 +232,7 @@ def _settle_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
         check_id(options, once=once)
     elif options.get("task_id", own) != own:
         raise InvalidEntryError(
-            "options['task_id']", options["task_id"], "the id it has, by which it is known", own
+            "options['task_id']", options["task_id"], "its existing task id", repr(own)
         )
     elif not once:
         columns |= _without_id(options)
@@ -242,7 +241,7 @@ def _settle_id(columns: dict[str, Any], old: StoredEntry | None) -> None:
 
 
 def _without_id(options: object) -> dict[str, Any]:
-    """Return the column without the id of a message, if it has one."""
+    """Return the column `options` without the task id, if it has one."""
     if not isinstance(options, dict) or "task_id" not in options:
         return {}
     return {"options": {key: value for key, value in options.items() if key != "task_id"}}
@@ -259,7 +258,9 @@ def _rule(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None)
         zone(named)
     if "schedule" in given:
         stored = old.timezone if old is not None and "timezone" not in given else None
-        if given["schedule"] is None and (given.get("after") or _has_no_clock(given, old)):
+        if given["schedule"] is None and (
+            given.get("after") or _stays_without_schedule(given, old)
+        ):
             return {"kind": "after", "spec": "", "timezone": named or settings.default_timezone}
         schedule = _schedule(given["schedule"], named)
         timezone = named or schedule.timezone or stored or settings.default_timezone
@@ -278,20 +279,23 @@ def _rule(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None)
 
 def _schedule(given: object, timezone: str | None) -> Schedule:
     if given is None:
-        raise _nothing_to_go_by(given)
+        raise _no_schedule(given)
     schedule = as_schedule(given, None)
     if timezone and schedule.timezone and timezone != schedule.timezone:
         raise InvalidEntryError(
-            "timezone", timezone, f"the schedule's own zone, {schedule.timezone}", "it once"
+            "timezone",
+            timezone,
+            f"the schedule's own zone, {schedule.timezone}",
+            "only one of them",
         )
     return schedule
 
 
-def _has_no_clock(given: Mapping[str, Any], old: StoredEntry | None) -> bool:
+def _stays_without_schedule(given: Mapping[str, Any], old: StoredEntry | None) -> bool:
     return old is not None and old.kind == "after" and "after" not in given
 
 
-def _nothing_to_go_by(given: object) -> InvalidEntryError:
+def _no_schedule(given: object) -> InvalidEntryError:
     return InvalidEntryError(
         "schedule",
         given,
@@ -301,16 +305,16 @@ def _nothing_to_go_by(given: object) -> InvalidEntryError:
 
 
 def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) -> datetime | None:
-    """Return the first occurrence that the entry may run; None if it has no clock.
+    """Return the first due time of an entry; None for an entry without a schedule.
 
     Raises:
-        InvalidEntryError: there is none.
+        InvalidEntryError: the entry is never due.
     """
     if row["kind"] == "after":
         return None
     rule = SimpleNamespace(**{"start_at": None, "end_at": None, "created_at": now, **row})
     schedule = schedule_of(rule, settings)
-    after = EVER
+    after = EARLIEST
     if rule.kind != "once":
         assert now is not None
         after = from_start(rule.start_at, now)
@@ -328,12 +332,12 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
 
 
 def _with_a_start(rule: Any, after: datetime) -> str | None:
-    """Return what to write for a recurrence that counts from its entry's age."""
+    """Suggest what to write for a recurrence without DTSTART."""
     if rule.kind != "rrule" or "DTSTART" in rule.spec.upper():
         return None
     return (
         f"DTSTART:{after:%Y%m%dT%H%M%SZ} before it; without DTSTART it counts from the entry's "
-        "start_at, or else from when the entry was made"
+        "start_at, or from when the entry is added"
     )
 
 
@@ -346,19 +350,19 @@ def _not_after(first: datetime) -> str:
 
 
 def _wake_at(row: Mapping[str, Any], first: datetime | None) -> datetime:
-    # Jitter is counted from the entry's id, by the rule; let the rule look at once.
+    # Jitter depends on the entry's id, which is not known yet: let beat look at once.
     return EPOCH if first is None or row.get("jitter_s") else first
 
 
 def _rescheduled(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
     if old.kind == row["kind"] == "once":
-        # Its zone is how its one instant is shown, and nothing else.
+        # Its zone only affects how its instant is shown.
         return "spec" in changed
     return bool(changed.keys() & _SCHEDULE)
 
 
 def _revived(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
-    """Say whether an edit puts an entry back into service that was taken out of it."""
+    """Return True if an edit makes a broken or finished entry active again."""
     if old.state == "broken":
         return bool(changed.keys() & (_CALL | _SCHEDULE | _LIMITS | _POLICIES))
     return old.state == "finished" and row["kind"] != "once" and bool(changed.keys() & _LIMITS)
@@ -368,7 +372,7 @@ def _revived(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any
 
 
 def _simple(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns of the fields that are understood each by itself."""
+    """Return the columns of the fields that are checked independently."""
     return {
         one.columns[0]: one.check(name, given[name])
         for name, one in FIELDS.items()
@@ -376,8 +380,8 @@ def _simple(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _beside(name: str, given: Mapping[str, Any]) -> Any:
-    """Return a field that no column of the entry's row holds, checked; None: nothing is said."""
+def _field_of_other_tables(name: str, given: Mapping[str, Any]) -> Any:
+    """Return the checked value of a field without a column; None if it is not set."""
     check = FIELDS[name].check
     if name not in given or check is None:
         return None
@@ -386,8 +390,8 @@ def _beside(name: str, given: Mapping[str, Any]) -> Any:
 
 def _same(old: object, new: object) -> bool:
     if isinstance(new, list | dict):
-        # As JSON, since Python takes 1, 1.0 and True for equal. What can't be read
-        # (a row written by hand) is not a list or dict.
+        # As JSON, since 1, 1.0 and True are equal in Python. An unreadable cell (of a row
+        # written by hand) is not a list or dict.
         return isinstance(old, list | dict) and _canonical(old) == _canonical(new)
     return old == new
 

@@ -1,12 +1,12 @@
-"""One value at a time: what the caller gave becomes what the column holds, or an error.
+"""Check single values: return what a column stores, or raise an error.
 
 Invariants:
-    * What is accepted is stored on every database exactly as it is given back: no text is
-      cut, no number rounded, no JSON key turned into text.
-    * Nothing here knows of an entry, a database or a clock.
+    * Every database stores an accepted value exactly: it cuts no text, rounds no number and
+      changes no JSON key.
+    * This module knows no entry, no database and no clock.
 
-On failure: `InvalidEntryError`, naming the field (for JSON the path into it), what was
-given, what was expected and what to write instead.
+On failure: `InvalidEntryError`, with the field (for JSON, the path within it), the given value,
+what was expected and what to write instead.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ __all__ = [
     "DEPTH",
     "NAME_LENGTH",
     "choice",
-    "fitting",
     "flag",
     "instant",
     "instead",
@@ -35,6 +34,7 @@ __all__ = [
     "number",
     "plain",
     "seconds",
+    "shortened",
     "sought",
     "storable",
     "tags",
@@ -44,10 +44,10 @@ __all__ = [
 
 W = TypeVar("W", bound=str)
 
-#: Characters in a name, a task's name or a source.
+#: The most characters of a name, a task's name or a source.
 NAME_LENGTH = 255
 
-#: Characters of a digest, in a name that would be too long.
+#: Characters of the digest in a shortened name.
 _DIGEST_LENGTH = 16
 
 _TAG_LENGTH = 64
@@ -55,26 +55,26 @@ _TAG_LENGTH = 64
 # MySQL's TEXT holds 65,535 bytes, and a character takes up to four.
 _NOTE_LENGTH = 16_000
 
-#: MySQL's JSON stops at 100 levels, and keeps no larger integer than 64 bits exactly.
+#: MySQL's JSON has at most 100 levels, and stores integers exactly up to 64 bits.
 DEPTH = 90
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
-# What the rule takes for a span (see `decide`), and MySQL's DATETIME for a year.
+# The longest span (see `decide`), and the first year of MySQL's DATETIME.
 _SECONDS_LIMIT = 1e9
 _FIRST_YEAR = 1000
 
-# Control characters, half surrogate pairs, and what ends a line or paragraph.
+# Control characters, half surrogate pairs, and line and paragraph separators.
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 
-#: What JSON holds, in an error.
+#: The types of JSON, for errors.
 ANY_JSON = "text, a number, True, False, None, a list or a dict"
 
 
 def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | None = None) -> str:
-    """Return one line of text of 1 to `most` characters, without space around it.
+    """Return one line of text of 1 to `most` characters, without space at either end.
 
-    Upper and lower case differ. Control characters and half surrogate pairs are refused:
-    they can't be told apart in a log, or can't be stored.
+    Case matters. Control characters and half surrogate pairs are refused: they look alike in a
+    log, or can't be stored.
     """
     if (
         isinstance(value, str)
@@ -92,10 +92,10 @@ def text(field: str, value: object, most: int = NAME_LENGTH, *, write: str | Non
     raise InvalidEntryError(field, value, expected, write or (repr(cleaned) if cleaned else None))
 
 
-def fitting(name: str) -> str:
-    """Return a name as it is, or of one that is too long its beginning and a digest of it all.
+def shortened(name: str) -> str:
+    """Return a name; shorten one that is too long, and append a digest of the whole.
 
-    It is the same in every process, and two long names stay two, however alike they begin.
+    The result is the same in every process, and differs for different names.
     """
     if len(name) <= NAME_LENGTH:
         return name
@@ -104,14 +104,14 @@ def fitting(name: str) -> str:
 
 
 def storable(value: object) -> bool:
-    """Say whether a value is text that every database can hold, and can be asked for."""
+    """Return True if a value is text that every database can store and search for."""
     return isinstance(value, str) and not any(
         char == "\0" or unicodedata.category(char) == "Cs" for char in value
     )
 
 
 def sought(field: str, value: object, most: int | None = None) -> str:
-    """Return text that rows are searched for by; what none can hold has an error, not a page."""
+    """Return text to search for; raise an error if no row can contain it."""
     long = isinstance(value, str) and most is not None and len(value) > most
     if isinstance(value, str) and storable(value) and not long:
         return str.__str__(value)
@@ -124,7 +124,7 @@ def _is_unseen(char: str) -> bool:
 
 
 def note(field: str, value: object) -> str | None:
-    """Return text of any lines for people to read, or None."""
+    """Return text of any number of lines, or None."""
     if value is None:
         return None
     if isinstance(value, str) and len(value) <= _NOTE_LENGTH and storable(value):
@@ -135,7 +135,7 @@ def note(field: str, value: object) -> str | None:
 
 
 def tags(value: object) -> tuple[str, ...]:
-    """Return the tags sorted, each once."""
+    """Return the tags, sorted and without duplicates."""
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         found = {text("tags", tag, _TAG_LENGTH) for tag in value}
         return tuple(sorted(found))
@@ -144,7 +144,7 @@ def tags(value: object) -> tuple[str, ...]:
 
 
 def instant(field: str, value: object) -> datetime:
-    """Return an instant in UTC; a datetime without a zone could mean several."""
+    """Return an instant in UTC; refuse a datetime without a time zone."""
     if not isinstance(value, datetime):
         write = "datetime(2030, 1, 31, 9, 30, tzinfo=timezone.utc)"
         raise InvalidEntryError(field, value, "an aware datetime", write)
@@ -162,7 +162,7 @@ def instant(field: str, value: object) -> datetime:
 
 
 def number(field: str, value: object, *, least: float = 0.0, above: bool = False) -> float:
-    """Return a number of at least `least`, or with `above` of more than that."""
+    """Return a number of at least `least`, or with `above`, more than `least`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         # A comparison with NaN is false, so NaN is refused here as well.
         enough = value > least if above else value >= least
@@ -174,7 +174,7 @@ def number(field: str, value: object, *, least: float = 0.0, above: bool = False
 
 
 def seconds(field: str, value: object, *, above: bool = False) -> float:
-    """Return a span as seconds, 0 or more (with `above` more than 0)."""
+    """Return a span in seconds, 0 or more (with `above`, more than 0)."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     try:
@@ -197,7 +197,7 @@ def whole(field: str, value: object, *, least: int = 0, most: int = 2**31 - 1) -
 
 
 def flag(field: str, value: object) -> bool:
-    """Return True or False, and take nothing else for one of them."""
+    """Return a bool; refuse other values."""
     if isinstance(value, bool):
         return value
     raise InvalidEntryError(field, value, "True or False", repr(bool(value)))
@@ -213,13 +213,13 @@ def choice(field: str, value: object, options: Iterable[W]) -> W:
 
 
 def plain(path: str, value: object) -> Any:
-    """Return a copy of `value` made of what JSON holds, equal to what will be read back.
+    """Return a copy of `value` in plain JSON types, equal to what a database returns.
 
-    Tuples become lists; subclasses (a Signature, an enum of text, a lazy list of
-    celery's) become the plain value they stand for.
+    Tuples become lists; subclasses (a Signature, a text enum, a lazy list of celery's) become
+    plain values.
 
     Raises:
-        InvalidEntryError: JSON would lose something; `field` is the path to it, such as
+        InvalidEntryError: JSON would change the value; `field` is its path, such as
             `kwargs['when']`.
     """
     return _plain(path, value, DEPTH)
@@ -267,12 +267,12 @@ def _plain_key(path: str, key: object) -> str:
     if isinstance(key, str):
         return _plain_text(path, key)
     raise InvalidEntryError(
-        path, key, "text for a key, since JSON would turn it into text", repr(str(key))
+        path, key, "text for a key, since JSON converts keys to text", repr(str(key))
     )
 
 
 def instead(value: object) -> str:
-    """Say what to write in place of a value that JSON can't hold."""
+    """Suggest what to write instead of a value that JSON lacks."""
     if isinstance(value, datetime):
         return f"{value.isoformat()!r} (its isoformat()), and read it in the task"
     if isinstance(value, timedelta):
@@ -282,5 +282,5 @@ def instead(value: object) -> str:
     if isinstance(value, bytes | bytearray):
         return "base64.b64encode(…).decode(), text"
     if callable(value):
-        return "a plain value; what depends on the moment is computed in the task"
-    return "str(…), or the id by which the task finds it"
+        return "a plain value, and compute in the task what depends on the time of the run"
+    return "str(…), or an id with which the task finds it"

@@ -1,8 +1,8 @@
-"""What tells values and declarations apart, in every process alike.
+"""Digests of declarations, which are the same in every process.
 
 Invariants:
-    * Two declarations with the same digest make the same row, in whatever processes the two
-      digests were made. What can't be told for certain has no digest.
+    * Declarations with equal digests make equal rows, also if the digests were made in different
+      processes. A declaration without a certain digest has none.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ __all__ = [
 
 
 def digest(one: Declared, *context: object) -> str | None:
-    """Return a short text that changes whenever the row would; None where that is not certain.
+    """Return a digest that changes whenever the row would; None if that is uncertain.
 
-    Much cheaper than reading the schedule. Another version of beatstore may store the same
-    declaration in another way, so its digests differ.
+    This is much cheaper than parsing the schedule. Digests include the version of beatstore,
+    since another version may store the same declaration differently.
 
     Args:
-        one: what is declared.
-        context: what else the row depends on, such as the default zone.
+        one: the declaration.
+        context: what else the row depends on, such as the default time zone.
     """
-    said: list[object] = [__version__, *map(form, context)]
+    parts: list[object] = [__version__, *map(form, context)]
     kind: Any = type(one)
     try:
         names, defaults, values = _fields_of(kind)
         for name, default, value in zip(names, defaults, values(one), strict=True):
             if value is not default:
-                said.append((name, _task(value) if name == "task" else form(value)))
-        return blake2b(repr(said).encode(), digest_size=16).hexdigest()
-    except Exception:  # noqa: BLE001  (NoIdentityError, or an object that will be refused)
+                parts.append((name, _task(value) if name == "task" else form(value)))
+        return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    except Exception:  # noqa: BLE001  (no identity, or an object that will be refused)
         return None
 
 
@@ -55,18 +55,18 @@ def digest(one: Declared, *context: object) -> str | None:
 def _fields_of(
     kind: type[Any],
 ) -> tuple[tuple[str, ...], tuple[Any, ...], Callable[[Declared], tuple[Any, ...]]]:
-    """Return the names of the fields, their defaults, and what reads them all at once."""
+    """Return the names of the fields, their defaults, and a getter for all of them."""
     names = tuple(field.name for field in fields(kind))
     return names, tuple(field.default for field in fields(kind)), attrgetter(*names)
 
 
 def form(value: object) -> object:
-    """Return builtins whose `repr` is the same for equal values only, in every process.
+    """Return builtins whose `repr` is equal in every process, and only for equal values.
 
-    What JSON would make of a value decides: a subclass of dict is its items.
+    Values that are equal as JSON are equal: a subclass of dict is a dict.
 
     Raises:
-        NoIdentityError: there are none.
+        NoIdentityError: the value has no such form.
     """
     kind = type(value)
     return (_KNOWN.get(kind) or _learned(kind))(value)
@@ -100,12 +100,12 @@ def _items(value: Mapping[object, object]) -> object:
 
 @singledispatch
 def identity(value: object) -> object:
-    """Return what tells a value from others of its type, as `form` returns it.
+    """Return what distinguishes a value from others of its type, as `form` returns it.
 
-    For each type that may be declared there is a function registered here.
+    Each type that a declaration may contain registers a function here.
 
     Raises:
-        NoIdentityError: there is none, or this value is a special one.
+        NoIdentityError: the type has no function, or the value is an exception to it.
     """
     raise NoIdentityError
 
@@ -137,14 +137,14 @@ def _(value: Schedule) -> object:
 
 
 def _task(value: object) -> object:
-    """Return what a task is known by: a Task has a name, and nothing else of it is stored."""
+    """Return the identity of a task: of a Task, only the name is stored."""
     name = getattr(value, "name", None)
     return form(value) if isinstance(value, Mapping) or not isinstance(name, str) else name
 
 
 _EXACT = ((str, str.__str__), (int, int.__int__), (float, float.__float__))
 
-#: What makes the form of a type, as far as it is one of JSON's or stands for one.
+#: The functions that make the form of a type, for JSON's types and their subclasses.
 _KNOWN: dict[type, Callable[[Any], object]] = {
     **dict.fromkeys((str, int, float, bool, type(None)), _itself),
     **{dict: _items, list: _listed, tuple: _listed},

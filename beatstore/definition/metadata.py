@@ -1,10 +1,10 @@
-"""What is known of a field of an entry, and how it stands at a dataclass's field.
+"""The metadata of an entry's field, attached to a dataclass field.
 
     retry_delay: Duration = field(
         default=300, metadata=stored(("retry_delay_s",), check=fields.seconds, one_shot=True)
     )
 
-Plain data and checks: what a command line makes of an `Option` is its own affair.
+It is plain data and checks; the command line interprets `Option`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Literal, ParamSpec
 
 __all__ = ["Check", "Effect", "Field", "Form", "Option", "fields_of", "stored"]
 
-#: Returns what a column holds of what a caller gave for a field, by its name; or raises.
+#: Takes a field's name and a caller's value, and returns the column's value or raises.
 Check = Callable[[str, Any], Any]
 
-#: What an edit of a field changes for a beat: the message, the due times, how many or how long,
-#: or what happens to an occurrence that is due.
+#: What an edit of a field changes: the message, the due times, the number of runs or their end,
+#: or the policy for due occurrences.
 Effect = Literal["call", "due", "limit", "policy"]
 
-#: How a document holds a field: as JSON, as text of an instant, as JSON that stands for values
-#: of other types, or in a way of its own.
+#: The form of a field in a document: JSON, the text of an instant, JSON that encodes values of
+#: other types, or a form of its own.
 Form = Literal["plain", "instant", "values", "own"]
 
-#: Says that there is nothing, where None is something.
+#: Marks a missing value where None is a value.
 _NOTHING: Any = object()
 
 
@@ -35,12 +35,12 @@ class Option:
     """An option of the command line, as plain data.
 
     Attributes:
-        kind: what it takes.
-        help: its line.
-        name: without the dashes, where it is not that of the field.
-        choices: the words that it takes.
-        least: the least number that it takes.
-        many: whether it can be given several times.
+        kind: the type of its value.
+        help: its line of help.
+        name: its name without dashes, if it is not that of the field.
+        choices: the accepted words.
+        least: the smallest accepted number.
+        many: whether it may be repeated.
     """
 
     kind: Literal["array", "object", "zone", "time", "span", "whole", "number", "text", "edge"]
@@ -56,19 +56,19 @@ class Field:
     """One field of an entry.
 
     Attributes:
-        columns: those of the entry's row that hold it; none, where other tables do.
-        name: by which callers give it.
-        default: what it is where nothing is said.
-        check: makes of a value what its one column holds; None for what is only understood
-            together with other fields, see `beatstore.definition.edits`.
-        left_out: what is stored that a baseline and a document leave out; by default what
-            `check` makes of the default.
-        group: a sync merges the fields of a group as one. "" for a field by itself, None for
-            one that is not merged.
-        effect: what an edit of it changes for a beat.
-        form: how a document holds it.
+        columns: its columns in the entry's row; empty if it is in other tables.
+        name: its name for callers.
+        default: its default.
+        check: converts a value for its column; None for fields that are checked together with
+            others, see `beatstore.definition.edits`.
+        left_out: the stored value that baselines and documents omit; by default, the checked
+            default.
+        group: a sync merges the fields of a group as one. "": the field is its own group;
+            None: it is not merged.
+        effect: what an edit of it changes.
+        form: its form in a document.
         one_shot: whether `Store.schedule` takes it.
-        option: of the command line; None, where each verb has its own.
+        option: its option of the command line; None if each verb has its own.
     """
 
     columns: tuple[str, ...] = ()
@@ -85,28 +85,28 @@ class Field:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The names under which what is stored is compared: its columns, or its own name."""
+        """The keys under which stored values are compared: its columns, or its own name."""
         return self.columns or (self.name,)
 
     @property
     def has_default(self) -> bool:
-        """Whether it may be left out by a caller."""
+        """Whether a caller may omit it."""
         return self.default is not _NOTHING
 
     @property
     def is_ever_left_out(self) -> bool:
-        """Whether a value can be left out of a baseline and of a document."""
+        """Whether baselines and documents may omit it."""
         return self.left_out is not _NOTHING
 
 
 P = ParamSpec("P")
 
-#: Under which the metadata of a dataclass's field holds ours.
+#: The key of a `Field` in the metadata of a dataclass field.
 _KEY = "beatstore"
 
 
 def _metadata(make: Callable[P, Field]) -> Callable[P, Mapping[str, Field]]:
-    """Return a function with the arguments of `Field`, for `metadata` of a dataclass's field."""
+    """Return a function that makes the `metadata=` of a dataclass field."""
 
     def made(*args: P.args, **kwargs: P.kwargs) -> Mapping[str, Field]:
         return {_KEY: make(*args, **kwargs)}
@@ -118,7 +118,7 @@ stored = _metadata(Field)
 
 
 def fields_of(spec: type[Any]) -> Iterator[Field]:
-    """Yield what is known of the fields of a dataclass, with their names and defaults."""
+    """Yield the `Field`s of a dataclass, with their names and defaults."""
     for one in fields(spec):
         if _KEY in one.metadata:
             made: Field = replace(one.metadata[_KEY], name=one.name)

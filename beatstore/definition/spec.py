@@ -1,15 +1,15 @@
-"""The fields of an entry, each with all that is known of it, once.
+"""The fields of an entry, each defined once.
 
-Whatever treats fields alike derives from `FIELDS`: the checks of an edit, the merge of a sync,
-export and load, the options and views of the command line. A new field takes a line in
-`beatstore.types`, for type checkers and `help`, a field of `Declared` here, and a column in
-`beatstore.database.models`; then comes what uses it.
+The checks of an edit, the merge of a sync, export and load, and the options and views of the
+command line all derive from `FIELDS`. A new field needs a line in `beatstore.types`, for type
+checkers and `help`, a field of `Declared` here, a column in `beatstore.database.models`, and the
+code that uses it.
 
 Invariants:
     * `beatstore.types.EntryOptions` has the same fields with the same types; a test compares
       them.
-    * What `left_out` says is part of stored baselines and of exported documents: a field whose
-      default changes keeps its old value there.
+    * `left_out` is part of stored baselines and exported documents: it keeps its value when the
+      default of a field changes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def _or_none(check: Check, none: object = None) -> Check:
-    """Return a check that takes None too, and stores `none` for it."""
+    """Return a check that also accepts None, and stores `none` for it."""
     return lambda name, value: none if value is None else check(name, value)
 
 
@@ -60,8 +60,8 @@ _SPREAD = _or_none(fields.seconds, none=0.0)
 class Declared:
     """An entry that code declares, in a list `SCHEDULES` or for `Store.sync`.
 
-    The arguments are those of `Store.add`, and mean the same. Nothing is checked here: what
-    can't be stored is refused by `sync`, for this entry alone.
+    The arguments are those of `Store.add`. They are not checked here: `sync` checks them, and
+    refuses only the entries that are invalid.
 
         SCHEDULES = [
             Declared("nightly", "etl.extract", "0 2 * * *", timezone="Europe/Berlin"),
@@ -273,48 +273,48 @@ class Declared:
     )
 
     def __post_init__(self) -> None:
-        """Keep what can be gone through once only: it is read more than once."""
+        """Replace iterators by tuples, since they are read more than once."""
         for name, given in (("tags", self.tags), ("after", self.after)):
-            # By its type: isinstance would ask a task's proxy, and so make the task.
+            # By its type, since isinstance would make a proxy create its task.
             kind = type(given)
             if kind is not tuple and kind is not list and issubclass(kind, Iterator):
                 object.__setattr__(self, name, tuple(cast("Iterable[Any]", given)))
 
     def given(self) -> dict[str, Any]:
-        """Return what it says beside its name, as `edits.check` takes it."""
+        """Return its fields without the name, for `edits.check`."""
         found = {name: getattr(self, name) for name in _DECLARED}
-        # An empty one leaves a signature's own alone.
+        # An empty value keeps that of a signature.
         return found | {name: found[name] or None for name in VALUES}
 
 
 @dataclass(frozen=True)
 class EntrySpec(Declared):
-    """All that can be said of an entry: what code declares of it, and who owns it."""
+    """All fields of an entry: what code declares, and the owner."""
 
     source: str = field(
         default="api", metadata=stored(("source",), check=fields.text, group=None), kw_only=True
     )
 
     def given(self) -> dict[str, Any]:
-        """Return what it says beside its name, as `edits.check` takes it."""
+        """Return its fields without the name, for `edits.check`."""
         return {**super().given(), "source": self.source}
 
 
 # -- what is derived from them ------------------------------------------------------------
 
 
-#: The fields by their names: all that a caller may name of an entry, but the name.
+#: All fields of an entry except its name, by their names.
 FIELDS: Mapping[str, Field] = MappingProxyType({one.name: one for one in fields_of(EntrySpec)})
 
-#: What an entry is where nothing is said, by the names of the options.
+#: The defaults, by the names of the options.
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {name: one.default for name, one in FIELDS.items() if one.has_default and name != "schedule"}
 )
 
-#: The columns of the entry's row that hold its fields.
+#: The columns of these fields in the entry's row.
 COLUMNS: tuple[str, ...] = tuple(column for one in FIELDS.values() for column in one.columns)
 
-#: The fields whose columns hold JSON that stands for values of other types too.
+#: The fields whose columns hold JSON that encodes values of other types too.
 VALUES: tuple[str, ...] = tuple(name for name, one in FIELDS.items() if one.form == "values")
 
 _DECLARED = tuple(one.name for one in fields_of(Declared))

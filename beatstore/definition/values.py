@@ -1,18 +1,17 @@
-"""Arguments between Python and the JSON of the columns.
+"""Convert arguments between Python and the JSON of the columns.
 
-A column holds what kombu's JSON encoder makes of a value. A UUID is stored as
-`{"__type__": "uuid", "__value__": {"hex": "…"}}`. The sender turns this back into the value
-before it calls celery, so a worker gets what `apply_async` would have sent to it, and any
-serializer gets real values.
+A column holds the output of kombu's JSON encoder. A UUID is stored as
+`{"__type__": "uuid", "__value__": {"hex": "…"}}`. The sender decodes it before it calls celery,
+so a worker gets what `apply_async` would have sent, and any serializer gets real values.
 
-What MySQL's JSON can't hold exactly (integers beyond 64 bits), and what JSON lacks (NaN and
-the infinities), is stored in the same form, under a type of beatstore's own.
+Integers beyond 64 bits, which MySQL's JSON can't store exactly, and NaN and the infinities, which
+JSON lacks, are stored in the same form, under a type of beatstore's own.
 
 Invariants:
-    * `decoded(encoded(value))` is what a worker gets of `value` by kombu's JSON.
-    * A caller's dict that kombu would read as one of its own values is refused. What was
-      read from a row (`Typed`) is such a value, and may be stored again.
-    * kombu is imported only when a value is not plain JSON.
+    * `decoded(encoded(value))` is what a worker would get for `value` with kombu's JSON.
+    * A caller's dict that kombu would read as an encoded value is refused. A value read from a
+      row (`Typed`) may be stored again.
+    * kombu is only imported for values that are not plain JSON.
 
 On failure: `InvalidEntryError`, naming the argument.
 """
@@ -32,29 +31,29 @@ __all__ = ["Typed", "check_serializer", "copied", "decoded", "encoded", "opened"
 
 
 class Typed(dict[str, Any]):
-    """A value that JSON lacks, as kombu's JSON writes it, read from a row.
+    """An encoded value, read from a row.
 
-    It is equal to the plain dict, which a caller may not give: the class says that the value
-    was checked when it was stored.
+    It equals the plain dict, which a caller may not pass. The class marks that the value was
+    checked when it was stored.
     """
 
     KEYS = ("__type__", "__value__")
 
 
-#: The two keys of an object that kombu reads as a value of a type.
+#: The two keys of an object that kombu reads as an encoded value.
 _TYPE, _VALUE = Typed.KEYS
 _KEYS = frozenset(Typed.KEYS)
 
-#: The type of numbers that no database, or no JSON, can hold.
+#: The type of numbers that MySQL or JSON can't represent.
 _NUMBER = "beatstore.number"
 
-#: The range of integers that MySQL's JSON keeps exactly.
+#: The range of integers that MySQL's JSON stores exactly.
 _LEAST, _MOST = -(2**63), 2**64 - 1
 
-#: What may hold other values.
+#: The containers.
 _HOLDING = (dict, list, tuple)
 
-_EXPECTED = f"{fields.ANY_JSON}, or a value that kombu's JSON knows"
+_EXPECTED = f"{fields.ANY_JSON}, or a value that kombu's JSON can encode"
 
 
 def encoded(path: str, value: object) -> Any:
@@ -63,20 +62,20 @@ def encoded(path: str, value: object) -> Any:
     Tuples become lists. Keys become text as JSON makes them: 1 becomes "1".
 
     Args:
-        path: where the value stands, such as `kwargs['when']`; errors name it.
-        value: what a caller gave.
+        path: the path of the value, such as `kwargs['when']`, for errors.
+        value: the caller's value.
 
     Raises:
-        InvalidEntryError: kombu's JSON can't carry the value, or would read it as another.
+        InvalidEntryError: kombu's JSON can't encode the value, or would decode another one.
     """
     return _encoded(path, value, fields.DEPTH)
 
 
 def decoded(path: str, value: object) -> Any:
-    """Return the values that a column's JSON stands for, in new lists and dicts.
+    """Return the values that a column's JSON encodes, in new lists and dicts.
 
     Raises:
-        InvalidEntryError: kombu can't read one of the values.
+        InvalidEntryError: kombu can't decode one of the values.
     """
     try:
         return _decoded(value)
@@ -84,7 +83,7 @@ def decoded(path: str, value: object) -> Any:
         raise InvalidEntryError(
             path,
             error.given,
-            f"a value that kombu can read ({error})",
+            f"a value that kombu can decode ({error})",
             "a type that kombu knows, such as 'uuid' or 'datetime'",
         ) from None
     except RecursionError:
@@ -95,7 +94,7 @@ def decoded(path: str, value: object) -> Any:
 def opened(
     args: object, kwargs: object, options: object
 ) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    """Return the arguments and options of a message as the values that they stand for."""
+    """Return the decoded arguments and options of a message."""
     found = (decoded("args", args), decoded("kwargs", kwargs), decoded("options", options))
     for field, value in zip(("args", "kwargs", "options"), found, strict=True):
         kind: Any = (list, tuple) if field == "args" else dict
@@ -106,7 +105,7 @@ def opened(
 
 
 def copied(value: Any) -> Any:
-    """Return JSON in new lists and dicts; much quicker than a deep copy of anything."""
+    """Return JSON in new lists and dicts; much faster than `copy.deepcopy`."""
     if isinstance(value, dict):
         return {
             key: copied(item) if isinstance(item, _HOLDING) else item for key, item in value.items()
@@ -117,13 +116,13 @@ def copied(value: Any) -> Any:
 
 
 def check_serializer(serializer: object, *stored: object) -> None:
-    """Refuse arguments that the serializer of their message can't write.
+    """Refuse arguments that the serializer of their message can't encode.
 
-    A serializer that this process does not know is left to the beat, which may know it.
+    If this process does not know the serializer, beat checks it when it sends.
 
     Args:
-        serializer: its name, or None for JSON, which takes all that is stored.
-        stored: what the message holds, as columns hold it.
+        serializer: its name, or None for JSON, which can encode all stored values.
+        stored: the column values of the message.
     """
     if serializer is None or serializer == "json" or not isinstance(serializer, str):
         return
@@ -139,7 +138,7 @@ def check_serializer(serializer: object, *stored: object) -> None:
         raise InvalidEntryError(
             "options['serializer']",
             serializer,
-            f"a serializer that can write these arguments ({_first_line(error)})",
+            f"a serializer that can encode these arguments ({_first_line(error)})",
             "'json'",
         ) from None
 
@@ -166,11 +165,11 @@ def _encoded(path: str, value: object, depth: int) -> Any:
 
 
 def _encoded_number(path: str, value: float) -> dict[str, str]:
-    _kombu()  # which then knows the type
+    _kombu()  # registers the type
     plain = int(value) if isinstance(value, int) else float(value)
     try:
         return {_TYPE: _NUMBER, _VALUE: json.dumps(plain)}
-    except ValueError as error:  # more digits than Python writes
+    except ValueError as error:  # more digits than Python converts
         expected = f"a shorter integer ({error})"
         raise InvalidEntryError(path, type(value).__name__, expected, "it as text") from None
 
@@ -180,7 +179,7 @@ def _encoded_dict(path: str, value: Mapping[Any, Any], depth: int) -> dict[str, 
     for key, item in value.items():
         name = _key(path, key)
         if name in found:
-            expected = f"keys that differ as text, since JSON has no others; {name!r} is there"
+            expected = f"keys that differ as text, since JSON keys are text; {name!r} is repeated"
             raise InvalidEntryError(path, key, expected, "each key once, as text")
         found[name] = _encoded(f"{path}[{key!r}]", item, depth - 1)
     if found.keys() == _KEYS:
@@ -201,10 +200,10 @@ def _key(path: str, key: object) -> str:
 
 
 def _reserved(path: str, found: dict[str, Any]) -> InvalidEntryError:
-    """Return the error for a dict that a worker would get as something else, or not at all."""
+    """Return the error for a dict that kombu would decode as another value, or not at all."""
     expected = (
-        f"no dict of just the keys {_TYPE!r} and {_VALUE!r}, which kombu reads as a value of "
-        "its own"
+        f"a dict with other keys than just {_TYPE!r} and {_VALUE!r}, which kombu reads as an "
+        "encoded value"
     )
     try:
         write = f"the value itself, {_decoded(found)!r}"
@@ -214,7 +213,7 @@ def _reserved(path: str, found: dict[str, Any]) -> InvalidEntryError:
 
 
 def _encoded_value(path: str, value: object, depth: int) -> Any:
-    """Return what kombu's encoder makes of a value that is not JSON's own."""
+    """Encode a value that JSON lacks, with kombu's encoder."""
     try:
         made = _kombu().JSONEncoder().default(value)
     except Exception as error:  # noqa: BLE001  (encoders can be anybody's)
@@ -227,7 +226,7 @@ def _encoded_value(path: str, value: object, depth: int) -> Any:
     try:
         _decoded(found)
     except _UnknownValueError as error:
-        expected = f"a value that kombu can read again ({error})"
+        expected = f"a value that kombu can decode again ({error})"
         raise InvalidEntryError(path, value, expected, fields.instead(value)) from None
     return found
 
@@ -236,7 +235,7 @@ def _encoded_value(path: str, value: object, depth: int) -> Any:
 
 
 class _UnknownValueError(ValueError):
-    """kombu can't read this; `given` is how it is stored."""
+    """kombu can't decode `given`, a stored value."""
 
     def __init__(self, given: object, why: object) -> None:
         self.given = given
@@ -257,14 +256,14 @@ def _decoded(value: Any) -> Any:
         return _kombu().object_hook(found)
     except Exception as error:  # noqa: BLE001  (decoders can be anybody's)
         named = isinstance(found[_TYPE], str)
-        known = f"its type is {found[_TYPE]!r}" if named else "its type is no text"
+        known = f"its type is {found[_TYPE]!r}" if named else "its type is not text"
         why = known if "Unsupported type" in str(error) else f"{known}: {_first_line(error)}"
         raise _UnknownValueError(value, why) from None
 
 
 @lru_cache(maxsize=1)
 def _kombu() -> Any:
-    """Return kombu's JSON, which from then on knows the type of beatstore's numbers."""
+    """Import kombu's JSON, and register the type of beatstore's numbers."""
     import kombu.utils.json  # noqa: PLC0415  (most processes never need it)
 
     known: Any = kombu.utils.json
@@ -273,14 +272,14 @@ def _kombu() -> Any:
 
 
 class _Number:
-    """What no value is: the type is registered for the sake of its decoder."""
+    """A class without instances: its registration provides the decoder."""
 
 
 def _number(text: str) -> int | float:
     found = json.loads(text)
     if isinstance(found, int | float) and not isinstance(found, bool):
         return found
-    raise ValueError(f"{text[:40]!r} is no number")
+    raise ValueError(f"{text[:40]!r} is not a number")
 
 
 def _first_line(error: BaseException) -> str:

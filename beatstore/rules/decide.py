@@ -28,7 +28,7 @@ from beatstore.errors import ScheduleError
 from beatstore.rules.after import AfterLook
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
 from beatstore.rules.due import (
-    EVER,
+    EARLIEST,
     DueTimes,
     Window,
     accounted_for,
@@ -326,7 +326,7 @@ class Look:
         sent = self.entry.run_count > 0 or any(run.state == "claimed" for run in runs)
         if sent:
             return Decision(state="finished", runs=runs, cursor_at=cursor_at)
-        at = self.window.times.schedule.next_after(EVER)
+        at = self.window.times.schedule.next_after(EARLIEST)
         if not runs and at is not None:
             reason = self._why_never(at)
             record = PlannedRun(
@@ -363,7 +363,7 @@ class Look:
         try:
             return self.window.until - timedelta(seconds=self.grace_s)
         except OverflowError:
-            return EVER
+            return EARLIEST
 
     def _late(self, first: datetime) -> str:
         """Return the reason of a misfire, of which `first` is the oldest occurrence."""

@@ -18,8 +18,8 @@ from beatstore.config import Settings
 from beatstore.schedules import Schedule, parse
 
 __all__ = [
-    "EVER",
-    "LAST",
+    "EARLIEST",
+    "LATEST",
     "STEP",
     "DueTimes",
     "ScheduleRow",
@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 #: The first and the last instant.
-EVER = datetime.min.replace(tzinfo=timezone.utc)
-LAST = datetime.max.replace(tzinfo=timezone.utc)
+EARLIEST = datetime.min.replace(tzinfo=timezone.utc)
+LATEST = datetime.max.replace(tzinfo=timezone.utc)
 
 #: The smallest difference between two instants.
 STEP = timedelta(microseconds=1)
@@ -114,7 +114,7 @@ class DueTimes:
     def latest_until(self, at: datetime) -> datetime | None:
         """Return the last due time at or before `at`, or None."""
         until = at if self.end_at is None else min(at, self.end_at)
-        if until == LAST:
+        if until == LATEST:
             until -= STEP  # no schedule contains that instant
         found = self.schedule.latest_before(until + STEP)
         if found is None or (self.start_at is not None and found < self.start_at):
@@ -207,7 +207,7 @@ def _next_free(times: DueTimes, at: datetime, taken: Collection[datetime]) -> da
 
 def just_before(at: datetime) -> datetime:
     """Return the last instant before `at`."""
-    return at if at == EVER else at - STEP
+    return at if at == EARLIEST else at - STEP
 
 
 def from_start(start_at: datetime | None, at: datetime) -> datetime:
@@ -221,7 +221,7 @@ def counts_after(entry: Any) -> datetime:
     The due time of a one-shot counts even if it passed before the row was committed.
     """
     made_at: datetime = entry.created_at
-    return EVER if entry.kind == "once" else made_at
+    return EARLIEST if entry.kind == "once" else made_at
 
 
 def accounted_for(entry: Any) -> datetime:
@@ -278,4 +278,4 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
 
 def sent_from(due_at: datetime, offset: timedelta) -> datetime:
     """Return when to send an occurrence: its due time plus the offset, within the calendar."""
-    return due_at + min(offset, LAST - due_at)
+    return due_at + min(offset, LATEST - due_at)

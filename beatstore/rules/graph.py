@@ -102,14 +102,14 @@ class Edge:
     @property
     def label(self) -> str:
         """The fields that differ from their defaults, in words; "" if none does."""
-        said = [
+        words = [
             self.on if self.on != "success" else "",
             "first run free" if self.first_free else "",
             "same due time" if self.align == "same" else "",
             "skip on failure" if self.on_upstream_failure == "skip" else "",
             f"timeout {self.timeout_s:g} s" if self.timeout_s is not None else "",
         ]
-        return ", ".join(word for word in said if word)
+        return ", ".join(word for word in words if word)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Which outcomes of an upstream's run satisfy an edge, and which end its wait.
 
-An edge with `align="latest"` is satisfied by a counter of its upstream, whatever the due time;
+An edge with `align="latest"` is satisfied by a counter of its upstream, for any due time;
 one with `align="same"` by the outcome of the run of the same due time. `beatstore.tick.edges`
 has the same rules in SQL.
 """
@@ -34,7 +34,7 @@ _VERBS = {"success": "succeed", "done": "end", "failure": "fail"}
 
 
 def satisfies(outcome: str | None, on: str) -> bool:
-    """Say whether an outcome, `success` or `failure`, is what an edge asks for."""
+    """Return True if an outcome, `success` or `failure`, satisfies an edge."""
     return outcome is not None and on in ("done", outcome)
 
 

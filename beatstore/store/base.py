@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
-from beatstore.appconf import name_of, neglected, read_settings
+from beatstore.appconf import ignored_settings, name_of, read_settings
 from beatstore.clock import Clock
 from beatstore.config import Settings
 from beatstore.database import transaction
@@ -153,7 +153,7 @@ class Base:
         """Say once that an app has other settings; by the first use its own are complete."""
         if not self._asked:
             self._asked = True
-            self.database.hint = neglected(self.database, self.settings)
+            self.database.hint = ignored_settings(self.database, self.settings)
             if self.database.hint and self.database.hint not in _said:
                 _said.add(self.database.hint)
                 logger.warning("%r: %s", self, self.database.hint)

@@ -22,7 +22,7 @@ from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry, Run
-from beatstore.rules.due import LAST, DueTimes, just_before, remaining_runs
+from beatstore.rules.due import LATEST, DueTimes, just_before, remaining_runs
 from beatstore.rules.states import ERRORS, LIVE, RUN_STATES
 from beatstore.schedules import local_time, zone
 from beatstore.tick.edges import NOT_SUCCEEDED
@@ -225,4 +225,4 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
     remaining = remaining_runs(entry)
     count = count if remaining is None else min(count, remaining)
     shown_in = zone(entry.timezone or tx.settings.default_timezone)
-    return [local_time(at, shown_in) for at in times.between(after, LAST, count)]
+    return [local_time(at, shown_in) for at in times.between(after, LATEST, count)]

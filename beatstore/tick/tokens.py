@@ -27,7 +27,7 @@ from sqlalchemy.engine import Connection
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
-from beatstore.rules.due import EVER, accounted_for
+from beatstore.rules.due import EARLIEST, accounted_for
 from beatstore.rules.outcomes import failure_ends_wait, satisfies
 from beatstore.tick.edges import (
     FAILURE_ENDS_WAIT,
@@ -217,7 +217,7 @@ def write_past_tokens(connection: Connection, entry: Row[Any], now: datetime) ->
     mine = _EDGE.downstream_id == entry.id
     if entry.kind != "after":
         after = accounted_for(entry)
-        _insert_past_tokens(connection, mine, [] if after == EVER else [RUN.c.due_at > after], now)
+        _insert_past_tokens(connection, mine, [] if after == EARLIEST else [RUN.c.due_at > after], now)
         return
     waits = select(WAIT.c.due_at).where(WAIT.c.downstream_id == entry.id, WAIT.c.state.in_(OPEN))
     _insert_past_tokens(connection, mine, [RUN.c.due_at.in_(waits)], now)
