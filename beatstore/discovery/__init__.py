@@ -1,1 +1,1 @@
-"""Entries that code declares: found, imported, and translated from celery's own forms."""
+"""Discovery: find the entries that code declares, and convert celery's own forms."""

@@ -1,17 +1,17 @@
-"""What `app.conf.beat_schedule` says, as entries that can be stored.
+"""Convert `app.conf.beat_schedule` to declared entries.
 
-`beat_entries` reads it as celery's own scheduler would; `evaluated` is for the moment of
-sending, when a `BeatLazyFunc` among the arguments is called.
+`beat_entries` reads it as celery's own scheduler would. When beat sends, `evaluated` calls each
+`BeatLazyFunc` among the arguments.
 
-A function can't be stored, so in its place the row names it, and the function itself is
-looked up in the `beat_schedule` of the app that sends:
+A function can't be stored, so the row stores its name, and beat looks up the function in the
+`beat_schedule` of its app:
 
     {"beatstore_lazy": "proj.tasks.today", "entry": "daily-report", "argument": "day"}
 
-where `argument` is a place in `args`, or a key of `kwargs`.
+`argument` is an index of `args`, or a key of `kwargs`.
 
-On failure: an entry that can't be read is refused with the reason, and the others go on. A
-function that is not there, or raises, is a `LazyArgumentError`: that run fails, alone.
+On failure: an invalid entry is refused with the reason; the others are stored. A function that
+is missing or raises is a `LazyArgumentError`: only that run fails.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from beatstore.errors import BeatstoreError, InvalidEntryError, LazyArgumentErro
 
 __all__ = ["CLEANUP", "SOURCE", "beat_entries", "evaluated"]
 
-#: Who owns the rows that come from `beat_schedule`.
+#: The source of the entries from `beat_schedule`.
 SOURCE = "beat_schedule"
 
-#: The entry that celery adds where results expire and nobody else removes them.
+#: The entry that celery adds if results expire and the backend does not remove them.
 CLEANUP = "celery.backend_cleanup"
 
 _LAZY = "beatstore_lazy"
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
-#: What an entry of `beat_schedule` may say: the arguments of celery's `ScheduleEntry`.
+#: The keys of an entry of `beat_schedule`: the arguments of celery's `ScheduleEntry`.
 _KNOWN = frozenset({"task", "schedule", "args", "kwargs", "options", "relative"})
 
-#: And what it says of itself when it is such an object; beat keeps that in the database.
+#: The further fields of a `ScheduleEntry` object; beatstore has them in the database.
 _OF_BEAT = frozenset({"name", "app", "last_run_at", "total_run_count"})
 
 
-#: Schedules that mean the same in any zone.
+#: Schedules that do not depend on a time zone.
 _WITHOUT_ZONE = (int, float, timedelta, schedule, solar)
 
 
 def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
-    """Read `beat_schedule`, with what `add_periodic_task` added and celery's own clean-up.
+    """Read `beat_schedule`, including `add_periodic_task` and celery's own clean-up.
 
     Returns:
-        The entries, and by name why others can't be stored.
+        The entries, and by name the reasons why others are refused.
     """
     reader = _Reader(app)
     found: list[Declared] = []
@@ -77,7 +77,7 @@ def beat_entries(app: Celery) -> tuple[list[Declared], dict[str, str]]:
             found.append(reader.read(name, given))
         except BeatstoreError as error:
             refused[_shown(name)] = str(error)
-        except Exception as error:  # noqa: BLE001  (objects of anybody's; the others go on)
+        except Exception as error:  # noqa: BLE001  (objects of any class; read the others)
             refused[_shown(name)] = f"{type(error).__name__}: {error}"
     return found, refused
 
@@ -87,16 +87,16 @@ def _schedule(app: Celery) -> Mapping[Any, Any]:
 
 
 def _steady(name: object) -> object:
-    """Return a name as it is in every process, and short enough for its column.
+    """Return a name that is the same in every process, and short enough for its column.
 
-    Without one, `add_periodic_task` takes the signature's `repr`, which shows all arguments,
-    and may show where one is in memory.
+    Without a name, `add_periodic_task` uses the signature's `repr`, which contains all arguments
+    and possibly memory addresses.
     """
-    return fields.fitting(_ADDRESS.sub("", name)) if isinstance(name, str) else name
+    return fields.shortened(_ADDRESS.sub("", name)) if isinstance(name, str) else name
 
 
 def _cleanup(app: Celery) -> dict[str, Any]:
-    """Return celery's daily clean-up where celery itself would schedule it."""
+    """Return celery's daily clean-up if celery itself would schedule it."""
     if not app.conf.result_expires or app.backend.supports_autoexpire:
         return {}
     options = {"expires": 12 * 3600}
@@ -104,7 +104,7 @@ def _cleanup(app: Celery) -> dict[str, Any]:
 
 
 def _shown(name: object) -> str:
-    """Return a name for a report, also of what is no name."""
+    """Return the name of an entry for a report, also if it is not text."""
     if isinstance(name, str):
         return name if name.isprintable() else ascii(name)
     return f"a key of type {type(name).__name__}"
@@ -116,11 +116,11 @@ class _Reader:
     def __init__(self, app: Celery) -> None:
         self._tz = app.timezone
         deadline = app.conf.beat_cron_starting_deadline
-        # celery leaves out what is older than this; without it, it runs however late it is.
+        # celery skips occurrences that are later than this; without it, it skips none.
         self._deadline = {} if deadline is None else {"grace": deadline, "misfire": "skip"}
 
     def read(self, name: object, given: Any) -> Declared:
-        """Return one entry as it is declared here; its values are checked where it is stored."""
+        """Return one entry; its values are checked when it is stored."""
         if not isinstance(name, str):
             raise InvalidEntryError("name", name, "text", "'nightly'")
         if not name.isprintable():
@@ -146,14 +146,14 @@ class _Reader:
 
 
 def _task(given: Any) -> Any:
-    """Return a task as it may be declared: its name, itself, or a signature."""
+    """Return a task: a name, a Task or a signature."""
     if given is None or isinstance(given, str | Mapping | Task):
         return given
     raise InvalidEntryError("task", given, "the name of a task", "'proj.tasks.report'")
 
 
 def _relative(rule: Any, relative: object) -> timedelta | None:
-    """Return the interval, if it is one that counts from the clock."""
+    """Return the interval of a schedule with `relative=True`, or None."""
     if type(rule) is schedule:
         own: Any = rule
         return own.run_every if own.relative and own.nowfun is None else None
@@ -168,7 +168,7 @@ def _relative(rule: Any, relative: object) -> timedelta | None:
 
 
 def _stored(entry: str, arguments: Any) -> Any:
-    """Return `args` or `kwargs` with a name in the place of each function."""
+    """Return `args` or `kwargs` with each function replaced by its name."""
     if not arguments:
         return ()
     if isinstance(arguments, Mapping):
@@ -191,14 +191,14 @@ def _name_of(lazy: BeatLazyFunc) -> str:
 
 
 def evaluated(app: Celery, value: Any) -> Any:
-    """Return an argument as it is sent: called, if it is or names a `BeatLazyFunc`.
+    """Return an argument to send: call it if it is, or names, a `BeatLazyFunc`.
 
     Args:
-        app: in its `beat_schedule` the function is looked up.
-        value: an argument as it is stored.
+        app: the app whose `beat_schedule` has the function.
+        value: the stored argument.
 
     Raises:
-        LazyArgumentError: the function is not there, or raises.
+        LazyArgumentError: the function is missing, or raised.
     """
     if isinstance(value, BeatLazyFunc):
         lazy, place = value, "an argument"
@@ -210,7 +210,7 @@ def evaluated(app: Celery, value: Any) -> Any:
     try:
         return lazy()
     except Exception as error:
-        # Whatever it is: an OSError in here says nothing about the broker.
+        # Any exception: an OSError of the function must not look like one of the broker.
         raise LazyArgumentError(
             f"{_name_of(lazy)} for {place} raised {type(error).__name__}: {error}"
         ) from error
@@ -229,7 +229,7 @@ def _found(app: Celery, value: Mapping[str, Any]) -> BeatLazyFunc:
         held = dict(given)["kwargs" if isinstance(argument, str) else "args"]
         found = held[argument] if isinstance(argument, str) else [*held][int(argument)]
     except (TypeError, ValueError, LookupError):
-        pass  # the code has changed since, or it is another app's
+        pass  # the code has changed, or it is another app's
     if isinstance(found, BeatLazyFunc) and _name_of(found) == value[_LAZY]:
         return found
     raise LazyArgumentError(

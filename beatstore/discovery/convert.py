@@ -1,8 +1,8 @@
-"""Between celery's schedules and beatstore's.
+"""Convert between celery's schedules and beatstore's.
 
-Outwards: what a monitoring package is shown of an entry. Inwards: importing this module
-teaches `as_schedule`, and with it `Store.add`, celery's own schedule classes. Each is
-carried exactly or refused with the reason.
+`celery_schedule` makes a celery schedule for monitoring packages. Importing this module registers
+celery's schedule classes with `as_schedule`, and so with `Store.add`. Each is converted exactly,
+or refused with the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["celery_schedule", "clock_interval", "own_zone", "zone_name"]
 
 _CRONTAB_FIELDS = 5
 
-#: What an interval counted from the clock is cut to, with its cron expression.
+#: The units that celery rounds a relative interval to, with their cron expressions.
 _UNITS = (
     (timedelta(days=1), "0 0 * * *"),
     (timedelta(hours=1), "0 * * * *"),
@@ -33,26 +33,26 @@ _UNITS = (
     (timedelta(seconds=1), None),
 )
 
-#: Where such intervals count from, in their zone: any beginning of a day would do.
-_FROM = datetime(2024, 1, 1)  # noqa: DTZ001  (a wall clock's)
+#: The start of such intervals, in their zone; any midnight works.
+_FROM = datetime(2024, 1, 1)  # noqa: DTZ001  (wall-clock time)
 
-#: What a schedule computes its times with; a class with one of its own can't be stored.
+#: The methods that compute due times; a class that overrides one can't be stored.
 _RULE = ("is_due", "remaining_estimate", "remaining_delta", "now", "maybe_make_aware", "to_local")
 
 
 @lru_cache(maxsize=4096)
 def celery_schedule(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
-    """Return the celery schedule nearest to an entry's own, for hooks to look at.
+    """Return the celery schedule closest to an entry's own, for hooks of monitoring packages.
 
-    Monitors are made of a `crontab`, by its text, and of a `schedule`. So what five fields can
-    say is a crontab, written so that celery and monitors read it alike: without 7 for Sunday,
-    ranges over the end of a week, aliases, or a second. An interval is a `schedule`, and an
-    event of the sun a `solar`. Anything else, such as L, #, W, years and more than one second,
-    is a plain `BaseSchedule`, of which no monitor is made.
+    These packages make monitors from the text of a `crontab`, and from a `schedule`. So a cron
+    expression with five fields becomes a crontab that celery and monitors read alike: without 7
+    for Sunday, ranges across the end of a week, aliases, or seconds. An interval becomes a
+    `schedule`, and an event of the sun a `solar`. Anything else, such as L, #, W, years and
+    several seconds, becomes a plain `BaseSchedule`, which gets no monitor.
     """
     try:
         return _shown(kind, spec, timezone)
-    except Exception:  # noqa: BLE001  (a row edited by hand must not hold up the others)
+    except Exception:  # noqa: BLE001  (a row edited by hand must not stop the others)
         return BaseSchedule()
 
 
@@ -73,8 +73,8 @@ def _shown(kind: str, spec: str, timezone: str | None) -> BaseSchedule:
 
 
 def _crontab_fields(cron: Cron) -> list[str] | None:
-    """Return a cron expression as a crontab's arguments; None: five fields can't say it."""
-    said = read_cron(cron.expression, day_or=cron.day_or)
+    """Return the crontab arguments of a cron expression; None if five fields can't express it."""
+    parsed = read_cron(cron.expression, day_or=cron.day_or)
     texts = cron.expression.lower().split()[:_CRONTAB_FIELDS]
     texts = texts if len(texts) == _CRONTAB_FIELDS else [""] * _CRONTAB_FIELDS  # an alias
     minute, hour, day, month, weekday = (
@@ -82,29 +82,29 @@ def _crontab_fields(cron: Cron) -> list[str] | None:
         for text, one in zip(
             texts,
             (
-                (said.minutes, 0, 59),
-                (said.hours, 0, 23),
-                (said.days, 1, 31),
-                (said.months, 1, 12),
-                (said.weekdays, 0, 6),
+                (parsed.minutes, 0, 59),
+                (parsed.hours, 0, 23),
+                (parsed.days, 1, 31),
+                (parsed.months, 1, 12),
+                (parsed.weekdays, 0, 6),
             ),
             strict=True,
         )
     )
-    if said.last_day or said.nearest_weekday or said.nth or said.years is not None:
+    if parsed.last_day or parsed.nearest_weekday or parsed.nth or parsed.years is not None:
         return None
-    if len(said.seconds) > 1:
+    if len(parsed.seconds) > 1:
         return None
-    if "*" in (day, weekday) and said.union:
-        day = weekday = "*"  # every day is one of them
-    if not (said.union or day.startswith("*") or weekday.startswith("*")):
-        return None  # both at once: monitors take two days for either of them
-    # celery's order is not that of the text.
+    if "*" in (day, weekday) and parsed.union:
+        day = weekday = "*"  # every day matches
+    if not (parsed.union or day.startswith("*") or weekday.startswith("*")):
+        return None  # both must match, but monitors would accept either
+    # celery's arguments have another order.
     return [minute, hour, weekday, day, month]
 
 
 def _plain(text: str, members: Collection[int], low: int, high: int) -> str:
-    """Return a field as it is written, if celery and monitors read it so, or by its numbers."""
+    """Return the text of a field if celery and monitors read it alike, else its numbers."""
     if len(members) > high - low:
         return "*"
     parser = crontab_parser(high - low + 1, low)
@@ -121,10 +121,10 @@ def _plain(text: str, members: Collection[int], low: int, high: int) -> str:
 
 @as_schedule.register(crontab)
 def _from_crontab(value: Any, timezone: str | None = None) -> Schedule:
-    """Write a crontab as the expression with the same meaning.
+    """Convert a crontab to the cron expression with the same meaning.
 
-    From the sets celery expanded, since its text has readings of its own; only `*` and
-    `*/n` are kept as text. celery asks for both day fields at once, cron for either.
+    Use the sets that celery expanded, since celery reads some texts differently; keep only `*`
+    and `*/n`. celery requires both day fields to match, cron either.
     """
     _refuse_subclass(value, crontab)
     sets: list[tuple[Any, set[int], int]] = [
@@ -141,7 +141,7 @@ def _from_crontab(value: Any, timezone: str | None = None) -> Schedule:
 
 @as_schedule.register(schedule)
 def _from_interval(value: Any, timezone: str | None = None) -> Schedule:
-    """Carry an interval; one with `relative` by what celery's rounding makes of it."""
+    """Convert an interval; for `relative`, apply celery's rounding."""
     _refuse_subclass(value, schedule)
     if not value.relative:
         return Every(value.run_every)
@@ -152,18 +152,18 @@ def _from_interval(value: Any, timezone: str | None = None) -> Schedule:
 def clock_interval(every: timedelta, timezone: str | None) -> Schedule:
     """Return the schedule of an interval with `relative=True`.
 
-    celery adds the interval to the last run and cuts what comes out to a whole day, hour,
-    minute or second, the largest that is in the interval. So the interval is as good as cut
-    too: each 90 minutes is each hour. What is left open there, from when every third hour
-    counts, is from midnight in 2024 here; a restart does not move it.
+    celery adds the interval to the last run, and rounds the result down to the largest unit
+    (day, hour, minute or second) within the interval. This rounds the interval too: every 90
+    minutes is every hour. celery does not define from when every third hour counts; here it
+    counts from a midnight in 2024, so a restart does not move it.
 
     Args:
         every: the interval.
-        timezone: the zone of the clock; None where it is not known.
+        timezone: its time zone; None if it is unknown.
 
     Raises:
-        ScheduleError: it is less than a second; or it is of hours, and the zone is unknown,
-            or moves its clock by less than an hour.
+        ScheduleError: the interval is less than a second; or it has hours, and the zone is
+            unknown or changes by part of an hour.
     """
     unit, expression = next((one for one in _UNITS if every >= one[0]), (None, None))
     if unit is None:
@@ -175,9 +175,9 @@ def clock_interval(every: timedelta, timezone: str | None) -> Schedule:
         return RRule(f"DTSTART:{_FROM:%Y%m%dT%H%M%S} RRULE:FREQ=DAILY;INTERVAL={count}", timezone)
     if unit == timedelta(hours=1) and (timezone is None or not _by_the_hour(timezone)):
         wanted = (
-            "no hours with relative=True where the zone is not known"
+            "no hours with relative=True, since the time zone is unknown"
             if timezone is None
-            else f"no hours with relative=True in {timezone}, which changes by part of an hour"
+            else f"no hours with relative=True, as {timezone} changes by part of an hour"
         )
         raise ScheduleError("schedule", every, wanted, f"Every({count * 3600}, anchor=…)")
     return Every(count * unit, anchor=_FROM.replace(tzinfo=zone(timezone or "UTC")))
@@ -185,7 +185,7 @@ def clock_interval(every: timedelta, timezone: str | None) -> Schedule:
 
 @lru_cache(maxsize=64)
 def _by_the_hour(timezone: str) -> bool:
-    """Say whether a zone's clock shows the same minute as ever, after each change."""
+    """Return True if all clock changes of a zone are by whole hours."""
     tz = zone(timezone)
     weeks = (_FROM.replace(tzinfo=tz) + timedelta(weeks=week) for week in range(53 * 14))
     return len({(week.utcoffset() or timedelta()) % timedelta(hours=1) for week in weeks}) == 1
@@ -193,7 +193,7 @@ def _by_the_hour(timezone: str) -> bool:
 
 @as_schedule.register(solar)
 def _from_solar(value: solar, timezone: str | None = None) -> Schedule:
-    """Carry an event of the sun."""
+    """Convert an event of the sun."""
     _refuse_subclass(value, solar)
     return Solar(value.event, value.lat, value.lon)
 
@@ -205,13 +205,13 @@ def _field(value: crontab, original: Any, members: set[int], full: int) -> str:
         return "*"
     text = str(original)
     if text.startswith("*/") and text[2:].isdigit():
-        # A longer step means the same as the longest, and is refused where people write it.
+        # A longer step means the same as the longest, which `Cron` accepts.
         return f"*/{min(int(text[2:]), full)}"
     return ",".join(str(member) for member in sorted(members))
 
 
 def own_zone(value: Any) -> str | None:
-    """Return the zone that a celery schedule was given, itself or by its app; None for none."""
+    """Return the time zone of a celery schedule or of its app, or None."""
     given = "tz" in vars(value) or getattr(value, "_app", None) is not None
     if given or type(value).tz is not BaseSchedule.tz:
         return zone_name(value.tz)
@@ -222,7 +222,7 @@ def zone_name(tz: Any) -> str:
     """Return the IANA name of a zone object.
 
     Raises:
-        ScheduleError: it has none.
+        ScheduleError: the zone has no name.
     """
     key = getattr(tz, "key", None) or getattr(tz, "zone", None)
     if key is None and str(tz) == "UTC":
@@ -234,50 +234,52 @@ def zone_name(tz: Any) -> str:
 
 @as_schedule.register(BaseSchedule)
 def _refuse_unknown(value: Any, timezone: str | None = None) -> Schedule:
-    """Refuse a schedule that is code."""
+    """Refuse other schedule classes, whose rule is code."""
     del timezone
-    raise _own_rule(value, "a crontab, schedule or solar of celery's")
+    raise _custom_rule(value, "celery's crontab, schedule or solar")
 
 
 def _refuse_subclass(value: Any, known: type[BaseSchedule]) -> None:
     changed = any(getattr(type(value), one, None) is not getattr(known, one, None) for one in _RULE)
     if changed or value.nowfun is not None:
-        raise _own_rule(value, f"a {known.__name__} with celery's own is_due and clock")
+        raise _custom_rule(value, f"a {known.__name__} with celery's own is_due and clock")
 
 
-def _own_rule(value: Any, expected: str) -> ScheduleError:
-    return ScheduleError("schedule", value, expected, "a schedule of beatstore's")
+def _custom_rule(value: Any, expected: str) -> ScheduleError:
+    return ScheduleError(
+        "schedule", value, expected, "a schedule of beatstore, such as Cron or Every"
+    )
 
 
-# What tells two of them apart without reading them, for `Store.sync`.
+# Identities of celery's schedules without parsing them, for `Store.sync`.
 
 
 @identity.register(crontab)
 def _crontab_identity(value: Any) -> object:
-    _unsure_of_subclass(value, crontab)
+    _check_no_subclass(value, crontab)
     fields = (value._orig_minute, value._orig_hour, value._orig_day_of_month)
     dates = (value._orig_month_of_year, value._orig_day_of_week)
-    return form((*fields, *dates, _own_zone_or_unsure(value)))
+    return form((*fields, *dates, _zone_identity(value)))
 
 
 @identity.register(schedule)
 def _interval_identity(value: Any) -> object:
-    _unsure_of_subclass(value, schedule)
-    return form((value.run_every, value.relative, _own_zone_or_unsure(value)))
+    _check_no_subclass(value, schedule)
+    return form((value.run_every, value.relative, _zone_identity(value)))
 
 
 @identity.register(solar)
 def _solar_identity(value: Any) -> object:
-    _unsure_of_subclass(value, solar)
+    _check_no_subclass(value, solar)
     return form((value.event, value.lat, value.lon))
 
 
-def _unsure_of_subclass(value: Any, known: type[BaseSchedule]) -> None:
+def _check_no_subclass(value: Any, known: type[BaseSchedule]) -> None:
     if value.nowfun is not None or type(value) is not known:
         raise NoIdentityError
 
 
-def _own_zone_or_unsure(value: Any) -> str | None:
+def _zone_identity(value: Any) -> str | None:
     try:
         return own_zone(value)
     except ScheduleError:

@@ -1,13 +1,13 @@
-"""The decorator `scheduled`, and how it is found again on the tasks of an app.
+"""The decorator `scheduled`, and the search for its marks on the tasks of an app.
 
-A mark is kept on what was decorated: on the function, where `@scheduled` stands below
-`@app.task`, and else on the task. A task that celery has not made yet is not made for it: a
-mark waits for it, or is looked up when the app is asked for its entries.
+A mark is stored on the decorated object: on the function if `@scheduled` is below `@app.task`,
+otherwise on the task. If celery has not made the task yet, the mark does not make it: it is set
+when celery makes the task, or looked up when the app's entries are read.
 
 Invariants:
-    * Importing a decorated module touches no database and makes no task.
-    * The name of an entry depends on its own decorator, and on whether an unnamed one
-      stands closer to the function; on nothing above it.
+    * Importing a decorated module uses no database and makes no task.
+    * The name of an entry depends on its own decorator and on unnamed ones closer to the
+      function, not on those above it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from celery.app.task import Task
 from celery.local import Proxy
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
-from beatstore.definition.fields import fitting
+from beatstore.definition.fields import shortened
 from beatstore.definition.spec import DEFAULTS, Declared
 from beatstore.schedules import Schedule
 from beatstore.types import ScheduledOptions, ScheduleLike, refuse_unknown, takes
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 _ATTRIBUTE = "__beatstore_scheduled__"
 
-#: How much of a long schedule is in the name of a further entry of a task.
+#: The most characters of a schedule in the name of a task's further entries.
 _LONG = 80
 
 
@@ -47,20 +47,20 @@ class Mark:
     """One `@scheduled`.
 
     Attributes:
-        module: where it stands.
-        target: what it stands on, for people.
-        said: what it says; without a task, and with the name "" for none.
+        module: the module that contains it.
+        target: the decorated object, for messages.
+        entry: the declared entry, without a task; the name is "" if it has none.
     """
 
     module: str
     target: str
-    said: Declared
+    entry: Declared
 
 
-#: Marks on tasks that celery makes anew for each app, with that task.
+#: Marks on shared tasks, which celery makes for each app, with the task's proxy.
 _SHARED: list[tuple[Any, Mark]] = []
 
-#: Marks on functions, which may never become tasks.
+#: Marks on functions, which may not become tasks.
 _ON_FUNCTIONS: list[Mark] = []
 
 
@@ -71,48 +71,47 @@ def scheduled(
     name: str | None = None,
     **given: Unpack[ScheduledOptions],
 ) -> Callable[[T], T]:
-    """Declare an entry for a task: `beat` and `celery -A proj beatstore sync` store it.
+    """Declare an entry for a task, which `beat` and `celery -A proj beatstore sync` store.
 
         @beatstore.scheduled("0 9 * * mon-fri", timezone="Europe/Berlin")
         @app.task
         def report(): ...
 
-    It may stand above or below `@app.task` or `@shared_task`, and several times. The
-    arguments mean the same as those of `Store.add`, but that in `after` a task stands for
-    its first entry, and that `paused` only counts when the entry is new. Their values are
-    not checked before the entry is stored.
+    It may be above or below `@app.task` or `@shared_task`, and may be repeated. The arguments
+    are those of `Store.add`, with two differences: in `after`, a task means its first entry,
+    and `paused` only applies to a new entry. The values are checked when the entry is stored.
 
     Args:
-        schedule: a Schedule, or what stands for one; None, with `after`, for an entry
-            without a schedule of its own.
-        name: the entry's name. None takes the task's name; of several without a name the
-            one closest to the function does, and each other adds its schedule in brackets.
+        schedule: a Schedule, or a value that converts to one; None, with `after`, for an
+            entry without a schedule.
+        name: the entry's name. None uses the task's name; if several have no name, the one
+            closest to the function does, and the others append their schedule in brackets.
         given: the options (`beatstore.types.ScheduledOptions`).
 
     Returns:
-        A decorator that returns what it is given.
+        A decorator that returns the decorated object.
 
     Raises:
-        InvalidEntryError: there is no such option.
+        InvalidEntryError: an option is unknown.
     """
     refuse_unknown(given, ScheduledOptions)
-    # The task is not known yet, and is filled in by `declared_by`.
-    said = Declared(name or "", cast(Any, None), schedule, **given)
+    # `declared_by` sets the task, which is not known yet.
+    entry = Declared(name or "", cast(Any, None), schedule, **given)
     module = sys._getframe(1).f_globals.get("__name__", "__main__")
 
     def decorate(target: T) -> T:
-        _attach(target, module, said)
+        _attach(target, module, entry)
         return target
 
     return decorate
 
 
-def _attach(target: Any, module: str, said: Declared) -> None:
+def _attach(target: Any, module: str, entry: Declared) -> None:
     kind = type(target)
     if issubclass(kind, Proxy):
-        mark = Mark(module, "a task", said)
+        mark = Mark(module, "a task", entry)
         if hasattr(kind, "__then__"):
-            # Made once, by its app: the mark waits for that.
+            # Its app makes it once: set the mark then.
             target.__then__(lambda: _put(target._get_current_object(), mark))
         else:
             _SHARED.append((target, mark))
@@ -122,7 +121,7 @@ def _attach(target: Any, module: str, said: Declared) -> None:
             f"@scheduled: expected a task or its function, got {target!r}; "
             "write it directly above or below @app.task"
         )
-    mark = Mark(module, f"{module}.{getattr(target, '__qualname__', kind.__qualname__)}", said)
+    mark = Mark(module, f"{module}.{getattr(target, '__qualname__', kind.__qualname__)}", entry)
     _put(target, mark)
     if not isinstance(target, Task):
         _ON_FUNCTIONS.append(mark)
@@ -133,15 +132,15 @@ def _put(target: Any, mark: Mark) -> None:
 
 
 def is_task(value: object) -> TypeGuard[Task[..., Any]]:
-    """Say whether a value is a task, also one that is not made yet; it is not made for this."""
+    """Return True for a task, also one that celery has not made yet; do not make it."""
     return issubclass(type(value), Proxy) or isinstance(value, Task)
 
 
-# -- what is found on the tasks of an app --------------------------------------------------
+# -- the marks of an app --------------------------------------------------
 
 
 def marks_of(app: Celery) -> Iterator[tuple[str, list[Mark]]]:
-    """Yield the tasks of an app that have marks: name and marks, closest to the function first."""
+    """Yield the name and the marks of each marked task; the closest to the function is first."""
     shared: dict[str, list[Mark]] = {}
     for proxy, mark in _SHARED:
         shared.setdefault(proxy._get_current_object().name, []).append(mark)
@@ -152,8 +151,8 @@ def marks_of(app: Celery) -> Iterator[tuple[str, list[Mark]]]:
 
 
 def _of_task(task: Any) -> Iterator[Mark]:
-    # What celery wraps around the function copies its attributes; a class that other tasks
-    # are made from keeps its mark to itself.
+    # celery's wrappers copy the attributes of the function. Subclasses of a marked task
+    # class do not inherit its mark.
     yield from getattr(task.run, _ATTRIBUTE, ())
     yield from vars(type(task)).get(_ATTRIBUTE, ())
     yield from vars(task).get(_ATTRIBUTE, ())
@@ -165,7 +164,7 @@ def _marks_on(task: Any) -> list[Mark]:
 
 
 def unused(apps: Iterable[Celery]) -> list[Mark]:
-    """Return the marks on functions that are no task of any of these apps."""
+    """Return the marks on functions that are not tasks of these apps."""
     used = {mark for app in apps for _, marks in marks_of(app) for mark in marks}
     return [mark for mark in _ON_FUNCTIONS if mark not in used]
 
@@ -174,16 +173,16 @@ def declared_by(task: str, marks: Sequence[Mark]) -> Iterator[tuple[Mark, Declar
     """Yield the entries that a task's marks declare, with their names."""
     first = True
     for mark in marks:
-        said = mark.said
-        name = said.name
+        entry = mark.entry
+        name = entry.name
         if not name:
-            name = task if first else fitting(f"{task} ({words(said)})")
+            name = task if first else shortened(f"{task} ({words(entry)})")
             first = False
-        yield mark, dataclasses.replace(said, name=name, task=task, after=resolved(said.after))
+        yield mark, dataclasses.replace(entry, name=name, task=task, after=resolved(entry.after))
 
 
 def resolved(after: Any) -> Any:
-    """Return `after` with names in the place of tasks; what is wrong in it is left so."""
+    """Return `after` with tasks replaced by names; leave invalid values unchanged."""
     if is_task(after):
         return (_first_entry(after),)
     if isinstance(after, str | Mapping):
@@ -194,7 +193,7 @@ def resolved(after: Any) -> Any:
 def _upstream(one: Any) -> Any:
     if is_task(one):
         return _first_entry(one)
-    if is_task(getattr(one, "name", None)):  # After(task), known by its looks: it needs SQL
+    if is_task(getattr(one, "name", None)):  # After(task)
         return dataclasses.replace(one, name=_first_entry(one.name))
     return one
 
@@ -202,14 +201,14 @@ def _upstream(one: Any) -> Any:
 def _first_entry(task: Any) -> str:
     """Return the name of the first entry that a task declares, or would."""
     marks = _marks_on(task)
-    return str((marks[0].said.name if marks else "") or task.name)
+    return str((marks[0].entry.name if marks else "") or task.name)
 
 
-def words(said: Declared) -> str:
-    """Return in few words when an entry is due; the same in every process."""
-    text = " ".join(_of_schedule(said.schedule).split())
-    if said.timezone:
-        text = f"{text} {said.timezone}"
+def words(entry: Declared) -> str:
+    """Return the schedule of an entry as short text, the same in every process."""
+    text = " ".join(_of_schedule(entry.schedule).split())
+    if entry.timezone:
+        text = f"{text} {entry.timezone}"
     if len(text) > _LONG:
         text = f"{text[:_LONG]}… {hashlib.sha256(text.encode()).hexdigest()[:8]}"
     return text

@@ -1,13 +1,13 @@
-"""What an app's code declares, found in its modules and brought into the database.
+"""Find the entries that an app's code declares, and sync them into the database.
 
-Each module that declares entries is a source of its own, `module:<its name>`: the lists
-`SCHEDULES` in it, and the `@scheduled` written in it. `beat_schedule` is one more.
+Each module that declares entries, in a list `SCHEDULES` or with `@scheduled`, is a source named
+`module:<its name>`. `beat_schedule` is a further source.
 
 The modules of an app are those that its loader imports (`imports`, `include` and what
-`autodiscover_tasks` finds), those in which a task of it is defined, and those that have the
-app itself among their names. So beat and the command line see the same, in every process.
+`autodiscover_tasks` finds), those that define its tasks, and those with the app in a global
+variable. So beat and the command line find the same modules, in every process.
 
-On failure: what can't be stored is refused for that entry alone, and reported.
+On failure: an invalid entry is refused and reported; the others are stored.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ __all__ = ["PREFIX", "Source", "declared", "import_code", "log"]
 
 logger = logging.getLogger(__name__)
 
-#: What the sources of modules start with.
+#: The prefix of a module's source.
 PREFIX = "module:"
 
 
 @dataclasses.dataclass
 class Source:
-    """What one place in the code declares.
+    """The declarations of one source.
 
     Attributes:
-        entries: what can be stored, as far as can be said without a database.
-        refused: by name, why others can't.
+        entries: the entries, not yet checked.
+        refused: by name, why others are refused.
     """
 
     entries: list[Declared] = dataclasses.field(default_factory=list)
@@ -50,13 +50,13 @@ class Source:
 
 
 def declared(app: Celery, module: str | None = None) -> dict[str, Source]:
-    """Find what the modules of an app declare, by source.
+    """Return the declarations of an app's modules, by source.
 
-    Imports the app's modules, and makes its tasks, where that is not done yet.
+    Import the app's modules and make its tasks, if that is not done yet.
 
     Args:
-        app: whose.
-        module: only this module; with nothing in it, its source is there and empty.
+        app: the app.
+        module: read only this module; without declarations, its source is empty.
 
     Raises:
         InvalidEntryError: the app has no such module.
@@ -73,21 +73,23 @@ def declared(app: Celery, module: str | None = None) -> dict[str, Source]:
         name = _plain(app, mark.module)
         if name in modules:
             source = found.setdefault(PREFIX + name, Source())
-            source.refused[mark.target] = "it is no task; write @app.task or @shared_task on it"
+            source.refused[mark.target] = (
+                "it is not a task; decorate it with @app.task or @shared_task"
+            )
     if module is None:
         return found
     if module not in modules and PREFIX + module not in found:
         raise InvalidEntryError(
             "module",
             module,
-            "a module of this app: one that it imports or autodiscovers, or that has its tasks",
+            "a module that the app imports or autodiscovers, or that defines its tasks",
             f"imports = [{module!r}] in its settings",
         )
     return {PREFIX + module: found.get(PREFIX + module, Source())}
 
 
 def _modules(app: Celery) -> dict[str, Any]:
-    """Return the modules of an app by name, all of them imported."""
+    """Import the modules of an app, and return them by name."""
     loader: Any = app.loader
     if not loader.worker_initialized:
         loader.import_default_modules()
@@ -101,18 +103,18 @@ def _modules(app: Celery) -> dict[str, Any]:
 
 
 def _plain(app: Celery, module: str) -> str:
-    """Return a module's name as others import it; celery names tasks by the same rule."""
+    """Return the name under which a module is imported; celery names tasks the same way."""
     return str(app.main or module) if module == "__main__" else module
 
 
 def _lists(modules: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield each list `SCHEDULES` of entries once, though several modules may have it."""
+    """Yield each list `SCHEDULES` of entries once, even if several modules import it."""
     seen: set[int] = set()
     for name, module in modules.items():
         listed = vars(module).get("SCHEDULES")
         if not isinstance(listed, list | tuple) or id(listed) in seen:
             continue
-        # A list of other things by that name is none of ours.
+        # A list of other objects is not beatstore's.
         if any(isinstance(one, Declared) for one in listed):
             seen.add(id(listed))
             yield name, listed
@@ -135,19 +137,19 @@ def _read(listed: list[Any] | tuple[Any, ...], source: Source) -> None:
 def import_code(
     store: Store, app: Celery, *, module: str | None = None, dry_run: bool = False
 ) -> list[SyncReport]:
-    """Make the database agree with `beat_schedule` and with what the app's modules declare.
+    """Sync `beat_schedule` and the declarations of the app's modules into the database.
 
-    Transaction: one of its own for everything.
+    Transaction: one of its own for all sources.
 
     Args:
-        store: where.
-        app: whose code.
-        module: only what this module declares.
-        dry_run: only say what would be done.
+        store: the store.
+        app: the app.
+        module: sync only this module.
+        dry_run: only report the changes.
 
     Returns:
-        What became of each source. Without `module`, one that is only in the database, as
-        its module is gone, is among them.
+        A report for each source. Without `module`, this includes sources in the database whose
+        module no longer exists.
     """
     found = declared(app, module)
     if module is None:
@@ -159,18 +161,18 @@ def import_code(
 
 
 def log(reports: Iterable[SyncReport]) -> None:
-    """Log what an import has done: one line, and one for each entry that needs a look."""
+    """Log the result of an import: one line, and one for each entry that needs attention."""
     reports = list(reports)
     kinds = ("created", "updated", "deactivated", "unchanged")
     figures = [f"{sum(len(getattr(one, kind)) for one in reports)} {kind}" for kind in kinds]
-    logger.info("entries of the code: %s", ", ".join(figures))
+    logger.info("imported entries from code: %s", ", ".join(figures))
     for report in reports:
         for name, fields in report.kept.items():
             logger.warning(
-                "%r of %s stays as it was edited, though its code says otherwise: %s",
+                "%r of %s keeps its edits, which differ from its code: %s",
                 name,
                 report.source,
                 ", ".join(fields),
             )
         for name, reason in report.refused.items():
-            logger.error("%r of %s is not stored: %s", name, report.source, reason)
+            logger.error("could not store %r of %s: %s", name, report.source, reason)

@@ -36,7 +36,7 @@ def test_all_that_is_in_the_code_runs(
     wait_until(lambda: ["number", 2] in args(), 60, beat.output)
     wait_until(lambda: args().count(["added"]) >= 2, 30, beat.output)
     wait_until(lambda: args().count(["decorated"]) == 2, 30, beat.output)
-    assert "entries of the code: 8 created, 0 updated" in beat.output()
+    assert "imported entries from code: 8 created, 0 updated" in beat.output()
     assert {entry.name: entry.source for entry in store.entries()} == {
         **dict.fromkeys(("added", "daily", "lazy", "leaves", "relative"), "beat_schedule"),
         "celery.backend_cleanup": "beat_schedule",
@@ -54,21 +54,21 @@ def test_a_deployment_keeps_what_people_did(
     """Several beats of the new code start at once: one imports, and edits and pauses stay."""
     project = new_project(redis_broker, migrated_url, app=APP)
     first = project.beat()
-    first.wait_for_output("entries of the code: 8 created")
+    first.wait_for_output("imported entries from code: 8 created")
     assert first.terminate() == 0
     store.pause("lazy")
     store.change("daily", schedule="30 5 * * *")
     later = {"BEATSTORE_TEST_LATER": "1"}
     beats = [project.beat(env=later) for _ in range(3)]
     for beat in beats:
-        beat.wait_for_output("entries of the code: ")
+        beat.wait_for_output("imported entries from code: ")
     said = "".join(beat.output() for beat in beats)
     assert said.count("1 deactivated") == 1
     assert said.count("0 created, 0 updated, 0 deactivated") == 2
     assert store.get("lazy").state == "paused"
     assert (store.get("daily").spec, store.get("leaves").state) == ("30 5 * * *", "cancelled")
     for beat in beats:
-        assert "'daily' of beat_schedule stays as it was edited" in beat.output()
+        assert "'daily' of beat_schedule keeps its edits" in beat.output()
         assert beat.terminate() == 0
 
 

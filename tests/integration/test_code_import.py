@@ -146,8 +146,8 @@ def test_a_restart_follows_the_code(
         assert store.get("stays").version == 1
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "entries of the code: 3 created, 0 updated, 0 deactivated, 0 unchanged",
-        "entries of the code: 1 created, 1 updated, 1 deactivated, 1 unchanged",
+        "imported entries from code: 3 created, 0 updated, 0 deactivated, 0 unchanged",
+        "imported entries from code: 1 created, 1 updated, 1 deactivated, 1 unchanged",
     ]
 
 
@@ -210,7 +210,8 @@ def test_what_can_not_be_stored_is_refused_alone(
         "bad-time",
         "turns",
     ]
-    assert all("beat_schedule is not stored: " in line for line in errors)
+    assert all(line.startswith("could not store '") for line in errors)
+    assert all("' of beat_schedule: " in line for line in errors)
 
 
 def test_the_cleanup_goes_when_its_reason_does(app: Celery, clock: ManualClock) -> None:
@@ -457,7 +458,7 @@ def test_the_log_of_nothing_is_one_line(caplog: pytest.LogCaptureFixture) -> Non
     caplog.set_level(logging.INFO, "beatstore.discovery.modules")
     log([])
     assert [record.getMessage() for record in caplog.records] == [
-        "entries of the code: 0 created, 0 updated, 0 deactivated, 0 unchanged"
+        "imported entries from code: 0 created, 0 updated, 0 deactivated, 0 unchanged"
     ]
 
 

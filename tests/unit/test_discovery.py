@@ -209,7 +209,7 @@ def test_a_function_that_is_no_task_is_refused(write: Write) -> None:
     source = declared(app)["module:proj"]
     assert [one.name for one in source.entries] == ["proj.good"]
     assert source.refused == {
-        "proj.forgotten": "it is no task; write @app.task or @shared_task on it"
+        "proj.forgotten": "it is not a task; decorate it with @app.task or @shared_task"
     }
 
 
