@@ -1,4 +1,4 @@
-"""Moving over from other schedulers: their tables are read, and become entries of a source."""
+"""Move entries over from the tables of other schedulers."""
 
 from beatstore.moving.importer import Moved, move
 

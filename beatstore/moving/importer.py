@@ -1,10 +1,10 @@
-"""Moving over: the entries of a store agree with the tables of another scheduler.
+"""Move entries over from another scheduler's tables.
 
 Invariants:
-    * Their tables are read, never written.
-    * It can be repeated: it is a sync, with the package's name for a source.
+    * The other scheduler's tables are only read.
+    * A move can be repeated: it is a sync, and the package's name is the source.
 
-On failure: `SchemaError` where their tables are not, and what `Store.sync` raises.
+On failure: `SchemaError` if the tables are missing, and the errors of `Store.sync`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from beatstore.errors import EntryNotFoundError
-from beatstore.moving.peers import How, Note, peer_of, read
+from beatstore.moving.schedulers import How, Note, read, scheduler_of
 from beatstore.store.transfer import foreign
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["How", "Moved", "Note", "move", "of_app", "place_of"]
 
 @dataclass(frozen=True)
 class Moved:
-    """What moving over did, or with `dry_run` would do."""
+    """The result of a move, or with `dry_run`, what it would change."""
 
     source: str
     url: str
@@ -46,25 +46,26 @@ def move(
     dry_run: bool = False,
     session: Any = None,
 ) -> Moved:
-    """Make the entries of a store agree with the tables of another scheduler.
+    """Sync the tables of another scheduler into a store.
 
     Args:
-        store: where the entries go.
-        package: "django-celery-beat" or "sqlalchemy-celery-beat"; also their `source`.
-        url: database that the tables are in; None for the store's own.
-        schema: the schema that they are in; None for the connection's own.
-        how: how they are read.
-        dry_run: report what would be done, and write nothing.
+        store: the store.
+        package: "django-celery-beat" or "sqlalchemy-celery-beat"; also the `source` of the
+            entries.
+        url: the database with the tables; None for the store's own.
+        schema: the schema of the tables; None for the connection's default.
+        how: options for reading the tables.
+        dry_run: only report the changes.
         session: the caller's session, to join its transaction.
 
     Raises:
-        SchemaError: the tables are not there.
-        ConfigError: there is no such package, or `url` or `how` can't be used.
+        SchemaError: the tables are missing.
+        ConfigError: the package is unknown, or `url` or `how` is invalid.
         UnavailableError: one of the databases did not answer.
     """
     how = how or How()
     with nullcontext(store.database) if url is None else foreign.opened(url) as database:
-        tables = foreign.read_tables(database, peer_of(package).tables, "tasks", schema)
+        tables = foreign.read_tables(database, scheduler_of(package).tables, "tasks", schema)
         where = database.safe_url
 
     def known(name: str) -> bool:
@@ -81,15 +82,15 @@ def move(
 
 
 def of_app(app: Any) -> dict[str, Any]:
-    """Return the arguments of `How` that a Celery app gives.
+    """Return the arguments of `How` from the settings of a Celery app.
 
-    What its `beat_schedule` has, their beat has copied into their tables at each start;
-    beatstore reads it by itself.
+    Names in its `beat_schedule` are left out: the other scheduler copies them into its tables,
+    and beatstore reads them from the code.
     """
     if not app.loader.worker_initialized:
         app.loader.import_default_modules()
     app.finalize()
-    reason = "it is in beat_schedule, which beatstore reads by itself"
+    reason = "it is in beat_schedule, which beatstore reads itself"
     return {
         "leave": dict.fromkeys(map(str, app.conf.beat_schedule), reason),
         "grace": app.conf.beat_cron_starting_deadline,
@@ -97,7 +98,7 @@ def of_app(app: Any) -> dict[str, Any]:
 
 
 def place_of(app: Any, package: str, schema: str | None) -> tuple[str | None, str | None]:
-    """Return the URL and the schema that a Celery app's settings give for their tables."""
+    """Return the URL and the schema of the tables from a Celery app's settings."""
     if package == "sqlalchemy-celery-beat" and app.conf.get("beat_dburi"):
         return app.conf["beat_dburi"], schema or app.conf.get("beat_schema")
     return None, schema

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from beatstore.cli import importing
-from beatstore.moving.peers import PEERS
+from beatstore.moving.schedulers import SCHEDULERS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "moving.md").read_text()
 
@@ -30,8 +30,8 @@ def test_every_option_is_in_the_table() -> None:
 def test_every_package_can_be_chosen() -> None:
     """The verb and the page name each scheduler that can be read."""
     (chosen,) = (one for one in importing.import_.params if one.name == "package")
-    assert list(getattr(chosen.type, "choices", ())) == list(PEERS)
-    for package in PEERS:
+    assert list(getattr(chosen.type, "choices", ())) == list(SCHEDULERS)
+    for package in SCHEDULERS:
         assert f"`{package}`" in PAGE
 
 

@@ -24,7 +24,7 @@ from beatstore import Declared, ManualClock, Once, Store
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.discovery.beatschedule import SOURCE, beat_entries
 from beatstore.errors import InvalidEntryError
-from beatstore.moving import peers
+from beatstore.moving import schedulers
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known
@@ -285,7 +285,9 @@ def test_an_importer_reads_values_as_their_scheduler_does() -> None:
         "interval": [{"id": 1, "every": 60, "period": "seconds"}],
         **{kind: [] for kind in ("crontab", "solar", "clocked")},
     }
-    found = peers.read("django-celery-beat", tables, NOON, peers.How(), lambda name: False)
+    found = schedulers.read(
+        "django-celery-beat", tables, NOON, schedulers.How(), lambda name: False
+    )
     [entry] = found.entries
     assert entry.kwargs == {"id": uuid.UUID(int=1)}
     assert entry.options == {"headers": {"id": uuid.UUID(int=1)}}

@@ -31,7 +31,7 @@ from beatstore.cli import beatstore
 from beatstore.clock import ManualClock
 from beatstore.database.dialects import dialect_of
 from beatstore.moving.importer import Moved, move
-from beatstore.moving.peers import PEERS, How, read
+from beatstore.moving.schedulers import SCHEDULERS, How, read
 from beatstore.schedules import Every
 from beatstore.tick.queue import Queue
 from tests.support.absent import absent
@@ -40,14 +40,14 @@ from tests.support.ticks import tick
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.by_turns("package")]
 
-DJANGO, ALCHEMY = PEERS
+DJANGO, ALCHEMY = SCHEDULERS
 PROGRAMS = {DJANGO: "django_beat", ALCHEMY: "sqlalchemy_beat"}
 UTC = timezone.utc
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
-both = pytest.mark.parametrize("package", list(PEERS))
+both = pytest.mark.parametrize("package", list(SCHEDULERS))
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
@@ -81,7 +81,7 @@ class Theirs:
     @property
     def tasks(self) -> str:
         """The name of their table of tasks."""
-        return PEERS[self.package].tables["tasks"]
+        return SCHEDULERS[self.package].tables["tasks"]
 
 
 def task(name: str, kind: str, rule: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def test_what_ran_there_does_not_run_again(theirs: Theirs, at_noon: Store) -> No
     at_noon.database.clock = ManualClock(NOW)
     theirs.sql(f"UPDATE {theirs.tasks} SET enabled = false WHERE name LIKE 'ran%'")
     report = moved(at_noon, theirs)
-    assert report.left["counted"] == "it runs once, and has run"
+    assert report.left["counted"] == "it runs once, and has already run"
     assert report.left.keys() == {"ran", "counted"}
     assert report.report.deactivated == ("ran",)
     # It may run once more there too, if somebody enables it again.
@@ -518,7 +518,7 @@ def test_bad_rows_are_refused_with_the_reason(theirs: Theirs, at_noon: Store) ->
 @on_sqlite
 def test_bad_schedules_are_refused_with_the_reason(theirs: Theirs, at_noon: Store) -> None:
     """A schedule that is gone, unreadable or never due is refused, and named."""
-    tables = PEERS[theirs.package].tables
+    tables = SCHEDULERS[theirs.package].tables
     theirs.write(
         cron("text", "1"),
         cron("never", "2"),
@@ -614,7 +614,7 @@ def test_tables_that_are_not_there_are_named(package: str, at_noon: Store) -> No
     """What was looked for, and where, is said; and no password with it."""
     with pytest.raises(SchemaError) as refused:
         move(at_noon, package)
-    assert PEERS[package].tables["tasks"] in str(refused.value)
+    assert SCHEDULERS[package].tables["tasks"] in str(refused.value)
     assert at_noon.url in str(refused.value)
 
 
@@ -647,7 +647,9 @@ def test_older_tables_are_read_too() -> None:
     one, two = found.entries
     assert (one.schedule.spec, one.schedule.timezone, one.paused) == ("5 * * * *", None, False)
     assert two.schedule == Every(7200)
-    assert [(note.name, note.instead) for note in found.notes] == [("two", "interval, as there")]
+    assert [(note.name, note.instead) for note in found.notes] == [
+        ("two", "interval, which its scheduler uses")
+    ]
     assert found.refused.keys() == {"three", "four"}
 
 

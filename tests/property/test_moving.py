@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from beatstore.moving.peers import PEERS, How, read
+from beatstore.moving.schedulers import SCHEDULERS, How, read
 from tests.support.thorough import tries
 
 tzcrontab = pytest.importorskip("django_celery_beat.tzcrontab", reason="of the group `peers`")
@@ -60,7 +60,7 @@ def test_a_crontab_is_next_due_when_they_say(fields: dict[str, str], naive: date
         "tasks": [{"id": 1, "name": "one", "task": "t", "crontab_id": 1}],
         "crontab": [{"id": 1, **fields}],
     }
-    found = read(next(iter(PEERS)), rows, at, How(), lambda name: False)
+    found = read(next(iter(SCHEDULERS)), rows, at, How(), lambda name: False)
     zone = ZoneInfo(fields["timezone"])
     if found.refused:
         # A range that goes backwards in a field where celery does not take it, or a day that

@@ -1,11 +1,11 @@
-"""What stands in the tables of other schedulers, as entries of ours.
+"""Convert the tables of other schedulers to declared entries.
 
 Invariants:
-    * A row is carried with the meaning that their scheduler gives it, or the report says
-      what differs; or it is refused, or left out, with the reason. It never stops another.
-    * What has run there as often as it should does not run again here.
+    * An entry keeps the meaning of its row, or a note says what differs; or the row is refused or
+      left out, with the reason. A bad row does not affect others.
+    * An entry that has already run as often as it should does not run again.
 
-On failure: whatever is wrong with a row is the reason why it is refused.
+On failure: an invalid row is refused with the reason.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, cast
 
 from celery.schedules import crontab
 
-import beatstore.discovery.convert  # noqa: F401  (teaches `as_schedule` celery's crontab)
+import beatstore.discovery.convert  # noqa: F401  (registers celery's crontab with `as_schedule`)
 from beatstore.definition.spec import Declared
 from beatstore.definition.values import decoded
 from beatstore.errors import BeatstoreError, ConfigError, InvalidEntryError
 from beatstore.rules.due import from_start, just_before
 from beatstore.schedules import Every, Once, Schedule, Solar, as_schedule, zone
 
-__all__ = ["PEERS", "Found", "How", "Note", "Peer", "peer_of", "read"]
+__all__ = ["SCHEDULERS", "Found", "How", "Note", "OtherScheduler", "read", "scheduler_of"]
 
 Row = Mapping[str, Any]
 
@@ -35,25 +35,25 @@ _PERIODS = ("days", "hours", "minutes", "seconds", "microseconds")
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another scheduler: the tables it keeps, and how a task of its names its schedule."""
+class OtherScheduler:
+    """Another scheduler: its tables, and how its tasks name their schedules."""
 
     tables: Mapping[str, str]
-    #: The kinds of schedule that a task has, with their ids, the one that counts first.
+    #: Returns the kinds and ids of a task's schedules; its scheduler uses the first.
     schedules: Callable[[Row], list[tuple[str, Any]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How rows are read.
+    """Options for reading the tables.
 
     Attributes:
-        paused: every entry is paused, to be put into service by moving once more without.
-        overdue: carry a one-shot too whose time has passed before it ran; it runs at once.
-        timezone: zone of instants that the tables keep without one.
-        crontab_timezone: zone of every crontab; None for that of its row.
-        grace: seconds, of entries with a crontab; None for the default.
-        leave: names that are not carried, with the reason.
+        paused: pause every entry; a later move without this option resumes them.
+        overdue: also move one-shots whose time passed before they ran; they run at once.
+        timezone: time zone of instants that the tables store without one.
+        crontab_timezone: time zone of every crontab; None uses that of its row.
+        grace: `grace` of entries with a crontab, in seconds; None uses the default.
+        leave: names to leave out, with the reason.
     """
 
     paused: bool = False
@@ -66,7 +66,7 @@ class How:
 
 @dataclass(frozen=True)
 class Note:
-    """What an entry is not carried exactly in: of which field, why, and what was done."""
+    """A difference between an entry and its row: the field, the reason, and what it has instead."""
 
     name: str
     field: str
@@ -76,13 +76,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Found:
-    """What rows come to; by name, in the order of their ids.
+    """The result of reading rows, in the order of their ids.
 
     Attributes:
-        entries: what `Store.sync` takes.
-        notes: what is not exact in them.
-        refused: what can't be carried, with the reason; an entry here stays as it is.
-        left: what is not to be carried, with the reason; an entry here is deactivated.
+        entries: the entries, for `Store.sync`.
+        notes: the differences between entries and rows.
+        refused: by name, why invalid rows are refused; their entries stay unchanged.
+        left: by name, why rows are left out; their entries are deactivated.
     """
 
     entries: tuple[Declared, ...]
@@ -98,16 +98,16 @@ def read(
     how: How,
     known: Callable[[str], bool],
 ) -> Found:
-    """Turn rows into entries.
+    """Convert rows to entries.
 
     Args:
-        package: whose rows they are.
+        package: the package of the other scheduler.
         tables: rows of `tasks`, `interval`, `crontab`, `solar` and `clocked`.
         now: the database's time.
-        how: how they are read.
-        known: whether an entry of this name was carried before.
+        how: options for reading the rows.
+        known: returns whether an earlier move added an entry with this name.
     """
-    reader = _Reader(peer_of(package), tables, now, how, known)
+    reader = _Reader(scheduler_of(package), tables, now, how, known)
     entries: list[Declared] = []
     refused: dict[str, str] = {}
     left: dict[str, str] = {}
@@ -119,7 +119,7 @@ def read(
             left[name] = str(reason)
         except BeatstoreError as error:
             refused[name] = str(error)
-        except Exception as error:  # noqa: BLE001  (one bad row is no reason to carry none)
+        except Exception as error:  # noqa: BLE001  (a bad row must not stop the others)
             refused[name] = f"{type(error).__name__}: {error}"
     carried = {entry.name for entry in entries}
     notes = tuple(note for note in reader.notes if note.name in carried)
@@ -131,18 +131,18 @@ class _LeftOutError(Exception):
 
 
 class _Reader:
-    """Reads one task after the other, and notes what is not exact."""
+    """Reads tasks one by one, and collects notes."""
 
     def __init__(
         self,
-        peer: Peer,
+        scheduler: OtherScheduler,
         tables: Mapping[str, list[dict[str, Any]]],
         now: datetime,
         how: How,
         known: Callable[[str], bool],
     ) -> None:
         self.notes: list[Note] = []
-        self._peer = peer
+        self._scheduler = scheduler
         self._now = now
         self._how = how
         self._known = known
@@ -151,7 +151,7 @@ class _Reader:
             zone(how.crontab_timezone)
         self._schedules = {
             kind: {row.get("id"): row for row in tables.get(kind, ())}
-            for kind in peer.tables
+            for kind in scheduler.tables
             if kind != "tasks"
         }
 
@@ -159,7 +159,7 @@ class _Reader:
         """Return the entry for a row.
 
         Raises:
-            _LeftOutError: it is not to be carried.
+            _LeftOutError: the row is left out.
         """
         if name in self._how.leave:
             raise _LeftOutError(self._how.leave[name])
@@ -170,10 +170,10 @@ class _Reader:
         start_at = self._instant(row, "start_time")
         expires = self._instant(row, "expires")
         if expires is not None and expires <= self._now:
-            raise _LeftOutError(f"it expired at {_said(expires)}")
+            raise _LeftOutError(f"it expired at {_utc(expires)}")
         one_off = kind == "clocked" or _flag(row, "one_off")
         if one_off and enabled and (row.get("total_run_count") or 0) > 0:
-            raise _LeftOutError("it runs once, and has run")
+            raise _LeftOutError("it runs once, and has already run")
         schedule = self._schedule(name, row, kind, schedule_row, start_at)
         once = isinstance(schedule, Once)
         if isinstance(schedule, Once):
@@ -182,13 +182,13 @@ class _Reader:
             self._check_end(schedule, start_at, expires)
         return Declared(
             name,
-            cast(Any, row.get("task")),  # what is no task is refused with the row
+            cast(Any, row.get("task")),  # an invalid task refuses the row
             schedule,
             args=_json(row, "args", list),
             kwargs=_json(row, "kwargs", dict),
             options=_options(row, expires),
             start_at=None if once else start_at,
-            # There the end is the first instant at which nothing runs, here the last that may.
+            # Their end is the first instant without runs, ours the last with runs.
             end_at=None if expires is None else just_before(expires),
             max_runs=1 if one_off and not once else None,
             grace=self._how.grace if kind == "crontab" else None,
@@ -197,48 +197,55 @@ class _Reader:
         )
 
     def _check_time(self, name: str, row: Row, at: datetime, expires: datetime | None) -> None:
-        """Leave out a one-shot whose time has passed, unless it is still to run."""
+        """Leave out a one-shot whose time has passed, unless it should still run."""
         last = self._instant(row, "last_run_at")
         if expires is not None and expires <= at:
-            raise _LeftOutError(f"it expires at {_said(expires)}, before its time")
+            raise _LeftOutError(f"it expires at {_utc(expires)}, before its time")
         if at > self._now:
             return
         if last is not None and last >= at:
-            raise _LeftOutError(f"it ran at {_said(last)}")
+            raise _LeftOutError(f"it ran at {_utc(last)}")
         if not _flag(row, "enabled", default=True):
-            raise _LeftOutError(f"it is disabled, and its time, {_said(at)}, has passed")
+            raise _LeftOutError(f"it is disabled, and its time, {_utc(at)}, has passed")
         if not (self._how.overdue or self._known(name)):
             raise _LeftOutError(
-                f"its time, {_said(at)}, has passed, and it has not run there; "
-                "with --overdue it is taken, and runs at once"
+                f"its time, {_utc(at)}, passed before it ran; with --overdue it is moved, and runs "
+                "at once"
             )
 
     def _check_end(self, rule: Schedule, start_at: datetime | None, expires: datetime) -> None:
-        """Leave out what is not due any more before it expires."""
+        """Leave out an entry that is not due again before it expires."""
         start = from_start(start_at, self._now)
         if isinstance(rule, Every):
             rule = rule.anchored(self._now)
         due = rule.next_after(start)
         if due is not None and due >= expires:
-            raise _LeftOutError(f"it expires at {_said(expires)}, before its next time")
+            raise _LeftOutError(f"it expires at {_utc(expires)}, before its next due time")
 
     # -- schedules -------------------------------------------------------------------------
 
     def _schedule_row(self, name: str, row: Row) -> tuple[str, Row]:
-        given = self._peer.schedules(row)
+        given = self._scheduler.schedules(row)
         if not given:
-            raise InvalidEntryError("schedule", None, "an interval, crontab, solar or clocked one")
+            raise InvalidEntryError(
+                "schedule", None, "an interval, crontab, solar or clocked schedule"
+            )
         kind, key = given[0]
         if kind not in self._schedules:
             raise InvalidEntryError("schedule", kind, f"one of {', '.join(self._schedules)}")
         if len(given) > 1:
             others = ", ".join(other for other, _ in given[1:])
             self.notes.append(
-                Note(name, "schedule", f"it has several: {kind}, {others}", f"{kind}, as there")
+                Note(
+                    name,
+                    "schedule",
+                    f"it has several: {kind}, {others}",
+                    f"{kind}, which its scheduler uses",
+                )
             )
         found = self._schedules[kind].get(key)
         if found is None:
-            table = self._peer.tables[kind]
+            table = self._scheduler.tables[kind]
             raise InvalidEntryError("schedule", f"{kind} {key}", f"an id that {table} has")
         return kind, found
 
@@ -251,15 +258,15 @@ class _Reader:
             at = self._instant(given, "clocked_time")
             if at is None:
                 raise InvalidEntryError("clocked_time", None, "an instant")
-            # It waits for both, so the later one is its time.
+            # Their scheduler waits for both, so the later one is its time.
             return Once(at if start_at is None else max(at, start_at))
         if start_at is not None and start_at > self._now and row.get("last_run_at") is None:
             self.notes.append(
                 Note(
                     name,
                     "start_time",
-                    f"there it may run at {_said(start_at)} itself, which is no time of its rule",
-                    "the first time of its rule from then on",
+                    f"its scheduler may run it at {_utc(start_at)}, outside its schedule",
+                    "the first due time of its schedule from then on",
                 )
             )
         if kind == "solar":
@@ -271,10 +278,10 @@ class _Reader:
         return _cron(tuple(str(given.get(part) or "*") for part in _CRONTAB), named)
 
     def _interval(self, row: Row, given: Row, start_at: datetime | None) -> Every:
-        """Return an interval that goes on where theirs is.
+        """Return an interval that continues theirs.
 
-        There the next run is a period after the last; of a task that never ran, after the
-        row's last change, or at its start.
+        Their next run is one period after the last run. If the task never ran, it is one period
+        after the row's last change, or at its start.
         """
         period, every = given.get("period"), given.get("every")
         if period not in _PERIODS:
@@ -310,7 +317,7 @@ _CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 @lru_cache(maxsize=4096)
 def _cron(texts: tuple[str, ...], zone_name: str | None) -> Schedule:
-    """Return the rule that celery reads out of the texts of a crontab."""
+    """Return the schedule that celery reads from the texts of a crontab."""
     theirs: Any = crontab(**dict(zip(_CRONTAB, texts, strict=True)))
     return as_schedule(theirs, zone_name)
 
@@ -320,7 +327,7 @@ def _options(row: Row, expires: datetime | None) -> dict[str, Any]:
     found = {name: row[name] for name in ("queue", "exchange", "routing_key") if row.get(name)}
     if row.get("priority") is not None:
         found["priority"] = row["priority"]
-    # A message that waits for its worker beyond the end is not run there either.
+    # Their workers also drop messages that are still queued after the end.
     lifetime = expires or row.get("expire_seconds")
     if lifetime:
         found["expires"] = lifetime
@@ -329,7 +336,7 @@ def _options(row: Row, expires: datetime | None) -> dict[str, Any]:
 
 
 def _json(row: Row, column: str, kind: type[Any]) -> Any:
-    """Return what JSON text says, which must be of a kind; nothing is an empty one."""
+    """Return the value of JSON text, which must have a type; no text means an empty value."""
     text = row.get(column)
     try:
         value = text if isinstance(text, list | dict) else json.loads(text or "null")
@@ -337,7 +344,7 @@ def _json(row: Row, column: str, kind: type[Any]) -> Any:
         raise InvalidEntryError(column, text, f"JSON ({error})") from None
     if value is None:
         return kind()
-    value = decoded(column, value)  # as their scheduler reads it, by kombu's JSON
+    value = decoded(column, value)  # their scheduler uses kombu's JSON too
     if not isinstance(value, kind):
         expected = "a list as JSON" if kind is list else "an object as JSON"
         raise InvalidEntryError(column, text, expected, "[]" if kind is list else "{}")
@@ -349,35 +356,35 @@ def _flag(row: Row, column: str, *, default: bool = False) -> bool:
     return default if value is None else bool(value)
 
 
-def _said(at: datetime) -> str:
+def _utc(at: datetime) -> str:
     return f"{at.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _cleanup(enabled: bool) -> str:
-    reason = "beatstore sends it by itself, where celery's own beat would"
+    reason = "beatstore sends it itself, where celery's own beat would"
     return reason if enabled else f"{reason}; to keep it disabled, pause it here"
 
 
-def peer_of(package: str) -> Peer:
+def scheduler_of(package: str) -> OtherScheduler:
     """Return the scheduler of a package.
 
     Raises:
-        ConfigError: there is none that can be read.
+        ConfigError: beatstore can't read the tables of this package.
     """
-    if package not in PEERS:
-        known = " or ".join(PEERS)
-        raise ConfigError("package", package, known, repr(next(iter(PEERS))))
-    return PEERS[package]
+    if package not in SCHEDULERS:
+        known = " or ".join(SCHEDULERS)
+        raise ConfigError("package", package, known, repr(next(iter(SCHEDULERS))))
+    return SCHEDULERS[package]
 
 
 def _by_columns(row: Row) -> list[tuple[str, Any]]:
-    """Find the schedules that a task names in a column for each kind, in that order."""
+    """Return the schedules that a task names, in a column for each kind, in that order."""
     kinds = ("interval", "crontab", "solar", "clocked")
     return [(kind, row[f"{kind}_id"]) for kind in kinds if row.get(f"{kind}_id") is not None]
 
 
 def _by_discriminator(row: Row) -> list[tuple[str, Any]]:
-    """Find the one schedule that a task names by its class and id."""
+    """Return the one schedule that a task names by class and id."""
     if row.get("discriminator") is None or row.get("schedule_id") is None:
         return []
     return [(str(row["discriminator"]).removesuffix("schedule"), row["schedule_id"])]
@@ -389,7 +396,7 @@ def _tables(pattern: str) -> dict[str, str]:
     return {"tasks": pattern.format("periodictask"), **schedules}
 
 
-PEERS: Mapping[str, Peer] = {
-    "django-celery-beat": Peer(_tables("django_celery_beat_{}"), _by_columns),
-    "sqlalchemy-celery-beat": Peer(_tables("celery_{}"), _by_discriminator),
+SCHEDULERS: Mapping[str, OtherScheduler] = {
+    "django-celery-beat": OtherScheduler(_tables("django_celery_beat_{}"), _by_columns),
+    "sqlalchemy-celery-beat": OtherScheduler(_tables("celery_{}"), _by_discriminator),
 }
