@@ -1,4 +1,4 @@
-"""For the tests of your schedules: virtual time, without broker, workers or waiting.
+"""Test your schedules in virtual time, without a broker, workers or waiting.
 
     from beatstore import testing
 
@@ -8,13 +8,13 @@
     ledger = testing.simulate(store, until=timedelta(days=1), outcome={"load": "failed"})
     print(ledger)
 
-What is simulated are the workers, the broker and time. What decides is what decides in
-earnest: the tick's statements and the workers' reports, on the store's own database.
+Workers, broker and time are simulated. The tick's statements and the workers' reports are the
+real ones, and run on the store's database.
 
 Invariants:
-    * The same store and arguments give the same ledger.
-    * However a span of time is cut into calls, the same happens: a call goes on with the
-      runs that the one before has left under way.
+    * Equal stores and arguments give equal ledgers.
+    * Several calls give the same result as one call for the whole time: each continues the
+      unfinished runs of the call before.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from beatstore.testing.workers import Durations, Outcome, Outcomes, Script, Work
 
 __all__ = ["Ledger", "ManualClock", "Outcome", "Row", "Waiting", "Work", "simulate", "store"]
 
-#: Where the clock of `store` stands if nothing else is asked for: a quiet Thursday.
+#: The default start of `store`, a Thursday.
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def store(start: datetime = START, *, settings: Settings | None = None) -> Store:
-    """Return a store with a clock to be moved by hand, on empty tables of its own.
+    """Return a store with a manual clock and empty tables of its own.
 
-    They are in a temporary SQLite file, which is gone when the store is. `close()` the store
-    when the test is over, as any other.
+    The tables are in a temporary SQLite file that is deleted with the store. `close()` the store
+    at the end of the test.
 
     Args:
-        start: where the clock stands; an aware datetime.
-        settings: the defaults of the rule, as beat will have them.
+        start: the time of the clock; an aware datetime.
+        settings: the settings, with the same defaults as in beat.
     """
     return virtual.scratch(ManualClock(_aware("start", start)), settings)
 
@@ -59,39 +59,38 @@ def simulate(
     concurrency: int | None = None,
     downtime: Iterable[tuple[datetime, datetime]] = (),
 ) -> Ledger:
-    """Let time pass, and the entries of a store and their dependencies run in it.
+    """Run the entries of a store in virtual time.
 
-    The clock jumps from each instant at which something is to be done to the next, and
-    stands at `until` in the end. The rows are those that beat and workers would have
-    written, so that `store.runs()`, `store.explain()` and the like tell of it too.
+    The clock jumps to each instant at which beat or a worker has something to do, and ends at
+    `until`. The rows are those that beat and workers would write, so `store.runs()`,
+    `store.explain()` and other methods show the simulation too.
 
     Args:
-        store: whose clock is a `ManualClock`, as of `beatstore.testing.store()`.
-        until: when it ends: what is due at that instant is not in it; or how long it takes.
-        start: where the clock is put first; None: where it stands. Beat was not there in
-            between.
+        store: a store with a `ManualClock`, such as `beatstore.testing.store()`.
+        until: the end, exclusive; or the length, as a timedelta.
+        start: the time to set the clock to first; None keeps it. Beat is down until then.
         outcome: how runs end: "succeeded", "failed", "lost" or "cancelled", an exception, or
-            an `Outcome`; a list of these, for the first runs of each entry; a callable that
-            is given a `Work` and returns one of these; or a mapping from the names of
-            entries to any of these. What is not said succeeds.
-        duration: how many seconds a run takes; a list, a callable or a mapping likewise.
-            What is not said takes a second.
-        concurrency: how many runs the workers can do at the same time; None: all.
-        downtime: when beat is away, from and to. Workers go on.
+            an `Outcome`; a list of these for the first runs of each entry; a callable that
+            takes a `Work` and returns one of these; or a mapping from names of entries to any
+            of these. The default is "succeeded".
+        duration: how many seconds a run takes; or a list, a callable or a mapping, as for
+            `outcome`. The default is one second.
+        concurrency: the most runs that the workers do at the same time; None: no limit.
+        downtime: periods in which beat is down, as pairs of start and end. Workers continue.
 
     Returns:
         What happened, in order, and what is left waiting.
 
     Raises:
-        ConfigError: an argument can't be used.
-        EntryNotFoundError: a mapping names an entry that the store does not have.
+        ConfigError: an argument is invalid.
+        EntryNotFoundError: a mapping names an unknown entry.
         UnavailableError: the database did not answer.
     """
     clock = _clock_of(store)
     begin = clock.now() if start is None else _aware("start", start)
     if begin < clock.now():
         now = clock.now().isoformat()
-        raise ConfigError("start", begin.isoformat(), f"{now}, where the clock stands, or later")
+        raise ConfigError("start", begin.isoformat(), f"{now}, the time of the clock, or later")
     end = begin + until if isinstance(until, timedelta) else _aware("until", until)
     if end < begin:
         raise ConfigError("until", end.isoformat(), f"{begin.isoformat()}, the start, or later")
@@ -115,7 +114,7 @@ def _clock_of(store: Store) -> ManualClock:
     raise ConfigError(
         "clock",
         clock,
-        "a store with a ManualClock, by which time is moved",
+        "a store with a ManualClock",
         "beatstore.testing.store(), or Store(url, clock=ManualClock(datetime(…, tzinfo=…)))",
     )
 

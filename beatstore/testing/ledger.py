@@ -1,4 +1,4 @@
-"""The ledger: what happened in a simulation, to be looked at and asked about."""
+"""The ledger: the result of a simulation."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["Ledger", "Row", "Waiting", "read_ledger"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of one occurrence, or of one attempt at it.
+    """One attempt to run an occurrence, or the record of missed or skipped occurrences.
 
     Attributes:
-        at: when beat sent it; of what was not sent, when that was decided.
-        name: its entry's.
-        due_at: when it was due.
-        attempt: 1, and one more for each retry.
-        state: sent (it waits for a worker), started, succeeded, failed, lost, cancelled;
+        at: when beat sent it; for a record, when beat decided.
+        name: the entry's name.
+        due_at: its due time.
+        attempt: 1 for the first attempt, higher for retries.
+        state: sent (it waits for a worker), started, succeeded, failed, lost or cancelled; or
             missed or skipped.
-        reason: why, in words, if there is anything to say.
+        reason: why, in words, or None.
         error: the exception, in one line.
-        sent_at: when beat sent it; None: it did not.
-        started_at: when a worker began.
+        sent_at: when beat sent it; None: not sent.
+        started_at: when a worker started it.
         finished_at: when it ended.
-        first_missed_at: the first of the occurrences that became this one,
-        missed_count: and how many others those are; where nothing was sent, how many in all.
+        first_missed_at: the oldest missed due time that it covers.
+        missed_count: the number of other due times that it covers; of a record, of all.
         run_id: the id of its row.
     """
 
@@ -52,13 +52,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Something that was left undone at the end, and why.
+    """An entry that waits at the end, or a run that is not sent yet.
 
     Attributes:
-        name: which entry.
-        why: in words.
-        since: since when it has waited, or until when a retry will; None: it is broken.
-        due_at: the first occurrence that waits; None for an entry without a clock.
+        name: the entry's name.
+        why: the reason, in words.
+        since: when the wait began, or when the run will be sent; None: the entry is broken.
+        due_at: the oldest occurrence that waits; None for an entry without a schedule.
     """
 
     name: str
@@ -69,13 +69,13 @@ class Waiting:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Ledger(Sequence[Row]):
-    """What happened in a simulation: its rows in the order of time, and what was left.
+    """The result of a simulation: its rows in the order of time, and what is left waiting.
 
     Attributes:
-        rows: one for each run, and for each record of what was not sent.
-        waiting: what is left undone at the end, by name.
+        rows: one row for each attempt, and for each record of missed or skipped occurrences.
+        waiting: what is left waiting at the end, sorted by name.
         start: when the simulation began.
-        until: and when it ended.
+        until: when it ended.
     """
 
     rows: tuple[Row, ...]
@@ -84,23 +84,23 @@ class Ledger(Sequence[Row]):
     until: datetime
 
     def of(self, *names: str) -> Ledger:
-        """Return what is about these entries."""
+        """Return the ledger of these entries only."""
         kept = tuple(row for row in self.rows if row.name in names)
         left = tuple(item for item in self.waiting if item.name in names)
         return replace(self, rows=kept, waiting=left)
 
     @property
     def sent(self) -> Ledger:
-        """The runs that beat has sent."""
+        """The ledger of the runs that beat sent."""
         return replace(self, rows=tuple(row for row in self.rows if row.sent_at is not None))
 
     @property
     def names(self) -> list[str]:
-        """The entry's name of each row."""
+        """The names of the rows' entries."""
         return [row.name for row in self.rows]
 
     def states(self) -> dict[str, int]:
-        """Return how many rows there are of each state."""
+        """Return the number of rows in each state."""
         return dict(sorted(Counter(row.state for row in self.rows).items()))
 
     @overload
@@ -123,7 +123,7 @@ class Ledger(Sequence[Row]):
         table = [("at", "entry", "due", "state", "reason"), *map(_shown, self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
-            "  ".join(map(str.ljust, cells, widths)).rstrip()  # the columns stand in line
+            "  ".join(map(str.ljust, cells, widths)).rstrip()  # align the columns
             for cells in table
         ]
         for item in self.waiting:
@@ -144,7 +144,7 @@ def _time(at: datetime) -> str:
 
 
 def read_ledger(store: Store, before: virtual.Mark, start: datetime, until: datetime) -> Ledger:
-    """Read what has happened since a mark, and what is left."""
+    """Return the ledger of what happened since a mark."""
     rows: list[Row] = []
     left: list[Waiting] = []
     for run in virtual.happened(store.database, before):

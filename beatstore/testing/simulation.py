@@ -1,6 +1,7 @@
-"""Time that jumps: a beat without a broker, the reports of workers without tasks, one clock.
+"""The simulation: a beat without a broker and workers without tasks, on one manual clock.
 
-The tick is the one of every beat. It sends to lists, and its runs that fall silent are lost.
+It drives the same `Tick` as a real beat, which sends into a list. Runs whose worker stops
+reporting are lost.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from beatstore.version import __version__
 
 __all__ = ["Simulation"]
 
-#: How many entries are planned at once: no other beat waits for the rows.
+#: The most entries per tick: no other beat needs the rows.
 _BATCH = 1000
 
-#: How many runs are reported in one transaction: SQLite may take no more than 999 values.
+#: The most runs reported in one transaction: SQLite may accept only 999 values.
 _REPORTED = 900
 
-#: Seconds that the simulated worker may be silent: it never is, and need not say so.
+#: Heartbeat of the simulated worker, in seconds: so long that it needs none.
 _FOREVER = 366 * 86400.0
 
-#: More looks at one and the same instant are a cycle.
+#: More looks at the same instant mean a cycle.
 _ROUNDS = 10_000
 
 _WORKER = "simulated"
 
 
 class Simulation:
-    """One span of time: a beat without a broker, and workers without tasks."""
+    """One simulated span of time."""
 
     def __init__(
         self,
@@ -55,28 +56,28 @@ class Simulation:
         self._away = away
         database, settings = store.database, store.settings
         self._queue = Queue(database, replace(settings, batch_size=_BATCH), _WORKER)
-        self._tick = Tick(self._queue, _taken, _lost)
+        self._tick = Tick(self._queue, _send_all, _all_lost)
         self._reports = Reports(database, replace(settings, heartbeat=_FOREVER))
         self._dying = Reports(database, settings)
 
     def run(self, until: datetime) -> None:
-        """Let time pass."""
+        """Advance the clock to `until`, and do everything that is due."""
         try:
-            self._appear()
+            self._write_heartbeats()
             self._resume()
             self._run(until)
-            self._tell_started(self._workers.untold())
+            self._report_started(self._workers.unreported())
             self._clock.set(until)
-            self._appear()
+            self._write_heartbeats()
         finally:
             for half in (self._queue, self._reports, self._dying):
                 half.close()
 
-    def _appear(self) -> None:
-        """Say that beat and worker are there, as `Store.status` and `explain` will be asked."""
+    def _write_heartbeats(self) -> None:
+        """Write heartbeats of beat and worker, for `Store.status` and `explain`."""
         now = self._clock.now()
         self._dying.heartbeat(_WORKER, _WORKER, 0, [])
-        if self._back(now) == now:
+        if self._when_up(now) == now:
             self._queue.upkeep.introduce(
                 host=_WORKER, pid=0, version=__version__, tzdata=tzdata_version()
             )
@@ -90,7 +91,9 @@ class Simulation:
                 return
             rounds = rounds + 1 if at == self._clock.now() else 0
             if rounds > _ROUNDS:
-                raise RuntimeError(f"no end at {at.isoformat()}: entries set off each other")
+                raise RuntimeError(
+                    f"endless loop at {at.isoformat()}: entries keep triggering each other"
+                )
             self._clock.set(at)
             if not self._end(at):
                 self._fire(replace(look, now=at))
@@ -99,23 +102,23 @@ class Simulation:
     def _next(self, look: Look) -> datetime | None:
         """Return the next instant at which a run ends or beat has something to do."""
         due = [at for at in (look.entry_wake_at, look.run_wake_at) if at is not None]
-        moments = [self._back(max(min(due), self._clock.now()))] if due else []
+        moments = [self._when_up(max(min(due), self._clock.now()))] if due else []
         end = self._workers.next_end()
         return min([*moments, *([] if end is None else [end])], default=None)
 
-    def _back(self, at: datetime) -> datetime:
-        """Return when beat is there, at `at` or later."""
+    def _when_up(self, at: datetime) -> datetime:
+        """Return the first instant from `at` on at which beat is up."""
         for begin, end in self._away:
             if begin <= at < end:
                 at = end
         return at
 
     def _end(self, now: datetime) -> bool:
-        """Let the runs end whose time has come; say whether there were any."""
+        """End the runs that end by now; return True if there were any."""
         ended = self._workers.end(now)
         dead = [running for running in ended if running.outcome.state == "lost"]
         if dead:
-            # Nothing is heard of them after this.
+            # Their worker reports nothing after this.
             self._dying.heartbeat(_WORKER, _WORKER, 0, [_origin(one) for one in dead])
         self._write([self._report(one) for one in ended if one.outcome.state != "lost"])
         if ended:
@@ -123,21 +126,23 @@ class Simulation:
         return bool(ended)
 
     def _report(self, running: Running) -> Report:
-        said = running.outcome
-        # Reports tell their age by the monotonic clock; what is still to come has none.
+        outcome = running.outcome
+        # Reports compute their age by the monotonic clock; an instant in the future has age 0.
         at = float(math.ceil(time.monotonic()) + 3600)
         took = (running.at - running.work.started_at).total_seconds()
-        return Report(_origin(running), said.state, at, _WORKER, at - took, said.reason, said.error)
+        return Report(
+            _origin(running), outcome.state, at, _WORKER, at - took, outcome.reason, outcome.error
+        )
 
     def _write(self, reports: Sequence[Report]) -> None:
         for first in range(0, len(reports), _REPORTED):
             self._reports.write(reports[first : first + _REPORTED])
 
     def _begin(self, now: datetime) -> None:
-        self._tell_started(self._workers.begin(now))
+        self._report_started(self._workers.begin(now))
 
-    def _tell_started(self, runs: Iterable[Running]) -> None:
-        """Write that runs were started, each at the instant at which it was."""
+    def _report_started(self, runs: Iterable[Running]) -> None:
+        """Report the start of runs, each at its own instant."""
         by_start: dict[datetime, list[Running]] = {}
         for one in runs:
             by_start.setdefault(one.work.started_at, []).append(one)
@@ -148,7 +153,7 @@ class Simulation:
         self._clock.set(now)
 
     def _resume(self) -> None:
-        """Go on with what an earlier simulation has left under way."""
+        """Continue the unfinished runs of an earlier simulation."""
         now = self._clock.now()
         found = virtual.under_way(self._store.database)
         living = now + timedelta(seconds=_FOREVER)
@@ -168,11 +173,11 @@ class Simulation:
         self._begin(now)
 
     def _fire(self, look: Look) -> None:
-        """Send what is due, as beat does, and let the workers begin what they can."""
+        """Send what is due, as beat does, and start runs on free workers."""
         fired = self._tick.fire(look)
         if not fired.found:
-            raise RuntimeError("a due row is held by another beat; simulate a store of its own")
-        # In an order that can be read off the rows, when another simulation goes on.
+            raise RuntimeError("another beat holds a due row; simulate with a store of its own")
+        # In an order that a later simulation can read from the rows.
         claims = sorted(
             (outcome.claim for outcome in fired.outcomes),
             key=lambda claim: (claim.due_at, claim.run_id),
@@ -182,13 +187,13 @@ class Simulation:
             self._begin(look.now)
 
 
-def _taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
-    """Send at once, to a broker that takes everything."""
+def _send_all(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+    """Report every message as sent."""
     yield [Outcome(claim, "sent") for claim in claims]
 
 
-def _lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
-    """Answer as where there is no result backend."""
+def _all_lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
+    """Answer as without a result backend: the runs are lost."""
     return [Ending(run.run_id, run.task_id, "lost", run.reason) for run in stale_runs]
 
 

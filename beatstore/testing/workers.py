@@ -1,7 +1,4 @@
-"""Workers without tasks: what is with the broker, what runs, when and how it ends.
-
-No clock, no database: they are given the time, and their words are written by others.
-"""
+"""Simulated workers: what is queued, what runs, and how it ends. Pure: no clock, no database."""
 
 from __future__ import annotations
 
@@ -17,10 +14,10 @@ from beatstore.errors import ConfigError
 
 __all__ = ["Durations", "Outcome", "Outcomes", "Running", "Script", "Sent", "Work", "Workers"]
 
-#: Even what takes no time takes a moment, so that its end comes after its beginning.
+#: The shortest duration of a run, so that its end is after its start.
 _MOMENT = timedelta(microseconds=1)
 
-#: How a run can end, in a word.
+#: The states in which a run can end.
 End: TypeAlias = Literal["succeeded", "failed", "lost", "cancelled"]
 
 _ENDS: tuple[End, ...] = get_args(End)
@@ -31,15 +28,15 @@ class Work:
     """A run as its worker sees it, for the callables given to `simulate`.
 
     Attributes:
-        name: its entry's.
+        name: the entry's name.
         task: the task's name.
-        args: the task's arguments.
-        kwargs: and those by keyword.
-        due_at: when it was due.
-        attempt: 1, and one more for each retry.
+        args: the task's positional arguments.
+        kwargs: the task's keyword arguments.
+        due_at: its due time.
+        attempt: 1 for the first attempt, higher for retries.
         sent_at: when beat sent it.
-        started_at: when the worker began.
-        number: which of the entry's runs it is in this simulation, from 1 on.
+        started_at: when the worker started it.
+        number: its number among the entry's runs in this simulation, from 1.
         run_id: the id of its row.
         task_id: the id of its task.
     """
@@ -62,8 +59,8 @@ class Outcome:
     """How a run ends.
 
     Attributes:
-        state: succeeded, failed, cancelled, or lost: its worker dies without a word.
-        duration: how long it takes until then, in seconds; None: as `simulate` was told.
+        state: succeeded, failed, cancelled, or lost (its worker dies without a report).
+        duration: how long it takes, in seconds; None uses `duration` of `simulate`.
         error: the exception, in one line.
         reason: why, in words.
     """
@@ -74,16 +71,16 @@ class Outcome:
     reason: str | None = None
 
 
-_WELL = Outcome()
+_SUCCESS = Outcome()
 
-#: What may be said of a run, of the runs of an entry one by one, or by a callable.
-Said = End | Outcome | Exception
-Outcomes = Said | Sequence[Said] | Callable[[Work], Said | None]
+#: The values of `outcome` and `duration`: for every run, in a list for one run each, or callable.
+RunOutcome = End | Outcome | Exception
+Outcomes = RunOutcome | Sequence[RunOutcome] | Callable[[Work], RunOutcome | None]
 Durations = float | timedelta | Sequence[float | timedelta] | Callable[[Work], float | timedelta]
 
 
 class Script:
-    """How runs go: what was given to `simulate`, asked about one run."""
+    """The `outcome` and `duration` given to `simulate`."""
 
     def __init__(self, outcome: Any, duration: Any) -> None:
         self._outcome = outcome
@@ -91,7 +88,7 @@ class Script:
         self._numbers: Counter[str] = Counter()
 
     def work(self, sent: Sent, now: datetime) -> Work:
-        """Let a worker begin a run."""
+        """Return the run that a worker starts."""
         self._numbers[sent.name] += 1
         return Work(
             *(sent.name, sent.task, sent.args, sent.kwargs, sent.due_at, sent.attempt),
@@ -99,16 +96,16 @@ class Script:
         )
 
     def end(self, work: Work) -> tuple[Outcome, timedelta]:
-        """Say how a run ends, and after how long."""
-        outcome = _as_outcome(_said(self._outcome, work))
+        """Return how a run ends, and after how long."""
+        outcome = _as_outcome(_given(self._outcome, work))
         seconds = outcome.duration
         if seconds is None:
-            seconds = _said(self._duration, work)
+            seconds = _given(self._duration, work)
         return outcome, _as_span(1.0 if seconds is None else seconds)
 
 
-def _said(given: Any, work: Work) -> Any:
-    """Return what was said of one run, or None."""
+def _given(given: Any, work: Work) -> Any:
+    """Return the given value for one run, or None."""
     if isinstance(given, Mapping):
         given = given.get(work.name)
     if callable(given):
@@ -118,14 +115,14 @@ def _said(given: Any, work: Work) -> Any:
     return given
 
 
-def _as_outcome(said: object) -> Outcome:
-    if isinstance(said, Exception):
-        return Outcome("failed", error=f"{type(said).__name__}: {said}")
-    made = Outcome(cast(End, said)) if isinstance(said, str) else said
+def _as_outcome(given: object) -> Outcome:
+    if isinstance(given, Exception):
+        return Outcome("failed", error=f"{type(given).__name__}: {given}")
+    made = Outcome(cast(End, given)) if isinstance(given, str) else given
     if made is None:
-        return _WELL
+        return _SUCCESS
     if not isinstance(made, Outcome) or made.state not in _ENDS:
-        raise ConfigError("outcome", said, f"one of {', '.join(_ENDS)}, or an Outcome", "'failed'")
+        raise ConfigError("outcome", given, f"one of {', '.join(_ENDS)}, or an Outcome", "'failed'")
     if made.state == "failed" and made.error is None:
         return replace(made, error="made to fail by simulate()")
     return made
@@ -140,10 +137,10 @@ def _as_span(seconds: object) -> timedelta:
 
 @dataclass(slots=True)
 class Sent:
-    """A message with the broker.
+    """A queued message.
 
-    `watched`: beat asks after it if nobody says that it was started. `started_at`: it was,
-    in a simulation before this one.
+    `watched`: it has a run timeout, so its start must be reported. `started_at`: when it was
+    started in an earlier simulation.
     """
 
     run_id: int
@@ -161,18 +158,18 @@ class Sent:
 
 @dataclass(order=True, slots=True)
 class Running:
-    """A run that a worker does; in the order of their ends."""
+    """A run in progress, ordered by its end."""
 
     at: datetime
     number: int
     work: Work = field(compare=False)
     outcome: Outcome = field(compare=False)
-    #: Whether its row says that it was started; it need not, unless somebody would look.
-    told: bool = field(compare=False)
+    #: Whether its start is reported at once. Otherwise only at the end of the simulation.
+    reported: bool = field(compare=False)
 
 
 class Workers:
-    """The workers: what is with the broker, what runs and when it ends."""
+    """The workers: the queue, and the runs in progress."""
 
     def __init__(self, script: Script, concurrency: int | None) -> None:
         self._script = script
@@ -182,39 +179,39 @@ class Workers:
         self._count = 0
 
     def take(self, sent: Iterable[Sent]) -> None:
-        """Put messages into the queue."""
+        """Add messages to the queue."""
         self._queued.extend(sent)
 
     def begin(self, now: datetime) -> list[Running]:
-        """Begin what can be, and return those of it whose rows must say so."""
+        """Start runs on free workers, and return those whose start must be reported."""
         begun: list[Running] = []
         while self._queued and self._free:
             sent = self._queued.popleft()
             begun.append(self._begin(sent, sent.started_at or now))
-        return [running for running in begun if running.told]
+        return [running for running in begun if running.reported]
 
     def _begin(self, sent: Sent, at: datetime) -> Running:
         self._free -= 1
         self._count += 1
         work = self._script.work(sent, at)
         outcome, span = self._script.end(work)
-        told = sent.started_at is None and (sent.watched or outcome.state == "lost")
-        running = Running(at + span, self._count, work, outcome, told)
+        reported = sent.started_at is None and (sent.watched or outcome.state == "lost")
+        running = Running(at + span, self._count, work, outcome, reported)
         heapq.heappush(self._running, running)
         return running
 
     def next_end(self) -> datetime | None:
-        """Return when the next run ends."""
+        """Return when the next run ends, or None."""
         return self._running[0].at if self._running else None
 
     def end(self, now: datetime) -> list[Running]:
-        """Return the runs that have ended by now."""
+        """Remove and return the runs that have ended by now."""
         ended: list[Running] = []
         while self._running and self._running[0].at <= now:
             ended.append(heapq.heappop(self._running))
         self._free += len(ended)
         return ended
 
-    def untold(self) -> list[Running]:
-        """Return what runs without its row saying so."""
-        return sorted(running for running in self._running if not running.told)
+    def unreported(self) -> list[Running]:
+        """Return the runs in progress whose start is not reported."""
+        return sorted(running for running in self._running if not running.reported)

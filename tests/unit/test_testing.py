@@ -132,7 +132,7 @@ def test_only_what_is_watched_is_told_as_started() -> None:
     workers = Workers(Script({"dies": "lost"}, 5), None)
     workers.take([sent(1), sent(2, watched=True), sent(3, "dies")])
     assert [one.work.run_id for one in workers.begin(NOON)] == [2, 3]
-    assert [one.work.run_id for one in workers.untold()] == [1]
+    assert [one.work.run_id for one in workers.unreported()] == [1]
 
 
 def test_a_run_that_was_under_way_goes_on() -> None:
