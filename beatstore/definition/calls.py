@@ -338,7 +338,7 @@ _NO_TIME = (
     "no time of sending in the options",
     "it as the schedule: store.schedule(signature, at=…) or countdown=…",
 )
-_NO_ID = ("no id: each run of the entry has its own", "the options without it")
+_NO_ID = ("no id: each run of an entry has its own", "the options without it")
 _NO_OBJECT = ("a value that can be stored, not an object of one process", "the options without it")
 
 _REFUSED: Mapping[str, tuple[str, str]] = {

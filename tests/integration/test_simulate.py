@@ -424,12 +424,12 @@ def test_a_store_is_the_same_for_every_thread(quick: Store) -> None:
     assert len(simulate(quick, DAY)) == 12
 
 
-def test_a_circle_at_one_instant_is_an_error(quick: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cycle_at_one_instant_is_an_error(quick: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would never end is told, instead of hanging."""
     monkeypatch.setattr("beatstore.testing.simulation._ROUNDS", 20)
     quick.add("a", "a.a", "0 1 * * *")
     monkeypatch.setattr(Queue, "plan", lambda queue, now: ([], 1))
-    with pytest.raises(RuntimeError, match="no end at"):
+    with pytest.raises(RuntimeError, match="endless loop at"):
         simulate(quick, DAY)
 
 

@@ -342,7 +342,7 @@ def test_a_relative_interval_does_not_move() -> None:
     ("every", "name", "reason"),
     [
         (timedelta(seconds=0.5), "UTC", "a second or more"),
-        (timedelta(hours=3), None, "the zone is not known"),
+        (timedelta(hours=3), None, "the time zone is unknown"),
         (timedelta(hours=3), "Australia/Lord_Howe", "part of an hour"),
         (timedelta(hours=3), "No/Where", "No/Where"),
         (timedelta(0), "UTC", "a second or more"),

@@ -171,7 +171,7 @@ def test_subclasses_become_the_plain_values_they_stand_for() -> None:
         ({"a": [{"b": {1, 2}}]}, "kwargs['a'][0]['b']", "sorted"),
         ({"a": b"x"}, "kwargs['a']", "base64"),
         ({"a": timedelta(minutes=1)}, "kwargs['a']", "60.0"),
-        ({"a": print}, "kwargs['a']", "computed in the task"),
+        ({"a": print}, "kwargs['a']", "compute in the task"),
         ({"a": Decimal("1.1")}, "kwargs['a']", "str"),
         ({"a": UUID(int=1)}, "kwargs['a']", "str"),
         ({"a": object()}, "kwargs['a']", "str"),

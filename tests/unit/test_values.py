@@ -79,7 +79,7 @@ def test_an_object_that_says_its_json_is_that_json() -> None:
         ({"a": {(1, 2): "x"}}, "kwargs['a']", "'(1, 2)'"),
         ({"a": timedelta(minutes=1)}, "kwargs['a']", "60.0"),
         ({"a": {1, 2}}, "kwargs['a']", "sorted"),
-        ({"a": print}, "kwargs['a']", "computed in the task"),
+        ({"a": print}, "kwargs['a']", "compute in the task"),
         ({"a": object()}, "kwargs['a']", "str"),
         ({"a": 10**5000}, "kwargs['a']", "it as text"),
         ({"a": ["\ud800"]}, "kwargs['a'][0]", ""),
@@ -101,7 +101,7 @@ def test_a_type_that_nobody_can_read_again_is_refused() -> None:
         def __json__(self) -> Any:
             return {"__type__": "odd", "__value__": 1}
 
-    with pytest.raises(InvalidEntryError, match="can read again"):
+    with pytest.raises(InvalidEntryError, match="can decode again"):
         encoded("args", [Odd()])
 
 
