@@ -679,7 +679,9 @@ def test_the_verb_tells_what_it_did(theirs: Theirs, at_noon: Store) -> None:
     assert states(at_noon) == {}
     for words in ("refused    bad     args: expected JSON", "left out   gone    it is disabled"):
         assert words in said
-    assert "not exact  starts  start_time: its scheduler may run it at 2099-01-01 00:00:00 UTC" in said
+    assert (
+        "not exact  starts  start_time: its scheduler may run it at 2099-01-01 00:00:00 UTC" in said
+    )
     summary = "2 created, 1 refused, 1 left out, 1 not exact"
     assert said.splitlines()[-1].startswith(f"Dry run, nothing was written: {summary}, from")
     assert "Done: 2 created" in imported(at_noon, theirs, code=1).stdout

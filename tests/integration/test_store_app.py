@@ -126,7 +126,7 @@ def test_whose_settings_a_store_has_is_said(
     assert said == (
         f"<Store {url}, default settings>: the app {in_tokyo.main!r} has "
         "beatstore_default_timezone='Asia/Tokyo', beatstore_default_grace=5.0, which this store "
-        "does not go by; write Store.from_app(app), or Store.from_app(app, engine=engine)"
+        "ignores; write Store.from_app(app), or Store.from_app(app, engine=engine)"
     )
     with closing(Store.from_app(in_tokyo, engine=engine)) as store:
         assert repr(store) == f"<Store {url}, settings of the app {in_tokyo.main!r}>"
