@@ -166,14 +166,14 @@ def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
         if value is not None and not (
             isinstance(value, (int, float)) and 0 <= value < _LONGEST_SPAN_S
         ):
-            return f"{field}: expected seconds, 0 or more, got {value!r}"
+            return f"{field}: expected seconds, 0 or more, got {value!r}; write 60"
     for field in ("max_runs", "run_count"):
         value = getattr(entry, field)
         if value is not None and not isinstance(value, int):
-            return f"{field}: expected a whole number, got {value!r}"
+            return f"{field}: expected a whole number, got {value!r}; write 1"
     grace_s = settings.default_grace if entry.grace_s is None else entry.grace_s
     if entry.kind != "after" and skips_all(misfire, grace_s):
-        return f"grace_s: expected {NOT_SKIPPING_ALL}; write 60"
+        return f"grace_s: expected {NOT_SKIPPING_ALL}, got {grace_s!r}; write 60"
     return None
 
 

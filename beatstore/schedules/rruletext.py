@@ -151,7 +151,7 @@ def _rule(value: str) -> Rule:
     if freq not in FREQUENCIES:
         raise _refusal(f"FREQ={freq}", f"FREQ={', '.join(FREQUENCIES)}", _EXAMPLE)
     if "COUNT" in parts and "UNTIL" in parts:
-        raise _refusal(value, "either COUNT or UNTIL")
+        raise _refusal(value, "either COUNT or UNTIL", "one of them")
     until = parts.pop("UNTIL", None)
     rule = Rule(
         text=value,

@@ -370,6 +370,8 @@ def test_a_year_of_minutes_is_decided_in_milliseconds(policy: str) -> None:
         ("misfire", "later", "misfire"),
         ("grace_s", -1.0, "grace_s"),
         ("jitter_s", float("inf"), "jitter_s"),
+        ("run_timeout_s", "soon", "run_timeout_s"),
+        ("max_runs", 1.5, "max_runs"),
         ("args", {"a": 1}, "args"),
         ("kwargs", [1], "kwargs"),
         ("options", "x", "options"),
@@ -383,3 +385,27 @@ def test_what_cannot_be_decided_is_broken_and_says_why(
     decision = decide(replace(OUTAGE, **{field_name: value}), BACK, SETTINGS)  # type: ignore[arg-type]
     assert (decision.state, decision.runs, decision.wake_at) == ("broken", (), None)
     assert words in str(decision.error)
+
+
+@pytest.mark.parametrize(
+    ("field_name", "value"),
+    [
+        ("kind", "nonsense"),
+        ("misfire", "later"),
+        ("grace_s", -1.0),
+        ("jitter_s", float("inf")),
+        ("run_timeout_s", "soon"),
+        ("max_runs", 1.5),
+        ("args", {"a": 1}),
+        ("kwargs", [1]),
+        ("options", {"headers": [1]}),
+    ],
+)
+def test_the_error_of_a_broken_entry_says_what_to_write(field_name: str, value: object) -> None:
+    """It says what was given, what was expected, and what to write instead."""
+    decision = decide(replace(OUTAGE, **{field_name: value}), BACK, SETTINGS)  # type: ignore[arg-type]
+    said = str(decision.error)
+    assert said.startswith(field_name)
+    assert ": expected " in said
+    assert ", got " in said
+    assert "; write " in said
