@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateTable
 
 from beatstore import Store
-from beatstore.database.columns import TooDeepError, check_levels
+from beatstore.database.columns import check_levels
 from beatstore.database.dialects import (
     DatabaseDialect,
     MariaDB,
@@ -25,7 +25,7 @@ from beatstore.database.dialects import (
 )
 from beatstore.database.functions import db_now, micros_between
 from beatstore.database.tables import ENTRY
-from beatstore.errors import ConfigError, SessionError
+from beatstore.errors import ConfigError, InvalidEntryError, SessionError
 
 URLS = {
     "sqlite:///x.db": SQLite,
@@ -136,7 +136,7 @@ def test_only_mariadb_limits_levels() -> None:
         deep = [deep]
     for url in set(URLS) - {"mariadb+pymysql://u@h/d"}:
         check_levels("args", deep, spoken(url))
-    with pytest.raises(TooDeepError, match="29 levels, which is what MariaDB holds"):
+    with pytest.raises(InvalidEntryError, match="29 levels, which is what MariaDB holds"):
         check_levels("args", deep, spoken("mariadb+pymysql://u@h/d"))
 
 
