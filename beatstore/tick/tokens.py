@@ -217,7 +217,9 @@ def write_past_tokens(connection: Connection, entry: Row[Any], now: datetime) ->
     mine = _EDGE.downstream_id == entry.id
     if entry.kind != "after":
         after = accounted_for(entry)
-        _insert_past_tokens(connection, mine, [] if after == EARLIEST else [RUN.c.due_at > after], now)
+        _insert_past_tokens(
+            connection, mine, [] if after == EARLIEST else [RUN.c.due_at > after], now
+        )
         return
     waits = select(WAIT.c.due_at).where(WAIT.c.downstream_id == entry.id, WAIT.c.state.in_(OPEN))
     _insert_past_tokens(connection, mine, [RUN.c.due_at.in_(waits)], now)
