@@ -25,6 +25,7 @@ from beatstore.definition.spec import Declared
 from beatstore.errors import (
     BeatstoreError,
     ConfigError,
+    DependencyCycleError,
     EntryError,
     EntryExistsError,
     EntryNotFoundError,
@@ -113,6 +114,7 @@ __all__ = [
     "Cron",
     "DBScheduler",
     "Declared",
+    "DependencyCycleError",
     "Entry",
     "EntryError",
     "EntryExistsError",

@@ -5,6 +5,7 @@
     ├── ScheduleError (ValueError)        a schedule is invalid or can never match
     ├── EntryError
     │   ├── InvalidEntryError (ValueError)   a field of an entry can't be stored
+    │   │   └── DependencyCycleError      an edge would create a dependency cycle
     │   ├── EntryNotFoundError (LookupError)
     │   ├── EntryExistsError
     │   ├── NotReadError                  tags, after or edited were not read with the entry
@@ -23,6 +24,7 @@ from __future__ import annotations
 __all__ = [
     "BeatstoreError",
     "ConfigError",
+    "DependencyCycleError",
     "EntryError",
     "EntryExistsError",
     "EntryNotFoundError",
@@ -83,6 +85,27 @@ class EntryError(BeatstoreError):
 
 class InvalidEntryError(_FieldError, EntryError):
     """A field of an entry has a value that can't be stored."""
+
+
+class DependencyCycleError(InvalidEntryError):
+    """An edge would create a dependency cycle.
+
+    Args:
+        upstream: the name of the edge's upstream.
+        cycle: the names of the cycle, from an entry to its downstream and so on, as text.
+    """
+
+    def __init__(self, upstream: str, cycle: str) -> None:
+        super().__init__("after", upstream, "no dependency cycle", "first_free=True on one edge")
+        self.cycle = cycle
+        self.args = (upstream, cycle)
+
+    def __str__(self) -> str:
+        cycle = self.cycle if len(self.cycle) <= _LONGEST else f"{self.cycle[:_LONGEST]}…"
+        return (
+            f"after: {_short(self.given)} would create a dependency cycle: {cycle}; "
+            f"write {self.write}"
+        )
 
 
 class EntryNotFoundError(EntryError, LookupError):

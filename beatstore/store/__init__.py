@@ -1,17 +1,15 @@
 """The Python API: entries are added, edited, listed and cancelled through a `Store`.
 
-Each method is one transaction: its own, committed when the method returns; or, with
-`session=`, the caller's, in which nothing is visible to others before they commit and
-everything is undone when they roll back. Beat looks at what was committed at its next
-tick; nothing needs to be told to it.
+Each method runs in one transaction. By default that is its own, and the method commits it before
+it returns. With `session=` it is the caller's: others see the change when the caller commits, and
+a rollback undoes it. Beat reads committed changes at its next tick; it needs no notice.
 
-Entries, runs and changes are returned as values (see `beatstore.records`), safe to keep. They
-can't be changed, and no session takes them; `change` edits an entry.
+Entries, runs and changes are returned as immutable values (see `beatstore.records`), which are
+safe to keep and belong to no session. `change` edits an entry.
 
-On failure: arguments are refused with an error naming the argument (see
-`beatstore.errors`). A database that does not answer is an `UnavailableError`, and
-missing tables are a `SchemaError`; in a caller's session the driver's own error about
-the connection comes through.
+On failure: an invalid argument raises an error that names the argument (see `beatstore.errors`).
+A database that does not answer raises `UnavailableError`, and missing tables raise `SchemaError`.
+In a caller's session, the driver's own error about the connection is raised unchanged.
 """
 
 from __future__ import annotations
@@ -71,17 +69,17 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Store(Editor):
     """The entries and runs of one database.
 
-    Making a Store connects to nothing, so it can be made at import time and used in
-    every thread and child process.
+    Creating a Store does not connect to the database, so you can create it at import time and use
+    it in every thread and child process.
 
     Args:
-        target: an SQLAlchemy URL, or an Engine of the application's own.
-        settings: the `beatstore_*` settings; None for the defaults, whatever an app has set:
-            `Store.from_app(app, engine=…)` goes by those of the app. `repr(store)` says whose
-            they are, and a store that leaves out those of its application warns of that.
-        engine_options: keyword arguments for `sqlalchemy.create_engine`, with a URL
-            only; None takes those of the settings.
-        schema: database schema of the tables; None takes that of the settings.
+        target: an SQLAlchemy URL, or the application's own Engine.
+        settings: the `beatstore_*` settings; None for the defaults, whatever an app has set.
+            `Store.from_app(app, engine=…)` uses the settings of the app. `repr(store)` says
+            which settings a store uses, and a store that ignores those of its app logs a warning.
+        engine_options: keyword arguments for `sqlalchemy.create_engine`, only with a URL; None
+            for those of the settings.
+        schema: the database schema of the tables; None for that of the settings.
         clock: replaces the database's clock, for tests.
 
     Raises:
@@ -101,14 +99,14 @@ class Store(Editor):
         session: SessionLike | None = None,
         **given: Unpack[OneShotOptions],
     ) -> Entry:
-        """Add a one-shot: send `signature` once, at a time, or after others.
+        """Add a one-shot: send `signature` once, at a given time or after its upstreams.
 
         Args:
-            signature: any signature, chain, group or chord; or a task or its name.
-            at: when; an aware datetime. One that has passed means at once. Without `at`
-                and `countdown` it is due when all that it comes `after` have ended.
-            countdown: or in how many seconds, by the database's clock.
-            name: to find it by; None makes one of the task's name.
+            signature: a signature, chain, group or chord; or a task or its name.
+            at: the due time, an aware datetime; a past one means at once. Without `at` and
+                `countdown`, the one-shot is due when all its upstreams (`after`) have ended.
+            countdown: the seconds until it is due, by the database's clock.
+            name: the entry's name; None for a generated one that begins with the task's name.
             session: the caller's session, to join its transaction.
             given: the options (`beatstore.types.OneShotOptions`).
 
@@ -116,9 +114,9 @@ class Store(Editor):
             The entry as it is stored, with its name.
 
         Raises:
-            InvalidEntryError: an argument can't be stored, there is no such option, or
-                neither or both of `at` and `countdown` are given, here or by the
-                signature's own `eta` and `countdown`.
+            InvalidEntryError: an argument can't be stored, an option does not exist, or not
+                exactly one of `at` and `countdown` is given (the signature's own `eta` and
+                `countdown` count, too).
             EntryExistsError: the name is taken.
             EntryNotFoundError: an upstream does not exist.
         """
@@ -131,10 +129,12 @@ class Store(Editor):
         )
 
     def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
-        """Run an entry now, beside its schedule; also one that is paused or over.
+        """Run an entry once now, in addition to its schedule.
+
+        This also works for an entry that is paused, finished or missed.
 
         Returns:
-            The run; beat sends it at its next tick. It counts towards `max_runs`.
+            The run. Beat sends it at its next tick, and it counts towards `max_runs`.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -143,10 +143,9 @@ class Store(Editor):
         return self._write(session, lambda tx: actions.trigger(tx, name))
 
     def rerun(self, run: Run | int | str, *, session: SessionLike | None = None) -> Run:
-        """Send a run that is over once more, as a next attempt of the same occurrence.
+        """Run an ended run again, as the next attempt of the same occurrence.
 
-        Whatever its entry waits for; also when that is paused. How it ends counts for the
-        downstreams as any other completion does.
+        It ignores dependencies and pause. Downstreams count its outcome like any other.
 
         Args:
             run: a run, its id, or the id of its task.
@@ -170,36 +169,37 @@ class Store(Editor):
         reason: str | None = None,
         session: SessionLike | None = None,
     ) -> Run:
-        """End a run that no worker will report, as when its message was lost or purged.
+        """End a run that no worker will report, for example because its message was purged.
 
-        Beat does at its next tick what follows from that: the next attempt, the counters, the
-        downstreams, and what waits for this run with `overlap`. A message that is still under
-        way is not taken back; the start-once guard drops it, and without the guard a worker
-        that reports it is believed as for a lost run.
+        At its next tick, beat creates the next attempt, updates the counters, and wakes the
+        downstreams and what waits for this run because of `overlap`. A message that is still in
+        the queue is not revoked. The start-once guard drops it; without the guard, a worker's
+        report replaces this outcome, as for a lost run.
 
         Args:
             run: a run that is `sent` or `started`, its id, or the id of its task.
-            state: what to make of it: succeeded, failed or cancelled.
-            reason: why, for whoever looks at the run later.
+            state: the outcome: succeeded, failed or cancelled.
+            reason: a note that is stored with the run.
             session: the caller's session, to join its transaction.
 
         Returns:
             The run as it is now.
 
         Raises:
-            InvalidEntryError: there is no such run, it is in another state, or `state` is
-                none of these.
+            InvalidEntryError: there is no such run, it is in another state, or `state` is not
+                one of these outcomes.
         """
         given = run.id if isinstance(run, Run) else run
         return self._write(session, lambda tx: actions.end(tx, given, state, reason))
 
     def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
-        """End an entry for good, if that is in time.
+        """Cancel an entry, unless it is too late.
+
+        Triggered runs that have not been sent are cancelled, too.
 
         Returns:
-            True if nothing more of it will be due, now or after an earlier `cancel`;
-            what was triggered and not yet sent is cancelled too. False if it was too
-            late: its last run has been sent or is about to be, or its time was missed.
+            True if the entry is cancelled, now or by an earlier call. False if it was too late:
+            its last run has been sent or is about to be, or its time was missed.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -207,12 +207,12 @@ class Store(Editor):
         return self._write(session, lambda tx: actions.cancel(tx, name))
 
     def reschedule(self, name: str, at: datetime, *, session: SessionLike | None = None) -> bool:
-        """Move a one-shot to another time, if that is in time.
+        """Move a one-shot to another time, unless it is too late.
 
-        A missed one is put back into service; a paused one stays paused.
+        A missed one-shot becomes active again; a paused one stays paused.
 
         Returns:
-            False if it was too late: it has been sent, is about to be, or was cancelled.
+            False if it was too late: the one-shot was sent, is about to be sent, or was cancelled.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -223,31 +223,31 @@ class Store(Editor):
     # -- dependencies ----------------------------------------------------------------------
 
     def link(self, name: str, *after: str | After, session: SessionLike | None = None) -> Entry:
-        """Let an entry wait for others too; an edge that is there already is changed.
+        """Add upstreams to an entry; an edge that exists already is changed.
 
         Args:
-            name: the downstream.
-            after: upstreams: names, or `After(…)`.
+            name: the downstream entry.
+            after: its additional upstreams, as names or `After(…)`.
             session: the caller's session, to join its transaction.
 
         Returns:
             The downstream as it is stored.
 
         Raises:
-            EntryNotFoundError: one of them does not exist.
-            InvalidEntryError: an upstream would wait for this entry, directly or not.
+            EntryNotFoundError: the entry or an upstream does not exist.
+            InvalidEntryError: the edges would create a dependency cycle.
         """
         return self._write(session, lambda tx: links.link(tx, name, edges.wanted(after)))
 
     def unlink(self, name: str, *upstreams: str, session: SessionLike | None = None) -> Entry:
-        """Let an entry wait for these no longer.
+        """Remove upstreams from an entry.
 
         Returns:
             The downstream as it is stored.
 
         Raises:
-            EntryNotFoundError: one of them does not exist.
-            InvalidEntryError: one of them is no upstream of it.
+            EntryNotFoundError: the entry or an upstream does not exist.
+            InvalidEntryError: one of `upstreams` is not an upstream of the entry.
         """
         return self._write(session, lambda tx: links.unlink(tx, name, upstreams))
 
@@ -262,24 +262,23 @@ class Store(Editor):
         dry_run: bool = False,
         session: SessionLike | None = None,
     ) -> LoadReport:
-        """Store the entries that `export` wrote, here or in another database.
+        """Store entries from the documents that `export` wrote.
 
-        A new entry goes on where it was: its cursor and counters come along, and what
-        fell due since then is made up for by its misfire policy. Let no beat run where it
-        came from, or both send it. An entry that is here already keeps its own progress.
-        Without `session` this is one transaction; what is read is checked before it.
+        A new entry continues where it stopped: its cursor and counters are loaded with it, and
+        its misfire policy makes up for what has become due since. Stop the beat of the other
+        database first, or both send the entry. An entry that exists already keeps its own
+        progress. All documents are checked before the transaction begins.
 
         Args:
-            documents: lines of JSON (an open file), or the dicts of `export`.
-            replace: make entries that are here already as their documents say; otherwise
-                one that differs is refused.
-            keep_going: load the others, where some are refused.
-            dry_run: write nothing, and report what would become of them.
+            documents: lines of JSON (such as an open file), or the dicts of `export`.
+            replace: overwrite existing entries; by default, one that differs is refused.
+            keep_going: load the other documents if some are refused.
+            dry_run: write nothing, and report what would be done.
             session: the caller's session, to join its transaction.
 
         Raises:
             LoadError: some were refused, and nothing was written.
-            InvalidEntryError: the header says another format.
+            InvalidEntryError: the header names another format.
         """
         now = self._read(session, lambda tx: tx.now())
         gathered = load.gather(documents, self.settings, now)
@@ -303,28 +302,28 @@ class Store(Editor):
         refused: Mapping[str, str] = _NONE,
         session: SessionLike | None = None,
     ) -> SyncReport:
-        """Make the entries of a source what its code says now.
+        """Update the entries of a source to what its code declares now.
 
-        A field that somebody has edited since the last sync keeps the edit, and so does
-        an entry that was paused or cancelled. What is no longer declared is cancelled; when
-        it comes back, it goes on as it was. Entries of other sources are left alone, but
-        for those that their own code has let go of: declared here, they move here. Once
-        more with the same entries changes nothing.
+        A field that somebody has edited since the last sync keeps the edit, and an entry that
+        somebody has paused or cancelled stays so. An entry that is no longer declared is
+        cancelled; if it is declared again, it continues as it was. Entries of other sources are
+        left alone. The exception is an entry that its own code no longer declares: it moves to
+        the source that declares it now. A second sync with the same entries changes nothing.
 
         Args:
-            entries: all that `source` declares.
-            source: who owns the entries: any name but "api".
-            dry_run: only say what would be done.
-            refused: names that could not be declared, each with the reason. They are
-                reported, and their rows are left as they are.
+            entries: everything that `source` declares.
+            source: the owner of the entries: any name but "api".
+            dry_run: write nothing, and report what would be done.
+            refused: the names that could not be declared, each with the reason. The report
+                lists them, and their rows stay as they are.
             session: the caller's session, to join its transaction.
 
         Returns:
-            What was done. An entry that can't be stored is refused there, and the others
-            go on.
+            What was done. It lists entries that can't be stored as refused; all others are
+            synced.
 
         Raises:
-            InvalidEntryError: `source` is no name for code, or one of `entries` is no
+            InvalidEntryError: `source` is "api" or not a name, or one of `entries` is not a
                 `Declared`.
         """
         given = {source: (entries, refused)}
@@ -338,23 +337,23 @@ class Store(Editor):
         dry_run: bool = False,
         session: SessionLike | None = None,
     ) -> list[SyncReport]:
-        """Do the same for several sources at once.
+        """Sync several sources at once; see `sync`.
 
-        So entries may wait for those of another source, and move from one to another.
+        Entries may then have upstreams in another source, and move from one source to another.
 
         Args:
-            sources: by its name, what each source declares, and what it refuses itself.
-            owned: a source whose name begins so and that is not among them is gone, with
-                all that it declared.
-            dry_run: only say what would be done.
+            sources: for each source, by its name: what it declares, and the names that it
+                refuses itself, with reasons.
+            owned: a prefix of source names. A stored source with this prefix that is not among
+                `sources` counts as deleted, with everything that it declared.
+            dry_run: write nothing, and report what would be done.
             session: the caller's session, to join its transaction.
 
         Returns:
-            A report for each source, and for those that are gone, where that changed
-            anything.
+            A report for each source, and for each deleted source of which entries were cancelled.
 
         Raises:
-            InvalidEntryError: a source is no name for code, or something declared is no
+            InvalidEntryError: a source is "api" or not a name, or something declared is not a
                 `Declared`.
         """
         given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
@@ -370,18 +369,18 @@ class Store(Editor):
         progress: Callable[[int, int], None] | None = None,
         session: SessionLike | None = None,
     ) -> int:
-        """Delete what is over and old: one-shots, runs, and what the audit says of then.
+        """Delete old one-shots that are over, old runs, and old rows of the audit.
 
-        The newest run of an entry that recurs stays, and so do its last 5 errors, a run
-        that has not ended, and a one-shot that others wait for. Without `session` each
-        1,000 rows are a transaction of their own, so that nobody waits for long. Beat
-        does the same by itself, by the setting.
+        The newest run and the last 5 errors of a recurring entry stay, and so do runs that have
+        not ended and one-shots that others wait for. Without `session`, each 1,000 rows are
+        deleted in a transaction of their own, so that no lock is held for long. Beat prunes by
+        itself, as `beatstore_retention` says.
 
         Args:
-            older_than: seconds, or a timedelta; None takes the setting
+            older_than: the least age, in seconds or as a timedelta; None for the setting
                 `beatstore_retention`.
-            progress: called after each page, with how many old runs were looked at, and
-                how many there were to begin with.
+            progress: called after each page with two numbers: how many old runs were examined,
+                and how many there were at the start.
             session: the caller's session, to join its transaction.
 
         Returns:

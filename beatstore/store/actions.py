@@ -1,7 +1,7 @@
-"""What is sent once: one-shots, and single runs beside a schedule.
+"""One-shots and single runs: schedule, trigger, rerun, end, cancel and reschedule.
 
-Each function works in the open transaction it is given; what holds for edits of entries
-holds here (see `beatstore.store.entries`).
+Each function works in the open transaction it is given, under the invariants of
+`beatstore.store.entries`.
 
 On failure: arguments are refused before anything is written.
 """
@@ -42,18 +42,18 @@ from beatstore.types import EndState
 
 __all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "trigger"]
 
-#: What `end` makes of a run.
+#: The states in which `end` can end a run.
 END_STATES: tuple[EndState, ...] = get_args(EndState)
 
-#: How far after now triggered runs are looked for that have an instant already.
+#: How far after now the due times of triggered runs are searched.
 _SOON = timedelta(seconds=1)
 
-#: More seconds than any other field takes.
+#: The most seconds that other fields take.
 _LONG = 1e9
 
 _ID_TAKEN = (
-    "a task's id is used once: leave task_id out, or make the signature anew if it was "
-    "frozen, or sent, before"
+    "a task id can be used only once: leave task_id out, or create a new signature if this one "
+    "was frozen or sent before"
 )
 
 
@@ -86,7 +86,7 @@ def schedule(
 
 
 def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[str, Any]:
-    """Return the arguments by which a one-shot is due."""
+    """Return the arguments that say when a one-shot is due."""
     if not times and after:
         return {"schedule": None, "max_runs": 1}
     if len(times) != 1:
@@ -103,7 +103,7 @@ def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[s
 
 
 def _ahead(now: datetime, countdown: object) -> datetime:
-    """Return the instant that is so many seconds ahead: a few, or some thousand years."""
+    """Return the instant after a countdown of seconds, up to thousands of years."""
     try:
         if isinstance(countdown, timedelta) and countdown >= timedelta(0):
             return now + countdown
@@ -125,7 +125,7 @@ def trigger(tx: Transaction, name: str) -> Run:
     asked_at = tx.now()
     due_at = _free_instant(tx, asked_at)
     while not tx.insert(RUN, _triggered(entry, due_at)):
-        due_at += STEP  # somebody else's, written meanwhile
+        due_at += STEP  # another transaction has taken it
     counted = {"run_count": ENTRY.c.run_count + 1, "last_run_at": asked_at}
     tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(counted))
     key = (RUN.c.entry_id == entry.id, RUN.c.due_at == due_at, RUN.c.attempt == 1)
@@ -135,12 +135,12 @@ def trigger(tx: Transaction, name: str) -> Run:
 
 
 def _free_instant(tx: Transaction, now: datetime) -> datetime:
-    """Return an instant, now or a moment later, that no run of any entry has.
+    """Return an instant, now or shortly after, at which no run of any entry is due.
 
-    Downstreams with `align="same"` know runs by their due times, so each triggered run has one
-    of its own.
+    Downstreams with `align="same"` identify runs by their due times, so each triggered run needs
+    a due time of its own.
     """
-    # An occurrence of the schedule may have this very second; it is another one.
+    # A scheduled occurrence may be due at this very second.
     due_at = now if now.microsecond else now + STEP
     soon = (RUN.c.due_at >= due_at, RUN.c.due_at < due_at + _SOON)
     last = tx.execute(select(func.max(RUN.c.due_at)).where(*soon)).scalar()
@@ -148,26 +148,26 @@ def _free_instant(tx: Transaction, now: datetime) -> datetime:
 
 
 def rerun(tx: Transaction, given: int | str) -> Run:
-    """Insert a next attempt of a run that is over; see `Store.rerun`."""
+    """Insert the next attempt of an ended run; see `Store.rerun`."""
     run = found_run(tx, given)
     name = _name_of(tx, run)
     entry = tx.get(run.entry_name if name is None else name, lock=True)
     if name is None:
-        raise InvalidEntryError("run", given, "a run of an entry that was not removed since")
+        raise InvalidEntryError("run", given, "a run whose entry still exists")
     of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
     attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
     for one in attempts:
         if one.state in UNFINISHED:
-            expected = f"a run that is over; its attempt {one.attempt} is {one.state}"
+            expected = f"a run that has ended; its attempt {one.attempt} is {one.state}"
             raise InvalidEntryError("run", given, expected)
     last = attempts[-1].attempt
     again = {
         **_triggered(entry, run.due_at, last + 1),
         "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
-        **_stood_for(run),
+        **_covered_by(run),
     }
     if not tx.insert(RUN, again):
-        raise InvalidEntryError("run", given, "a run whose next attempt is not made just now")
+        raise InvalidEntryError("run", given, "a run that nobody else is rerunning now")
     made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
     said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
     audit.record(tx, "rerun", entry.name, None, said)
@@ -175,13 +175,13 @@ def rerun(tx: Transaction, given: int | str) -> Run:
 
 
 def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) -> Run:
-    """End a run that nobody will report; see `Store.end`."""
+    """End a run that no worker will report; see `Store.end`."""
     fields.choice("state", state, END_STATES)
     said = fields.note("reason", reason)
     run = found_run(tx, given)
     words = f"ended by hand: {said}" if said else "ended by hand"
     ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
-    # Beat does the rest at its next tick: it counts, tells downstreams, makes a next attempt.
+    # Beat does the rest at its next tick: counters, downstreams, the next attempt.
     written = write_ending(tx, ending, tx.now(), WITH_WORKER, follow_up="end")
     made = found_run(tx, run.id)
     if not written:
@@ -194,20 +194,20 @@ def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) 
 
 
 def _name_of(tx: Transaction, run: Run) -> str | None:
-    """Return what a run's entry is called now, since it may have been renamed; None: removed."""
+    """Return the present name of a run's entry, which may have been renamed; None: removed."""
     return tx.execute(select(ENTRY.c.name).where(ENTRY.c.id == run.entry_id)).scalar()
 
 
-def _stood_for(run: Run) -> dict[str, Any]:
-    """Return the columns that say what a run stands for beside its own due time."""
+def _covered_by(run: Run) -> dict[str, Any]:
+    """Return the columns that say which earlier occurrences a run covers."""
     others = run.missed_count
     if run.state in RECORDS:
-        others = max(0, others - 1)  # what was not sent counts its own due time as well
+        others = max(0, others - 1)  # a record without a message counts its own due time, too
     return {"missed_count": others, "first_missed_at": run.first_missed_at if others else None}
 
 
 def cancel(tx: Transaction, name: str) -> bool:
-    """End an entry if it is in time; see `Store.cancel`."""
+    """Cancel an entry unless it is too late; see `Store.cancel`."""
     old = tx.get(name, lock=True)
     if old.state in OVER:
         return old.state == "cancelled"
@@ -226,7 +226,7 @@ def cancel(tx: Transaction, name: str) -> bool:
 
 
 def reschedule(tx: Transaction, name: str, at: object) -> bool:
-    """Move a one-shot if it is in time; see `Store.reschedule`."""
+    """Move a one-shot unless it is too late; see `Store.reschedule`."""
     due_at = fields.instant("at", at)
     old = tx.get(name, lock=True)
     if old.kind != "once":
@@ -236,7 +236,7 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
         return False
     taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
     while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
-        # It has a record (it was missed then), and an instant has no second one.
+        # The one-shot was missed then, and that due time has its record already.
         due_at += STEP
     moved = {"spec": Once(due_at).spec}
     if old.state in STOPPED and not edits.changes(old, moved):
@@ -252,7 +252,7 @@ def _triggered(entry: Entry, due_at: datetime, attempt: int = 1) -> dict[str, An
         "entry_name": entry.name,
         "due_at": due_at,
         "attempt": attempt,
-        # Not made of its key: an occurrence of this instant may come, and has that id.
+        # Not derived from its key: a scheduled occurrence of this instant would have that id.
         "task_id": str(uuid.uuid4()),
         "state": "claimed",
         "reason": TRIGGERED,

@@ -1,12 +1,12 @@
-"""Who changed what: one row for each change, written in the transaction of the change.
+"""The audit: one row for each change made by people or code, written in its transaction.
 
 Invariants:
     * A change and its row are committed together, or neither is.
-    * What changed nothing leaves no row.
-    * A row holds the columns that changed, as JSON (an instant as ISO 8601 text): `before`
-      is None for what is new, `after` for what is gone.
+    * An edit that changes nothing writes no row.
+    * A row holds the columns that changed, as JSON (an instant as ISO 8601 text). `before` is None
+      for a new entry, and `after` is None for a removed one.
 
-What beat does is no change in this sense; the runs are its record.
+What beat does is not audited; the runs record that.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ __all__ = [
     "said",
 ]
 
-#: What differs, by name: as it was, and as it is.
+#: The fields that differ, by name: the old and the new value.
 Differences = dict[str, tuple[Any, Any]]
 
-#: An entry's name, and its columns before and after, as far as they changed.
+#: An entry's name, and its changed columns before and after.
 Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 
-#: An entry as it was, the columns that change, and what differs beside them.
+#: An entry as it was, the columns that change, and the differences in other tables.
 Edit = tuple[Entry, Mapping[str, Any], Differences]
 
-#: Columns that every edit moves, or that say when beat looks: no news to a reader.
+#: Columns that every edit changes or that only beat needs; the audit leaves them out.
 _UNSAID = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
 
 
@@ -62,20 +62,20 @@ def record(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
 ) -> None:
-    """Write down one change; an edit that changed nothing leaves no row.
+    """Record one change; an edit that changed nothing writes no row.
 
     Args:
         tx: the transaction of the change; its actor made it.
-        action: the verb of the API.
-        entry: the entry's name when the change was asked for; "" where it is about none.
-        before: the columns that changed, as they were.
-        after: and as they are.
+        action: the name of the API method.
+        entry: the entry's name before the change; "" if the change is about no entry.
+        before: the old values of the columns that changed.
+        after: their new values.
     """
     record_all(tx, action, [(entry, before, after)])
 
 
 def record_all(tx: Transaction, action: str, changes: Iterable[Change]) -> None:
-    """Write down many changes by one verb; see `record`."""
+    """Record many changes with the same action; see `record`."""
     same = {"at": tx.database.now_sql(), "action": action, "actor": tx.actor or os_user()}
     rows = [
         {"entry": entry, "before": _json(before), "after": _json(after)}
@@ -98,14 +98,14 @@ def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None)
     return Page.cut(tx.all(Audit, found.limit(limit + 1)), limit)
 
 
-def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, beside: Differences) -> None:
-    """Write down an edit, by what differs in the entry's row and `beside` it."""
+def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, others: Differences) -> None:
+    """Record an edit: the differences in the entry's row and those in other tables (`others`)."""
     columns: Differences = {
         column.name: (getattr(old, column.name), getattr(new, column.name))
         for column in ENTRY.columns
         if column.name not in _UNSAID
     }
-    differing = {name: pair for name, pair in columns.items() if pair[0] != pair[1]} | beside
+    differing = {name: pair for name, pair in columns.items() if pair[0] != pair[1]} | others
     before = {name: pair[0] for name, pair in differing.items()}
     record(tx, action, old.name, before, {name: pair[1] for name, pair in differing.items()})
 
@@ -113,37 +113,37 @@ def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, beside: Di
 def entry_columns(
     entry: Entry, tags: Sequence[str] = (), after: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Return an entry that is added or removed, as far as it says anything."""
+    """Return the columns of an added or removed entry that are worth recording."""
     row = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
     return said(row | {"tags": sorted(tags) or None, "after": list(after) or None})
 
 
 def said(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those columns that a reader wants to know."""
+    """Return the columns that are worth recording."""
     return {
         name: value for name, value in columns.items() if name not in _UNSAID and value is not None
     }
 
 
 def record_edits(tx: Transaction, action: str, edits: Iterable[Edit]) -> None:
-    """Write down many edits by one verb, by the columns that each of them gives other values."""
+    """Record many edits with the same action: for each, the columns that get another value."""
     record_all(tx, action, (_change(*edit) for edit in edits))
 
 
-def _change(old: Entry, new: Mapping[str, Any], beside: Differences) -> Change:
+def _change(old: Entry, new: Mapping[str, Any], others: Differences) -> Change:
     columns = {name: (getattr(old, name), value) for name, value in new.items()}
     differing = {
         name: pair for name, pair in columns.items() if name not in _UNSAID and pair[0] != pair[1]
-    } | beside
+    } | others
     before = {name: pair[0] for name, pair in differing.items()}
     return old.name, before, {name: pair[1] for name, pair in differing.items()}
 
 
 def check_actor(given: object) -> str | None:
-    """Return the actor that was given, if one was.
+    """Return the given actor, or None.
 
     Raises:
-        InvalidEntryError: it is no text of 1 to 255 characters.
+        InvalidEntryError: it is not a text of 1 to 255 characters.
     """
     return None if given is None else fields.text("actor", given)
 
@@ -153,7 +153,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 @cache
 def os_user() -> str:
-    """Return who this process runs as: a login name, or `uid 1000` where there is none."""
+    """Return the user of this process: a login name, or `uid 1000` if there is none."""
     try:
         return getpass.getuser()[:255]
     except (OSError, KeyError, ImportError):

@@ -1,7 +1,7 @@
-"""What a `Store` is made of: a database, settings, a name for the audit, and transactions.
+"""The base of `Store`: its database, settings, actor and transactions.
 
-A store that is given no settings goes by the defaults. Where an app of this process names
-others for the same database, that is said once, when the store is first used.
+A store without settings uses the defaults. If an app of this process has other settings for the
+same database, the store logs one warning at its first use.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ S = TypeVar("S", bound="Base")
 
 logger = logging.getLogger(__name__)
 
-#: What this process has said already.
-_said: set[str] = set()
+#: The warnings that this process has logged.
+_logged: set[str] = set()
 
 
 class Base:
-    """The database of a store, and how it is spoken to; see `beatstore.Store`."""
+    """Opens the transactions of a store; see `beatstore.Store`."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Base:
         actor: str | None = None,
     ) -> None:
         self.settings = settings or Settings()
-        self._whose = "default settings" if settings is None else "settings of its own"
-        self._asked = settings is not None
-        # Weak, since an app may keep its store.
+        self._settings_label = "default settings" if settings is None else "settings of its own"
+        self._has_warned = settings is not None
+        # Weak, because an app may keep a reference to its store.
         self._app: Callable[[], Any] = lambda: None
         self._actor = audit.check_actor(actor)
         self.database = Database(
@@ -64,26 +64,25 @@ class Base:
 
     @classmethod
     def from_app(cls: type[S], app: App, *, engine: Engine | None = None) -> S:
-        """Make the store that a Celery app's `beatstore_*` settings describe.
+        """Create a store with the `beatstore_*` settings of a Celery app.
 
         Args:
-            app: whose settings count: the default zone, the tasks allowed, the schema, ….
-            engine: the application's own Engine, to use its connections, and sessions that
-                are bound to it. Beat and the workers go by `beatstore_url`; the engine must
-                lead to the same database. None makes one of `beatstore_url` and
-                `beatstore_engine_options`.
+            app: the app with the settings: default time zone, allowed tasks, schema, ….
+            engine: the application's own Engine, to use its connections and sessions. It must
+                lead to the database of `beatstore_url`, which beat and the workers use. None
+                for a new engine made from `beatstore_url` and `beatstore_engine_options`.
 
         Raises:
             ConfigError: a setting is unknown, or its value can't be used.
         """
         settings = read_settings(app)
         store = cls(settings.url if engine is None else engine, settings=settings)
-        store._whose = f"settings of {name_of(app)}"
+        store._settings_label = f"settings of {name_of(app)}"
         store._app = weakref.ref(app)
         return store
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.database.where}, {self._whose}>"
+        return f"<{type(self).__name__} {self.database.where}, {self._settings_label}>"
 
     @property
     def url(self) -> str:
@@ -91,23 +90,23 @@ class Base:
         return self.database.safe_url
 
     def by(self: S, actor: str) -> S:
-        """Return the same store in the name of somebody else, for the audit.
+        """Return a copy of the store that names `actor` in the audit.
 
         Both use the same connections. `store.by(request.user.name).pause("load")`
 
         Raises:
-            InvalidEntryError: `actor` is no text of 1 to 255 characters.
+            InvalidEntryError: `actor` is not a text of 1 to 255 characters.
         """
         theirs = copy.copy(self)
         theirs._actor = audit.check_actor(actor)
         return theirs
 
     def close(self) -> None:
-        """Close the pooled connections; the store can still be used, and opens others."""
+        """Close the pooled connections. The store stays usable and opens new ones."""
         self.database.dispose()
 
     def migrate(self) -> None:
-        """Create or upgrade beatstore's tables, and no others.
+        """Create or upgrade beatstore's tables, and leave others alone.
 
         Raises:
             SchemaError: the tables are newer than this version of beatstore.
@@ -115,25 +114,25 @@ class Base:
         """
         from beatstore.database import migrate  # noqa: PLC0415  (most programs never migrate)
 
-        self._ask_whose()
+        self._warn_of_settings()
         with transaction.explained(self.database):
             migrate.upgrade(self.database)
 
     def check(self) -> None:
-        """Make sure that the tables are there and of this version.
+        """Check that the tables exist and have the revision of this version.
 
         Raises:
-            SchemaError: they are not; the message says what to run.
+            SchemaError: they do not; the message says what to run.
             UnavailableError: the database did not answer.
         """
         from beatstore.database import migrate  # noqa: PLC0415  (most programs never check)
 
-        self._ask_whose()
+        self._warn_of_settings()
         with transaction.explained(self.database):
             migrate.check(self.database)
 
     def now(self, *, session: SessionLike | None = None) -> datetime:
-        """Return what the database's clock says, in UTC."""
+        """Return the database's time, in UTC."""
         return self._read(session, lambda tx: tx.now())
 
     # -- transactions ----------------------------------------------------------------------
@@ -145,15 +144,15 @@ class Base:
         return transaction.write(self.database, session, self._in_transaction(work))
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
-        self._ask_whose()
+        self._warn_of_settings()
         actor = self._actor or ""
         return lambda session: work(Transaction(session, self.database, self.settings, actor))
 
-    def _ask_whose(self) -> None:
-        """Say once that an app has other settings; by the first use its own are complete."""
-        if not self._asked:
-            self._asked = True
+    def _warn_of_settings(self) -> None:
+        """Warn once if an app has other settings; by the first use, those are complete."""
+        if not self._has_warned:
+            self._has_warned = True
             self.database.hint = ignored_settings(self.database, self.settings)
-            if self.database.hint and self.database.hint not in _said:
-                _said.add(self.database.hint)
+            if self.database.hint and self.database.hint not in _logged:
+                _logged.add(self.database.hint)
                 logger.warning("%r: %s", self, self.database.hint)

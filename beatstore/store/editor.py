@@ -27,7 +27,7 @@ __all__ = ["Editor"]
 
 
 class Editor(Reader):
-    """The entries of one database, to look at and to edit; see `beatstore.Store`."""
+    """Adds and edits the entries of one database; see `beatstore.Store`."""
 
     @takes(EntryOptions, DEFAULTS)
     def add(
@@ -39,16 +39,16 @@ class Editor(Reader):
         session: SessionLike | None = None,
         **given: Unpack[EntryOptions],
     ) -> Entry:
-        """Add an entry. It first runs at the first due time after now, or after `start_at`.
+        """Add an entry. Its first run is at the first due time after now, or after `start_at`.
 
         Args:
-            name: unique, 1 to 255 characters; upper and lower case differ.
-            task: a task's name, a Task, or a Signature, whose arguments and options
-                are taken over; a chain, group or chord too.
-            schedule: a Schedule, a cron expression, an aware datetime (once, at once if
-                it has passed), a number of seconds or a timedelta (every so often,
-                counted from `start_at` or now), or an object of `celery.schedules`. None,
-                with `after`: whenever all upstreams have ended as they should.
+            name: a unique name of 1 to 255 characters; upper and lower case differ.
+            task: a task's name, a Task, or a Signature (also a chain, group or chord). The
+                arguments and options of a signature are stored with the entry.
+            schedule: a Schedule, a cron expression, an aware datetime (once; at once if it has
+                passed), an interval in seconds or as a timedelta (counted from `start_at` or
+                now), or an object of `celery.schedules`. None, with `after`: the entry runs
+                whenever all its upstreams are satisfied.
             session: the caller's session, to join its transaction.
             given: the options (`beatstore.types.EntryOptions`): the task's arguments, the
                 schedule's limits, policies, upstreams, retries and tags.
@@ -57,10 +57,10 @@ class Editor(Reader):
             The entry as it is stored.
 
         Raises:
-            EntryExistsError: the name is taken. The caller's transaction goes on.
+            EntryExistsError: the name is taken. The caller's transaction stays usable.
             EntryNotFoundError: an upstream does not exist.
-            InvalidEntryError: an argument can't be stored, nothing would ever be due, or
-                there is no such option.
+            InvalidEntryError: an argument can't be stored, the entry would never be due, or an
+                option does not exist.
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(name, task, schedule, given)
@@ -77,19 +77,18 @@ class Editor(Reader):
         session: SessionLike | None = None,
         **given: Unpack[EntryOptions],
     ) -> Entry:
-        """Add an entry, or make the one of that name what the arguments say.
+        """Add an entry, or update the entry of that name to what the arguments say.
 
-        What is left out counts as well: it becomes what `add` would make of it. Where
-        nothing differs nothing is written, so calling this at every start costs no run
-        and no edit. An entry that was paused stays paused, and one that is over stays
-        over unless its schedule changes; `paused=True` pauses it. Two calls at the same
-        time leave one row.
+        An option that you leave out gets the default of `add`. If nothing differs, nothing is
+        written, so you can call this at every start of a program. A paused entry stays paused,
+        and one that is over stays over unless its schedule changes; `paused=True` pauses it.
+        Concurrent calls create one row.
 
         Args:
-            name: which entry; 1 to 255 characters, upper and lower case differ.
+            name: the entry's name of 1 to 255 characters; upper and lower case differ.
             task: a task's name, a Task or a Signature.
-            schedule: a Schedule, or what stands for one; None, with `after`, for an entry
-                without a schedule of its own.
+            schedule: a Schedule, or what `add` takes for one; None, with `after`, for an entry
+                without a schedule.
             session: the caller's session, to join its transaction.
             given: the options (`beatstore.types.EntryOptions`), those of `add`.
 
@@ -98,8 +97,8 @@ class Editor(Reader):
 
         Raises:
             EntryNotFoundError: an upstream does not exist.
-            InvalidEntryError: an argument can't be stored, nothing would ever be due, or
-                there is no such option.
+            InvalidEntryError: an argument can't be stored, the entry would never be due, or an
+                option does not exist.
             ScheduleError: the schedule or its zone is invalid.
         """
         wanted = _wanted(name, task, schedule, given)
@@ -112,25 +111,25 @@ class Editor(Reader):
     ) -> Entry:
         """Edit some fields of an entry, and leave the others as they are.
 
-        A new schedule counts from now: occurrences before the edit are not made up for.
-        It puts an entry back into service that is finished, missed, cancelled or
-        broken, but not one that is paused.
+        A new schedule counts from now: it does not make up for occurrences before the edit. It
+        makes a finished, missed, cancelled or broken entry active again; a paused entry stays
+        paused.
 
         Args:
-            name: which entry.
+            name: the entry's name.
             session: the caller's session, to join its transaction.
             given: what changes (`beatstore.types.ChangeOptions`): the options of `add`,
                 `task`, `schedule` and `new_name`. `args`, `kwargs` and `options` replace
-                what was stored.
+                the stored ones.
 
         Returns:
-            The entry as it is stored; `version` has grown if anything differed.
+            The entry as it is stored. Its `version` is higher if anything changed.
 
         Raises:
             EntryNotFoundError: there is no such entry, or no such upstream.
             EntryExistsError: the new name is taken.
-            InvalidEntryError: a value can't be stored, nothing would ever be due, or there
-                is no such field.
+            InvalidEntryError: a value can't be stored, the entry would never be due, or a field
+                does not exist.
             ScheduleError: the schedule or its zone is invalid.
         """
         refuse_unknown(given, ChangeOptions)
@@ -141,9 +140,9 @@ class Editor(Reader):
         return self._write(session, lambda tx: entries.change(tx, name, wanted))
 
     def pause(self, name: str, *, session: SessionLike | None = None) -> Entry:
-        """Let an entry send nothing until it is resumed; nothing happens if it is paused.
+        """Pause an entry: it sends nothing until it is resumed.
 
-        An entry that is over or broken sends nothing anyway, and is left as it is.
+        An entry that is paused, over or broken is left as it is.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -151,10 +150,10 @@ class Editor(Reader):
         return self._write(session, lambda tx: entries.pause(tx, name))
 
     def resume(self, name: str, *, session: SessionLike | None = None) -> Entry:
-        """Put a paused or broken entry back into service; nothing happens if it is active.
+        """Resume a paused or broken entry; an active one is left as it is.
 
-        What was due while it was paused is neither run nor counted as missed; a
-        one-shot whose time passed becomes `missed`.
+        Occurrences that were due meanwhile are neither run nor counted as missed. A one-shot
+        whose time has passed becomes `missed`.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -163,7 +162,7 @@ class Editor(Reader):
         return self._write(session, lambda tx: entries.resume(tx, name))
 
     def remove(self, name: str, *, session: SessionLike | None = None) -> None:
-        """Delete an entry; its runs stay on record, and those not yet sent are cancelled.
+        """Delete an entry. Its runs stay on record; unsent ones are cancelled.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -174,8 +173,8 @@ class Editor(Reader):
 def _wanted(
     name: str, task: TaskLike, schedule: ScheduleLike | None, given: EntryOptions
 ) -> dict[str, Any]:
-    """Return all that an entry is made of, with the defaults of what was not given."""
+    """Return all fields of an entry, with defaults for those that were not given."""
     refuse_unknown(given, EntryOptions)
     wanted = EntrySpec(name, task, schedule, **given).given()
-    # What can be gone through only once is needed twice.
+    # `after` may be an iterator, and is read twice.
     return {**wanted, "after": wanted["after"] and edges.wanted(wanted["after"])}

@@ -1,10 +1,10 @@
-"""What the API does with entries; each function works in the open transaction it is given.
+"""Add, edit, list and remove entries. Each function works in the open transaction it is given.
 
 Invariants:
-    * A row that is read to be changed is locked first, so that no look of a beat, and no
-      other edit, comes between.
-    * Whoever loses a race learns it from a row, not from a failed statement: the
-      caller's transaction stays usable.
+    * A row is locked before it is read to be changed, so that no tick and no other edit comes
+      in between.
+    * A lost race shows in a row, not in a failed statement: the caller's transaction stays
+      usable.
 
 On failure: arguments are refused before anything is written.
 """
@@ -50,10 +50,10 @@ __all__ = [
     "write",
 ]
 
-#: A name is shorter, and SQLite refuses a pattern of 50,000 bytes.
+#: Longer than any name; SQLite refuses a pattern of 50,000 bytes.
 _PATTERN_LENGTH = 1000
 
-#: How often put() looks again when the entry comes and goes under its hands.
+#: How often put() tries again if others add and remove the entry meanwhile.
 _TRIES = 5
 
 
@@ -67,9 +67,9 @@ def add(tx: Transaction, name: str, given: Mapping[str, Any], action: str = "add
 
 
 def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
-    """Insert an entry or make it as asked; see `Store.put`."""
+    """Insert or update an entry; see `Store.put`."""
     name = fields.text("name", name)
-    # An entry paused by hand stays so: False says how a new one begins, and no more.
+    # paused=False applies to a new entry only: an entry paused by hand stays paused.
     update_only = {key: value for key, value in given.items() if key != "paused" or value}
     for _ in range(_TRIES):
         old = tx.find(name)
@@ -100,15 +100,15 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
 
 
 def pause(tx: Transaction, name: str) -> Entry:
-    """Take an entry out of service for a while; see `Store.pause`."""
+    """Pause an entry; see `Store.pause`."""
     return edit(tx, "pause", tx.get(name, lock=True), edits.Wanted({}, paused=True))
 
 
 def resume(tx: Transaction, name: str) -> Entry:
-    """Put an entry back into service; see `Store.resume`."""
+    """Resume an entry; see `Store.resume`."""
     old = tx.get(name, lock=True)
     if old.kind == "after" and old.state != "active":
-        # Resuming runs nothing by itself: what its upstreams did meanwhile is over.
+        # Resuming runs nothing by itself: discard what its upstreams did meanwhile.
         consume(tx, [old.id])
         begin_anew(tx, [old.id])
     if old.state in LIVE:
@@ -122,16 +122,16 @@ def resume(tx: Transaction, name: str) -> Entry:
 def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
-    was = audit.entry_columns(old, **_told(tx, old))
+    was = audit.entry_columns(old, **_related(tx, old))
     cancel_runs(tx, old, "entry removed", held=True)
     delete_entries(tx, [old.id])
     audit.record(tx, "remove", old.name, was, None)
 
 
 def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
-    """Delete entries with what points at them.
+    """Delete entries with their tags and edges.
 
-    The foreign keys would do that too, but SQLite minds them only where it is told to.
+    The foreign keys would do that too, but SQLite ignores them unless they are switched on.
     """
     ids = list(ids)
     links.wake_downstreams(tx, ids)
@@ -144,7 +144,7 @@ def delete_entries(tx: Transaction, ids: Iterable[int]) -> None:
 def entries(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
 ) -> Page[Entry]:
-    """Return a page of entries, by name; see `Store.entries`."""
+    """Return a page of entries, sorted by name; see `Store.entries`."""
     found = _page(tx, select(ENTRY), chosen, limit, after)
     return Page.cut(tx.all(Entry, found), limit)
 
@@ -164,7 +164,7 @@ def _page(
     limit: int,
     after: str | None,
 ) -> Select[Any]:
-    """Return a query of a page of entries, by name, and of one more."""
+    """Return a query for a page of entries, sorted by name, and one more."""
     found = matching(tx, found, chosen)
     if after is not None:
         found = found.where(ENTRY.c.name > fields.sought("after", after))
@@ -172,7 +172,7 @@ def _page(
 
 
 def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:
-    """Return a query of entries with the conditions of `Store.entries`."""
+    """Return a query for entries with the conditions of `Store.entries`."""
     if (tag := chosen.get("tag")) is not None:
         tagged = select(TAG.c.entry_id).where(TAG.c.tag == fields.sought("tag", tag))
         found = found.where(ENTRY.c.id.in_(tagged))
@@ -216,19 +216,19 @@ def insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Ent
 def edit(
     tx: Transaction, action: str, old: Entry, wanted: edits.Wanted, *, touched: bool = False
 ) -> Entry:
-    """Make a locked entry as it is wanted, and return it; write nothing if it is so already."""
+    """Update a locked entry to what is wanted, and return it; write nothing if it is so already."""
     changed = edits.changes(old, wanted.columns)
     if changed or _turns(old, wanted.paused):
         changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
-    beside = _write_tags(tx, old, wanted.tags)
+    others = _write_tags(tx, old, wanted.tags)
     if wanted.after is not None:
         kind = wanted.columns.get("kind")
-        beside |= links.write(tx, old, wanted.after, new=False, kind=kind)
-    return write(tx, action, old, changed, beside, touched=touched)
+        others |= links.write(tx, old, wanted.after, new=False, kind=kind)
+    return write(tx, action, old, changed, others, touched=touched)
 
 
 def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
-    """Lock what comes before the entry itself, if it is given upstreams."""
+    """Take the locks that come before the entry's own, if it is given upstreams."""
     if given.get("after"):
         links.prepare(tx, edges.wanted(given["after"]))
 
@@ -238,34 +238,40 @@ def write(
     action: str,
     old: Entry,
     changed: Mapping[str, Any],
-    beside: audit.Differences | None = None,
+    others: audit.Differences | None = None,
     *,
     touched: bool = False,
 ) -> Entry:
-    """Write the columns that change, and count the edit; `touched` counts it in any case.
+    """Write the columns that change, and record the edit.
 
-    `beside` is what the edit has changed in other tables.
+    Args:
+        tx: the open transaction.
+        action: the name of the API method, for the audit.
+        old: the locked entry.
+        changed: the columns that change.
+        others: what the edit has changed in other tables.
+        touched: record the edit even if nothing changes.
     """
-    written = bool(changed or beside or touched)
+    written = bool(changed or others or touched)
     if written:
         stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
         tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **stamp}))
         tx.notify(changed.get("wake_at"))
     new = tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
     if written:
-        audit.record_edit(tx, action, old, new, beside or {})
+        audit.record_edit(tx, action, old, new, others or {})
     return new
 
 
 def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
-    """Cancel the runs of an entry that are not sent yet; with `held` those of a beat too."""
+    """Cancel the unsent runs of an entry; with `held`, also those that a beat has claimed."""
     cancel_runs_of(tx, [entry.id], reason, held=held)
 
 
 def cancel_runs_of(tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False) -> None:
-    """Do the same for many entries."""
+    """Cancel the unsent runs of many entries; see `cancel_runs`."""
     now = tx.now()
-    # A next attempt was to decide what the occurrence comes to: now it failed, and counts.
+    # Without its retry, an occurrence has failed: beat counts it at the next tick.
     counted = case((RUN.c.attempt > 1, literal(now, Instant())))
     done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
     for some in chunks(ids):
@@ -276,10 +282,10 @@ def cancel_runs_of(tx: Transaction, ids: Sequence[int], reason: str, *, held: bo
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:
-    """Give a locked entry another name.
+    """Rename a locked entry.
 
-    A statement that fails would end the caller's transaction on PostgreSQL, so
-    a savepoint catches the name that another transaction takes at the same time.
+    Another transaction may take the name at the same time. On PostgreSQL the failed statement
+    would end the caller's transaction, so it runs in a savepoint.
     """
     if tx.find(name) is not None:
         raise EntryExistsError(name)
@@ -293,7 +299,7 @@ def _rename(tx: Transaction, old: Entry, name: str) -> None:
 
 
 def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -> audit.Differences:
-    """Make the tags of an entry those wanted; return what they were, if they were others."""
+    """Set the tags of an entry; return the difference, if there is one."""
     if wanted is None:
         return {}
     of_entry = TAG.c.entry_id == entry.id
@@ -305,8 +311,8 @@ def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -
     return {} if found == set(wanted) else {"tags": (sorted(found), sorted(wanted))}
 
 
-def _told(tx: Transaction, entry: Entry) -> dict[str, Any]:
-    """Return what other tables say of an entry, for the audit."""
+def _related(tx: Transaction, entry: Entry) -> dict[str, Any]:
+    """Return the tags and upstreams of an entry, for the audit."""
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id)).scalars()
     return {"tags": sorted(found), "after": [edges.told(one) for one in links.read(tx, entry)]}
 
@@ -321,10 +327,10 @@ def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
 
 
 def _turns(old: Entry, paused: bool | None) -> bool:
-    """Say whether pausing or resuming makes a difference to this entry."""
+    """Return whether pausing or resuming changes the state of this entry."""
     return old.state == ("active" if paused else "paused") and paused is not None
 
 
 def _matches(tx: Transaction, pattern: str) -> ColumnElement[bool]:
-    """Return the condition that a name matches `*` and `?`, as exactly as = does."""
+    """Return the condition that a name matches a pattern of `*` and `?`, case-sensitively."""
     return dialect_of(tx.dialect).matches(ENTRY.c.name, pattern)

@@ -1,6 +1,6 @@
-"""What is read beside entries where it is asked for: their tags, upstreams and edits.
+"""Read the tags, upstreams and edits of entries, if they are requested.
 
-However many entries there are, this is a statement or two for each thousand of them.
+This takes one or two statements for each thousand entries.
 
 Each function joins the open transaction it is given.
 """
@@ -20,15 +20,15 @@ from beatstore.types import EntryExtra
 
 __all__ = ["EXTRAS", "check", "read"]
 
-#: All that can be asked for.
+#: Everything that can be requested.
 EXTRAS: tuple[EntryExtra, ...] = get_args(EntryExtra)
 
 
 def check(include: object) -> set[EntryExtra]:
-    """Return what is asked for.
+    """Return what is requested.
 
     Raises:
-        InvalidEntryError: it is something else.
+        InvalidEntryError: it is not one of `EXTRAS`.
     """
     given = [include] if isinstance(include, str) else include
     if not isinstance(given, Iterable):
@@ -37,18 +37,19 @@ def check(include: object) -> set[EntryExtra]:
 
 
 def read(tx: Transaction, found: Sequence[Entry], asked: set[EntryExtra]) -> list[Entry]:
-    """Return entries with what is asked for."""
+    """Return entries with what is requested."""
     if not asked:
         return list(found)
-    # What code declared is compared with the tags and upstreams too.
+    # `edited` compares the tags and upstreams with those that code declared.
     of_all = bool(asked & {"tags", "after"})
-    beside = stored.beside(tx, [one.id for one in found if of_all or one.declared is not None])
+    needing = [one.id for one in found if of_all or one.declared is not None]
+    related = stored.related(tx, needing)
     return [
         with_extras(
             one,
-            tags=sorted(beside.tags.get(one.id, ())) if "tags" in asked else None,
-            after=beside.after.get(one.id, ()) if "after" in asked else None,
-            edited=edited(one, beside) if "edited" in asked else None,
+            tags=sorted(related.tags.get(one.id, ())) if "tags" in asked else None,
+            after=related.after.get(one.id, ()) if "after" in asked else None,
+            edited=edited(one, related) if "edited" in asked else None,
         )
         for one in found
     ]

@@ -1,6 +1,6 @@
-"""The graph of dependencies, or a part of it, read from the tables.
+"""Read the graph of dependencies, or a part of it.
 
-Cost follows what is shown: a part is read from its middle outwards, a level in a statement.
+The cost follows the size of the part: it is read from its start outwards, one level at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EDGE = DEPENDENCY.c
 def graph(tx: Transaction, name: str | None, tag: str | None) -> Graph:
     """Return the graph, or a part of it; see `Store.graph`."""
     if name is not None and tag is not None:
-        raise InvalidEntryError("tag", tag, "None beside name", "one of the two")
+        raise InvalidEntryError("tag", tag, "no tag together with a name", "one of the two")
     if name is not None:
         entry_id = tx.get(name).id
         ids = _reach(tx, entry_id, _EDGE.downstream_id, _EDGE.upstream_id)

@@ -1,8 +1,8 @@
-"""What happened and what is to come: runs, errors, previews.
+"""Read runs, errors and previews.
 
 Invariants:
-    * No answer costs more the longer the history is: pages follow an index, and so do an
-      entry's last errors.
+    * The cost of an answer does not grow with the history: pages, and an entry's last errors,
+      follow an index.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "runs",
 ]
 
-#: By what runs are sorted.
+#: What runs can be sorted by.
 RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)
 
 _PREVIEW_LIMIT = 10_000
@@ -47,12 +47,12 @@ _PREVIEW_LIMIT = 10_000
 #: The longest id of a task that a row holds.
 _TASK_ID = 155
 
-#: A run still under way ends no earlier than any other.
+#: Sorts an unfinished run as the longest.
 _FAR = literal(datetime(9999, 12, 31, tzinfo=timezone.utc), Instant())
 
 _ENDS = case((RUN.c.state == "started", _FAR), else_=RUN.c.finished_at)
 
-#: What runs are sorted by, the highest first.
+#: The sort keys of runs, in descending order.
 _KEYS: dict[RunSort, ColumnElement[Any]] = {
     "due": RUN.c.due_at,
     "sent": RUN.c.sent_at,
@@ -64,7 +64,7 @@ _KEYS: dict[RunSort, ColumnElement[Any]] = {
 
 
 class RunFilter(NamedTuple):
-    """Which runs a page is about, and in which order; see `Store.runs`."""
+    """The filters and the order of a page of runs; see `Store.runs`."""
 
     state: str | Iterable[str] | None = None
     since: datetime | None = None
@@ -77,12 +77,12 @@ class RunFilter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """One run, and what is known beside it.
+    """One run, with all attempts of its occurrence and its entry.
 
     Attributes:
-        run: its row.
-        attempts: all attempts at the same due time, the first one first; it is one of them.
-        entry: its entry as it is now; None: it was removed.
+        run: the run.
+        attempts: all attempts of the same due time, in order; the run is one of them.
+        entry: the run's entry as it is now; None: it was removed.
     """
 
     run: Run
@@ -91,10 +91,10 @@ class RunDetails:
 
 
 def details(tx: Transaction, given: int | str) -> RunDetails:
-    """Return a run with what is known of it; see `Store.run`."""
+    """Return a run with its attempts and its entry; see `Store.run`."""
     run = found_run(tx, given)
     attempts = [run]
-    if isinstance(run.due_at, datetime):  # else it is a row written by hand
+    if isinstance(run.due_at, datetime):  # else the row was written by hand
         of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
         attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
     found = tx.all(Entry, select(ENTRY).where(ENTRY.c.id == run.entry_id))
@@ -102,10 +102,10 @@ def details(tx: Transaction, given: int | str) -> RunDetails:
 
 
 def found_run(tx: Transaction, given: int | str) -> Run:
-    """Return the run of that id, or the newest with that task id.
+    """Return the run with an id, or the newest with a task id.
 
     Raises:
-        InvalidEntryError: there is none.
+        InvalidEntryError: there is no such run.
     """
     expected = "the id of a run on record"
     if isinstance(given, str):
@@ -134,7 +134,7 @@ def runs(
     entry = tx.find(name)
     if entry is not None:
         return Page.cut(tx.all(Run, found.where(RUN.c.entry_id == entry.id)), limit)
-    # The entry is gone; its runs still say its name, in no index.
+    # The entry was removed; its runs still hold its name, which has no index.
     of_removed = tx.all(Run, found.where(RUN.c.entry_name == name))
     if not of_removed and before_id is None:
         raise tx.missing(name)
@@ -144,7 +144,7 @@ def runs(
 def _ordered(
     tx: Transaction, name: str | None, chosen: RunFilter, before_id: int | None
 ) -> Select[Any]:
-    """Return the query in its order, from one run on."""
+    """Return the sorted query, starting after one run."""
     found, sort = _chosen(select(RUN), chosen), chosen.sort
     if sort is None and name is None:
         found = found if before_id is None else found.where(RUN.c.id < before_id)
@@ -157,20 +157,20 @@ def _ordered(
     if before_id is not None:
         last = tx.execute(select(key).where(RUN.c.id == before_id)).scalar()
         if last is None or isinstance(last, Unreadable):
-            expected = f"the id of a run on record that has what {sort!r} sorts by"
+            expected = f"the id of a run on record that has a value for sort={sort!r}"
             raise InvalidEntryError("before_id", before_id, expected)
         found = found.where(or_(key < last, and_(key == last, RUN.c.id < before_id)))
     return found.order_by(key.desc(), RUN.c.id.desc())
 
 
 def errors(tx: Transaction, name: str, limit: int) -> Page[Run]:
-    """Return the last runs that went wrong, newest first; see `Store.errors`."""
+    """Return the last failed or lost runs, newest first; see `Store.errors`."""
     limit = fields.whole("limit", limit, least=1)
     entry = tx.find(name)
     if entry is None:
         return runs(tx, name, RunFilter(ERRORS), limit, None)
     found: list[Run] = []
-    for state in ERRORS:  # one at a time, so that each is read off the index in its order
+    for state in ERRORS:  # one query each, so that each follows the index in its order
         page = select(RUN).where(RUN.c.entry_id == entry.id, RUN.c.state == state, NOT_SUCCEEDED)
         page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit + 1)
         found += tx.all(Run, page)
@@ -209,7 +209,7 @@ def _states(given: object) -> list[str]:
 def _before(tx: Transaction, run_id: int) -> ColumnElement[bool]:
     """Return the condition that a run comes after that one in the order (due_at, id) desc."""
     due_at = tx.execute(select(RUN.c.due_at).where(RUN.c.id == run_id)).scalar()
-    if not isinstance(due_at, datetime):  # cleared in between, or written by hand
+    if not isinstance(due_at, datetime):  # pruned meanwhile, or written by hand
         return RUN.c.id < run_id
     return and_(RUN.c.due_at <= due_at, or_(RUN.c.due_at < due_at, RUN.c.id < run_id))
 

@@ -1,8 +1,8 @@
-"""What `align` an edge gets where nothing is said: which entries with a clock it descends from.
+"""Decide the default `align` of edges, by the scheduled entries that they descend from.
 
-An entry without a clock all of whose upstreams descend from one and the same entry with a
-clock asks for runs of the same due time: one night's `load` is for that night's `clean` and
-`enrich`, whichever of them failed the night before. Any other edge takes the latest.
+If all upstreams of an entry without a schedule descend from one and the same scheduled entry, its
+edges get `align="same"`: tonight's `load` waits for tonight's `clean` and `enrich`, whatever
+happened last night. All other edges get `align="latest"`.
 
 Each call joins the open transaction.
 """
@@ -30,8 +30,8 @@ class Lineage:
 
     Args:
         tx: the open transaction.
-        known: entries that are written together, or known already, by name: their kind and
-            the names of their upstreams; None for these: as they are stored.
+        known: entries that are written together or known already, by name: their kind and the
+            names of their upstreams, or None for the stored upstreams.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Lineage:
     def settle(
         self, name: str, kind: str, asked: Sequence[After], there: Sequence[After] = ()
     ) -> tuple[After, ...]:
-        """Return edges with an alignment each; an edge that is there already keeps what it has.
+        """Return edges with an alignment each; an edge that exists already keeps its own.
 
         Args:
-            name: of the downstream.
-            kind: of the downstream.
-            asked: all its upstreams, some without an alignment.
-            there: the edges that are stored.
+            name: the name of the downstream.
+            kind: the kind of its schedule.
+            asked: all its edges, some without an alignment.
+            there: the stored edges.
         """
         if all(one.align is not None for one in asked):
             return tuple(asked)
@@ -73,7 +73,7 @@ class Lineage:
         roots: set[str] = set()
         seen = {name}
         ahead = {one.name for one in asked} - seen
-        while ahead and len(roots) < 2:  # noqa: PLR2004  (two are one too many)
+        while ahead and len(roots) < 2:  # noqa: PLR2004  (one root gives "same", two don't)
             seen |= ahead
             above: set[str] = set()
             for some in chunks(sorted(ahead)):
@@ -90,7 +90,7 @@ class Lineage:
         return "same" if len(roots) == 1 else "latest"
 
     def _learn(self, names: Iterable[str]) -> None:
-        """Read the kinds of entries, and the upstreams of those without a clock."""
+        """Read the kinds of entries, and the upstreams of those without a schedule."""
         unknown = [name for name in names if name not in self._known]
         if unknown:
             rows = select(ENTRY.c.name, ENTRY.c.kind).where(ENTRY.c.name.in_(unknown))

@@ -1,15 +1,14 @@
-"""Dependencies between entries: written by name, and never in a circle.
+"""Read and write the edges between entries, and refuse dependency cycles.
 
 Each function works in the open transaction it is given.
 
 Invariants:
-    * Upstreams are locked before an edge to them is written, so no completion of theirs
-      comes between: it either counts for the new edge or sees it. As a completion does,
-      this locks upstreams first.
-    * Whoever closes a circle is refused. Those who link at the same time take turns, before
-      they lock anything else.
+    * An upstream is locked before an edge to it is written, so a completion either counts for
+      the new edge or finds it. Like a completion, this locks upstreams before downstreams.
+    * An edge that would create a cycle is refused. Transactions that link take turns, before they
+      lock anything else.
 
-On failure: `InvalidEntryError`, naming the upstream.
+On failure: `InvalidEntryError`, which names the upstream.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY
 from beatstore.definition import edges
 from beatstore.definition.edges import After
-from beatstore.errors import InvalidEntryError
+from beatstore.errors import DependencyCycleError, InvalidEntryError
 from beatstore.records import Entry
 from beatstore.rules.due import will_not_run_again
 from beatstore.rules.outcomes import counter_of
@@ -53,12 +52,12 @@ __all__ = [
 
 
 def read(tx: Transaction, entry: Entry) -> list[After]:
-    """Return the edges to an entry's upstreams, by their names."""
+    """Return the edges to an entry's upstreams, sorted by their names."""
     return read_all(tx, DEPENDENCY.c.downstream_id == entry.id).get(entry.id, [])
 
 
 def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[After]]:
-    """Return the edges to the upstreams of the downstreams chosen, by their ids and names."""
+    """Return, by the id of each chosen downstream, its edges, sorted by name."""
     found: dict[int, list[After]] = {}
     for row in tx.execute(_EDGES.where(chosen)):
         found.setdefault(row[0], []).append(After(*tuple(row)[1:]))
@@ -67,8 +66,8 @@ def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[Aft
 
 _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in fields_of(After)[1:])
 _UP = ENTRY.alias("up")
-#: The downstream's id, and what `After` is made of. Made once, since that takes longer than
-#: to execute it.
+#: Selects the downstream's id and the fields of `After`. Built once, because building it takes
+#: longer than executing it.
 _EDGES = (
     select(DEPENDENCY.c.downstream_id, _UP.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS))
     .join(_UP, _UP.c.id == DEPENDENCY.c.upstream_id)
@@ -77,7 +76,7 @@ _EDGES = (
 
 
 def are_as_asked(there: Sequence[After], asked: Sequence[After]) -> bool:
-    """Say whether edges are those asked for; one that says no alignment has any."""
+    """Return whether the edges are those asked for; one without an alignment matches any."""
     aligned = {one.name: one.align for one in there}
     wanted = {replace(one, align=one.align or aligned.get(one.name)) for one in asked}
     return set(there) == wanted
@@ -91,14 +90,14 @@ def write(
     new: bool,
     kind: str | None = None,
 ) -> audit.Differences:
-    """Make the upstreams of a locked entry those asked for; return the edges that differed.
+    """Set the upstreams of a locked entry; return the edges that differed.
 
     Args:
         tx: the open transaction.
         entry: the downstream.
-        asked: as `edges.wanted` returns them.
-        new: whether the entry was made in this transaction, so that nobody depends on it.
-        kind: of its schedule, where that changes too.
+        asked: the edges, as `edges.wanted` returns them.
+        new: whether the entry was added in this transaction, so that nothing depends on it.
+        kind: the kind of its schedule, if that changes too.
     """
     there = [] if new else read(tx, entry)
     asked = Lineage(tx).settle(entry.name, kind or entry.kind, asked, there)
@@ -114,7 +113,7 @@ def write(
 
 
 def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
-    """Add edges to an entry, or change them; see `Store.link`."""
+    """Add or change edges of an entry; see `Store.link`."""
     prepare(tx, asked)
     entry = tx.get(name, lock=True)
     there = {one.name: one for one in read(tx, entry)}
@@ -124,7 +123,7 @@ def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
 
 
 def prepare(tx: Transaction, asked: Iterable[After]) -> None:
-    """Take the locks that come before an entry's own, when its upstreams are edited."""
+    """Take the locks that come before an entry's own, when its upstreams change."""
     take_turns(tx)
     for up in sorted({one.name for one in asked}):
         tx.find(up, lock=True)
@@ -143,13 +142,13 @@ def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
 
 
 def wake_downstreams(tx: Transaction, ids: Sequence[int]) -> None:
-    """Have the downstreams of entries looked at that are about to be deleted."""
+    """Wake the downstreams of entries that are about to be deleted."""
     below = select(DEPENDENCY.c.downstream_id).where(DEPENDENCY.c.upstream_id.in_(ids))
     wake(tx, list(tx.execute(below).scalars()))
 
 
 def wake(tx: Transaction, ids: Sequence[int]) -> None:
-    """Have entries looked at anew; the triggers on edges do the same for plain SQL."""
+    """Let beat process entries at its next tick; triggers on edges do this for plain SQL."""
     if ids:
         awake = update(ENTRY).where(ENTRY.c.id.in_(ids), ENTRY.c.state == "active")
         tx.execute(awake.values(wake_at=EPOCH, blocked_by=None))
@@ -167,9 +166,9 @@ def _delete(tx: Transaction, entry: Entry, names: Iterable[str]) -> None:
 
 def _insert(tx: Transaction, entry: Entry, asked: Sequence[After], *, new: bool) -> None:
     ups = {one.name: tx.get(one.name, lock=True) for one in sorted(asked, key=lambda one: one.name)}
-    circle = [one for one in asked if not one.first_free]
-    for one in circle:
-        _refuse_circle(tx, entry, ups[one.name])
+    for one in asked:
+        if not one.first_free:
+            _refuse_cycle(tx, entry, ups[one.name])
     rows = [edge_row(entry, ups[one.name], one) for one in asked]
     if rows and not new:
         changed = [row["upstream_id"] for row in rows]
@@ -193,7 +192,7 @@ NODE_COLUMNS = (
 
 
 def edge_row(entry: Any, up: Any, one: After) -> dict[str, Any]:
-    """Return the row of an edge between two locked entries, or what has their `NODE_COLUMNS`."""
+    """Return the row of an edge between two locked entries (or objects with `NODE_COLUMNS`)."""
     return {
         "downstream_id": entry.id,
         "upstream_id": up.id,
@@ -208,11 +207,11 @@ def edge_row(entry: Any, up: Any, one: After) -> dict[str, Any]:
 
 
 def _consumed(entry: Any, up: Any, one: After) -> int:
-    """Return how much of what the upstream has done already is used up.
+    """Return how many completions of the upstream a new edge ignores.
 
-    Nothing of it, for an entry that never ran: what happened before its first start counts.
-    But what has no clock would then run the moment it is made; so for that, only an upstream
-    that will not run again counts.
+    For a scheduled entry that has never run, none: earlier completions count for its first run.
+    An entry without a schedule would then run at once, so it ignores them all, unless the
+    upstream will not run again.
     """
     if one.first_free:
         return -1
@@ -222,17 +221,17 @@ def _consumed(entry: Any, up: Any, one: After) -> int:
 
 
 def take_turns(tx: Transaction) -> None:
-    """Wait until nobody else is linking.
+    """Wait until no other transaction is linking.
 
-    A write, not a lock: who looks at the database as it was before somebody else's turn is
-    refused by PostgreSQL then, and made to wait by SQLite.
+    This is a write, not a lock: PostgreSQL then refuses a transaction whose snapshot is older than
+    the other's commit, and SQLite makes it wait.
     """
-    # A schema_translate_map is for tables of a MetaData.
+    # A schema_translate_map applies only to tables of a MetaData.
     version = table(VERSION_TABLE, column("version_num"), schema=tx.database.schema)
     tx.execute(update(version).values(version_num=version.c.version_num))
 
 
-def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
+def _refuse_cycle(tx: Transaction, entry: Entry, up: Entry) -> None:
     if entry.id == up.id:
         write_instead = f"After({up.name!r}, on='done', first_free=True), or overlap='wait'"
         raise InvalidEntryError("after", up.name, "another entry", write_instead)
@@ -240,10 +239,4 @@ def _refuse_circle(tx: Transaction, entry: Entry, up: Entry) -> None:
     locking = dialect_of(connection.dialect).reads_snapshot(connection)
     way = cycles.path(tx.execute, entry.id, up.id, current=locking)
     if way is not None:
-        words = cycles.spelled(tx.execute, way)
-        raise InvalidEntryError(
-            "after",
-            up.name,
-            f"no circle; this would close {words}",
-            "first_free=True on one of them",
-        )
+        raise DependencyCycleError(up.name, cycles.spelled(tx.execute, way))

@@ -26,13 +26,13 @@ __all__ = ["Reader"]
 
 
 class Reader(Base):
-    """The entries and runs of one database, to look at; see `beatstore.Store`."""
+    """Reads the entries and runs of one database; see `beatstore.Store`."""
 
     def get(self, name: str, *, session: SessionLike | None = None) -> Entry:
-        """Return the entry of that name, with its `tags`, what it waits for, and its edits.
+        """Return the entry of that name, with its `tags`, its upstreams (`after`) and `edited`.
 
         Raises:
-            EntryNotFoundError: there is none; the error suggests a similar name.
+            EntryNotFoundError: there is no such entry; the error suggests a similar name.
         """
         asked = set(extras.EXTRAS)
         return self._read(session, lambda tx: extras.read(tx, [tx.get(name)], asked)[0])
@@ -49,17 +49,16 @@ class Reader(Base):
         include: EntryExtra | Iterable[EntryExtra] = (),
         session: SessionLike | None = None,
     ) -> Page[Entry]:
-        """Return a page of entries in the order of their names; `more` says if others follow.
+        """Return a page of entries, sorted by name; `more` says if others follow.
 
         Args:
-            tag: only those with this tag.
-            state: only those in this state.
-            name: only those whose name matches; `*` stands for any characters, `?` for
-                one.
-            source: only those of this owner.
-            limit: at most so many.
-            after: only those after this name: the last one of the page before.
-            include: what is read with them: "tags", "after" (their upstreams) and "edited".
+            tag: only entries with this tag.
+            state: only entries in this state.
+            name: only entries whose name matches; `*` stands for any characters, `?` for one.
+            source: only entries of this owner.
+            limit: the maximum number of entries.
+            after: only entries after this name: the last name of the previous page.
+            include: what to read with them: "tags", "after" (their upstreams) and "edited".
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -85,7 +84,7 @@ class Reader(Base):
         after: str | None = None,
         session: SessionLike | None = None,
     ) -> Page[str]:
-        """Return a page of names of entries, in order; the arguments are those of `entries`."""
+        """Return a page of the names of entries, sorted; the arguments are those of `entries`."""
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
         return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
 
@@ -114,26 +113,24 @@ class Reader(Base):
     ) -> Page[Run]:
         """Return a page of runs, the newest first; `more` says if others follow.
 
-        Few runs among many are found by reading the history from its end: give `since`
-        beside a rare tag, task, worker or state, and beside `sort`.
+        A rare tag, task, worker or state is searched by reading the history from its end, and so
+        is a `sort`: give `since` with them.
 
         Args:
-            name: only those of this entry, by their due time; None: all, in the order
-                they were recorded. The runs of an entry that was removed are found by
-                reading the history, too.
-            state: only those in this state, or in one of these.
-            since: only those due at this instant or after.
-            until: only those due before this instant.
-            tag: only those whose entry has this tag now.
-            task: only those whose entry sends this task now.
-            worker: only those that this worker (`celery@host`) took.
-            sort: by what, the latest or the longest first: "due", "sent", "started" or
-                "finished", when that was; "runtime", what runs still coming first; or
-                "lateness", how long after its due time a first attempt was sent. Only runs
-                that have it are in the page.
-            limit: at most so many.
-            before_id: only those that come after this run in the order: the `id` of the
-                last one of the page before.
+            name: only runs of this entry, by their due time; None: all runs, in the order of
+                their creation. The runs of a removed entry are searched in the history, too.
+            state: only runs in this state, or in one of these states.
+            since: only runs due at this instant or later.
+            until: only runs due before this instant.
+            tag: only runs whose entry has this tag now.
+            task: only runs whose entry sends this task now.
+            worker: only runs that this worker (`celery@host`) started.
+            sort: what to sort by, in descending order: the time "due", "sent", "started" or
+                "finished"; the "runtime", where unfinished runs come first; or the "lateness",
+                from due time to sending of a first attempt. Runs without the value are left out.
+            limit: the maximum number of runs.
+            before_id: only runs that follow this one in the order: the `id` of the last run of
+                the previous page.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -143,11 +140,11 @@ class Reader(Base):
         return self._read(session, lambda tx: history.runs(tx, name, chosen, limit, before_id))
 
     def run(self, run: Run | int | str, *, session: SessionLike | None = None) -> RunDetails:
-        """Return one run with all that is known of it.
+        """Return a run with all its attempts and its entry.
 
         Args:
-            run: a run, its id, or the id of its task; an old one of those is found by
-                reading the history from its end.
+            run: a run, its id, or the id of its task. A task id is searched in the history from
+                its end.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -159,12 +156,12 @@ class Reader(Base):
     def errors(self, name: str, limit: int = 5, *, session: SessionLike | None = None) -> Page[Run]:
         """Return the last runs of an entry that failed or were lost, the newest first.
 
-        Each has `error`, `traceback` (cut to its end where it is long) and `reason`. The
-        last 5 are kept however old they are.
+        Each has `error`, `traceback` (only the end of a long one) and `reason`. Retention keeps
+        the last 5 of them, however old they are.
 
         Args:
-            name: which entry.
-            limit: at most so many.
+            name: the entry's name.
+            limit: the maximum number of runs.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -180,15 +177,15 @@ class Reader(Base):
         *,
         session: SessionLike | None = None,
     ) -> list[datetime]:
-        """Return the next due times of an entry, oldest first, in the entry's own zone.
+        """Return the next due times of an entry, the earliest first, in the entry's own zone.
 
-        `end_at` and `max_runs` count; jitter is not added. A paused entry shows what it
-        would do; one that is over or broken has none, nor has one without a clock.
+        They respect `end_at` and `max_runs`, but not jitter. A paused entry shows the times that
+        it would have if resumed. An entry that is over, broken or without a schedule has none.
 
         Args:
-            name: which entry.
-            count: how many at most.
-            start: from this instant on; None: after now.
+            name: the entry's name.
+            count: the maximum number of due times.
+            start: only due times at this instant or later; None: after now.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -240,22 +237,21 @@ class Reader(Base):
         source: str | None = None,
         session: SessionLike | None = None,
     ) -> Generator[dict[str, Any], None, None]:
-        """Yield a header, and each entry as a dict of plain JSON, for `load`.
+        """Yield a header, then each entry as a dict of plain JSON, for `load`.
 
-        Everything `add` takes, the state, what code declared, and how far the entry has
-        come; not its runs, nor the audit. All are read from one state of the database,
-        some hundred at a time; stop beat and the workers first, if it is to be a move.
+        A document has everything that `add` takes, the entry's state and progress, and what code
+        declared; it has no runs and no audit. All documents are read from one snapshot of the
+        database. To move entries to another database, stop beat and the workers first.
 
             with open("entries.jsonl", "w") as file:
                 for document in store.export():
                     print(json.dumps(document), file=file)
 
         Args:
-            tag: only those with this tag.
-            state: only those in this state.
-            name: only those whose name matches; `*` stands for any characters, `?` for
-                one.
-            source: only those of this owner.
+            tag: only entries with this tag.
+            state: only entries in this state.
+            name: only entries whose name matches; `*` stands for any characters, `?` for one.
+            source: only entries of this owner.
             session: the caller's session, to join its transaction.
         """
         chosen = {"tag": tag, "state": state, "name": name, "source": source}
@@ -269,17 +265,17 @@ class Reader(Base):
         timezone: str | None = None,
         session: SessionLike | None = None,
     ) -> Explanation:
-        """Say in plain words why an entry has or has not run.
+        """Explain in plain words why an entry has or has not run.
 
-        What state it is in, since when and by whom; what it waits for, and what that is
-        doing; what runs, is retried, or was sent and never heard of; when it is due next;
-        what became of its last occurrences, and why. Print it, or read its fields.
+        The explanation says which state the entry is in, since when and who set it; what it waits
+        for, and what its upstreams are doing; which runs are running, retried or unreported; when
+        it is due next; and how its last runs ended. Print it, or read its fields.
 
         Args:
-            name: which entry; of one that was removed, the audit tells.
-            at: an occurrence to account for instead: "why did 03:00 not run?". One that is
-                due within this second is found by the whole second, too.
-            timezone: IANA zone that the sentences give times in; None: the entry's.
+            name: the entry's name. A removed entry is explained from the audit.
+            at: the due time of one occurrence to explain instead: "why did 03:00 not run?". A
+                whole second also finds an occurrence within that second.
+            timezone: the IANA zone for times in the sentences; None for the entry's own.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -296,12 +292,12 @@ class Reader(Base):
     def graph(
         self, *, name: str | None = None, tag: str | None = None, session: SessionLike | None = None
     ) -> Graph:
-        """Return what depends on what, as data that can be drawn.
+        """Return the graph of dependencies, as data that can be drawn.
 
         Args:
-            name: only this entry, what it waits for, directly or not, and what waits for
-                it; None: every entry that has an edge.
-            tag: only the entries with this tag, and those at the other end of their edges.
+            name: only this entry with all its direct and indirect upstreams and downstreams;
+                None: every entry that has an edge.
+            tag: only entries with this tag, with their direct upstreams and downstreams.
             session: the caller's session, to join its transaction.
 
         Raises:
@@ -311,7 +307,7 @@ class Reader(Base):
         return self._read(session, lambda tx: graphs.graph(tx, name, tag))
 
     def edges(self, name: str, *, session: SessionLike | None = None) -> list[Edge]:
-        """Return the edges to the upstreams of an entry, and those from it to its downstreams.
+        """Return the edges from the upstreams of an entry and those to its downstreams.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -328,45 +324,45 @@ class Reader(Base):
     ) -> Page[Audit]:
         """Return a page of the changes made through the API, the newest first.
 
-        Each says `at`, `actor`, `action`, `entry`, and the columns that changed `before`
-        and `after`, with instants as ISO 8601 text.
+        Each has `at`, `actor`, `action`, `entry`, and the columns that changed as they were
+        `before` and `after`, with instants as ISO 8601 text.
 
         Args:
-            name: only those of the entry that had this name then; None: all.
-            limit: at most so many.
-            before_id: only those before this one: the `id` of the last one of the page
-                before.
+            name: only changes of the entry that had this name at the time; None: all changes.
+            limit: the maximum number of changes.
+            before_id: only changes before this one: the `id` of the last change of the previous
+                page.
             session: the caller's session, to join its transaction.
         """
         return self._read(session, lambda tx: audit.audits(tx, name, limit, before_id))
 
     def status(self, *, session: SessionLike | None = None) -> Status:
-        """Return how things stand: entries and runs by state, lateness, beats and workers.
+        """Return the status: entries and runs by state, lateness, beats and workers.
 
-        `warnings` says in sentences what a person should mend.
+        Its `warnings` say in sentences what somebody should fix.
         """
         return self._read(session, status.status)
 
     def edited(
         self, names: Iterable[str], *, session: SessionLike | None = None
     ) -> dict[str, tuple[str, ...]]:
-        """Return those of these entries that differ from what their code says, and in what.
+        """Return which of these entries differ from what their code declares, and in which fields.
 
         Args:
-            names: of entries.
+            names: the names of entries.
             session: the caller's session, to join its transaction.
 
         Returns:
-            The fields that differ, by the names that `add` has for them, and `state` where
-            somebody paused, resumed or cancelled the entry; by the entries' names. An entry
+            For each entry that differs, the fields that differ, under the names that `add` has
+            for them, and `state` if somebody paused, resumed or cancelled the entry. An entry
             that no code declares is left out.
         """
         return self._read(session, lambda tx: sync.edited(tx, names))
 
     def health(self, *, session: SessionLike | None = None) -> Health:
-        """Return whether what is due is sent: whether a beat is alive, and what stands still.
+        """Return whether due entries are sent: if a beat is alive, and what is overdue or stalled.
 
-        It is for a monitor that asks every minute: one statement counts all entries, and
-        the others follow an index.
+        This is cheap enough for a monitor that asks every minute: one statement counts all
+        entries, and the others follow an index.
         """
         return self._read(session, status.health)

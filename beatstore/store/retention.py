@@ -1,14 +1,14 @@
-"""Clearing: what is over and old is deleted, a page of rows at a time.
+"""Retention: delete old rows, a page at a time.
 
 Invariants:
-    * What is still needed stays: the newest run of an entry that recurs and those its cursor
+    * What is still needed stays: the newest run of a recurring entry and the runs that its cursor
       has not passed (they tell occurrences apart), runs that have not ended, an entry's last
       errors, a one-shot that others wait for or that code declares, and the last worker's row.
-    * Which shared due times were accounted for is not forgotten: before the rows that say so
-      are deleted, the cursor of their entry passes them.
-    * A page reads and deletes a bounded number of rows, whatever the table holds: it goes on
-      at the mark where the page before ended, and rows that stay are passed once.
-    * Rows that somebody else holds are left for another time; nobody waits.
+    * The cursor of an entry passes its shared due times before the rows that account for them are
+      deleted.
+    * A page reads and deletes a bounded number of rows, whatever the size of the table. It starts
+      at the mark where the previous page ended, so each row that stays is read once.
+    * Locked rows are skipped until the next pass; nothing waits for them.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from beatstore.tick.edges import NOT_SUCCEEDED, one_shot
 
 __all__ = ["Pruner", "prune"]
 
-#: How many of an entry's last errors stay, however old, of each kind.
+#: How many of an entry's last errors of each kind stay, however old they are.
 ERRORS_KEPT = 5
 
-#: How long the row of a worker that is gone stays.
+#: How long the row of a dead worker stays.
 WORKERS_KEPT = timedelta(days=1)
 
-#: How long beat leaves the tables alone when it has been through them.
+#: How long beat waits after a complete pass before it starts the next.
 REST = timedelta(hours=1)
 
-#: Rows that a page deletes at most; and entries that it reads, for which no index asks.
+#: How many rows a page deletes at most, and how many entries it reads (without an index).
 _PAGE = 1000
 _ENTRIES_READ = 10_000
 
-#: How many entries a page closes the accounts of.
+#: For how many entries a page deletes the account of shared due times.
 _ACCOUNTS = 100
 
 #: Where a page of rows ended: (due_at, id) of its last row.
@@ -61,12 +61,12 @@ BEGINNING: Mark = (EPOCH, 0)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page did.
+    """The result of a page.
 
     Attributes:
-        deleted: how many rows.
-        next: where the next page begins, if there is one.
-        read: how many runs it looked at.
+        deleted: how many rows it deleted.
+        next: where the next page starts; None: there is none.
+        read: how many runs it examined.
     """
 
     deleted: int
@@ -75,7 +75,7 @@ class Page:
 
 
 def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
-    """Delete a page of the one-shots that are over since before `before`."""
+    """Delete a page of the one-shots that have been over since before `before`."""
     window = select(ENTRY.c.id).where(ENTRY.c.id > after[1]).order_by(ENTRY.c.id)
     ids = window.limit(_ENTRIES_READ).subquery("ids")
     ends = select(func.max(ids.c.id).label("last"), func.count(ids.c.id).label("read"))
@@ -95,7 +95,7 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
     )
     page = over.order_by(ENTRY.c.id).limit(_PAGE).with_for_update(skip_locked=True)
     found = tx.execute(page).all()
-    # The next sync would make a declared one anew, and it would run once more.
+    # The next sync would add a declared one-shot again, and it would run twice.
     gone = [row.id for row in found if row.declared is None or let_go_in(row.declared)]
     if gone:
         delete_entries(tx, gone)
@@ -105,7 +105,7 @@ def entries(tx: Transaction, before: datetime, after: Mark) -> Page:
 
 
 def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
-    """Delete those of the next page of runs due before `before` that are settled and not needed."""
+    """Delete the settled and unneeded runs of the next page of runs due before `before`."""
     due_at, last_id = after
     following = RUN.c.due_at >= due_at, or_(RUN.c.due_at > due_at, RUN.c.id > last_id)
     columns = (RUN.c.id, RUN.c.due_at, RUN.c.entry_id, RUN.c.state, RUN.c.wake_at)
@@ -114,7 +114,7 @@ def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
     rows = [row for row in read if isinstance(row.due_at, datetime)]
     settled = [row for row in rows if _is_settled(row)]
     kept = _kept_since(tx, {row.entry_id for row in settled if row.state in ERRORS})
-    # An entry that is gone keeps none: what is before the end of time goes.
+    # A removed entry keeps no errors: the limit is the end of time.
     end = datetime.max.replace(tzinfo=timezone.utc)
     ids = [row.id for row in settled if row.due_at < kept.get((row.entry_id, row.state), end)]
     if ids:
@@ -127,7 +127,7 @@ def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
 
 
 def audits(tx: Transaction, before: datetime, after: Mark) -> Page:
-    """Delete a page of the audit's oldest rows; they are numbered in the order of time."""
+    """Delete a page of the audit's oldest rows; their ids follow the order of time."""
     page = select(AUDIT.c.id, AUDIT.c.at).where(AUDIT.c.id > after[1])
     rows = tx.execute(page.order_by(AUDIT.c.id).limit(_PAGE)).all()
     ids = [row.id for row in rows if isinstance(row.at, datetime) and row.at < before]
@@ -137,9 +137,9 @@ def audits(tx: Transaction, before: datetime, after: Mark) -> Page:
 
 
 def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
-    """Delete the rows of workers not heard of for a day, but never the last one's.
+    """Delete the rows of workers without a heartbeat for a day, except the last one.
 
-    That one tells that outcomes are reported here.
+    That row shows that workers report outcomes here.
     """
     newest = select(WORKER.c.id).order_by(WORKER.c.heartbeat_at.desc(), WORKER.c.id).limit(1)
     last = tx.execute(newest).scalar()
@@ -153,7 +153,7 @@ def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
 def waits(tx: Transaction, before: datetime, after: Mark) -> Page:
     """Close the account of shared due times before `before`, for a page of entries.
 
-    What still waits after so long is given up, and the log says so.
+    Due times that still wait after so long are skipped, and the log says so.
     """
     old = and_(WAIT.c.due_at < before, WAIT.c.downstream_id > after[1])
     page = select(WAIT.c.downstream_id).where(old, ENTRY.c.kind == "after").distinct()
@@ -170,7 +170,7 @@ def waits(tx: Transaction, before: datetime, after: Mark) -> Page:
 
 _Phase = Callable[[Transaction, datetime, Mark], Page]
 
-#: What is cleared, in this order: runs whose entry goes first are needed no longer.
+#: What is deleted, in this order: once its entry is deleted, a run is no longer needed.
 _PHASES: dict[str, _Phase] = {
     "entries": entries,
     "waits": waits,
@@ -185,12 +185,12 @@ def prune(
     before: datetime,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Clear everything; see `Store.prune`.
+    """Delete all old rows; see `Store.prune`.
 
     Args:
-        write: does a piece of work in a transaction.
-        before: what is older is old.
-        progress: is told how many old runs were looked at, of how many.
+        write: runs a function in a transaction.
+        before: rows older than this are deleted.
+        progress: called after each page with how many old runs were examined, of how many.
     """
     counts = dict.fromkeys(_PHASES, 0)
     total = write(partial(_count_runs, before)) if progress else 0
@@ -220,14 +220,14 @@ def _call(phase: _Phase, before: datetime, mark: Mark, tx: Transaction) -> Page:
 
 
 class Pruner:
-    """Clears for one beat, a page whenever it is asked, and rests when it is through.
+    """Prunes for one beat, a page at a time, with a rest after each complete pass.
 
-    Where it is stands in memory only: a beat that starts begins at the beginning, and two
-    beats that clear the same rows leave each other's alone.
+    The position is kept in memory only: a new beat starts at the beginning, and two beats that
+    prune the same rows skip each other's locks.
 
     Args:
-        database: where.
-        settings: `retention` says what is old.
+        database: the database to prune.
+        settings: their `retention` says how old a row must be.
     """
 
     def __init__(self, database: Database, settings: Settings) -> None:
@@ -238,20 +238,20 @@ class Pruner:
         self._rests_until = EPOCH
 
     def is_due(self, now: datetime) -> bool:
-        """Say whether there may be something to clear; asks no database."""
-        # A clock that was set back must not make the rest endless.
+        """Return whether it is time to prune; does not query the database."""
+        # A clock that was set back must not prolong the rest.
         return not self._rests_until - REST <= now < self._rests_until
 
     def step(self, connection: Connection, now: datetime) -> bool:
         """Delete one page, of at most 1,000 runs or entries, if it is time.
 
         Args:
-            connection: with the transaction open in which rows are claimed (`begin_claim`),
-                which the caller commits.
+            connection: with an open transaction that may skip locked rows (`begin_claim`); the
+                caller commits it.
             now: the database's time.
 
         Returns:
-            Whether more is left; False: nothing, for an hour.
+            Whether there is more to delete; False: not for an hour.
         """
         if not self.is_due(now):
             return False
@@ -272,7 +272,7 @@ class Pruner:
 
 
 def _waited_for() -> ColumnElement[bool]:
-    """Return the condition that an entry is upstream of one that is not itself over."""
+    """Return the condition that an entry is the upstream of one that is not over."""
     down = ENTRY.alias("down")
     edge = DEPENDENCY.join(down, down.c.id == DEPENDENCY.c.downstream_id)
     over = and_(one_shot(down), down.c.state.in_(OVER))
@@ -281,7 +281,7 @@ def _waited_for() -> ColumnElement[bool]:
 
 
 def _unfinished() -> ColumnElement[bool]:
-    """Return the condition that a run of an entry is under way, or another attempt to come."""
+    """Return the condition that a run of an entry has not ended, or will be retried."""
     found = select(RUN.c.id).where(
         RUN.c.entry_id == ENTRY.c.id,
         RUN.c.state.in_(UNFINISHED),
@@ -296,17 +296,17 @@ def _is_settled(row: Row[tuple[int, datetime, int, str, datetime | None]]) -> bo
 
 
 def _needed() -> ColumnElement[bool]:
-    """Return the condition that a run tells its entry's occurrences apart, or holds it back."""
+    """Return the condition that a run tells occurrences of its entry apart, or blocks it."""
     newer, entry = RUN.alias("newer"), ENTRY.alias("entry")
     follows = or_(
         newer.c.due_at > RUN.c.due_at,
         and_(newer.c.due_at == RUN.c.due_at, newer.c.attempt > RUN.c.attempt),
     )
-    # The first term says nothing new, but where in the index to begin.
+    # The first term is redundant, but it tells the database where in the index to start.
     ahead_of_it = newer.c.due_at >= RUN.c.due_at
     after_it = select(newer.c.id).where(newer.c.entry_id == RUN.c.entry_id, ahead_of_it, follows)
     followed = after_it.correlate(RUN).exists()
-    # Without a clock, what was accounted for stands in the account of shared due times.
+    # Without a schedule, the account of shared due times tells occurrences apart.
     ahead = and_(entry.c.kind != "after", RUN.c.due_at > entry.c.cursor_at)
     last = and_(entry.c.kind != "once", ~followed)
     holds = and_(RUN.c.state == "sent", entry.c.overlap != "allow")
@@ -315,10 +315,10 @@ def _needed() -> ColumnElement[bool]:
 
 
 def _kept_since(tx: Transaction, entry_ids: set[int]) -> dict[tuple[int, str], datetime]:
-    """Return since when each of these entries keeps its errors, by the state they are in.
+    """Return, by entry and state, the due time of the oldest error that is kept.
 
-    For an entry that has no more errors in that state than are kept it is the epoch; one that
-    is gone has no place in the answer.
+    It is the epoch if the entry has no more errors in that state than are kept. Removed entries
+    are left out.
     """
     if not entry_ids:
         return {}

@@ -1,4 +1,4 @@
-"""The store of a Celery app, made once for a process and its threads."""
+"""The store of a Celery app, created once for a process and its threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _stores: weakref.WeakKeyDictionary[Any, Store] = weakref.WeakKeyDictionary()
 
 
 def store_of(app: Any) -> Store:
-    """Return the store that an app's settings describe.
+    """Return the store with an app's settings.
 
-    The settings are read the first time. A forked child uses the same store, with
-    connections of its own; there is no lock that it could inherit locked.
+    The settings are read at the first call. A forked child uses the same store with its own
+    connections. There is no lock, so a child can't inherit a locked one.
 
     Raises:
         ConfigError: a setting is unknown, or its value can't be used.
@@ -24,6 +24,6 @@ def store_of(app: Any) -> Store:
     real = getattr(app, "_get_current_object", lambda: app)()
     found = _stores.get(real)
     if found is None:
-        # Two threads may both make one; a store that is never used has opened nothing.
+        # Two threads may each create one; the unused one has opened no connection.
         found = _stores.setdefault(real, Store.from_app(real))
     return found

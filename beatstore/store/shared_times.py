@@ -1,4 +1,4 @@
-"""The API's half of shared due times: to begin anew, and to close an account that is old.
+"""The API's half of shared due times: discard what upstreams did, and close old accounts.
 
 Each function works in the open transaction it is given, in which the entry is locked.
 """
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
-    """Take all that upstreams have told these entries for accounted for."""
+    """Discard everything that the upstreams of these entries have done so far."""
     ids = list(ids)
     over = and_(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(OPEN))
     tx.execute(update(WAIT).where(over).values(state="taken", blocked_by=null()))
@@ -34,10 +34,10 @@ def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
 
 
 def _still_under_way(tx: Transaction, entry_id: int, before: datetime) -> Sequence[Any]:
-    """Return the first due times that are old, and of which something happens still.
+    """Return the first old due times that are still in use.
 
-    One has been told of since `before`, as when much is caught up; another is of an upstream
-    whose run has not ended.
+    One was recorded after `before`, as when a backlog is caught up; another belongs to a run of an
+    upstream that has not ended.
     """
     mine = WAIT.c.downstream_id == entry_id
     told = select(func.min(WAIT.c.due_at)).where(mine, WAIT.c.since >= before)
@@ -51,10 +51,10 @@ def _still_under_way(tx: Transaction, entry_id: int, before: datetime) -> Sequen
 
 
 def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
-    """Let the cursor of an entry without a clock pass its due times before `before`.
+    """Move the cursor of an entry without a schedule past its due times before `before`.
 
-    Those that still wait are given up. A row would say so of a time whose rows are deleted, so
-    the log does.
+    Due times that still wait are skipped. Their rows are old enough to be deleted, so a warning in
+    the log says so instead.
 
     Returns:
         How many rows were deleted.
@@ -75,9 +75,9 @@ def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:
         return 0
     if found.waiting:
         logger.warning(
-            "%d due times of %r, since %s, are given up: not all of its upstreams have ended for "
-            "them within beatstore_retention",
-            *(found.waiting, entry.name, found.first_open),
+            "%r skips %d due times, the first at %s: not all of its upstreams ended for them "
+            "within beatstore_retention",
+            *(entry.name, found.waiting, found.first_open),
         )
     passed = case((ENTRY.c.cursor_at > found.last, ENTRY.c.cursor_at), else_=found.last)
     awake = {"wake_at": EPOCH, "blocked_by": None} if found.waiting else {}

@@ -1,10 +1,9 @@
-"""How things stand: figures, the processes that were heard of, and what a person should mend.
+"""The status: figures, beats and workers, and warnings about what somebody should fix.
 
 Invariants:
-    * Nothing here costs more the longer the history is: samples and counts of waiting rows
-      are capped, and counts of runs follow an index of the last hour's or of those that
-      wait for something. Counting entries by state reads them all, and looking for
-      a cycle all edges.
+    * The cost does not grow with the history: samples and counts of waiting rows are capped, and
+      counts of runs follow an index of the last hour's runs or of those that wait. Counting
+      entries by state reads all entries, and looking for a cycle reads all edges.
     * A warning is a sentence that says what to do.
 """
 
@@ -41,7 +40,7 @@ __all__ = [
 
 P = TypeVar("P", "BeatStatus", "WorkerStatus")
 
-#: A beat or worker that has not been heard of for so long is taken for dead.
+#: A beat or worker without a heartbeat for this long counts as dead.
 SILENCE = timedelta(seconds=60)
 
 _OVERDUE_LIMIT = 1000
@@ -49,7 +48,7 @@ _LATENESS_SAMPLE = 10_000
 _NAMES_SHOWN = 3
 _MEMBERS_SHOWN = 10
 
-#: An entry may be due for so long before anybody should worry.
+#: An entry that has been due for less than this is not called overdue.
 _PATIENCE = timedelta(seconds=10)
 
 
@@ -58,17 +57,17 @@ class BeatStatus:
     """One beat process, as it last reported itself.
 
     Attributes:
-        id: its claims carry this.
-        host: where it runs.
-        pid: its process there.
-        version: of beatstore.
-        started_at: when it began.
-        heartbeat_at: when it was last heard of.
-        stopped_at: when it was stopped in order; None: it was not.
-        alive: it was not, and was heard of less than 60 s ago.
+        id: the id that its claims carry.
+        host: the host it runs on.
+        pid: its process id there.
+        version: its version of beatstore.
+        started_at: when it started.
+        heartbeat_at: when it sent its last heartbeat.
+        stopped_at: when it was shut down in order; None: it was not.
+        alive: whether it was not shut down and sent a heartbeat in the last 60 s.
         tick_s: how long its last tick took, in seconds.
-        planned: runs it has claimed since it began.
-        sent: messages it has sent since it began.
+        planned: how many runs it has claimed since it started.
+        sent: how many messages it has sent since it started.
     """
 
     id: str
@@ -86,17 +85,17 @@ class BeatStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker that reports what becomes of runs, as it last reported itself.
+    """One worker that reports the outcomes of runs, as it last reported itself.
 
     Attributes:
         name: its node name, such as `celery@host`.
-        pid: its main process.
-        version: of beatstore.
-        started_at: when it began.
-        heartbeat_at: when it was last heard of.
-        stopped_at: when it was stopped in order; None: it was not.
-        alive: it was not, and was heard of less than 60 s ago.
-        running: how many runs it worked on then.
+        pid: the id of its main process.
+        version: its version of beatstore.
+        started_at: when it started.
+        heartbeat_at: when it sent its last heartbeat.
+        stopped_at: when it was shut down in order; None: it was not.
+        alive: whether it was not shut down and sent a heartbeat in the last 60 s.
+        running: how many runs it was working on then.
     """
 
     name: str
@@ -111,27 +110,27 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How things stand, by the database's clock.
+    """The status of all entries, runs, beats and workers.
 
     Attributes:
-        now: when this was so.
-        entries: how many entries there are in each state that occurs.
-        waiting: how many active entries hold back a due occurrence, for an upstream or for
+        now: the database's time when the status was read.
+        entries: how many entries there are, by state.
+        waiting: how many active entries have a due occurrence that waits for an upstream or for
             a run of their own.
-        runs: how many runs have not ended, by state; of those sent, the ones due in the
-            last hour and the ones with a `run_timeout`.
+        runs: how many runs have not ended, by state. Of the sent runs, only those due in the last
+            hour or with a `run_timeout` count.
         runs_last_hour: how many runs were due in the last hour, by their state now.
-        overdue: entries that wait for a beat to look at them; 1,000 means so many or more.
-        oldest_overdue_at: since when the first of them has waited.
-        lateness_p50_s: of the last hour's runs that beat sent because they were due (at most
-            the 10,000 newest), half were sent within so many seconds of their due time. Left
-            out are runs that were asked for by hand, further attempts, runs that waited, runs
-            of entries without a clock, and runs that stand for occurrences before them.
-        lateness_p99_s: and 99 % within so many.
-        beats: the beat processes on record, the newest first; one that was stopped, or fell
-            silent, is kept for a day at least.
+        overdue: how many entries no beat has picked up in time; 1,000 means 1,000 or more.
+        oldest_overdue_at: since when the longest of them has been overdue.
+        lateness_p50_s: the median lateness in seconds, from due time to sending, of the last
+            hour's runs (at most the 10,000 newest). It leaves out triggered runs, retries, runs
+            that waited, runs of entries without a schedule, and runs that cover earlier
+            occurrences.
+        lateness_p99_s: the 99th percentile of the same.
+        beats: the beat processes on record, the newest first. One that was stopped or is dead
+            stays on record for at least a day.
         workers: the workers on record that report outcomes, the newest first.
-        warnings: what a person should mend, in sentences that say how.
+        warnings: what somebody should fix, in sentences that say how.
     """
 
     now: datetime
@@ -150,17 +149,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether what is due is sent, by the database's clock.
+    """Whether due entries are sent.
 
     Attributes:
-        now: when this was so.
-        beats_alive: how many beats were heard of in the last minute.
-        beat_stopped_at: when the last beat was stopped in order, where none is alive; None:
-            it was not.
-        overdue_since: since when the entry or run that waits longest has waited for a beat
-            to look at it; None: none waits.
-        broken: how many entries are broken, and not sent.
-        warnings: these and what stands still, in sentences that say what to do.
+        now: the database's time when this was read.
+        beats_alive: how many beats sent a heartbeat in the last minute.
+        beat_stopped_at: when the last beat was shut down in order, if none is alive; None: it
+            was not.
+        overdue_since: since when the longest overdue entry or run has been waiting for a beat;
+            None: none is overdue.
+        broken: how many entries are broken, and so not sent.
+        warnings: broken and stalled entries, in sentences that say what to do.
     """
 
     now: datetime
@@ -172,7 +171,7 @@ class Health:
 
 
 def health(tx: Transaction) -> Health:
-    """Return whether what is due is sent; see `Store.health`."""
+    """Return whether due entries are sent; see `Store.health`."""
     now = tx.now()
     known = beats(tx, now)
     alive = sum(beat.alive for beat in known)
@@ -196,7 +195,7 @@ def health(tx: Transaction) -> Health:
 
 
 def status(tx: Transaction) -> Status:
-    """Return how things stand; see `Store.status`."""
+    """Return the status; see `Store.status`."""
     now = tx.now()
     hour_ago = now - timedelta(hours=1)
     entries = _entries(tx)
@@ -232,7 +231,7 @@ class _Entries:
 
 
 def _entries(tx: Transaction) -> _Entries:
-    """Count the entries, in one pass over them, and see whether outcomes matter and are known."""
+    """Count the entries in one pass, and find out whether outcomes are needed and reported."""
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
     counts = (func.count().label("entries"), func.count(ENTRY.c.pending_since).label("waiting"))
     known = func.max(ENTRY.c.success_seq).label("known")
@@ -249,21 +248,21 @@ def _entries(tx: Transaction) -> _Entries:
 
 
 def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
-    """Return since when each entry has waited that a beat should look at, capped."""
-    # A row just written is due since the epoch, which says nothing; its edit does.
+    """Return since when each overdue entry has been waiting for a beat, capped."""
+    # A new row has the epoch as its wake_at: use the time of its edit instead.
     return _waiting_since(tx, ENTRY.c.wake_at, ENTRY.c.updated_at, now)
 
 
 def _unswept_since(tx: Transaction, now: datetime) -> list[datetime]:
-    """Return since when each run has waited that a beat should look at, capped."""
-    # A run that was asked for by hand is to be looked at since the epoch.
+    """Return since when each overdue run has been waiting for a beat, capped."""
+    # A triggered run has the epoch as its wake_at: use its due time instead.
     return _waiting_since(tx, RUN.c.wake_at, RUN.c.due_at, now)
 
 
 def _waiting_since(
     tx: Transaction, wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
 ) -> list[datetime]:
-    """Return `wake_at` of each row that has come, or `otherwise` where it says nothing."""
+    """Return the past `wake_at` of each row, or `otherwise` where that is the epoch."""
     waiting = select(wake_at.label("came"), otherwise.label("other")).where(wake_at <= now)
     recent = EPOCH + timedelta(days=1)
     rows = tx.execute(waiting.order_by(wake_at).limit(_OVERDUE_LIMIT))
@@ -287,7 +286,7 @@ def _by_state(tx: Transaction, states: Select[Any]) -> dict[str, int]:
 def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) -> dict[str, int]:
     """Count the runs that have not ended.
 
-    Where no worker reports, a run stays `sent` for good: only the last hour's count then.
+    Without reporting workers a run stays `sent` for good: only the last hour's count then.
     """
     older = select(RUN.c.state).where(RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
     found = _by_state(tx, older)
@@ -296,10 +295,7 @@ def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) 
 
 
 def _lateness(tx: Transaction, since: datetime) -> list[float]:
-    """Return how late beat sent what was simply due, in seconds, in order.
-
-    Other runs are later than their due time for a reason of their own, by which they are known.
-    """
+    """Return the sorted lateness, in seconds, of runs that had no reason to be late."""
     by_hand, waited = (RUN.c.reason.startswith(words) for words in (TRIGGERED, WAITED))
     sent = (
         select(RUN.c.due_at, RUN.c.sent_at)
@@ -318,7 +314,7 @@ def _lateness(tx: Transaction, since: datetime) -> list[float]:
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the smallest value that `percent` of all do not exceed."""
+    """Return the smallest value that `percent` of the values do not exceed."""
     if not ordered:
         return None
     return ordered[-(-len(ordered) * percent // 100) - 1]
@@ -355,7 +351,7 @@ def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
     said: list[str] = []
     if entries.lack_outcomes and not found.workers:
         said.append(
-            "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
+            "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
             "reported one: call beatstore.setup(app) in the module of the Celery app."
         )
     waited_since = found.oldest_overdue_at
@@ -364,7 +360,7 @@ def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
         more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
         have = "entry has" if found.overdue == 1 else "entries have"
         said.append(
-            f"No beat is alive, and {found.overdue:,}{more} {have} been due since "
+            f"No beat is alive, and {found.overdue:,}{more} {have} been overdue since "
             f"{waited_since:%Y-%m-%d %H:%M:%S} UTC: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`."
         )
@@ -379,23 +375,23 @@ def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
     cycle = _cycle(tx)
     if cycle:
         said.append(
-            f"These wait for each other, and none will run: {cycle}. Unlink one, "
+            f"A dependency cycle keeps these entries from running: {cycle}. Unlink one of them, "
             "or give an edge first_free=True."
         )
     return said
 
 
 def _behind_warning(tx: Transaction, found: Status) -> str:
-    """Name the entries that are due for long though beats are alive."""
+    """Name the entries that are overdue though a beat is alive."""
     due = select(ENTRY.c.name).where(ENTRY.c.wake_at <= found.now - _PATIENCE)
     rows = tx.execute(due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN))
     names = ", ".join(map(repr, rows.scalars()))
     more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
     have = "entry has" if found.overdue == 1 else "entries have"
     return (
-        f"{found.overdue:,}{more} {have} been due since "
+        f"{found.overdue:,}{more} {have} been overdue since "
         f"{found.oldest_overdue_at:%Y-%m-%d %H:%M:%S} UTC, though a beat is alive: {names}. Beat "
-        "is behind, its broker is away, or another transaction holds these rows: see its log."
+        "is behind, its broker is away, or another transaction has locked these rows: see its log."
     )
 
 
@@ -404,17 +400,17 @@ def _broken_warning(tx: Transaction, count: int) -> str:
     names = [repr(name) for name in tx.execute(broken.limit(_NAMES_SHOWN)).scalars()]
     more = f" and {count - len(names):,} more" if count > len(names) else ""
     are = "entry is" if count == 1 else "entries are"
-    return f"{count:,} {are} broken, and not run: {', '.join(names)}{more}; see explain()."
+    return f"{count:,} {are} broken and will not run: {', '.join(names)}{more}; see explain()."
 
 
 def _cycle(tx: Transaction) -> str | None:
-    """Return the names on a cycle that rows written by hand have formed, or None."""
+    """Return the names on a cycle that plain SQL has created; None if there is none."""
     columns = (DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
     edges = tx.execute(select(*columns).where(DEPENDENCY.c.first_free.is_(False)))
     members = find_cycle((row.upstream_id, row.downstream_id) for row in edges)
     if not members:
         return None
-    first = members.index(min(members))  # the same words, in whatever order rows come
+    first = members.index(min(members))  # the same words for any order of rows
     members = members[first:] + members[:first]
     shown = members[:_MEMBERS_SHOWN]
     named = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(shown))

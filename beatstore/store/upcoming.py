@@ -1,19 +1,19 @@
-"""What comes next: the due times of all entries, merged in the order of their sending.
+"""The upcoming due times of all entries, merged in the order of sending.
 
-Each due time is computed from its entry's rule, as a beat does; `next_due_at`, a cache, is
-not believed. What bounds the work is `wake_at`, and the index it has:
+Each due time is computed from its entry's schedule, as beat does; `next_due_at` is only a cache and
+is not used. The index on `wake_at` bounds the work:
 
-* Of an active entry that waits for nobody, `wake_at` is the sending time of its next
-  occurrence, or earlier. So the entries are read in that order, and no more of them once
-  the next occurrence found comes before every `wake_at` that was not read.
-* A row just written by plain SQL, or edited so, has a `wake_at` long past; it is among
-  the first that are read. Until a beat has looked at such rows, each of them is.
-* With jitter an entry is sent, and has its `wake_at`, after its due time. Therefore this
-  is an order of sending times.
-* An entry that holds back an occurrence, for an upstream or a run of its own, has no
-  `wake_at`, or that of the end of its patience, but `blocked_by`, which has an index too.
-* Paused, finished, missed, cancelled and broken ones have neither, nor any occurrence.
-* An entry without a schedule is due when its upstreams end, which nobody knows.
+* The `wake_at` of an active entry that does not wait is the sending time of its next occurrence,
+  or earlier. So entries are read in the order of `wake_at`, until the next occurrence found comes
+  before every `wake_at` that was not read.
+* A row that was just written or edited by plain SQL has a `wake_at` in the past, so it is among the
+  first to be read, until a beat has processed it.
+* With jitter, an entry is sent after its due time, and its `wake_at` is the time of sending.
+  Therefore the order is that of sending times.
+* An entry that waits for an upstream or a run of its own has no `wake_at`, or that of its timeout.
+  It has `blocked_by` instead, which is indexed too.
+* Paused, finished, missed, cancelled and broken entries have neither, and no occurrences.
+* An entry without a schedule has no due times to compute.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = ["Occurrence", "upcoming"]
 
 _MOST = 10_000
 
-#: How many entries are read at a time: as many as are asked for, within these bounds.
+#: How many entries a page reads: the limit asked for, within these bounds.
 _LEAST, _PAGE = 50, 500
 
 _READ = [
@@ -67,12 +67,13 @@ class Occurrence:
     """One instant at which an entry is due.
 
     Attributes:
-        name: of the entry.
-        task: what it sends.
-        due_at: the instant, in UTC.
-        send_at: when a beat sends it: then, or later by the entry's jitter.
-        state: "ahead"; "overdue": no beat has looked at it yet; "waiting": it is held back.
-        reason: what a waiting one is held back by.
+        name: the entry's name.
+        task: the name of its task.
+        due_at: the due time, in UTC.
+        send_at: when beat sends it: the due time plus the entry's jitter.
+        state: "ahead": in the future; "overdue": no beat has picked it up yet; "waiting": an
+            upstream or a run of the entry's own blocks it.
+        reason: why it waits.
     """
 
     name: str
@@ -97,7 +98,7 @@ def upcoming(
 
 
 class _Merged:
-    """The occurrences of many entries as one sequence, which reads as it goes."""
+    """The occurrences of many entries as one sequence, which reads entries as needed."""
 
     def __init__(
         self,
@@ -117,18 +118,18 @@ class _Merged:
             raise InvalidEntryError("until", self._until.isoformat(), expected)
         self._limit = limit
         self._seen: set[int] = set()
-        #: The next occurrence of each entry that was read; the id tells equals apart, and is
-        #: the order in which equals are read.
+        #: The next occurrence of each entry that was read; the id breaks ties in the order of
+        #: reading.
         self._heap: list[tuple[datetime, int, Occurrence, Iterator[Occurrence]]] = []
 
     def occurrences(self) -> Iterator[Occurrence]:
-        """Yield them in the order of their sending times."""
+        """Yield the occurrences in the order of their sending times."""
         for row in self._blocked():
             self._take(row)
         pages = self._by_wake_at()
         read_to: datetime | None = EPOCH
         while True:
-            # Whatever was not read yet is sent at `read_to` or later.
+            # Entries that were not read yet are sent at `read_to` or later.
             while read_to is not None and (not self._heap or self._heap[0][0] > read_to):
                 read_to = next(pages)
             if not self._heap:
@@ -140,7 +141,7 @@ class _Merged:
     # -- reading -----------------------------------------------------------------------
 
     def _blocked(self) -> Iterator[Row[Any]]:
-        """Yield the entries that hold back the first occurrences, and those due first."""
+        """Yield the blocked entries with the earliest waiting and the earliest next occurrences."""
         held = self._select.where(ENTRY.c.blocked_by.is_not(None), ENTRY.c.kind != "after")
         if self._start is not None:
             yield from self._tx.execute(held)
@@ -150,7 +151,7 @@ class _Merged:
             yield from self._tx.execute(given.order_by(order, ENTRY.c.id).limit(self._limit))
 
     def _by_wake_at(self) -> Iterator[datetime | None]:
-        """Take page after page; yield up to which `wake_at` all was read, None for all."""
+        """Read page after page; yield the `wake_at` up to which all were read, None at the end."""
         page = self._select.where(ENTRY.c.wake_at.is_not(None), ENTRY.c.kind != "after")
         size = min(_PAGE, max(_LEAST, self._limit))
         page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(size)
@@ -158,7 +159,7 @@ class _Merged:
         while rows:
             for row in rows:
                 self._take(row)
-            # One that can't be read, in a row written by hand, has no place in the order.
+            # A value that can't be read, in a row written by hand, has no place in the order.
             last = next((row for row in reversed(rows) if isinstance(row.wake_at, datetime)), None)
             if len(rows) < size or last is None:
                 break
@@ -184,12 +185,12 @@ class _Merged:
     # -- one entry -----------------------------------------------------------------------
 
     def _of_entry(self, row: Any) -> Iterator[Occurrence]:
-        """Yield the occurrences of one entry within the window; none of one that is broken."""
+        """Yield the occurrences of one entry within the window."""
         try:
-            coming = _Coming(row, self._tx.settings)
+            coming = _EntryOccurrences(row, self._tx.settings)
             oldest = coming.times.next_after(accounted_for(row))
         except (ScheduleError, TypeError, ValueError, OverflowError):
-            return  # a row written by hand, which a beat will take out of service
+            return  # a row written by hand, which beat will mark broken
         if oldest is None or coming.remaining == 0:
             return
         now = self._now - coming.offset
@@ -207,8 +208,8 @@ class _Merged:
         yield from coming.occurrences(since, self._until)
 
 
-class _Coming:
-    """What comes of one entry."""
+class _EntryOccurrences:
+    """The occurrences of one entry, counted against its `max_runs`."""
 
     def __init__(self, row: Any, settings: Settings) -> None:
         self.row = row
@@ -217,24 +218,24 @@ class _Coming:
         self.remaining = remaining_runs(row)
 
     def pass_by(self, count: int) -> None:
-        """Take so many occurrences for sent."""
+        """Count this many occurrences as sent."""
         if self.remaining is not None:
             self.remaining = max(0, self.remaining - count)
 
     def skip(self, after: datetime, until: datetime) -> None:
-        """Take the occurrences between two instants for sent."""
+        """Count the occurrences between two instants as sent."""
         if self.remaining:
             self.pass_by(len(self.times.between(after, until, self.remaining)))
 
     def due_already(self, oldest: datetime) -> Occurrence:
-        """Return the first occurrence of those that are due, and will be one."""
+        """Return the occurrence that is due now; later due ones are coalesced with it."""
         row = self.row
         if row.pending_due_at is None:
             return self._made(oldest, "overdue")
         return self._made(row.pending_due_at, "waiting", row.pending_reason)
 
     def occurrences(self, after: datetime, until: datetime | None) -> Iterator[Occurrence]:
-        """Yield what comes after an instant."""
+        """Yield the occurrences after an instant."""
         due_at = self.times.next_after(after)
         while due_at is not None and self.remaining != 0:
             if until is not None and sent_from(due_at, self.offset) >= until:
@@ -249,6 +250,6 @@ class _Coming:
 
 
 def _after(wake_at: datetime, entry_id: int) -> ColumnElement[bool]:
-    """Return the condition that an entry comes after this one in the order they are read."""
+    """Return the condition that an entry follows this one in the order of reading."""
     later = or_(ENTRY.c.wake_at > wake_at, ENTRY.c.id > entry_id)
     return and_(ENTRY.c.wake_at >= wake_at, later)

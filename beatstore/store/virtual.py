@@ -1,4 +1,4 @@
-"""What a simulation needs of SQL: a database of its own, and what came of its runs.
+"""SQL for simulations: a scratch database, and what happened to the runs in it.
 
 Each function opens and closes a session of its own.
 """
@@ -29,23 +29,23 @@ _SHOWN = (
     *("started_at", "finished_at", "first_missed_at", "missed_count", "wake_at"),
 )
 
-#: The tables as `migrate` makes them, which takes longer than most simulations.
+#: A database file with the tables; `migrate` takes longer than most simulations.
 _template: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where the history stood: the newest run, and those that had not ended."""
+    """A point in the history: the newest run, and the runs that had not ended."""
 
     last_id: int
     open_ids: frozenset[int]
 
 
 def scratch(clock: Clock, settings: Settings | None) -> Store:
-    """Return a store on new tables in a file that is gone when the store is.
+    """Return a store with new tables in a temporary file, which is deleted with the store.
 
-    A file rather than memory, so that every connection and thread sees the same; nothing in
-    it is worth waiting for a disk.
+    It is a file, not memory, so that all connections and threads see the same data. It does not
+    wait for the disk.
     """
     global _template  # noqa: PLW0603  (a cache)
     folder = tempfile.mkdtemp(prefix="beatstore-")
@@ -58,7 +58,7 @@ def scratch(clock: Clock, settings: Settings | None) -> Store:
     event.listen(store.database.engine, "connect", _hurry)
     if _template is None:
         store.migrate()
-        store.close()  # which brings all of it into the one file
+        store.close()  # writes everything to the one file
         with open(path, "rb") as file:
             _template = file.read()
     return store
@@ -71,7 +71,7 @@ def _hurry(connection: Any, record: object) -> None:
 
 
 def mark(database: Database) -> Mark:
-    """Say where the history stands."""
+    """Return the current point in the history."""
     with database.session() as session:
         last_id = session.scalar(select(func.max(RUN.c.id)))
         found = select(RUN.c.id).where(RUN.c.state.in_(UNFINISHED))
@@ -79,7 +79,7 @@ def mark(database: Database) -> Mark:
 
 
 def under_way(database: Database) -> list[Row[Any]]:
-    """Return the runs whose messages were sent, and that have not ended, oldest first."""
+    """Return the sent runs that have not ended, the oldest first."""
     columns = [RUN.c[name] for name in ("id", "task_id", "entry_name", "state", "sent_at")]
     columns += [RUN.c[name] for name in ("due_at", "attempt", "wake_at", "started_at")]
     names = (*CALL, "run_timeout_s", "overlap")
@@ -91,7 +91,7 @@ def under_way(database: Database) -> list[Row[Any]]:
 
 
 def happened(database: Database, since: Mark) -> list[Row[Any]]:
-    """Return the runs that are newer than a mark, or had not ended then."""
+    """Return the runs that are newer than a mark, or had not ended at it."""
     columns = [RUN.c[name] for name in _SHOWN]
     with database.session() as session:
         found = list(session.execute(select(*columns).where(RUN.c.id > since.last_id)))
@@ -101,7 +101,7 @@ def happened(database: Database, since: Mark) -> list[Row[Any]]:
 
 
 def waiting(database: Database) -> list[Row[Any]]:
-    """Return the entries that something of waits, or that are broken, by name."""
+    """Return the entries that wait or are broken, sorted by name."""
     waits = and_(ENTRY.c.state == "active", ENTRY.c.pending_reason.is_not(None))
     columns = [ENTRY.c[name] for name in ("name", "state", "error", "pending_reason")]
     columns += [ENTRY.c[name] for name in ("pending_since", "pending_due_at")]

@@ -50,7 +50,7 @@ def cycle_through(execute: Execute, entry_id: int) -> list[int] | None:
 
 
 def spelled(execute: Execute, ids: Iterable[int]) -> str:
-    """Return a cycle as text: a -> b -> a."""
+    """Return a cycle as people read it: 'a' → 'b' → 'a'."""
     ids = list(ids)
     named = ENTRY.c.id.in_(ids[:_SHOWN])
     rows = execute(select(ENTRY.c.id, ENTRY.c.name).where(named))
@@ -58,7 +58,7 @@ def spelled(execute: Execute, ids: Iterable[int]) -> str:
     shown = [repr(names.get(entry_id, entry_id)) for entry_id in ids]
     if len(shown) > _SHOWN:
         shown = [*shown[:_SHOWN], "…"]
-    return " -> ".join([*shown, shown[0]])
+    return " → ".join([*shown, shown[0]])
 
 
 def _meet(execute: Execute, start: int, goal: int, current: bool = False) -> list[int] | None:

@@ -115,7 +115,7 @@ def test_status_says_what_to_mend(call: Command, store: Store) -> None:
     alter(store, "bad", state="broken", error="no", wake_at=None)
     store.add("late", "t", Once(store.now() - HOUR))
     said = call("status").out
-    assert "1 entry is broken, and not run: 'bad'" in said
+    assert "1 entry is broken and will not run: 'bad'" in said
     assert "beats:                 none on record" in said
 
 
@@ -160,9 +160,9 @@ def test_check_fails_on_what_is_broken_or_stands_still(
     done = call("check")
     assert done.code == 1
     assert done.lines == [
-        "1 entry is broken, and not run: 'bad'; see explain().",
-        "'lost' is active, and no beat will ever look at it, since its wake_at is NULL: write "
-        "store.pause('lost') and store.resume('lost').",
+        "1 entry is broken and will not run: 'bad'; see explain().",
+        "'lost' is active, but no beat will ever process it, because its wake_at is NULL: write "
+        "store.pause('lost'), then store.resume('lost').",
     ]
     found = call("check", "--json").json
     assert (found["broken"], found["reasons"]) == (1, done.lines)

@@ -120,7 +120,7 @@ def test_an_entry_that_differs_is_changed_on_request(call: Command, store: Store
     changed = call("export").out.replace('"t.a"', '"t.b"')
     done = call("load", stdin=changed)
     assert done.code == 1
-    assert "'a' exists, with another task" in done.err
+    assert "'a' exists already, and differs in task" in done.err
     assert call("load", "--replace", stdin=changed).out == "0 created, 1 replaced, 0 unchanged\n"
     assert store.get("a").task == "t.b"
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from beatstore import After, InvalidEntryError, Once
+from beatstore import After, DependencyCycleError, InvalidEntryError, Once
 from tests.support.play import Play
 from tests.support.ticks import report
 
@@ -173,7 +174,7 @@ STORIES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
             ("up=succeeded", "down"),
         ],
     ),
-    "a deleted upstream holds nobody back": (
+    "a deleted upstream blocks nothing": (
         {
             "a": {"schedule": HOURLY},
             "b": {"schedule": HOURLY},
@@ -439,23 +440,29 @@ def test_a_retry_that_is_cancelled_is_a_failure(play: Play) -> None:
     assert play.tick() == ["alarm"]
 
 
-# -- circles -------------------------------------------------------------------------------
+# -- cycles --------------------------------------------------------------------------------
 
 
-def test_a_circle_is_refused(play: Play) -> None:
-    """Whoever closes a circle is told which; where a first run is free it is none."""
+def test_a_cycle_is_refused(play: Play) -> None:
+    """An edge that would create a cycle is refused, unless a first run in it is free."""
     play.add("a", HOURLY)
     play.add("b", after=["a"])
     play.add("c", after=["b"])
-    with pytest.raises(InvalidEntryError, match="'a' -> 'b' -> 'c' -> 'a'"):
+    with pytest.raises(DependencyCycleError) as caught:
         play.store.link("a", "c")
+    assert (caught.value.given, caught.value.cycle) == ("c", "'a' → 'b' → 'c' → 'a'")
+    assert str(caught.value) == (
+        "after: 'c' would create a dependency cycle: 'a' → 'b' → 'c' → 'a'; "
+        "write first_free=True on one edge"
+    )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(InvalidEntryError, match="overlap='wait'"):
         play.store.link("a", "a")
     assert play.store.link("a", After("c", first_free=True)).name == "a"
 
 
-def test_a_circle_by_plain_sql_is_taken_out_of_service(play: Play) -> None:
-    """Rows that form a circle are broken, with its members on each; the others go on."""
+def test_a_cycle_by_plain_sql_is_taken_out_of_service(play: Play) -> None:
+    """Rows that form a cycle are broken, with its members on each; the others go on."""
     for name in ("a", "b", "c"):
         play.add(name, HOURLY)
     play.add("other", HOURLY, after=["a"])

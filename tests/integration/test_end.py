@@ -112,8 +112,8 @@ def test_it_joins_the_caller_s_transaction(play: Play) -> None:
     assert play.store.audit("a")[0].action == "add"
 
 
-@pytest.mark.parametrize(("overlap", "what"), [("skip", "is skipped"), ("wait", "waits")])
-def test_status_names_who_stands_still(play: Play, overlap: str, what: str) -> None:
+@pytest.mark.parametrize(("overlap", "what"), [("skip", "are skipped"), ("wait", "wait")])
+def test_status_names_a_stalled_entry(play: Play, overlap: str, what: str) -> None:
     """A run that is never reported, and holds back what is due, is told with what to do."""
     worker = {"id": "1", "name": "celery@a", "pid": 1, "version": "0"}
     with play.store.database.session() as session:
@@ -126,10 +126,10 @@ def test_status_names_who_stands_still(play: Play, overlap: str, what: str) -> N
     play.at("14:00")
     run = play.store.runs("a", state="sent")[0]
     assert play.store.status().warnings == [
-        f"'a' stands still: its run {run.id} was sent at 2026-01-15 13:00:00 UTC, no worker has "
-        f"reported it, and what is due since {what}. It is given up at 2026-01-16 13:00:00 UTC, "
-        f"unless a worker reports it. If its message is gone, write `beatstore end {run.id} --as "
-        "failed`; a shorter run_timeout of the entry counts for this run too."
+        f"'a' is stalled: its run {run.id} was sent at 2026-01-15 13:00:00 UTC, no worker has "
+        f"reported it, and later occurrences {what}. If no worker reports by 2026-01-16 13:00:00 "
+        f"UTC, it is marked lost. If its message is gone, write `beatstore end {run.id} --as "
+        "failed`; a shorter run_timeout of the entry applies to this run too."
     ]
     play.store.end(run, "failed")
     later(play)

@@ -16,7 +16,7 @@ from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleErro
 from beatstore.models import BeatModel, DependencyModel, EntryModel, RunModel, WorkerModel
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.explain.wording import Told
+from beatstore.store.explain.wording import Wording
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
@@ -277,8 +277,8 @@ def jittered(scene: Scene) -> None:
 
 
 WAITS = (
-    "Its occurrence of 2026-01-15 03:00 Europe/Berlin (02:00 UTC) waits, "
-    "since 03:00:01 (4 min 59 s), for"
+    "Its occurrence of 2026-01-15 03:00 Europe/Berlin (02:00 UTC) has been waiting "
+    "since 03:00:01 (4 min 59 s) for"
 )
 EXTRACT_NEXT = "it is due next at 2026-01-16 02:00 Europe/Berlin (01:00 UTC)."
 
@@ -413,8 +413,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         [
             ACTIVE,
             NEXT,
-            "The run due 03:00:00 succeeded at 03:05:00, sent 4 min late. It stands for "
-            "3 occurrences before it too, from 2026-01-12 03:00:00: misfire: first seen 3 d late, "
+            "The run due 03:00:00 succeeded at 03:05:00, sent 4 min late. It also covers "
+            "3 earlier occurrences, from 2026-01-12 03:00:00: misfire: first seen 3 d late, "
             "grace is 60 s, policy coalesce.",
         ],
     ),
@@ -426,7 +426,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
             NEXT,
             "The run due 03:00:00 was lost at 03:04:00: worker celery@a stopped sending "
             "heartbeats.",
-            "The run asked for by hand at 02:00:00 succeeded at 02:00:00.",
+            "The run triggered at 02:00:00 succeeded at 02:00:00.",
             "The run due 2026-01-14 03:00:00 was cancelled at 2026-01-14 03:00:00: revoked.",
         ],
     ),
@@ -452,7 +452,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         broken,
         [
             "'load' is broken: spec: nonsense.",
-            "Mend it with store.change('load', …), or try again with store.resume('load').",
+            "Fix it with store.change('load', …), or try again with store.resume('load').",
             NEVER,
         ],
     ),
@@ -470,7 +470,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         overdue,
         [
             ACTIVE,
-            "It has been due since 03:00:00 (5 min), and no beat has looked at it.",
+            "It has been overdue since 03:00:00 (5 min): no beat has picked it up.",
             "One beat is alive, but may be busy or stuck: see store.status().",
             NEXT,
             NEVER,
@@ -480,7 +480,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         written_by_hand,
         [
             ACTIVE,
-            "It has been due since 03:00:00 (5 min), and no beat has looked at it.",
+            "It has been overdue since 03:00:00 (5 min): no beat has picked it up.",
             "One beat is alive, but may be busy or stuck: see store.status().",
             NEXT,
             NEVER,
@@ -490,8 +490,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         no_beat,
         [
             ACTIVE,
-            "It has been due since 03:00:00 (5 min), and no beat has looked at it.",
-            "No beat is alive: the last was heard of at 01:05:00.",
+            "It has been overdue since 03:00:00 (5 min): no beat has picked it up.",
+            "No beat is alive: the last heartbeat was at 01:05:00.",
             NEXT,
             NEVER,
         ],
@@ -500,7 +500,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         no_beat_ever,
         [
             ACTIVE,
-            "No beat is alive, nor on record: start one with "
+            "No beat is alive, and none is on record: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`.",
             NEXT,
             NEVER,
@@ -508,14 +508,18 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
     ),
     (
         running,
-        [ACTIVE, "The run due 03:00:00 is running since 03:00:02 (4 min 58 s), on celery@a.", NEXT],
+        [
+            ACTIVE,
+            "The run due 03:00:00 has been running since 03:00:02 (4 min 58 s), on celery@a.",
+            NEXT,
+        ],
     ),
     (
         suspected,
         [
             ACTIVE,
-            "The run due 03:00:00 is running since 03:00:00 (5 min), on celery@a, "
-            "which has fallen silent.",
+            "The run due 03:00:00 has been running since 03:00:00 (5 min), on celery@a, "
+            "which has stopped reporting.",
             NEXT,
         ],
     ),
@@ -527,7 +531,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
             "and no worker has reported it.",
             "Perhaps no worker listens to queue 'etl', or the one that took it lacks "
             "beatstore.setup(app).",
-            "It has no run_timeout, so nobody gives it up.",
+            "It has no run_timeout, so it is never marked lost.",
             NEXT,
         ],
     ),
@@ -538,7 +542,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
             "The run due 03:00:00 was sent at 03:00:00 (5 min ago), and no worker has reported it.",
             "Perhaps no worker listens to its queue, or the one that took it lacks "
             "beatstore.setup(app).",
-            "It is asked after, and given up, at 04:00:00.",
+            "If no worker reports by 04:00:00, it is marked lost.",
             "No worker that reports outcomes is alive.",
             NEXT,
         ],
@@ -549,7 +553,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
             ACTIVE,
             NEXT,
             "The run due 03:00:00 was sent at 03:00:00 (5 min ago), and no worker has reported it.",
-            "What became of what was sent is not known: no worker has ever reported; "
+            "Outcomes of sent runs are unknown: no worker has ever reported one; "
             "call beatstore.setup(app) in the module of the Celery app.",
         ],
     ),
@@ -557,7 +561,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         retried,
         [
             ACTIVE,
-            "Attempt 2 of the run due 03:00:00 follows at 03:10:00, in 5 min, "
+            "Attempt 2 of the run due 03:00:00 will be sent at 03:10:00, in 5 min, "
             "after ValueError: boom.",
             NEXT,
             "The run due 03:00:00 failed at 03:01:00: ValueError: boom.",
@@ -602,8 +606,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         [
             ACTIVE,
             f"{WAITS} its upstream.",
-            "'extract' must succeed: its run due 02:00:00 is running since 02:00:00 (1 h 5 min), "
-            f"on celery@b; {EXTRACT_NEXT}",
+            "'extract' must succeed: its run due 02:00:00 has been running since 02:00:00 "
+            f"(1 h 5 min), on celery@b; {EXTRACT_NEXT}",
             NEXT,
             NEVER,
         ],
@@ -624,7 +628,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         [
             ACTIVE,
             f"{WAITS} its upstream.",
-            "'extract' must succeed: attempt 2 of its run due 02:00:00 follows at 03:06:00, "
+            "'extract' must succeed: attempt 2 of its run due 02:00:00 will be sent at 03:06:00, "
             f"in 1 min, after boom; {EXTRACT_NEXT}",
             NEXT,
             NEVER,
@@ -687,8 +691,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         up_removed,
         [
             ACTIVE,
-            "Nothing holds its occurrence of 2026-01-15 03:00 Europe/Berlin (02:00 UTC) back "
-            "any more: a beat is about to look.",
+            "Nothing blocks its occurrence of 2026-01-15 03:00 Europe/Berlin (02:00 UTC) "
+            "any more: a beat is about to pick it up.",
             NEXT,
             NEVER,
         ],
@@ -700,7 +704,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
             f"{WAITS} 2 of its 3 upstreams.",
             "'zip' must succeed: it is broken (no).",
             f"'extract' must succeed: it has never run; {EXTRACT_NEXT}",
-            "It gives up at 03:15:00.",
+            "It gives up waiting at 03:15:00.",
             NEXT,
             NEVER,
         ],
@@ -710,8 +714,8 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
         [
             ACTIVE,
             f"{WAITS} its own run to end (overlap: wait).",
-            "The run due 2026-01-14 03:00:00 is running since 2026-01-14 03:00:00 (1 d 5 min), "
-            "on celery@a.",
+            "The run due 2026-01-14 03:00:00 has been running since 2026-01-14 03:00:00 "
+            "(1 d 5 min), on celery@a.",
             NEXT,
         ],
     ),
@@ -771,14 +775,14 @@ def test_more_runs_than_are_told(scene: Scene) -> None:
         "The run due 02:00:00 ",
         "The run due 01:00:00 ",
     ]
-    assert said[4] == "More of its runs have not ended."
+    assert said[4] == "It has more runs that have not ended."
 
 
-def test_an_entry_without_a_clock_is_explained(scene: Scene) -> None:
+def test_an_entry_without_a_schedule_is_explained(scene: Scene) -> None:
     """It sleeps until all its upstreams have done what they must; there is no next time."""
     scene.store.add("report", "t", after=["load"])
     assert scene.store.explain("report").sentences == [
-        "'report' is active: after its upstreams, without a clock.",
+        "'report' is active: after its upstreams, without a schedule.",
         "'report' waits for its upstream.",
         "'load' must succeed, for the same due time: it has never run; it is due next at "
         "2026-01-16 02:00 UTC.",
@@ -814,12 +818,12 @@ def test_times_are_told_in_the_zone_asked_for(scene: Scene) -> None:
 
 def test_an_hour_that_is_shown_twice(scene: Scene) -> None:
     """Of an instant in the hour that a clock repeats, the offset is told."""
-    told = Told("Europe/Berlin", datetime(2026, 10, 25, 12, tzinfo=timezone.utc))
+    wording = Wording("Europe/Berlin", datetime(2026, 10, 25, 12, tzinfo=timezone.utc))
     first = datetime(2026, 10, 25, 0, 30, tzinfo=timezone.utc)
-    assert told.moment(first) == "02:30:00+02:00"
-    assert told.moment(first + HOUR) == "02:30:00+01:00"
-    assert told.moment(first + 2 * HOUR) == "03:30:00"
-    assert told.when(first) == "2026-10-25 02:30 Europe/Berlin (00:30 UTC)"
+    assert wording.moment(first) == "02:30:00+02:00"
+    assert wording.moment(first + HOUR) == "02:30:00+01:00"
+    assert wording.moment(first + 2 * HOUR) == "03:30:00"
+    assert wording.when(first) == "2026-10-25 02:30 Europe/Berlin (00:30 UTC)"
 
 
 def test_an_occurrence_is_found_by_its_second(scene: Scene) -> None:
@@ -846,10 +850,10 @@ def test_other_schedules_are_told(scene: Scene) -> None:
     assert said["once"][1] == "'once' is due next at 2026-01-15 03:05 UTC, in 1 h."
     assert said["rule"][0].startswith("'rule' is active: rrule 'FREQ=YEARLY;")
     alter(store, "once", state="finished", run_count=1, wake_at=None)
-    assert store.explain("once").sentences[0] == "'once' is finished: its one run was sent."
+    assert store.explain("once").sentences[0] == "'once' is finished: its only run was sent."
     alter(store, "once", state="missed", run_count=0, wake_at=None)
     assert store.explain("once").sentences[0] == (
-        "'once' is missed: its one run was not sent in time."
+        "'once' is missed: its only run was not sent in time."
     )
     alter(store, "rule", state="finished", wake_at=None)
     assert store.explain("rule").sentences[0] == "'rule' is finished: nothing more will be due."
@@ -865,7 +869,7 @@ def test_a_removed_entry_is_explained(scene: Scene) -> None:
     assert found.sentences == ["'load2' was removed at 02:05:00, by bob."]
     assert (found.state, found.by, found.since) == ("removed", "bob", ASKED)
     then = scene.store.explain("load2", THREE)
-    assert then.sentences[1] == "Its run of then is on record: succeeded."
+    assert then.sentences[1] == "Its run due then is on record: succeeded."
     assert (then.verdict, scene.store.explain("load2", ASKED).verdict) == ("ran", "removed")
     with pytest.raises(EntryNotFoundError):
         scene.store.explain("lod")
@@ -990,7 +994,7 @@ def over(scene: Scene) -> None:
 
 
 def clockless(scene: Scene) -> None:
-    """It has no clock; it ran before and after."""
+    """It has no schedule; it ran before and after."""
     alter(scene.store, "load", kind="after", spec="", wake_at=None)
     scene.run(THREE - HOUR, state="succeeded")
     scene.run(THREE + MINUTE, state="succeeded")
@@ -1032,7 +1036,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         "missed",
         [
             "The occurrence of 'load' at 2026-01-12 03:00 Europe/Berlin (02:00 UTC) was missed, "
-            "with others.",
+            "together with others.",
             "4 occurrences, from 2026-01-10 03:00:00 to 2026-01-13 03:00:00, were missed: misfire: "
             "first seen 2 h late, grace is 60 s, policy skip.",
         ],
@@ -1042,9 +1046,9 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE - DAY,
         "coalesced",
         [
-            f"{YESTERDAY} was folded into the run due 03:00:00.",
-            "The run due 03:00:00 succeeded at 03:05:00, sent 4 min late. It stands for "
-            "3 occurrences before it too, from 2026-01-12 03:00:00: misfire: first seen 3 d late, "
+            f"{YESTERDAY} was coalesced into the run due 03:00:00.",
+            "The run due 03:00:00 succeeded at 03:05:00, sent 4 min late. It also covers "
+            "3 earlier occurrences, from 2026-01-12 03:00:00: misfire: first seen 3 d late, "
             "grace is 60 s, policy coalesce.",
         ],
     ),
@@ -1062,9 +1066,9 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "retrying",
         [
-            f"{AT} failed, and is tried again.",
+            f"{AT} failed, and will be retried.",
             "The run due 03:00:00 failed at 03:01:00: ValueError: boom.",
-            "Attempt 2 of the run due 03:00:00 follows at 03:10:00, in 5 min, "
+            "Attempt 2 of the run due 03:00:00 will be sent at 03:10:00, in 5 min, "
             "after ValueError: boom.",
         ],
     ),
@@ -1074,7 +1078,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         "running",
         [
             f"{AT} is running.",
-            "The run due 03:00:00 is running since 03:00:02 (4 min 58 s), on celery@a.",
+            "The run due 03:00:00 has been running since 03:00:02 (4 min 58 s), on celery@a.",
         ],
     ),
     (
@@ -1087,7 +1091,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
             "and no worker has reported it.",
             "Perhaps no worker listens to queue 'etl', or the one that took it lacks "
             "beatstore.setup(app).",
-            "It has no run_timeout, so nobody gives it up.",
+            "It has no run_timeout, so it is never marked lost.",
         ],
     ),
     (
@@ -1097,7 +1101,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         [
             f"{AT} was sent.",
             "The run due 03:00:00 was sent at 03:00:00 (5 min ago), and no worker has reported it.",
-            "What became of what was sent is not known: no worker has ever reported; "
+            "Outcomes of sent runs are unknown: no worker has ever reported one; "
             "call beatstore.setup(app) in the module of the Celery app.",
         ],
     ),
@@ -1122,10 +1126,10 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE + MINUTE,
         "not an occurrence",
         [
-            "2026-01-15 03:01 Europe/Berlin (02:01 UTC) is no occurrence of 'load' "
+            "2026-01-15 03:01 Europe/Berlin (02:01 UTC) is not an occurrence of 'load' "
             "(cron '0 3 * * *' in Europe/Berlin).",
-            "The one before is 2026-01-15 03:00 Europe/Berlin (02:00 UTC).",
-            "The one after is 2026-01-16 03:00 Europe/Berlin (02:00 UTC).",
+            "The previous one is 2026-01-15 03:00 Europe/Berlin (02:00 UTC).",
+            "The next one is 2026-01-16 03:00 Europe/Berlin (02:00 UTC).",
         ],
     ),
     (
@@ -1133,10 +1137,11 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "not an occurrence",
         [
-            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is no occurrence of 'load' "
+            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is not an occurrence of 'load' "
             "(cron '0 4 * * *' in Europe/Berlin).",
-            "It was one (cron '0 3 * * *' in Europe/Berlin) until ann changed that at 02:00:00.",
-            "The one after is 2026-01-15 04:00 Europe/Berlin (03:00 UTC).",
+            "It was one (cron '0 3 * * *' in Europe/Berlin) until ann changed the entry at "
+            "02:00:00.",
+            "The next one is 2026-01-15 04:00 Europe/Berlin (03:00 UTC).",
         ],
     ),
     (
@@ -1144,10 +1149,9 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "not an occurrence",
         [
-            "'load' has no clock: nothing of it was due at "
-            "2026-01-15 03:00 Europe/Berlin (02:00 UTC).",
-            "The one before is 2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
-            "The one after is 2026-01-15 03:01 Europe/Berlin (02:01 UTC).",
+            "'load' has no schedule: it was not due at 2026-01-15 03:00 Europe/Berlin (02:00 UTC).",
+            "The previous one is 2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
+            "The next one is 2026-01-15 03:01 Europe/Berlin (02:01 UTC).",
         ],
     ),
     (never, THREE + DAY, "future", [f"{TOMORROW} is still to come, in 23 h 55 min."]),
@@ -1156,7 +1160,8 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE + DAY,
         "future",
         [
-            f"{TOMORROW} is still to come, in 23 h 55 min, and will not run as things are.",
+            f"{TOMORROW} is still to come, in 23 h 55 min, but will not run while the entry is "
+            "cancelled.",
             "'load' is cancelled since 01:00:00, by bob.",
         ],
     ),
@@ -1175,7 +1180,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "paused",
         [
-            f"{AT} was not run.",
+            f"{AT} did not run.",
             "'load' is paused since 02:50:00, by ann. It sends nothing until store.resume('load').",
         ],
     ),
@@ -1184,7 +1189,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "paused",
         [
-            f"{AT} was not run: it was paused then, since 02:50:00, by ann. "
+            f"{AT} did not run: it was paused then, since 02:50:00, by ann. "
             "bob resumed it at 03:02:00."
         ],
     ),
@@ -1193,7 +1198,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "broken",
         [
-            f"{AT} was not run: it was broken then (spec: nonsense). bob resumed it at 03:02:00.",
+            f"{AT} did not run: it was broken then (spec: nonsense). bob resumed it at 03:02:00.",
         ],
     ),
     (
@@ -1201,10 +1206,10 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "not an occurrence",
         [
-            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is no occurrence of 'load' "
+            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is not an occurrence of 'load' "
             "(cron '0 3 * * *' in Europe/Berlin).",
-            "Nothing of it is due before 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
-            "The one after is 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
+            "It is not due before 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
+            "The next one is 2026-01-22 03:00 Europe/Berlin (02:00 UTC).",
         ],
     ),
     (
@@ -1212,10 +1217,10 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "not an occurrence",
         [
-            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is no occurrence of 'load' "
+            "2026-01-15 03:00 Europe/Berlin (02:00 UTC) is not an occurrence of 'load' "
             "(cron '0 3 * * *' in Europe/Berlin).",
-            "Nothing of it is due after 2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
-            "The one before is 2026-01-14 03:00 Europe/Berlin (02:00 UTC).",
+            "It is not due after 2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
+            "The previous one is 2026-01-14 03:00 Europe/Berlin (02:00 UTC).",
         ],
     ),
     (
@@ -1223,8 +1228,8 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "passed over",
         [
-            f"{AT} was not run: no beat had looked at it when ann changed the entry at 03:01:00, "
-            "and an edit counts from when it is made."
+            f"{AT} did not run: no beat had picked it up when ann changed the entry at 03:01:00, "
+            "and a changed entry counts from its change."
         ],
     ),
     (
@@ -1232,7 +1237,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         THREE,
         "due",
         [
-            f"{AT} has been due for 5 min, and no beat has looked at it.",
+            f"{AT} has been overdue for 5 min: no beat has picked it up.",
             "One beat is alive, but may be busy or stuck: see store.status().",
         ],
     ),
@@ -1242,7 +1247,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
         "unknown",
         [
             f"{AT} has no record.",
-            "Its row was deleted, or the entry's was edited past the API.",
+            "Its row was deleted, or the entry was edited without the API.",
         ],
     ),
     (

@@ -85,7 +85,7 @@ def test_the_entries_of_a_tag_come_with_the_other_ends_of_their_edges(store: Sto
         store.graph(name="n1", tag="n")
 
 
-def test_a_circle_by_hand_is_drawn_like_the_rest(store: Store) -> None:
+def test_a_cycle_by_hand_is_drawn_like_the_rest(store: Store) -> None:
     """Reading goes round no more than once, and the graph names the cycle."""
     build(store, "a>b", "b>c", "c>a")
     assert arrows(store.graph(name="b")) == ["a>b", "b>c", "c>a"]

@@ -166,7 +166,7 @@ def test_status_names_what_is_held_for_long(play: Play, reports: Reports) -> Non
         play.clock.advance(300)
         play.tick()
         (warning,) = play.store.status().warnings
-        assert "The outcome of a run of 'held' has waited since 2026-01-15 12:59" in warning
+        assert "The outcome of a run of 'held' has been waiting since 2026-01-15 12:59" in warning
     later(play)
     assert play.store.status().warnings == []
 

@@ -1,6 +1,6 @@
 """Links, completions and edits at the same instant, on every database.
 
-Never a circle, never a downstream that is stuck, and never one that runs twice.
+Never a cycle, never a downstream that is stuck, and never one that runs twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.thorough import tries
 
 pytestmark = pytest.mark.every_database
 
-#: How often each race is run: those for a circle, and the others.
+#: How often each race is run: those for a cycle, and the others.
 ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", tries(10, quick=3)))
 CIRCLES = 2 * ROUNDS
 
@@ -42,7 +42,7 @@ def worker(store: Store) -> Iterator[Reports]:
     worker.close()
 
 
-# -- circles -------------------------------------------------------------------------------
+# -- cycles --------------------------------------------------------------------------------
 
 
 def ring(store: Store, size: int, number: int) -> list[str]:
@@ -54,13 +54,13 @@ def ring(store: Store, size: int, number: int) -> list[str]:
 
 
 def refused(found: list[Any]) -> list[str]:
-    """Return what was said to those who would have closed the circle; fail on other errors."""
+    """Return what was said to those who would have closed the cycle; fail on other errors."""
     errors = [one for one in found if isinstance(one, Exception)]
     assert all(isinstance(one, InvalidEntryError) for one in errors), errors
     return [str(one) for one in errors]
 
 
-def no_circle(store: Store, names: list[str]) -> None:
+def no_cycle(store: Store, names: list[str]) -> None:
     for name in names:
         entry_id = store.get(name).id
         with store.database.session() as session:
@@ -68,19 +68,19 @@ def no_circle(store: Store, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_circle_made_by_several_at_once(store: Store, size: int) -> None:
-    """Of those who link entries into a circle at the same instant exactly one is refused."""
+def test_a_cycle_made_by_several_at_once(store: Store, size: int) -> None:
+    """Of those who link entries into a cycle at the same instant exactly one is refused."""
     for number in range(CIRCLES):
         names = ring(store, size, number)
         ups = [*names[1:], names[0]]
         links = [lambda a=a, b=b: store.link(a, b) for a, b in zip(names, ups, strict=True)]
         (words,) = refused(at_once(*links))
-        assert "no circle" in words
-        no_circle(store, names)
+        assert "would create a dependency cycle" in words
+        no_cycle(store, names)
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_circle_made_in_callers_transactions(store: Store, size: int) -> None:
+def test_a_cycle_made_in_callers_transactions(store: Store, size: int) -> None:
     """The same holds where each links in a transaction of their own, and has read before."""
 
     def linked(down: str, up: str) -> Callable[[], None]:
@@ -94,25 +94,25 @@ def test_a_circle_made_in_callers_transactions(store: Store, size: int) -> None:
         names = ring(store, size, number)
         pairs = zip(names, [*names[1:], names[0]], strict=True)
         (words,) = refused(at_once(*(linked(*pair) for pair in pairs)))
-        assert "no circle" in words
-        no_circle(store, names)
+        assert "would create a dependency cycle" in words
+        no_cycle(store, names)
 
 
 @pytest.mark.parametrize("verb", ["change", "put"])
-def test_a_circle_made_by_edits_at_once(store: Store, verb: str) -> None:
+def test_a_cycle_made_by_edits_at_once(store: Store, verb: str) -> None:
     """Who asks for the upstreams of an entry by an edit is refused just the same."""
     for number in range(CIRCLES):
         a, b = ring(store, 2, number)
         edit = store.change if verb == "change" else partial(store.put, task="t", schedule=SELDOM)
         calls = [partial(edit, a, after=[b]), partial(edit, b, after=[a])]
         (words,) = refused(at_once(*calls))
-        assert "no circle" in words
-        no_circle(store, [a, b])
+        assert "would create a dependency cycle" in words
+        no_cycle(store, [a, b])
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
-def test_a_circle_closed_with_an_old_view(store: Store) -> None:
-    """A caller whose transaction shows the database as it was does not close a circle either."""
+def test_a_cycle_closed_with_an_old_view(store: Store) -> None:
+    """A caller whose transaction shows the database as it was does not close a cycle either."""
     for number in range(max(1, CIRCLES // 10)):
         a, b = ring(store, 2, number)
         engine = store.database.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -121,19 +121,19 @@ def test_a_circle_closed_with_an_old_view(store: Store) -> None:
             store.link(b, a)
             with pytest.raises((InvalidEntryError, OperationalError)):
                 store.link(a, b, session=session)
-        no_circle(store, [a, b])
+        no_cycle(store, [a, b])
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 def test_links_in_a_schema(database_url: str) -> None:
-    """Tables in a schema of their own are linked there, and a circle is refused."""
+    """Tables in a schema of their own are linked there, and a cycle is refused."""
     store = Store(database_url, schema="apart")
     with store.database.engine.begin() as connection:
         connection.execute(text("CREATE SCHEMA apart"))
     store.migrate()
     a, b = ring(store, 2, 0)
     store.link(a, b)
-    with pytest.raises(InvalidEntryError, match="no circle"):
+    with pytest.raises(InvalidEntryError, match="would create a dependency cycle"):
         store.link(b, a)
     store.close()
 

@@ -117,7 +117,7 @@ def test_a_cycle_by_plain_sql_is_said_for_all_its_members(play: Play, said: Line
     play.tick()
     [line] = said()
     assert line.startswith("2 entries are broken and will not run until they are fixed: 'a'")
-    assert "dependency cycle: 'a' -> 'b' -> 'a'" in line
+    assert "dependency cycle: 'a' → 'b' → 'a'" in line
 
 
 @pytest.mark.parametrize("batch", [100, 2000])

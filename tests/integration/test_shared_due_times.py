@@ -117,7 +117,7 @@ def test_what_waits_longer_than_history_is_kept_is_given_up(
     play.clock.set(NOON + 40 * DAY)
     clear(play)
     (said,) = [text for text in caplog.messages if "beatstore_retention" in text]
-    assert said.startswith("2 due times of 'down', since 2026-01-15 13:00:00")
+    assert said.startswith("'down' skips 2 due times, the first at 2026-01-15 13:00:00")
     play.tick()
     assert play.store.get("down").pending_since is None
     assert kept(play, WaitModel) == kept(play, TokenModel) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from beatstore import After, Cron, Every, Once
 from beatstore.models import RunModel, WorkerModel
-from beatstore.store.explain.wording import Told
+from beatstore.store.explain.wording import Wording
 from beatstore.tick.claims import Outcome
 from tests.support.play import Play
 from tests.support.ticks import report
@@ -37,7 +37,7 @@ def later(play: Play, **span: float) -> None:
     play.tick()
 
 
-def told(play: Play, name: str) -> list[str]:
+def stalled(play: Play, name: str) -> list[str]:
     """Return what stands still, which all three must agree on."""
     warnings = play.store.status().warnings
     assert list(play.store.health().warnings) == warnings
@@ -48,7 +48,7 @@ def told(play: Play, name: str) -> list[str]:
 
 def explained(play: Play, said: str) -> str:
     """Return a warning as `explain` has it, which tells instants as people do."""
-    return Told("UTC", play.clock.now()).retold(said)
+    return Wording("UTC", play.clock.now()).retold(said)
 
 
 # -- waits that nothing ends ----------------------------------------------------------------
@@ -82,7 +82,7 @@ def removed(play: Play) -> None:
 UNLINK = "store.unlink('down', 'up') ends the wait."
 OUT_OF_SERVICE = {
     paused: f"'up' to succeed, which is paused: write store.resume('up'); {UNLINK}",
-    broken: f"'up' to succeed, which is broken: mend it with store.change('up', …); {UNLINK}",
+    broken: f"'up' to succeed, which is broken: fix it with store.change('up', …); {UNLINK}",
     cancelled: f"'up' to succeed, which is cancelled, and will not run again: {UNLINK}",
     finished: "'up' to succeed, which is finished, and will not run again: store.trigger('up') "
     f"runs it once more; {UNLINK}",
@@ -101,7 +101,7 @@ def test_an_upstream_that_will_not_run(play: Play, state: Callable[[Play], None]
     play.clock.advance(600)
     assert play.store.status().warnings == others
     play.clock.advance(1)
-    start = "'down' has waited since 2026-01-15 13:00:00 UTC for"
+    start = "'down' has been waiting since 2026-01-15 13:00:00 UTC for"
     [said] = [one for one in play.store.status().warnings if one not in others]
     assert said == f"{start} {OUT_OF_SERVICE[state]}"
     assert said in play.store.health().warnings
@@ -135,7 +135,7 @@ def test_an_upstream_that_is_at_its_last_run_is_waited_for(play: Play) -> None:
     play.clock.advance(40)  # of its heartbeat
     later(play, minutes=20)
     assert play.store.get("up").state == "finished"
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
 
 
 def test_the_upstream_behind_an_upstream_is_found(play: Play) -> None:
@@ -147,9 +147,9 @@ def test_the_upstream_behind_an_upstream_is_found(play: Play) -> None:
     play.end("root", "failed")
     play.at("13:00")
     later(play, minutes=11)
-    assert told(play, "down") == [
-        "'down' has waited since 2026-01-15 13:00:00 UTC for 'mid', which waits for 'root', which "
-        "is finished, and will not run again: store.trigger('root') runs it once more; "
+    assert stalled(play, "down") == [
+        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'mid', which waits for 'root', "
+        "which is finished, and will not run again: store.trigger('root') runs it once more; "
         "store.unlink('mid', 'root') ends the wait."
     ]
 
@@ -161,17 +161,17 @@ def test_an_upstream_that_never_succeeds(play: Play) -> None:
     play.at("13:00")
     play.end("up", "failed")
     later(play, minutes=30)
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
     play.at("14:00")
     play.end("up", "failed")
-    assert told(play, "down") == [
-        "'down' has waited since 2026-01-15 13:00:00 UTC for 'up' to succeed, which has failed 2 "
-        "times since: see store.errors('up')."
+    assert stalled(play, "down") == [
+        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'up' to succeed, which has failed "
+        "2 times since: see store.errors('up')."
     ]
     play.at("15:00")
     assert play.end("up") == ["down"]
     play.end("down")
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
 
 
 def test_an_upstream_that_is_not_due_yet_is_waited_for(play: Play) -> None:
@@ -183,7 +183,7 @@ def test_an_upstream_that_is_not_due_yet_is_waited_for(play: Play) -> None:
     for hours in (1, 12, 22):
         play.clock.set(NOON + timedelta(hours=hours, minutes=30))
         play.tick()
-        assert told(play, "down") == []
+        assert stalled(play, "down") == []
 
 
 def test_a_wait_that_is_longer_than_both_rhythms(play: Play) -> None:
@@ -194,12 +194,12 @@ def test_a_wait_that_is_longer_than_both_rhythms(play: Play) -> None:
         play.at(f"{hour}:00")
         play.end("up")
         later(play, minutes=30)
-        assert told(play, "down") == []
+        assert stalled(play, "down") == []
     play.at("16:00")
     play.end("up")
-    assert told(play, "down") == [
-        "'down' has waited since 2026-01-15 13:00:00 UTC for 'up' to fail; that is 3 h, longer "
-        "than both take otherwise: see store.explain('up')."
+    assert stalled(play, "down") == [
+        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'up' to fail; that is 3 h, "
+        "longer than both usually take: see store.explain('up')."
     ]
 
 
@@ -209,21 +209,21 @@ def test_an_upstream_whose_message_is_gone(play: Play) -> None:
     play.add("down", Every(300), after=["up"])
     play.at("13:00")
     later(play, minutes=9)
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
     later(play, minutes=10)
     last = play.last("up")
-    assert told(play, "down") == [
-        "'down' has waited since 2026-01-15 13:00:00 UTC for 'up' to succeed: run "
-        f"{last.id} of that was sent at 2026-01-15 13:00:00 UTC, and no worker is known to work on "
-        f"it. If its message is gone, write `beatstore end {last.id} --as failed`."
+    assert stalled(play, "down") == [
+        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'up' to succeed: run "
+        f"{last.id} of that upstream was sent at 2026-01-15 13:00:00 UTC, and no worker has "
+        f"reported it. If its message is gone, write `beatstore end {last.id} --as failed`."
     ]
     play.store.end(last, "failed")
     alter(play.store, "up", run_timeout_s=3600)
     play.clock.set(NOON + timedelta(days=1, hours=1))
     play.tick()
     later(play, minutes=20)
-    [said] = told(play, "down")
-    assert " It is given up at 2026-01-16 14:00:00 UTC, unless a worker reports it. If" in said
+    [said] = stalled(play, "down")
+    assert " If no worker reports by 2026-01-16 14:00:00 UTC, it is marked lost. If" in said
 
 
 def test_a_few_are_named_and_those_for_good_first(play: Play) -> None:
@@ -237,7 +237,7 @@ def test_a_few_are_named_and_those_for_good_first(play: Play) -> None:
     later(play, minutes=10)
     later(play, minutes=30)
     [said] = play.store.status().warnings
-    assert said.startswith("'down' has waited since ")
+    assert said.startswith("'down' has been waiting since ")
 
 
 # -- rows that no beat will look at ---------------------------------------------------------
@@ -247,18 +247,18 @@ def test_an_entry_whose_wake_at_was_taken_away(play: Play) -> None:
     """It is active and has a clock, and nobody would ever look; what is named mends it."""
     play.add("a", HOURLY)
     play.tick()
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     alter(play.store, "a", wake_at=None)
     assert play.at("13:00") == []
-    assert told(play, "a") == [
-        "'a' is active, and no beat will ever look at it, since its wake_at is NULL: write "
-        "store.pause('a') and store.resume('a')."
+    assert stalled(play, "a") == [
+        "'a' is active, but no beat will ever process it, because its wake_at is NULL: write "
+        "store.pause('a'), then store.resume('a')."
     ]
     play.store.pause("a")
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     play.store.resume("a")
     assert play.at("14:00") == ["a"]
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
 
 
 def test_an_entry_at_rest_is_not_forgotten(play: Play) -> None:
@@ -267,7 +267,7 @@ def test_an_entry_at_rest_is_not_forgotten(play: Play) -> None:
     play.add("down", after=["up"])
     play.tick()
     assert play.store.get("down").wake_at is None
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
 
 
 def test_an_entry_that_has_lost_its_upstreams(play: Play) -> None:
@@ -277,14 +277,14 @@ def test_an_entry_that_has_lost_its_upstreams(play: Play) -> None:
     play.tick()
     play.store.remove("up")
     play.tick()
-    assert told(play, "down") == [
+    assert stalled(play, "down") == [
         "'down' runs after its upstreams, and has none left: write store.link('down', …), or "
         "store.remove('down')."
     ]
     play.add("other", HOURLY)
     play.store.link("down", "other")
     play.tick()
-    assert told(play, "down") == []
+    assert stalled(play, "down") == []
 
 
 def test_a_claim_whose_wake_at_was_taken_away(play: Play) -> None:
@@ -297,14 +297,14 @@ def test_a_claim_whose_wake_at_was_taken_away(play: Play) -> None:
         connection.exec_driver_sql(write_null)
     play.clock.advance(60)
     mend = f"UPDATE beatstore_run SET wake_at = due_at WHERE id = {claim.run_id}"
-    assert told(play, "a") == [
-        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, is claimed, and no beat will "
-        f"ever send it, since its wake_at is NULL: write `{mend}`."
+    assert stalled(play, "a") == [
+        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, is claimed, but no beat will "
+        f"ever send it, because its wake_at is NULL: write `{mend}`."
     ]
     with play.store.database.engine.begin() as connection:
         connection.exec_driver_sql(mend)
     assert play.tick() == ["a"]
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
 
 
 # -- messages that are not sent -------------------------------------------------------------
@@ -316,12 +316,12 @@ def test_a_claim_that_no_beat_takes_over(play: Play) -> None:
     play.clock.set(NOON + HOUR)
     [claim], _ = play.queue.plan(play.clock.now())
     play.clock.advance(70)
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     play.clock.advance(1)
-    assert told(play, "a") == [
-        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, is not sent yet: its claim ended "
-        "at 2026-01-15 13:00:30 UTC, and no beat has taken it. Perhaps no beat is alive, or "
-        "another transaction holds its row."
+    assert stalled(play, "a") == [
+        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, has not been sent: its claim "
+        "expired at 2026-01-15 13:00:30 UTC, and no beat has claimed it since. Perhaps no beat is "
+        "alive, or another transaction has locked its row."
     ]
 
 
@@ -329,14 +329,14 @@ def test_a_run_that_was_asked_for_by_hand_is_given_time(play: Play) -> None:
     """It is to be looked at since ever; what counts is when it was asked for."""
     play.add("a", HOURLY)
     run_id = play.store.trigger("a").id
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     play.clock.advance(41)
-    assert told(play, "a") == [
-        f"Run {run_id} of 'a', due 2026-01-15 12:00:00 UTC, is not sent yet: no beat has taken it. "
-        "Perhaps no beat is alive, or another transaction holds its row."
+    assert stalled(play, "a") == [
+        f"Run {run_id} of 'a', due 2026-01-15 12:00:00 UTC, has not been sent: no beat has "
+        "claimed it since. Perhaps no beat is alive, or another transaction has locked its row."
     ]
     play.tick()
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
 
 
 def test_a_message_that_can_not_be_sent(play: Play) -> None:
@@ -345,11 +345,11 @@ def test_a_message_that_can_not_be_sent(play: Play) -> None:
     play.clock.set(NOON + HOUR)
     [claim], _ = play.queue.plan(play.clock.now())
     play.queue.settle([Outcome(claim, "claimed", "OSError: no\nroute", 300.0, tries=2)])
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     play.clock.advance(60)
-    assert told(play, "a") == [
-        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, is not sent yet, after 2 tries: "
-        "OSError: no route. It is tried again at 2026-01-15 13:05:00 UTC."
+    assert stalled(play, "a") == [
+        f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, has not been sent after 2 tries: "
+        "OSError: no route. Beat tries again at 2026-01-15 13:05:00 UTC."
     ]
 
 
@@ -361,9 +361,9 @@ def test_a_claim_that_its_beat_keeps(play: Play) -> None:
     for _ in range(3):
         play.queue.settle([Outcome(claim, "claimed", retry_in=60.0)])
         play.clock.advance(30)
-    [said] = told(play, "a")
+    [said] = stalled(play, "a")
     beat_id = play.queue._beat_id
-    assert f"beat {beat_id} holds it until 2026-01-15 13:02:00 UTC" in said
+    assert f"beat {beat_id} has claimed it until 2026-01-15 13:02:00 UTC" in said
 
 
 def test_a_late_claim_is_no_stall(play: Play) -> None:
@@ -371,13 +371,13 @@ def test_a_late_claim_is_no_stall(play: Play) -> None:
     play.add("a", HOURLY, max_retries=1, retry_delay=5000)
     play.clock.set(NOON + timedelta(hours=1, minutes=30))
     [claim], _ = play.queue.plan(play.clock.now())
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
     play.queue.settle([Outcome(claim, "sent")])
     report(play.store, "failed", [claim], "RuntimeError: no")
     play.tick()
     play.clock.advance(200)
     play.tick()
-    assert told(play, "a") == []  # its next attempt is not due yet
+    assert stalled(play, "a") == []  # its next attempt is not due yet
 
 
 def test_a_retry_of_a_paused_entry(play: Play) -> None:
@@ -390,11 +390,11 @@ def test_a_retry_of_a_paused_entry(play: Play) -> None:
     [said] = play.store.status().warnings
     assert said == (
         "Attempt 2 of the run of 'a' due 2026-01-15 13:00:00 UTC would be sent at 2026-01-15 "
-        "14:00:00 UTC, but 'a' is paused: it is cancelled then, unless you write store.resume('a') "
-        "before."
+        "14:00:00 UTC, but 'a' is paused: it will be cancelled then, unless you write "
+        "store.resume('a') before."
     )
     sentences = play.store.explain("a").sentences
-    assert "It is cancelled then, unless store.resume('a') comes before." in sentences
+    assert "It will be cancelled then, unless you write store.resume('a') before." in sentences
     assert play.store.health().warnings == ()  # somebody wanted it so, and need not be woken
     play.at("14:00")
     assert (play.last("a").state, play.store.status().warnings) == ("cancelled", [])
@@ -414,12 +414,12 @@ def test_runs_that_nobody_reports(play: Play, need: str) -> None:
         play.at(f"12:{minute:02}")
         play.end("other")
         if minute < 25:
-            assert told(play, "a") == []
-    [said] = told(play, "a")
+            assert stalled(play, "a") == []
+    [said] = stalled(play, "a")
     assert said == (
-        "The last runs of 'a' were sent, 3 or more in a row, and no worker has reported one, so "
-        "its retries and downstreams wait. Perhaps no worker listens to its queue, or the one that "
-        "does lacks beatstore.setup(app)."
+        "No worker has reported any of the last 3 or more runs of 'a', so its retries and "
+        "downstreams wait. Perhaps no worker listens to its queue, or the one that does lacks "
+        "beatstore.setup(app)."
     )
     play.end("a")
     assert play.store.status().warnings == []
@@ -430,7 +430,7 @@ def test_runs_of_which_nobody_needs_to_know(play: Play) -> None:
     play.add("a", Every(300))
     for minute in range(5, 60, 5):
         play.at(f"12:{minute:02}")
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []
 
 
 # -- beats that are behind ------------------------------------------------------------------
@@ -443,8 +443,8 @@ def test_a_beat_that_does_not_look(play: Play) -> None:
     play.clock.set(NOON + timedelta(hours=1, minutes=2))
     play.queue.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     assert play.store.status().warnings == [
-        "1 entry has been due since 2026-01-15 13:00:00 UTC, though a beat is alive: 'a'. Beat is "
-        "behind, its broker is away, or another transaction holds these rows: see its log."
+        "1 entry has been overdue since 2026-01-15 13:00:00 UTC, though a beat is alive: 'a'. Beat "
+        "is behind, its broker is away, or another transaction has locked these rows: see its log."
     ]
     play.tick()
     assert play.store.status().warnings == []
@@ -458,7 +458,7 @@ def test_a_beat_that_was_stopped_is_no_riddle(play: Play) -> None:
     play.queue.upkeep.withdraw()
     play.clock.advance(3600)
     sentences = play.store.explain("a").sentences
-    assert "No beat is alive: the last was stopped at 12:01:00." in sentences
+    assert "No beat is alive: the last one was stopped at 12:01:00." in sentences
     assert play.store.health().beat_stopped_at == NOON + MINUTE
 
 
@@ -468,4 +468,4 @@ def test_what_ended_long_ago_is_no_stall(play: Play) -> None:
     for minutes, state in enumerate(("failed", "lost", "cancelled", "skipped", "missed"), 15):
         row = run(entry, NOON - minutes * MINUTE, state=state, sent_at=NOON - HOUR, tries=3)
         write(play.store, RunModel, row)
-    assert told(play, "a") == []
+    assert stalled(play, "a") == []

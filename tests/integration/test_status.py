@@ -178,7 +178,7 @@ def test_the_status_counts_runs_that_have_not_ended(store: Store) -> None:
 # -- warnings ----------------------------------------------------------------------------
 
 NO_WORKER = (
-    "Entries depend on outcomes (downstreams, retries or overlap), and no worker has ever "
+    "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
     "reported one: call beatstore.setup(app) in the module of the Celery app."
 )
 
@@ -216,8 +216,8 @@ def test_a_missing_beat_is_warned_of_when_something_is_due(
     assert store.status().warnings == []
     clock.advance(55)
     assert store.status().warnings == [
-        "No beat is alive, and 2 entries have been due since 2026-01-15 12:01:00 UTC: start one "
-        "with `celery -A … beat --scheduler beatstore:DBScheduler`."
+        "No beat is alive, and 2 entries have been overdue since 2026-01-15 12:01:00 UTC: start "
+        "one with `celery -A … beat --scheduler beatstore:DBScheduler`."
     ]
     queue.upkeep.introduce(host="here", pid=7, version="0.1", tzdata="x")
     assert store.status().warnings == []
@@ -229,11 +229,11 @@ def test_broken_entries_are_named(store: Store) -> None:
         store.add(f"e{number}", "t", 3600)
         alter(store, f"e{number}", state="broken", wake_at=None)
     assert store.status().warnings == [
-        "5 entries are broken, and not run: 'e0', 'e1', 'e2' and 2 more; see explain()."
+        "5 entries are broken and will not run: 'e0', 'e1', 'e2' and 2 more; see explain()."
     ]
     for number in range(4):
         store.remove(f"e{number}")
-    assert store.status().warnings == ["1 entry is broken, and not run: 'e4'; see explain()."]
+    assert store.status().warnings == ["1 entry is broken and will not run: 'e4'; see explain()."]
 
 
 def test_a_cycle_is_named(store: Store) -> None:
@@ -249,8 +249,8 @@ def test_a_cycle_is_named(store: Store) -> None:
     with store.database.engine.begin() as connection:
         connection.execute(update(DependencyModel).values(first_free=False))
     assert store.status().warnings == [
-        "These wait for each other, and none will run: 'a' → 'b' → 'c' → 'a'. Unlink one, "
-        "or give an edge first_free=True."
+        "A dependency cycle keeps these entries from running: 'a' → 'b' → 'c' → 'a'. Unlink one "
+        "of them, or give an edge first_free=True."
     ]
 
 

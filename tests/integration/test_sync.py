@@ -483,7 +483,7 @@ def test_what_cant_be_stored_is_refused_alone(store: Store) -> None:
     words = {
         **{"cron": "expression", "zone": "Nowhere/None", "args": "args[0]", "": "name"},
         **{"never": "schedule", "over": "end_at", "up": "no entry is named 'no'", "7": "name"},
-        **{"waits": "no entry is named 'up', for it was refused", "own": "first_free=True"},
+        **{"waits": "no entry is named 'up', because it was refused", "own": "first_free=True"},
         **{"elsewhere": "unreadable", repr("a\0b"): "name", repr("\ud800"): "name"},
     }
     assert report.refused.keys() == words.keys()
@@ -505,14 +505,14 @@ def test_a_refused_entry_stays_as_it_is(store: Store) -> None:
     ] * 4
 
 
-def test_a_circle_is_refused_with_all_its_members(store: Store) -> None:
-    """Edges are judged by what all of them become: a turned edge is none, a new circle is."""
+def test_a_cycle_is_refused_with_all_its_members(store: Store) -> None:
+    """Edges are judged by what all of them become: a turned edge is none, a new cycle is."""
     sync(store, one("a"), one("b", after=["a"]), one("c"))
     turned = sync(store, one("a", after=["b"]), one("b"), one("c"))
     assert verdicts(turned) == {"a": "updated", "b": "updated", "c": "unchanged"}
-    circle = sync(store, one("a", after=["b"]), one("b", after=["c"]), one("c", after=["a"]))
-    assert verdicts(circle) == {"a": "unchanged", "b": "refused", "c": "refused"}
-    assert "would close 'a' -> 'c' -> 'b' -> 'a'" in circle.refused["c"]
+    cycle = sync(store, one("a", after=["b"]), one("b", after=["c"]), one("c", after=["a"]))
+    assert verdicts(cycle) == {"a": "unchanged", "b": "refused", "c": "refused"}
+    assert "'a' would create a dependency cycle: 'a' → 'c' → 'b' → 'a'" in cycle.refused["c"]
     free = After("a", first_free=True)
     fine = sync(store, one("a", after=["b"]), one("b", after=["c"]), one("c", after=[free]))
     assert verdicts(fine) == {"a": "unchanged", "b": "updated", "c": "updated"}
@@ -528,7 +528,7 @@ def test_declared_twice(store: Store) -> None:
         *(one("d", args=[odd]), one("d", args=[odd])),
     )
     assert (report.created, sorted(report.refused)) == (("a", "c"), ["b", "d"])
-    assert report.refused["b"] == "declared twice, and not the same"
+    assert report.refused["b"] == "is declared twice, with different options"
     assert store.get("b").grace_s is None
 
 

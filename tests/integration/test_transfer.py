@@ -294,8 +294,11 @@ BAD: list[tuple[object, str]] = [
     ({**GOOD, "tags": "etl"}, "tags: expected a list"),
     ({**GOOD, "after": "etl"}, "after: expected a list"),
     ({**GOOD, "after": [{"name": "good", "colour": 1}]}, "after: expected a field of After"),
-    ({**GOOD, "after": ["nobody"]}, "after: expected an entry that is stored"),
-    ({**GOOD, "after": ["good"]}, "after: expected no circle"),
+    (
+        {**GOOD, "after": ["nobody"]},
+        "after: expected an entry that exists or is loaded with this one",
+    ),
+    ({**GOOD, "after": ["good"]}, "after: 'good' would create a dependency cycle: 'good' → 'good'"),
     ({**GOOD, "declared": [1]}, "declared: expected"),
     ({**GOOD, "progress": 5}, "progress: expected"),
     ({**GOOD, "progress": {"cursor_at": 5}}, "progress['cursor_at']"),
@@ -351,35 +354,37 @@ def test_another_format_is_refused_at_once(store: Store) -> None:
 @pytest.mark.parametrize("given", ["entries.jsonl", b"{}", GOOD, None, 5])
 def test_what_is_no_sequence_of_documents_is_refused(store: Store, given: Any) -> None:
     """A file's name, one document, or nothing at all is taken for a mistake."""
-    with pytest.raises(InvalidEntryError, match=r"documents: expected lines of JSON.*open\("):
+    with pytest.raises(
+        InvalidEntryError, match=r"documents: expected an iterable of JSON lines or dicts.*open\("
+    ):
         store.load(given)
 
 
 def test_a_name_twice_is_refused_the_second_time(store: Store) -> None:
     """Two documents of one name would make the outcome a matter of order."""
     report = store.load([GOOD, {**GOOD, "task": "other"}], keep_going=True)
-    assert (report.created, report.refused) == (1, {2: "name: 'good' is on line 1 already"})
+    assert (report.created, report.refused) == (1, {2: "name: 'good' is already on line 1"})
     assert columns(store, "good", "task") == ("t",)
 
 
 def test_what_waits_for_what_is_refused_is_refused_too(store: Store) -> None:
     """However long the chain, nothing is stored that waits for what is not there."""
     chain = [{**GOOD, "name": f"e{n}", "after": [f"e{n + 1}"]} for n in range(50)]
-    circle = [{**GOOD, "name": a, "after": [b]} for a, b in ("xy", "yz", "zx")]
+    cycle = [{**GOOD, "name": a, "after": [b]} for a, b in ("xy", "yz", "zx")]
     down = {**GOOD, "name": "down", "after": ["x"]}
-    report = store.load([GOOD, *chain, *circle, down], keep_going=True)
+    report = store.load([GOOD, *chain, *cycle, down], keep_going=True)
     assert report.created == 1
     assert list(report.refused) == list(range(2, 56))
-    assert "circle" in report.refused[52]
+    assert "'y' would create a dependency cycle: 'y' → 'x' → 'z' → 'y'" in report.refused[52]
     assert "'x'" in report.refused[55]
 
 
-def test_a_circle_with_what_is_stored_is_refused(store: Store) -> None:
-    """An edge of a document may close a circle with edges that are here."""
+def test_a_cycle_with_what_is_stored_is_refused(store: Store) -> None:
+    """An edge of a document may create a cycle with stored edges."""
     store.add("a", "t", 60)
     store.add("b", "t", 60, after=["a"])
     document = {"name": "a", "task": "t", "schedule": {"kind": "every", "spec": "60"}}
-    with pytest.raises(LoadError, match="circle"):
+    with pytest.raises(LoadError, match="dependency cycle: 'a' → 'b' → 'c' → 'a'"):
         store.load(
             [{**document, "after": ["c"]}, {**GOOD, "name": "c", "after": ["b"]}], replace=True
         )
@@ -395,7 +400,7 @@ def test_an_entry_that_differs_is_refused_or_replaced(play: Play) -> None:
     documents = without_header(store)
     assert play.at("13:00") == ["job", "up"]
     changed = {**documents[0], "grace": 5, "tags": ["new"], "after": [{"name": "up"}]}
-    with pytest.raises(LoadError, match=r"'job' exists, with another tags, grace, after"):
+    with pytest.raises(LoadError, match=r"'job' exists already, and differs in tags, grace, after"):
         store.load([changed])
     dry = store.load([changed], replace=True, dry_run=True)
     assert dry == LoadReport(replaced=1, dry_run=True)

@@ -1,1 +1,1 @@
-"""Answers to people: why an entry has not run, what became of an occurrence, how things stand."""
+"""Explanations for people: why an entry has not run, and what happened to an occurrence."""

@@ -1,7 +1,7 @@
-"""Waits that nothing will end: an entry is due, and what it waits for does not come.
+"""Find entries that wait for upstreams which will not deliver.
 
-From each entry that has waited for long, the chain of upstreams is followed to the one that
-moves last; that one decides. An upstream that works, or is not due yet, is no stall.
+From each entry that has been waiting for long, follow the chain of upstreams to the last one:
+that one decides. An upstream that is running, or is not due yet, is not a stall.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from beatstore.rules.states import UNFINISHED
 from beatstore.store.explain.upstreams import readable
 from beatstore.tick.edges import NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_by_any
 
-__all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "given_up", "utc"]
+__all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "marked_lost", "utc"]
 
-#: How long something may stand still before a person is told.
+#: How long an entry may wait before it is called stalled.
 STALLED_FOR = timedelta(minutes=10)
 
-#: So many waits are looked into, those for upstreams that are out of service first.
+#: How many waiting entries are examined; those with inactive upstreams come first.
 _LOOKED_INTO = 100
 
-#: So many of a kind are named, and so many upstreams one behind the other are followed.
+#: How many entries of a kind are named, and how many upstreams of a chain are followed.
 NAMES_SHOWN, _DEEPEST = 3, 10
 
-#: So many times an entry's own time may come while it waits; an entry without a clock: a day.
+#: How many due times may pass while an entry waits; without a schedule, how long it may wait.
 _RHYTHMS, _DAY = 3, timedelta(days=1)
 
-#: So many failures of an upstream, one after the other, are no chance.
+#: An upstream that has failed this often in a row is reported.
 _IN_A_ROW = 2
 
 _UP = ENTRY.alias("up")
@@ -50,15 +50,15 @@ _MUST = {"success": "to succeed", "done": "to end", "failure": "to fail"}
 
 @dataclass(slots=True)
 class _Chain:
-    """An entry that waits, and the upstreams behind each other that it waits for.
+    """A waiting entry and the chain of upstreams that it waits for.
 
     Attributes:
-        entry: which waits.
-        ups: the upstreams, as far as they are followed.
-        next_id: of the one that comes next; None: the chain ends here.
-        gone: whether the last one is removed.
-        run: a run of the last one that has not ended.
-        edge: to the last one.
+        entry: the waiting entry.
+        ups: the upstreams followed so far.
+        next_id: the id of the next upstream; None: the chain ends here.
+        gone: whether the last upstream was removed.
+        run: a run of the last upstream that has not ended.
+        edge: the edge to the last upstream.
     """
 
     entry: Entry
@@ -76,7 +76,7 @@ class _Chain:
 
 
 def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Yield a sentence for each of a few entries that wait for what does not come."""
+    """Yield a sentence for each of a few entries whose upstreams will not deliver."""
     waits = (
         select(ENTRY.c.id)
         .outerjoin(_UP, _UP.c.id == ENTRY.c.blocked_by)
@@ -98,19 +98,19 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
             break
         _follow(tx, going)
     _read_edges(tx, chains)
-    said = (_said(chain, now, tx.settings) for chain in chains)
+    said = (_sentence(chain, now, tx.settings) for chain in chains)
     yield from islice((words for words in said if words is not None), NAMES_SHOWN)
 
 
 def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
-    """Follow each chain by one upstream."""
+    """Extend each chain by one upstream."""
     ids = {chain.next_id for chain in chains}
     ups = {up.id: readable(up) for up in _entries(tx, ids)}
     columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at", "wake_at")]
     open_runs = select(*columns).where(
         RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED
     )
-    # What is worked on stands for the others.
+    # The last row wins: a started run, if there is one.
     ordered = open_runs.order_by(case((RUN.c.state == "started", 1), else_=0), RUN.c.sent_at)
     runs = {row.entry_id: row for row in tx.execute(ordered)}
     asleep = [up.id for up in ups.values() if up.state == "active" and _sleeps(up)]
@@ -137,7 +137,7 @@ def _sleeps(up: Entry) -> bool:
 
 
 def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
-    """Return for each of these entries without a clock an upstream that it will be woken by."""
+    """Return, for each of these entries without a schedule, an upstream that will wake it."""
     if not ids:
         return {}
     unmet = or_(SAME_DUE_TIME, unsatisfied_by_any(_UP))
@@ -145,7 +145,7 @@ def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
         select(_EDGE.downstream_id, _EDGE.upstream_id)
         .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
         .where(_EDGE.downstream_id.in_(ids), unmet)
-        # The last one counts: one that is out of service holds back all the others.
+        # The last row wins: an inactive upstream blocks the entry for good.
         .order_by(case((_UP.c.state == "active", 0), else_=1), _EDGE.upstream_id)
     )
     return {row.downstream_id: row.upstream_id for row in tx.execute(edges)}
@@ -165,11 +165,11 @@ def _read_edges(tx: Transaction, chains: Sequence[_Chain]) -> None:
         chain.edge = edges.get(chain.last_edge) if chain.ups else None
 
 
-# -- in words ------------------------------------------------------------------------------
+# -- wording -------------------------------------------------------------------------------
 
 
-def _said(chain: _Chain, now: datetime, settings: Settings) -> str | None:
-    """Return what holds an entry back, and what to do; None: nothing does, or it will come."""
+def _sentence(chain: _Chain, now: datetime, settings: Settings) -> str | None:
+    """Return what blocks an entry and what to do; None: nothing, or it will pass."""
     entry, since = chain.entry, chain.entry.pending_since
     why = None if since is None else _why(chain, since, now, settings)
     if since is None or why is None:
@@ -181,23 +181,23 @@ def _said(chain: _Chain, now: datetime, settings: Settings) -> str | None:
     must = ""
     if chain.edge is not None and len(names) == 1 and not chain.gone:
         must = f" {_MUST.get(chain.edge.on, '')}"
-    return f"{entry.name!r} has waited since {utc(since)} for {path}{must}{why}"
+    return f"{entry.name!r} has been waiting since {utc(since)} for {path}{must}{why}"
 
 
 def utc(instant: datetime) -> str:
-    """Return an instant as the sentences about stalls have it."""
+    """Return an instant as the sentences about stalls show it."""
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def given_up(run: Row[Any]) -> str:
-    """Say when a run that was sent is given up by itself; "" where it never is."""
+def marked_lost(run: Row[Any]) -> str:
+    """Say when a sent run is marked lost; "" if it never is."""
     if not isinstance(run.wake_at, datetime):
         return ""
-    return f" It is given up at {utc(run.wake_at)}, unless a worker reports it."
+    return f" If no worker reports by {utc(run.wake_at)}, it is marked lost."
 
 
 def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> str | None:
-    """Return what is the matter with the last upstream of a chain, and what to do."""
+    """Return what is wrong with the last upstream of a chain and what to do."""
     if chain.gone:
         return f": see store.explain({chain.entry.name!r}), and unlink it."
     *_, down, up = (chain.entry, *chain.ups)
@@ -209,28 +209,29 @@ def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> s
     if failures >= _IN_A_ROW:
         return f", which has failed {failures:,} times since: see store.errors({up.name!r})."
     if _passed(chain.entry, since, now, settings) and _passed(up, since, now, settings):
-        for_long = f"; that is {duration(now - since)}, longer than both take otherwise"
+        for_long = f"; that is {duration(now - since)}, longer than both usually take"
         return f"{for_long}: see store.explain({up.name!r})."
     return None
 
 
 def _failures(edge: Row[Any] | None, up: Entry) -> int:
-    """Return how often an upstream has failed that is to succeed, since it last counted."""
+    """Return how often an upstream that must succeed has failed since it last counted."""
     if edge is None or edge.on != "success" or not isinstance(edge.failure_seen, int):
         return 0
     return up.failure_seq - edge.failure_seen
 
 
 def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings) -> str | None:
-    """Return what to do about a run that was sent, and that no worker speaks of."""
+    """Return what to do about a sent run that no worker has reported."""
     since = chain.entry.pending_since
     if run.state != "sent" or not isinstance(run.sent_at, datetime) or since is None:
         return None
     if run.sent_at >= now - STALLED_FOR or not _passed(chain.entry, since, now, settings):
         return None
     return (
-        f": run {run.id} of that was sent at {utc(run.sent_at)}, and no worker is known to work on "
-        f"it.{given_up(run)} If its message is gone, write `beatstore end {run.id} --as failed`."
+        f": run {run.id} of that upstream was sent at {utc(run.sent_at)}, and no worker has "
+        f"reported it.{marked_lost(run)} If its message is gone, write "
+        f"`beatstore end {run.id} --as failed`."
     )
 
 
@@ -239,7 +240,7 @@ def _out_of_service(entry: Entry, up: Entry) -> str:
     if up.state == "paused":
         return f", which is paused: write store.resume({up.name!r}); {unlink}."
     if up.state == "broken":
-        return f", which is broken: mend it with store.change({up.name!r}, …); {unlink}."
+        return f", which is broken: fix it with store.change({up.name!r}, …); {unlink}."
     if up.state == "cancelled":
         return f", which is cancelled, and will not run again: {unlink}."
     once_more = f"store.trigger({up.name!r}) runs it once more; "
@@ -247,7 +248,7 @@ def _out_of_service(entry: Entry, up: Entry) -> str:
 
 
 def _passed(entry: Entry, since: datetime, now: datetime, settings: Settings) -> bool:
-    """Say whether an entry's own time has come several times since, or for long where it can't."""
+    """Return whether several due times of an entry, or a day without a schedule, have passed."""
     at: datetime | None = since
     try:
         schedule = None if entry.kind == "after" else schedule_of(entry, settings)

@@ -1,9 +1,8 @@
-"""Why did 03:00 not run? What became of one occurrence of an entry, from what is on record.
+"""Why did 03:00 not run? Explain one occurrence of an entry from what is on record.
 
-Looked for in this order: the run of that due time; a run or record that it was folded into;
-what waits; what no beat has looked at yet; and, where an occurrence was passed over without
-a run, the change that did so. The schedule and the state that are judged by are those of
-that time, as far as the audit tells.
+The search goes in this order: the run of that due time; a later run or record that covers it;
+an occurrence that waits; one that no beat has picked up yet; and the change of the entry that
+skipped it. The audit tells the schedule and the state of that time, as far as it reaches back.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from beatstore.store.explain.wording import clause, sentence
 
 __all__ = ["explain_at"]
 
-#: So many changes, and so many runs that follow, are looked through.
+#: How many changes, and how many following runs, are searched.
 _CHANGES_READ = 1000
 _RUNS_READ = 200
 
 _SECOND = timedelta(seconds=1)
 
-#: What of an entry says whether an instant is an occurrence, and whether it may run.
+#: The columns that decide whether an instant is an occurrence and whether it may run.
 _RULE = ("kind", "spec", "timezone", "start_at", "end_at", "state")
 
 _INSTANTS = ("start_at", "end_at", "cursor_at")
@@ -56,13 +55,13 @@ _SAID = {
     "failed": "failed",
     "sending": "is about to be sent",
     "running": "is running",
-    "retrying": "failed, and is tried again",
+    "retrying": "failed, and will be retried",
     "lost": "was sent and lost",
 }
 
 
 def explain_at(tx: Transaction, name: str, at: object, timezone: str | None) -> Explanation:
-    """Say what became of one occurrence; see `Store.explain`."""
+    """Explain one occurrence; see `Store.explain`."""
     given = fields.instant("at", at)
     entry = tx.find(name)
     if entry is None:
@@ -86,7 +85,7 @@ def explain_at(tx: Transaction, name: str, at: object, timezone: str | None) -> 
 
 
 def _meant(tx: Transaction, entry: Entry, given: datetime) -> datetime:
-    """Return the due time that is meant: of a whole second, the first one that it has."""
+    """Return the due time that was asked about; for a whole second, the first one within it."""
     if given.microsecond:
         return given
     within = (RUN.c.due_at >= given, RUN.c.due_at < given + _SECOND)
@@ -105,30 +104,30 @@ def _of_removed(tx: Transaction, name: str, at: datetime, timezone: str | None) 
     runs = read_runs(tx, of_then.order_by(RUN.c.attempt.desc()).limit(1))
     state = runs[0].state if runs else "removed"
     if runs:
-        found.sentences.append(f"Its run of then is on record: {runs[0].state}.")
+        found.sentences.append(f"Its run due then is on record: {runs[0].state}.")
     return replace(found, at=at, verdict=_VERDICTS.get(state, state), run=runs[0] if runs else None)
 
 
 class _Occurrence(Answer):
-    """One occurrence of an entry; each `as_…` tells what it is, if it is that."""
+    """One occurrence of an entry; each `as_…` explains one case and returns whether it applies."""
 
     def __init__(self, tx: Transaction, entry: Entry, at: datetime, timezone: str | None) -> None:
         super().__init__(tx, entry, timezone)
         self.at = at
-        self.subject = f"The occurrence of {entry.name!r} at {self.told.when(at)}"
+        self.subject = f"The occurrence of {entry.name!r} at {self.wording.when(at)}"
         self.facts["at"] = at
         self._later = self._changes(AUDIT.c.at > at)
         self.then = self._as_of(self._later)
 
     def _say(self, verdict: str, text: str) -> bool:
         self.facts["verdict"] = verdict
-        self.said.append(sentence(text))
+        self.sentences.append(sentence(text))
         return True
 
     # -- runs ------------------------------------------------------------------------------
 
     def as_run(self) -> bool:
-        """It has a run, or a record, of its own."""
+        """The occurrence has a run or a record of its own."""
         page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at == self.at)
         runs = read_runs(self.tx, page.order_by(RUN.c.attempt))
         if not runs:
@@ -144,11 +143,11 @@ class _Occurrence(Answer):
             said += f", {duration(run.sent_at - run.due_at)} late"
         self.facts["run"] = run
         self._say(verdict, f"{self.subject} {said}")
-        self.said += [self.told.ended(one) for one in runs]
+        self.sentences += [self.wording.ended(one) for one in runs]
         if run.reason and run.state == "succeeded" and not run.missed_count:
-            self.said.append(f"Its record says: {run.reason}.")
+            self.sentences.append(f"Its record says: {run.reason}.")
         if run.state == "sent" and self._is_silent(run):
-            self.tell_silence(run)
+            self.describe_silence(run)
         return True
 
     def _is_late(self, run: Run) -> bool:
@@ -157,7 +156,7 @@ class _Occurrence(Answer):
         return run.sent_at is not None and (run.sent_at - run.due_at).total_seconds() > grace_s
 
     def as_folded(self) -> bool:
-        """It is one of several that a later run or record stands for."""
+        """A later run or record covers the occurrence."""
         page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at > self.at)
         following = read_runs(self.tx, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
         covers = [run for run in following if run.first_missed_at is not None]
@@ -167,64 +166,64 @@ class _Occurrence(Answer):
         run = covers[0]
         self.facts["run"] = run
         if run.state in RECORDS:
-            self._say(run.state, f"{self.subject} was {run.state}, with others")
+            self._say(run.state, f"{self.subject} was {run.state}, together with others")
         else:
-            which = self.told.which(run)
-            self._say("coalesced", f"{self.subject} was folded into {which}")
-        self.said.append(self.told.ended(run))
+            which = self.wording.which(run)
+            self._say("coalesced", f"{self.subject} was coalesced into {which}")
+        self.sentences.append(self.wording.ended(run))
         return True
 
     # -- no occurrence ---------------------------------------------------------------------
 
     def as_unborn(self) -> bool:
-        """The entry was not there yet."""
+        """The entry did not exist yet."""
         entry = self.entry
         if self.at > counts_after(entry):
             return False
         made = next((row for row in reversed(self._later) if row.before is None), None)
         by = f", by {made.actor}" if made is not None and made.action in _ADDING else ""
-        added = f"it was added at {self.told.moment(entry.created_at)}{by}"
+        added = f"it was added at {self.wording.moment(entry.created_at)}{by}"
         return self._say("not created", f"{entry.name!r} did not exist then: {added}")
 
     def as_no_occurrence(self) -> bool:
-        """The schedule of then is not due at that instant."""
+        """The schedule of that time is not due at the instant."""
         name = f"{self.entry.name!r}"
-        at = self.told.when(self.at)
+        at = self.wording.when(self.at)
         if self.then.kind == "after":
-            self._say("not an occurrence", f"{name} has no clock: nothing of it was due at {at}")
-            return self._tell_neighbours(*self._runs_around())
+            self._say("not an occurrence", f"{name} has no schedule: it was not due at {at}")
+            return self._describe_neighbours(*self._runs_around())
         times = self._read(self.then)
         if times is None:
             why = f": {self.entry.error}" if self.entry.error else ""
             return self._say("broken", f"The schedule of {name} can't be read{why}")
         if self._is_occurrence():
             return False
-        rule = self.told.rule(cast(Entry, self.then))
-        self._say("not an occurrence", f"{at} is no occurrence of {name} ({rule})")
-        self._tell_change_of_rule()
-        self._tell_bounds()
-        return self._tell_neighbours(*self._due_around(times))
+        rule = self.wording.rule(cast(Entry, self.then))
+        self._say("not an occurrence", f"{at} is not an occurrence of {name} ({rule})")
+        self._describe_change_of_rule()
+        self._describe_bounds()
+        return self._describe_neighbours(*self._due_around(times))
 
-    def _tell_bounds(self) -> None:
+    def _describe_bounds(self) -> None:
         """Say that the instant is before the entry's start or after its end."""
         start_at, end_at = self.then.start_at, self.then.end_at
         if start_at is not None and self.at < start_at:
-            self.said.append(f"Nothing of it is due before {self.told.when(start_at)}.")
+            self.sentences.append(f"It is not due before {self.wording.when(start_at)}.")
         if end_at is not None and self.at > end_at:
-            self.said.append(f"Nothing of it is due after {self.told.when(end_at)}.")
+            self.sentences.append(f"It is not due after {self.wording.when(end_at)}.")
 
     def _due_around(self, times: DueTimes) -> tuple[datetime | None, datetime | None]:
-        """Return the occurrence before the instant and the one after it, if there are such."""
+        """Return the occurrences before and after the instant; None where there is none."""
         begin = counts_after(self.entry)
         before = times.latest_until(just_before(self.at))
         after = times.next_after(max(self.at, begin))
         return None if before is None or before <= begin else before, after
 
-    def _tell_neighbours(self, before: datetime | None, after: datetime | None) -> bool:
+    def _describe_neighbours(self, before: datetime | None, after: datetime | None) -> bool:
         if before is not None:
-            self.said.append(f"The one before is {self.told.when(before)}.")
+            self.sentences.append(f"The previous one is {self.wording.when(before)}.")
         if after is not None:
-            self.said.append(f"The one after is {self.told.when(after)}.")
+            self.sentences.append(f"The next one is {self.wording.when(after)}.")
         return True
 
     def _runs_around(self) -> tuple[datetime | None, datetime | None]:
@@ -235,8 +234,8 @@ class _Occurrence(Answer):
         last, following = (at if isinstance(at, datetime) else None for at in found)
         return last, following
 
-    def _tell_change_of_rule(self) -> None:
-        """Say who took the occurrence away, where an edit before that instant did."""
+    def _describe_change_of_rule(self) -> None:
+        """Say who removed the occurrence, if an edit before that instant did."""
         for change in self._changes(AUDIT.c.at <= self.at):
             before = change.before if isinstance(change.before, dict) else {}
             if not before.keys() & {"kind", "spec", "timezone", "start_at", "end_at"}:
@@ -244,56 +243,61 @@ class _Occurrence(Answer):
             was = self._as_of([change], self.then)
             times = self._read(was)
             if times is not None and times.includes(self.at):
-                when = self.told.moment(change.at)
-                rule = self.told.rule(cast(Entry, was))
-                self.said.append(
-                    f"It was one ({rule}) until {change.actor} changed that at {when}."
+                when = self.wording.moment(change.at)
+                rule = self.wording.rule(cast(Entry, was))
+                self.sentences.append(
+                    f"It was one ({rule}) until {change.actor} changed the entry at {when}."
                 )
             return
 
     def as_future(self) -> bool:
-        """It is still to come."""
+        """The occurrence is still to come."""
         if self.at <= self.now:
             return False
-        coming = f"{self.subject} is still to come, in {self.told.until(self.at)}"
-        if self.entry.state == "active":
+        coming = f"{self.subject} is still to come, in {self.wording.until(self.at)}"
+        state = self.entry.state
+        if state == "active":
             return self._say("future", coming)
-        self._say("future", f"{coming}, and will not run as things are")
-        self.tell_state()
+        self._say("future", f"{coming}, but will not run while the entry is {state}")
+        self.describe_state()
         return True
 
     # -- no run ----------------------------------------------------------------------------
 
     def as_waiting(self) -> bool:
-        """It waits, or is to be folded into what waits."""
+        """The occurrence waits, or will be coalesced with one that waits."""
         pending = self.entry.pending_due_at
         if pending is None or self.at < pending or self.entry.state != "active":
             return False
         if self.entry.kind == "after" and self.at != pending:
             return False
-        folded = f", with the one of {self.told.moment(pending)}" if self.at > pending else ""
+        folded = (
+            f", together with the one due {self.wording.moment(pending)}"
+            if self.at > pending
+            else ""
+        )
         self._say("waiting", f"{self.subject} waits{folded}")
-        self.tell_wait()
+        self.describe_wait()
         return True
 
     def as_passed_over(self) -> bool:
-        """A change of the entry moved its cursor past it: it was paused, or edited."""
+        """A change moved the entry's cursor past the occurrence: a resume or an edit."""
         for change in reversed(self._later):
             before, after = self._cursor(change.before), self._cursor(change.after)
             if after is None or after < self.at or (before is not None and before >= self.at):
                 continue
             if self.then.state != "active":
                 return self._was_out_of_service(change)
-            when = self.told.moment(change.at)
+            when = self.wording.moment(change.at)
             return self._say(
                 "passed over",
-                f"{self.subject} was not run: no beat had looked at it when {change.actor} "
-                f"changed the entry at {when}, and an edit counts from when it is made",
+                f"{self.subject} did not run: no beat had picked it up when {change.actor} "
+                f"changed the entry at {when}, and a changed entry counts from its change",
             )
         return False
 
     def _was_out_of_service(self, ended: Audit) -> bool:
-        """Tell of the pause, or whatever it was, that a later change ended."""
+        """Explain the state, such as a pause, that a later change ended."""
         state = self.then.state
         put = next(
             (
@@ -303,42 +307,42 @@ class _Occurrence(Answer):
             ),
             None,
         )
-        said = "" if put is None else f", since {self.told.moment(put.at)}, by {put.actor}"
+        said = "" if put is None else f", since {self.wording.moment(put.at)}, by {put.actor}"
         error = ended.before.get("error") if isinstance(ended.before, dict) else None
         said += f" ({clause(error)})" if state == "broken" and error else ""
         verb = "resumed" if ended.action == "resume" else "changed"
-        until = f"{ended.actor} {verb} it at {self.told.moment(ended.at)}"
-        return self._say(state, f"{self.subject} was not run: it was {state} then{said}. {until}")
+        until = f"{ended.actor} {verb} it at {self.wording.moment(ended.at)}"
+        return self._say(state, f"{self.subject} did not run: it was {state} then{said}. {until}")
 
     def as_out_of_service(self) -> bool:
-        """The entry is in no state to run anything, and was not then."""
+        """The entry sends nothing in its state, and did not then."""
         if self.entry.state == "active" or self._is_passed():
             return False
-        self._say(self.entry.state, f"{self.subject} was not run")
-        self.tell_state()
+        self._say(self.entry.state, f"{self.subject} did not run")
+        self.describe_state()
         return True
 
     def _is_passed(self) -> bool:
-        """Say whether the occurrence is accounted for, or was passed over."""
+        """Return whether the occurrence was run, recorded or skipped."""
         return accounted_for(self.entry) >= self.at
 
     def as_due(self) -> bool:
-        """No beat has looked at it yet."""
+        """No beat has picked up the occurrence yet."""
         if self._is_passed():
             return False
-        ago = self.told.ago(self.at)
-        self._say("due", f"{self.subject} has been due for {ago}, and no beat has looked at it")
-        self.tell_beats()
+        ago = self.wording.ago(self.at)
+        self._say("due", f"{self.subject} has been overdue for {ago}: no beat has picked it up")
+        self.describe_beats()
         return True
 
     def as_unknown(self) -> None:
-        """Tell that nothing is on record."""
+        """Say that nothing is on record."""
         kept = timedelta(seconds=self.tx.settings.retention)
         self._say("unknown", f"{self.subject} has no record")
         if self.at < self.now - kept:
-            self.said.append(f"Records are kept for {duration(kept)}.")
+            self.sentences.append(f"Records are kept for {duration(kept)}.")
         else:
-            self.said.append("Its row was deleted, or the entry's was edited past the API.")
+            self.sentences.append("Its row was deleted, or the entry was edited without the API.")
 
     # -- as it was -------------------------------------------------------------------------
 
@@ -349,7 +353,7 @@ class _Occurrence(Answer):
         return self.tx.all(Audit, page)
 
     def _as_of(self, changes: Sequence[Audit], row: Any = None) -> SimpleNamespace:
-        """Undo changes, the newest first, and return what the entry was."""
+        """Undo changes, the newest first, and return the entry as it was before them."""
         row = self.entry if row is None else row
         was = {name: getattr(row, name) for name in (*_RULE, "name", "created_at")}
         for change in changes:
@@ -378,7 +382,7 @@ _ADDING = ("add", "put", "schedule")
 
 
 def _read_instant(name: str, value: Any) -> Any:
-    """Return a column as the audit keeps it, as the row has it."""
+    """Return the value of a column in the audit as the row holds it."""
     if name in _INSTANTS and isinstance(value, str):
         return datetime.fromisoformat(value)
     return value

@@ -1,9 +1,9 @@
-"""Who stands still, and what a person can do about it.
+"""Find stalled entries and say what to do about them.
 
-An entry stands still where nothing will move it by itself, or where it has not moved for
-longer than its rhythm. Each kind is a statement that follows an index and names a few, the
-longest first; the same is asked of one entry by `explain`, and of all by `status` and `check`.
-What takes a while and will end (a long task, an upstream that is not due yet) is no stall.
+An entry is stalled if nothing will move it by itself, or if it has not moved for longer than
+usual. Each kind of stall is one statement that follows an index and names a few entries, the
+oldest stall first. `explain` asks about one entry, `status` and `check` about all of them. What
+takes long but will end (a long task, an upstream that is not due yet) is not a stall.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.after import NO_UPSTREAMS
 from beatstore.rules.decide import TRIGGERED
-from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, given_up, utc
+from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, marked_lost, utc
+from beatstore.store.explain.wording import NO_REASON
 
 __all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
 
-#: How long a claim may have ended, or a row be held, before a person is told.
+#: How long after its claim expired a run is reported, and how long a row may be locked.
 _PATIENCE, _HELD_FOR = timedelta(seconds=10), timedelta(seconds=30)
 
-#: Farther ahead than any claim of a beat ends.
+#: No beat claims a run for longer than this.
 _FAR = timedelta(minutes=10)
 
-#: So many runs of an entry in a row that nobody reports are no chance.
+#: An entry with this many unreported runs in a row is named.
 _IN_A_ROW = 3
 
-#: The newest runs that are looked at, of all entries, and how far back.
+#: How many of the newest runs of all entries are examined, and how far back.
 _SAMPLE, _WINDOW = 10_000, timedelta(minutes=70)
 
-#: An entry that no beat will ever look at, though something of it is due, or will be.
+#: The condition that no beat will ever process an entry, though it is due or will be.
 FORGOTTEN: ColumnElement[bool] = and_(
     ENTRY.c.state == "active",
     ENTRY.c.wake_at.is_(None),
@@ -49,12 +50,12 @@ FORGOTTEN: ColumnElement[bool] = and_(
 
 
 def stalls(tx: Transaction, now: datetime, entry_id: int | None = None) -> list[str]:
-    """Return a sentence for each entry that stands still, of each kind a few at most.
+    """Return sentences about stalled entries, at most a few of each kind.
 
     Args:
-        tx: joins it.
+        tx: the open transaction.
         now: the database's time.
-        entry_id: only this entry; None: all.
+        entry_id: only this entry; None: all entries.
     """
     kinds: tuple[Callable[[Transaction, datetime, int | None], Iterator[str]], ...]
     kinds = (held, retried, unclaimed, _not_reported, _never_reported, blocked)
@@ -65,11 +66,11 @@ def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[
     return [] if entry_id is None else [column == entry_id]
 
 
-# -- rows that nobody looks at, or can ------------------------------------------------------
+# -- rows that no beat processes -------------------------------------------------------------
 
 
 def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
-    """Name entries that no beat will look at; without an entry's id this reads all entries."""
+    """Name entries that no beat will process; without an entry's id this reads all entries."""
     columns = (ENTRY.c.name, ENTRY.c.pending_reason)
     found = select(*columns).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
     for row in tx.execute(found.order_by(ENTRY.c.id).limit(NAMES_SHOWN)):
@@ -81,17 +82,17 @@ def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
             )
         else:
             yield (
-                f"{name!r} is active, and no beat will ever look at it, since its wake_at is NULL: "
-                f"write store.pause({name!r}) and store.resume({name!r})."
+                f"{name!r} is active, but no beat will ever process it, because its wake_at is "
+                f"NULL: write store.pause({name!r}), then store.resume({name!r})."
             )
 
 
 def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries whose rows a transaction of the application has held for long."""
+    """Name entries whose rows another transaction has locked for long."""
     since = func.min(RUN.c.finished_at).label("since")
     found = (
         select(RUN.c.entry_name, since)
-        # Beats come back to it every second; where they do not, it is not held, but left lying.
+        # Beats retry a locked row every second; an older wake_at means that no beat is alive.
         .where(RUN.c.wake_at > now - _PATIENCE, RUN.c.follow_up.is_not(None))
         .where(RUN.c.finished_at < now - _HELD_FOR, *_of(RUN.c.entry_id, entry_id))
         .group_by(RUN.c.entry_name)
@@ -101,9 +102,9 @@ def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
     for row in tx.execute(found):
         if isinstance(row.since, datetime):
             yield (
-                f"The outcome of a run of {row.entry_name!r} has waited since {utc(row.since)} for "
-                "a row that another transaction holds: end the transaction that has changed this "
-                "entry, or one of its downstreams."
+                f"The outcome of a run of {row.entry_name!r} has been waiting since "
+                f"{utc(row.since)} for a row that another transaction has locked: end the "
+                "transaction that changed this entry or one of its downstreams."
             )
 
 
@@ -117,10 +118,10 @@ _CLAIMED = select(
 
 
 def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name runs that are claimed and were not sent for long, though beats look at them."""
+    """Name claimed runs that have not been sent for long, though beats can see them."""
     patience = timedelta(seconds=tx.settings.claim_ttl) + _PATIENCE
     late = RUN.c.due_at < now - patience
-    # Of a first attempt the entry says when it was claimed: it may be long after it was due.
+    # A first attempt may be claimed long after it was due; the entry says when.
     old_claim = exists().where(
         ENTRY.c.id == RUN.c.entry_id, ENTRY.c.last_run_at < now - patience, RUN.c.attempt == 1
     )
@@ -139,38 +140,38 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
 
 
 def _unsent(run: Row[Any], now: datetime) -> str:
-    which = f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is not sent yet"
+    which = f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, has not been sent"
     if run.tries:
-        why = " ".join(str(run.reason or "nobody knows why").split()).rstrip(".")
+        why = " ".join(str(run.reason or NO_REASON).split()).rstrip(".")
         times = "one try" if run.tries == 1 else f"{run.tries} tries"
-        return f"{which}, after {times}: {why}. It is tried again at {utc(run.wake_at)}."
+        return f"{which} after {times}: {why}. Beat tries again at {utc(run.wake_at)}."
     if run.wake_at < now:
-        ended = f"its claim ended at {utc(run.wake_at)}, and " if run.claimed_by else ""
+        ended = f"its claim expired at {utc(run.wake_at)}, and " if run.claimed_by else ""
         return (
-            f"{which}: {ended}no beat has taken it. Perhaps no beat is alive, or another "
-            "transaction holds its row."
+            f"{which}: {ended}no beat has claimed it since. Perhaps no beat is alive, or another "
+            "transaction has locked its row."
         )
     return (
-        f"{which}: beat {run.claimed_by} holds it until {utc(run.wake_at)}. Look at the log of "
-        "that beat, and at the alarms of its broker."
+        f"{which}: beat {run.claimed_by} has claimed it until {utc(run.wake_at)}. See the log of "
+        "that beat and the alarms of its broker."
     )
 
 
 def unclaimed(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name runs that are claimed and that no beat will look at: those due in the last hour."""
+    """Name claimed runs that no beat will ever send; of all entries, those of the last hour."""
     due = RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
     found = _CLAIMED.where(due, RUN.c.wake_at.is_(None), literal_column("state <> 'succeeded'"))
     for run in tx.execute(found.order_by(RUN.c.due_at).limit(NAMES_SHOWN)):
         if isinstance(run.due_at, datetime):
             yield (
-                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is claimed, and no "
-                "beat will ever send it, since its wake_at is NULL: write `UPDATE beatstore_run "
+                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is claimed, but no "
+                "beat will ever send it, because its wake_at is NULL: write `UPDATE beatstore_run "
                 f"SET wake_at = due_at WHERE id = {run.id}`."
             )
 
 
 def retries_of_paused(tx: Transaction) -> Iterator[str]:
-    """Name the next attempts that come to nothing, since somebody has paused their entry."""
+    """Name the retries that will be cancelled because somebody has paused their entry."""
     by_hand = RUN.c.reason.startswith(TRIGGERED)
     columns = [RUN.c[name] for name in ("entry_name", "attempt", "due_at", "wake_at")]
     found = (
@@ -185,8 +186,8 @@ def retries_of_paused(tx: Transaction) -> Iterator[str]:
         if isinstance(run.due_at, datetime) and isinstance(run.wake_at, datetime):
             yield (
                 f"Attempt {run.attempt} of the run of {run.entry_name!r} due {utc(run.due_at)} "
-                f"would be sent at {utc(run.wake_at)}, but {run.entry_name!r} is paused: it is "
-                f"cancelled then, unless you write store.resume({run.entry_name!r}) before."
+                f"would be sent at {utc(run.wake_at)}, but {run.entry_name!r} is paused: it will "
+                f"be cancelled then, unless you write store.resume({run.entry_name!r}) before."
             )
 
 
@@ -198,12 +199,12 @@ def _some_report(tx: Transaction) -> bool:
 
 
 def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries that stand still since their last run was sent and never reported.
+    """Name entries that are blocked by a run of their own that no worker has reported.
 
-    That may be a long queue; but an occurrence has come due meanwhile, and was held back.
+    The queue may simply be long, but later occurrences are blocked by now.
     """
     if not _some_report(tx):
-        return  # `status` says that nobody reports at all
+        return  # `status` warns that no worker reports at all
     run = RUN.alias("open")
     passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
     indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
@@ -216,21 +217,21 @@ def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Itera
         .order_by(run.c.sent_at)
         .limit(NAMES_SHOWN)
     )
-    held_back = {"skip": "is skipped", "wait": "waits"}
+    later = {"skip": "are skipped", "wait": "wait"}
     for row in tx.execute(found):
-        if isinstance(row.sent_at, datetime) and row.overlap in held_back:
+        if isinstance(row.sent_at, datetime) and row.overlap in later:
             yield (
-                f"{row.name!r} stands still: its run {row.id} was sent at {utc(row.sent_at)}, no "
-                f"worker has reported it, and what is due since {held_back[row.overlap]}."
-                f"{given_up(row)} If its message is gone, write `beatstore end {row.id} --as "
-                "failed`; a shorter run_timeout of the entry counts for this run too."
+                f"{row.name!r} is stalled: its run {row.id} was sent at {utc(row.sent_at)}, no "
+                f"worker has reported it, and later occurrences {later[row.overlap]}."
+                f"{marked_lost(row)} If its message is gone, write `beatstore end {row.id} --as "
+                "failed`; a shorter run_timeout of the entry applies to this run too."
             )
 
 
 def _never_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries whose runs, one after the other, were sent and never reported.
+    """Name entries of which several runs in a row were sent and never reported.
 
-    Only those for which outcomes matter: their retries and downstreams wait for good.
+    Only entries with retries or downstreams count: without outcomes, those never happen.
     """
     if not _some_report(tx):
         return
@@ -257,7 +258,7 @@ def _never_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Ite
     )
     for name in tx.execute(found).scalars():
         yield (
-            f"The last runs of {name!r} were sent, {_IN_A_ROW} or more in a row, and no worker has "
-            "reported one, so its retries and downstreams wait. Perhaps no worker listens to its "
-            "queue, or the one that does lacks beatstore.setup(app)."
+            f"No worker has reported any of the last {_IN_A_ROW} or more runs of {name!r}, so its "
+            "retries and downstreams wait. Perhaps no worker listens to its queue, or the one that "
+            "does lacks beatstore.setup(app)."
         )

@@ -1,4 +1,4 @@
-"""What an entry waits for: its unsatisfied upstreams, and what each of them is doing."""
+"""The unsatisfied upstreams of an entry and what each of them is doing."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.explain.wording import Told, clause
+from beatstore.store.explain.wording import NO_REASON, Wording, clause
 from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
 
 R = TypeVar("R", Entry, Run)
 
-#: Instants that each row has.
+#: Instants that are never NULL.
 _NEEDED = ("created_at", "updated_at")
 
-#: So many upstreams are told of.
+#: How many upstreams are shown.
 SHOWN = 10
 
-#: So many of an entry's changes are searched for the one that put it into its state.
+#: How many of an entry's changes are searched for the one that set its state.
 _CHANGES_READ = 100
 
-#: The states of a run that has not ended, the one that is worked on first.
+#: The states of a run that has not ended, `started` first.
 _UNFINISHED = sorted(UNFINISHED, key=lambda state: (state != "started", state))
 
 _UP = ENTRY.alias("up")
@@ -48,8 +48,8 @@ class Upstream:
         on: what it must do: `success`, `done` or `failure`.
         align: `latest`, or `same`: for the same due time.
         state: the upstream's state.
-        doing: what it is doing, or did last, in words.
-        next_due_at: when it is due next, as far as it has a clock and is active.
+        doing: what it is doing or did last, in words.
+        next_due_at: its next due time, if it has a schedule and is active.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Upstream:
     next_due_at: datetime | None = None
 
 
-def unmet(tx: Transaction, entry: Entry, told: Told) -> tuple[int, int, list[Upstream]]:
+def unmet(tx: Transaction, entry: Entry, wording: Wording) -> tuple[int, int, list[Upstream]]:
     """Return how many upstreams an entry has, how many are unsatisfied, and the first of those.
 
-    Those that need somebody's hand come first, then they are ordered by name.
+    Those that are not active come first; each group is ordered by name.
     """
     edges = DEPENDENCY.outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
     unsatisfied = _unsatisfied(entry)
@@ -81,18 +81,18 @@ def unmet(tx: Transaction, entry: Entry, told: Told) -> tuple[int, int, list[Ups
     ids = [row.upstream_id for row in rows]
     found_ups = tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))
     by_id = {up.id: readable(up) for up in found_ups}
-    ups = [_upstream(tx, entry, by_id.get(row.upstream_id), row, told) for row in rows]
+    ups = [_upstream(tx, entry, by_id.get(row.upstream_id), row, wording) for row in rows]
     return counts.edges, counts.unmet, ups
 
 
 def _unsatisfied(entry: Entry) -> ColumnElement[bool]:
-    """Return the condition that an edge holds the entry back, by the account that beats keep."""
+    """Return the condition that an edge blocks the entry, as the tick has it."""
     due_at = literal(entry.pending_due_at or EPOCH, Instant())
     return or_(_UP.c.id.is_(None), unsatisfied(_UP, due_at))
 
 
 def _upstream(
-    tx: Transaction, entry: Entry, up: Entry | None, edge: object, told: Told
+    tx: Transaction, entry: Entry, up: Entry | None, edge: object, wording: Wording
 ) -> Upstream:
     on, align, upstream_id = (getattr(edge, name) for name in ("on", "align", "upstream_id"))
     if up is None:
@@ -103,43 +103,43 @@ def _upstream(
             .limit(1)
         ).scalar()
         return Upstream(name or f"entry {upstream_id}", on, align, "removed", "it was removed")
-    doing = _doing(tx, entry, up, told)
+    doing = _doing(tx, entry, up, wording)
     upcoming = up.next_due_at
-    if up.state != "active" or (upcoming is not None and upcoming <= told.now):
+    if up.state != "active" or (upcoming is not None and upcoming <= wording.now):
         upcoming = None
     if upcoming is not None:
-        doing += f"; it is due next at {told.when(upcoming)}"
+        doing += f"; it is due next at {wording.when(upcoming)}"
     return Upstream(up.name, on, align, up.state, doing, upcoming)
 
 
-def _doing(tx: Transaction, entry: Entry, up: Entry, told: Told) -> str:
-    """Return what an upstream is doing, or what became of its last run, as a clause."""
+def _doing(tx: Transaction, entry: Entry, up: Entry, wording: Wording) -> str:
+    """Return what an upstream is doing, or how its last run ended, as a clause."""
     if up.state == "broken":
-        return f"it is broken ({clause(up.error or 'nobody said why')})"
+        return f"it is broken ({clause(up.error or NO_REASON)})"
     if up.state != "active":
         by = changed_to(tx, up.name, up.state)
-        so = told.since(by.at, by.actor) if by else ""
+        so = wording.since(by.at, by.actor) if by else ""
         over = "" if up.state == "paused" else ", and will not run again"
         return f"it is {up.state}{so}{over}"
     for run in unfinished(tx, up.id, 1)[1]:
-        return told.under_way(run, told.which(run, "its run"))
+        return wording.under_way(run, wording.which(run, "its run"))
     if up.id != entry.id and up.pending_since is not None:
         reason = clause(up.pending_reason or "waits").removeprefix("waits: ")
-        reason = reason if reason.startswith("waits") else f"waits, since {reason}"
-        return f"it {reason} (for {told.ago(up.pending_since)})"
+        reason = reason if reason.startswith("waits") else f"waits because {reason}"
+        return f"it {reason} (for {wording.ago(up.pending_since)})"
     last = last_runs(tx, up.id, 1)
     if not last:
         return "it has never run"
-    return told.outcome(last[0], "its last run")
+    return wording.outcome(last[0], "its last run")
 
 
-# -- what is known of any entry ------------------------------------------------------------
+# -- runs and changes ----------------------------------------------------------------------
 
 
 def unfinished(tx: Transaction, entry_id: int, limit: int) -> tuple[bool, list[Run]]:
     """Return the runs of an entry that have not ended, and whether there are more.
 
-    The ones that are being worked on come first, each state with the newest first.
+    Started ones come first; within a state, the newest first.
     """
     found: list[Run] = []
     for state in _UNFINISHED:
@@ -155,12 +155,12 @@ def last_runs(tx: Transaction, entry_id: int, limit: int) -> Sequence[Run]:
 
 
 def read_runs(tx: Transaction, page: Select[Any]) -> list[Run]:
-    """Return runs, without those whose due time nobody can read."""
+    """Return runs, leaving out those whose due time can't be read."""
     return [readable(run) for run in tx.all(Run, page) if isinstance(run.due_at, datetime)]
 
 
 def readable(row: R) -> R:
-    """Return a row as if what can't be read in it (written by hand) were not there."""
+    """Return a row with a default for each value that can't be read (written by hand)."""
     instead: dict[str, Any] = {}
     for column in (ENTRY if isinstance(row, Entry) else RUN).columns:
         value = getattr(row, column.name)
@@ -173,7 +173,7 @@ def readable(row: R) -> R:
 
 
 def changed_to(tx: Transaction, name: str, state: str) -> Audit | None:
-    """Return the change that put an entry into the state it is in, if it is on record."""
+    """Return the change that put an entry into its state; None if none is on record."""
     found = select(AUDIT).where(AUDIT.c.entry == name)
     page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(_CHANGES_READ)
     for change in tx.all(Audit, page):

@@ -1,7 +1,7 @@
-"""The sentences that `explain` says: facts in, text out; no statements and no clock.
+"""The sentences of `explain`: facts in, text out. Executes no SQL and reads no clock.
 
-Due times are given in the zone that is asked for and in another, other instants in the one
-alone, without the date where that is today's.
+Due times are shown in the requested zone and in a second one. Other instants are shown in the
+requested zone only, and without the date if it is today.
 """
 
 from __future__ import annotations
@@ -21,37 +21,40 @@ from beatstore.schedules.every import period_in_words
 if TYPE_CHECKING:
     from beatstore.store.status import BeatStatus
 
-__all__ = ["Told", "clause", "sentence"]
+__all__ = ["NO_REASON", "SILENT", "Wording", "clause", "sentence"]
 
-#: A run that was sent may be unheard of for so long before that is worth a word.
+#: A sent run that no worker has reported for this long is worth mentioning.
 SILENT = timedelta(seconds=60)
 
-#: Later than this is late, and said.
+#: A run that was sent later than this is called late.
 _LATE = timedelta(seconds=1)
 
 _MUST = {"success": "must succeed", "done": "must end", "failure": "must fail"}
 
-#: How a run's row begins, by the state it is in.
+#: The verb for the end of a run, by its state.
 _ENDED = {"succeeded": "succeeded", "failed": "failed", "lost": "was lost"}
+
+#: Stands for the reason that a row lacks.
+NO_REASON = "no reason is on record"
 
 _SETUP = "call beatstore.setup(app) in the module of the Celery app"
 
 
 def sentence(text: str) -> str:
-    """Return text as a sentence of its own."""
+    """Return text with a capital letter at its start and a full stop at its end."""
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", ":")) else f"{text}."
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """How things are told about one entry, at one moment.
+class Wording:
+    """Words the facts about one entry, as they are at one moment.
 
     Attributes:
-        zone_name: in which zone.
-        now: that moment.
-        also: the zone in which due times are given as well.
+        zone_name: the zone that times are shown in.
+        now: the moment.
+        also: the second zone that due times are shown in.
     """
 
     zone_name: str
@@ -82,11 +85,11 @@ class Told:
         return f"{said}{offset}"
 
     def retold(self, text: str) -> str:
-        """Return a text with the instants that are stored in it as due times are given."""
+        """Return a stored text with its instants shown as due times are."""
         return retold(text, self.when)
 
     def ago(self, at: datetime) -> str:
-        """Return how long ago an instant is, in words."""
+        """Return how long ago an instant was, in words."""
         return duration(max(timedelta(0), self.now - at))
 
     def until(self, at: datetime) -> str:
@@ -94,7 +97,7 @@ class Told:
         return duration(max(timedelta(0), at - self.now))
 
     def since(self, at: datetime | None, by: str | None) -> str:
-        """Return since when something is so, and by whom, as far as that is known."""
+        """Return since when something is so and who did it, as far as that is known."""
         said = "" if at is None else f" since {self.moment(at)}"
         return said if by is None else f"{said}, by {by}"
 
@@ -103,7 +106,7 @@ class Told:
     def rule(self, entry: Entry) -> str:
         """Return an entry's schedule."""
         if entry.kind == "after":
-            return "after its upstreams, without a clock"
+            return "after its upstreams, without a schedule"
         if entry.kind == "every":
             seconds, found, anchor = entry.spec.partition(" from ")
             return f"every {period_in_words(seconds)}{found}{anchor}"
@@ -112,24 +115,24 @@ class Told:
         return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.zone_name}"
 
     def state(self, entry: Entry, since: datetime | None, by: str | None) -> list[str]:
-        """Return what state an entry is in, and what ends it."""
+        """Say what state an entry is in and how to leave it."""
         name, so = repr(entry.name), self.since(since, by)
         if entry.state == "active":
             return [f"{name} is active: {self.rule(entry)}."]
         if entry.state == "paused":
             return [f"{name} is paused{so}. It sends nothing until store.resume({name})."]
         if entry.state == "broken":
-            mend = f"Mend it with store.change({name}, …), or try again with store.resume({name})."
-            return [f"{name} is broken: {clause(entry.error or 'nobody said why')}.", mend]
+            fix = f"Fix it with store.change({name}, …), or try again with store.resume({name})."
+            return [f"{name} is broken: {clause(entry.error or NO_REASON)}.", fix]
         if entry.state == "finished":
             return [f"{name} is finished{so}: {self._why_finished(entry)}."]
         if entry.state == "missed":
-            return [f"{name} is missed{so}: its one run was not sent in time."]
+            return [f"{name} is missed{so}: its only run was not sent in time."]
         return [f"{name} is {entry.state}{so}."]
 
     def _why_finished(self, entry: Entry) -> str:
         if entry.run_count and has_one_run(entry.kind, entry.max_runs):
-            return "its one run was sent"
+            return "its only run was sent"
         if remaining_runs(entry) == 0:
             return f"all its {entry.max_runs:,} runs were sent"
         if entry.end_at is not None:
@@ -137,21 +140,21 @@ class Told:
         return "nothing more will be due"
 
     def overdue(self, since: datetime) -> str:
-        """Say that nobody has looked at what is due."""
-        ago = self.ago(since)
-        return f"It has been due since {self.moment(since)} ({ago}), and no beat has looked at it."
+        """Say that no beat has picked up what is due."""
+        at, ago = self.moment(since), self.ago(since)
+        return f"It has been overdue since {at} ({ago}): no beat has picked it up."
 
     def beats(self, alive: int, last: BeatStatus | None) -> str:
-        """Say what the beats are doing, of which one should have looked."""
+        """Say how many beats are alive, or what happened to the last one."""
         if alive:
             beats = "One beat is" if alive == 1 else f"{alive} beats are"
             return f"{beats} alive, but may be busy or stuck: see store.status()."
         if last is not None and last.stopped_at is not None:
-            return f"No beat is alive: the last was stopped at {self.moment(last.stopped_at)}."
+            return f"No beat is alive: the last one was stopped at {self.moment(last.stopped_at)}."
         if last is not None:
-            return f"No beat is alive: the last was heard of at {self.moment(last.heartbeat_at)}."
+            return f"No beat is alive: the last heartbeat was at {self.moment(last.heartbeat_at)}."
         return (
-            "No beat is alive, nor on record: start one with "
+            "No beat is alive, and none is on record: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`."
         )
 
@@ -165,7 +168,7 @@ class Told:
     # -- what waits ------------------------------------------------------------------------
 
     def subject(self, entry: Entry) -> str:
-        """Return what of an entry waits."""
+        """Return the subject of a sentence about what waits: the entry or its occurrence."""
         if entry.pending_due_at is None:
             return repr(entry.name)
         return f"its occurrence of {self.when(entry.pending_due_at)}"
@@ -173,21 +176,23 @@ class Told:
     def waits(self, entry: Entry, what: str) -> str:
         """Say what an entry waits for, and since when."""
         since = entry.pending_since
-        said = "" if since is None else f", since {self.moment(since)} ({self.ago(since)}),"
-        return sentence(f"{self.subject(entry)} waits{said} {what}")
+        waits = "waits"
+        if since is not None:
+            waits = f"has been waiting since {self.moment(since)} ({self.ago(since)})"
+        return sentence(f"{self.subject(entry)} {waits} {what}")
 
     def must(self, name: str, on: str, align: str, doing: str) -> str:
-        """Say what is asked of an upstream, and what that one is doing."""
+        """Say what an upstream must do and what it is doing."""
         same = ", for the same due time" if align == "same" else ""
         return f"{name!r} {_MUST.get(on, on)}{same}: {doing}."
 
     # -- runs ------------------------------------------------------------------------------
 
     def which(self, run: Run, its: str = "the run") -> str:
-        """Return which run is meant."""
+        """Return words that identify a run."""
         attempt = f"attempt {run.attempt} of " if run.attempt > 1 else ""
         if is_triggered(run.reason):
-            return f"{attempt}{its} asked for by hand at {self.moment(run.due_at)}"
+            return f"{attempt}{its} triggered at {self.moment(run.due_at)}"
         return f"{attempt}{its} due {self.moment(run.due_at)}"
 
     def under_way(self, run: Run, which: str) -> str:
@@ -196,9 +201,10 @@ class Told:
             where = f", on {run.worker}" if run.worker else ""
             silent = ""
             if (run.claimed_by or "").startswith("suspected"):
-                silent = ", which has fallen silent"
+                silent = ", which has stopped reporting"
             at = run.started_at
-            return f"{which} is running since {self.moment(at)} ({self.ago(at)}){where}{silent}"
+            since = f"{self.moment(at)} ({self.ago(at)})"
+            return f"{which} has been running since {since}{where}{silent}"
         if run.state == "sent" and run.sent_at is not None:
             at = run.sent_at
             if self.now - at < SILENT:
@@ -209,41 +215,41 @@ class Told:
             )
         if run.state == "claimed" and run.tries and run.wake_at is not None:
             tries = "one try" if run.tries == 1 else f"{run.tries} tries"
-            again = f"is tried again at {self.moment(run.wake_at)}"
+            again = f"beat tries again at {self.moment(run.wake_at)}"
             why = clause(run.reason or "")
             return f"{which} could not be sent in {tries}, and {again}: {why}"
         if run.wake_at is not None and run.claimed_by is None and run.wake_at > self.now:
             at = run.wake_at
             after = _after(run.reason)
-            return f"{which} follows at {self.moment(at)}, in {self.until(at)}{after}"
+            return f"{which} will be sent at {self.moment(at)}, in {self.until(at)}{after}"
         return f"{which} is about to be sent"
 
     def will_be_cancelled(self, entry: Entry, run: Run) -> list[str]:
-        """Say of a run that is to be sent that it will not be, unless it was asked for by hand."""
+        """Say that an unsent run will be cancelled; a triggered run will be sent."""
         if is_triggered(run.reason):
             return []
-        unless = f", unless store.resume({entry.name!r}) comes before"
-        return [f"It is cancelled then{unless if entry.state == 'paused' else ''}."]
+        unless = f", unless you write store.resume({entry.name!r}) before"
+        return [f"It will be cancelled then{unless if entry.state == 'paused' else ''}."]
 
     def unheard(self, run: Run, queue: str | None, timeout: bool) -> list[str]:
-        """Say what may have become of a run that was sent long ago."""
+        """Say why a sent run may be unreported, and when it is marked lost."""
         listens = f"queue {queue!r}" if queue else "its queue"
         said = [
             f"Perhaps no worker listens to {listens}, or the one that took it lacks "
             "beatstore.setup(app)."
         ]
         if not timeout:
-            said.append("It has no run_timeout, so nobody gives it up.")
+            said.append("It has no run_timeout, so it is never marked lost.")
         elif run.wake_at is not None:
-            said.append(f"It is asked after, and given up, at {self.moment(run.wake_at)}.")
+            said.append(f"If no worker reports by {self.moment(run.wake_at)}, it is marked lost.")
         return said
 
     def ended(self, run: Run) -> str:
-        """Say what became of a run that has ended, or of occurrences that got none."""
+        """Say how a run ended, or why occurrences had no run."""
         return f"{sentence(self.outcome(run))}{self._stands_for(run)}"
 
     def outcome(self, run: Run, its: str = "the run") -> str:
-        """Return the same as a clause; `its` is what the run is called."""
+        """Return how a run ended, as a clause; `its` is what the run is called."""
         if run.state in RECORDS:
             return self._unsent(run)
         which = self.which(run, its)
@@ -283,17 +289,17 @@ class Told:
         unsent = run.state in RECORDS
         if run.first_missed_at is None or not run.missed_count or unsent:
             return ""
-        one = (
-            "one occurrence" if run.missed_count == 1 else f"{_count(run.missed_count)} occurrences"
-        )
+        earlier = "one earlier occurrence"
+        if run.missed_count > 1:
+            earlier = f"{_count(run.missed_count)} earlier occurrences"
         why = f": {clause(run.reason)}" if run.reason else ""
-        return f" It stands for {one} before it too, from {self.moment(run.first_missed_at)}{why}."
+        return f" It also covers {earlier}, from {self.moment(run.first_missed_at)}{why}."
 
     def unreported(self, workers: int) -> str:
-        """Say why it is not known what became of what was sent."""
+        """Say why the outcomes of sent runs are unknown."""
         if workers:
             return "No worker that reports outcomes is alive."
-        return f"What became of what was sent is not known: no worker has ever reported; {_SETUP}."
+        return f"Outcomes of sent runs are unknown: no worker has ever reported one; {_SETUP}."
 
 
 def _time(at: datetime) -> str:
@@ -301,14 +307,14 @@ def _time(at: datetime) -> str:
 
 
 def clause(text: str) -> str:
-    """Return the first line of a text that somebody else wrote, to stand inside a sentence."""
+    """Return the first line of a foreign text, cut to fit inside a sentence."""
     lines = text.strip().splitlines() or [""]
     line = lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}…"  # noqa: PLR2004
     return line.rstrip(".")
 
 
 def _after(reason: str | None) -> str:
-    """Return why there is another attempt, out of its row's reason."""
+    """Return why there is another attempt, as its row's reason says."""
     _, found, why = (reason or "").partition("after: ")
     return f", after {clause(why)}" if found else ""
 

@@ -1,1 +1,1 @@
-"""Entries that code declares: the rows of a source become what its code says."""
+"""Sync: update the entries of a source to what its code declares."""

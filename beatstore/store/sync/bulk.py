@@ -1,6 +1,6 @@
-"""Many entries written at once: a statement for each kind of change, not for each entry.
+"""Write many entries at once: one statement for each kind of change, not for each entry.
 
-Each function works in the open transaction it is given, on rows that it holds locked.
+Each function works in the open transaction it is given, on rows that are locked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "rem
 def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Insert entries, and return their ids by name.
 
-    Those whose name somebody else took at the same time are missing.
+    Entries whose name another transaction took at the same time are missing.
     """
     found: dict[str, int] = {}
     if rows:
@@ -37,9 +37,12 @@ def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[s
 def write(
     tx: Transaction, changes: Mapping[int, Mapping[str, Any]], **stamp: ColumnElement[Any]
 ) -> None:
-    """Update entries, by their ids; those of which the same columns change in one go.
+    """Update entries, one statement for all entries in which the same columns change.
 
-    `stamp` is what all of them get beside.
+    Args:
+        tx: the open transaction.
+        changes: the columns that change, by the entry's id.
+        stamp: columns that are set for all entries.
     """
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for entry_id, changed in changes.items():
@@ -52,14 +55,14 @@ def write(
 
 
 def insert_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
-    """Give entries tags that they do not have."""
+    """Insert tags of entries: (entry's id, tag)."""
     rows = [{"entry_id": entry_id, "tag": tag} for entry_id, tag in pairs]
     if rows:
         tx.execute(dialect_of(tx.dialect).insert_ignore(TAG).inline(), rows)
 
 
 def remove_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
-    """Take tags away from entries."""
+    """Delete tags of entries: (entry's id, tag)."""
     rows = [{"entry": entry_id, "word": tag} for entry_id, tag in pairs]
     if rows:
         mine = TAG.c.entry_id == bindparam("entry"), TAG.c.tag == bindparam("word")
@@ -67,7 +70,7 @@ def remove_tags(tx: Transaction, pairs: Iterable[tuple[int, str]]) -> None:
 
 
 def insert_edges(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert edges, as `links.edge_row` makes them."""
+    """Insert edges, rows as `links.edge_row` returns them."""
     if rows:
         tx.execute(insert(DEPENDENCY), rows)
 

@@ -1,12 +1,12 @@
-"""Edges of many entries at once: which of them can't be, before any is written.
+"""Check the edges of many entries at once, before any of them is written.
 
-Where several entries are to get their edges together, each of them is judged by what all
-of them become: the order in which they were given makes no difference.
+Edges that are written together are checked against the graph that they form together: the order
+in which they are given makes no difference.
 
 Invariants:
-    * What is not refused can be written as it is: every upstream is there or is made with
-      it, and no circle is closed. All members of a circle that are to change are refused.
-    * Somebody whose upstream is refused, and not there yet, is refused too.
+    * Edges that are not refused can be written: every upstream exists or is added with them, and
+      there is no cycle. All changing entries in a cycle are refused.
+    * An entry whose upstream is refused and does not exist yet is refused too.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from sqlalchemy import select
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
 from beatstore.definition.edges import After
-from beatstore.errors import InvalidEntryError
+from beatstore.errors import DependencyCycleError, InvalidEntryError
 from beatstore.rules.graph import find_cycle
 from beatstore.store.sync.stored import current
 
-__all__ = ["Web"]
+__all__ = ["EdgeCheck"]
 
 
-class Web:
-    """The edges that entries are to have, and those that are there.
+class EdgeCheck:
+    """Checks edges that are about to be written, together with the stored ones.
 
     Args:
         tx: the open transaction.
-        asked: the edges to be of each entry whose edges change, by its name.
-        new: the names of the entries that are to be made.
-        there: the names of those upstreams that exist.
+        asked: the wanted edges of each entry whose edges change, by its name.
+        new: the names of the entries that will be added.
+        there: the names of the upstreams that exist.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class Web:
         self._there = {*there, *new}
         self._new = set(new)
         self._stored = self._read(tx) if self._asked else {}
-        #: What can't be, with the reason, by name.
+        #: The reason why the edges of an entry can't be written, by its name.
         self.refused: dict[str, str] = {}
 
-    def judge(self) -> dict[str, str]:
-        """Return the names of those whose edges can't be written, each with the reason."""
+    def run(self) -> dict[str, str]:
+        """Return the names of the entries whose edges can't be written, each with the reason."""
         self._refuse_missing(self._asked)
-        while (circle := find_cycle(self._edges())) is not None:
-            changing = [name for name in circle if name in self._asked]
+        while (cycle := find_cycle(self._edges())) is not None:
+            changing = [name for name in cycle if name in self._asked]
             if not changing:
-                # Somebody closed it by plain SQL; the rule takes care of it.
-                self._stored[circle[0]].discard(circle[-1])
+                # Plain SQL created this cycle; the tick marks its entries broken.
+                self._stored[cycle[0]].discard(cycle[-1])
             for name in changing:
-                self._refuse(name, _circle(circle, name))
+                self._refuse(name, _cycle_error(cycle, name))
             self._refuse_missing(self._asked)
         return self.refused
 
@@ -79,8 +79,8 @@ class Web:
             if name not in self._asked:
                 continue
             missing = next(up.name for up in self._asked[name] if up.name not in self._there)
-            beside = ", for it was refused" if missing in self.refused else ""
-            self._refuse(name, f"after: no entry is named {missing!r}{beside}")
+            why = ", because it was refused" if missing in self.refused else ""
+            self._refuse(name, f"after: no entry is named {missing!r}{why}")
             left += below.get(name, []) if name in self._new else []
 
     def _edges(self) -> Iterable[tuple[str, str]]:
@@ -91,7 +91,7 @@ class Web:
                 yield from ((up, name) for up in ups)
 
     def _read(self, tx: Transaction) -> dict[str, set[str]]:
-        """Return the edges from which a circle could come: those above what changes."""
+        """Return the stored edges that could be in a cycle: those upstream of what changes."""
         found: dict[str, set[str]] = {}
         ahead = {up.name for ups in self._asked.values() for up in ups} | self._asked.keys()
         up, down = ENTRY.alias("up"), ENTRY.alias("down")
@@ -110,12 +110,11 @@ class Web:
         return found
 
 
-def _circle(members: Sequence[str], name: str) -> str:
+def _cycle_error(members: Sequence[str], name: str) -> str:
     if len(members) == 1:
         instead = f"After({name!r}, on='done', first_free=True), or overlap='wait'"
         return str(InvalidEntryError("after", name, "another entry", instead))
     up = members[members.index(name) - 1]
     first = members.index(min(members))
-    way = " -> ".join(map(repr, [*members[first:], *members[:first], members[first]]))
-    expected = f"no circle; this would close {way}"
-    return str(InvalidEntryError("after", up, expected, "first_free=True on one of them"))
+    cycle = " → ".join(map(repr, [*members[first:], *members[:first], members[first]]))
+    return str(DependencyCycleError(up, cycle))

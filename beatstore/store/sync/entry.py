@@ -1,10 +1,10 @@
-"""One declared entry on its way into the database: what its row becomes.
+"""DeclaredEntry declared entry: what its row becomes in a sync.
 
-Pure but for the objects it fills in; see `beatstore.store.sync.merge` for who wins.
+Executes no SQL. See `beatstore.store.sync.merge` for who wins, the user or the code.
 
 Invariants:
-    * A user's pause or cancel stands. What the code let go of is put back as it was.
-    * An edit of the code follows the rules of an edit by `Store.change`.
+    * A user's pause or cancel stays. An entry that is declared again continues as it was.
+    * A change in the code follows the rules of `Store.change`.
 
 On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
 """
@@ -27,27 +27,27 @@ from beatstore.rules.states import LIVE, OVER
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit, links
 from beatstore.store.sync import merge
-from beatstore.store.sync.stored import Beside
+from beatstore.store.sync.stored import Related
 
-__all__ = ["One", "edited", "is_in_service", "let_go"]
+__all__ = ["DeclaredEntry", "edited", "is_in_service", "let_go"]
 
 _UNREAD = edits.Wanted({})
 
 
 @dataclass
-class One:
-    """A declared entry.
+class DeclaredEntry:
+    """A declared entry and what changes in the database for it.
 
     Attributes:
-        declared: what code says.
-        source: which code.
-        digest: of what it says.
-        wanted: the same, once it was read.
-        old: the entry as it is stored, locked.
+        declared: the declaration.
+        source: the source that declares it.
+        digest: the digest of the declaration.
+        wanted: the checked declaration.
+        old: the stored entry, locked.
         row: the columns of a new row, or those that change.
-        tags: as they are and as they become, if they change.
-        after: the edges likewise.
-        kept: in which fields a user's edit stands though code says otherwise.
+        tags: the old and the new tags, if they change.
+        after: the old and the new edges, if they change.
+        kept: the fields in which a user's edit stays though the code declares another value.
     """
 
     declared: Declared
@@ -62,25 +62,25 @@ class One:
 
     @property
     def is_updated(self) -> bool:
-        """Whether anything changes that a person can see."""
+        """Whether anything changes that users can see."""
         return bool(self.row.keys() - {"declared"} or self.tags or self.after)
 
     @property
     def returns(self) -> bool:
-        """Whether an entry is put back into service."""
+        """Whether a cancelled entry becomes active or paused again."""
         return self.old is not None and self.old.state == "cancelled" and "state" in self.row
 
     @classmethod
-    def of(cls, entry: Entry) -> One:
+    def of(cls, entry: Entry) -> DeclaredEntry:
         """Return a stored entry that does not change."""
         return cls(Declared(entry.name, entry.task), entry.source, old=entry)
 
     def becomes(self, column: str) -> Any:
-        """Return what a column becomes; None where only the database knows."""
+        """Return the new value of a column; None if only the database knows it."""
         return self.row.get(column, getattr(self.old, column, None))
 
     def node(self, entry_id: int) -> Any:
-        """Return the columns that an edge needs, as they become; see `links.edge_row`."""
+        """Return the new values of the columns that an edge needs; see `links.edge_row`."""
         old = self.old
         shown = {name: self.row.get(name, getattr(old, name, 0)) for name in links.NODE_COLUMNS}
         return SimpleNamespace(**{**shown, "id": entry_id})
@@ -95,16 +95,16 @@ class One:
         return found
 
     def check(self, settings: Settings) -> None:
-        """Read what is declared in full."""
+        """Check the declaration in full."""
         fields.text("name", self.declared.name)
         self.wanted = edits.check({**self.declared.given(), "source": self.source}, settings)
 
-    def settle(self, beside: Beside, now: datetime, settings: Settings) -> None:
-        """Say what the row becomes; `beside` has the tags and edges of stored entries."""
+    def settle(self, related: Related, now: datetime, settings: Settings) -> None:
+        """Decide what the row becomes; `related` has the tags and edges of stored entries."""
         if self.old is None:
             self._make(now, settings)
         else:
-            self._merge(self.old, beside, now, settings)
+            self._merge(self.old, related, now, settings)
 
     def _make(self, now: datetime, settings: Settings) -> None:
         self.row = edits.new_row(self.declared.name, self.wanted, now, settings)
@@ -112,22 +112,22 @@ class One:
         self.tags = ([], list(self.wanted.tags)) if self.wanted.tags else None
         self.after = ([], list(self.wanted.after)) if self.wanted.after else None
 
-    def _merge(self, old: Entry, beside: Beside, now: datetime, settings: Settings) -> None:
-        was, code = beside.said(old), merge.of_code(self.wanted)
+    def _merge(self, old: Entry, related: Related, now: datetime, settings: Settings) -> None:
+        was, code = related.said(old), merge.of_code(self.wanted)
         taken = merge.taken(was, merge.unpacked(old.declared) or was, code)
         self.kept = merge.differing(was | {name: code[name] for name in taken}, code)
         if "tags" in taken:
-            self.tags = sorted(beside.tags.get(old.id, [])), list(self.wanted.tags or ())
+            self.tags = sorted(related.tags.get(old.id, [])), list(self.wanted.tags or ())
         if "after" in taken:
-            self.after = beside.after.get(old.id, []), list(self.wanted.after or ())
+            self.after = related.after.get(old.id, []), list(self.wanted.after or ())
         columns = {name: self.wanted.columns[name] for name in taken & self.wanted.columns.keys()}
         _check_mixed(old, columns, code["after"] if self.after else was["after"])
         changed = edits.changes(old, columns)
         self.row = {**changed, **self._follow(old, changed, now, settings)}
         if _is_edited(self.row.get("state", old.state), paused=bool(self.wanted.paused)):
             self.kept = (*self.kept, "state")
-        beside_it = {"source": self.source, "declared": self._baseline(code)}
-        self.row |= edits.changes(old, beside_it)
+        ownership = {"source": self.source, "declared": self._baseline(code)}
+        self.row |= edits.changes(old, ownership)
 
     def _baseline(self, code: merge.Said) -> dict[str, Any]:
         return merge.packed(code, paused=bool(self.wanted.paused), digest=self.digest)
@@ -135,11 +135,11 @@ class One:
     def _follow(
         self, old: Entry, changed: Mapping[str, Any], now: datetime, settings: Settings
     ) -> dict[str, Any]:
-        """Return the columns by which beat follows, and the state."""
+        """Return the columns for beat that change as a consequence, and the state."""
         state, paused = _state(old), self._turn(old)
         if old.state == "cancelled":
             if state == "cancelled":
-                return {}  # by a user: the fields follow the code, and nothing is due
+                return {}  # a user cancelled it: the fields follow the code, but it stays cancelled
             is_paused = state == "paused" if paused is None else paused
             return _returned(old, changed, is_paused, now, settings)
         if not changed and paused is None:
@@ -150,7 +150,7 @@ class One:
         return found
 
     def _turn(self, old: Entry) -> bool | None:
-        """Return whether code pauses or resumes the entry; None leaves that alone."""
+        """Return True if code pauses the entry, False if it resumes it, None if neither."""
         code = bool(self.wanted.paused)
         base = merge.paused_in(old.declared) if merge.unpacked(old.declared) else code
         state = _state(old)
@@ -159,28 +159,28 @@ class One:
         return code
 
 
-def edited(row: Any, beside: Beside) -> tuple[str, ...]:
-    """Return the fields in which an entry differs from what its code says.
+def edited(row: Any, related: Related) -> tuple[str, ...]:
+    """Return the fields in which an entry differs from what its code declares.
 
     Args:
-        row: has the entry's columns.
-        beside: its tags and edges.
+        row: an object with the entry's columns.
+        related: its tags and edges.
     """
     code = merge.unpacked(row.declared)
     if code is None or merge.let_go_in(row.declared):
         return ()
-    found = merge.differing(beside.said(row), code)
+    found = merge.differing(related.said(row), code)
     is_edited = _is_edited(row.state, paused=merge.paused_in(row.declared))
     return (*found, "state") if is_edited else found
 
 
 def is_in_service(old: Entry) -> bool:
-    """Say whether an entry that leaves the code is to be taken out of service for that."""
+    """Return whether an entry has to be cancelled when it is no longer declared."""
     return old.state not in OVER
 
 
 def let_go(old: Entry) -> dict[str, Any]:
-    """Return the columns that change when an entry leaves the code."""
+    """Return the columns that change when an entry is no longer declared."""
     said = old.declared if isinstance(old.declared, dict) else {}
     left = {"declared": {**said, "let_go": old.state}}
     if not is_in_service(old):
@@ -190,38 +190,38 @@ def let_go(old: Entry) -> dict[str, Any]:
 
 
 def _state(old: Entry) -> str:
-    """Return the state of an entry, or the one that it had when the code let go of it."""
+    """Return the state of an entry, or the one it had when it was no longer declared."""
     before = merge.let_go_in(old.declared)
     return old.state if before is None or old.state != "cancelled" else before
 
 
 def _is_edited(state: str, *, paused: bool) -> bool:
-    """Say whether a user put an entry into this state; `paused` is what code says."""
+    """Return whether a user set this state; `paused` is what the code declares."""
     return state == "cancelled" or (state in LIVE and paused != (state == "paused"))
 
 
 def _returned(
     old: Entry, changed: Mapping[str, Any], paused: bool, now: datetime, settings: Settings
 ) -> dict[str, Any]:
-    """Return the columns by which an entry is in service again that had left the code."""
+    """Return the columns that change when an entry is declared again."""
     row = edits.consequences(old, changed, None, now, settings)
     if row.get("state") != "active":
-        # As `resume` does: what was due meanwhile is neither run nor missed.
+        # As in `resume`, occurrences that were due meanwhile are neither run nor missed.
         row = {"state": "active", "error": None, "cursor_at": now, "wake_at": EPOCH}
         row |= edits.NOTHING_PENDING
-        with suppress(InvalidEntryError):  # beat says what that comes to
+        with suppress(InvalidEntryError):  # beat decides the state at its next tick
             rule = {name: getattr(old, name) for name in _RULE} | dict(changed)
             row["next_due_at"] = edits.first_due(rule, now, settings)
     return {**row, "state": "paused", "wake_at": None} if paused else row
 
 
-#: What an entry's first due time depends on.
+#: The columns that an entry's first due time depends on.
 _RULE = ("kind", "spec", "timezone", "start_at", "end_at", "created_at")
 
 
 def _check_mixed(old: Entry, columns: Mapping[str, Any], after: object) -> None:
-    """Refuse what is impossible only because a user's edit stands beside the code's."""
+    """Refuse a combination of a user's edit and the code's that is impossible."""
     edits.check_span(columns.get("start_at", old.start_at), columns.get("end_at", old.end_at))
     if columns.get("kind", old.kind) == "after" and not after:
-        expected = "a schedule, since somebody removed all that the entry waits for"
+        expected = "a schedule, because somebody removed all upstreams of the entry"
         raise InvalidEntryError("schedule", None, expected)

@@ -1,12 +1,13 @@
-"""What code says of an entry, what it said last, and what the row says: who wins, by field.
+"""A three-way merge by field: what code declares, what it declared last, and the stored row.
 
-The baseline, in the column `declared`, is what code said at the last sync. A field that
-still has it follows the code; one that has not was edited since, and stays.
+The baseline, in the column `declared`, is what code declared at the last sync. A field whose
+stored value is the baseline follows the code. A field with another value was edited by a user,
+and keeps the edit.
 
 Invariants:
-    * A user's edit is never overwritten, and never mixed with what code says of the same
-      field: when it is due (`schedule`, `timezone`, `start_at`) is one thing.
-    * Merged twice, the second time changes nothing.
+    * A user's edit is never overwritten. It is never mixed with the code's either: `schedule`,
+      `timezone` and `start_at` are merged as one field.
+    * A second merge changes nothing.
 
 Pure: no SQL and no clock.
 """
@@ -36,16 +37,16 @@ __all__ = [
     "unpacked",
 ]
 
-#: An entry in JSON: by column, and its `tags` and edges (`after`), sorted.
+#: An entry in JSON: its columns, and its sorted `tags` and edges (`after`).
 Said = dict[str, Any]
 
 #: The fields that are merged.
 _MERGED = tuple(one for one in FIELDS.values() if one.group is not None)
 
-#: The columns among what is merged.
+#: The columns of those fields.
 COLUMNS = tuple(column for one in _MERGED for column in one.columns)
 
-#: What a baseline leaves out.
+#: The values that a baseline leaves out.
 _LEFT_OUT: Said = {key: one.left_out for one in _MERGED if one.is_ever_left_out for key in one.keys}
 
 _INSTANTS = tuple(one.keys[0] for one in _MERGED if one.form == "instant")
@@ -53,7 +54,7 @@ _VALUES = attrgetter(*COLUMNS)
 
 
 def _grouped() -> tuple[tuple[str, ...], ...]:
-    """Return what is merged as one, by the names under which it is compared."""
+    """Return the groups of keys that are merged as one field."""
     groups: dict[str, tuple[str, ...]] = {}
     for one in _MERGED:
         name = one.group or one.name
@@ -65,7 +66,7 @@ _GROUPS = _grouped()
 
 
 def of_code(wanted: Wanted) -> Said:
-    """Return what code says; `wanted` is what `edits.check` made of it."""
+    """Return what code declares; `wanted` is the result of `edits.check`."""
     said = {column: _json(wanted.columns[column]) for column in COLUMNS}
     said["tags"] = list(wanted.tags or ())
     said["after"] = _edges(wanted.after or ())
@@ -73,8 +74,8 @@ def of_code(wanted: Wanted) -> Said:
 
 
 def of_row(row: Any, tags: Iterable[str], after: Iterable[edges.After]) -> Said:
-    """Return what the database says; `row` has the columns."""
-    # A cell that somebody has spoilt stays as it is: it is like nothing that code can say.
+    """Return what the database has; `row` has the columns."""
+    # A value that can't be read stays as it is: it equals nothing that code can declare.
     said: Said = dict(zip(COLUMNS, _VALUES(row), strict=True))
     for name in _INSTANTS:
         if said[name] is not None:
@@ -90,40 +91,37 @@ def packed(
     """Return the column `declared`.
 
     Args:
-        said: what code says.
-        paused: whether it says that the entry starts paused.
-        digest: of the declaration, if it has one.
-        let_go: the state that the entry had when it left the code.
+        said: what code declares.
+        paused: whether it declares that the entry starts paused.
+        digest: the digest of the declaration, if it has one.
+        let_go: the state of the entry when it was no longer declared.
     """
     kept = {
         name: value for name, value in said.items() if not _same(value, _LEFT_OUT.get(name, ...))
     }
     found: dict[str, Any] = {"said": kept}
-    beside = {"paused": paused or None, "digest": digest, "let_go": let_go}
-    return found | {name: value for name, value in beside.items() if value is not None}
+    others = {"paused": paused or None, "digest": digest, "let_go": let_go}
+    return found | {name: value for name, value in others.items() if value is not None}
 
 
 def unpacked(declared: object) -> Said | None:
-    """Return what code said; None where it said nothing that can be read."""
+    """Return what code declared; None if there is nothing that can be read."""
     said = declared.get("said") if isinstance(declared, dict) else None
     return {**_LEFT_OUT, **said} if isinstance(said, dict) else None
 
 
 def let_go_in(declared: object) -> str | None:
-    """Return the state that an entry had when it left the code; None: it is in the code."""
+    """Return the state of an entry when it was no longer declared; None: it is declared."""
     return declared.get("let_go") if isinstance(declared, dict) else None
 
 
 def paused_in(declared: object) -> bool:
-    """Say whether code said that the entry is paused."""
+    """Return whether code declared that the entry is paused."""
     return isinstance(declared, dict) and bool(declared.get("paused"))
 
 
 def taken(row: Said, base: Said, code: Said) -> set[str]:
-    """Return what of the row is to become as code says: what code alone has changed.
-
-    Columns, and `tags` and `after`.
-    """
+    """Return which columns, `tags` and `after` follow the code: only it has changed them."""
     found: set[str] = set()
     for columns in _GROUPS:
         if _alike(row, base, columns) and not _alike(row, code, columns):
@@ -132,7 +130,7 @@ def taken(row: Said, base: Said, code: Said) -> set[str]:
 
 
 def differing(row: Said, code: Said) -> tuple[str, ...]:
-    """Return the fields in which they differ, by the names that `Store.add` has for them."""
+    """Return the fields in which both differ, under their names in `Store.add`."""
     if row == code and all(_same(row[name], code[name]) for name in VALUES):
         return ()
     return tuple(one.name for one in _MERGED if not _alike(row, code, one.keys))
@@ -147,7 +145,7 @@ def _same(one: object, other: object) -> bool:
         return False
     if not one or not isinstance(one, list | dict):
         return True
-    # Python takes 1, 1.0 and True for equal, and for a task they are not.
+    # Python takes 1, 1.0 and True as equal, but a task may not.
     return repr(one) == repr(other) or _canonical(one) == _canonical(other)
 
 

@@ -1,4 +1,4 @@
-"""What the database holds of many entries at once: rows, tags and edges, in a few statements.
+"""Read the rows, tags and edges of many entries in a few statements.
 
 Each function joins the open transaction it is given.
 """
@@ -19,31 +19,40 @@ from beatstore.records import Entry
 from beatstore.store import links
 from beatstore.store.sync import merge
 
-__all__ = ["Beside", "beside", "beside_owned", "current", "locked", "named", "owned", "sources"]
+__all__ = [
+    "Related",
+    "current",
+    "locked",
+    "named",
+    "owned",
+    "related",
+    "related_of_sources",
+    "sources",
+]
 
 _SHOWN = [ENTRY.c[name] for name in ("id", "name", "source", "state", "declared", *merge.COLUMNS)]
 
 
-class Beside:
-    """What other tables say of entries, by their ids."""
+class Related:
+    """The tags and edges of entries, by their ids."""
 
     def __init__(self) -> None:
         self.tags: dict[int, list[str]] = {}
         self.after: dict[int, list[After]] = {}
 
     def said(self, row: Any) -> merge.Said:
-        """Return all that the database says of an entry; `row` has its columns."""
+        """Return everything that the database has of an entry; `row` has its columns."""
         return merge.of_row(row, self.tags.get(row.id, ()), self.after.get(row.id, ()))
 
 
 def sources(tx: Transaction, prefix: str) -> list[str]:
-    """Return the sources of which there are entries and that begin so, sorted."""
+    """Return the stored sources with a prefix, sorted."""
     found = tx.execute(select(ENTRY.c.source).distinct()).scalars()
     return sorted(source for source in found if source.startswith(prefix))
 
 
 def owned(tx: Transaction, sources: Iterable[str]) -> dict[str, Row[Any]]:
-    """Return the rows of these sources, by name."""
+    """Return the rows of entries of these sources, by name."""
     found: dict[str, Row[Any]] = {}
     for some in chunks(sources):
         mine = select(*_SHOWN).where(ENTRY.c.source.in_(some))
@@ -52,7 +61,7 @@ def owned(tx: Transaction, sources: Iterable[str]) -> dict[str, Row[Any]]:
 
 
 def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
-    """Return the rows of these names."""
+    """Return the rows of entries with these names, by name."""
     found: dict[str, Row[Any]] = {}
     for some in chunks(names):
         wanted = select(*_SHOWN).where(ENTRY.c.name.in_(some))
@@ -60,23 +69,23 @@ def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
     return found
 
 
-def beside(tx: Transaction, ids: Iterable[int]) -> Beside:
+def related(tx: Transaction, ids: Iterable[int]) -> Related:
     """Return the tags and edges of these entries."""
-    found = Beside()
+    found = Related()
     for some in chunks(ids):
-        _read_beside(tx, found, some)
+        _read_related(tx, found, some)
     return found
 
 
-def beside_owned(tx: Transaction, sources: Iterable[str]) -> Beside:
+def related_of_sources(tx: Transaction, sources: Iterable[str]) -> Related:
     """Return the tags and edges of all entries of these sources."""
-    found = Beside()
+    found = Related()
     for some in chunks(sources):
-        _read_beside(tx, found, select(ENTRY.c.id).where(ENTRY.c.source.in_(some)))
+        _read_related(tx, found, select(ENTRY.c.id).where(ENTRY.c.source.in_(some)))
     return found
 
 
-def _read_beside(tx: Transaction, found: Beside, ids: list[int] | Select[Any]) -> None:
+def _read_related(tx: Transaction, found: Related, ids: list[int] | Select[Any]) -> None:
     tags = select(TAG.c.entry_id, TAG.c.tag).where(TAG.c.entry_id.in_(ids))
     for row in tx.execute(tags):
         found.tags.setdefault(row.entry_id, []).append(row.tag)
@@ -84,9 +93,9 @@ def _read_beside(tx: Transaction, found: Beside, ids: list[int] | Select[Any]) -
 
 
 def locked(tx: Transaction, ids: Iterable[int], *, lock: bool = True) -> dict[int, Entry]:
-    """Return entries as they are now, kept from others until the transaction ends.
+    """Lock entries and return them as they are now.
 
-    Upstreams are locked before their downstreams, as a completion does.
+    Upstreams are locked before their downstreams, as in a completion.
     """
     found: dict[int, Entry] = {}
     for level in _levels(tx, set(ids)) if lock else [sorted(ids)]:
@@ -98,7 +107,7 @@ def locked(tx: Transaction, ids: Iterable[int], *, lock: bool = True) -> dict[in
 
 
 def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
-    """Return ids in the order of their edges among each other, by levels."""
+    """Return ids in levels, each upstream in a level before its downstreams."""
     ups: dict[int, set[int]] = {}
     columns = DEPENDENCY.c.downstream_id, DEPENDENCY.c.upstream_id
     for some in chunks(sorted(ids)):
@@ -109,14 +118,14 @@ def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
     left = set(ids)
     while left:
         free = [entry_id for entry_id in left if not ups.get(entry_id, set()) & left]
-        # Those that wait for each other in a circle come last, in any order.
+        # The members of a cycle come last, in any order.
         levels.append(sorted(free or left))
         left.difference_update(levels[-1])
     return levels
 
 
 def current(tx: Transaction, statement: Select[Any]) -> Select[Any]:
-    """Return a statement that reads what is there now, not when the transaction began."""
+    """Return a statement that reads the latest committed rows, not the transaction's snapshot."""
     connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     reads_snapshot = dialect_of(connection.dialect).reads_snapshot(connection)
     return statement.with_for_update(read=True) if reads_snapshot else statement

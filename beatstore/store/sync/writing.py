@@ -1,7 +1,7 @@
-"""What a sync writes, once it is known what becomes of each entry.
+"""Write the result of a sync.
 
-Works in the open transaction it is given, on entries that are locked. Each kind of change is
-a statement for all entries, and so is the audit.
+Each function works in the open transaction it is given, on entries that are locked. It writes each
+kind of change, and the audit, in one statement for all entries.
 """
 
 from __future__ import annotations
@@ -14,39 +14,42 @@ from beatstore.database.tables import ENTRY
 from beatstore.records import Entry
 from beatstore.store import audit, entries, links
 from beatstore.store.sync import bulk, entry, stored
-from beatstore.store.sync.entry import One
+from beatstore.store.sync.entry import DeclaredEntry
 from beatstore.tick.gates import consume
 
 __all__ = ["insert", "let_go", "update"]
 
 
-def insert(tx: Transaction, new: Mapping[str, One]) -> dict[str, int]:
-    """Insert entries without their tags and edges; return the ids of those it made, by name."""
+def insert(tx: Transaction, new: Mapping[str, DeclaredEntry]) -> dict[str, int]:
+    """Insert entries without their tags and edges; return the new ids, by name."""
     made = bulk.insert_entries(tx, [one.row for one in new.values()])
-    told = ((name, None, _told(new[name], entry_id)) for name, entry_id in made.items())
-    audit.record_all(tx, "sync", told)
+    added = ((name, None, _audited(new[name], entry_id)) for name, entry_id in made.items())
+    audit.record_all(tx, "sync", added)
     return made
 
 
 def update(
-    tx: Transaction, those: Mapping[str, One], new: Mapping[str, int], ups: Mapping[str, Entry]
+    tx: Transaction,
+    declared: Mapping[str, DeclaredEntry],
+    new: Mapping[str, int],
+    ups: Mapping[str, Entry],
 ) -> None:
-    """Write what changes of stored entries, and the tags and edges of those and of new ones.
+    """Write the changes of stored entries, and the tags and edges of all entries.
 
     Args:
         tx: the open transaction.
-        those: the entries, new ones included, by name.
+        declared: the entries, including new ones, by name.
         new: the ids of the new ones.
         ups: the upstreams that are stored, by name.
     """
-    olds = [(one.old, one) for one in those.values() if one.old is not None]
+    olds = [(one.old, one) for one in declared.values() if one.old is not None]
     seen = [(old, one) for old, one in olds if one.is_updated]
     bulk.write(tx, {old.id: one.row for old, one in seen}, **_stamp(tx))
     bulk.write(tx, {old.id: one.row for old, one in olds if one.row and not one.is_updated})
     ids = {**new, **{old.name: old.id for old, _ in olds}}
-    _write_tags(tx, ids, those)
-    _write_edges(tx, ids, those, ups)
-    # What the upstreams did while an entry was out of the code is over.
+    _write_tags(tx, ids, declared)
+    _write_edges(tx, ids, declared, ups)
+    # Discard what the upstreams did while the entry was not declared.
     consume(tx, [old.id for old, one in seen if one.returns and one.becomes("kind") == "after"])
     links.wake(tx, [old.id for old, one in seen if one.after])
     times = [at for _, one in seen if (at := one.row.get("wake_at")) is not None]
@@ -55,12 +58,12 @@ def update(
 
 
 def let_go(tx: Transaction, left: Iterable[Entry]) -> None:
-    """Take entries out of service that have left the code; those that are over, mark so."""
+    """Cancel entries that are no longer declared; only mark declared that are over."""
     columns = [(old, entry.let_go(old)) for old in left]
     served = [(old, row) for old, row in columns if entry.is_in_service(old)]
     bulk.write(tx, {old.id: row for old, row in served}, **_stamp(tx))
     bulk.write(tx, {old.id: row for old, row in columns if not entry.is_in_service(old)})
-    entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry left the code")
+    entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry is no longer declared")
     cancelled = {"state": "cancelled"}
     audit.record_all(tx, "sync", ((old.name, {"state": old.state}, cancelled) for old, _ in served))
 
@@ -69,25 +72,32 @@ def _stamp(tx: Transaction) -> dict[str, Any]:
     return {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
 
 
-def _told(one: One, entry_id: int) -> dict[str, Any]:
-    beside = {name: pair[1] for name, pair in one.differences().items()}
-    return audit.said({"id": entry_id, **one.row, **beside})
+def _audited(one: DeclaredEntry, entry_id: int) -> dict[str, Any]:
+    others = {name: pair[1] for name, pair in one.differences().items()}
+    return audit.said({"id": entry_id, **one.row, **others})
 
 
-def _write_tags(tx: Transaction, ids: Mapping[str, int], those: Mapping[str, One]) -> None:
+def _write_tags(
+    tx: Transaction, ids: Mapping[str, int], declared: Mapping[str, DeclaredEntry]
+) -> None:
     tags = [
-        (ids[name], set(one.tags[0]), set(one.tags[1])) for name, one in those.items() if one.tags
+        (ids[name], set(one.tags[0]), set(one.tags[1]))
+        for name, one in declared.items()
+        if one.tags
     ]
     bulk.remove_tags(tx, [(at, tag) for at, was, now in tags for tag in sorted(was - now)])
     bulk.insert_tags(tx, [(at, tag) for at, was, now in tags for tag in sorted(now - was)])
 
 
 def _write_edges(
-    tx: Transaction, ids: Mapping[str, int], those: Mapping[str, One], ups: Mapping[str, Entry]
+    tx: Transaction,
+    ids: Mapping[str, int],
+    declared: Mapping[str, DeclaredEntry],
+    ups: Mapping[str, Entry],
 ) -> None:
     up_ids = {**{name: up.id for name, up in ups.items()}, **ids}
-    changing = [(name, one, *one.after) for name, one in those.items() if one.after]
-    # An edge that changes is taken away and made again: what it waits for is another thing.
+    changing = [(name, one, *one.after) for name, one in declared.items() if one.after]
+    # An edge that changes is deleted and inserted again, because it waits for something else.
     gone = [
         (ids[name], edge.name)
         for name, _, was, becomes in changing
@@ -100,7 +110,7 @@ def _write_edges(
     for name, one, was, becomes in changing:
         for edge in becomes:
             if edge not in was:
-                up = those.get(edge.name) or One.of(ups[edge.name])
+                up = declared.get(edge.name) or DeclaredEntry.of(ups[edge.name])
                 made.append(links.edge_row(one.node(ids[name]), up.node(up_ids[edge.name]), edge))
     bulk.remove_edges(tx, [(down, up_ids[up]) for down, up in gone if up in up_ids])
     bulk.insert_edges(tx, made)

@@ -1,20 +1,20 @@
 """Entries as JSON documents: what `export` writes and `load` reads.
 
-A document holds the arguments of `Store.add` by their names, as far as they are not the
-default; the schedule as its kind, spec and zone; and beside them
+A document holds the arguments of `Store.add` that are not the default, by name; the schedule as its
+kind, spec and zone; and these keys:
 
-    state, error     of the entry
-    declared         what the code that owns it said last
-    progress         how far it has come: its cursor, its counters, and of each upstream
-                     what it has used up
+    state, error     the entry's state and error
+    declared         what its code declared last
+    progress         the entry's cursor and counters, and for each upstream the completions that
+                     the edge has consumed
 
-Instants are ISO 8601 text. In `args`, `kwargs` and `options`, a value that JSON lacks stands
-as kombu's JSON writes it: `{"__type__": "uuid", "__value__": {"hex": "…"}}`.
+Instants are ISO 8601 text. In `args`, `kwargs` and `options`, a value that JSON lacks is written as
+kombu's JSON writes it: `{"__type__": "uuid", "__value__": {"hex": "…"}}`.
 
-Progress is what makes a move from one database to another neither repeat nor lose an
-occurrence: the cursor says what was accounted for there, and what fell due since is made up
-for here by the entry's misfire policy. A document without it, written by hand, is a new
-entry, which counts from now.
+Because of its progress, an entry that is moved to another database neither repeats nor loses an
+occurrence: the cursor says what was accounted for, and the misfire policy makes up for what has
+become due since. A document without progress, such as one written by hand, is a new entry that
+counts from now.
 
 Nothing here executes SQL.
 
@@ -45,10 +45,10 @@ from beatstore.schedules.instants import EPOCH
 
 __all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
 
-#: The key of a header, and the version of what follows it.
+#: The key of a header, and the version of the format.
 HEADER, VERSION = "beatstore", 1
 
-#: The fields that stand in a document by themselves, as their columns hold them.
+#: The fields that a document holds as their columns do.
 _FIELDS = {name: one for name, one in FIELDS.items() if one.form != "own"}
 _INSTANTS = tuple(name for name, one in _FIELDS.items() if one.form == "instant")
 
@@ -77,11 +77,11 @@ def document(
     """Return an entry as a document.
 
     Args:
-        entry: as it is stored.
+        entry: the stored entry.
         tags: its tags.
         after: the edges to its upstreams.
-        used: by upstream, what it has used up: `consumed_seq` and `failure_seen`.
-        settings: give the zone that counts where the row names none.
+        used: the edges' `consumed_seq` and `failure_seen`, by upstream.
+        settings: give the default time zone.
     """
     timezone = entry.timezone or settings.default_timezone
     made: dict[str, Any] = {
@@ -109,7 +109,7 @@ def document(
 
 
 def definition(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document without what came of it: what somebody asked for."""
+    """Return the part of a document that users define, without progress and error."""
     asked = {name: value for name, value in made.items() if name not in ("progress", "error")}
     if asked.get("state") in STOPPED - {"cancelled"}:
         del asked["state"]
@@ -117,7 +117,7 @@ def definition(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; what is none is shown, and refused when it is loaded."""
+    """Return a value as JSON; an unreadable one is shown, and refused by `load`."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -136,15 +136,15 @@ def _plain(value: Any) -> Any:
 
 @dataclass(slots=True)
 class Loaded:
-    """A document that was read and found good.
+    """A checked document.
 
     Attributes:
-        name: of the entry.
-        wanted: what it asks for.
-        state: of the entry.
+        name: the entry's name.
+        wanted: its checked fields.
+        state: the entry's state.
         row: all columns but the id, for a new entry.
-        used: by upstream, what it has used up where it comes from.
-        moved: whether it brings progress along.
+        used: the edges' `consumed_seq` and `failure_seen`, by upstream.
+        moved: whether it has progress.
     """
 
     name: str
@@ -156,10 +156,10 @@ class Loaded:
 
 
 def read(given: object, settings: Settings, now: datetime) -> Loaded:
-    """Return what a document asks for.
+    """Check a document.
 
     Args:
-        given: a document, as JSON gives it back.
+        given: the parsed document.
         settings: the settings in force.
         now: the database's time.
     """
@@ -221,7 +221,7 @@ def _rule(
     start_at: datetime | None,
     after: Sequence[After],
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the schedule of a document, checked, and its columns, as they are given."""
+    """Return the checked schedule of a document, and its columns as they are given."""
     schedule = given.get("schedule")
     if schedule is None and after:
         schedule = {"kind": "after", "spec": ""}
@@ -244,10 +244,10 @@ def _rule(
         ),
     }
     if state == "broken":
-        return Every(60), columns  # by its schedule, perhaps: it is moved as it is
+        return Every(60), columns  # the schedule may be the broken part: load it as it is
     if columns["kind"] == "after":
         zone(columns["timezone"])
-        return Every(60), columns  # which has no clock
+        return Every(60), columns  # it has no schedule
     return parse(**columns, anchor=start_at or EPOCH), columns
 
 
@@ -263,7 +263,7 @@ def _new(
 
 
 def _next_look(row: Mapping[str, Any], state: str, settings: Settings) -> dict[str, Any]:
-    """Return when a beat looks at an entry that has come so far."""
+    """Return when beat processes an entry with this progress."""
     if state in STOPPED:
         return {"next_due_at": None, "wake_at": None}
     due_at = None
@@ -277,7 +277,7 @@ def _next_look(row: Mapping[str, Any], state: str, settings: Settings) -> dict[s
 
 
 def _progress(given: object) -> tuple[dict[str, Any], dict[str, tuple[int, int]]]:
-    """Return the columns of an entry's progress, and what it used up of its upstreams."""
+    """Return the columns of an entry's progress, and the counters of its edges."""
     if not isinstance(given, Mapping):
         raise InvalidEntryError("progress", given, "a JSON object, or null for a new entry")
     found: dict[str, Any] = {}
@@ -292,7 +292,7 @@ def _progress(given: object) -> tuple[dict[str, Any], dict[str, tuple[int, int]]
             used = {fields.text(path, name): _used(path, pair) for name, pair in value.items()}
         else:
             known = (*_MARKS, *_COUNTERS, "upstreams")
-            raise InvalidEntryError(path, value, "progress", fields.nearest(key, known))
+            raise InvalidEntryError(path, value, "a key of progress", fields.nearest(key, known))
     return found, used
 
 
@@ -326,7 +326,7 @@ def _list(name: str, given: object) -> list[Any]:
 
 
 def _instant(path: str, given: object) -> datetime:
-    """Return an instant that was written as text."""
+    """Return an instant from ISO 8601 text."""
     if isinstance(given, str):
         text = f"{given[:-1]}+00:00" if given.endswith(("Z", "z")) else given
         try:

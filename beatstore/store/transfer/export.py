@@ -1,7 +1,7 @@
-"""Entries out of one database: all of them as documents, a page at a time.
+"""Export entries as documents, a page at a time.
 
-The pages are read from one state of the database, so that what an edge says to have used
-up of its upstream agrees with what the upstream says to have done.
+All pages are read from one snapshot of the database, so that the counters of edges agree with
+those of their upstreams.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def export(
     """Yield a header and all chosen entries; see `Store.export`.
 
     Args:
-        database: where.
+        database: the database to read.
         settings: the settings in force.
-        chosen: filters by their names.
+        chosen: the filters, by name.
         given: the caller's session, or None.
     """
     with explained(database, own=given is None), _snapshot(database, settings, given) as tx:
         yield {HEADER: VERSION, "at": tx.now().isoformat(), "unsent_runs": _unsent(tx)}
         last_id = 0
         while True:
-            # In the order they were made: upstreams come first, mostly, and the same again
-            # when they are exported from where they were loaded.
+            # In the order of their creation: upstreams mostly come first, and an export of a
+            # loaded database has the same order.
             page = matching(tx, select(ENTRY), chosen).where(ENTRY.c.id > last_id)
             entries = tx.execute(page.order_by(ENTRY.c.id).limit(_PAGE)).all()
             if not entries:
@@ -68,7 +68,7 @@ def _snapshot(database: Database, settings: Settings, given: Any) -> Iterator[Tr
 
 
 def _unsent(tx: Transaction) -> int:
-    """Count the runs that are to be sent yet, retries among them: they stay behind."""
+    """Count the unsent runs, including retries: they are not exported."""
     unsent = select(func.count()).where(RUN.c.wake_at.is_not(None), RUN.c.state == "claimed")
     return int(tx.execute(unsent).scalar_one())
 
@@ -94,7 +94,7 @@ def documents(tx: Transaction, entries: Sequence[Any]) -> Iterable[dict[str, Any
 
 
 def _used(tx: Transaction, ids: Sequence[int]) -> dict[int, dict[str, tuple[int, int]]]:
-    """Return by downstream and upstream what was used up, for those downstreams."""
+    """Return, by downstream and upstream, the completions that the edges have consumed."""
     if not ids:
         return {}
     edge = DEPENDENCY.c

@@ -1,12 +1,12 @@
-"""Tables of other schedulers, read as they stand: rows as dicts, and nothing is written.
+"""Read the tables of other schedulers: rows as dicts; nothing is written.
 
 Invariants:
-    * What is read is one state of that database, in a transaction that can't write.
-    * Nothing is assumed but the name of a table: its columns are those that it has, and
-      their values are what the driver makes of them.
+    * All rows are read from one snapshot, in a read-only transaction.
+    * Only the names of the tables are assumed. Rows have the columns that are there, with the
+      values that the driver returns.
 
-On failure: an unusable URL is a `ConfigError`, a table that must be there and is not a
-`SchemaError`, and a database that does not answer an `UnavailableError`.
+On failure: an unusable URL raises `ConfigError`, a missing table that is needed raises
+`SchemaError`, and a database that does not answer raises `UnavailableError`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ __all__ = ["opened", "read_tables"]
 
 @contextmanager
 def opened(url: str | URL) -> Iterator[Database]:
-    """Open a database that is not ours, and change nothing about it.
+    """Open the database of another scheduler, and change nothing in it.
 
     Raises:
-        ConfigError: that is no URL of a database, or it names an SQLite file that does
-            not exist.
+        ConfigError: `url` is not a database URL, or names an SQLite file that does not exist.
     """
-    named = Database(url).url  # which checks it
+    named = Database(url).url  # this checks the URL
     path = dialect_at(named).file_of(named)
     if path is not None and not Path(path).is_file():
         raise ConfigError("url", path, "an SQLite file that exists", "its absolute path")
@@ -55,13 +54,13 @@ def read_tables(
     """Return the rows of some tables, by the keys of `tables`.
 
     Args:
-        database: where.
-        tables: their names; one that is not there has no rows.
-        needed: the key of the one that must be there.
-        schema: the schema that they are in; None for the connection's own.
+        database: the database to read.
+        tables: the names of the tables; a missing table has no rows.
+        needed: the key of the table that must exist.
+        schema: the schema of the tables; None for the default schema of the connection.
 
     Raises:
-        SchemaError: the needed one is not there.
+        SchemaError: the needed table does not exist.
     """
     with explained(database), database.engine.connect() as connection:
         present = {
@@ -80,14 +79,14 @@ def read_tables(
 
 
 def _rows(connection: Connection, name: str, schema: str | None) -> list[dict[str, Any]]:
-    # Without their types, which would raise for a value of another kind: one bad row is
-    # no reason to read none.
+    # Read without column types, which would raise for a value of another kind: one bad row must
+    # not prevent reading the others.
     everything: Select[Any] = select(literal_column("*")).select_from(table(name, schema=schema))
     return [dict(row) for row in connection.execute(everything).mappings()]
 
 
 def _not_there(database: Database, connection: Connection, name: str, schema: str | None) -> str:
-    place = f"schema {schema!r}" if schema else "the connection's own schema"
+    place = f"schema {schema!r}" if schema else "the default schema"
     others = set(inspect(connection).get_schema_names())
     others -= dialect_of(connection.dialect).server_schemas
     elsewhere = [other for other in sorted(others) if inspect(connection).has_table(name, other)]

@@ -1,15 +1,15 @@
-"""Entries into a database, from documents: read and checked first, and then written at once.
+"""Load entries from documents: check all of them first, then write them in one transaction.
 
-    gather    each document is read and checked, and the good ones are put aside, in a file
-              where they are many; no transaction is open
-    write     one transaction: names, upstreams and circles are looked at, and then the
-              entries are written, some hundred at a time, and their edges at the end
+    gather    read and check each document, and keep the good ones, in a temporary file if they
+              are many; no transaction is open
+    write     in one transaction, check names, upstreams and cycles, then write the entries, some
+              hundred at a time, and their edges last
 
 Invariants:
-    * What is refused is named by its line, with the reason. Unless the caller goes on
-      without it, nothing is written then.
-    * An entry that is there already keeps its progress: what it has sent is not sent again.
-    * Memory holds names and edges, but no more than a page of entries.
+    * Each refused document is named by its line, with the reason. If one is refused, nothing is
+      written, unless the caller asks to load the others (`keep_going`).
+    * An entry that exists already keeps its progress: what it has sent is not sent again.
+    * Memory holds all names and edges, but only a page of entries.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
 from beatstore.definition import edges, edits
 from beatstore.definition.edges import After
 from beatstore.definition.spec import FIELDS
-from beatstore.errors import BeatstoreError, EntryExistsError, InvalidEntryError
+from beatstore.errors import (
+    BeatstoreError,
+    DependencyCycleError,
+    EntryExistsError,
+    InvalidEntryError,
+)
 from beatstore.rules.graph import find_cycle
 from beatstore.store import actions, audit, entries, links
 from beatstore.store.transfer.documents import HEADER, VERSION, Loaded, definition, document, read
@@ -43,17 +48,17 @@ __all__ = ["Gathered", "LoadReport", "gather", "write"]
 
 _PAGE = 500
 
-#: How much of what was read is kept in memory, in bytes.
+#: How many bytes of checked documents are kept in memory before a file is used.
 _MEMORY = 4_000_000
 
-#: The columns in which rows hold instants, which JSON has none of.
+#: The columns that hold instants, which JSON lacks.
 _INSTANTS = (
     *(column for one in FIELDS.values() if one.form == "instant" for column in one.columns),
     *("cursor_at", "next_due_at", "wake_at", "created_at", "updated_at", "last_run_at"),
     *("pending_due_at", "pending_since"),
 )
 
-#: What a new row has in the columns that documents don't speak of.
+#: The values of a new row in the columns that a document lacks.
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("cursor_at", "last_run_at", "pending_due_at", "pending_since")),
     **dict.fromkeys(("pending_reason", "blocked_by", "error", "declared")),
@@ -61,19 +66,19 @@ _EMPTY: dict[str, Any] = {
     "version": 1,
 }
 
-#: An up- or downstream, as far as an edge asks.
+#: The columns of an upstream or downstream that an edge needs.
 _COUNTED = ("name", *links.NODE_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the documents.
+    """What `load` did, or would do with `dry_run`.
 
     Attributes:
-        created: how many entries are new.
-        replaced: how many were there, and are now as their documents say.
-        unchanged: how many were there, and as their documents say.
-        refused: by its line, why a document was not loaded.
+        created: how many entries were added.
+        replaced: how many existing entries were overwritten.
+        unchanged: how many existing entries were equal to their documents.
+        refused: the reasons why documents were not loaded, by line.
         dry_run: whether nothing was written.
     """
 
@@ -88,23 +93,23 @@ class LoadReport:
 
 
 class Gathered:
-    """Documents that were read: the good ones put aside, the others refused."""
+    """Documents that were checked: the good ones, and the reasons for the refused ones."""
 
     def __init__(self) -> None:
         self.refused: dict[int, str] = {}
-        #: The line of each entry.
+        #: The line of each entry, by its name.
         self.lines: dict[str, int] = {}
-        #: The edges of each entry that has some.
+        #: The edges of each entry that has any, by its name.
         self.after: dict[str, tuple[After, ...]] = {}
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115  (closed by `close`)
             _MEMORY, "w+", encoding="utf-8"
         )
 
     def add(self, line: int, loaded: Loaded) -> None:
-        """Put a good one aside."""
+        """Keep a good document."""
         name = loaded.name
         if name in self.lines:
-            self.refused[line] = f"name: {name!r} is on line {self.lines[name]} already"
+            self.refused[line] = f"name: {name!r} is already on line {self.lines[name]}"
             return
         self.lines[name] = line
         if loaded.wanted.after:
@@ -112,7 +117,7 @@ class Gathered:
         self._file.write(_packed(loaded) + "\n")
 
     def pages(self) -> Iterator[list[Loaded]]:
-        """Yield what was put aside, a page at a time; any number of times."""
+        """Yield the good documents, a page at a time; may be called again."""
         self._file.seek(0)
         while lines := list(islice(self._file, _PAGE)):
             yield [_unpacked(line) for line in lines]
@@ -123,19 +128,19 @@ class Gathered:
 
 
 def gather(given: Iterable[Any], settings: Settings, now: datetime) -> Gathered:
-    """Read documents.
+    """Read and check documents.
 
     Args:
-        given: each a line of JSON, or what is in one.
+        given: the documents, each a line of JSON or its parsed value.
         settings: the settings in force.
         now: the database's time.
 
     Raises:
-        InvalidEntryError: a header says that what follows is of another format; or this is
-            no sequence of documents.
+        InvalidEntryError: a header names another format, or `given` is not an iterable of
+            documents.
     """
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        expected = "lines of JSON, or dicts; one by one"
+        expected = "an iterable of JSON lines or dicts"
         raise InvalidEntryError("documents", given, expected, "open('entries.jsonl')")
     gathered = Gathered()
     for line, one in enumerate(given, 1):
@@ -157,7 +162,7 @@ def gather(given: Iterable[Any], settings: Settings, now: datetime) -> Gathered:
 
 
 class _OtherFormatError(InvalidEntryError):
-    """What follows can't be read at all."""
+    """The documents are in another format, so none can be read."""
 
 
 def _check_header(header: Mapping[str, Any]) -> None:
@@ -171,7 +176,7 @@ def _short(error: BaseException) -> str:
 
 
 def _packed(loaded: Loaded) -> str:
-    """Return what was read as a line of text."""
+    """Return a checked document as a line of text."""
     row = {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in loaded.row.items()
@@ -199,14 +204,14 @@ def _unpacked(line: str) -> Loaded:
 # -- writing -----------------------------------------------------------------------------
 
 
-class _Undone(Exception):  # noqa: N818  (no error)
-    """Takes back what was written since the savepoint."""
+class _Undone(Exception):  # noqa: N818  (not an error)
+    """Rolls back to the savepoint."""
 
 
 def write(
     tx: Transaction, gathered: Gathered, *, replace: bool, keep_going: bool, dry_run: bool
 ) -> LoadReport:
-    """Write what was gathered; see `Store.load`."""
+    """Write the gathered documents; see `Store.load`."""
     tx.plan_anew()
     links.take_turns(tx)
     writing = _Writing(tx, gathered, replace=replace)
@@ -219,13 +224,13 @@ def write(
     except _Undone:
         pass
     except IntegrityError as error:
-        raise EntryExistsError("(one of these)", "it was added just now; load again") from error
+        raise EntryExistsError("(one of these)", "it has just been added; load again") from error
     figures = (len(writing.created), len(writing.replaced), writing.unchanged)
     return LoadReport(*figures, dict(sorted(writing.refused.items())), dry_run)
 
 
 class _Writing:
-    """One writing of what was gathered; a transaction that is begun again makes another."""
+    """One attempt to write the documents; a retried transaction makes another."""
 
     def __init__(self, tx: Transaction, gathered: Gathered, *, replace: bool) -> None:
         self.refused = dict(gathered.refused)
@@ -240,24 +245,24 @@ class _Writing:
         self._used: dict[str, dict[str, tuple[int, int]]] = {}
 
     def write(self) -> None:
-        """Write what can be written."""
-        self._refuse_circles()
+        """Write the documents that are not refused."""
+        self._refuse_cycles()
         self._refuse_orphans()
         for page in self._gathered.pages():
             good = [one for one in page if self._takes(one.name)]
             there = self._there(one.name for one in good)
             self._insert([one for one in good if one.name not in there])
-            self._meet([one for one in good if one.name in there])
+            self._compare([one for one in good if one.name in there])
         self._link()
         self._relink()
 
     def undo(self, *, always: bool, refused: bool) -> None:
-        """Take it back, always or if something was refused."""
+        """Roll back, always or if something was refused."""
         if always or (refused and self.refused):
             raise _Undone
 
     def _takes(self, name: str) -> bool:
-        """Say whether an entry of this name is among the good ones."""
+        """Return whether a document of this name will be loaded."""
         lines = self._gathered.lines
         return name in lines and lines[name] not in self.refused
 
@@ -266,7 +271,7 @@ class _Writing:
         self._after.pop(name, None)
 
     def _there(self, names: Iterable[str]) -> set[str]:
-        """Return those of the names that the database has."""
+        """Return the names that exist in the database."""
         found: set[str] = set()
         for some in _paged(names):
             found |= set(
@@ -276,22 +281,21 @@ class _Writing:
 
     # -- edges, before anything is written ----------------------------------------------------
 
-    def _refuse_circles(self) -> None:
+    def _refuse_cycles(self) -> None:
         if not self._after:
             return
         bound = self._stored_edges()
         for name, after in self._after.items():
             bound[name] = [one.name for one in after if not one.first_free]
         while members := find_cycle((up, name) for name, ups in bound.items() for up in ups):
-            words = " → ".join(repr(name) for name in [*members, members[0]])
-            expected = "no circle of entries that wait for each other"
-            for name in members:
+            cycle = " → ".join(repr(name) for name in [*members, members[0]])
+            for up, name in zip([members[-1], *members], members, strict=False):
                 bound.pop(name)
                 if name in self._after:
-                    self._refuse(name, str(InvalidEntryError("after", words, expected)))
+                    self._refuse(name, str(DependencyCycleError(up, cycle)))
 
     def _stored_edges(self) -> dict[str, list[str]]:
-        """Return the upstreams of each entry that no document speaks of."""
+        """Return the stored upstreams of each entry that no document names."""
         up, down = ENTRY.alias("up"), ENTRY.alias("down")
         ends = DEPENDENCY.join(up, up.c.id == DEPENDENCY.c.upstream_id)
         ends = ends.join(down, down.c.id == DEPENDENCY.c.downstream_id)
@@ -303,7 +307,7 @@ class _Writing:
         return found
 
     def _refuse_orphans(self) -> None:
-        """Refuse what waits for an entry that will not be there, and what waits for that."""
+        """Refuse entries with a missing upstream, and their downstreams in turn."""
         downstreams: dict[str, list[str]] = {}
         for name, after in self._after.items():
             for one in after:
@@ -314,7 +318,7 @@ class _Writing:
             up = missing.pop()
             for name in downstreams.get(up, ()):
                 if self._takes(name):
-                    expected = "an entry that is stored, or loaded with this one"
+                    expected = "an entry that exists or is loaded with this one"
                     self._refuse(name, str(InvalidEntryError("after", up, expected)))
                     missing += [] if name in stored else [name]
 
@@ -343,8 +347,8 @@ class _Writing:
         self._moved |= {one.name for one in page if one.moved}
         self._used |= {one.name: one.used for one in page if one.used}
 
-    def _meet(self, page: Sequence[Loaded]) -> None:
-        """Compare documents with the entries of their names, and write what differs."""
+    def _compare(self, page: Sequence[Loaded]) -> None:
+        """Compare documents with the existing entries, and write or refuse those that differ."""
         if not page:
             return
         names = [one.name for one in page]
@@ -361,11 +365,12 @@ class _Writing:
             else:
                 keys = {**theirs, **ours}
                 differing = [key for key in keys if theirs.get(key) != ours.get(key)]
-                reason = f"an entry named {one.name!r} exists, with another {', '.join(differing)}"
+                fields = ", ".join(differing)
+                reason = f"an entry named {one.name!r} exists already, and differs in {fields}"
                 self._refuse(one.name, reason)
 
     def _edit(self, one: Loaded) -> None:
-        """Make an entry that is there as its document says; its progress stays."""
+        """Update an existing entry from its document; its progress stays."""
         tx = self._tx
         old = tx.get(one.name, lock=True)
         if old.state == "cancelled" != one.state:
@@ -378,7 +383,7 @@ class _Writing:
     # -- edges -------------------------------------------------------------------------------
 
     def _link(self) -> None:
-        """Write the edges of what is new."""
+        """Write the edges of new entries."""
         tx = self._tx
         for names in _paged(name for name in self._after if name in self.created):
             ends = {*names, *(one.name for name in names for one in self._after[name])}
@@ -391,7 +396,7 @@ class _Writing:
                 for one in self._after[name]
             ]
             tx.execute(insert(DEPENDENCY), written)
-            # The database takes 0 for "no value given", where the first run is free.
+            # For an edge with first_free, the database takes 0 as "no value given".
             for edge in written:
                 if edge["first_free"] and edge["consumed_seq"] == 0:
                     key = (
@@ -407,7 +412,7 @@ class _Writing:
         return row
 
     def _relink(self) -> None:
-        """Give the entries that were there the upstreams that their documents name."""
+        """Set the upstreams of replaced entries."""
         for name in sorted(self.replaced):
             after = self._after.get(name, ())
             links.prepare(self._tx, after)
