@@ -165,8 +165,8 @@ def test_an_upstream_that_never_succeeds(play: Play) -> None:
     play.at("14:00")
     play.end("up", "failed")
     assert stalled(play, "down") == [
-        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'up' to succeed, which has failed "
-        "2 times since: see store.errors('up')."
+        "'down' has been waiting since 2026-01-15 13:00:00 UTC for 'up' to succeed, which has "
+        "failed 2 times since: see store.errors('up')."
     ]
     play.at("15:00")
     assert play.end("up") == ["down"]
