@@ -111,7 +111,7 @@ def test_the_nightly_pipeline_runs_by_itself(tmp_path: Path) -> None:
     assert max(ends) < said.index("load     is done")
     assert "enrich   failed: ConnectionError: the address service does not answer" in said
     assert not any(line.startswith("alarm ") for line in said)
-    assert "'load' is active: after its upstreams, without a clock." in said
+    assert "'load' is active: after its upstreams, without a schedule." in said
     assert "flowchart LR" in said
     assert said[-1] in (
         "extract, clean, enrich, load: each ran once, in order.",
