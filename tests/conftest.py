@@ -7,6 +7,7 @@
     clock             a manual clock
     broker            "redis", "rabbitmq" or "filesystem": the test runs on each
     redis_broker, rabbitmq_broker, filesystem_broker, memory_broker   one of them
+    pauses            the waits between two tries to reach a broker, which are left out
     new_project       starts real beats and workers
     private_postgresql, private_mariadb, private_redis, private_rabbitmq
                       servers of the test's own, to stop and kill
@@ -256,6 +257,14 @@ def filesystem_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]
 def memory_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
     """Hand out a broker for apps of this process."""
     yield from _new_broker(_broker_sources, "memory")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Hand out the seconds for which kombu wanted to wait between two tries; it waits for none."""
+    wanted: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", wanted.append)
+    return wanted
 
 
 @pytest.fixture

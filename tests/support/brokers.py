@@ -194,8 +194,11 @@ class _Redis(BrokerSource):
 
     def clean(self, broker: Broker) -> None:
         with redis.Redis.from_url(self._url) as client:
-            client.flushdb()
+            # The mark is never away: meanwhile another run would take the database.
             client.set(self._TAKEN, 1, ex=3600)
+            left = [key for key in client.scan_iter(count=1000) if key != self._TAKEN.encode()]
+            if left:
+                client.delete(*left)
 
     def close(self) -> None:
         if self._server is not None:

@@ -824,13 +824,16 @@ def test_a_broker_that_is_gone_ends_the_send(
     assert [one.state for one in send(flaky_scheduler, *claims[2:])] == ["sent"] * 4
 
 
-def test_no_broker_at_all_is_an_outage(flaky: FlakyBroker, flaky_scheduler: DBScheduler) -> None:
+def test_no_broker_at_all_is_an_outage(
+    flaky: FlakyBroker, flaky_scheduler: DBScheduler, pauses: list[float]
+) -> None:
     """A broker that can't be reached is reported as that, and no claim has an outcome."""
     flaky.down = True
     before = time.monotonic()
     with pytest.raises(BrokerError, match="the broker is down"):
         send(flaky_scheduler, new_claim())
-    assert time.monotonic() - before < 1, "waiting is for the time between two ticks"
+    assert pauses == [], "waiting is for the time between two ticks"
+    assert time.monotonic() - before < 10
 
 
 def test_a_refused_message_fails_alone(
