@@ -69,7 +69,7 @@ def test_the_python_of_the_page_runs(
     """What the page shows in Python works on the database that it names."""
     monkeypatch.chdir(tmp_path)
     call = Command("sqlite:///beatstore.db")
-    assert call("migrate").code == call("add", "a", "t.a", "@hourly").code == 0
+    assert call("migrate").code == call("add", "a", "t.a", "--every", "1h").code == 0
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), {})

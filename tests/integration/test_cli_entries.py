@@ -305,7 +305,7 @@ def test_add_stores_every_argument(call: Command, store: Store) -> None:
 
 SCHEDULES: dict[str, tuple[list[str], tuple[str, str]]] = {
     "positional": (["0 2 * * *"], ("cron", "0 2 * * *")),
-    "cron": (["--cron", "@daily"], ("cron", "@daily")),
+    "cron": (["--cron", "@yearly"], ("cron", "@yearly")),
     "every": (["--every", "1h30m"], ("every", "5400")),
     "at": (["--at", "2525-11-11T10:30:00+01:00"], ("once", FAR.isoformat())),
     "rrule": (["--rrule", "FREQ=MONTHLY;BYDAY=1MO"], ("rrule", "FREQ=MONTHLY;BYDAY=1MO")),
