@@ -43,7 +43,7 @@ type: $(DEV) ## Check types, and with two checkers what users' editors say of ri
 	$(PY) -m basedpyright --pythonpath $(PY)
 
 test: $(DEV) ## Run the tests, each on one or more of the databases found here
-	$(PYTEST) -n $(JOBS) --dist worksteal -m "not thorough and not slow and not fault and (not e2e or smoke)" $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal -m "not thorough and not repeat and not slow and not fault and (not e2e or smoke)" $(ARGS)
 
 test-all: $(DEV) ## Run all tests, slow, e2e and fault too, and fail where a server is missing
 	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq,packages $(PYTEST) $(ARGS)

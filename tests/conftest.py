@@ -16,7 +16,7 @@
 backends, and `--backends` and `--brokers` a whole run.
 
 `make test` leaves out what is marked `thorough`; see `tests.support.thorough` for the marks
-`every_database`, `quick_on`, `by_turns` and `heavy`.
+`every_database`, `any_database`, `quick_on`, `by_turns` and `heavy`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.support.servers import (
     PrivateRedis,
     PrivateServer,
 )
-from tests.support.thorough import THOROUGH, leave_for_thorough, params_of, tries
+from tests.support.thorough import THOROUGH, leave_for_thorough, leave_repeats, params_of, tries
 
 if TYPE_CHECKING:
     from beatstore import Store
@@ -102,7 +102,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
-    if not THOROUGH:
+    if THOROUGH:
+        leave_repeats(items)
+    else:
         leave_for_thorough(items, found_here())
 
 

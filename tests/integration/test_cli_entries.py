@@ -15,7 +15,7 @@ from beatstore import After, Cron, Declared, Every, Once, Store
 from beatstore.models import EntryModel
 from tests.support.command import WAYS, Command, Done
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)

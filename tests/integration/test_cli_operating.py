@@ -25,7 +25,7 @@ from tests.support.inprocess import new_app
 from tests.support.processes import ROOT
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 HEALTHY = "healthy: 1 beat is alive, no entry is overdue, and nothing is stuck"
 

@@ -13,7 +13,7 @@ from beatstore.models import RunModel
 from tests.support.command import WAYS, Command
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)

@@ -19,7 +19,7 @@ from tests.support.command import Command
 from tests.support.processes import ROOT
 from tests.support.written import HOUR, MINUTE, alter, run, write
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 UTC = timezone.utc
 MAIN = "import sys; from beatstore.cli import main; sys.argv[0] = 'beatstore'; main()"

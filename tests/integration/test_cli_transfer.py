@@ -15,7 +15,7 @@ from beatstore import After, Store
 from tests.support.command import WAYS, Command
 from tests.support.processes import ROOT
 
-pytestmark = pytest.mark.quick_on("sqlite")
+pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)

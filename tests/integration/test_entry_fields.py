@@ -102,6 +102,7 @@ def test_it_is_stored_the_same_by_every_way(store: Store, call: Command, field: 
         assert getattr(entry, column) == field.check(field.name, VALUES[field.name])
 
 
+@pytest.mark.any_database
 @every_field
 def test_it_is_exported_and_loaded(store: Store, field: Field) -> None:
     """A document brings it back, to a new entry and to one that had another value."""
@@ -118,6 +119,7 @@ def test_it_is_exported_and_loaded(store: Store, field: Field) -> None:
     assert said(store, "it") == wanted
 
 
+@pytest.mark.any_database
 @every_field
 def test_it_is_synced_and_an_edit_is_kept(store: Store, field: Field) -> None:
     """Code brings it in and follows it, and what a user makes of it stays."""
@@ -141,6 +143,7 @@ def test_it_is_synced_and_an_edit_is_kept(store: Store, field: Field) -> None:
     assert said(store, "it") == edited
 
 
+@pytest.mark.any_database
 @every_field
 def test_it_is_shown(store: Store, call: Command, field: Field) -> None:
     """`show --json` has what is stored."""

@@ -723,6 +723,7 @@ SITUATIONS: list[tuple[Callable[[Scene], None], list[str]]] = [
 ]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("arrange", "sentences"), SITUATIONS, ids=[arrange.__name__ for arrange, _ in SITUATIONS]
 )
@@ -1262,6 +1263,7 @@ OCCURRENCES: list[tuple[Callable[[Scene], None], datetime, str, list[str]]] = [
 ]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("arrange", "at", "verdict", "sentences"),
     OCCURRENCES,

@@ -150,6 +150,7 @@ def test_values_can_not_be_changed(store: Store) -> None:
                 setattr(value, name, None)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_session_takes_a_value(store: Store, session: Session, verb: str) -> None:
     """Whatever a session is asked to do with a value, SQLAlchemy refuses, and no row changes."""
@@ -213,6 +214,7 @@ def test_reprs_are_short(store: Store) -> None:
 # -- the schedule --------------------------------------------------------------------------
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.kind)
 def test_the_schedule_of_an_entry(store: Store, schedule: Schedule) -> None:
     """An entry has its schedule as the object that it was given."""
@@ -306,6 +308,7 @@ def test_what_was_not_asked_for(store: Store) -> None:
         assert (caught.value.name, caught.value.extra) == ("a", "tags")
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("include", ["tag", ["tags", "runs"], 5, [5]])
 def test_a_misspelt_include(store: Store, include: Any) -> None:
     """What can't be included is refused before anything is read."""

@@ -145,6 +145,7 @@ def test_a_task_that_is_not_allowed_is_refused_before_the_call(app: Celery, mail
     assert mail.calls == []
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("field", "given"),
     [

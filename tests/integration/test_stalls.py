@@ -90,6 +90,7 @@ OUT_OF_SERVICE = {
 }
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("state", OUT_OF_SERVICE, ids=lambda state: state.__name__)
 def test_an_upstream_that_will_not_run(play: Play, state: Callable[[Play], None]) -> None:
     """Who waits for it is named after ten minutes, with what the upstream is and what to write."""

@@ -96,6 +96,7 @@ def test_the_first_run_waits_for_start_at(store: Store) -> None:
     assert entry.next_due_at == entry.wake_at == start_at
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("schedule", "kind", "spec"),
     [
@@ -144,6 +145,7 @@ def test_a_taken_name_is_refused(store: Store) -> None:
     assert store.add("A", "t", 60).name == "A"
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("given", "field"),
     [

@@ -160,6 +160,7 @@ def test_a_run_is_found_by_its_id_or_its_task(store: Store) -> None:
     assert store.run("second").entry is None
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("given", [99, -1, 2**70, "nobody", "", "x" * 1000, "\ud800", "\0"])
 def test_a_run_that_is_not_there(store: Store, given: int | str) -> None:
     """Any other id is refused, with what was given."""

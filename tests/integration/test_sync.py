@@ -150,6 +150,7 @@ def test_other_defaults_change_what_is_stored(store: Store) -> None:
 # -- what users say --------------------------------------------------------------------
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("edit", "code", "field"),
     [

@@ -12,6 +12,10 @@ its share. Other marks change that:
     quick_on("sqlite")    it stays on that one, whatever the turn
     by_turns("broker")    the values of this parameter take turns too
     heavy                 it is left out whole
+
+A thorough run too leaves out what is marked `repeat`: of a test with the mark `any_database`, whose
+words and refusals are the same on any database, all variants run on the first database, and one
+variant runs on each of the others.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import pytest
 from tests.support.absent import required
 from tests.support.databases import BACKENDS
 
-__all__ = ["THOROUGH", "leave_for_thorough", "params_of", "tries"]
+__all__ = ["THOROUGH", "leave_for_thorough", "leave_repeats", "params_of", "tries"]
 
 _said = os.environ.get("BEATSTORE_TEST_THOROUGH", "")
 
@@ -69,6 +73,26 @@ def leave_for_thorough(items: Sequence[pytest.Item], present: Sequence[str]) -> 
         for item in group:
             if item is not turn:
                 item.add_marker("thorough")
+
+
+def leave_repeats(items: Sequence[pytest.Item]) -> None:
+    """Mark the variants of tests marked `any_database` that no run needs.
+
+    Args:
+        items: the tests, with the variants of each.
+    """
+    variants: dict[tuple[str, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        backend = params_of(item).get("backend")
+        if backend is not None and item.get_closest_marker("any_database") is not None:
+            variants[item.nodeid.partition("[")[0], backend].append(item)
+    for (test, backend), group in variants.items():
+        if backend == BACKENDS[0] or (test, BACKENDS[0]) not in variants:
+            continue
+        smoke = group[crc32(f"{test} {backend}".encode()) % len(group)]
+        for item in group:
+            if item is not smoke:
+                item.add_marker("repeat")
 
 
 def _name_without_turns(item: pytest.Item) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.databases import BACKENDS
-from tests.support.thorough import leave_for_thorough
+from tests.support.thorough import leave_for_thorough, leave_repeats
 
 
 class Test:
@@ -31,7 +31,7 @@ class Test:
         return (mark for mark in self.marks if mark.name == name)
 
     def add_marker(self, name: str) -> None:
-        assert name == "thorough"
+        assert name in ("thorough", "repeat")
         self.left_out = True
 
 
@@ -78,6 +78,20 @@ def test_other_parameters_take_turns_on_request() -> None:
     """Of a parameter that is named, one value stays, beside the database or with each of them."""
     assert len(kept(pytest.mark.by_turns("way"))) == 60
     assert len(kept(pytest.mark.by_turns("way"), pytest.mark.every_database)) == 180
+
+
+def test_what_is_the_same_on_any_database_is_not_repeated() -> None:
+    """In a thorough run one database has all variants, and each of the others has one."""
+    ways = [str(number) for number in range(10)]
+    for marks, expected in ((("any_database",), [10, 1, 1]), ((), [10, 10, 10])):
+        given = tuple(getattr(pytest.mark, name).mark for name in marks)
+        tests = [
+            Test("test_words", given, backend=backend, way=way)
+            for backend, way in product(BACKENDS, ways)
+        ]
+        leave_repeats(tests)  # type: ignore[arg-type]
+        left = [one.callspec.params["backend"] for one in tests if not one.left_out]
+        assert [left.count(backend) for backend in BACKENDS] == expected
 
 
 def test_what_is_heavy_is_left_out() -> None:
