@@ -3,7 +3,7 @@
     backend           "sqlite", "postgresql" or "mariadb": the test runs on each
     database_url      an empty database of that backend, gone after the test
     migrated_url      the same with beatstore's tables
-    store             a `beatstore.Store` on it
+    store             a `beatstore.Store` on it, by the time of `clock` where the test is `by_clock`
     clock             a manual clock
     broker            "redis", "rabbitmq" or "filesystem": the test runs on each
     redis_broker, rabbitmq_broker, filesystem_broker, memory_broker   one of them
@@ -205,11 +205,12 @@ def migrated_url(database_server: DatabaseServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(migrated_url: str) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, migrated_url: str) -> Iterator[Store]:
     """Hand out a store on a new database."""
     from beatstore import Store
 
-    store = Store(migrated_url)
+    by_clock = request.node.get_closest_marker("by_clock") is not None
+    store = Store(migrated_url, clock=request.getfixturevalue("clock") if by_clock else None)
     yield store
     store.close()
 

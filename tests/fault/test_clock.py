@@ -31,6 +31,8 @@ from tests.support.faked import APP, Offset
 from tests.support.scene import Scene
 from tests.support.wait import wait_until
 
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
+
 UTC = timezone.utc
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 STEP = timedelta(microseconds=1)
@@ -182,14 +184,6 @@ WAYS: dict[str, Callable[[datetime], Iterator[datetime]]] = {
 def clock() -> ManualClock:
     """Return a clock; tests set it."""
     return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 def add_all(store: Store, zone: str, change: datetime, start: datetime) -> dict[str, Any]:

@@ -54,14 +54,6 @@ def store(app: Celery) -> Store:
 
 
 @pytest.fixture
-def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
-    """Return a beat at the same clock."""
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
-
-
-@pytest.fixture
 def beat(
     scheduler: DBScheduler, clock: ManualClock, memory_broker: Broker
 ) -> Callable[..., list[Message]]:

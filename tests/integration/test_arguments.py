@@ -29,7 +29,7 @@ from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known
 from tests.support.command import Command
-from tests.support.inprocess import new_app, running
+from tests.support.inprocess import new_app
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -69,14 +69,6 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
 def store(app: Celery) -> Store:
     """Return the store of the app."""
     return store_of(app)
-
-
-@pytest.fixture
-def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
-    """Return a beat at the same clock."""
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -13,6 +12,8 @@ from sqlalchemy import text
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
 from beatstore.tick.queue import Queue
+
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
 START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
 
@@ -71,14 +72,6 @@ BAD_ON = {
 def clock() -> ManualClock:
     """Return a clock that stands at 2 March 2026, 09:00 UTC."""
     return ManualClock(START)
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 def insert(store: Store, name: str, columns: dict[str, str]) -> None:

@@ -24,18 +24,6 @@ on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
 
 
-@pytest.fixture
-def way() -> str:
-    """Call without an app, unless the test is for both ways."""
-    return "url"
-
-
-@pytest.fixture
-def call(migrated_url: str, way: str) -> Command:
-    """Hand out the command line on the same database as `store`."""
-    return Command(migrated_url, way)
-
-
 def names(done: Done) -> list[str]:
     """Return the names that `--json` printed."""
     return [row["name"] for row in done.json]

@@ -34,18 +34,6 @@ both_ways = pytest.mark.parametrize("way", WAYS)
 
 
 @pytest.fixture
-def way() -> str:
-    """Call without an app, unless the test is for both ways."""
-    return "url"
-
-
-@pytest.fixture
-def call(migrated_url: str, way: str) -> Command:
-    """Hand out the command line on the same database as `store`."""
-    return Command(migrated_url, way)
-
-
-@pytest.fixture
 def beat(store: Store) -> Iterator[Queue]:
     """Let a beat be alive, that has looked at everything so far."""
     queue = Queue(store.database, store.settings, "a-beat")

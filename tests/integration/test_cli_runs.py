@@ -22,18 +22,6 @@ on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 both_ways = pytest.mark.parametrize("way", WAYS)
 
 
-@pytest.fixture
-def way() -> str:
-    """Call without an app, unless the test is for both ways."""
-    return "url"
-
-
-@pytest.fixture
-def call(migrated_url: str, way: str) -> Command:
-    """Hand out the command line on the same database as `store`."""
-    return Command(migrated_url, way)
-
-
 def history(store: Store) -> datetime:
     """Store an entry `a` with five runs, hourly until an hour ago, and `b` with one; say when."""
     now = store.now().replace(microsecond=0)

@@ -34,12 +34,6 @@ def store(migrated_url: str) -> Iterator[Store]:
     store.close()
 
 
-@pytest.fixture
-def call(migrated_url: str) -> Command:
-    """Return the command line, on the same database."""
-    return Command(migrated_url)
-
-
 def document(store: Store, name: str) -> dict[str, Any]:
     """Return the document of an entry."""
     (found,) = (one for one in store.export(name=name) if "beatstore" not in one)

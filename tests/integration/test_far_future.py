@@ -33,7 +33,7 @@ from beatstore.models import EntryModel, RunModel
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker
-from tests.support.inprocess import NOWHERE, new_app, new_claim, running
+from tests.support.inprocess import NOWHERE, new_app, new_claim
 from tests.support.ticks import report
 
 UTC = timezone.utc
@@ -80,14 +80,6 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
 def store(app: Celery) -> Store:
     """Return the store of the app."""
     return store_of(app)
-
-
-@pytest.fixture
-def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
-    """Return a beat at the same clock."""
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
 
 
 def at(scheduler: DBScheduler, broker: Broker, when: datetime) -> list[Message]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from beatstore import Store
-from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import DependencyModel, EntryModel
 from beatstore.rules.graph import Edge, Graph, Node
 from tests.support.written import HOUR, NOON, alter, write
 
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
 
 def build(store: Store, *edges: str, **columns: Any) -> None:

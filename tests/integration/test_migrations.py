@@ -26,14 +26,6 @@ TABLES = set(Base.metadata.tables)
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """Yield an empty database."""
-    database = Database(database_url)
-    yield database
-    database.dispose()
-
-
-@pytest.fixture
 def in_schema(database: Database) -> Iterator[Database]:
     """Yield the same database, with a schema of its own that does not exist yet."""
     schema = f"Sched {uuid.uuid4().hex[:8]}"

@@ -20,7 +20,7 @@ from beatstore.models import BeatModel
 from beatstore.tick.claims import BeatFigures, Claim, Outcome
 from beatstore.tick.queue import Queue
 
-pytestmark = pytest.mark.every_database
+pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
 
 START = datetime(2026, 3, 2, 9, 0, 0, tzinfo=timezone.utc)
 MakeQueue = Callable[..., Queue]
@@ -30,14 +30,6 @@ MakeQueue = Callable[..., Queue]
 def clock() -> ManualClock:
     """Return a clock that stands at 2 March 2026, 09:00 UTC."""
     return ManualClock(START)
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 @pytest.fixture

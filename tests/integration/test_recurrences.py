@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
@@ -11,16 +10,10 @@ import pytest
 from beatstore import InvalidEntryError, RRule, ScheduleError, Store, testing
 from beatstore.testing import ManualClock, simulate
 
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
+
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Hand out a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 @pytest.mark.parametrize("fraction", [0, 0.25])

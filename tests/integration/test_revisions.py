@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,6 @@ from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import SchemaError
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """Yield an empty database."""
-    database = Database(database_url)
-    yield database
-    database.dispose()
 
 
 def execute(database: Database, *statements: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -17,21 +15,7 @@ from beatstore.tick.claims import BeatFigures
 from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
 
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def queue(store: Store) -> Iterator[Queue]:
-    """Return the queue of a beat."""
-    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
-    yield queue
-    queue.close()
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
 
 def test_the_status_of_an_empty_store(store: Store) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,25 +18,11 @@ from beatstore.models import EntryModel, TagModel
 from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
+
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def queue(store: Store) -> Iterator[Queue]:
-    """Return the queue of a beat."""
-    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
-    yield queue
-    queue.close()
 
 
 def sql(store: Store, statement: str, **values: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,19 +10,12 @@ import pytest
 from sqlalchemy import event
 
 from beatstore import Page, Run, Store
-from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import RunModel
 from beatstore.types import RunSort
 from tests.support.written import MINUTE, NOON, due, run, write
 
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
 
 # -- runs ------------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -20,6 +18,8 @@ from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.ticks import tick
 
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
+
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -30,22 +30,6 @@ app = Celery("oneshots", broker="memory://", set_as_current=False)
 @app.task(name="mail.send")
 def send_mail(user_id: int, body: str = "") -> None:
     """Do nothing."""
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def queue(store: Store) -> Iterator[Queue]:
-    """Return the queue of a beat."""
-    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
-    yield queue
-    queue.close()
 
 
 # -- schedule --------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from datetime import datetime, timezone
 
 import pytest
@@ -20,14 +18,6 @@ from tests.support.databases import DatabaseServer
 
 UTC = timezone.utc
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-
-
-@pytest.fixture
-def queue(store: Store) -> Iterator[Queue]:
-    """Return the queue of a beat."""
-    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
-    yield queue
-    queue.close()
 
 
 def test_entries_can_be_added_as_objects(store: Store, queue: Queue) -> None:

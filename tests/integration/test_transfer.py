@@ -31,6 +31,8 @@ from tests.support.databases import BACKENDS
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
+
 NewStore = Callable[..., Store]
 
 
@@ -49,14 +51,6 @@ def new_store(_database_servers: Any, clock: ManualClock) -> Iterator[NewStore]:
     for server, url, store in made:
         store.close()
         server.drop(url)
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock is moved by hand; it stands at noon."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 def fill(store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beatstore import Store
-from beatstore.clock import ManualClock
 from tests.support.hostile import CRON, ISO, RRULE, ZONES, examples, jsons, texts, worded
 
-pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+pytestmark = [
+    pytest.mark.parametrize("backend", ["sqlite"], indirect=True),
+    pytest.mark.by_clock,
+]
 
 #: A document in which everything is good, and everything that can be said is said.
 GOOD: dict[str, Any] = {
@@ -65,14 +66,6 @@ PLACES = [
 values = st.one_of(
     jsons(), texts(), worded(CRON), worded(ISO), worded(RRULE), st.sampled_from(ZONES)
 )
-
-
-@pytest.fixture
-def store(migrated_url: str, clock: ManualClock) -> Iterator[Store]:
-    """Return a store whose clock stands still."""
-    store = Store(migrated_url, clock=clock)
-    yield store
-    store.close()
 
 
 def changed(place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
