@@ -240,7 +240,7 @@ class WaitModel(Base):
 
     `state` is `look` (a beat is to look at it), `waits` (for the upstream `blocked_by`), `met`
     (all such upstreams have ended as they should), `ahead` (accounted for, ahead of the
-    cursor) or `taken`: accounted for, without a clock. `since` is when the first upstream told
+    cursor) or `taken`: accounted for, by an entry without a schedule. `since` is when the first upstream told
     of it, and `timeout_s` how long it may wait from then.
     """
 
