@@ -327,7 +327,7 @@ def test_put_creates_and_updates(call: Command, store: Store) -> None:
     assert store.get("a").grace_s == 5
     refused = call("add", "a", "t.a", "@daily")
     assert refused.code == 1
-    assert "'a' exists already" in refused.err
+    assert "'a' already exists" in refused.err
 
 
 @both_ways

@@ -238,7 +238,7 @@ def test_tick_tells_what_it_could_not_send(of_app: Command, app: Celery, store: 
     assert done.code == 1
     assert done.out.startswith("0 sent, 1 failed, in ")
     [line] = done.err.splitlines()
-    assert line.startswith("beatstore: 'bad': TypeError: two() missing 2 required")
+    assert line.startswith("beatstore: could not send 'bad': TypeError: two() missing 2 required")
     assert logging.getLogger("beatstore").handlers == []
 
 

@@ -87,7 +87,7 @@ def test_one_module(call: Command, store: Store) -> None:
     assert [entry.name for entry in store.entries()] == ["mine"]
     done = call("sync", "--module", "plam")
     assert (done.code, done.out) == (1, "")
-    assert "module: expected a module of this app" in done.err
+    assert "module: expected a module that the app imports" in done.err
 
 
 @on_sqlite

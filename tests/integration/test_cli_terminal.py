@@ -340,7 +340,7 @@ def test_what_waits_is_told_in_the_zone(call: Command, store: Store) -> None:
     shown = " ".join(call("show", "a", "--timezone", "Asia/Tokyo").out.split())
     assert f"its run due {said} has not ended" in shown
     status = " ".join(call("status", "--timezone", "Asia/Tokyo").out.split())
-    assert f"been due since {said} Asia/Tokyo: start one" in status
+    assert f"been overdue since {said} Asia/Tokyo: start one" in status
 
 
 def test_sentences_name_the_zone(call: Command, store: Store) -> None:

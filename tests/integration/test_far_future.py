@@ -728,7 +728,7 @@ def test_a_recurring_entry_has_no_id(store: Store, app: Celery) -> None:
         store.add("a", "t", 60, options={"task_id": "mine"})
     entry = store.add("a", signature, FAR)
     assert entry.options == {"task_id": "mine"}
-    with pytest.raises(InvalidEntryError, match="by which it is known"):
+    with pytest.raises(InvalidEntryError, match="its existing task id"):
         store.change("a", options={"task_id": "other"})
     assert store.change("a", options={}).options == {"task_id": "mine"}
     assert store.change("a", schedule="0 9 * * *").options == {}
@@ -937,7 +937,7 @@ def test_a_canvas_can_be_stored_again_if_it_is_not_frozen(app: Celery, store: St
         assert store.schedule(canvas, at=FAR).name != store.schedule(canvas, at=FAR).name, kind
         canvas.freeze()
         store.schedule(canvas, at=FAR)
-        with pytest.raises(EntryExistsError, match="make the signature anew"):
+        with pytest.raises(EntryExistsError, match="create a new signature"):
             store.schedule(canvas, at=FAR)
 
 
