@@ -58,7 +58,7 @@ class PostgreSQL(DatabaseDialect):
 
     def now(self) -> str:
         """Go on within a transaction."""
-        # In a caller's long transaction now() stands still.
+        # now() does not change within a caller's long transaction.
         return "clock_timestamp()"
 
     def micros_between(self, begin: str, end: str) -> str:
