@@ -239,9 +239,9 @@ class WaitModel(Base):
     """A due time that some upstream with `align="same"` has told of, and what became of it.
 
     `state` is `look` (a beat is to look at it), `waits` (for the upstream `blocked_by`), `met`
-    (all such upstreams have ended as they should), `ahead` (accounted for, ahead of the
-    cursor) or `taken`: accounted for, by an entry without a schedule. `since` is when the first upstream told
-    of it, and `timeout_s` how long it may wait from then.
+    (all such upstreams have ended as they should), `ahead` (accounted for, ahead of the cursor)
+    or `taken` (accounted for, by an entry without a schedule). `since` is when the first upstream
+    reported it, and `timeout_s` is how long it may wait from then.
     """
 
     __tablename__ = "beatstore_wait"
