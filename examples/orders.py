@@ -20,7 +20,7 @@ URL = os.environ.get("ORDERS_URL", "sqlite:///orders.db")
 
 app = Celery("orders", broker=os.environ.get("ORDERS_BROKER", "memory://"))
 app.conf.beatstore_url = URL
-beatstore.setup(app)  # workers say how runs end
+beatstore.setup(app)  # workers report how runs end
 
 engine = create_engine(URL)
 store = Store.from_app(app, engine=engine)

@@ -25,7 +25,7 @@ app.conf.broker_transport_options = {
     "control_folder": str(HERE / "control"),
 }
 app.conf.beatstore_url = f"sqlite:///{HERE / 'quickstart.db'}"
-beatstore.setup(app)  # workers say how runs end
+beatstore.setup(app)  # workers report how runs end
 
 
 @app.task
