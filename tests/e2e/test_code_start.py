@@ -95,4 +95,4 @@ def test_the_verb_does_what_beat_does(
     said = sync(code=1)
     assert "refused: daily" in said
     assert "beat_schedule: 5 created" in said
-    assert "it imports or autodiscovers" in sync("--module", "tests.support.wait", code=1)
+    assert "the app imports or autodiscovers" in sync("--module", "tests.support.wait", code=1)
