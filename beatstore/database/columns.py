@@ -155,7 +155,7 @@ def _utc_text(text: str) -> datetime:
 
 def _complete(text: str) -> str:
     """Put back the zeros at the end, which JSON leaves out, and Python 3.10 misses."""
-    return f"{text:0<26}" if _PARTIAL and len(text) > _SECONDS else text
+    return f"{text:0<26}" if _PARTIAL and text[_SECONDS : _SECONDS + 1] == "." else text
 
 
 _SECONDS = len("2026-01-31T09:00:00")

@@ -24,7 +24,7 @@ from beatstore.database.dialects import (
     dialect_of,
 )
 from beatstore.database.functions import db_now, micros_between
-from beatstore.database.tables import ENTRY
+from beatstore.database.tables import ENTRY, WAIT
 from beatstore.errors import ConfigError, InvalidEntryError, SessionError
 
 URLS = {
@@ -65,7 +65,7 @@ def test_an_unknown_database_is_refused_by_name(dialect: Dialect) -> None:
     with pytest.raises(ConfigError, match=f"{known}, and '{dialect.name}' is none") as refused:
         dialect_of(dialect)
     assert refused.value.write == PostgreSQL.example_url
-    for statement in (select(db_now()), select(ENTRY), CreateTable(ENTRY)):
+    for statement in (select(db_now()), select(ENTRY), CreateTable(WAIT)):
         with pytest.raises(ConfigError, match=dialect.name):
             statement.compile(dialect=dialect)
 
@@ -89,7 +89,7 @@ def test_a_statement_can_be_printed() -> None:
     """SQLAlchemy prints a statement when nobody says for which database it is."""
     printed = str(select(ENTRY.c.wake_at, db_now(), micros_between(ENTRY.c.wake_at, db_now())))
     assert printed.startswith("SELECT")
-    assert "CREATE TABLE" in str(CreateTable(ENTRY))
+    assert "CREATE TABLE" in str(CreateTable(WAIT))
 
 
 def test_a_url_of_one_protocol_may_name_the_same_database() -> None:
