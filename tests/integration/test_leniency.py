@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
@@ -60,8 +61,8 @@ def test_a_date_alone_is_midnight_utc(store: Store) -> None:
             text("UPDATE beatstore_entry SET end_at = '2100-01-31', wake_at = '1970-01-01'")
         )
     assert store.get("a").end_at == datetime(2100, 1, 31, tzinfo=timezone.utc)
-    look = Queue(store.database, store.settings, "b").look()
-    assert look.is_entry_due
+    with closing(Queue(store.database, store.settings, "b")) as queue:
+        assert queue.look().is_entry_due
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
