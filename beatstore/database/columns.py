@@ -111,8 +111,8 @@ class Instant(TypeDecorator[datetime]):
         """Choose the column type for `dialect`."""
         return dialect_of(dialect).instant_type(dialect)
 
-    # Here and not in the type of one database: SQLAlchemy asks this type, for all databases at
-    # once, whether there is such an expression, and remembers the answer.
+    # Here and not in the type of one database: SQLAlchemy adapts that type to the class of its
+    # driver, which does not have these methods.
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Select it so that a driver can't read it wrong."""
         return _Read(column)

@@ -6,31 +6,18 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from beatstore.rules.due import ScheduleRow
+
 __all__ = ["ENTRY_COLUMNS", "Decision", "EntryRow", "PlannedRun"]
 
 
-class EntryRow(Protocol):
+class EntryRow(ScheduleRow, Protocol):
     """The columns of an entry that `decide` reads, from a row or from a frozen value."""
 
     # ruff: noqa: D102  (each is documented with the tables)
 
     @property
     def id(self) -> int: ...
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def spec(self) -> str: ...
-
-    @property
-    def timezone(self) -> str | None: ...
-
-    @property
-    def start_at(self) -> datetime | None: ...
-
-    @property
-    def end_at(self) -> datetime | None: ...
 
     @property
     def max_runs(self) -> int | None: ...
@@ -72,9 +59,6 @@ class EntryRow(Protocol):
     def run_count(self) -> int: ...
 
     @property
-    def created_at(self) -> datetime: ...
-
-    @property
     def args(self) -> Any: ...
 
     @property
@@ -84,8 +68,13 @@ class EntryRow(Protocol):
     def options(self) -> Any: ...
 
 
-#: The names of these columns.
-ENTRY_COLUMNS = tuple(name for name, kind in vars(EntryRow).items() if isinstance(kind, property))
+#: The names of these columns, and of those of `ScheduleRow`.
+ENTRY_COLUMNS = tuple(
+    name
+    for protocol in (ScheduleRow, EntryRow)
+    for name, kind in vars(protocol).items()
+    if isinstance(kind, property)
+)
 
 
 @dataclass(frozen=True, slots=True)

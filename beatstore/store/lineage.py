@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from beatstore.definition.edges import After
     from beatstore.types import Align
 
-__all__ = ["Lineage"]
+__all__ = ["DOWN", "NAMED_EDGES", "Lineage"]
+
+DOWN = ENTRY.alias("down")
+_UP = ENTRY.alias("up")
+
+#: All edges, by the names of both ends; `DOWN` narrows them. It is built once.
+NAMED_EDGES = (
+    select(DOWN.c.name.label("down"), _UP.c.name.label("up"))
+    .join_from(DEPENDENCY, DOWN, DOWN.c.id == DEPENDENCY.c.downstream_id)
+    .join(_UP, _UP.c.id == DEPENDENCY.c.upstream_id)
+)
 
 
 class Lineage:
@@ -100,13 +110,6 @@ class Lineage:
         if not open_ended:
             return
         ups: dict[str, list[str]] = {name: [] for name in open_ended}
-        up, down = ENTRY.alias("up"), ENTRY.alias("down")
-        statement = (
-            select(down.c.name.label("down"), up.c.name.label("up"))
-            .join_from(DEPENDENCY, down, down.c.id == DEPENDENCY.c.downstream_id)
-            .join(up, up.c.id == DEPENDENCY.c.upstream_id)
-            .where(down.c.name.in_(open_ended))
-        )
-        for edge in self._tx.execute(statement):
+        for edge in self._tx.execute(NAMED_EDGES.where(DOWN.c.name.in_(open_ended))):
             ups[edge.down].append(edge.up)
         self._known |= {name: ("after", found) for name, found in ups.items()}

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import select
-
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import DEPENDENCY, ENTRY, chunks
+from beatstore.database.tables import DEPENDENCY, chunks
 from beatstore.definition.edges import After
 from beatstore.errors import DependencyCycleError, InvalidEntryError
 from beatstore.rules.graph import find_cycle
+from beatstore.store.lineage import DOWN, NAMED_EDGES
 from beatstore.store.sync.stored import current
 
 __all__ = ["EdgeCheck"]
@@ -94,17 +93,11 @@ class EdgeCheck:
         """Return the stored edges that could be in a cycle: those upstream of what changes."""
         found: dict[str, set[str]] = {}
         ahead = {up.name for ups in self._asked.values() for up in ups} | self._asked.keys()
-        up, down = ENTRY.alias("up"), ENTRY.alias("down")
-        edges = (
-            select(down.c.name.label("down"), up.c.name.label("up"))
-            .join_from(DEPENDENCY, down, down.c.id == DEPENDENCY.c.downstream_id)
-            .join(up, up.c.id == DEPENDENCY.c.upstream_id)
-            .where(DEPENDENCY.c.first_free.is_(False))
-        )
+        edges = NAMED_EDGES.where(DEPENDENCY.c.first_free.is_(False))
         while ahead:
             found |= {name: set() for name in ahead}
             for some in chunks(sorted(ahead)):
-                for edge in tx.execute(current(tx, edges.where(down.c.name.in_(some)))):
+                for edge in tx.execute(current(tx, edges.where(DOWN.c.name.in_(some)))):
                     found[edge.down].add(edge.up)
             ahead = {name for name in ahead for name in found[name]} - found.keys()
         return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 
 from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
@@ -53,18 +53,20 @@ def sources(tx: Transaction, prefix: str) -> list[str]:
 
 def owned(tx: Transaction, sources: Iterable[str]) -> dict[str, Row[Any]]:
     """Return the rows of entries of these sources, by name."""
-    found: dict[str, Row[Any]] = {}
-    for some in chunks(sources):
-        mine = select(*_SHOWN).where(ENTRY.c.source.in_(some))
-        found |= {row.name: row for row in tx.execute(current(tx, mine))}
-    return found
+    return _rows(tx, ENTRY.c.source, sources)
 
 
 def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
     """Return the rows of entries with these names, by name."""
+    return _rows(tx, ENTRY.c.name, names)
+
+
+def _rows(
+    tx: Transaction, column: ColumnElement[str], values: Iterable[str]
+) -> dict[str, Row[Any]]:
     found: dict[str, Row[Any]] = {}
-    for some in chunks(names):
-        wanted = select(*_SHOWN).where(ENTRY.c.name.in_(some))
+    for some in chunks(values):
+        wanted = select(*_SHOWN).where(column.in_(some))
         found |= {row.name: row for row in tx.execute(current(tx, wanted))}
     return found
 
