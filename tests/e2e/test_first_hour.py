@@ -23,9 +23,9 @@ from beatstore import Store
 from beatstore.database.models import VERSION_TABLE, Base
 from tests.support.brokers import Broker
 from tests.support.pages import Block, blocks, commands
+from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.revisions import read_revision, tables
-from tests.support.servers import free_port
 from tests.support.wait import wait_until
 from tests.support.wheel import Environment, build_wheel
 

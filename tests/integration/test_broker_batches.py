@@ -33,8 +33,9 @@ from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-from tests.support.servers import PrivateRedis, free_port
+from tests.support.servers import PrivateRedis
 from tests.support.wait import wait_until
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)

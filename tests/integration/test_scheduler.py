@@ -35,7 +35,7 @@ from beatstore.tick.claims import Look
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
 from tests.support.inprocess import NOWHERE, Ear, new_app, running
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 from tests.support.ticks import running_beats
 from tests.support.wait import wait_until
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tests.support.wait import wait_until
 
-__all__ = ["ROOT", "Process", "below"]
+__all__ = ["ROOT", "Process", "below", "stopped"]
 
 #: The repository, from which child processes import `beatstore` and `tests`.
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,9 +128,17 @@ class Process:
         self._popen.wait(30)
 
     def pause(self) -> None:
-        """Freeze it and everything below it, as a stalled machine would."""
-        for pid in (self.pid, *below(self.pid)):
+        """Freeze it and everything below it, as a stalled machine would.
+
+        On return every thread of them stands: the signal alone returns before that, and a
+        server's thread may still answer one more question.
+        """
+        _send(self.pid, signal.SIGSTOP)  # first, so that it starts no further child
+        wait_until(lambda: stopped(self.pid), 30, lambda: f"{self!r} goes on")
+        children = below(self.pid)
+        for pid in children:
             _send(pid, signal.SIGSTOP)
+        wait_until(lambda: all(map(stopped, children)), 30, lambda: f"children of {self!r} go on")
 
     def resume(self) -> None:
         """Let it go on after `pause`."""
@@ -140,6 +149,15 @@ class Process:
 def _send(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def stopped(pid: int) -> bool:
+    """Say whether all threads of a process stand still after SIGSTOP, or it has ended."""
+    threads = ["-L"] if sys.platform == "linux" else []
+    shown = subprocess.run(
+        ["ps", *threads, "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
+    return all(state.startswith(("T", "Z")) for state in shown.split())
 
 
 def below(pid: int) -> list[int]:

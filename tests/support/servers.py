@@ -23,7 +23,6 @@ import importlib.util
 import os
 import platform
 import pwd
-import random
 import shutil
 import signal
 import socket
@@ -38,6 +37,7 @@ import psycopg
 import pymysql
 
 from tests.support.absent import Unavailable
+from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.wait import wait_until
 
@@ -47,27 +47,9 @@ __all__ = [
     "PrivateRabbitMQ",
     "PrivateRedis",
     "PrivateServer",
-    "free_port",
 ]
 
 S = TypeVar("S", bound="PrivateServer")
-
-
-def free_port() -> int:
-    """Return a TCP port that nothing listens on.
-
-    Below the range that systems give to outgoing connections: a client that keeps
-    dialling a stopped server there would in the end connect to itself, and hold the
-    port against the server.
-    """
-    while True:
-        port = random.randint(20000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class PrivateServer(ABC):
@@ -173,12 +155,11 @@ class PrivateServer(ABC):
         )
 
     def _up(self) -> bool:
-        if self.answers():
-            return True
-        if not self.running:
-            # After a crash, what the old process leaves behind (children, locks) may
-            # refuse the new one for a moment.
-            self._spawn()
+        if self.running:
+            return self.answers()
+        # After a crash, what the old process leaves behind (children, locks) may refuse the
+        # new one for a moment.
+        self._spawn()
         return False
 
     def _tail(self) -> str:

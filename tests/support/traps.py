@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import Process
+from tests.support.processes import Process, stopped
 from tests.support.wait import wait_until
 
 __all__ = ["APP", "POINTS", "Trap"]
@@ -62,15 +61,8 @@ class Trap:
         def caught() -> bool:
             running = process.running
             if self.mark.exists():
-                return self.number != signal.SIGSTOP or _stands(process.pid)
+                return self.number != signal.SIGSTOP or stopped(process.pid)
             assert running, f"ended before {self.point}:\n{process.output()[-4000:]}"
             return False
 
         wait_until(caught, timeout, lambda: f"never {self.point}:\n{process.output()[-4000:]}")
-
-
-def _stands(pid: int) -> bool:
-    shown = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=True
-    )
-    return shown.stdout.startswith("T")

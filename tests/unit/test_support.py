@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.support.absent import absent, given_url, required
-from tests.support.servers import free_port
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, Process, below, stopped
 from tests.support.wait import wait_until
 
 
@@ -60,3 +66,41 @@ def test_a_server_may_be_given_or_refused(
 def test_ports_are_below_those_of_clients() -> None:
     """A free port is one that no system hands to an outgoing connection."""
     assert all(20000 <= free_port() < 32768 for _ in range(20))
+
+
+def test_a_port_is_given_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that another test process was given is passed over, though nothing listens on it."""
+    script = "from tests.support.ports import free_port; print(free_port()); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        taken = int(other.stdout.readline())
+        drawn = iter([taken, taken + 1, taken + 2, taken + 3])
+        monkeypatch.setattr(random.SystemRandom, "randint", lambda *_: next(drawn))
+        assert free_port() > taken
+        other.communicate("\n")
+
+
+def test_what_is_paused_stands(tmp_path: Path) -> None:
+    """On return from `pause` every thread of a process and of its children stands still."""
+    script = (
+        "import os, threading, time\n"
+        "os.fork()\n"
+        "for _ in range(8):\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "print('ready', flush=True)\n"
+    )
+    process = Process([sys.executable, "-c", script], log=tmp_path / "log")
+    try:
+        wait_until(lambda: process.output().count("ready") == 2, 30)
+        process.pause()
+        assert all(stopped(pid) for pid in (process.pid, *below(process.pid)))
+        process.resume()
+        wait_until(lambda: not stopped(process.pid), 30)
+    finally:
+        process.kill9()

@@ -18,8 +18,8 @@ import pytest
 
 from tests.support.absent import absent
 from tests.support.brokers import Broker
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process
-from tests.support.servers import free_port
 
 Play = Callable[..., dict[str, Any]]
 
