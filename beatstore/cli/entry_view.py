@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from beatstore.cli.output import View
-from beatstore.cli.values import as_json, span, text
 from beatstore.definition.spec import COLUMNS, FIELDS
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry, Run
@@ -17,6 +16,7 @@ from beatstore.rules.graph import Edge
 from beatstore.schedules.every import period_in_words
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
+from beatstore.text.values import as_json, span, text
 
 __all__ = [
     "brief_rule",

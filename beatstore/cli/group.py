@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,13 @@ import click
 
 from beatstore.cli.writing import clean, say
 from beatstore.errors import BeatstoreError, ConfigError, SchemaError, UnavailableError
+from beatstore.text.secrets import hide, passwords
 from beatstore.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "hide", "show_version"]
+__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "show_version"]
 
 #: The exit codes; 0 means done.
 REFUSED = 1
@@ -36,12 +36,6 @@ UNREACHABLE = 3
 
 #: The exit code that shells expect after Ctrl-C.
 _INTERRUPTED = 130
-
-#: A password in any URL inside a text.
-_IN_URL = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]*@(?=[^\s@])")
-
-#: A password among the parameters of a URL or of a connection.
-_IN_QUERY = re.compile(r"(?i)\b((?:ssl)?passw(?:or)?d|passphrase)(['\"]?\s*[=:]\s*)([^\s&,;)]+)")
 
 #: Shorter passwords are not removed: they could be part of any word.
 _SHORTEST = 4
@@ -232,14 +226,6 @@ def _hint(error: Exception) -> str:
 # -- passwords -----------------------------------------------------------------------------
 
 
-def hide(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return text without passwords: those of URLs in it, and the given ones."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    text = _IN_URL.sub(r"\1:***@", text)
-    return _IN_QUERY.sub(r"\1\2***", text)
-
-
 def _secrets(ctx: click.Context) -> set[str]:
     """Return the passwords of this call, in each spelling that a message may have."""
     found: set[str] = set()
@@ -247,7 +233,7 @@ def _secrets(ctx: click.Context) -> set[str]:
         rest = url.partition("://")[2]
         user, at, _ = rest.rpartition("@")
         password = user.partition(":")[2]
-        found |= {match[3] for match in _IN_QUERY.finditer(rest)}
+        found |= passwords(rest)
         if at and password:
             # Some parsers end the password at an unescaped @, others do not.
             found |= {password, *password.split("@")}

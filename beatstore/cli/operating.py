@@ -17,16 +17,17 @@ from click.core import ParameterSource
 from beatstore.beat.pulse import directory, signs
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
-from beatstore.cli.group import REFUSED, UNREACHABLE, fail, hide
+from beatstore.cli.group import REFUSED, UNREACHABLE, fail
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View
-from beatstore.cli.values import as_json as json_of
-from beatstore.cli.values import span
 from beatstore.cli.writing import clean, note, say
 from beatstore.database.migrate import revision_of
 from beatstore.database.transaction import explained
 from beatstore.errors import BrokerError
 from beatstore.store import BeatStatus, Health, Status, Store, WorkerStatus
+from beatstore.text.secrets import hide
+from beatstore.text.values import as_json as json_of
+from beatstore.text.values import span
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from beatstore.cli.times import Given, read
 from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.rules.states import ENTRY_STATES
 from beatstore.schedules import zone
 from beatstore.store import After
+from beatstore.text.times import Given, read
 
 __all__ = [
     "AGO",

@@ -22,14 +22,14 @@ from typing import Any, TypeAlias
 
 import click
 
-from beatstore.cli import times
 from beatstore.cli.context import open_store
 from beatstore.cli.table import GAP, Column, Layout, folded, padded, width_of
-from beatstore.cli.values import as_json, span, text
 from beatstore.cli.writing import clean, in_json, note, say, writable
 from beatstore.rules.states import CANCELS_RUNS, ERRORS, RECORDS
 from beatstore.schedules import retold, zone
 from beatstore.store import Store
+from beatstore.text import times
+from beatstore.text.values import as_json, span, text
 
 __all__ = ["View"]
 

@@ -13,11 +13,11 @@ from beatstore.cli.group import fail
 from beatstore.cli.options import RUN_ID, printing
 from beatstore.cli.output import View
 from beatstore.cli.runs import late, took
-from beatstore.cli.values import as_json
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.states import ERRORS, RECORDS
 from beatstore.store import RunDetails, Store
+from beatstore.text.values import as_json
 
 __all__ = ["run"]
 

@@ -15,12 +15,12 @@ from beatstore.cli.names import complete_entry
 from beatstore.cli.options import AGO, INSTANT, ROW_ID, printing
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
-from beatstore.cli.values import as_json, span, text
 from beatstore.cli.writing import in_json, note, say
 from beatstore.records import Audit, Run
 from beatstore.rules.states import ERRORS, RUN_STATES
 from beatstore.store import Store
 from beatstore.store.history import RUN_SORTS
+from beatstore.text.values import as_json, span, text
 from beatstore.types import Page
 
 __all__ = ["audit", "errors", "late", "runs", "took", "why"]

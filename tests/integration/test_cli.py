@@ -17,8 +17,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from beatstore import Store
 from beatstore.cli import VERBS, beatstore, group
-from beatstore.cli.group import hide
-from beatstore.cli.values import span
+from beatstore.text.secrets import hide
+from beatstore.text.values import span
 from beatstore.version import __version__
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command

@@ -20,19 +20,20 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     0: "errors clock version words headers outage",
     1: "schedules",
-    2: "types config rules",
+    2: "types config rules text",
     3: "definition records",
     4: "database models alembic",
     5: "tick appconf",
     6: "store",
     7: "wiring discovery worker testing",
     8: "beat moving",
-    9: "cli __init__",
+    9: "web cli __init__",
 }
 ORDER = [room for rooms in FLOORS.values() for room in rooms.split()]
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 PACKAGES = {
     1: {"croniter", "dateutil", "ephem", "tzdata"},
+    2: {"dateutil"},
     4: {"sqlalchemy", "alembic"},
     5: {"sqlalchemy"},
     6: {"sqlalchemy"},

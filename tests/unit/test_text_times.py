@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beatstore.cli.times import full, read, short
 from beatstore.schedules import zone
+from beatstore.text.times import full, read, short
 
 UTC = timezone.utc
 NOW = datetime(2026, 11, 27, 19, 30, tzinfo=UTC)
