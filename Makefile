@@ -87,5 +87,5 @@ $(RUNTIME): pyproject.toml | $(PY)
 $(DEV): pyproject.toml | $(PY)
 	@echo "Installing beatstore and its tools into $(VENV); this takes a minute or two"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(PY) -m pip install --quiet -e '.[postgres,mysql,redis,solar]' --group dev
+	@$(PY) -m pip install --quiet -e '.[postgres,mysql,redis,solar,web]' --group dev
 	@touch $@ $(RUNTIME)

@@ -1,0 +1,187 @@
+"""The dashboard as an application: its routes, its security headers and its error pages.
+
+On failure: a page says what happened in one sentence. What nobody foresaw is logged with its
+traceback, and the page only says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound
+from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.wrappers import Request, Response
+
+from beatstore.errors import (
+    BeatstoreError,
+    EntryNotFoundError,
+    SchemaError,
+    UnavailableError,
+)
+from beatstore.store import Store
+from beatstore.text.secrets import hide, redact
+from beatstore.web import filters
+from beatstore.web.access import ANONYMOUS, Authorize
+from beatstore.web.call import Call
+from beatstore.web.safety import from_another_site, protect
+
+__all__ = ["Dashboard"]
+
+logger = logging.getLogger(__name__)
+
+#: Each page: its path, the "module:function" in `beatstore.web.pages`, and its methods.
+PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "today": ("/", "today:today", ("GET",)),
+    "entries": ("/entries", "entries:entries", ("GET",)),
+    "bulk": ("/entries/bulk", "actions:bulk", ("POST",)),
+    "add": ("/entries/add", "edit:add", ("GET", "POST")),
+    "entry": ("/entry", "entry:entry", ("GET",)),
+    "edit": ("/entry/edit", "edit:edit", ("GET", "POST")),
+    "act": ("/entry/act", "actions:act", ("POST",)),
+    "run": ("/run", "run:run", ("GET",)),
+    "act_on_run": ("/run/act", "actions:act_on_run", ("POST",)),
+    "runs": ("/runs", "runs:runs", ("GET",)),
+    "upcoming": ("/upcoming", "upcoming:upcoming", ("GET",)),
+    "graph": ("/graph", "graph:graph", ("GET",)),
+    "audit": ("/audit", "audit:audit", ("GET",)),
+    "processes": ("/processes", "processes:processes", ("GET",)),
+    "storage": ("/database", "storage:storage", ("GET",)),
+    "zone": ("/zone", "zone:choose", ("POST",)),
+    "static": ("/static/<path:name>", "static:static", ("GET",)),
+}
+
+#: The largest form that is read.
+_LONGEST_FORM = 1_000_000
+
+
+class Dashboard:
+    """The pages of one store, as a WSGI application.
+
+    Creating one does not connect to the database.
+
+    Args:
+        store: the store whose entries and runs are shown.
+        authorize: takes the request (that of the framework that the dashboard is mounted in; by
+            itself, Werkzeug's) and returns an `Actor`, or None to refuse it. Without it, whoever
+            reaches the dashboard can read and nobody can write.
+        redact: takes the arguments of a task as JSON data and returns what is shown of them. By
+            default values are hidden whose names say that they are secrets: `password`, `token`.
+        links: templates of addresses in other systems, by the title of the link, such as
+            `{"Flower": "https://flower.example.org/task/{task_id}"}`. They may name `task_id`,
+            `entry`, `run_id`, `worker`, and `start` and `end` of the run in Unix milliseconds.
+        trusted_origins: further origins whose pages may send forms to this dashboard.
+        timeout: the seconds that a statement of a page may take.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        authorize: Authorize | None = None,
+        redact: Callable[[Any], Any] = redact,
+        links: Mapping[str, str] | None = None,
+        trusted_origins: Collection[str] = (),
+        timeout: float = 5.0,
+    ) -> None:
+        self.store = store
+        self.authorize = authorize or (lambda _: ANONYMOUS)
+        self.redact = redact
+        self.links = dict(links or {})
+        self.trusted_origins = frozenset(trusted_origins)
+        self.timeout = timeout
+        self.templates = Environment(
+            loader=PackageLoader("beatstore.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.filters.update(filters.FILTERS)
+        self._map = Map(
+            [
+                Rule(path, endpoint=endpoint, methods=methods)
+                for endpoint, (path, _, methods) in PAGES.items()
+            ]
+        )
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer a WSGI request."""
+        request = Request(environ)
+        return self.respond(request)(environ, start_response)
+
+    def respond(
+        self,
+        request: Request,
+        *,
+        root: str | None = None,
+        path: str | None = None,
+        original: object = None,
+    ) -> Response:
+        """Return the answer to a request.
+
+        Args:
+            request: the request.
+            root: the prefix that the dashboard is mounted at; None for that of WSGI.
+            path: the path below it; None for that of WSGI.
+            original: the request as the framework has it, for `authorize`; None for `request`.
+        """
+        request.max_content_length = _LONGEST_FORM
+        nonce = secrets.token_urlsafe(16)
+        links = self._map.bind(
+            request.host,
+            script_name=(request.root_path if root is None else root).rstrip("/") or "/",
+            url_scheme=request.scheme,
+            path_info="/" + (request.path if path is None else path).lstrip("/"),
+            default_method=request.method,
+        )
+        call = Call(self, request, ANONYMOUS, links, nonce)
+        try:
+            response = self._answer(call, original or request)
+        except Exception as error:  # noqa: BLE001  (a page says what happened)
+            response = self._failed(call, error)
+        return protect(response, nonce)
+
+    def _answer(self, call: Call, original: object) -> Response:
+        if from_another_site(call.request, self.trusted_origins):
+            raise Forbidden("Another site sent this form. Open the dashboard and try again.")
+        endpoint, values = _matched(call.links)
+        actor = self.authorize(original)
+        if actor is None:
+            raise Forbidden("You may not see this dashboard.")
+        call.actor, call.endpoint = actor, endpoint
+        module, _, function = PAGES[endpoint][1].partition(":")
+        answer = getattr(import_module(f"beatstore.web.pages.{module}"), function)
+        response: Response = answer(call, **values)
+        return response
+
+    def _failed(self, call: Call, error: Exception) -> Response:
+        """Return the page about an error."""
+        if isinstance(error, HTTPException):
+            if error.response is not None:  # a redirect
+                return Response.force_type(error.response, call.request.environ)
+            status, said = error.code or 500, error.description or error.name
+        elif isinstance(error, EntryNotFoundError):
+            status, said = NotFound.code, str(error)
+        elif isinstance(error, UnavailableError | SchemaError):
+            status, said = 503, str(error)
+        elif isinstance(error, BeatstoreError):
+            status, said = BadRequest.code, str(error)
+        else:
+            logger.exception("%s %s failed", call.request.method, call.request.path)
+            status, said = 500, "Something went wrong. The log of the dashboard says what."
+        page = self.templates.get_template("error.html")
+        text = page.render(call=call, status=status, said=hide(said))
+        return Response(text, status=status, mimetype="text/html")
+
+
+def _matched(links: MapAdapter) -> tuple[str, Mapping[str, Any]]:
+    endpoint, values = links.match()
+    assert isinstance(endpoint, str)
+    return endpoint, values

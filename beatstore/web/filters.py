@@ -1,0 +1,61 @@
+"""What templates do with values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from beatstore.records import Entry, Run
+from beatstore.text.values import as_json, span, text
+
+__all__ = ["FILTERS", "LETTERS"]
+
+#: The letter of each state of a run in a strip, so that colour is never the only sign.
+LETTERS: Mapping[str, str] = {
+    "claimed": "c",
+    "sent": "s",
+    "started": "r",
+    "succeeded": "✓",
+    "failed": "F",
+    "lost": "L",
+    "cancelled": "X",
+    "missed": "M",
+    "skipped": "-",
+}
+
+
+def letter(state: object) -> str:
+    """Return the sign of a run's state."""
+    return LETTERS.get(str(state), "?")
+
+
+def zone_of(entry: Entry) -> str:
+    """Return the entry's own zone; "" if it names none."""
+    return entry.timezone or ""
+
+
+def took(run: Run) -> str:
+    """Return how long a run took; "" while it is unknown."""
+    if run.started_at is None or run.finished_at is None:
+        return ""
+    seconds = (run.finished_at - run.started_at).total_seconds()
+    return f"{seconds:.3g} s" if seconds < 60 else span(seconds)  # noqa: PLR2004
+
+
+def shortened(value: object, longest: int = 2000) -> str:
+    """Return a text, and of a longer one the beginning and how long it is."""
+    said = value if isinstance(value, str) else as_json(value)
+    if len(said) <= longest:
+        return said
+    return f"{said[:longest]}… ({len(said):,} characters)"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "as_json": as_json,
+    "letter": letter,
+    "shortened": shortened,
+    "span": span,
+    "text": text,
+    "took": took,
+    "zone_of": zone_of,
+}

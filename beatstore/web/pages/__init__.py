@@ -1,0 +1,1 @@
+"""The pages: each function takes a `Call` and returns the response."""

@@ -1,0 +1,137 @@
+"""What the buttons do: each action on one entry, on several, or on a run.
+
+Every action asks whether the actor may do it, with the entry as it is now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response
+
+from beatstore.errors import BeatstoreError, UnavailableError
+from beatstore.records import Entry
+from beatstore.store import Store
+from beatstore.web.call import Call
+
+__all__ = ["act", "act_on_run", "bulk"]
+
+#: The most entries that one form changes.
+_MOST = 1000
+
+
+def _pause(store: Store, name: str) -> bool:
+    store.pause(name)
+    return True
+
+
+def _resume(store: Store, name: str) -> bool:
+    store.resume(name)
+    return True
+
+
+def _trigger(store: Store, name: str) -> bool:
+    store.trigger(name)
+    return True
+
+
+def _remove(store: Store, name: str) -> bool:
+    store.remove(name)
+    return True
+
+
+#: What can be done to an entry; each returns False if it was too late.
+ACTIONS: Mapping[str, Callable[[Store, str], bool]] = {
+    "pause": _pause,
+    "resume": _resume,
+    "trigger": _trigger,
+    "cancel": Store.cancel,
+    "remove": _remove,
+}
+
+#: The actions that can't be undone, so a page asks first.
+FINAL = frozenset(("cancel", "remove"))
+
+#: The actions on several entries at once.
+BULK = ("pause", "resume", "trigger", "tag")
+
+
+def act(call: Call) -> Response:
+    """Do one thing to one entry, or ask first if it can't be undone."""
+    form = call.form()
+    name, action = form.get("name", ""), form.get("action", "")
+    if action not in ACTIONS:
+        raise BadRequest(f"There is no action {action[:50]!r}.")
+    entry = call.store.get(name)
+    call.require(action, entry)
+    if action in FINAL and "sure" not in form:
+        return call.render("confirm.html", action=action, names=[name], back=name)
+    in_time = ACTIONS[action](call.changing(), name)
+    if action == "remove":
+        return call.see("entries", done=action)
+    return call.see("entry", name=name, done=action if in_time else "too late")
+
+
+def bulk(call: Call) -> Response:
+    """Do one thing to several entries, after a page has asked."""
+    form = call.request.form
+    action, names = form.get("action", ""), form.getlist("entry")
+    if action not in BULK:
+        raise BadRequest(f"There is no action {action[:50]!r} for several entries.")
+    if not names:
+        raise BadRequest("No entry is chosen. Go back and tick the entries.")
+    if len(names) > _MOST:
+        raise BadRequest(f"At most {_MOST:,} entries can be changed at once.")
+    if "sure" not in form:
+        if not call.actor.can_write:
+            call.require(action, None)
+        return call.render("confirm.html", action=action, names=names, back=None)
+    done, failed = 0, []
+    for name in names:
+        try:
+            entry = call.store.get(name)
+            call.require(action, entry)
+            _do(call, action, entry)
+            done += 1
+        except UnavailableError:
+            raise
+        except BeatstoreError as error:
+            failed.append((name, str(error)))
+    if failed:
+        return call.render("partly.html", 409, action=action, done=done, failed=failed)
+    return call.see("entries", done=action, count=done)
+
+
+def _do(call: Call, action: str, entry: Entry) -> None:
+    if action != "tag":
+        ACTIONS[action](call.changing(), entry.name)
+        return
+    words = _words(call.form().get("tags", ""))
+    call.changing().change(entry.name, tags=sorted({*entry.tags, *words}))
+
+
+def _words(given: str) -> Sequence[str]:
+    words = given.replace(",", " ").split()
+    if not words:
+        raise BadRequest("No tag is given. Go back and write one or several words.")
+    return words
+
+
+def act_on_run(call: Call) -> Response:
+    """Run an ended run again, or end one that nobody will report."""
+    form = call.form()
+    number, action = form.get("id", ""), form.get("action", "")
+    if not number.isdecimal():
+        raise BadRequest(f"{number[:50]!r} is not the id of a run.")
+    found = call.store.run(int(number))
+    if action == "rerun":
+        call.require("rerun", found.entry)
+        run = call.changing().rerun(found.run)
+        return call.see("run", id=run.id, done="rerun")
+    if action in ("succeeded", "failed", "cancelled"):
+        call.require("end", found.entry)
+        reason = form.get("reason", "").strip() or None
+        call.changing().end(found.run, action, reason=reason)
+        return call.see("run", id=number, done="end")
+    raise BadRequest(f"There is no action {action[:50]!r} for a run.")

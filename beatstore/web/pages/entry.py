@@ -1,0 +1,95 @@
+"""One entry: why it has or has not run, what comes next, its runs, its edges, its changes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from beatstore.definition.spec import COLUMNS
+from beatstore.errors import ScheduleError
+from beatstore.records import Entry
+from beatstore.text import times
+from beatstore.types import SessionLike
+from beatstore.web.bars import bars
+from beatstore.web.call import Call
+from beatstore.web.heat import days
+from beatstore.web.words import in_words
+
+__all__ = ["entry"]
+
+_NEXT = 10
+_RUNS = 30
+_CHANGES = 20
+
+#: How far back the heat map goes.
+_BACK = timedelta(days=90)
+
+
+def entry(call: Call) -> Response:
+    """Return the page of one entry."""
+    name = call.request.args.get("name", "")
+    with call.reading() as session:
+        found = call.store.get(name, session=session)
+        asked, problem = _instant(call, found)
+        runs = call.store.runs(name, limit=_RUNS, session=session)
+        since = call.now - _BACK
+        counts = call.store.run_counts(
+            name, since=since, until=call.now, step=timedelta(days=1), session=session
+        )
+        edges = call.store.edges(name, session=session)
+        return call.render(
+            "entry.html",
+            entry=found,
+            words=in_words(found),
+            why=call.store.explain(name, timezone=call.zone.key, session=session),
+            asked=asked
+            and call.store.explain(name, asked, timezone=call.zone.key, session=session),
+            problem=problem,
+            next=_next(call, found, session),
+            runs=bars(runs),
+            more_runs=runs.more,
+            heat=days(call, counts),
+            upstreams=[edge for edge in edges if edge.downstream == name],
+            downstreams=[edge for edge in edges if edge.upstream == name],
+            changes=call.store.audit(name, _CHANGES, session=session),
+            failures=call.store.failures(name=name, since=since, session=session),
+            fields=_fields(call, found),
+        )
+
+
+def _instant(call: Call, entry: Entry) -> tuple[datetime | None, str | None]:
+    """Return the instant that is asked about, or what is wrong with what was written."""
+    given = call.given("at")
+    if given is None:
+        return None, None
+    try:
+        return times.read(given).instant(call.zone.key, lambda: call.now), None
+    except (ValueError, ScheduleError) as error:
+        return None, f"{given!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
+
+
+def _next(call: Call, entry: Entry, session: SessionLike) -> list[tuple[datetime, str]]:
+    """Return the next due times, each with a note if the clocks change before it."""
+    try:
+        found = call.store.preview(entry.name, _NEXT, session=session)
+    except ScheduleError:
+        return []
+    noted, before = [], None
+    for at in found:
+        offset = at.utcoffset()
+        changed = before is not None and offset != before
+        noted.append((at, f"after the clocks change to UTC{at:%z}" if changed else ""))
+        before = offset
+    return noted
+
+
+def _fields(call: Call, entry: Entry) -> list[tuple[str, Any]]:
+    """Return the fields that differ from nothing, with secrets in the arguments hidden."""
+    shown = []
+    for column in COLUMNS:
+        value = call.redacted(column, getattr(entry, column))
+        if value not in (None, "", [], {}, 0):
+            shown.append((column.replace("_", " "), value))
+    return shown

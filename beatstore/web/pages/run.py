@@ -1,0 +1,80 @@
+"""One run: its time line, its arguments, its error, and where else it can be looked up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import quote
+
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response
+
+from beatstore.records import Run
+from beatstore.rules.states import UNFINISHED
+from beatstore.web.bars import bars
+from beatstore.web.call import Call
+
+__all__ = ["run"]
+
+#: The steps of a run's time line, with the column of each.
+_STEPS = (
+    ("due", "due_at"),
+    ("sent", "sent_at"),
+    ("started", "started_at"),
+    ("ended", "finished_at"),
+)
+
+#: The states of a run that `Store.end` ends.
+_WITH_A_WORKER = frozenset(("sent", "started"))
+
+
+def run(call: Call) -> Response:
+    """Return the page of one run, by `id`, or by `task` for the id of its task."""
+    given = call.given("id") or ""
+    if not given.isdecimal() and call.given("task") is None:
+        raise BadRequest(f"{given[:50]!r} is not the id of a run.")
+    with call.reading() as session:
+        found = call.store.run(call.given("task") or int(given), session=session)
+        entry = found.entry
+        return call.render(
+            "run.html",
+            run=found.run,
+            attempts=found.attempts,
+            bar=bars([found.run])[0],
+            entry=entry,
+            steps=_steps(found.run),
+            args=call.dashboard.redact(entry.args) if entry else None,
+            kwargs=call.dashboard.redact(entry.kwargs) if entry else None,
+            options=call.dashboard.redact(entry.options) if entry else None,
+            parts=call.dashboard.redact(found.run.parts),
+            links=_links(call, found.run),
+            can_rerun=found.run.state not in UNFINISHED and call.actor.may("rerun", entry),
+            can_end=found.run.state in _WITH_A_WORKER and call.actor.may("end", entry),
+        )
+
+
+def _steps(run: Run) -> list[tuple[str, datetime, str]]:
+    """Return the steps that are known, each with the time since the one before it."""
+    shown: list[tuple[str, datetime, str]] = []
+    for name, column in _STEPS:
+        at = getattr(run, column)
+        if isinstance(at, datetime):
+            since = f"{(at - shown[-1][1]).total_seconds():+.3f} s" if shown else ""
+            shown.append((name, at, since))
+    return shown
+
+
+def _links(call: Call, run: Run) -> list[tuple[str, str]]:
+    """Return the links to other systems, each with its title."""
+    known = (run.due_at, run.sent_at, run.started_at, run.finished_at)
+    instants = [at for at in known if isinstance(at, datetime)]
+    ends = [run.finished_at] if isinstance(run.finished_at, datetime) else [call.now]
+    given = {
+        "task_id": run.task_id,
+        "run_id": run.id,
+        "entry": run.entry_name,
+        "worker": run.worker or "",
+        "start": int(min(instants, default=call.now).timestamp() * 1000),
+        "end": int(ends[0].timestamp() * 1000),
+    }
+    quoted = {name: quote(str(value), safe="") for name, value in given.items()}
+    return [(title, url.format_map(quoted)) for title, url in call.dashboard.links.items()]

@@ -1,0 +1,57 @@
+"""The runs of all entries or of one, newest first, with filters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response
+
+from beatstore.errors import ScheduleError
+from beatstore.rules.states import RUN_STATES
+from beatstore.text import times
+from beatstore.web.call import Call
+
+__all__ = ["runs"]
+
+_SHOWN = 50
+
+
+def runs(call: Call) -> Response:
+    """Return a page of runs."""
+    before = call.given("before")
+    if before is not None and not before.isdecimal():
+        raise BadRequest(f"{before[:50]!r} is not the id of a run.")
+    with call.reading() as session:
+        chosen: dict[str, Any] = {
+            "state": call.given("state"),
+            "tag": call.given("tag"),
+            "since": _instant(call, "since"),
+            "until": _instant(call, "until"),
+        }
+        page = call.store.runs(
+            call.given("name"),
+            **chosen,
+            limit=_SHOWN,
+            before_id=None if before is None else int(before),
+            session=session,
+        )
+        return call.render(
+            "runs.html",
+            runs=page,
+            more_before=page[-1].id if page.more else None,
+            filtered=any(chosen.values()) or call.given("name") is not None,
+            states=RUN_STATES,
+        )
+
+
+def _instant(call: Call, name: str) -> datetime | None:
+    given = call.given(name)
+    if given is None:
+        return None
+    try:
+        return times.read(given).instant(call.zone.key, lambda: call.now)
+    except (ValueError, ScheduleError) as error:
+        wanted = f"{given!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
+        raise BadRequest(wanted) from error

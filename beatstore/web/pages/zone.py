@@ -1,0 +1,47 @@
+"""Choose the time zone that times are shown in."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from werkzeug.wrappers import Response
+
+from beatstore.schedules import zone
+from beatstore.web.call import ZONE_COOKIE, Call
+
+__all__ = ["choose"]
+
+_YEAR_S = 31_536_000
+
+
+def choose(call: Call) -> Response:
+    """Keep the reader's time zone in a cookie.
+
+    Raises:
+        ScheduleError: there is no such zone.
+    """
+    name = call.form().get("zone", "").strip()
+    path = call.url("today")
+    response = Response(status=303, headers={"Location": _came_from(call, path)})
+    if name:
+        name = zone(name).key
+        response.set_cookie(
+            ZONE_COOKIE,
+            name,
+            _YEAR_S,
+            path=path,
+            httponly=True,
+            samesite="Lax",
+            secure=call.request.is_secure,
+        )
+    else:
+        response.delete_cookie(ZONE_COOKIE, path=path)
+    return response
+
+
+def _came_from(call: Call, root: str) -> str:
+    """Return the page of this dashboard that the form was on."""
+    page = urlsplit(call.request.referrer or "")
+    if page.netloc != call.request.host or not page.path.startswith(root):
+        return root
+    return f"{page.path}?{page.query}" if page.query else page.path

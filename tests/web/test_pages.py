@@ -1,0 +1,173 @@
+"""The dashboard's pages show what is stored, as text, and say what is wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from html import unescape
+
+import pytest
+from werkzeug.test import Client
+
+from beatstore import After, Cron, Every, Store
+from beatstore.web import Dashboard
+
+MARKUP = "<script>alert(1)</script>"
+
+
+def shown(browser: Client, path: str, **query: str) -> str:
+    """Return the text of a page that must be there."""
+    response = browser.get(path, query_string=query)
+    assert response.status_code == 200, unescape(response.text)
+    return unescape(response.text)
+
+
+@pytest.mark.parametrize("path", ["/", "/entries", "/runs"])
+def test_an_empty_database_says_what_to_type(browser: Client, path: str) -> None:
+    """A page without anything to show is a page all the same."""
+    assert "beatstore" in shown(browser, path)
+
+
+def test_the_list_shows_the_schedule_in_words(browser: Client, store: Store) -> None:
+    """A row has the name, the task, the words and the zone."""
+    store.add("nightly", "etl.extract", Cron("0 3 * * *"), timezone="Europe/Berlin", tags=["etl"])
+    page = shown(browser, "/entries")
+    for said in ("nightly", "etl.extract", "every day at 03:00", "Europe/Berlin", "etl"):
+        assert said in page
+
+
+def test_filters_are_in_the_address(browser: Client, store: Store) -> None:
+    """A form of GET: a part of a name, a tag and a state each leave out the others."""
+    store.add("etl.load", "t.x", Every(60), tags=["a"])
+    store.add("mail", "t.x", Every(60), paused=True)
+    assert "mail" not in shown(browser, "/entries", name="load")
+    assert "etl.load" not in shown(browser, "/entries", state="paused")
+    assert "mail" not in shown(browser, "/entries", tag="a")
+    assert "No entry matches" in shown(browser, "/entries", tag="b")
+
+
+def test_pages_follow_each_other_without_a_gap(browser: Client, store: Store) -> None:
+    """The link to the next page begins after the last name."""
+    for number in range(60):
+        store.add(f"entry-{number:02}", "t.x", Every(60))
+    page = shown(browser, "/entries")
+    assert "entry-49" in page
+    assert "entry-50" not in page
+    assert "after=entry-49" in page
+    assert "entry-59" in shown(browser, "/entries", after="entry-49")
+
+
+def test_an_entry_is_explained(browser: Client, store: Store) -> None:
+    """The explanation, the next due times, both kinds of edges and the changes are there."""
+    store.add("extract", "t.x", Every(60))
+    store.add("load", "t.x", Every(60), after=[After("extract", on="done")])
+    store.by("bob").pause("load")
+    page = shown(browser, "/entry", name="load")
+    for said in ("paused", "bob", "extract", "done"):
+        assert said in page
+    assert "load" in shown(browser, "/entry", name="extract")
+
+
+def test_any_instant_can_be_asked_about(browser: Client, store: Store) -> None:
+    """What is no time is answered with what to write."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    assert "future" in shown(browser, "/entry", name="nightly", at="9998-01-01 03:00")
+    assert "write 03:00" in shown(browser, "/entry", name="nightly", at="at noon")
+
+
+@pytest.mark.parametrize("path", ["/entries", "/entry", "/entry?at=03:00"])
+def test_markup_is_shown_and_not_executed(browser: Client, store: Store, path: str) -> None:
+    """A name, a task, a tag, a description and an argument of markup are text."""
+    store.add(MARKUP, MARKUP, Every(60), tags=[MARKUP], description=MARKUP, kwargs={MARKUP: MARKUP})
+    response = browser.get(path, query_string={"name": MARKUP} if "?" not in path else None)
+    assert MARKUP not in response.text
+
+
+@pytest.mark.parametrize("name", ["a/b", "a?b=c&d#e", "..", "%2e%2e/x", "Übung ☂", "two words"])
+def test_any_name_has_a_page(browser: Client, store: Store, name: str) -> None:
+    """Names go into links as parameters, so that none of their characters means anything."""
+    store.add(name, "t.x", Every(60))
+    assert "t.x" in shown(browser, "/entry", name=name)
+
+
+def test_secrets_are_hidden(browser: Client, store: Store) -> None:
+    """An argument named like a secret, and the password of a URL, are shown as a mark."""
+    given = {"api_token": "s3cr3t", "nested": [{"password": "s3cr3t"}], "n": 12345}
+    store.add("nightly", "t.x", Every(60), kwargs=given, args=["redis://user:s3cr3t@host/0"])
+    store.trigger("nightly")
+    (run,) = store.runs("nightly")
+    pages = [shown(browser, "/entry", name="nightly"), shown(browser, "/run", id=str(run.id))]
+    for page in pages:
+        assert "s3cr3t" not in page
+        assert "12345" in page
+
+
+def test_a_hook_decides_what_is_shown_of_arguments(store: Store) -> None:
+    """`redact` replaces the default."""
+    store.add("nightly", "t.x", Every(60), kwargs={"patient": "Erika"})
+    dashboard = Dashboard(store, redact=lambda value: {"kept": "back"} if value else value)
+    page = shown(Client(dashboard), "/entry", name="nightly")
+    assert "Erika" not in page
+    assert "back" in page
+
+
+def test_a_large_argument_is_cut(browser: Client, store: Store) -> None:
+    """Megabytes of arguments are shown by their beginning and their length."""
+    store.add("nightly", "t.x", Every(60), kwargs={"blob": "x" * 3_000_000})
+    page = shown(browser, "/entry", name="nightly")
+    assert len(page) < 120_000
+    assert "characters)" in page
+
+
+def test_a_run_has_its_time_line(browser: Client, store: Store) -> None:
+    """Its page names the entry, the task's id and the links to other systems."""
+    store.add("nightly", "t.x", Every(60))
+    store.trigger("nightly")
+    (run,) = store.runs("nightly")
+    page = shown(browser, "/run", id=str(run.id))
+    assert run.task_id in page
+    assert "nightly" in page
+    assert run.task_id in shown(browser, "/run", task=run.task_id)
+
+
+def test_links_to_other_systems(store: Store) -> None:
+    """The values in an address are quoted."""
+    store.add("a&b", "t.x", Every(60))
+    store.trigger("a&b")
+    (run,) = store.runs("a&b")
+    links = {"Flower": "https://flower.example.org/task/{task_id}?of={entry}"}
+    page = shown(Client(Dashboard(store, links=links)), "/run", id=str(run.id))
+    assert f"https://flower.example.org/task/{run.task_id}?of=a%26b" in page
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/entry?name=nigthly", 404, "did you mean 'nightly'"),
+        ("/run?id=999999", 400, "on record"),
+        ("/run?id=x", 400, "is not the id of a run"),
+        ("/runs?since=noon", 400, "write 03:00"),
+        ("/entries?state=pausd", 400, "paused"),
+        ("/nowhere", 404, "Not found"),
+        ("/static/../dashboard.py", 404, "Not found"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    browser: Client, store: Store, path: str, status: int, said: str
+) -> None:
+    """A page says what was given and what to write, with the right status."""
+    store.add("nightly", "t.x", Every(60))
+    response = browser.get(path)
+    assert response.status_code == status
+    assert said in unescape(response.text)
+
+
+def test_times_are_in_the_zone_of_the_reader(browser: Client, store: Store) -> None:
+    """A cookie keeps the zone that the reader chose; the hint has the entry's own."""
+    at = datetime(2100, 1, 1, 12, tzinfo=timezone.utc)
+    store.add("nightly", "t.x", Cron("0 12 1 1 *"), start_at=at, timezone="Asia/Tokyo")
+    assert browser.post("/zone", data={"zone": "America/New_York"}).status_code == 303
+    page = shown(browser, "/entry", name="nightly")
+    assert "2101-01-01 03:00:00 UTC" not in page
+    assert "America/New_York" in page
+    assert "Asia/Tokyo" in page
+    assert browser.post("/zone", data={"zone": "Mars/Base"}).status_code == 400
