@@ -14,6 +14,7 @@
         ├── SessionError (ValueError)     session= belongs to another database
         ├── SchemaError                   tables missing, or of another revision
         └── UnavailableError              the database did not answer
+            └── QueryTimeoutError         a statement took longer than its time limit
 
 A message says what was given, what was expected, and what to write instead; the
 facts are attributes too, so that programs need not parse the text.
@@ -31,6 +32,7 @@ __all__ = [
     "InvalidEntryError",
     "LoadError",
     "NotReadError",
+    "QueryTimeoutError",
     "ScheduleError",
     "SchemaError",
     "SessionError",
@@ -200,6 +202,26 @@ class SchemaError(StoreError):
 
 class UnavailableError(StoreError):
     """The database did not answer; the operation may or may not have taken effect."""
+
+
+class QueryTimeoutError(UnavailableError):
+    """A statement took longer than `Store.reading` allows, and the database ended it.
+
+    Args:
+        timeout: the time limit, in seconds.
+        database: the URL of the database, with its password hidden.
+    """
+
+    def __init__(self, timeout: float, database: str) -> None:
+        self.timeout = timeout
+        self.database = database
+        super().__init__(timeout, database)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.database}: a statement took longer than {self.timeout:g} s and was ended; ask "
+            "for less, or write store.reading(timeout=…)"
+        )
 
 
 # -- inside beatstore: caught before a caller of the public API sees them -------------------

@@ -3,6 +3,7 @@
     an outage        the database can't do it now: nobody answers, it is read-only, full, ...
     to do again      the transaction was undone, or the connection is in a bad state
     contended        a lock was not to be had in time
+    timed out        a statement was ended because it took longer than it may
     a mistake        the statement, or a value in it, is refused; it will be again
 
 The codes decide, not the classes: drivers raise OperationalError for much that is no
@@ -16,7 +17,7 @@ from __future__ import annotations
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-__all__ = ["codes", "contended", "lost", "rolled_back", "unavailable", "unprepared"]
+__all__ = ["codes", "contended", "lost", "rolled_back", "timed_out", "unavailable", "unprepared"]
 
 #: SQLSTATE classes of PostgreSQL that mean an outage: connection exceptions, refused logins,
 #: insufficient resources, operator intervention, system errors.
@@ -37,6 +38,9 @@ _CONTENDED: set[object] = {"55P03", 1205, 3572, "SQLITE_BUSY", "SQLITE_LOCKED"}
 #: The same of MySQL and MariaDB, where undone also means "changed since it was read" (1020,
 #: 1412) and "to be prepared anew" (1243, 1615).
 _UNDONE_NUMBERS = {1020, 1213, 1243, 1297, 1412, 1614, 1615, 1689, 3101}
+
+#: A statement that was ended: PostgreSQL, then MariaDB, MySQL and SQLite.
+_TIMED_OUT: set[object] = {"57014", 1969, 3024, "SQLITE_INTERRUPT"}
 
 #: Outages of MySQL and MariaDB, beside the client's own errors.
 _OUTAGE_NUMBERS = {
@@ -78,6 +82,7 @@ _SQLITE_WORDS = {
     "unable to open database file": "SQLITE_CANTOPEN",
     "locking protocol": "SQLITE_PROTOCOL",
     "file is not a database": "SQLITE_NOTADB",
+    "interrupted": "SQLITE_INTERRUPT",
 }
 
 
@@ -118,6 +123,11 @@ def contended(error: BaseException | None) -> bool:
     found = codes(error)
     number = _number(found)
     return number in _CONTENDED if number is not None else bool(found & _CONTENDED)
+
+
+def timed_out(error: BaseException | None) -> bool:
+    """Say whether a statement was ended, where a limit of its time was set."""
+    return bool(codes(error) & _TIMED_OUT)
 
 
 def unprepared(error: BaseException | None) -> bool:

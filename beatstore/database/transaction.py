@@ -25,15 +25,38 @@ from sqlalchemy.orm import Session
 from beatstore.database.connection import TRIES, Attempt
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.faults import codes, unavailable, unprepared
-from beatstore.errors import SchemaError, UnavailableError
+from beatstore.database.faults import codes, timed_out, unavailable, unprepared
+from beatstore.errors import QueryTimeoutError, SchemaError, SessionError, UnavailableError
 
-__all__ = ["explained", "read", "write"]
+__all__ = ["ReadingSession", "explained", "read", "reading", "write"]
 
 T = TypeVar("T")
 
 #: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
 _MISSING = {"42P01", "42703", 1146, 1054}
+
+
+class ReadingSession(Session):
+    """The session of `reading`.
+
+    Attributes:
+        timeout: how many seconds each statement may take.
+    """
+
+    timeout: float
+
+
+@contextmanager
+def reading(database: Database, timeout: float) -> Iterator[ReadingSession]:
+    """Open a session that only reads, of one state of the database; see `Store.reading`."""
+    with (
+        explained(database, timeout=timeout),
+        database.engine.connect() as connection,
+        dialect_of(connection.dialect).begin_reading(connection, timeout),
+        ReadingSession(connection, expire_on_commit=False) as session,
+    ):
+        session.timeout = timeout
+        yield session
 
 
 def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
@@ -47,7 +70,9 @@ def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
     """
     if given is None:
         return _again(database, database.session, work)
-    with explained(database, own=False), database.session(given) as session:
+    timeout = given.timeout if isinstance(given, ReadingSession) else None
+    own = timeout is not None
+    with explained(database, own=own, timeout=timeout), database.session(given) as session:
         return work(session)
 
 
@@ -56,6 +81,11 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
 
     In a transaction of our own, `work` may be called again after a deadlock.
     """
+    if isinstance(given, ReadingSession):
+        raise SessionError(
+            "session: expected one that may write, got that of Store.reading(); write without "
+            "session=, or give a session of your own"
+        )
     if given is not None:
         return read(database, given, work)
     return _again(database, lambda: _writing(database), work)
@@ -116,12 +146,15 @@ def _writing(database: Database) -> Iterator[Session]:
 
 
 @contextmanager
-def explained(database: Database, *, own: bool = True) -> Iterator[None]:
+def explained(
+    database: Database, *, own: bool = True, timeout: float | None = None
+) -> Iterator[None]:
     """Turn what a driver raises for missing tables, or no answer, into errors of our own.
 
     Args:
         database: for the message.
         own: whether the transaction is; a caller's own sees its driver's errors.
+        timeout: the limit of the time of its statements, in seconds, if it has one.
     """
     try:
         yield
@@ -131,6 +164,8 @@ def explained(database: Database, *, own: bool = True) -> Iterator[None]:
                 f"{database.where}: not the tables of this beatstore ({_first_line(error)}): "
                 f"{database.to_migrate}"
             ) from error
+        if timeout is not None and timed_out(error):
+            raise QueryTimeoutError(timeout, database.safe_url) from error
         if own and unavailable(error):
             raise UnavailableError(f"{database.safe_url}: {_first_line(error)}") from error
         raise

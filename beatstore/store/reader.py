@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.orm import Session
+
+from beatstore.database import transaction
 from beatstore.database.rows import Transaction
+from beatstore.definition import fields
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.graph import Edge, Graph
 from beatstore.schedules import zone
 from beatstore.store import audit, entries, extras, graphs, history, status, upcoming
-from beatstore.store.base import Base
 from beatstore.store.explain import entry as answers
 from beatstore.store.explain import occurrence
 from beatstore.store.explain.entry import Explanation
 from beatstore.store.history import RunDetails
+from beatstore.store.overview import Overview
 from beatstore.store.status import Health, Status
 from beatstore.store.sync import sync
 from beatstore.store.transfer import export as transfer
 from beatstore.store.upcoming import Occurrence
-from beatstore.types import EntryExtra, EntryState, Page, RunSort, RunState, SessionLike
+from beatstore.types import Duration, EntryExtra, EntryState, Page, RunSort, RunState, SessionLike
 
 __all__ = ["Reader"]
 
 
-class Reader(Base):
+class Reader(Overview):
     """Reads the entries and runs of one database; see `beatstore.Store`."""
+
+    @contextmanager
+    def reading(self, *, timeout: Duration = 5.0) -> Iterator[Session]:
+        """Open a transaction in which several calls read one state of the database.
+
+            with store.reading() as session:
+                page = store.entries(limit=50, session=session)
+                runs = store.last_runs([entry.name for entry in page], session=session)
+
+        The database refuses to write in it, and ends each statement that takes too long. After an
+        error, open another one: some databases answer nothing more in the same transaction.
+
+        Args:
+            timeout: how long each statement may take, in seconds or as a timedelta.
+
+        Returns:
+            The session to pass to the other methods; the store closes it. Statements of your own
+            can be executed on it, too.
+
+        Raises:
+            InvalidEntryError: `timeout` is not a number of seconds above 0.
+            QueryTimeoutError: a statement took longer. It is an `UnavailableError`.
+            SessionError: in a method that writes, which was given this session.
+            UnavailableError: the database did not answer.
+        """
+        limit = fields.seconds("timeout", timeout, above=True)
+        self._warn_of_settings()
+        with transaction.reading(self.database, limit) as session:
+            yield session
 
     def get(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Return the entry of that name, with its `tags`, its upstreams (`after`) and `edited`.

@@ -201,6 +201,9 @@ def reading(store: Store, state: EntryState) -> None:
     store.link("a", "b", After("c", align="same", on_upstream_failure="skip"))
     store.sync(SCHEDULES, source="mine", dry_run=True)
     store.prune(timedelta(days=30))
+    with store.reading(timeout=2.5) as within:
+        names: list[str] = store.names(session=within)
+        print([run.state for run in store.last_runs(names, limit=5, session=within)["a"]])
 
 
 def returned(store: Store, session: Session) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 
 from beatstore.errors import ConfigError
 
-__all__ = ["DatabaseDialect", "GivenRows", "execute", "in_utc"]
+__all__ = ["DatabaseDialect", "GivenRows", "execute", "in_utc", "milliseconds"]
 
 _LOCAL_HOST = "127.0.0.1"
 
@@ -47,6 +47,11 @@ def in_utc(instant: datetime) -> datetime:
             f"expected an aware datetime, got {instant!r}; write it with tzinfo=timezone.utc"
         )
     return instant.astimezone(timezone.utc)
+
+
+def milliseconds(timeout: float) -> int:
+    """Return a time limit as servers take it: 0 would be none, and 32 bits hold it."""
+    return max(1, min(int(timeout * 1000), 2**31 - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class DatabaseDialect(ABC):
         claim_isolation: the isolation level under which `begin_claim` is right.
         locks_rows: whether SELECT … FOR UPDATE locks the rows. Otherwise the first write locks
             all, and a row must be written before it is read to be written.
+        has_lateral: whether a query in FROM may name the tables before it (LATERAL).
         edges_read_entries: whether an UPDATE of edges may read entries, though the trigger of
             edges writes them.
         triggers_have_definers: whether a trigger runs as the account that made it, and fails
@@ -108,6 +114,7 @@ class DatabaseDialect(ABC):
     migrates_at_start: ClassVar[bool] = False
     claim_isolation: ClassVar[str] = "READ COMMITTED"
     locks_rows: ClassVar[bool] = True
+    has_lateral: ClassVar[bool] = True
     edges_read_entries: ClassVar[bool] = True
     triggers_have_definers: ClassVar[bool] = False
     json_levels: ClassVar[int | None] = None
@@ -195,8 +202,17 @@ class DatabaseDialect(ABC):
             yield connection
 
     @abstractmethod
-    def begin_reading(self, connection: Connection) -> AbstractContextManager[Connection]:
-        """Open a transaction that sees one state of the database, and that can't write."""
+    def begin_reading(
+        self, connection: Connection, timeout: float | None = None
+    ) -> AbstractContextManager[Connection]:
+        """Open a transaction that sees one state of the database, and that can't write.
+
+        What is set on the connection's session is undone at the end.
+
+        Args:
+            connection: in no transaction.
+            timeout: how many seconds each statement may take; None: any number.
+        """
 
     @abstractmethod
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, execute
+from beatstore.database.dialects.base import DatabaseDialect, execute, milliseconds
 from beatstore.errors import SchemaError
 
 __all__ = ["MariaDB", "MySQL"]
@@ -30,6 +30,10 @@ class MySQL(DatabaseDialect):
 
     There is no `given_rows`: given a join, it may lock the wrong rows. And the limit of 100
     levels of JSON is one that beatstore has for every database.
+
+    Attributes:
+        time_limit: the setting of a session that limits how long a statement may take.
+        counts_seconds: whether that is in seconds, with decimals; or in milliseconds.
     """
 
     name = protocol = "mysql"
@@ -52,6 +56,8 @@ class MySQL(DatabaseDialect):
     edges_read_entries = False
     triggers_have_definers = True
     session_lock_limit = "SET SESSION innodb_lock_wait_timeout = 1"
+    time_limit: ClassVar[str] = "max_execution_time"
+    counts_seconds: ClassVar[bool] = False
 
     def now(self) -> str:
         """Return the time to the microsecond."""
@@ -78,11 +84,37 @@ class MySQL(DatabaseDialect):
         execute(connection, _SQL_MODE)
 
     @contextmanager
-    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
+    def begin_reading(
+        self, connection: Connection, timeout: float | None = None
+    ) -> Iterator[Connection]:
         """Begin a transaction with its snapshot taken at once."""
-        with connection.begin():
-            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-            yield connection
+        try:
+            with connection.begin():
+                if timeout is not None:
+                    connection.exec_driver_sql(self._limit(milliseconds(timeout)))
+                # Under another level there would be no snapshot.
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                yield connection
+        finally:
+            if timeout is not None and not connection.invalidated:
+                self._unlimit(connection)
+
+    def _limit(self, limit_ms: int) -> str:
+        """Return the SQL that limits the time of a session's statements, and notes the old limit.
+
+        One statement sets both, so that the old limit needs no round trip of its own.
+        """
+        limit = f"{limit_ms / 1000:.3f}" if self.counts_seconds else str(limit_ms)
+        setting = f"SESSION {self.time_limit}"
+        return f"SET @beatstore_time_limit = @@{setting.replace(' ', '.')}, {setting} = {limit}"
+
+    def _unlimit(self, connection: Connection) -> None:
+        """Set the old limit again; a connection where that fails is not used again."""
+        try:
+            connection.exec_driver_sql(f"SET SESSION {self.time_limit} = @beatstore_time_limit")
+        except Exception:  # noqa: BLE001  (whatever the driver raises: the reading is over)
+            connection.invalidate()
 
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Do nothing: `session_lock_limit` has set it, since here it is the session's."""
@@ -115,3 +147,6 @@ class MariaDB(MySQL):
     example_url = "mariadb+pymysql://user@host/database"
     # The check of a JSON column takes no more, and its error looks like an outage.
     json_levels = 31
+    has_lateral = False
+    time_limit = "max_statement_time"
+    counts_seconds = True

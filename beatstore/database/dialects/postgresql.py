@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, GivenRows, in_utc
+from beatstore.database.dialects.base import DatabaseDialect, GivenRows, in_utc, milliseconds
 
 __all__ = ["CHANNEL", "PostgreSQL"]
 
@@ -125,10 +125,15 @@ class PostgreSQL(DatabaseDialect):
         """Leave it as it is: what its drivers need, `beatstore.database.drivers` does."""
 
     @contextmanager
-    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
-        """Begin a transaction that sees one snapshot."""
+    def begin_reading(
+        self, connection: Connection, timeout: float | None = None
+    ) -> Iterator[Connection]:
+        """Begin a transaction that sees one snapshot, with a time limit of its own."""
         connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with connection.begin():
+            if timeout is not None:
+                limit = milliseconds(timeout)
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
             yield connection
 
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:

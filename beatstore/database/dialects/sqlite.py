@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from math import inf
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Insert, String, Table
+from sqlalchemy import URL, ColumnElement, Insert, String, Table, event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
@@ -19,6 +21,10 @@ __all__ = ["SQLite"]
 
 #: What stands for a path where the database is in memory.
 _IN_MEMORY = ("", ":memory:")
+
+
+#: How many instructions SQLite executes between two looks at the clock: less than 1 ms of them.
+_INSTRUCTIONS = 10_000
 
 
 class SQLite(DatabaseDialect):
@@ -33,6 +39,7 @@ class SQLite(DatabaseDialect):
     # The transactions of `begin_claim` begin by SQL.
     claim_isolation = "AUTOCOMMIT"
     locks_rows = False
+    has_lateral = False
 
     def now(self) -> str:
         """Return the time, to the millisecond."""
@@ -102,7 +109,9 @@ class SQLite(DatabaseDialect):
                 connection.rollback()
 
     @contextmanager
-    def begin_reading(self, connection: Connection) -> Iterator[Connection]:
+    def begin_reading(
+        self, connection: Connection, timeout: float | None = None
+    ) -> Iterator[Connection]:
         """Begin a transaction in which SQLite refuses to write."""
         connection.execution_options(isolation_level="AUTOCOMMIT")
         with connection.begin():
@@ -111,7 +120,8 @@ class SQLite(DatabaseDialect):
             if not driver.in_transaction:  # an engine of the application's own may begin by itself
                 connection.exec_driver_sql("BEGIN")
             try:
-                yield connection
+                with _limited(connection, driver, timeout):
+                    yield connection
             finally:
                 connection.exec_driver_sql("ROLLBACK")
                 connection.exec_driver_sql("PRAGMA query_only = OFF")
@@ -132,3 +142,27 @@ class SQLite(DatabaseDialect):
         """Return the path, which may be relative."""
         path = url.database or ""
         return None if path in _IN_MEMORY or path.startswith("file:") else path
+
+
+@contextmanager
+def _limited(connection: Connection, driver: Any, timeout: float | None) -> Iterator[None]:
+    """Let no statement on a connection take longer than this many seconds.
+
+    SQLite has no such setting, but calls a function of ours while it works.
+    """
+    if timeout is None or not hasattr(driver, "set_progress_handler"):  # of another driver
+        yield
+        return
+    ends_at = inf
+
+    def begin(*_: object) -> None:
+        nonlocal ends_at
+        ends_at = time.monotonic() + timeout
+
+    event.listen(connection, "before_cursor_execute", begin)
+    driver.set_progress_handler(lambda: time.monotonic() > ends_at, _INSTRUCTIONS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
+        event.remove(connection, "before_cursor_execute", begin)

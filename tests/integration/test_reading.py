@@ -1,0 +1,153 @@
+"""Several calls that read one state of the database, within a limit of time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
+
+from beatstore import InvalidEntryError, QueryTimeoutError, Store, UnavailableError
+from beatstore.database.dialects import dialect_of
+from beatstore.errors import SessionError, StoreError
+
+pytestmark = pytest.mark.every_database
+
+#: A statement that takes minutes on every database.
+SLOW = text(
+    """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900)
+    SELECT count(*) FROM n a, n b, n c, n d WHERE a.i + b.i + c.i + d.i = 1
+    """
+)
+
+#: What a session says of its limits and rights, on each database.
+SETTINGS = {
+    "sqlite": ["PRAGMA query_only"],
+    "postgresql": [
+        "SHOW statement_timeout",
+        "SHOW transaction_read_only",
+        "SHOW transaction_isolation",
+    ],
+    "mysql": ["SELECT @@SESSION.max_execution_time", "SELECT @@SESSION.transaction_isolation"],
+    "mariadb": ["SELECT @@SESSION.max_statement_time", "SELECT @@SESSION.tx_isolation"],
+}
+
+
+@pytest.fixture
+def store(migrated_url: str) -> Iterator[Store]:
+    """Return a store with one connection, which every call uses."""
+    store = Store(migrated_url, engine_options={"pool_size": 1, "max_overflow": 0})
+    yield store
+    store.close()
+
+
+def settings(store: Store) -> list[Any]:
+    """Ask the one connection of a store for its settings."""
+    with store.database.engine.connect() as connection:
+        asked = SETTINGS[dialect_of(connection.dialect).name]
+        return [connection.exec_driver_sql(one).scalar() for one in asked]
+
+
+def test_the_calls_read_one_state(store: Store, migrated_url: str) -> None:
+    """What others commit meanwhile is not seen inside, and is seen afterwards."""
+    store.add("a", "t", 60)
+    other = Store(migrated_url)
+    with store.reading() as session:
+        assert store.names(session=session) == ["a"]
+        other.add("b", "t", 60)
+        assert store.names(session=session) == ["a"]
+        assert store.status(session=session).entries == {"active": 1}
+    other.close()
+    assert store.names() == ["a", "b"]
+
+
+def test_a_write_is_refused(store: Store) -> None:
+    """The database refuses a statement that writes, and a method that writes says what to do."""
+    store.add("a", "t", 60)
+    with store.reading() as session, pytest.raises(SessionError, match=r"Store.reading\(\)"):
+        store.pause("a", session=session)
+    with pytest.raises(UnavailableError), store.reading() as session:
+        session.execute(text("DELETE FROM beatstore_entry"))
+    assert store.pause("a").state == "paused"
+
+
+def test_a_statement_that_takes_too_long_is_ended(store: Store) -> None:
+    """It raises an error that names the limit."""
+    began = time.monotonic()
+    longer = pytest.raises(QueryTimeoutError, match=r"took longer than 0\.3 s")
+    with longer as caught, store.reading(timeout=0.3) as session:
+        session.execute(SLOW).all()
+    assert caught.value.timeout == 0.3
+    assert isinstance(caught.value, UnavailableError)
+    assert time.monotonic() - began < 20
+
+
+def test_a_method_that_takes_too_long_is_ended(store: Store) -> None:
+    """The method itself raises the error, so that its caller can answer at once."""
+    with store.reading(timeout=0.3) as session, pytest.raises(QueryTimeoutError):
+        store._read(session, lambda tx: tx.execute(SLOW).all())
+
+
+def test_the_limit_is_that_of_each_statement(store: Store) -> None:
+    """A reading may take longer than one of its statements."""
+    with store.reading(timeout=timedelta(seconds=1)) as session:
+        for _ in range(3):
+            time.sleep(0.5)  # the caller's own work
+            assert store.names(session=session) == []
+
+
+@pytest.mark.parametrize("end", ["in order", "by an error", "by a limit"])
+def test_the_connection_is_as_it_was(store: Store, end: str) -> None:
+    """However a reading ends, its connection has the settings that it had before."""
+    before = settings(store)
+    statement = {"by an error": text("SELECT nothing FROM nowhere"), "by a limit": SLOW}.get(end)
+    with suppress(DBAPIError, StoreError), store.reading(timeout=0.2) as session:
+        assert settings_inside(session) != before
+        if statement is not None:
+            session.execute(statement).all()
+    assert settings(store) == before
+    assert store.add("a", "t", 60).state == "active"
+
+
+def settings_inside(session: Any) -> list[Any]:
+    """Return the settings of a session as they are inside its transaction."""
+    asked = SETTINGS[dialect_of(session.get_bind().dialect).name]
+    return [session.execute(text(one)).scalar() for one in asked]
+
+
+@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+def test_a_limit_of_the_users_own_comes_back(store: Store) -> None:
+    """A limit that an application has set on its connections is set again."""
+
+    def limit(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION max_statement_time = 77")
+
+    event.listen(store.database.engine, "connect", limit)
+    with store.reading(timeout=2.5) as session:
+        assert settings_inside(session)[0] == 2.5
+    assert settings(store)[0] == 77
+
+
+def test_it_takes_few_statements(store: Store) -> None:
+    """A reading adds four statements at most to those of the calls inside."""
+    executed: list[str] = []
+    store.now()
+    engine = store.database.engine
+    event.listen(engine, "before_cursor_execute", lambda *said: executed.append(said[2]))
+    with store.reading():
+        pass
+    assert len(executed) <= 4, executed
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), "5", None])
+def test_a_limit_is_above_zero(store: Store, timeout: Any) -> None:
+    """No time at all, or none that can be read, is refused before anything is opened."""
+    with pytest.raises(InvalidEntryError, match="timeout"), store.reading(timeout=timeout):
+        raise AssertionError("unreachable")
