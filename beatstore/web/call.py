@@ -200,6 +200,14 @@ class Call:
         lines = self.localized(text).strip().splitlines()
         return lines[0][:200] if lines else ""
 
+    def with_commands(self, text: object) -> Markup:
+        """Return a sentence with what stands between backticks as code."""
+        parts = self.localized(text).split("`")
+        return Markup("").join(
+            Markup("<code>{}</code>").format(part) if index % 2 else part
+            for index, part in enumerate(parts)
+        )
+
     def ago(self, instant: object) -> str:
         """Return how long ago an instant is, or in how long it will be."""
         if not isinstance(instant, datetime):
