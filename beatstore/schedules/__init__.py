@@ -15,6 +15,7 @@ instant.
     rruletext, rruletimes, rrulecount, rruleset   RFC 5545: text, times, COUNT, lines
     once, every, cron, rrule, solar        the five kinds
     shortcuts, reading                     daily() ...; parse, as_schedule
+    timewords, daywords, rulewords, describe   schedules in English
     zones, tzversion                       names of zones; version of their data
 """
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 from beatstore.schedules.base import Schedule
 from beatstore.schedules.cron import Cron
+from beatstore.schedules.describe import describe
 from beatstore.schedules.every import Every
 from beatstore.schedules.once import Once
 from beatstore.schedules.reading import as_schedule, parse
@@ -40,6 +42,7 @@ __all__ = [
     "Solar",
     "as_schedule",
     "daily",
+    "describe",
     "hourly",
     "local_time",
     "minutely",

@@ -20,7 +20,7 @@ from beatstore.schedules.grid import Days, Grid, TimesOfDay, month_length
 from beatstore.schedules.wall import Fires
 from beatstore.schedules.zones import zone
 
-__all__ = ["Cron"]
+__all__ = ["Cron", "fields_of"]
 
 _SUNDAY, _SATURDAY = 0, 6
 _BOTH_DAYS = " days=and"
@@ -67,7 +67,7 @@ class Cron(WallSchedule):
             )
         times = _times(text, day_or)
         tz = zone("UTC" if timezone is None else timezone)
-        fires = Fires(times.grid, tz, once=times.once)
+        fires = Fires(times.grid, tz, once=times.fields.once)
         vars(self).update(expression=text, timezone=timezone, day_or=day_or, _fires=fires)
 
     @property
@@ -92,7 +92,7 @@ class Cron(WallSchedule):
 @dataclass(frozen=True)
 class _Times:
     grid: Grid
-    once: bool
+    fields: CronFields
 
 
 @lru_cache(maxsize=4096)
@@ -104,7 +104,12 @@ def _times(expression: str, day_or: bool) -> _Times:
         wanted = "a date that exists"
         raise ScheduleError("expression", expression, wanted, '"0 0 L 2 *" for the end of February')
     times = TimesOfDay(fields.hours, fields.minutes, fields.seconds)
-    return _Times(Grid(days, times), fields.once)
+    return _Times(Grid(days, times), fields)
+
+
+def fields_of(schedule: Cron) -> CronFields:
+    """Return the sets of numbers in the expression of a schedule."""
+    return _times(schedule.expression, schedule.day_or).fields
 
 
 class _CronDays(Days):

@@ -13,7 +13,7 @@ from beatstore.schedules.base import Schedule
 from beatstore.schedules.instants import DAY, EPOCH, SECOND, instant, micros
 from beatstore.schedules.once import read_instant
 
-__all__ = ["Every", "period_in_words"]
+__all__ = ["Every", "origin_of", "period_in_words"]
 
 _SHORTEST = SECOND // 10
 _LONGEST = 36_525 * DAY * SECOND  # a hundred years
@@ -98,6 +98,12 @@ class Every(Schedule):
         micro = int(whole) * SECOND + int(decimals.ljust(6, "0") or 0)
         anchor = match["anchor"]
         return cls(timedelta(microseconds=micro), read_instant("spec", anchor) if anchor else None)
+
+
+def origin_of(schedule: Every) -> datetime | None:
+    """Return what a schedule counts from; None if that is neither given nor an entry's."""
+    unknown = schedule.anchor is None and schedule._origin == micros("anchor", EPOCH)
+    return None if unknown else instant(schedule._origin)
 
 
 def period_in_words(seconds: str) -> str:

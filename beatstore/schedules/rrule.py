@@ -22,7 +22,7 @@ from beatstore.schedules.rruletext import Recurrence, read_recurrence
 from beatstore.schedules.wall import showing
 from beatstore.schedules.zones import zone
 
-__all__ = ["RRule"]
+__all__ = ["RRule", "parts_of"]
 
 
 @dataclass(frozen=True, init=False)
@@ -99,6 +99,13 @@ class RRule(WallSchedule):
 @lru_cache(maxsize=1024)
 def _read(text: str) -> Recurrence:
     return read_recurrence(text)
+
+
+def parts_of(schedule: RRule) -> tuple[Recurrence, Begin]:
+    """Return the parsed lines of a schedule, and what it counts from."""
+    recurrence = _read(schedule.text)
+    tz = zone("UTC" if schedule.timezone is None else schedule.timezone)
+    return recurrence, _begin(recurrence, schedule._anchor, tz)
 
 
 def _begin(recurrence: Recurrence, anchor: datetime | None, tz: ZoneInfo) -> Begin:

@@ -25,7 +25,7 @@ from beatstore.schedules.rruletimes import CENTURY, RuleTimes
 from beatstore.schedules.wall import Fires, WallTimes, last_showing, showing
 from beatstore.schedules.zones import zone
 
-__all__ = ["Begin", "occurrences"]
+__all__ = ["Begin", "follow_the_clock", "occurrences"]
 
 _CADENCES = ("HOURLY", "MINUTELY", "SECONDLY")
 _MOST_LEAPS = 10_000  # in a search that EXDATE prolongs
@@ -52,7 +52,7 @@ def occurrences(recurrence: Recurrence, begin: Begin, tz: ZoneInfo) -> WallTimes
     ours, theirs = _split(recurrence.excluded, tz)
     hidden = {face(moment.wall) for moment in ours}
     gone = {at for moment in theirs for at in _showings(moment)}
-    once = not _follow_the_clock(recurrence.rules)
+    once = not follow_the_clock(recurrence.rules)
     lines = _Lines(recurrence, begin, tz, once=once, hidden=hidden)
     parts = [lines.of_rule(rule) for rule in recurrence.rules]
     added = _added(recurrence, tz, hidden, gone)
@@ -254,7 +254,7 @@ class _Merged:
         return max((at for at in found if at is not None), default=None)
 
 
-def _follow_the_clock(rules: Sequence[Rule]) -> bool:
+def follow_the_clock(rules: Sequence[Rule]) -> bool:
     """Return True for rules of hours, minutes or seconds, which repeat with a repeated hour."""
     return bool(rules) and all(rule.freq in _CADENCES for rule in rules)
 

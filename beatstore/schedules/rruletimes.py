@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from calendar import isleap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, date
 from functools import cache, lru_cache, partial
 from itertools import chain, compress, groupby, islice
@@ -28,7 +29,7 @@ from beatstore.schedules.rrulecount import DayTimes, Listed
 from beatstore.schedules.rruletext import FREQUENCIES, Rule
 from beatstore.schedules.wall import WallTimes
 
-__all__ = ["CENTURY", "RuleTimes"]
+__all__ = ["CENTURY", "RuleTimes", "settled"]
 
 CENTURY = 36_525 * DAY
 _LEAPS = 2_000  # in one search
@@ -36,6 +37,7 @@ _FAR = 4 * 36_525  # days; the furthest that COUNT may reach
 _END = (LAST_DAY + 1) * DAY
 _UNITS = {"DAILY": DAY, "HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
 _WITHIN_DAYS, _WITHIN_HOURS, _WITHIN_MINUTES = FREQUENCIES[4:], FREQUENCIES[5:], FREQUENCIES[6:]
+_DAY_PARTS = ("BYMONTHDAY", "BYYEARDAY", "BYWEEKNO")
 _MOST_PICKED = 3_000  # periods that COUNT may reach over with BYSETPOS
 _CALENDAR = 400  # years, after which weekdays and leap years repeat
 
@@ -52,7 +54,9 @@ class RuleTimes:
     """
 
     def __init__(self, rule: Rule, start: int, low: int, lines: int) -> None:
-        days, times = _RuleDays(rule, start // DAY), _times_of_day(rule, start % DAY)
+        rule = settled(rule, start)
+        days = _RuleDays(rule)
+        times = TimesOfDay(*(rule.by[name] for name in ("BYHOUR", "BYMINUTE", "BYSECOND")))
         self._days, self._times = days, times
         self._periods = _periods(rule)
         self._picked = None
@@ -225,34 +229,39 @@ def _midnight(year: int, month: int) -> int:
     return date(year, month, 1).toordinal() * DAY
 
 
-def _times_of_day(rule: Rule, start: int) -> TimesOfDay:
-    """Return the times of day that a rule allows; the start supplies what it does not set."""
-    hour, minute, second = start // 3600, start // 60 % 60, start % 60
-    return TimesOfDay(
-        rule.by.get("BYHOUR") or (range(24) if rule.freq in _WITHIN_DAYS else (hour,)),
-        rule.by.get("BYMINUTE") or (range(60) if rule.freq in _WITHIN_HOURS else (minute,)),
-        rule.by.get("BYSECOND") or (range(60) if rule.freq in _WITHIN_MINUTES else (second,)),
-    )
+def settled(rule: Rule, start: int) -> Rule:
+    """Return a rule with all parts of the time, and with a day if it names none.
+
+    Args:
+        rule: the parsed rule.
+        start: the wall-clock time that it counts from, which supplies what it leaves open.
+    """
+    first, time = _date(start), start % DAY
+    by, byday = dict(rule.by), rule.byday
+    if not byday and by.keys().isdisjoint(_DAY_PARTS):
+        if rule.freq == "WEEKLY":
+            byday = ((0, first.weekday()),)
+        if rule.freq in ("MONTHLY", "YEARLY"):
+            by["BYMONTHDAY"] = (first.day,)
+        if rule.freq == "YEARLY":
+            by.setdefault("BYMONTH", (first.month,))
+    hour, minute, second = time // 3600, time // 60 % 60, time % 60
+    by.setdefault("BYHOUR", range(24) if rule.freq in _WITHIN_DAYS else (hour,))
+    by.setdefault("BYMINUTE", range(60) if rule.freq in _WITHIN_HOURS else (minute,))
+    by.setdefault("BYSECOND", range(60) if rule.freq in _WITHIN_MINUTES else (second,))
+    return replace(rule, by=by, byday=byday)
 
 
 class _RuleDays(Days):
-    """The days that a rule allows."""
+    """The days that a settled rule allows."""
 
-    def __init__(self, rule: Rule, start: int) -> None:
-        first = date.fromordinal(start)
+    def __init__(self, rule: Rule) -> None:
         self._months = frozenset(rule.by.get("BYMONTH", ()))
         self._days = frozenset(rule.by.get("BYMONTHDAY", ()))
         self._year_days = frozenset(rule.by.get("BYYEARDAY", ()))
         self._weeks = frozenset(rule.by.get("BYWEEKNO", ()))
         self._weekdays = frozenset(rule.byday)
         self._week_start = rule.week_start
-        if not (self._days or self._year_days or self._weeks or self._weekdays):
-            if rule.freq == "WEEKLY":
-                self._weekdays = frozenset({(0, first.weekday())})
-            if rule.freq in ("MONTHLY", "YEARLY"):
-                self._days = frozenset({first.day})
-            if rule.freq == "YEARLY" and not self._months:
-                self._months = frozenset({first.month})
         # BYDAY=2MO means the second Monday of the year only without BYMONTH.
         self._nth_of_year = rule.freq == "YEARLY" and not rule.by.get("BYMONTH")
         self._known = _known_days(
