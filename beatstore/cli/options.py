@@ -6,20 +6,20 @@ On failure: a usage error that names the option and says what to write.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from beatstore.definition.edges import read_edge
 from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.rules.states import ENTRY_STATES
 from beatstore.schedules import zone
 from beatstore.store import After
 from beatstore.text.times import Given, read
+from beatstore.text.values import read_span
 
 __all__ = [
     "AGO",
@@ -46,12 +46,7 @@ if TYPE_CHECKING:
 else:  # generic from click 8.4 on
     _ParamType = click.ParamType
 
-_EDGE_FIELDS = frozenset(field.name for field in fields(After)) - {"name"}
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)?\s*)", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class _Instant(_ParamType):
@@ -84,14 +79,14 @@ class _Ago(_ParamType):
         if isinstance(value, Given | timedelta):
             return value
         given = str(value).strip().lower().removesuffix("ago").strip()
-        # A bare number may be a year.
-        if not given.isdecimal() and given and not _DURATION.sub("", given).strip():
-            seconds = DURATION.convert(given, param, ctx)
-            try:
-                return timedelta(seconds=seconds)
-            except OverflowError:
-                self.fail(f"{value!r} is too long ago", param, ctx)
-        return INSTANT.convert(value, param, ctx)
+        if given.isdecimal():  # it may be a year
+            return INSTANT.convert(value, param, ctx)
+        try:
+            return timedelta(seconds=read_span(given))
+        except OverflowError:
+            self.fail(f"{value!r} is too long ago", param, ctx)
+        except ValueError:
+            return INSTANT.convert(value, param, ctx)
 
 
 class _Duration(_ParamType):
@@ -103,15 +98,10 @@ class _Duration(_ParamType):
         """Read seconds, or numbers with units in any order: 1h30m."""
         if isinstance(value, int | float):
             return float(value)
-        given = str(value).strip().lower()
-        parts = _DURATION.findall(given)
-        whole = re.sub(r"\s", "", "".join(f"{number}{unit}" for number, unit in parts))
-        bare = [unit for _, unit in parts if not unit]
-        if not parts or whole != re.sub(r"\s", "", given) or (bare and len(parts) > 1):
-            self.fail(
-                f"{value!r} is not a duration: write seconds, or 90s, 5m, 1h30m, 2d", param, ctx
-            )
-        return float(sum(float(number) * _SECONDS[unit or "s"] for number, unit in parts))
+        try:
+            return read_span(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Json(_ParamType):
@@ -161,29 +151,13 @@ class _Edge(_ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> After:
-        """Read the name of an upstream, and its condition after a colon.
-
-        A name may contain colons: text after the last colon is part of the name, unless
-        it consists of fields of `After`.
-        """
+        """Read the name of an upstream, and its condition after a colon."""
         if isinstance(value, After):
             return value
-        given = str(value)
-        name, colon, rest = given.rpartition(":")
-        pairs = [part.partition("=") for part in rest.split(",")]
-        if not colon or not all(key.strip() in _EDGE_FIELDS for key, _, _ in pairs):
-            return After(given)
-        conditions: dict[str, Any] = {}
-        for key, equals, word in pairs:
-            conditions[key.strip()] = self._value(key.strip(), word.strip() if equals else "true")
-        return After(name, **conditions)
-
-    def _value(self, key: str, word: str) -> Any:
-        if key == "first_free":
-            if word.lower() not in ("true", "false"):
-                self.fail(f"first_free: expected true or false, got {word!r}; write first_free")
-            return word.lower() == "true"
-        return DURATION.convert(word, None, None) if key == "timeout" else word
+        try:
+            return read_edge(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _RunId(_ParamType):

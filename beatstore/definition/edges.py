@@ -11,9 +11,10 @@ from beatstore.definition import fields
 from beatstore.definition.identity import form, identity
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE
+from beatstore.text.values import read_span, write_span
 from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task
 
-__all__ = ["After", "told", "wanted"]
+__all__ = ["After", "read_edge", "told", "wanted", "write_edge"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,44 @@ def told(one: After) -> dict[str, Any]:
     if found.get("align") == "latest":
         del found["align"]
     return found
+
+
+#: The conditions that can be written after a name.
+_CONDITIONS = frozenset(field.name for field in fields_of(After)) - {"name"}
+
+
+def read_edge(text: str) -> After:
+    """Read an edge as people write it: `extract`, or `extract:on=done,first_free`.
+
+    A name may contain colons: text after the last colon is part of the name, unless it consists
+    of fields of `After`.
+
+    Raises:
+        ValueError: the value of a condition can't be read.
+    """
+    name, colon, rest = text.rpartition(":")
+    pairs = [part.partition("=") for part in rest.split(",")]
+    if not colon or not all(key.strip() in _CONDITIONS for key, _, _ in pairs):
+        return After(text)
+    conditions: dict[str, Any] = {}
+    for key, equals, word in pairs:
+        conditions[key.strip()] = _condition(key.strip(), word.strip() if equals else "true")
+    return After(name, **conditions)
+
+
+def _condition(key: str, word: str) -> Any:
+    if key == "first_free":
+        if word.lower() not in ("true", "false"):
+            raise ValueError(f"first_free: expected true or false, got {word!r}; write first_free")
+        return word.lower() == "true"
+    return read_span(word) if key == "timeout" else word
+
+
+def write_edge(edge: After) -> str:
+    """Return an edge as `read_edge` reads it."""
+    conditions = [
+        key if value is True else f"{key}={write_span(value) if key == 'timeout' else value}"
+        for key, value in told(edge).items()
+        if key != "name"
+    ]
+    return f"{edge.name}:{','.join(conditions)}" if conditions else edge.name

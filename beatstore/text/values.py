@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-__all__ = ["as_json", "span", "text"]
+__all__ = ["as_json", "read_span", "span", "text", "write_span"]
 
 _UNITS = (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+#: A number with a unit, as people write spans.
+_PART = re.compile(r"(?:(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)?\s*)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 #: With fewer than this of the largest unit, the next unit is shown too.
 _COARSE = 10
@@ -40,6 +45,33 @@ def span(length: timedelta | float, *, rough: bool = False) -> str:
             return f"{many} {unit} {left // step} {smaller}" if left // step else f"{many} {unit}"
         return f"{many:,} {unit}"
     return "0 s"
+
+
+def read_span(given: str) -> float:
+    """Read a span: seconds, or numbers with units in any order, such as 1h30m.
+
+    Returns:
+        The seconds.
+
+    Raises:
+        ValueError: it is neither; the message says what to write.
+    """
+    text = given.strip().lower()
+    parts = _PART.findall(text)
+    whole = re.sub(r"\s", "", "".join(f"{number}{unit}" for number, unit in parts))
+    bare = [unit for _, unit in parts if not unit]
+    if not parts or whole != re.sub(r"\s", "", text) or (bare and len(parts) > 1):
+        raise ValueError(f"{given!r} is not a duration: write seconds, or 90s, 5m, 1h30m, 2d")
+    return float(sum(float(number) * _SECONDS[unit or "s"] for number, unit in parts))
+
+
+def write_span(seconds: float) -> str:
+    """Return a span as `read_span` reads it, exactly: 1h30m, 90s, 0.5s."""
+    left, parts = seconds, []
+    for unit in ("d", "h", "m"):
+        many, left = divmod(left, _SECONDS[unit])
+        parts += [f"{many:.0f}{unit}"] if many else []
+    return "".join(parts) + (f"{left!r}s".replace(".0s", "s") if left or not parts else "")
 
 
 def as_json(value: object) -> str:

@@ -15,6 +15,7 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Request, Response
 
+from beatstore.definition.spec import FIELDS
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry
 from beatstore.schedules import retold, shown_in, zone
@@ -45,6 +46,20 @@ MENU = (
 
 #: The columns that hold what a task is called with.
 _ARGUMENTS = frozenset(("args", "kwargs", "options"))
+
+#: The columns in which beat keeps its place; edits change them too, but nobody asks for them.
+_PROGRESS = frozenset(
+    ("id", "cursor_at", "next_due_at", "run_count", "success_seq", "failure_seq", "done_seq")
+)
+
+#: What an added entry need not say.
+_EMPTY: tuple[Any, ...] = (None, "", [], {})
+_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    column: (*_EMPTY, one.left_out)
+    for one in FIELDS.values()
+    if one.is_ever_left_out
+    for column in one.keys
+}
 
 #: What is said after a form has done its work.
 DONE: Mapping[str, str] = {
@@ -227,11 +242,20 @@ class Call:
         old, new = change.before or {}, change.after or {}
         if not isinstance(old, Mapping) or not isinstance(new, Mapping):
             return []  # written by hand
-        return [
-            (field, self.redacted(field, old.get(field)), self.redacted(field, new.get(field)))
-            for field in sorted({*old, *new})
+        rows = [
+            (field, self.shown(field, old.get(field)), self.shown(field, new.get(field)))
+            for field in sorted({*old, *new} - _PROGRESS)
             if old.get(field) != new.get(field)
         ]
+        if change.before is None:  # what was added has all columns
+            return [row for row in rows if row[2] not in _DEFAULTS.get(row[0], _EMPTY)]
+        return rows
+
+    def shown(self, field: str, value: Any) -> Any:
+        """Return a changed value as it is shown: instants in the reader's zone, no secrets."""
+        if isinstance(value, str) and field.endswith("_at"):
+            return self.localized(value)
+        return self.redacted(field, value)
 
     def redacted(self, column: str, value: Any) -> Any:
         """Return the value of an entry's column as it is shown, without secrets in arguments."""

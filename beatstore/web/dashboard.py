@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound
-from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
 from beatstore.errors import (
@@ -163,9 +163,9 @@ class Dashboard:
 
     def _failed(self, call: Call, error: Exception) -> Response:
         """Return the page about an error."""
+        if isinstance(error, RequestRedirect):
+            return Response(status=308, headers={"Location": error.new_url})
         if isinstance(error, HTTPException):
-            if error.response is not None:  # a redirect
-                return Response.force_type(error.response, call.request.environ)
             status, said = error.code or 500, error.description or error.name
         elif isinstance(error, EntryNotFoundError):
             status, said = NotFound.code, str(error)

@@ -6,6 +6,7 @@ Every action asks whether the actor may do it, with the entry as it is now.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast, get_args
 
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
@@ -13,6 +14,7 @@ from werkzeug.wrappers import Response
 from beatstore.errors import BeatstoreError, UnavailableError
 from beatstore.records import Entry
 from beatstore.store import Store
+from beatstore.types import EndState
 from beatstore.web.call import Call
 
 __all__ = ["act", "act_on_run", "bulk"]
@@ -129,9 +131,9 @@ def act_on_run(call: Call) -> Response:
         call.require("rerun", found.entry)
         run = call.changing().rerun(found.run)
         return call.see("run", id=run.id, done="rerun")
-    if action in ("succeeded", "failed", "cancelled"):
+    if action in get_args(EndState):
         call.require("end", found.entry)
         reason = form.get("reason", "").strip() or None
-        call.changing().end(found.run, action, reason=reason)
+        call.changing().end(found.run, cast("EndState", action), reason=reason)
         return call.see("run", id=number, done="end")
     raise BadRequest(f"There is no action {action[:50]!r} for a run.")

@@ -24,14 +24,14 @@ def upcoming(call: Call) -> Response:
     many = call.given("limit") or str(_AHEAD)
     if not many.isdecimal() or not 1 <= int(many) <= 10 * _AHEAD:
         raise BadRequest(f"limit: expected a number from 1 to {10 * _AHEAD:,}, got {many[:50]!r}.")
-    chosen = {"tag": call.given("tag"), "name": call.given("name")}
+    tag, name = call.given("tag"), call.given("name")
     with call.reading() as session:
         start = call.now.replace(minute=0, second=0, microsecond=0)
         counts = call.store.upcoming_counts(start=start, until=start + _DAY, session=session)
         return call.render(
             "upcoming.html",
-            ahead=call.store.upcoming(**chosen, limit=int(many), session=session),
-            behind=call.store.runs(tag=chosen["tag"], limit=_BEHIND, session=session),
+            ahead=call.store.upcoming(tag=tag, name=name, limit=int(many), session=session),
+            behind=call.store.runs(tag=tag, limit=_BEHIND, session=session),
             more=min(10 * _AHEAD, 2 * int(many)),
             heat=hours(call, counts, start),
             counts=counts,

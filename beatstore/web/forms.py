@@ -1,0 +1,269 @@
+"""The form of an entry: each field of `beatstore.definition.spec` as text, both ways.
+
+A text that can't be read raises `FieldError`, which says what to write instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from beatstore.definition.edges import read_edge, write_edge
+from beatstore.definition.metadata import Field
+from beatstore.definition.spec import FIELDS
+from beatstore.definition.values import decoded, encoded
+from beatstore.errors import ScheduleError
+from beatstore.records import Entry
+from beatstore.schedules import Every, Once, RRule, Schedule, Solar
+from beatstore.text import times
+from beatstore.text.values import read_span, write_span
+from beatstore.web.call import Call
+
+__all__ = ["KINDS", "FieldError", "Input", "inputs", "read_fields", "texts_of"]
+
+#: The kinds of schedule, with what is written for each.
+KINDS: Mapping[str, str] = {
+    "cron": "cron: 0 2 * * mon-fri",
+    "every": "every: 30s, 5m, 1h30m",
+    "once": "once: 2026-01-31 03:00",
+    "rrule": "rrule: FREQ=MONTHLY;BYDAY=1MO",
+    "solar": "solar: sunset,52.5,13.4",
+    "after": "none: after its upstreams",
+}
+
+#: The parts of a solar schedule.
+_SOLAR_PARTS = 3
+
+
+class FieldError(Exception):
+    """The text of a field can't be read."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field.replace('_', ' ')}: {message}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A field as it is asked for.
+
+    Attributes:
+        name: of the field.
+        label: what stands beside it.
+        help: the line below it.
+        long: whether it has several lines.
+        choices: the words to choose from; the first is the default.
+    """
+
+    name: str
+    label: str
+    help: str
+    long: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def inputs() -> list[Input]:
+    """Return the fields of the form but for the name, the task and the schedule."""
+    return [_input(field) for field in FIELDS.values() if field.option is not None]
+
+
+def _input(field: Field) -> Input:
+    option = field.option
+    assert option is not None
+    choices = option.choices
+    if choices and field.default is None:
+        choices = ("", *choices)
+    long = option.kind in ("array", "object") or option.many
+    said = option.help.replace("; repeatable", "").replace("--", "")
+    if option.many:
+        said += " One on each line."
+    return Input(field.name, field.name.replace("_", " "), said, long, choices)
+
+
+# -- from an entry to text -----------------------------------------------------------------
+
+
+def texts_of(call: Call, entry: Entry) -> dict[str, str]:
+    """Return what the form shows of an entry, by the names of the inputs."""
+    texts = {"name": entry.name, "task": entry.task, "kind": entry.kind, "spec": _spec(call, entry)}
+    for field in FIELDS.values():
+        if field.option is not None:
+            texts[field.name] = _written(call, field, _value(entry, field))
+    return texts
+
+
+def _value(entry: Entry, field: Field) -> Any:
+    if field.name in ("tags", "after"):
+        return getattr(entry, field.name)
+    return getattr(entry, field.columns[0])
+
+
+def _spec(call: Call, entry: Entry) -> str:
+    try:
+        schedule = entry.schedule
+    except ScheduleError:
+        return entry.spec
+    if isinstance(schedule, Once):
+        return times.full(schedule.at, call.zone)
+    if isinstance(schedule, Every):
+        return write_span(schedule.seconds)
+    return "" if schedule is None else entry.spec
+
+
+def _written(call: Call, field: Field, value: Any) -> str:
+    assert field.option is not None
+    kind = field.option.kind
+    if value is None or value in ((), [], {}):
+        return ""
+    writers: Mapping[str, Callable[[Any], str]] = {
+        "array": lambda given: _as_json(call, field, given),
+        "object": lambda given: _as_json(call, field, given),
+        "edge": lambda edges: "\n".join(map(write_edge, edges)),
+        "span": lambda seconds: write_span(seconds) if seconds else "",
+        "time": lambda at: times.full(at, call.zone),
+        "number": lambda number: f"{number:g}",
+    }
+    if kind in writers:
+        return writers[kind](value)
+    return "\n".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _as_json(call: Call, field: Field, value: Any) -> str:
+    """Return arguments as JSON, without their secrets; `_unhidden` puts those back."""
+    shown = call.redacted(field.name, encoded(field.name, value))
+    return json.dumps(shown, ensure_ascii=False)
+
+
+# -- from text to the arguments of `Store.add` ----------------------------------------------
+
+
+def read_fields(
+    call: Call,
+    form: Mapping[str, str],
+    shown: Mapping[str, str] | None = None,
+    entry: Entry | None = None,
+) -> dict[str, Any]:
+    """Return the arguments that a form asks for.
+
+    Args:
+        call: the request; times without an offset are in its zone.
+        form: the texts.
+        shown: what the form showed before; texts that are as they were are left out. None for
+            a new entry, where empty texts are left out.
+        entry: the entry as it is stored; None for a new one.
+
+    Raises:
+        FieldError: a text can't be read.
+    """
+    given: dict[str, Any] = {}
+    before = shown or {}
+    for field in FIELDS.values():
+        text = form.get(field.name, "").replace("\r\n", "\n").strip()
+        if field.option is None or text == before.get(field.name, "").strip():
+            continue
+        value = _read(call, field, text)
+        if entry is not None and field.form == "values":
+            original = encoded(field.name, _value(entry, field))
+            value = _unhidden(value, call.redacted(field.name, original), original)
+        given[field.name] = decoded(field.name, value) if field.form == "values" else value
+    if form.get("task", "").strip() != before.get("task", ""):
+        given["task"] = form.get("task", "").strip()
+    if shown is None or any(form.get(part, "") != shown[part] for part in ("kind", "spec")):
+        given["schedule"] = _schedule(call, form)
+    return given
+
+
+def _read(call: Call, field: Field, text: str) -> Any:
+    assert field.option is not None
+    if not text:
+        return field.default
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    readers: Mapping[str, Callable[[str], Any]] = {
+        "array": lambda given: _json(given, list),
+        "object": lambda given: _json(given, dict),
+        "edge": lambda _: [read_edge(line) for line in lines],
+        "number": float,
+        "span": read_span,
+        "time": lambda given: _instant(call, given),
+        "whole": int,
+    }
+    try:
+        if field.option.many and field.option.kind == "text":
+            return lines
+        return readers.get(field.option.kind, str)(text)
+    except (ValueError, ScheduleError) as error:
+        raise FieldError(field.name, str(error)) from error
+
+
+def _json(text: str, kind: type) -> Any:
+    example = '["one", 2]' if kind is list else '{"key": 1}'
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error}); write {example}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"expected {example}, got {text[:60]}")  # noqa: TRY004  (it is text)
+    return found
+
+
+def _unhidden(edited: Any, shown: Any, original: Any) -> Any:
+    """Return edited arguments with what the form had hidden as it is stored.
+
+    Args:
+        edited: what came back.
+        shown: what the form showed.
+        original: what is stored.
+    """
+    if edited == shown:
+        return original
+    if isinstance(edited, dict) and isinstance(shown, dict) and isinstance(original, dict):
+        return {
+            key: _unhidden(value, shown[key], original[key])
+            if key in shown and key in original
+            else value
+            for key, value in edited.items()
+        }
+    lists = all(isinstance(one, list) for one in (edited, shown, original))
+    if lists and len(edited) == len(shown) == len(original):
+        return list(map(_unhidden, edited, shown, original))
+    return edited
+
+
+def _instant(call: Call, text: str) -> datetime:
+    return times.read(text).instant(call.zone.key, lambda: call.now)
+
+
+def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
+    kind, spec = form.get("kind", ""), form.get("spec", "").strip()
+    if kind == "after":
+        return None
+    if not spec:
+        raise FieldError("schedule", f"nothing is written; write as in {KINDS.get(kind, kind)!r}")
+    makers: Mapping[str, Callable[[str], Schedule | str]] = {
+        "cron": str,
+        "every": lambda given: Every(read_span(given)),
+        "once": lambda given: Once(_instant(call, given)),
+        "rrule": RRule,
+        "solar": _solar,
+    }
+    if kind not in makers:
+        raise FieldError("schedule", f"expected one of {', '.join(KINDS)}, got {kind[:50]!r}")
+    try:
+        return makers[kind](spec)
+    except ScheduleError:
+        raise
+    except ValueError as error:
+        raise FieldError("schedule", str(error)) from error
+
+
+def _solar(text: str) -> Solar:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != _SOLAR_PARTS:
+        raise ValueError(
+            f"expected an event, a latitude and a longitude, got {text[:60]!r}; "
+            "write sunset,52.5,13.4"
+        )
+    return Solar(parts[0], float(parts[1]), float(parts[2]))

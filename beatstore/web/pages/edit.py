@@ -1,0 +1,180 @@
+"""Add and edit an entry: checked while it is written, and saved after a look at what comes of it.
+
+The first answer to a form shows when the entry is due now and would be due then; only that answer
+has the button that saves. The form holds the version of the entry that it showed, and an entry
+that has another one by then is not overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response
+
+from beatstore.definition import edits
+from beatstore.errors import BeatstoreError, EntryChangedError, ScheduleError, UnavailableError
+from beatstore.records import Entry
+from beatstore.rules.due import LATEST, DueTimes
+from beatstore.schedules import as_schedule, describe
+from beatstore.web.call import Call
+from beatstore.web.forms import KINDS, FieldError, inputs, read_fields, texts_of
+
+__all__ = ["add", "edit"]
+
+#: How many due times are compared.
+_NEXT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would come of a form.
+
+    Attributes:
+        words: the new schedule in words.
+        rows: the next due times, now and then, side by side.
+        changes: the names of the fields that change.
+    """
+
+    words: str
+    rows: list[tuple[datetime | None, datetime | None]]
+    changes: list[str]
+
+
+def edit(call: Call) -> Response:
+    """Return the form of an entry; or what comes of it; or save it."""
+    name = call.request.values.get("name", "")
+    with call.reading() as session:
+        entry = call.store.get(name, session=session)
+        shown = texts_of(call, entry)
+        now = call.now
+    call.require("change", entry)
+    if call.request.method == "GET":
+        return _form(call, entry, shown)
+    form = {**shown, **call.form()}
+    try:
+        given = read_fields(call, form, shown, entry)
+        preview = _preview(call, given, entry, now)
+        if "save" not in form or not given:
+            return _form(call, entry, form, preview=preview)
+        version = _version(form)
+        call.changing().change(name, **given, if_version=version)
+    except UnavailableError:
+        raise
+    except (FieldError, BeatstoreError) as error:
+        return _form(call, entry, form, problem=error)
+    return call.see("entry", name=name, done="change")
+
+
+def add(call: Call) -> Response:
+    """Return the form of a new entry; or what comes of it; or save it."""
+    call.require("add", None)
+    if call.request.method == "GET":
+        return _form(call, None, {"kind": "cron"})
+    form = call.form()
+    try:
+        given = read_fields(call, form)
+        name = form.get("entry_name", "").strip()
+        preview = _preview(call, given, None, call.now)
+        if "save" not in form:
+            return _form(call, None, form, preview=preview)
+        task, schedule = given.pop("task"), given.pop("schedule")
+        call.changing().add(name, task, schedule, **given)
+    except UnavailableError:
+        raise
+    except (FieldError, BeatstoreError) as error:
+        return _form(call, None, form, problem=error)
+    return call.see("entry", name=name, done="add")
+
+
+def _version(form: Mapping[str, str]) -> int:
+    version = form.get("version", "")
+    if not version.isdecimal():
+        raise BadRequest("The form has no version. Open it again.")
+    return int(version)
+
+
+def _form(
+    call: Call,
+    entry: Entry | None,
+    texts: Mapping[str, str],
+    *,
+    preview: Preview | None = None,
+    problem: Exception | None = None,
+) -> Response:
+    """Return the page with the form as it was filled in."""
+    return call.render(
+        "edit.html",
+        400 if problem and "save" in texts else 200,
+        entry=entry,
+        texts=texts,
+        version=texts.get("version") or (entry.version if entry else 0),
+        kinds=KINDS,
+        inputs=inputs(),
+        preview=preview,
+        problem=problem,
+        field=getattr(problem, "field", None),
+        overtaken=isinstance(problem, EntryChangedError),
+    )
+
+
+def _preview(call: Call, given: Mapping[str, Any], entry: Entry | None, now: datetime) -> Preview:
+    """Return what would come of the arguments, without writing anything.
+
+    Raises:
+        BeatstoreError: an argument can't be stored.
+    """
+    settings = call.store.settings
+    wanted = edits.check(given, settings, entry)
+    row = edits.new_row(entry.name if entry else "new", wanted, now, settings)
+    then = _planned(entry, wanted.columns, row)
+    rows = list(zip(*_same_length(_next(call, entry, now), _next(call, then, now)), strict=True))
+    return Preview(_words(call, given, then), rows, sorted(given))
+
+
+def _words(call: Call, given: Mapping[str, Any], then: Entry | None) -> str:
+    schedule = given.get("schedule")
+    if schedule is not None:
+        zone_name = given.get("timezone") or (then.timezone if then else None)
+        return describe(as_schedule(schedule, zone_name))
+    try:
+        found = then.schedule if then is not None else None
+    except ScheduleError:
+        return ""
+    return describe(found) if found is not None else "after its upstreams"
+
+
+def _planned(entry: Entry | None, columns: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
+    """Return the entry as it would be: something with the columns of a schedule."""
+    if entry is not None:
+        return replace(entry, **columns)
+    return _NewEntry(**{name: row.get(name) for name in _NewEntry.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class _NewEntry:
+    kind: str
+    spec: str
+    timezone: str | None
+    start_at: datetime | None
+    end_at: datetime | None
+    created_at: datetime
+
+
+def _next(call: Call, entry: Any, now: datetime) -> list[datetime]:
+    if entry is None or entry.kind == "after":
+        return []
+    try:
+        return list(DueTimes.of(entry, call.store.settings).between(now, LATEST, _NEXT))
+    except ScheduleError:
+        return []
+
+
+def _same_length(
+    one: list[datetime], other: list[datetime]
+) -> tuple[list[datetime | None], list[datetime | None]]:
+    length = max(len(one), len(other))
+    return [*one, *[None] * (length - len(one))], [*other, *[None] * (length - len(other))]
