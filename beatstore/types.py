@@ -30,6 +30,7 @@ __all__ = [
     "EndState",
     "EntryExtra",
     "EntryKind",
+    "EntryOnly",
     "EntryOptions",
     "EntryState",
     "Misfire",
@@ -68,6 +69,10 @@ RunState: TypeAlias = Literal[
 RunSort: TypeAlias = Literal["due", "sent", "started", "finished", "runtime", "lateness"]
 #: What can be read with an entry besides its columns.
 EntryExtra: TypeAlias = Literal["tags", "after", "edited"]
+#: Entries that somebody should look at: the newest run that has an outcome failed or was lost; no
+#: beat has picked it up in time; something due waits for an upstream or a run; it differs from
+#: what its code declares.
+EntryOnly: TypeAlias = Literal["failing", "overdue", "waiting", "edited"]
 #: The states that `Store.end` can give a run.
 EndState: TypeAlias = Literal["succeeded", "failed", "cancelled"]
 
@@ -156,11 +161,15 @@ class Page(list[R]):
 
     Attributes:
         more: whether further rows match, which the limit has left out.
+        after: of a page of entries or names that has more, what to give as `after` for the next.
     """
 
-    def __init__(self, rows: Iterable[R] = (), *, more: bool = False) -> None:
+    def __init__(
+        self, rows: Iterable[R] = (), *, more: bool = False, after: str | None = None
+    ) -> None:
         super().__init__(rows)
         self.more = more
+        self.after = after
 
     @classmethod
     def cut(cls, rows: Iterable[R], limit: int) -> Page[R]:

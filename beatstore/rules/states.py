@@ -22,6 +22,7 @@ __all__ = [
     "OVER",
     "RECORDS",
     "REFUSED",
+    "REPORTED",
     "RUN_STATES",
     "SENDS_NOTHING",
     "SETTLED",
@@ -71,6 +72,9 @@ WITH_WORKER: frozenset[RunState] = frozenset({"sent", "started"})
 
 #: The run ended in an error.
 ERRORS: frozenset[RunState] = frozenset({"failed", "lost"})
+
+#: The run has an outcome: it succeeded, or ended in an error.
+REPORTED: frozenset[RunState] = ERRORS | {"succeeded"}
 
 #: The row is not a run, but a record of due times that were not sent.
 RECORDS: frozenset[RunState] = frozenset({"missed", "skipped"})

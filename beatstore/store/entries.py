@@ -12,7 +12,8 @@ On failure: arguments are refused before anything is written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, get_args
 
 from sqlalchemy import Select, case, delete, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -28,9 +29,11 @@ from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry
 from beatstore.rules.states import ENTRY_STATES, LIVE
 from beatstore.store import audit, links
+from beatstore.store.conditions import overdue
+from beatstore.store.searching import SEARCHED, search
 from beatstore.store.shared_times import begin_anew
 from beatstore.tick.gates import consume
-from beatstore.types import Page
+from beatstore.types import EntryOnly, Page
 
 __all__ = [
     "add",
@@ -49,6 +52,9 @@ __all__ = [
     "tags",
     "write",
 ]
+
+#: The words of `only`.
+ENTRY_ONLY: tuple[EntryOnly, ...] = get_args(EntryOnly)
 
 #: Longer than any name; SQLite refuses a pattern of 50,000 bytes.
 _PATTERN_LENGTH = 1000
@@ -145,16 +151,26 @@ def entries(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
 ) -> Page[Entry]:
     """Return a page of entries, sorted by name; see `Store.entries`."""
-    found = _page(tx, select(ENTRY), chosen, limit, after)
-    return Page.cut(tx.all(Entry, found), limit)
+    if _only(chosen) not in SEARCHED:
+        found = tx.all(Entry, _page(tx, select(ENTRY), chosen, limit, after))
+        more = len(found) > limit
+        return Page(found[:limit], more=more, after=found[limit - 1].name if more else None)
+    page = names(tx, chosen, limit, after)
+    named = select(ENTRY).order_by(ENTRY.c.name)
+    some = (tx.all(Entry, named.where(ENTRY.c.name.in_(part))) for part in chunks(page))
+    return Page(chain.from_iterable(some), more=page.more, after=page.after)
 
 
 def names(
     tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
 ) -> Page[str]:
     """Return a page of names; see `Store.names`."""
-    found = _page(tx, select(ENTRY.c.name), chosen, limit, after)
-    return Page.cut(tx.execute(found).scalars(), limit)
+    page, only = _page(tx, select(ENTRY.c.name), chosen, limit, after), _only(chosen)
+    if only is not None and only in SEARCHED:
+        return search(tx, page, only, limit)
+    found = list(tx.execute(page).scalars())
+    more = len(found) > limit
+    return Page(found[:limit], more=more, after=found[limit - 1] if more else None)
 
 
 def _page(
@@ -166,9 +182,16 @@ def _page(
 ) -> Select[Any]:
     """Return a query for a page of entries, sorted by name, and one more."""
     found = matching(tx, found, chosen)
+    if _only(chosen) == "overdue":
+        found = found.where(overdue(ENTRY.c.wake_at, tx.now()))
     if after is not None:
         found = found.where(ENTRY.c.name > fields.sought("after", after))
     return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1) + 1)
+
+
+def _only(chosen: Mapping[str, str | None]) -> EntryOnly | None:
+    only = chosen.get("only")
+    return None if only is None else fields.choice("only", only, ENTRY_ONLY)
 
 
 def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | None]) -> Select[Any]:

@@ -25,7 +25,16 @@ from beatstore.store.status import Health, Status
 from beatstore.store.sync import sync
 from beatstore.store.transfer import export as transfer
 from beatstore.store.upcoming import Occurrence
-from beatstore.types import Duration, EntryExtra, EntryState, Page, RunSort, RunState, SessionLike
+from beatstore.types import (
+    Duration,
+    EntryExtra,
+    EntryOnly,
+    EntryState,
+    Page,
+    RunSort,
+    RunState,
+    SessionLike,
+)
 
 __all__ = ["Reader"]
 
@@ -78,6 +87,7 @@ class Reader(Overview):
         state: EntryState | None = None,
         name: str | None = None,
         source: str | None = None,
+        only: EntryOnly | None = None,
         limit: int = 100,
         after: str | None = None,
         include: EntryExtra | Iterable[EntryExtra] = (),
@@ -90,20 +100,26 @@ class Reader(Overview):
             state: only entries in this state.
             name: only entries whose name matches; `*` stands for any characters, `?` for one.
             source: only entries of this owner.
+            only: only entries that are "failing" (the newest run that succeeded, failed or was
+                lost did not succeed), "overdue" (no beat has picked it up in time; as in
+                `status`), "waiting" (something due waits for an upstream or for a run of the
+                entry's own) or "edited" (it differs from what its code declares). All but
+                "overdue" are searched for: a page may end early, even without an entry, if
+                that takes long. Then it has more, and `page.after` says where to go on.
             limit: the maximum number of entries.
-            after: only entries after this name: the last name of the previous page.
+            after: only entries after this name: `after` of the previous page.
             include: what to read with them: "tags", "after" (their upstreams) and "edited".
             session: the caller's session, to join its transaction.
 
         Raises:
             InvalidEntryError: an argument can't be used.
         """
-        chosen = {"tag": tag, "state": state, "name": name, "source": source}
+        chosen = {"tag": tag, "state": state, "name": name, "source": source, "only": only}
         asked = extras.check(include)
 
         def read(tx: Transaction) -> Page[Entry]:
             page = entries.entries(tx, chosen, limit, after)
-            return Page(extras.read(tx, page, asked), more=page.more)
+            return Page(extras.read(tx, page, asked), more=page.more, after=page.after)
 
         return self._read(session, read)
 
@@ -114,12 +130,13 @@ class Reader(Overview):
         state: EntryState | None = None,
         name: str | None = None,
         source: str | None = None,
+        only: EntryOnly | None = None,
         limit: int = 1000,
         after: str | None = None,
         session: SessionLike | None = None,
     ) -> Page[str]:
         """Return a page of the names of entries, sorted; the arguments are those of `entries`."""
-        chosen = {"tag": tag, "state": state, "name": name, "source": source}
+        chosen = {"tag": tag, "state": state, "name": name, "source": source, "only": only}
         return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
 
     def tags(self, name: str, *, session: SessionLike | None = None) -> list[str]:

@@ -25,6 +25,7 @@ from beatstore.rules.gate import WAITED
 from beatstore.rules.graph import find_cycle
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
+from beatstore.store.conditions import WAITING, overdue
 from beatstore.store.explain import stalls
 
 __all__ = [
@@ -233,7 +234,8 @@ class _Entries:
 def _entries(tx: Transaction) -> _Entries:
     """Count the entries in one pass, and find out whether outcomes are needed and reported."""
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
-    counts = (func.count().label("entries"), func.count(ENTRY.c.pending_since).label("waiting"))
+    waiting = func.count(case((WAITING, 1))).label("waiting")
+    counts = (func.count().label("entries"), waiting)
     known = func.max(ENTRY.c.success_seq).label("known")
     forgotten = func.count(case((stalls.FORGOTTEN, 1))).label("forgotten")
     found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"), forgotten, known)
@@ -241,7 +243,7 @@ def _entries(tx: Transaction) -> _Entries:
     linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None
     return _Entries(
         {row.state: row.entries for row in rows},
-        sum(row.waiting for row in rows if row.state == "active"),
+        sum(row.waiting for row in rows),
         sum(row.forgotten for row in rows),
         (linked or any(row.asking for row in rows)) and not any(row.known for row in rows),
     )
@@ -263,7 +265,7 @@ def _waiting_since(
     tx: Transaction, wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
 ) -> list[datetime]:
     """Return the past `wake_at` of each row, or `otherwise` where that is the epoch."""
-    waiting = select(wake_at.label("came"), otherwise.label("other")).where(wake_at <= now)
+    waiting = select(wake_at.label("came"), otherwise.label("other")).where(overdue(wake_at, now))
     recent = EPOCH + timedelta(days=1)
     rows = tx.execute(waiting.order_by(wake_at).limit(_OVERDUE_LIMIT))
     since = (

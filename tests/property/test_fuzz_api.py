@@ -134,7 +134,16 @@ STRATEGIES["documents"] = st.lists(jsons() | texts(), max_size=3)
 
 
 #: Types of arguments, by whose name alone one does not see that text may come along.
-WORDS = ("TaskLike", "ScheduleLike", "EntryState", "RunState", "Misfire", "Overlap", "Upstreams")
+WORDS = (
+    "TaskLike",
+    "ScheduleLike",
+    "EntryState",
+    "EntryOnly",
+    "RunState",
+    "Misfire",
+    "Overlap",
+    "Upstreams",
+)
 
 
 def takes_text(name: str, parameter: inspect.Parameter) -> bool:

@@ -25,6 +25,7 @@ def words(store: Store) -> None:
     store.schedule("t", countdown=1, misfire="late")  # type: ignore[arg-type]
     store.entries(state="activ")  # type: ignore[arg-type]
     store.names(state="sent")  # type: ignore[arg-type]
+    store.names(only="failed")  # type: ignore[arg-type]
     store.runs(state="activ")  # type: ignore[arg-type]
     store.runs(state=["failed", "loste"])  # type: ignore[list-item]
     list(store.export(state="done"))  # type: ignore[arg-type]

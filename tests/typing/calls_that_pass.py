@@ -183,7 +183,8 @@ async def asynchronous(store: Store, session: AsyncSession) -> None:
 def reading(store: Store, state: EntryState) -> None:
     for entry in store.entries(state=state, tag="etl", name="a*", source="api", limit=10):
         print(entry.name, entry.next_due_at)
-    store.names(state="active")
+    store.names(state="active", only="failing")
+    print(store.entries(only="edited").after)
     runs = store.runs("a", state="failed", since=AT, worker="celery@here")
     runs += store.runs(state=["failed", "lost"])
     store.rerun(runs[0])

@@ -1,0 +1,33 @@
+"""Conditions of entries that have one definition, wherever they are counted or listed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, func, select
+from sqlalchemy.sql import ColumnElement
+
+from beatstore.database.tables import ENTRY, RUN
+from beatstore.rules.states import ERRORS, REPORTED
+
+__all__ = ["FAILING", "WAITING", "overdue"]
+
+#: An occurrence that is due waits for an upstream or for a run of the entry's own.
+WAITING: ColumnElement[bool] = and_(ENTRY.c.state == "active", ENTRY.c.pending_since.is_not(None))
+
+
+def overdue(wake_at: ColumnElement[Any], now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a row waits for a beat; `wake_at` is the row's."""
+    return wake_at <= now
+
+
+def _newest_outcome() -> ColumnElement[str]:
+    """Return the state of the newest run of an entry that succeeded, failed or was lost."""
+    ended = select(RUN.c.state).where(RUN.c.entry_id == ENTRY.c.id, RUN.c.state.in_(REPORTED))
+    newest = ended.order_by(RUN.c.due_at.desc(), RUN.c.attempt.desc()).limit(1)
+    return newest.correlate(ENTRY).scalar_subquery()
+
+
+#: The newest run that has an outcome failed or was lost. It reads the newest runs of each entry.
+FAILING: ColumnElement[bool] = func.coalesce(_newest_outcome(), "").in_(ERRORS)

@@ -1,0 +1,94 @@
+"""Search the entries for a condition that has no index, some hundred at a time.
+
+A search ends when it has found what was asked for, or when its time is up: then it says at which
+name it stopped, and the next page goes on from there.
+
+Each function joins the open transaction it is given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, case
+from sqlalchemy.sql import ColumnElement
+
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY
+from beatstore.store.conditions import FAILING, WAITING
+from beatstore.store.sync import merge, stored
+from beatstore.store.sync.entry import edited
+from beatstore.types import EntryOnly, Page
+
+__all__ = ["SEARCHED", "search"]
+
+#: For how many seconds a search goes on. It reads one page of entries at least.
+_BUDGET = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How to search for one condition.
+
+    Attributes:
+        page: how many entries one statement reads.
+        columns: what it reads of each, besides its name.
+        chosen: yields the names of those that fulfil the condition, in the order of the rows.
+    """
+
+    page: int
+    columns: Sequence[ColumnElement[Any]]
+    chosen: Callable[[Transaction, Sequence[Row[Any]]], Iterator[str]]
+
+
+def _by(condition: ColumnElement[bool], page: int) -> _Search:
+    def chosen(tx: Transaction, rows: Sequence[Row[Any]]) -> Iterator[str]:
+        return (row.name for row in rows if row.fits)
+
+    return _Search(page, [case((condition, 1)).label("fits")], chosen)
+
+
+def _edited(tx: Transaction, rows: Sequence[Row[Any]]) -> Iterator[str]:
+    declared = [row for row in rows if row.declared is not None]
+    related = stored.related(tx, [row.id for row in declared])
+    return (row.name for row in declared if edited(row, related))
+
+
+#: What `edited` compares.
+_COMPARED = ("id", "state", "declared", *merge.COLUMNS)
+
+#: The conditions that are searched for.
+SEARCHED: Mapping[EntryOnly, _Search] = {
+    "failing": _by(FAILING, 500),
+    "waiting": _by(WAITING, 1000),
+    "edited": _Search(200, [ENTRY.c[name] for name in _COMPARED], _edited),
+}
+
+
+def search(tx: Transaction, names: Select[Any], only: EntryOnly, limit: int) -> Page[str]:
+    """Return the names of a page of entries that fulfil a condition.
+
+    Args:
+        tx: the open transaction.
+        names: a query for the names of entries in their order, with conditions of its own.
+        only: one of `SEARCHED`.
+        limit: the maximum number of names.
+    """
+    how = SEARCHED[only]
+    rest = names.add_columns(*how.columns).limit(how.page)
+    found: list[str] = []
+    ends_at = time.monotonic() + _BUDGET
+    while True:
+        rows = tx.execute(rest).all()
+        found += how.chosen(tx, rows)
+        if len(found) > limit:
+            return Page(found[:limit], more=True, after=found[limit - 1])
+        if len(rows) < how.page:
+            return Page(found)
+        after = rows[-1].name
+        if time.monotonic() >= ends_at:
+            return Page(found, more=True, after=after)
+        rest = rest.where(ENTRY.c.name > after)
