@@ -1,7 +1,7 @@
 """Check the setting `broker_url` when beat starts, before it connects.
 
 Beat waits for a broker that does not answer. It refuses a URL that can never work: an unknown
-scheme, a missing client library, a port that is not a number.
+scheme, a missing client library, a port or a Redis database that is not a number.
 
 On failure: `ConfigError`, which shows the URL without its password, and what to write or
 install instead. Likely mistakes in `broker_transport_options` are only logged.
@@ -34,6 +34,9 @@ _OF_KOMBU = (
     *("sentinel_kwargs", "read_timeout", "write_timeout", "visibility_timeout"),
 )
 
+#: The start of the path of kombu's transports for Redis and its Sentinel.
+_REDIS = "kombu.transport.redis:"
+
 #: How similar two names must be (0 to 1) for one to be suggested for the other.
 _ALIKE = 0.75
 
@@ -47,13 +50,15 @@ def check_broker_url(app: Celery) -> None:
     for url in _urls(app):
         scheme = _scheme(url)
         try:
-            _transport(app, url)
+            transport = _transport(app, url)
         except (LookupError, ValueError) as error:
             raise _refusal(url, *_expected(url, error)) from error
         except Exception as error:
             # An ImportError, or the error that a kombu module raises in its place.
             wanted = f"a broker whose client library is installed ({type(error).__name__}: {error})"
             raise _refusal(url, wanted, f'pip install "kombu[{_extra(scheme)}]"') from error
+        if TRANSPORT_ALIASES.get(scheme, "").startswith(_REDIS):
+            _check_redis_database(url, str(transport.client.virtual_host or ""))
 
 
 def warn_of_options(app: Celery) -> None:
@@ -82,6 +87,15 @@ def warn_of_options(app: Celery) -> None:
 def _transport(app: Celery, url: str) -> Any:
     """Make a transport, which imports its client library but does not connect."""
     return Connection(url, transport_options=app.conf.broker_transport_options).transport
+
+
+def _check_redis_database(url: str, given: str) -> None:
+    """Refuse a Redis database that is not a number, which kombu would read only at each send."""
+    number = given.removeprefix("/")
+    if number and not (number.isascii() and number.isdecimal()):
+        before, _, after = url.partition("://")
+        host = after.rpartition("@")[2].partition("/")[0]
+        raise _refusal(url, "a broker URL whose Redis database is a number", f"{before}://{host}/0")
 
 
 def _scheme(url: str) -> str:

@@ -32,6 +32,14 @@ def app_with(**settings: Any) -> Celery:
             "expected a broker transport that kombu supports: amqp, amqps, ",
         ),
         ("redis://localhost:port/0", "can be parsed (Port could not be cast"),
+        (
+            "redis://localhost/abc",
+            "whose Redis database is a number, got 'redis://localhost/abc'; write "
+            "redis://localhost/0",
+        ),
+        ("rediss://:guest@localhost:1/1/2", "got 'rediss://**@localhost:1/1/2'"),
+        ("redis://localhost/-1", "write redis://localhost/0"),
+        ("redis://a/0;sentinel://b/main", "write sentinel://b/0"),
         ("redis://:pa/ss@localhost/0", "the password quoted by urllib.parse.quote"),
     ],
 )
@@ -72,7 +80,18 @@ def test_a_missing_client_library_is_named(
 
 
 @pytest.mark.parametrize(
-    "url", ["memory://", "redis://:p@h:1/0", "amqp://", "localhost", "pyamqp://a;redis://b", None]
+    "url",
+    [
+        *(
+            "memory://",
+            "redis://:p@h:1/0",
+            "redis://h/",
+            "redis://h//15",
+            "amqp://",
+            "amqp://h/abc",
+        ),
+        *("redis+socket:///run/redis.sock", "localhost", "pyamqp://a;redis://b", None),
+    ],
 )
 def test_what_may_be_reached_is_left_to_the_tick(url: str | None) -> None:
     """A broker that only does not answer, whatever its URL, does not end beat."""
