@@ -72,12 +72,6 @@ _SYNONYMS = {
     "--help": "help man usage",
 }
 
-#: Database drivers, and what to install for each.
-_DRIVERS = {
-    **{"psycopg": "beatstore[postgres]", "psycopg2": "psycopg2-binary"},
-    **{"pymysql": "beatstore[mysql]", "MySQLdb": "mysqlclient"},
-}
-
 
 class Verbs(click.Group):
     """A group that imports a command only when it is called.
@@ -211,16 +205,9 @@ def _report(ctx: click.Context, error: Exception) -> None:
         text = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
     elif not isinstance(error, BeatstoreError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        text += _hint(error)
+        text += " (BEATSTORE_DEBUG=1 shows where)"
     line = hide(" ".join(text.split()), _secrets(ctx))
     say(f"beatstore: {clean(line)}", err=True)
-
-
-def _hint(error: Exception) -> str:
-    package = _DRIVERS.get(getattr(error, "name", None) or "")
-    if isinstance(error, ModuleNotFoundError) and package:
-        return f" (write `pip install {package!r}`)"
-    return " (BEATSTORE_DEBUG=1 shows where)"
 
 
 # -- passwords -----------------------------------------------------------------------------

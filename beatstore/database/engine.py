@@ -42,10 +42,27 @@ from beatstore.database.functions import db_now
 from beatstore.database.models import EntryModel
 from beatstore.errors import ConfigError, PoolerError, SessionError, UnavailableError
 
-__all__ = ["Database", "codes", "contended", "rolled_back", "unavailable"]
-
+__all__ = ["Database", "codes", "contended", "make_engine", "rolled_back", "unavailable"]
 
 logger = logging.getLogger(__name__)
+
+
+def make_engine(url: URL, **options: Any) -> Engine:
+    """Make an engine with these options of `create_engine`; nothing is connected.
+
+    Raises:
+        ConfigError: the driver is not installed; the error says what to install.
+    """
+    try:
+        return create_engine(url, **options)
+    except ModuleNotFoundError as error:
+        hints = dialect_at(url).install_hints
+        raise ConfigError(
+            "url",
+            url.drivername,
+            f"a driver that is installed ({error})",
+            hints.get(error.name or "", f"pip install {error.name}"),
+        ) from error
 
 
 class Database:
@@ -101,7 +118,7 @@ class Database:
         options = {"pool_pre_ping": True, **self._engine_options}
         given = options.get("connect_args", {})
         options["connect_args"] = connect_defaults(self.url, given, self.program) | given
-        engine = self._created(options)
+        engine = make_engine(self.url, **options)
         prepare_engine(engine)
         if self._pooled:
             event.listen(engine, "checkout", prepare_nothing)
@@ -203,17 +220,6 @@ class Database:
         if unprepared(error) and not self._pooled:
             self._pooled = True
             event.listen(self.engine, "checkout", prepare_nothing)
-
-    def _created(self, options: dict[str, Any]) -> Engine:
-        try:
-            return create_engine(self.url, **options)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                "url",
-                self.url.drivername,
-                f"a driver that is installed ({error})",
-                self.kind.install_hints.get(error.name or "", f"pip install {error.name}"),
-            ) from error
 
     def _check_bind(self, session: Any) -> None:
         get_bind = getattr(session, "get_bind", None)

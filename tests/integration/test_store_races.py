@@ -12,12 +12,11 @@ from threading import Barrier, BrokenBarrierError
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
 from beatstore import Store
-from beatstore.database import transaction
-from beatstore.database.engine import Database
+from beatstore.database import engine, transaction
 from beatstore.database.rows import Transaction
 from beatstore.errors import EntryExistsError
 from beatstore.tick.claims import Outcome
@@ -70,16 +69,16 @@ def test_the_first_use_by_two_threads_makes_one_engine(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither leaves connections behind in a pool of its own, nor meets one not yet prepared."""
-    both, create = Barrier(2), Database._created
+    both, make = Barrier(2), engine.make_engine
     made: list[Any] = []
 
-    def created(database: Database, options: dict[str, Any]) -> Engine:
+    def made_slowly(url: URL, **options: Any) -> Engine:
         made.append(options)
         with suppress(BrokenBarrierError):  # that the other thread does not come is right
             both.wait(0.2)
-        return create(database, options)
+        return make(url, **options)
 
-    monkeypatch.setattr(Database, "_created", created)
+    monkeypatch.setattr(engine, "make_engine", made_slowly)
     store = Store(database_url)
     first, second = at_once(store.now, store.now)
     store.close()

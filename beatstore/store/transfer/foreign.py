@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Select, create_engine, inspect, literal_column, select, table
+from sqlalchemy import URL, Select, inspect, literal_column, select, table
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
 from beatstore.database.dialects import dialect_at, dialect_of
 from beatstore.database.drivers import connect_defaults
-from beatstore.database.engine import Database
+from beatstore.database.engine import Database, make_engine
 from beatstore.database.transaction import explained
 from beatstore.errors import ConfigError, SchemaError
 
@@ -34,14 +34,15 @@ def opened(url: str | URL) -> Iterator[Database]:
     """Open the database of another scheduler, and change nothing in it.
 
     Raises:
-        ConfigError: `url` is not a database URL, or names an SQLite file that does not exist.
+        ConfigError: `url` is not a database URL, names an SQLite file that does not exist, or
+            its driver is not installed.
     """
     named = Database(url).url  # this checks the URL
     path = dialect_at(named).file_of(named)
     if path is not None and not Path(path).is_file():
         raise ConfigError("url", path, "an SQLite file that exists", "its absolute path")
     arguments = connect_defaults(named, {}, Database.program)
-    engine = create_engine(named, connect_args=arguments, poolclass=NullPool)
+    engine = make_engine(named, connect_args=arguments, poolclass=NullPool)
     try:
         yield Database(engine)
     finally:
