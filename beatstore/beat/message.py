@@ -34,7 +34,7 @@ from beatstore.definition.calls import Call, check_allowed
 from beatstore.definition.values import copied, opened
 from beatstore.discovery.beatschedule import evaluated
 from beatstore.discovery.convert import celery_schedule
-from beatstore.store.strangers import warn_of_tasks
+from beatstore.store.unknown_tasks import warn_of_tasks
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.worker.canvas import CANVAS, canvas_of, unfrozen
 from beatstore.worker.task import Task as OwnTask

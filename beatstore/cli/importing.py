@@ -93,7 +93,7 @@ def import_(
         url, schema = (url, schema) if url else place_of(app, package, schema)
     if url:
         context.meta["beatstore.cli.urls"] = [url]
-    done = move(store, package, url=url, schema=schema, how=How(**how), dry_run=dry_run)
+    done = move(store, package, url=url, schema=schema, how=How(**how), dry_run=dry_run, app=app)
     if as_json:
         view.facts(_facts(done, dry_run=dry_run), ())
     else:

@@ -25,8 +25,8 @@ from beatstore.discovery import beatschedule
 from beatstore.discovery.marks import declared_by, is_task, marks_of, resolved, unused
 from beatstore.errors import InvalidEntryError
 from beatstore.store import Store
-from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync.sync import SyncReport
+from beatstore.store.unknown_tasks import warn_of_tasks
 
 __all__ = ["PREFIX", "Source", "declared", "import_code", "log"]
 

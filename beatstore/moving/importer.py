@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from beatstore.errors import EntryNotFoundError
 from beatstore.moving.schedulers import How, Note, read, scheduler_of
 from beatstore.store.transfer import foreign
+from beatstore.store.unknown_tasks import warn_of_tasks
 
 if TYPE_CHECKING:
     from beatstore.store import Store
@@ -44,6 +45,7 @@ def move(
     schema: str | None = None,
     how: How | None = None,
     dry_run: bool = False,
+    app: Any = None,
     session: Any = None,
 ) -> Moved:
     """Sync the tables of another scheduler into a store.
@@ -56,6 +58,8 @@ def move(
         schema: the schema of the tables; None for the connection's default.
         how: options for reading the tables.
         dry_run: only report the changes.
+        app: the Celery app, after it has imported the modules of its tasks: the tasks of the
+            tables that it does not have are logged.
         session: the caller's session, to join its transaction.
 
     Raises:
@@ -75,6 +79,7 @@ def move(
             return False
 
     found = read(package, tables, store.now(session=session), how, known)
+    warn_of_tasks(app, (one.task for one in found.entries), imported=True)
     report = store.sync(
         found.entries, source=package, dry_run=dry_run, refused=found.refused, session=session
     )

@@ -30,11 +30,11 @@ from beatstore.store.editor import Editor
 from beatstore.store.explain.entry import Explanation
 from beatstore.store.history import RunDetails
 from beatstore.store.status import BeatStatus, Health, Status, WorkerStatus
-from beatstore.store.strangers import warn_of_tasks
 from beatstore.store.sync import sync
 from beatstore.store.sync.sync import SyncReport
 from beatstore.store.transfer import load
 from beatstore.store.transfer.load import LoadReport
+from beatstore.store.unknown_tasks import warn_of_tasks
 from beatstore.store.upcoming import Occurrence
 from beatstore.types import (
     Duration,
@@ -357,6 +357,9 @@ class Store(Editor):
                 `Declared`.
         """
         given = {name: (list(declared), refused) for name, (declared, refused) in sources.items()}
+        declared = (one for entries, _ in given.values() for one in entries)
+        tasks = [one.task for one in declared if isinstance(one, Declared)]
+        warn_of_tasks(self._app(), tasks, imported=False)
         do = self._read if dry_run else self._write
         return do(session, lambda tx: sync.sync(tx, given, owned, dry=dry_run))
 

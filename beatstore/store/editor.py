@@ -9,7 +9,7 @@ from beatstore.definition.spec import DEFAULTS, EntrySpec
 from beatstore.records import Entry
 from beatstore.store import entries
 from beatstore.store.reader import Reader
-from beatstore.store.strangers import warn_of_tasks
+from beatstore.store.unknown_tasks import warn_of_tasks
 from beatstore.types import (
     ChangeOptions,
     EntryOptions,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from beatstore import Every, Store
+from beatstore import Declared, Every, Store
 from beatstore.discovery.modules import import_code
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send
@@ -33,9 +33,9 @@ def app(memory_broker: Broker, tmp_path: Path) -> Iterator[Celery]:
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Said:
     """Return what says which warnings have been logged so far."""
-    caplog.set_level(logging.WARNING, "beatstore.store.strangers")
+    caplog.set_level(logging.WARNING, "beatstore.store.unknown_tasks")
     return lambda: [
-        record.getMessage() for record in caplog.records if record.name.endswith("strangers")
+        record.getMessage() for record in caplog.records if record.name.endswith("unknown_tasks")
     ]
 
 
@@ -61,6 +61,20 @@ def test_a_misspelt_task_is_told_of_when_it_is_added(app: Celery, said: Said) ->
     assert said() == [
         f"this app has no task {name!r}: {RUNS_ON}; did you mean 'proj.reports.build'?"
         for name in ("proj.report.build", "proj.reports.bild", "proj.reports.buildd")
+    ]
+    store.close()
+
+
+def test_a_misspelt_task_is_told_of_when_it_is_synced(app: Celery, said: Said) -> None:
+    """`sync` does as `add` does, and tells of a task once however many entries have it."""
+    store = Store.from_app(app)
+    store.migrate()
+    app.finalize()
+    for task in ("proj.reports.biuld", "elsewhere.of.another.name"):
+        entries = [Declared(f"{task}-{number}", task, 60) for number in range(3)]
+        assert len(store.sync(entries, source=task).created) == 3
+    assert said() == [
+        f"this app has no task 'proj.reports.biuld': {RUNS_ON}; did you mean 'proj.reports.build'?"
     ]
     store.close()
 

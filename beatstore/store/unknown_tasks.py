@@ -37,14 +37,18 @@ def warn_of_tasks(app: Any, tasks: Iterable[object], *, imported: bool) -> None:
     if app is None or not app.finalized:
         return
     logged = _logged.setdefault(app, set())
-    for name in tasks:
-        if isinstance(name, str) and name not in logged and name not in app.tasks:
-            own = [one for one in app.tasks if not one.startswith("celery.")]
-            near = get_close_matches(name, own, 1, _ALIKE)
-            if own and (near or imported) and len(logged) < _MOST:
-                logged.add(name)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                logger.warning(
-                    "this app has no task %r: it runs only on workers that have it%s",
-                    *(name, hint),
-                )
+    own = [one for one in app.tasks if not one.startswith("celery.")]
+    # By its type, since isinstance would make a proxy create its task.
+    names = dict.fromkeys(str(name) for name in tasks if issubclass(type(name), str))
+    for name in names if own else ():
+        if len(logged) >= _MOST:
+            return
+        if name in logged or name in app.tasks:
+            continue
+        near = get_close_matches(name, own, 1, _ALIKE)
+        if near or imported:
+            logged.add(name)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            logger.warning(
+                "this app has no task %r: it runs only on workers that have it%s", name, hint
+            )
