@@ -19,12 +19,11 @@ from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from beatstore.config import MISFIRES
 from beatstore.definition import edges, fields
 from beatstore.definition.metadata import Check, Effect, Field, Option, fields_of, stored
-from beatstore.rules.gate import OVERLAPS
 from beatstore.types import DeclaredUpstreams, Duration, Misfire, Overlap, ScheduleLike, TaskLike
 
 __all__ = [
@@ -51,6 +50,9 @@ def _factor(name: str, value: Any) -> float:
 
 _INSTANT = _or_none(fields.instant)
 _SPREAD = _or_none(fields.seconds, none=0.0)
+
+# Not from `rules`, which `import beatstore` does not need.
+_OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 
 
 # -- the fields --------------------------------------------------------------------------
@@ -193,12 +195,12 @@ class Declared:
         default="allow",
         metadata=stored(
             ("overlap",),
-            check=partial(fields.choice, options=OVERLAPS),
+            check=partial(fields.choice, options=_OVERLAPS),
             effect="policy",
             option=Option(
                 "text",
                 "What to do if a run has not ended when due.",
-                choices=OVERLAPS,
+                choices=_OVERLAPS,
             ),
         ),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from typing import Any
 
@@ -70,3 +72,11 @@ def test_every_column_holds_one_field() -> None:
 def test_a_declaration_says_all_but_the_owner() -> None:
     """Code declares what `add` takes, and its source is known by where it stands."""
     assert FIELDS.keys() - {"source"} == {one.name for one in fields(Declared)} - {"name"}
+
+
+def test_the_rule_is_not_imported_with_the_definition() -> None:
+    """`import beatstore`, which each celery command does, leaves out what only beat decides by."""
+    code = "import sys, beatstore; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rules = {name for name in done.stdout.split() if name.startswith("beatstore.rules.")}
+    assert rules == {"beatstore.rules.graph", "beatstore.rules.outcomes"}
