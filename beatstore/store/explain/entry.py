@@ -262,8 +262,7 @@ class Answer:
 
     def describe_stalls(self) -> None:
         """Say why the entry is stalled, if it is, and what to do."""
-        if self.entry.state == "active":
-            self.sentences += stalls.forgotten(self.tx, self.entry.id)
+        self.sentences += stalls.forgotten(self.tx, self.entry.id)
         self.sentences += stalls.stalls(self.tx, self.now, self.entry.id)
 
     def describe_silence(self, run: Run) -> None:

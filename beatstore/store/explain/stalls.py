@@ -19,8 +19,10 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.after import NO_UPSTREAMS
 from beatstore.rules.decide import TRIGGERED
+from beatstore.rules.states import ENTRY_STATES, RUN_STATES
 from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, marked_lost, utc
 from beatstore.store.explain.wording import NO_REASON
+from beatstore.words import nearest
 
 __all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
 
@@ -38,13 +40,18 @@ _SAMPLE, _WINDOW = 10_000, timedelta(minutes=70)
 
 #: The condition that no beat will ever process an entry, though it is due or will be.
 FORGOTTEN: ColumnElement[bool] = and_(
-    ENTRY.c.state == "active",
     ENTRY.c.wake_at.is_(None),
-    ENTRY.c.blocked_by.is_(None),
     or_(
-        ENTRY.c.kind != "after",
-        ENTRY.c.pending_since.is_not(None),
-        ENTRY.c.pending_reason == NO_UPSTREAMS,
+        ENTRY.c.state.not_in(ENTRY_STATES),
+        and_(
+            ENTRY.c.state == "active",
+            ENTRY.c.blocked_by.is_(None),
+            or_(
+                ENTRY.c.kind != "after",
+                ENTRY.c.pending_since.is_not(None),
+                ENTRY.c.pending_reason == NO_UPSTREAMS,
+            ),
+        ),
     ),
 )
 
@@ -71,11 +78,18 @@ def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[
 
 def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
     """Name entries that no beat will process; without an entry's id this reads all entries."""
-    columns = (ENTRY.c.name, ENTRY.c.pending_reason)
+    columns = (ENTRY.c.id, ENTRY.c.name, ENTRY.c.state, ENTRY.c.pending_reason)
     found = select(*columns).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
     for row in tx.execute(found.order_by(ENTRY.c.id).limit(NAMES_SHOWN)):
         name = row.name
-        if row.pending_reason == NO_UPSTREAMS:
+        if row.state not in ENTRY_STATES:
+            state = nearest(row.state, ENTRY_STATES)
+            yield (
+                f"{name!r} has the state {row.state!r}, which does not exist, and no beat will "
+                "ever process it, because its wake_at is NULL: write `UPDATE beatstore_entry SET "
+                f"state = {state!r} WHERE id = {row.id}`."
+            )
+        elif row.pending_reason == NO_UPSTREAMS:
             yield (
                 f"{name!r} runs after its upstreams, and has none left: write store.link({name!r}, "
                 f"…), or store.remove({name!r})."
@@ -110,11 +124,8 @@ def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
 
 # -- messages that are not sent -------------------------------------------------------------
 
-
-_CLAIMED = select(
-    *(RUN.c[name] for name in ("id", "entry_name", "due_at", "wake_at", "tries", "claimed_by")),
-    RUN.c.reason,
-).where(RUN.c.state == "claimed")
+_NAMED = ("id", "entry_name", "due_at", "state", "wake_at", "tries", "claimed_by", "reason")
+_RUNS = select(*(RUN.c[name] for name in _NAMED))
 
 
 def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
@@ -129,7 +140,8 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
     kept = and_(is_held, or_(RUN.c.wake_at > now + _FAR, old_claim))
     lies = RUN.c.wake_at < now - patience
     found = (
-        _CLAIMED.where(RUN.c.wake_at.is_not(None), *_of(RUN.c.entry_id, entry_id))
+        _RUNS.where(RUN.c.state == "claimed", RUN.c.wake_at.is_not(None))
+        .where(*_of(RUN.c.entry_id, entry_id))
         .where(late, or_(RUN.c.tries > 0, kept, lies))
         .order_by(RUN.c.due_at)
         .limit(NAMES_SHOWN)
@@ -158,15 +170,21 @@ def _unsent(run: Row[Any], now: datetime) -> str:
 
 
 def unclaimed(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name claimed runs that no beat will ever send; of all entries, those of the last hour."""
+    """Name unsent runs that no beat will ever send; of all entries, those of the last hour."""
     due = RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
-    found = _CLAIMED.where(due, RUN.c.wake_at.is_(None), literal_column("state <> 'succeeded'"))
+    unsent = or_(RUN.c.state == "claimed", RUN.c.state.not_in(RUN_STATES))
+    found = _RUNS.where(
+        due, RUN.c.wake_at.is_(None), unsent, literal_column("state <> 'succeeded'")
+    )
     for run in tx.execute(found.order_by(RUN.c.due_at).limit(NAMES_SHOWN)):
         if isinstance(run.due_at, datetime):
+            known = run.state in RUN_STATES
+            state = "is claimed" if known else f"has the state {run.state!r}, which does not exist"
+            values = "" if known else f"state = {nearest(run.state, RUN_STATES)!r}, "
             yield (
-                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, is claimed, but no "
-                "beat will ever send it, because its wake_at is NULL: write `UPDATE beatstore_run "
-                f"SET wake_at = due_at WHERE id = {run.id}`."
+                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, {state}, but no beat "
+                "will ever send it, because its wake_at is NULL: write `UPDATE beatstore_run SET "
+                f"{values}wake_at = due_at WHERE id = {run.id}`."
             )
 
 
