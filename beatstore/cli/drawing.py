@@ -34,7 +34,7 @@ class Row:
 
     Attributes:
         picture: its lanes and its mark.
-        lanes: those that go on below it, to draw beside further lines of text.
+        lanes: those that go on below it, to draw next to further lines of text.
         node: the entry.
         conditions: conditions of its edges, and edges that are not drawn.
     """
@@ -125,7 +125,7 @@ class _Lanes:
 
     @property
     def below(self) -> str:
-        """The open lanes, to draw beside further lines of text."""
+        """The open lanes, to draw next to further lines of text."""
         return "".join("  " if of is None else "│ " for of in self.open).rstrip()
 
     def row(self, name: str, upstreams: list[str], mark: str) -> str:

@@ -165,9 +165,9 @@ def _schedule(params: Mapping[str, Any], view: View) -> dict[str, Any]:
     if params.get("no_schedule"):
         named.append("no_schedule")
     if len(named) > 1:
-        said = " and ".join("SCHEDULE" if way == "schedule" else f"--{way}" for way in named)
+        options = " and ".join("SCHEDULE" if way == "schedule" else f"--{way}" for way in named)
         raise click.UsageError(
-            f"{said.replace('_', '-')}: an entry has only one schedule; write one of these"
+            f"{options.replace('_', '-')}: an entry has only one schedule; write one of these"
         )
     if not named:
         return {}

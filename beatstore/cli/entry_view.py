@@ -59,14 +59,14 @@ _RUN = (
 
 def brief_rule(rule: Mapping[str, Any], view: View) -> str:
     """Return a schedule for a table; on a terminal, without what other columns show."""
-    said = short_rule(rule, view)
+    rule_text = short_rule(rule, view)
     if not view.on_terminal:
-        return said
+        return rule_text
     kind, spec, zone_name = text(rule["kind"]), text(rule["spec"]), rule["timezone"]
     if kind in ("cron", "rrule"):
         return spec if zone_name in (None, view.zone_name) else f"{spec} {zone_name}"
-    brief = {"once": "once", "after": "after upstreams", "every": said.partition(" from ")[0]}
-    return brief.get(kind, said)
+    brief = {"once": "once", "after": "after upstreams", "every": rule_text.partition(" from ")[0]}
+    return brief.get(kind, rule_text)
 
 
 def short_rule(rule: Mapping[str, Any], view: View) -> str:
@@ -161,19 +161,19 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _call(facts: Mapping[str, Any]) -> str:
-    said = [as_json(facts[part]) for part in ("args", "kwargs") if facts[part]]
-    return " ".join(said)
+    parts = [as_json(facts[part]) for part in ("args", "kwargs") if facts[part]]
+    return " ".join(parts)
 
 
 def _within(facts: Mapping[str, Any], view: View) -> str:
     start_at, end_at, runs = facts["start_at"], facts["end_at"], facts["max_runs"]
-    said = [
+    parts = [
         f"from {view.at(start_at)}" if start_at else "",
         f"to {view.at(end_at)}" if end_at else "",
         f"at most {runs:,} runs" if runs is not None else "",
         f"delayed by up to {span(facts['jitter_s'])} (jitter)" if facts["jitter_s"] else "",
     ]
-    return ", ".join(word for word in said if word)
+    return ", ".join(word for word in parts if word)
 
 
 def _misfire(facts: Mapping[str, Any], view: View) -> str:
@@ -193,11 +193,11 @@ def _run_timeout(facts: Mapping[str, Any], view: View) -> str:
 def _retries(facts: Mapping[str, Any]) -> str:
     if not facts["max_retries"]:
         return ""
-    said = f"{facts['max_retries']}, delay {span(facts['retry_delay_s'])}"
+    shown = f"{facts['max_retries']}, delay {span(facts['retry_delay_s'])}"
     if facts["retry_backoff"] != 1:
-        said += f", backoff {facts['retry_backoff']:g}"
+        shown += f", backoff {facts['retry_backoff']:g}"
     jitter = facts["retry_jitter_s"]
-    return f"{said}, jitter up to {span(jitter)}" if jitter else said
+    return f"{shown}, jitter up to {span(jitter)}" if jitter else shown
 
 
 def _others(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -220,8 +220,8 @@ def edge_in_words(edge: Edge) -> str:
 
 def _downstreams(names: list[str]) -> str:
     more = len(names) - _NAMED
-    said = ", ".join(names[:_NAMED])
-    return f"{said}, and {more:,} more" if more > 0 else said
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown}, and {more:,} more" if more > 0 else shown
 
 
 def _state(facts: Mapping[str, Any]) -> str:
@@ -247,8 +247,8 @@ def _counters(facts: Mapping[str, Any]) -> str:
 def _run_in_words(run: Mapping[str, Any], view: View) -> str:
     why = run["error"] or view.localized(run["reason"])
     attempt = f", attempt {run['attempt']}" if run["attempt"] > 1 else ""
-    said = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
-    return f"{said}: {why.strip().splitlines()[0]}" if why.strip() else said
+    shown = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
+    return f"{shown}: {why.strip().splitlines()[0]}" if why.strip() else shown
 
 
 def _edited(facts: Mapping[str, Any], view: View) -> str:

@@ -161,9 +161,9 @@ def _typed(argument: str) -> str:
 def _suggestion(given: str, verbs: Iterable[str]) -> str:
     """Return what to write instead of an unknown verb."""
     word = given.lower().replace("_", "-")
-    wanted = next((to for to, words in _SYNONYMS.items() if word in words.split()), None)
-    if wanted is not None:
-        return f"Write `{wanted}` instead."
+    verb = next((to for to, words in _SYNONYMS.items() if word in words.split()), None)
+    if verb is not None:
+        return f"Write `{verb}` instead."
     known = {other: to for to, words in _SYNONYMS.items() for other in words.split()}
     known |= {verb: verb for verb in verbs}
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.7)

@@ -129,8 +129,8 @@ def _outcomes(done: Moved) -> dict[str, Mapping[str, str]]:
     kept = {name: ", ".join(fields) for name, fields in report.kept.items()}
     notes: dict[str, str] = {}
     for note in done.notes:
-        said = f"{note.field}: {note.why}; here: {note.instead}"
-        notes[note.name] = f"{notes[note.name]}; {said}" if note.name in notes else said
+        remark = f"{note.field}: {note.why}; here: {note.instead}"
+        notes[note.name] = f"{notes[note.name]}; {remark}" if note.name in notes else remark
     return {
         "created": dict.fromkeys(report.created, ""),
         "updated": dict.fromkeys(report.updated, ""),

@@ -200,10 +200,10 @@ def _self(pid: int | None, max_silence: float) -> tuple[dict[str, Any], list[str
     if not found:
         return facts, [f"{which} ticks: there is no heartbeat file in {directory()}"], ""
     last = found[0]
-    said = f"the beat with pid {last.pid} ticked {span(timedelta(seconds=last.silent_s))} ago"
+    last_tick = f"the beat with pid {last.pid} ticked {span(timedelta(seconds=last.silent_s))} ago"
     ticking = any(sign.silent_s <= max_silence + sign.sleeps_s for sign in found)
     allowed = span(max_silence + last.sleeps_s)
-    return facts, [] if ticking else [f"{which} ticks: {said} ({allowed} allowed)"], said
+    return facts, [] if ticking else [f"{which} ticks: {last_tick} ({allowed} allowed)"], last_tick
 
 
 def _whole(
@@ -304,10 +304,10 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        said = record.getMessage()
+        line = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
-            said += f": {record.exc_info[1]!r}"
-        note(hide(" ".join(said.split())))
+            line += f": {record.exc_info[1]!r}"
+        note(hide(" ".join(line.split())))
 
 
 @contextmanager

@@ -121,8 +121,8 @@ class _Json(_ParamType):
                 f"{_short(value)} is not valid JSON ({error}): write {self.example}", param, ctx
             )
         if not isinstance(found, self.kind):
-            wanted = "a JSON array" if self.kind is list else "a JSON object"
-            self.fail(f"{_short(value)} is not {wanted}: write {self.example}", param, ctx)
+            expected = "a JSON array" if self.kind is list else "a JSON object"
+            self.fail(f"{_short(value)} is not {expected}: write {self.example}", param, ctx)
         return _values_in(self, found, param, ctx)
 
 

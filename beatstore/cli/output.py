@@ -109,8 +109,8 @@ class View:
         away = instant - self.now
         if abs(away) < timedelta(seconds=1):
             return "now"
-        said = span(abs(away), rough=self.on_terminal)
-        return f"in {said}" if away > timedelta(0) else f"{said} ago"
+        period = span(abs(away), rough=self.on_terminal)
+        return f"in {period}" if away > timedelta(0) else f"{period} ago"
 
     def when(self, instant: object) -> str:
         """Return an instant in the zone, and the time to or since it."""
@@ -173,13 +173,13 @@ class View:
         if not (self._print_whole if whole else self._print_fitted)(columns, pages):
             note(nothing)
 
-    def line(self, said: str) -> None:
+    def line(self, text: str) -> None:
         """Print a line for people."""
-        self._echo(clean(said))
+        self._echo(clean(text))
 
-    def prose(self, said: str) -> None:
+    def prose(self, text: str) -> None:
         """Print a sentence for people, folded to the terminal."""
-        for line in self._folded(clean(said), 0):
+        for line in self._folded(clean(text), 0):
             self._echo(line)
 
     def facts(self, facts: Mapping[str, Any], shown: Iterable[tuple[str, str]]) -> None:
@@ -199,9 +199,9 @@ class View:
 
     def _folded(self, line: str, indent: int) -> list[str]:
         """Return a line folded to the terminal; JSON stays whole, to be copied."""
-        said = writable(clean(line))
+        shown = writable(clean(line))
         room = (self._width or 0) - indent
-        return [said] if room < _FOLDS_AT or said[:1] in ("[", "{") else folded(said, room)
+        return [shown] if room < _FOLDS_AT or shown[:1] in ("[", "{") else folded(shown, room)
 
     def _cells(self, columns: Sequence[Column], row: Mapping[str, Any]) -> list[str]:
         return [writable(clean(_cell(column, row))) for column in columns]

@@ -195,10 +195,10 @@ def took(run: Run, view: View) -> str:
 
 
 def _reason(run: Run, view: View) -> str:
-    said = [view.localized(run.reason)] if run.reason else []
+    parts = [view.localized(run.reason)] if run.reason else []
     if run.error:
-        said.append(run.error.strip().splitlines()[-1] if run.error.strip() else "")
-    return "; ".join(said)
+        parts.append(run.error.strip().splitlines()[-1] if run.error.strip() else "")
+    return "; ".join(parts)
 
 
 @click.command()
@@ -364,8 +364,8 @@ def _in_words(before: Any, after: Any, view: View) -> str:
     """Return a change in a few words: each field before and after."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         rule = after if isinstance(after, dict) else {}
-        said = short_rule(rule, view) if {"kind", "spec", "timezone"} <= rule.keys() else ""
-        return " ".join(filter(None, (text(rule.get("task")), said)))
+        schedule = short_rule(rule, view) if {"kind", "spec", "timezone"} <= rule.keys() else ""
+        return " ".join(filter(None, (text(rule.get("task")), schedule)))
     keys = dict.fromkeys([*before, *after])
     pairs = ((key, before.get(key), after.get(key)) for key in keys)
     return ", ".join(

@@ -113,7 +113,7 @@ def _print_report(view: View, report: LoadReport, *, kept: bool) -> None:
         note("nothing was loaded; --keep-going loads the other entries")
         return
     would = "would be " if report.dry_run else ""
-    said = [f"{report.created:,} {would}created", f"{report.replaced:,} {would}replaced"]
-    said += [f"{report.unchanged:,} unchanged"]
-    said += [f"{len(report.refused):,} refused"] if report.refused else []
-    view.line(", ".join(said))
+    counts = [f"{report.created:,} {would}created", f"{report.replaced:,} {would}replaced"]
+    counts += [f"{report.unchanged:,} unchanged"]
+    counts += [f"{len(report.refused):,} refused"] if report.refused else []
+    view.line(", ".join(counts))

@@ -14,7 +14,7 @@ from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.text.values import read_span, write_span
 from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task
 
-__all__ = ["After", "read_edge", "told", "wanted", "write_edge"]
+__all__ = ["After", "as_json", "checked", "read_edge", "write_edge"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def _(value: After) -> object:
     return form([getattr(value, field.name) for field in fields_of(value)])
 
 
-def wanted(given: object) -> tuple[After, ...]:
+def checked(given: object) -> tuple[After, ...]:
     """Return the checked edges of an argument `after`."""
     if isinstance(given, str | After):
         given = [given]
     if not isinstance(given, Iterable) or isinstance(given, Mapping):
         raise InvalidEntryError("after", given, "a list of names or After(…)", "['extract']")
-    found = [_checked(one) for one in given]
+    found = [_checked_one(one) for one in given]
     names = [one.name for one in found]
     for name in names:
         if names.count(name) > 1:
@@ -76,7 +76,7 @@ def wanted(given: object) -> tuple[After, ...]:
     return tuple(found)
 
 
-def _checked(given: object) -> After:
+def _checked_one(given: object) -> After:
     one = After(given) if isinstance(given, str) else given
     if not isinstance(one, After):
         raise InvalidEntryError("after", given, "a name or After(…)", "After('extract')")
@@ -91,7 +91,7 @@ def _checked(given: object) -> After:
     )
 
 
-def told(one: After) -> dict[str, Any]:
+def as_json(one: After) -> dict[str, Any]:
     """Return an edge as JSON: its upstream, and the fields that are not the default.
 
     `align` is omitted if it is "latest".
@@ -141,7 +141,7 @@ def write_edge(edge: After) -> str:
     """Return an edge as `read_edge` reads it."""
     conditions = [
         key if value is True else f"{key}={write_span(value) if key == 'timeout' else value}"
-        for key, value in told(edge).items()
+        for key, value in as_json(edge).items()
         if key != "name"
     ]
     return f"{edge.name}:{','.join(conditions)}" if conditions else edge.name

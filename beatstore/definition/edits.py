@@ -31,8 +31,8 @@ from beatstore.schedules.instants import EPOCH
 
 __all__ = [
     "NOTHING_PENDING",
+    "CheckedFields",
     "StoredEntry",
-    "Wanted",
     "changes",
     "check",
     "check_span",
@@ -67,7 +67,7 @@ class StoredEntry(EntryRow, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CheckedFields:
     """The columns that an edit sets; tags, paused and after are None if it does not set them."""
 
     columns: dict[str, Any]
@@ -76,7 +76,9 @@ class Wanted:
     after: tuple[edges.After, ...] | None = None
 
 
-def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None = None) -> Wanted:
+def check(
+    given: Mapping[str, Any], settings: Settings, old: StoredEntry | None = None
+) -> CheckedFields:
     """Convert arguments to columns.
 
     Args:
@@ -102,7 +104,7 @@ def check(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None 
     )
     if columns.get("kind") == "after" and after == ():
         raise _no_schedule(None)
-    return Wanted(columns, tags, paused, after)
+    return CheckedFields(columns, tags, paused, after)
 
 
 def _check_grace(columns: Mapping[str, Any], settings: Settings, old: StoredEntry | None) -> None:
@@ -120,24 +122,26 @@ def check_span(start_at: object, end_at: object) -> None:
         )
 
 
-def new_row(name: str, wanted: Wanted, now: datetime | None, settings: Settings) -> dict[str, Any]:
+def new_row(
+    name: str, checked: CheckedFields, now: datetime | None, settings: Settings
+) -> dict[str, Any]:
     """Return the columns of a new entry.
 
     Args:
         name: its name.
-        wanted: the result of `check`.
+        checked: the result of `check`.
         now: the database's time; None for a one-shot, which does not need it.
         settings: the settings.
     """
-    row = {"name": name, **wanted.columns}
+    row = {"name": name, **checked.columns}
     if now is not None:
         row["created_at"] = row["updated_at"] = now
     first = first_due(row, now, settings)
     return {
         **row,
-        "state": "paused" if wanted.paused else "active",
+        "state": "paused" if checked.paused else "active",
         "next_due_at": first,
-        "wake_at": None if wanted.paused else _wake_at(row, first),
+        "wake_at": None if checked.paused else _wake_at(row, first),
     }
 
 
@@ -320,8 +324,8 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
         after = from_start(rule.start_at, now)
     first = schedule.next_after(after)
     if first is None:
-        wanted = f"a schedule that is due after {after.isoformat()}"
-        raise InvalidEntryError("schedule", rule.spec, wanted, _with_a_start(rule, after))
+        expected = f"a schedule that is due after {after.isoformat()}"
+        raise InvalidEntryError("schedule", rule.spec, expected, _with_a_start(rule, after))
     if rule.kind == "once" and rule.start_at is not None and first < rule.start_at:
         raise InvalidEntryError("start_at", rule.start_at.isoformat(), _not_after(first), "None")
     if rule.end_at is not None and first > rule.end_at:

@@ -180,7 +180,7 @@ class Declared:
     after: DeclaredUpstreams = field(
         default=(),
         metadata=stored(
-            check=_or_none(lambda _, given: edges.wanted(given)),
+            check=_or_none(lambda _, given: edges.checked(given)),
             left_out=[],
             form="own",
             one_shot=True,

@@ -174,12 +174,12 @@ def clock_interval(every: timedelta, timezone: str | None) -> Schedule:
     if unit == timedelta(days=1):
         return RRule(f"DTSTART:{_FROM:%Y%m%dT%H%M%S} RRULE:FREQ=DAILY;INTERVAL={count}", timezone)
     if unit == timedelta(hours=1) and (timezone is None or not _by_the_hour(timezone)):
-        wanted = (
+        expected = (
             "no hours with relative=True, since the time zone is unknown"
             if timezone is None
             else f"no hours with relative=True, as {timezone} changes by part of an hour"
         )
-        raise ScheduleError("schedule", every, wanted, f"Every({count * 3600}, anchor=…)")
+        raise ScheduleError("schedule", every, expected, f"Every({count * 3600}, anchor=…)")
     return Every(count * unit, anchor=_FROM.replace(tzinfo=zone(timezone or "UTC")))
 
 

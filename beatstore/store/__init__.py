@@ -121,11 +121,11 @@ class Store(Editor):
             EntryNotFoundError: an upstream does not exist.
         """
         refuse_unknown(given, OneShotOptions)
-        wanted = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
-        wanted |= {"name": name, "after": wanted["after"] and edges.wanted(wanted["after"])}
+        asked = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
+        asked |= {"name": name, "after": asked["after"] and edges.checked(asked["after"])}
         warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
-            session, lambda tx: actions.schedule(tx, signature, at, countdown, wanted)
+            session, lambda tx: actions.schedule(tx, signature, at, countdown, asked)
         )
 
     def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
@@ -237,7 +237,7 @@ class Store(Editor):
             EntryNotFoundError: the entry or an upstream does not exist.
             InvalidEntryError: the edges would create a dependency cycle.
         """
-        return self._write(session, lambda tx: links.link(tx, name, edges.wanted(after)))
+        return self._write(session, lambda tx: links.link(tx, name, edges.checked(after)))
 
     def unlink(self, name: str, *upstreams: str, session: SessionLike | None = None) -> Entry:
         """Remove upstreams from an entry.

@@ -73,15 +73,15 @@ def schedule(
         named["options"] = {"task_id": task_id}
     if given["name"] is not None:
         return entries.add(tx, given["name"], named, "schedule")
-    wanted = edits.check(named, tx.settings)
+    checked = edits.check(named, tx.settings)
     made = None
     if task_id is not None:
-        made = entries.insert(tx, "schedule", task_id, wanted)
+        made = entries.insert(tx, "schedule", task_id, checked)
         if made is None:
             raise EntryExistsError(task_id, _ID_TAKEN)
-    stem = wanted.columns["task"].rpartition(".")[2][:200].strip() or "task"
+    stem = checked.columns["task"].rpartition(".")[2][:200].strip() or "task"
     while made is None:
-        made = entries.insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", wanted)
+        made = entries.insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", checked)
     return made
 
 
@@ -169,17 +169,17 @@ def rerun(tx: Transaction, given: int | str) -> Run:
     if not tx.insert(RUN, again):
         raise InvalidEntryError("run", given, "a run that nobody else is rerunning now")
     made = tx.all(Run, select(RUN).where(*of_key, RUN.c.attempt == last + 1))[0]
-    said = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
-    audit.record(tx, "rerun", entry.name, None, said)
+    audited = {"run_id": made.id, "due_at": made.due_at, "attempt": made.attempt}
+    audit.record(tx, "rerun", entry.name, None, audited)
     return made
 
 
 def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) -> Run:
     """End a run that no worker will report; see `Store.end`."""
     fields.choice("state", state, END_STATES)
-    said = fields.note("reason", reason)
+    note = fields.note("reason", reason)
     run = found_run(tx, given)
-    words = f"ended by hand: {said}" if said else "ended by hand"
+    words = f"ended by hand: {note}" if note else "ended by hand"
     ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
     # Beat does the rest at its next tick: counters, downstreams, the next attempt.
     written = write_ending(tx, ending, tx.now(), WITH_WORKER, follow_up="end")
@@ -242,7 +242,7 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
     if old.state in STOPPED and not edits.changes(old, moved):
         entries.write(tx, "reschedule", old, edits.mended(old, tx.now()))
     else:
-        entries.edit(tx, "reschedule", old, edits.Wanted(moved))
+        entries.edit(tx, "reschedule", old, edits.CheckedFields(moved))
     return True
 
 

@@ -39,7 +39,7 @@ __all__ = [
     "record_all",
     "record_edit",
     "record_edits",
-    "said",
+    "shown",
 ]
 
 #: The fields that differ, by name: the old and the new value.
@@ -52,7 +52,7 @@ Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 Edit = tuple[Entry, Mapping[str, Any], Differences]
 
 #: Columns that every edit changes or that only beat needs; the audit leaves them out.
-_UNSAID = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
+_HIDDEN = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
 
 
 def record(
@@ -103,7 +103,7 @@ def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, others: Di
     columns: Differences = {
         column.name: (getattr(old, column.name), getattr(new, column.name))
         for column in ENTRY.columns
-        if column.name not in _UNSAID
+        if column.name not in _HIDDEN
     }
     differing = {name: pair for name, pair in columns.items() if pair[0] != pair[1]} | others
     before = {name: pair[0] for name, pair in differing.items()}
@@ -115,13 +115,13 @@ def entry_columns(
 ) -> dict[str, Any]:
     """Return the columns of an added or removed entry that are worth recording."""
     row = {column.name: getattr(entry, column.name) for column in ENTRY.columns}
-    return said(row | {"tags": sorted(tags) or None, "after": list(after) or None})
+    return shown(row | {"tags": sorted(tags) or None, "after": list(after) or None})
 
 
-def said(columns: Mapping[str, Any]) -> dict[str, Any]:
+def shown(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns that are worth recording."""
     return {
-        name: value for name, value in columns.items() if name not in _UNSAID and value is not None
+        name: value for name, value in columns.items() if name not in _HIDDEN and value is not None
     }
 
 
@@ -133,7 +133,7 @@ def record_edits(tx: Transaction, action: str, edits: Iterable[Edit]) -> None:
 def _change(old: Entry, new: Mapping[str, Any], others: Differences) -> Change:
     columns = {name: (getattr(old, name), value) for name, value in new.items()}
     differing = {
-        name: pair for name, pair in columns.items() if name not in _UNSAID and pair[0] != pair[1]
+        name: pair for name, pair in columns.items() if name not in _HIDDEN and pair[0] != pair[1]
     } | others
     before = {name: pair[0] for name, pair in differing.items()}
     return old.name, before, {name: pair[1] for name, pair in differing.items()}

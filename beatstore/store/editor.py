@@ -63,9 +63,9 @@ class Editor(Reader):
                 option does not exist.
             ScheduleError: the schedule or its zone is invalid.
         """
-        wanted = _wanted(name, task, schedule, given)
+        asked = _with_defaults(name, task, schedule, given)
         warn_of_tasks(self._app(), [task], imported=False)
-        return self._write(session, lambda tx: entries.add(tx, name, wanted))
+        return self._write(session, lambda tx: entries.add(tx, name, asked))
 
     @takes(EntryOptions, DEFAULTS)
     def put(
@@ -101,9 +101,9 @@ class Editor(Reader):
                 option does not exist.
             ScheduleError: the schedule or its zone is invalid.
         """
-        wanted = _wanted(name, task, schedule, given)
+        asked = _with_defaults(name, task, schedule, given)
         warn_of_tasks(self._app(), [task], imported=False)
-        return self._write(session, lambda tx: entries.put(tx, name, wanted))
+        return self._write(session, lambda tx: entries.put(tx, name, asked))
 
     @takes(ChangeOptions)
     def change(
@@ -133,11 +133,11 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         refuse_unknown(given, ChangeOptions)
-        wanted: dict[str, Any] = {**given}
-        if wanted.get("after"):
-            wanted["after"] = edges.wanted(wanted["after"])
-        warn_of_tasks(self._app(), [wanted.get("task")], imported=False)
-        return self._write(session, lambda tx: entries.change(tx, name, wanted))
+        asked: dict[str, Any] = {**given}
+        if asked.get("after"):
+            asked["after"] = edges.checked(asked["after"])
+        warn_of_tasks(self._app(), [asked.get("task")], imported=False)
+        return self._write(session, lambda tx: entries.change(tx, name, asked))
 
     def pause(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Pause an entry: it sends nothing until it is resumed.
@@ -170,11 +170,11 @@ class Editor(Reader):
         self._write(session, lambda tx: entries.remove(tx, name))
 
 
-def _wanted(
+def _with_defaults(
     name: str, task: TaskLike, schedule: ScheduleLike | None, given: EntryOptions
 ) -> dict[str, Any]:
     """Return all fields of an entry, with defaults for those that were not given."""
     refuse_unknown(given, EntryOptions)
-    wanted = EntrySpec(name, task, schedule, **given).given()
+    asked = EntrySpec(name, task, schedule, **given).given()
     # `after` may be an iterator, and is read twice.
-    return {**wanted, "after": wanted["after"] and edges.wanted(wanted["after"])}
+    return {**asked, "after": asked["after"] and edges.checked(asked["after"])}

@@ -98,16 +98,16 @@ def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     new_name = named.pop("new_name", None)
     _lock_upstreams(tx, named)
     old = tx.get(name, lock=True)
-    wanted = edits.check(named, tx.settings, old)
+    checked = edits.check(named, tx.settings, old)
     renamed = new_name is not None and new_name != name
     if renamed:
         _rename(tx, old, fields.text("new_name", new_name))
-    return edit(tx, "change", old, wanted, touched=renamed)
+    return edit(tx, "change", old, checked, touched=renamed)
 
 
 def pause(tx: Transaction, name: str) -> Entry:
     """Pause an entry; see `Store.pause`."""
-    return edit(tx, "pause", tx.get(name, lock=True), edits.Wanted({}, paused=True))
+    return edit(tx, "pause", tx.get(name, lock=True), edits.CheckedFields({}, paused=True))
 
 
 def resume(tx: Transaction, name: str) -> Entry:
@@ -118,7 +118,7 @@ def resume(tx: Transaction, name: str) -> Entry:
         consume(tx, [old.id])
         begin_anew(tx, [old.id])
     if old.state in LIVE:
-        return edit(tx, "resume", old, edits.Wanted({}, paused=False))
+        return edit(tx, "resume", old, edits.CheckedFields({}, paused=False))
     if old.state == "broken":
         return write(tx, "resume", old, edits.mended(old, tx.now()))
     instead = f"store.change({name!r}, schedule=…), which makes it active"
@@ -218,42 +218,42 @@ def tags(tx: Transaction, name: str) -> list[str]:
 # -- writing ---------------------------------------------------------------------------
 
 
-def insert(tx: Transaction, action: str, name: str, wanted: edits.Wanted) -> Entry | None:
+def insert(tx: Transaction, action: str, name: str, checked: edits.CheckedFields) -> Entry | None:
     """Insert an entry with its tags; None if the name is taken."""
-    now = None if wanted.columns["kind"] == "once" else tx.now()
-    row = edits.new_row(name, wanted, now, tx.settings)
+    now = None if checked.columns["kind"] == "once" else tx.now()
+    row = edits.new_row(name, checked, now, tx.settings)
     if now is None:
         row["created_at"] = row["updated_at"] = tx.database.now_sql()
     if not tx.insert(ENTRY, row):
         return None
     made = tx.get(name)
-    for tag in wanted.tags or ():
+    for tag in checked.tags or ():
         tx.insert(TAG, {"entry_id": made.id, "tag": tag})
     after: list[Any] = []
-    if wanted.after:
-        _, after = links.write(tx, made, wanted.after, new=True)["after"]
-    audit.record(tx, action, name, None, audit.entry_columns(made, wanted.tags or (), after))
+    if checked.after:
+        _, after = links.write(tx, made, checked.after, new=True)["after"]
+    audit.record(tx, action, name, None, audit.entry_columns(made, checked.tags or (), after))
     return made
 
 
 def edit(
-    tx: Transaction, action: str, old: Entry, wanted: edits.Wanted, *, touched: bool = False
+    tx: Transaction, action: str, old: Entry, checked: edits.CheckedFields, *, touched: bool = False
 ) -> Entry:
-    """Update a locked entry to what is wanted, and return it; write nothing if it is so already."""
-    changed = edits.changes(old, wanted.columns)
-    if changed or _turns(old, wanted.paused):
-        changed |= edits.consequences(old, changed, wanted.paused, tx.now(), tx.settings)
-    others = _write_tags(tx, old, wanted.tags)
-    if wanted.after is not None:
-        kind = wanted.columns.get("kind")
-        others |= links.write(tx, old, wanted.after, new=False, kind=kind)
+    """Update a locked entry to its new fields, and return it; write nothing if none differs."""
+    changed = edits.changes(old, checked.columns)
+    if changed or _turns(old, checked.paused):
+        changed |= edits.consequences(old, changed, checked.paused, tx.now(), tx.settings)
+    others = _write_tags(tx, old, checked.tags)
+    if checked.after is not None:
+        kind = checked.columns.get("kind")
+        others |= links.write(tx, old, checked.after, new=False, kind=kind)
     return write(tx, action, old, changed, others, touched=touched)
 
 
 def _lock_upstreams(tx: Transaction, given: Mapping[str, Any]) -> None:
     """Take the locks that come before the entry's own, if it is given upstreams."""
     if given.get("after"):
-        links.prepare(tx, edges.wanted(given["after"]))
+        links.prepare(tx, edges.checked(given["after"]))
 
 
 def write(
@@ -321,32 +321,32 @@ def _rename(tx: Transaction, old: Entry, name: str) -> None:
         raise EntryExistsError(name) from error
 
 
-def _write_tags(tx: Transaction, entry: Entry, wanted: tuple[str, ...] | None) -> audit.Differences:
+def _write_tags(tx: Transaction, entry: Entry, tags: tuple[str, ...] | None) -> audit.Differences:
     """Set the tags of an entry; return the difference, if there is one."""
-    if wanted is None:
+    if tags is None:
         return {}
     of_entry = TAG.c.entry_id == entry.id
     found = set(tx.execute(select(TAG.c.tag).where(of_entry)).scalars())
-    if found - set(wanted):
-        tx.execute(delete(TAG).where(of_entry, TAG.c.tag.in_(found - set(wanted))))
-    for tag in sorted(set(wanted) - found):
+    if found - set(tags):
+        tx.execute(delete(TAG).where(of_entry, TAG.c.tag.in_(found - set(tags))))
+    for tag in sorted(set(tags) - found):
         tx.insert(TAG, {"entry_id": entry.id, "tag": tag})
-    return {} if found == set(wanted) else {"tags": (sorted(found), sorted(wanted))}
+    return {} if found == set(tags) else {"tags": (sorted(found), sorted(tags))}
 
 
 def _related(tx: Transaction, entry: Entry) -> dict[str, Any]:
     """Return the tags and upstreams of an entry, for the audit."""
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id)).scalars()
-    return {"tags": sorted(found), "after": [edges.told(one) for one in links.read(tx, entry)]}
+    return {"tags": sorted(found), "after": [edges.as_json(one) for one in links.read(tx, entry)]}
 
 
-def _is_as_asked(tx: Transaction, old: Entry, wanted: edits.Wanted) -> bool:
-    if edits.changes(old, wanted.columns) or _turns(old, wanted.paused):
+def _is_as_asked(tx: Transaction, old: Entry, checked: edits.CheckedFields) -> bool:
+    if edits.changes(old, checked.columns) or _turns(old, checked.paused):
         return False
-    if wanted.after is not None and not links.are_as_asked(links.read(tx, old), wanted.after):
+    if checked.after is not None and not links.are_as_asked(links.read(tx, old), checked.after):
         return False
     found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == old.id)).scalars()
-    return wanted.tags is None or sorted(found) == list(wanted.tags)
+    return checked.tags is None or sorted(found) == list(checked.tags)
 
 
 def _turns(old: Entry, paused: bool | None) -> bool:

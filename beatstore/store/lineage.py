@@ -53,7 +53,7 @@ class Lineage:
             for name, (kind, ups) in (known or {}).items()
         }
 
-    def settle(
+    def aligned(
         self, name: str, kind: str, asked: Sequence[After], there: Sequence[After] = ()
     ) -> tuple[After, ...]:
         """Return edges with an alignment each; an edge that exists already keeps its own.

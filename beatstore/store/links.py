@@ -78,8 +78,8 @@ _EDGES = (
 def are_as_asked(there: Sequence[After], asked: Sequence[After]) -> bool:
     """Return whether the edges are those asked for; one without an alignment matches any."""
     aligned = {one.name: one.align for one in there}
-    wanted = {replace(one, align=one.align or aligned.get(one.name)) for one in asked}
-    return set(there) == wanted
+    aligned_edges = {replace(one, align=one.align or aligned.get(one.name)) for one in asked}
+    return set(there) == aligned_edges
 
 
 def write(
@@ -95,12 +95,12 @@ def write(
     Args:
         tx: the open transaction.
         entry: the downstream.
-        asked: the edges, as `edges.wanted` returns them.
+        asked: the edges, as `edges.checked` returns them.
         new: whether the entry was added in this transaction, so that nothing depends on it.
         kind: the kind of its schedule, if that changes too.
     """
     there = [] if new else read(tx, entry)
-    asked = Lineage(tx).settle(entry.name, kind or entry.kind, asked, there)
+    asked = Lineage(tx).aligned(entry.name, kind or entry.kind, asked, there)
     if set(there) == set(asked):
         return {}
     gone = {one.name for one in there} - {one.name for one in asked}
@@ -108,8 +108,8 @@ def write(
     _insert(tx, entry, [one for one in asked if one not in there], new=new)
     if not new:
         wake(tx, [entry.id])
-    before = [edges.told(one) for one in there if one not in asked]
-    return {"after": (before, [edges.told(one) for one in asked if one not in there])}
+    before = [edges.as_json(one) for one in there if one not in asked]
+    return {"after": (before, [edges.as_json(one) for one in asked if one not in there])}
 
 
 def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:

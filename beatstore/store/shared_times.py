@@ -40,14 +40,14 @@ def _still_under_way(tx: Transaction, entry_id: int, before: datetime) -> Sequen
     upstream that has not ended.
     """
     mine = WAIT.c.downstream_id == entry_id
-    told = select(func.min(WAIT.c.due_at)).where(mine, WAIT.c.since >= before)
+    reported = select(func.min(WAIT.c.due_at)).where(mine, WAIT.c.since >= before)
     runs = (
         select(func.min(RUN.c.due_at))
         .join(DEPENDENCY, DEPENDENCY.c.upstream_id == RUN.c.entry_id)
         .where(DEPENDENCY.c.downstream_id == entry_id, DEPENDENCY.c.align == "same")
         .where(RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED)
     )
-    return [tx.execute(one).scalar() for one in (told, runs)]
+    return [tx.execute(one).scalar() for one in (reported, runs)]
 
 
 def close_account(tx: Transaction, entry: Row[Any], before: datetime) -> int:

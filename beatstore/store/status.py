@@ -182,16 +182,16 @@ def health(tx: Transaction) -> Health:
     counts = (func.count(case((is_bad, 1))).label(name) for name, is_bad in bad.items())
     counted = tx.execute(select(*counts)).one()
     broken, forgotten = counted.broken, counted.forgotten
-    said = [_broken_warning(tx, broken)] if broken else []
-    said += stalls.forgotten(tx) if forgotten else []
-    said += stalls.stalls(tx, now)
+    warnings = [_broken_warning(tx, broken)] if broken else []
+    warnings += stalls.forgotten(tx) if forgotten else []
+    warnings += stalls.stalls(tx, now)
     return Health(
         now=now,
         beats_alive=alive,
         beat_stopped_at=last.stopped_at if last is not None and not alive else None,
         overdue_since=min(waiting, default=None),
         broken=broken,
-        warnings=tuple(said),
+        warnings=tuple(warnings),
     )
 
 
@@ -350,9 +350,9 @@ def _processes(tx: Transaction, now: datetime, table: Table, kind: type[P]) -> l
 
 
 def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
-    said: list[str] = []
+    warnings: list[str] = []
     if entries.lack_outcomes and not found.workers:
-        said.append(
+        warnings.append(
             "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
             "reported one: call beatstore.setup(app) in the module of the Celery app."
         )
@@ -361,26 +361,26 @@ def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
     if overdue and not any(beat.alive for beat in found.beats):
         more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
         have = "entry has" if found.overdue == 1 else "entries have"
-        said.append(
+        warnings.append(
             f"No beat is alive, and {found.overdue:,}{more} {have} been overdue since "
             f"{waited_since:%Y-%m-%d %H:%M:%S} UTC: start one with "
             "`celery -A … beat --scheduler beatstore:DBScheduler`."
         )
     behind = waited_since is not None and found.now - waited_since > SILENCE
     if behind and any(beat.alive for beat in found.beats):
-        said.append(_behind_warning(tx, found))
+        warnings.append(_behind_warning(tx, found))
     if found.entries.get("broken"):
-        said.append(_broken_warning(tx, found.entries["broken"]))
-    said += [] if not entries.forgotten else stalls.forgotten(tx)
-    said += stalls.stalls(tx, found.now)
-    said += stalls.retries_of_paused(tx)
+        warnings.append(_broken_warning(tx, found.entries["broken"]))
+    warnings += [] if not entries.forgotten else stalls.forgotten(tx)
+    warnings += stalls.stalls(tx, found.now)
+    warnings += stalls.retries_of_paused(tx)
     cycle = _cycle(tx)
     if cycle:
-        said.append(
+        warnings.append(
             f"A dependency cycle keeps these entries from running: {cycle}. Unlink one of them, "
             "or give an edge first_free=True."
         )
-    return said
+    return warnings
 
 
 def _behind_warning(tx: Transaction, found: Status) -> str:

@@ -45,9 +45,9 @@ def full(at: datetime, tz: tzinfo) -> str:
 def short(at: datetime, tz: tzinfo, now: datetime) -> str:
     """Return an instant without zero seconds, and without the year if it is near."""
     local, offset = shown_in(at, tz)
-    said = local.replace(tzinfo=None, microsecond=0).isoformat(" ")
-    said = said if local.second else said[:-3]
-    return (said[5:] if abs(at - now) < _HALF_A_YEAR else said) + offset
+    shown = local.replace(tzinfo=None, microsecond=0).isoformat(" ")
+    shown = shown if local.second else shown[:-3]
+    return (shown[5:] if abs(at - now) < _HALF_A_YEAR else shown) + offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +104,17 @@ def read(text: str) -> Given:
     Raises:
         ValueError: it is none of these.
     """
-    said = _BEHIND.sub("", text.strip())
+    local = _BEHIND.sub("", text.strip())
     zone_name = None
-    if found := _ZONE.fullmatch(said):
-        said, zone_name = found[1], zone(found[2]).key
-    if part := _PART.fullmatch(said):
+    if found := _ZONE.fullmatch(local):
+        local, zone_name = found[1], zone(found[2]).key
+    if part := _PART.fullmatch(local):
         month, day, hour, minute, second, fraction, offset = part.groups()
         # The year is a placeholder; a leap year has all dates.
         face = f"2000-{month or '01'}-{day or '01'}T{hour}:{minute}:{second or '00'}"
         face += f".{(fraction or '0'):0<6}{offset or ''}"
         return Given(text, isoparse(face), "year" if month else "date", zone_name)
-    return Given(text, isoparse(said.replace(" ", "T", 1)), zone_name=zone_name)
+    return Given(text, isoparse(local.replace(" ", "T", 1)), zone_name=zone_name)
 
 
 def _has(year: int, wall: datetime) -> bool:
@@ -131,16 +131,16 @@ def _placed(wall: datetime, zone_name: str) -> datetime:
         return wall
     tz = zone(zone_name)
     found = wall.replace(tzinfo=tz)
-    said = wall.isoformat(" ")
+    text = wall.isoformat(" ")
     try:
         shown = found.astimezone(timezone.utc).astimezone(tz)
     except OverflowError as error:
         raise ValueError(
-            f"{said} in {zone_name} is outside the years 1 to 9999 in UTC; write an earlier time"
+            f"{text} in {zone_name} is outside the years 1 to 9999 in UTC; write an earlier time"
         ) from error
     if shown.replace(tzinfo=None) != wall:
         raise ValueError(
-            f"{said} does not exist in {zone_name}, where the clocks went forward; write another "
+            f"{text} does not exist in {zone_name}, where the clocks went forward; write another "
             "time, or one with an offset"
         )
     return found

@@ -131,7 +131,7 @@ class Reporter:
         #: The numbers of queued `started` reports, by run and part.
         self._started: OrderedDict[Origin, int] = OrderedDict()
         #: Runs that are not in this database, as logged already.
-        self._strangers: OrderedDict[Origin, None] = OrderedDict()
+        self._unknown: OrderedDict[Origin, None] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._writer: Writer | None = None
         self._outage = Outage(
@@ -344,7 +344,7 @@ class Reporter:
         held: list[_Item] = []
         if again is None:
             unwritten = writer.write([item.report for item in items])
-            self._tell_strangers(unwritten.strangers)
+            self._log_unknown(unwritten.strangers)
             held = [item for item in items if item.report in unwritten.held]
         else:
             try:
@@ -376,15 +376,15 @@ class Reporter:
             if alone and not self._ending:
                 self._changed.wait(HELD)
 
-    def _tell_strangers(self, strangers: Sequence[Report]) -> None:
+    def _log_unknown(self, unknown: Sequence[Report]) -> None:
         """Log once for each run that it is not in this database."""
-        for report in strangers:
+        for report in unknown:
             of = report.of._replace(part=None)
-            if of == NO_RUN or of in self._strangers:
+            if of == NO_RUN or of in self._unknown:
                 continue
-            self._strangers[of] = None
-            if len(self._strangers) > self._limit:
-                self._strangers.popitem(last=False)
+            self._unknown[of] = None
+            if len(self._unknown) > self._limit:
+                self._unknown.popitem(last=False)
             logger.warning(
                 "run %d with the task id %s is not in this database: a beat with another database "
                 "sent its message, or its row was deleted; ignoring its reports",

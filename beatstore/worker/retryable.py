@@ -155,8 +155,8 @@ class Retryable:
 
     def _keep(self, store: Store, call: Call, error: Exception) -> StoredRetry:
         """Store the call as a one-shot."""
-        said = f"{type(error).__name__}: {error}".replace("\0", "\\0")
-        said = said.encode(errors="backslashreplace").decode()
+        failure = f"{type(error).__name__}: {error}".replace("\0", "\\0")
+        failure = failure.encode(errors="backslashreplace").decode()
         entry = store.schedule(
             {
                 "task": call.task,
@@ -170,7 +170,7 @@ class Retryable:
             # A retry is still wanted after beat was down.
             misfire="coalesce",
             tags=self.tags,
-            description=f"retry of a call of {self._where()} that failed with {said[:500]}",
+            description=f"retry of a call of {self._where()} that failed with {failure[:500]}",
             session=self._session,
         )
         return StoredRetry(entry.name, entry.next_due_at, error, self.max_retries)

@@ -155,8 +155,8 @@ def _on_failure(
 
 
 def _on_retry(*, sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
-    said = "retried by the task" if reason is not None else "put back in the queue"
-    _report(sender.app, request, "sent", reason=f"{said}: {reason}" if reason else said)
+    why = "retried by the task" if reason is not None else "put back in the queue"
+    _report(sender.app, request, "sent", reason=f"{why}: {reason}" if reason else why)
 
 
 def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:

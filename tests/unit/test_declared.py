@@ -51,7 +51,7 @@ def of(schedule: Any = "0 2 * * *", task: Any = "t", **given: Any) -> str | None
     return digest(Declared("a", task, schedule, **given), "UTC", None)
 
 
-def wanted(schedule: Any = "0 2 * * *", task: Any = "t", **given: Any) -> edits.Wanted:
+def wanted(schedule: Any = "0 2 * * *", task: Any = "t", **given: Any) -> edits.CheckedFields:
     """Return what is stored of it."""
     return edits.check(
         {**Declared("a", task, schedule, **given).given(), "source": "x"}, Settings()

@@ -98,8 +98,8 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
             break
         _follow(tx, going)
     _read_edges(tx, chains)
-    said = (_sentence(chain, now, tx.settings) for chain in chains)
-    yield from islice((words for words in said if words is not None), NAMES_SHOWN)
+    sentences = (_sentence(chain, now, tx.settings) for chain in chains)
+    yield from islice((one for one in sentences if one is not None), NAMES_SHOWN)
 
 
 def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:

@@ -134,8 +134,8 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     new_name = change.after.get("name") if isinstance(change.after, dict) else None
     became = "renamed" if new_name else "removed"
     to = f" to {new_name!r}" if new_name else ""
-    said = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {change.actor}."
-    return Explanation(name, wording.now, became, change.at, change.actor, sentences=[said])
+    sentence = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {change.actor}."
+    return Explanation(name, wording.now, became, change.at, change.actor, sentences=[sentence])
 
 
 class Answer:
@@ -156,8 +156,8 @@ class Answer:
     def explanation(self) -> Explanation:
         """Return the facts and sentences that were collected."""
         entry = self.entry
-        said = [self.wording.retold(one) for one in self.sentences]
-        return Explanation(entry.name, self.now, entry.state, **self.facts, sentences=said)
+        sentences = [self.wording.retold(one) for one in self.sentences]
+        return Explanation(entry.name, self.now, entry.state, **self.facts, sentences=sentences)
 
     def describe_state(self) -> None:
         """Describe the entry's state, since when it has it, and who set it."""

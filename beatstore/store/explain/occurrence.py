@@ -49,7 +49,7 @@ _VERDICTS = {
     "succeeded": "ran",
 }
 
-_SAID = {
+_VERDICTS = {
     "ran": "ran",
     "late": "ran",
     "failed": "failed",
@@ -138,11 +138,11 @@ class _Occurrence(Answer):
             verdict = "retrying"
         if verdict == "ran" and self._is_late(run):
             verdict = "late"
-        said = _SAID.get(verdict, f"was {verdict}")
+        words = _VERDICTS.get(verdict, f"was {verdict}")
         if run.sent_at is not None and verdict in ("late", "sent") and self._is_late(run):
-            said += f", {duration(run.sent_at - run.due_at)} late"
+            words += f", {duration(run.sent_at - run.due_at)} late"
         self.facts["run"] = run
-        self._say(verdict, f"{self.subject} {said}")
+        self._say(verdict, f"{self.subject} {words}")
         self.sentences += [self.wording.ended(one) for one in runs]
         if run.reason and run.state == "succeeded" and not run.missed_count:
             self.sentences.append(f"Its record says: {run.reason}.")
@@ -307,12 +307,12 @@ class _Occurrence(Answer):
             ),
             None,
         )
-        said = "" if put is None else f", since {self.wording.moment(put.at)}, by {put.actor}"
+        since = "" if put is None else f", since {self.wording.moment(put.at)}, by {put.actor}"
         error = ended.before.get("error") if isinstance(ended.before, dict) else None
-        said += f" ({clause(error)})" if state == "broken" and error else ""
+        since += f" ({clause(error)})" if state == "broken" and error else ""
         verb = "resumed" if ended.action == "resume" else "changed"
         until = f"{ended.actor} {verb} it at {self.wording.moment(ended.at)}"
-        return self._say(state, f"{self.subject} did not run: it was {state} then{said}. {until}")
+        return self._say(state, f"{self.subject} did not run: it was {state} then{since}. {until}")
 
     def as_out_of_service(self) -> bool:
         """The entry sends nothing in its state, and did not then."""
@@ -374,8 +374,8 @@ class _Occurrence(Answer):
 
     @staticmethod
     def _cursor(columns: Any) -> datetime | None:
-        said = columns.get("cursor_at") if isinstance(columns, dict) else None
-        return cast("datetime | None", _read_instant("cursor_at", said))
+        stored = columns.get("cursor_at") if isinstance(columns, dict) else None
+        return cast("datetime | None", _read_instant("cursor_at", stored))
 
 
 _ADDING = ("add", "put", "schedule")

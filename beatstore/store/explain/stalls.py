@@ -66,7 +66,7 @@ def stalls(tx: Transaction, now: datetime, entry_id: int | None = None) -> list[
     """
     kinds: tuple[Callable[[Transaction, datetime, int | None], Iterator[str]], ...]
     kinds = (held, retried, unclaimed, _not_reported, _never_reported, blocked)
-    return [said for kind in kinds for said in kind(tx, now, entry_id)]
+    return [sentence for kind in kinds for sentence in kind(tx, now, entry_id)]
 
 
 def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[bool]]:

@@ -71,18 +71,18 @@ class Wording:
         """Return a due time, in both zones."""
         local = local_time(at, self._zone)
         name = "UTC" if local.tzinfo is timezone.utc else self.zone_name
-        said = f"{local:%Y-%m-%d} {_time(local)} {name}"
+        text = f"{local:%Y-%m-%d} {_time(local)} {name}"
         other = local_time(at, zone(self.also))
         if self.also == name or other.tzinfo is timezone.utc:
-            return said
+            return text
         date = "" if other.date() == local.date() else f"{other:%Y-%m-%d} "
-        return f"{said} ({date}{_time(other)} {self.also})"
+        return f"{text} ({date}{_time(other)} {self.also})"
 
     def moment(self, at: datetime) -> str:
         """Return any other instant, in the zone."""
         (local, offset), now = shown_in(at, self._zone), local_time(self.now, self._zone)
-        said = f"{local:%H:%M:%S}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M:%S}"
-        return f"{said}{offset}"
+        text = f"{local:%H:%M:%S}" if local.date() == now.date() else f"{local:%Y-%m-%d %H:%M:%S}"
+        return f"{text}{offset}"
 
     def retold(self, text: str) -> str:
         """Return a stored text with its instants shown as due times are."""
@@ -98,8 +98,8 @@ class Wording:
 
     def since(self, at: datetime | None, by: str | None) -> str:
         """Return since when something is so and who did it, as far as that is known."""
-        said = "" if at is None else f" since {self.moment(at)}"
-        return said if by is None else f"{said}, by {by}"
+        text = "" if at is None else f" since {self.moment(at)}"
+        return text if by is None else f"{text}, by {by}"
 
     # -- the entry -------------------------------------------------------------------------
 
@@ -234,15 +234,17 @@ class Wording:
     def unheard(self, run: Run, queue: str | None, timeout: bool) -> list[str]:
         """Say why a sent run may be unreported, and when it is marked lost."""
         listens = f"queue {queue!r}" if queue else "its queue"
-        said = [
+        sentences = [
             f"Perhaps no worker listens to {listens}, or the one that took it lacks "
             "beatstore.setup(app)."
         ]
         if not timeout:
-            said.append("It has no run_timeout, so it is never marked lost.")
+            sentences.append("It has no run_timeout, so it is never marked lost.")
         elif run.wake_at is not None:
-            said.append(f"If no worker reports by {self.moment(run.wake_at)}, it is marked lost.")
-        return said
+            sentences.append(
+                f"If no worker reports by {self.moment(run.wake_at)}, it is marked lost."
+            )
+        return sentences
 
     def ended(self, run: Run) -> str:
         """Say how a run ended, or why occurrences had no run."""
@@ -271,15 +273,15 @@ class Wording:
         return f"{_count(run.missed_count)} occurrences, {span}, were {run.state}{why}"
 
     def _took(self, run: Run) -> str:
-        said = []
+        parts = []
         if self.late(run):
             assert run.sent_at is not None
-            said.append(f"sent {duration(run.sent_at - run.due_at)} late")
+            parts.append(f"sent {duration(run.sent_at - run.due_at)} late")
         if run.started_at is not None and run.finished_at is not None:
-            said.append(f"after {duration(run.finished_at - run.started_at)}")
+            parts.append(f"after {duration(run.finished_at - run.started_at)}")
         if run.worker:
-            said.append(f"on {run.worker}")
-        return "".join(f", {part}" for part in said)
+            parts.append(f"on {run.worker}")
+        return "".join(f", {part}" for part in parts)
 
     def late(self, run: Run) -> bool:
         """Say whether a run was sent noticeably after its due time."""

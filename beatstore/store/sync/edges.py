@@ -29,7 +29,7 @@ class EdgeCheck:
 
     Args:
         tx: the open transaction.
-        asked: the wanted edges of each entry whose edges change, by its name.
+        asked: the new edges of each entry whose edges change, by its name.
         new: the names of the entries that will be added.
         there: the names of the upstreams that exist.
     """

@@ -1,4 +1,4 @@
-"""DeclaredEntry declared entry: what its row becomes in a sync.
+"""One declared entry: what its row becomes in a sync.
 
 Executes no SQL. See `beatstore.store.sync.merge` for who wins, the user or the code.
 
@@ -31,7 +31,7 @@ from beatstore.store.sync.stored import Related
 
 __all__ = ["DeclaredEntry", "edited", "is_in_service", "let_go"]
 
-_UNREAD = edits.Wanted({})
+_UNREAD = edits.CheckedFields({})
 
 
 @dataclass
@@ -42,7 +42,7 @@ class DeclaredEntry:
         declared: the declaration.
         source: the source that declares it.
         digest: the digest of the declaration.
-        wanted: the checked declaration.
+        checked: the checked declaration.
         old: the stored entry, locked.
         row: the columns of a new row, or those that change.
         tags: the old and the new tags, if they change.
@@ -53,7 +53,7 @@ class DeclaredEntry:
     declared: Declared
     source: str
     digest: str | None = None
-    wanted: edits.Wanted = _UNREAD
+    checked: edits.CheckedFields = _UNREAD
     old: Entry | None = None
     row: dict[str, Any] = field(default_factory=dict)
     tags: tuple[list[str], list[str]] | None = None
@@ -90,16 +90,16 @@ class DeclaredEntry:
         found: audit.Differences = {"tags": self.tags} if self.tags else {}
         if self.after:
             was, becomes = self.after
-            gone = [edges.told(one) for one in was if one not in becomes]
-            found["after"] = gone, [edges.told(one) for one in becomes if one not in was]
+            gone = [edges.as_json(one) for one in was if one not in becomes]
+            found["after"] = gone, [edges.as_json(one) for one in becomes if one not in was]
         return found
 
     def check(self, settings: Settings) -> None:
         """Check the declaration in full."""
         fields.text("name", self.declared.name)
-        self.wanted = edits.check({**self.declared.given(), "source": self.source}, settings)
+        self.checked = edits.check({**self.declared.given(), "source": self.source}, settings)
 
-    def settle(self, related: Related, now: datetime, settings: Settings) -> None:
+    def decide(self, related: Related, now: datetime, settings: Settings) -> None:
         """Decide what the row becomes; `related` has the tags and edges of stored entries."""
         if self.old is None:
             self._make(now, settings)
@@ -107,30 +107,30 @@ class DeclaredEntry:
             self._merge(self.old, related, now, settings)
 
     def _make(self, now: datetime, settings: Settings) -> None:
-        self.row = edits.new_row(self.declared.name, self.wanted, now, settings)
-        self.row["declared"] = self._baseline(merge.of_code(self.wanted))
-        self.tags = ([], list(self.wanted.tags)) if self.wanted.tags else None
-        self.after = ([], list(self.wanted.after)) if self.wanted.after else None
+        self.row = edits.new_row(self.declared.name, self.checked, now, settings)
+        self.row["declared"] = self._baseline(merge.of_code(self.checked))
+        self.tags = ([], list(self.checked.tags)) if self.checked.tags else None
+        self.after = ([], list(self.checked.after)) if self.checked.after else None
 
     def _merge(self, old: Entry, related: Related, now: datetime, settings: Settings) -> None:
-        was, code = related.said(old), merge.of_code(self.wanted)
+        was, code = related.json_fields(old), merge.of_code(self.checked)
         taken = merge.taken(was, merge.unpacked(old.declared) or was, code)
         self.kept = merge.differing(was | {name: code[name] for name in taken}, code)
         if "tags" in taken:
-            self.tags = sorted(related.tags.get(old.id, [])), list(self.wanted.tags or ())
+            self.tags = sorted(related.tags.get(old.id, [])), list(self.checked.tags or ())
         if "after" in taken:
-            self.after = related.after.get(old.id, []), list(self.wanted.after or ())
-        columns = {name: self.wanted.columns[name] for name in taken & self.wanted.columns.keys()}
+            self.after = related.after.get(old.id, []), list(self.checked.after or ())
+        columns = {name: self.checked.columns[name] for name in taken & self.checked.columns.keys()}
         _check_mixed(old, columns, code["after"] if self.after else was["after"])
         changed = edits.changes(old, columns)
         self.row = {**changed, **self._follow(old, changed, now, settings)}
-        if _is_edited(self.row.get("state", old.state), paused=bool(self.wanted.paused)):
+        if _is_edited(self.row.get("state", old.state), paused=bool(self.checked.paused)):
             self.kept = (*self.kept, "state")
         ownership = {"source": self.source, "declared": self._baseline(code)}
         self.row |= edits.changes(old, ownership)
 
-    def _baseline(self, code: merge.Said) -> dict[str, Any]:
-        return merge.packed(code, paused=bool(self.wanted.paused), digest=self.digest)
+    def _baseline(self, code: merge.JsonFields) -> dict[str, Any]:
+        return merge.packed(code, paused=bool(self.checked.paused), digest=self.digest)
 
     def _follow(
         self, old: Entry, changed: Mapping[str, Any], now: datetime, settings: Settings
@@ -145,13 +145,13 @@ class DeclaredEntry:
         if not changed and paused is None:
             return {}
         found = edits.consequences(old, changed, paused, now, settings)
-        if self.wanted.paused and state in OVER and found.get("state") == "active":
+        if self.checked.paused and state in OVER and found.get("state") == "active":
             found |= {"state": "paused", "wake_at": None}
         return found
 
     def _turn(self, old: Entry) -> bool | None:
         """Return True if code pauses the entry, False if it resumes it, None if neither."""
-        code = bool(self.wanted.paused)
+        code = bool(self.checked.paused)
         base = merge.paused_in(old.declared) if merge.unpacked(old.declared) else code
         state = _state(old)
         if state not in LIVE or base == code or (state == "paused") != base:
@@ -169,7 +169,7 @@ def edited(row: Any, related: Related) -> tuple[str, ...]:
     code = merge.unpacked(row.declared)
     if code is None or merge.let_go_in(row.declared):
         return ()
-    found = merge.differing(related.said(row), code)
+    found = merge.differing(related.json_fields(row), code)
     is_edited = _is_edited(row.state, paused=merge.paused_in(row.declared))
     return (*found, "state") if is_edited else found
 
@@ -181,8 +181,8 @@ def is_in_service(old: Entry) -> bool:
 
 def let_go(old: Entry) -> dict[str, Any]:
     """Return the columns that change when an entry is no longer declared."""
-    said = old.declared if isinstance(old.declared, dict) else {}
-    left = {"declared": {**said, "let_go": old.state}}
+    declared = old.declared if isinstance(old.declared, dict) else {}
+    left = {"declared": {**declared, "let_go": old.state}}
     if not is_in_service(old):
         return left
     over = {"state": "cancelled", "wake_at": None, "next_due_at": None}

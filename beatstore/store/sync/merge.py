@@ -21,12 +21,12 @@ from operator import attrgetter
 from typing import Any
 
 from beatstore.definition import edges
-from beatstore.definition.edits import Wanted
+from beatstore.definition.edits import CheckedFields
 from beatstore.definition.spec import FIELDS, VALUES
 
 __all__ = [
     "COLUMNS",
-    "Said",
+    "JsonFields",
     "differing",
     "let_go_in",
     "of_code",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 #: An entry in JSON: its columns, and its sorted `tags` and edges (`after`).
-Said = dict[str, Any]
+JsonFields = dict[str, Any]
 
 #: The fields that are merged.
 _MERGED = tuple(one for one in FIELDS.values() if one.group is not None)
@@ -47,7 +47,9 @@ _MERGED = tuple(one for one in FIELDS.values() if one.group is not None)
 COLUMNS = tuple(column for one in _MERGED for column in one.columns)
 
 #: The values that a baseline leaves out.
-_LEFT_OUT: Said = {key: one.left_out for one in _MERGED if one.is_ever_left_out for key in one.keys}
+_LEFT_OUT: JsonFields = {
+    key: one.left_out for one in _MERGED if one.is_ever_left_out for key in one.keys
+}
 
 _INSTANTS = tuple(one.keys[0] for one in _MERGED if one.form == "instant")
 _VALUES = attrgetter(*COLUMNS)
@@ -65,49 +67,49 @@ def _grouped() -> tuple[tuple[str, ...], ...]:
 _GROUPS = _grouped()
 
 
-def of_code(wanted: Wanted) -> Said:
-    """Return what code declares; `wanted` is the result of `edits.check`."""
-    said = {column: _json(wanted.columns[column]) for column in COLUMNS}
-    said["tags"] = list(wanted.tags or ())
-    said["after"] = _edges(wanted.after or ())
-    return said
+def of_code(checked: CheckedFields) -> JsonFields:
+    """Return what code declares; `checked` is the result of `edits.check`."""
+    found = {column: _json(checked.columns[column]) for column in COLUMNS}
+    found["tags"] = list(checked.tags or ())
+    found["after"] = _edges(checked.after or ())
+    return found
 
 
-def of_row(row: Any, tags: Iterable[str], after: Iterable[edges.After]) -> Said:
+def of_row(row: Any, tags: Iterable[str], after: Iterable[edges.After]) -> JsonFields:
     """Return what the database has; `row` has the columns."""
     # A value that can't be read stays as it is: it equals nothing that code can declare.
-    said: Said = dict(zip(COLUMNS, _VALUES(row), strict=True))
+    found: JsonFields = dict(zip(COLUMNS, _VALUES(row), strict=True))
     for name in _INSTANTS:
-        if said[name] is not None:
-            said[name] = _json(said[name])
-    said["tags"] = sorted(tags)
-    said["after"] = _edges(after)
-    return said
+        if found[name] is not None:
+            found[name] = _json(found[name])
+    found["tags"] = sorted(tags)
+    found["after"] = _edges(after)
+    return found
 
 
 def packed(
-    said: Said, *, paused: bool, digest: str | None, let_go: str | None = None
+    code: JsonFields, *, paused: bool, digest: str | None, let_go: str | None = None
 ) -> dict[str, Any]:
     """Return the column `declared`.
 
     Args:
-        said: what code declares.
+        code: what code declares.
         paused: whether it declares that the entry starts paused.
         digest: the digest of the declaration, if it has one.
         let_go: the state of the entry when it was no longer declared.
     """
     kept = {
-        name: value for name, value in said.items() if not _same(value, _LEFT_OUT.get(name, ...))
+        name: value for name, value in code.items() if not _same(value, _LEFT_OUT.get(name, ...))
     }
     found: dict[str, Any] = {"said": kept}
     others = {"paused": paused or None, "digest": digest, "let_go": let_go}
     return found | {name: value for name, value in others.items() if value is not None}
 
 
-def unpacked(declared: object) -> Said | None:
+def unpacked(declared: object) -> JsonFields | None:
     """Return what code declared; None if there is nothing that can be read."""
-    said = declared.get("said") if isinstance(declared, dict) else None
-    return {**_LEFT_OUT, **said} if isinstance(said, dict) else None
+    code = declared.get("said") if isinstance(declared, dict) else None
+    return {**_LEFT_OUT, **code} if isinstance(code, dict) else None
 
 
 def let_go_in(declared: object) -> str | None:
@@ -120,7 +122,7 @@ def paused_in(declared: object) -> bool:
     return isinstance(declared, dict) and bool(declared.get("paused"))
 
 
-def taken(row: Said, base: Said, code: Said) -> set[str]:
+def taken(row: JsonFields, base: JsonFields, code: JsonFields) -> set[str]:
     """Return which columns, `tags` and `after` follow the code: only it has changed them."""
     found: set[str] = set()
     for columns in _GROUPS:
@@ -129,14 +131,14 @@ def taken(row: Said, base: Said, code: Said) -> set[str]:
     return found
 
 
-def differing(row: Said, code: Said) -> tuple[str, ...]:
+def differing(row: JsonFields, code: JsonFields) -> tuple[str, ...]:
     """Return the fields in which both differ, under their names in `Store.add`."""
     if row == code and all(_same(row[name], code[name]) for name in VALUES):
         return ()
     return tuple(one.name for one in _MERGED if not _alike(row, code, one.keys))
 
 
-def _alike(one: Said, other: Said, columns: Iterable[str]) -> bool:
+def _alike(one: JsonFields, other: JsonFields, columns: Iterable[str]) -> bool:
     return all(_same(one[column], other.get(column, ...)) for column in columns)
 
 
@@ -154,7 +156,7 @@ def _canonical(value: object) -> str:
 
 
 def _edges(after: Iterable[edges.After]) -> list[dict[str, Any]]:
-    return [edges.told(one) for one in sorted(after, key=lambda one: one.name)]
+    return [edges.as_json(one) for one in sorted(after, key=lambda one: one.name)]
 
 
 def _json(value: Any) -> Any:

@@ -40,7 +40,7 @@ class Related:
         self.tags: dict[int, list[str]] = {}
         self.after: dict[int, list[After]] = {}
 
-    def said(self, row: Any) -> merge.Said:
+    def json_fields(self, row: Any) -> merge.JsonFields:
         """Return everything that the database has of an entry; `row` has its columns."""
         return merge.of_row(row, self.tags.get(row.id, ()), self.after.get(row.id, ()))
 
@@ -66,8 +66,8 @@ def _rows(
 ) -> dict[str, Row[Any]]:
     found: dict[str, Row[Any]] = {}
     for some in chunks(values):
-        wanted = select(*_SHOWN).where(column.in_(some))
-        found |= {row.name: row for row in tx.execute(current(tx, wanted))}
+        rows = select(*_SHOWN).where(column.in_(some))
+        found |= {row.name: row for row in tx.execute(current(tx, rows))}
     return found
 
 

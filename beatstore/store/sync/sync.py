@@ -114,7 +114,7 @@ def _check_source(source: object) -> None:
 
 
 class _Sync:
-    """DeclaredEntry sync, in steps; only `write` writes."""
+    """One sync, in steps; only `write` writes."""
 
     def __init__(self, tx: Transaction, sources: Mapping[str, Source], dry: bool) -> None:
         self.tx = tx
@@ -158,7 +158,7 @@ class _Sync:
     def _are_same(self, one: DeclaredEntry, other: DeclaredEntry) -> bool:
         if one.digest is not None and one.digest == other.digest:
             return True
-        return self._check(one) and self._check(other) and one.wanted == other.wanted
+        return self._check(one) and self._check(other) and one.checked == other.checked
 
     def _check(self, one: DeclaredEntry) -> bool:
         """Check a declaration in full; refuse it and return False if it can't be stored."""
@@ -167,7 +167,7 @@ class _Sync:
     def _read(self, one: DeclaredEntry) -> None:
         one.check(self.tx.settings)
         for name in VALUES:
-            check_levels(name, one.wanted.columns[name], self.tx.dialect)
+            check_levels(name, one.checked.columns[name], self.tx.dialect)
 
     def _try(self, one: DeclaredEntry, work: Callable[[], None]) -> bool:
         try:
@@ -217,7 +217,7 @@ class _Sync:
 
     def _lock(self, rows: Mapping[str, Row[Any]], left: list[Row[Any]]) -> None:
         """Lock what may change, and read it again, because edits take no turns with syncs."""
-        ups = {up.name for one in self.touched.values() for up in one.wanted.after or ()}
+        ups = {up.name for one in self.touched.values() for up in one.checked.after or ()}
         chosen = {row.id for name, row in rows.items() if name in self.touched or name in ups}
         chosen |= {row.id for row in (*stored.named(self.tx, ups - rows.keys()).values(), *left)}
         found = stored.locked(self.tx, chosen, lock=not self.dry)
@@ -236,7 +236,7 @@ class _Sync:
         related = stored.related(self.tx, olds)
         self._align(related)
         for one in list(self.touched.values()):
-            self._try(one, partial(one.settle, related, now, settings))
+            self._try(one, partial(one.decide, related, now, settings))
         asked = {name: one.after[1] for name, one in self.touched.items() if one.after}
         new = [name for name, one in self.touched.items() if one.old is None]
         for name, reason in EdgeCheck(self.tx, asked, new, self.ups).run().items():
@@ -249,16 +249,16 @@ class _Sync:
             self.tx,
             {name: (up.kind, None) for name, up in self.ups.items()}
             | {
-                name: (one.wanted.columns["kind"], [up.name for up in one.wanted.after or ()])
+                name: (one.checked.columns["kind"], [up.name for up in one.checked.after or ()])
                 for name, one in self.touched.items()
             },
         )
         for name, one in self.touched.items():
-            if one.wanted.after:
+            if one.checked.after:
                 there = [] if one.old is None else related.after.get(one.old.id, [])
-                kind = one.wanted.columns["kind"]
-                after = lineage.settle(name, kind, one.wanted.after, there)
-                one.wanted = replace(one.wanted, after=after)
+                kind = one.checked.columns["kind"]
+                after = lineage.aligned(name, kind, one.checked.after, there)
+                one.checked = replace(one.checked, after=after)
 
     def write(self) -> None:
         """Write the changes, and notify beat."""
@@ -266,8 +266,8 @@ class _Sync:
         made = syncwrite.insert(self.tx, new)
         for name in new.keys() - made.keys():
             self._refuse(new[name], "somebody else has just added an entry of this name")
-        wanted = {up.name for one in self.touched.values() if one.after for up in one.after[1]}
-        for name in wanted & (new.keys() - made.keys()):
+        ups = {up.name for one in self.touched.values() if one.after for up in one.after[1]}
+        for name in ups & (new.keys() - made.keys()):
             self.ups[name] = self.tx.get(name, lock=True)
         syncwrite.update(self.tx, self.touched, made, self.ups)
         syncwrite.let_go(self.tx, self.left.values())
@@ -302,6 +302,6 @@ def _shown(name: object) -> str:
 
 def _is_settled(one: DeclaredEntry, row: Row[Any]) -> bool:
     """Return whether code declares the same as at the last sync."""
-    said = row.declared if isinstance(row.declared, dict) else {}
-    before = None if "let_go" in said or row.source != one.source else said.get("digest")
+    declared = row.declared if isinstance(row.declared, dict) else {}
+    before = None if "let_go" in declared or row.source != one.source else declared.get("digest")
     return one.digest is not None and one.digest == before

@@ -74,7 +74,7 @@ def _stamp(tx: Transaction) -> dict[str, Any]:
 
 def _audited(one: DeclaredEntry, entry_id: int) -> dict[str, Any]:
     others = {name: pair[1] for name, pair in one.differences().items()}
-    return audit.said({"id": entry_id, **one.row, **others})
+    return audit.shown({"id": entry_id, **one.row, **others})
 
 
 def _write_tags(

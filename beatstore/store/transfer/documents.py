@@ -96,7 +96,7 @@ def document(
     if tags:
         made["tags"] = sorted(tags)
     if after:
-        made["after"] = [edges.told(one) for one in sorted(after, key=lambda one: one.name)]
+        made["after"] = [edges.as_json(one) for one in sorted(after, key=lambda one: one.name)]
     made |= {"state": entry.state} if entry.state != "active" else {}
     made |= {"error": entry.error} if entry.error is not None else {}
     made |= {"declared": entry.declared} if entry.declared is not None else {}
@@ -140,7 +140,7 @@ class Loaded:
 
     Attributes:
         name: the entry's name.
-        wanted: its checked fields.
+        checked: its checked fields.
         state: the entry's state.
         row: all columns but the id, for a new entry.
         used: the edges' `consumed_seq` and `failure_seen`, by upstream.
@@ -148,7 +148,7 @@ class Loaded:
     """
 
     name: str
-    wanted: edits.Wanted
+    checked: edits.CheckedFields
     state: str
     row: dict[str, Any]
     used: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -171,22 +171,22 @@ def read(given: object, settings: Settings, now: datetime) -> Loaded:
             raise InvalidEntryError(str(key), given[key], expected, write)
     name = fields.text("name", given.get("name"))
     state = fields.choice("state", given.get("state", "active"), ENTRY_STATES)
-    wanted = _wanted(given, state, settings)
+    checked = _checked(given, state, settings)
     progress = given.get("progress")
     if progress is None:
-        row = _new(name, wanted, state, now, settings)
-        loaded = Loaded(name, wanted, state, row)
+        row = _new(name, checked, state, now, settings)
+        loaded = Loaded(name, checked, state, row)
     else:
         marks, used = _progress(progress)
-        row = {"name": name, **wanted.columns, "created_at": now, **marks}
+        row = {"name": name, **checked.columns, "created_at": now, **marks}
         row |= _next_look(row, state, settings)
-        loaded = Loaded(name, wanted, state, row, used, moved=True)
+        loaded = Loaded(name, checked, state, row, used, moved=True)
     loaded.row |= {"state": state, "error": fields.note("error", given.get("error"))}
     loaded.row["updated_at"] = now
     return loaded
 
 
-def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.Wanted:
+def _checked(given: Mapping[str, Any], state: str, settings: Settings) -> edits.CheckedFields:
     asked = {name: given[name] for name in _FIELDS if given.get(name) is not None}
     for name in _INSTANTS:
         if name in asked:
@@ -195,9 +195,9 @@ def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.W
         if name in asked:
             asked[name] = values.decoded(name, asked[name])
     asked.setdefault("task", None)
-    after = edges.wanted([_after(one) for one in _list("after", given.get("after"))])
+    after = edges.checked([_after(one) for one in _list("after", given.get("after"))])
     rule, columns = _rule(given, state, settings, asked.get("start_at"), after)
-    wanted = edits.check(
+    checked = edits.check(
         {
             **{name: one.left_out for name, one in _FIELDS.items() if one.is_ever_left_out},
             **asked,
@@ -211,7 +211,7 @@ def _wanted(given: Mapping[str, Any], state: str, settings: Settings) -> edits.W
     if declared is not None and not isinstance(declared, Mapping):
         raise InvalidEntryError("declared", declared, "a JSON object, or null")
     columns["declared"] = None if declared is None else fields.plain("declared", declared)
-    return edits.Wanted({**wanted.columns, **columns}, wanted.tags, wanted.paused, after)
+    return edits.CheckedFields({**checked.columns, **columns}, checked.tags, checked.paused, after)
 
 
 def _rule(
@@ -252,13 +252,13 @@ def _rule(
 
 
 def _new(
-    name: str, wanted: edits.Wanted, state: str, now: datetime, settings: Settings
+    name: str, checked: edits.CheckedFields, state: str, now: datetime, settings: Settings
 ) -> dict[str, Any]:
     """Return the columns of an entry that counts from now."""
     if state in LIVE:
-        return edits.new_row(name, wanted, now, settings)
-    cursor_at = None if wanted.columns["kind"] == "once" else now
-    row = {"name": name, **wanted.columns, "created_at": now, "cursor_at": cursor_at}
+        return edits.new_row(name, checked, now, settings)
+    cursor_at = None if checked.columns["kind"] == "once" else now
+    row = {"name": name, **checked.columns, "created_at": now, "cursor_at": cursor_at}
     return row | {"next_due_at": None, "wake_at": None}
 
 
@@ -307,7 +307,7 @@ def _used(path: str, pair: object) -> tuple[int, int]:
 
 
 def _after(given: object) -> object:
-    """Return an edge as `edges.wanted` takes it."""
+    """Return an edge as `edges.checked` takes it."""
     if not isinstance(given, Mapping):
         return given
     known = [one.name for one in fields_of(After)]

@@ -112,8 +112,8 @@ class Gathered:
             self.refused[line] = f"name: {name!r} is already on line {self.lines[name]}"
             return
         self.lines[name] = line
-        if loaded.wanted.after:
-            self.after[name] = loaded.wanted.after
+        if loaded.checked.after:
+            self.after[name] = loaded.checked.after
         self._file.write(_packed(loaded) + "\n")
 
     def pages(self) -> Iterator[list[Loaded]]:
@@ -181,9 +181,9 @@ def _packed(loaded: Loaded) -> str:
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in loaded.row.items()
     }
-    after = [edges.told(one) for one in loaded.wanted.after or ()]
-    packed = (list(loaded.wanted.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
-    return json.dumps((loaded.name, list(loaded.wanted.columns), *packed))
+    after = [edges.as_json(one) for one in loaded.checked.after or ()]
+    packed = (list(loaded.checked.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
+    return json.dumps((loaded.name, list(loaded.checked.columns), *packed))
 
 
 def _unpacked(line: str) -> Loaded:
@@ -191,14 +191,14 @@ def _unpacked(line: str) -> Loaded:
     for column in _INSTANTS:
         if row.get(column) is not None:
             row[column] = datetime.fromisoformat(row[column])
-    wanted = edits.Wanted(
+    checked = edits.CheckedFields(
         {column: row[column] for column in columns},
         tuple(tags),
         state == "paused",
         tuple(After(**{"align": "latest", **one}) for one in after),
     )
     pairs = {up: (pair[0], pair[1]) for up, pair in used.items()}
-    return Loaded(name, wanted, state, row, pairs, moved)
+    return Loaded(name, checked, state, row, pairs, moved)
 
 
 # -- writing -----------------------------------------------------------------------------
@@ -330,7 +330,7 @@ class _Writing:
         tx = self._tx
         rows = [{**_EMPTY, **one.row} for one in page]
         tx.execute(insert(ENTRY), rows)
-        tagged = {one.name: one.wanted.tags for one in page if one.wanted.tags}
+        tagged = {one.name: one.checked.tags for one in page if one.checked.tags}
         if tagged:
             ids = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.name.in_(tagged))
             tags = [
@@ -375,8 +375,8 @@ class _Writing:
         old = tx.get(one.name, lock=True)
         if old.state == "cancelled" != one.state:
             old = entries.write(tx, "load", old, edits.mended(old, tx.now()))
-        wanted = edits.Wanted(one.wanted.columns, one.wanted.tags, one.state == "paused")
-        entries.edit(tx, "load", old, wanted)
+        checked = edits.CheckedFields(one.checked.columns, one.checked.tags, one.state == "paused")
+        entries.edit(tx, "load", old, checked)
         if one.state == "cancelled":
             actions.cancel(tx, one.name)
 
@@ -417,18 +417,18 @@ class _Writing:
             after = self._after.get(name, ())
             links.prepare(self._tx, after)
             old = self._tx.get(name, lock=True)
-            entries.edit(self._tx, "load", old, edits.Wanted({}, after=after))
+            entries.edit(self._tx, "load", old, edits.CheckedFields({}, after=after))
 
 
 def _audited(one: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
     entry: Any = SimpleNamespace(id=None, **row)
-    after = [edges.told(edge) for edge in one.wanted.after or ()]
-    return audit.entry_columns(entry, one.wanted.tags or (), after)
+    after = [edges.as_json(edge) for edge in one.checked.after or ()]
+    return audit.entry_columns(entry, one.checked.tags or (), after)
 
 
 def _document(one: Loaded, settings: Settings) -> dict[str, Any]:
     entry: Any = SimpleNamespace(**{**_EMPTY, **one.row})
-    return document(entry, one.wanted.tags or (), one.wanted.after or (), {}, settings)
+    return document(entry, one.checked.tags or (), one.checked.after or (), {}, settings)
 
 
 def _canonical(made: Mapping[str, Any]) -> str:
