@@ -71,6 +71,12 @@ _EPOCH_SQL = text("'1970-01-01 00:00:00.000000'")
 _OPTIONS = table_options()
 
 
+def _index_where(condition: str, *columns: str, name: str | None = None) -> Index:
+    """Return an index of the rows that meet a condition; MySQL and MariaDB index all rows."""
+    where = text(condition)
+    return Index(name, *columns, postgresql_where=where, sqlite_where=where)
+
+
 class Base(DeclarativeBase):
     """Base of beatstore's tables, with a naming rule for every constraint."""
 
@@ -158,19 +164,8 @@ class EntryModel(Base):
 
     __table_args__ = (
         UniqueConstraint("name"),
-        Index(
-            None,
-            "wake_at",
-            "id",
-            postgresql_where=text("wake_at IS NOT NULL"),
-            sqlite_where=text("wake_at IS NOT NULL"),
-        ),
-        Index(
-            None,
-            "blocked_by",
-            postgresql_where=text("blocked_by IS NOT NULL"),
-            sqlite_where=text("blocked_by IS NOT NULL"),
-        ),
+        _index_where("wake_at IS NOT NULL", "wake_at", "id"),
+        _index_where("blocked_by IS NOT NULL", "blocked_by"),
         {"sqlite_autoincrement": True, **_OPTIONS},
     )
 
@@ -205,13 +200,12 @@ class DependencyModel(Base):
     failure_seen: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
 
     __table_args__ = (
-        Index(
-            "ix_beatstore_dependency_ends_wait",
+        _index_where(
+            ENDS_WAIT,
             "downstream_id",
             "on_upstream_failure",
             "timeout_s",
-            postgresql_where=text(ENDS_WAIT),
-            sqlite_where=text(ENDS_WAIT),
+            name="ix_beatstore_dependency_ends_wait",
         ),
         _OPTIONS,
     )
@@ -301,23 +295,10 @@ class RunModel(Base):
 
     __table_args__ = (
         UniqueConstraint("entry_id", "due_at", "attempt"),
-        Index(
-            None,
-            "wake_at",
-            "id",
-            postgresql_where=text("wake_at IS NOT NULL"),
-            sqlite_where=text("wake_at IS NOT NULL"),
-        ),
+        _index_where("wake_at IS NOT NULL", "wake_at", "id"),
         Index(None, "due_at"),
         # What is unfinished, and what went wrong; the many that ended well are left out.
-        Index(
-            None,
-            "entry_id",
-            "state",
-            "due_at",
-            postgresql_where=text("state <> 'succeeded'"),
-            sqlite_where=text("state <> 'succeeded'"),
-        ),
+        _index_where("state <> 'succeeded'", "entry_id", "state", "due_at"),
         {"sqlite_autoincrement": True, **_OPTIONS},
     )
 

@@ -39,6 +39,7 @@ __all__ = [
     "storable",
     "tags",
     "text",
+    "too_deep",
     "whole",
 ]
 
@@ -116,7 +117,7 @@ def sought(field: str, value: object, most: int | None = None) -> str:
     if isinstance(value, str) and storable(value) and not long:
         return str.__str__(value)
     length = f" of at most {most} characters" if long else ""
-    raise InvalidEntryError(field, value, f"text{length}, without NUL and half surrogate pairs")
+    raise InvalidEntryError(field, value, f"text{length}, without NUL or lone surrogates")
 
 
 def _is_unseen(char: str) -> bool:
@@ -225,6 +226,12 @@ def plain(path: str, value: object) -> Any:
     return _plain(path, value, DEPTH)
 
 
+def too_deep(path: str, value: object) -> InvalidEntryError:
+    """Return the error for a list or an object below `DEPTH` levels."""
+    expected = f"JSON of at most {DEPTH} levels, which does not contain itself"
+    return InvalidEntryError(path, type(value).__name__, expected)
+
+
 def _plain(path: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
@@ -233,8 +240,7 @@ def _plain(path: str, value: object, depth: int) -> Any:
     if isinstance(value, int | float):
         return _plain_number(path, value)
     if depth == 0:
-        expected = f"JSON of at most {DEPTH} levels, which does not contain itself"
-        raise InvalidEntryError(path, type(value).__name__, expected)
+        raise too_deep(path, value)
     if isinstance(value, list | tuple):
         return [_plain(f"{path}[{at}]", item, depth - 1) for at, item in enumerate(value)]
     if isinstance(value, dict):

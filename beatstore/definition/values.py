@@ -153,8 +153,7 @@ def _encoded(path: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, str | bool):
         return fields.plain(path, value)
     if depth == 0:
-        expected = f"JSON of at most {fields.DEPTH} levels, which does not contain itself"
-        raise InvalidEntryError(path, type(value).__name__, expected)
+        raise fields.too_deep(path, value)
     if isinstance(value, list | tuple):
         return [_encoded(f"{path}[{at}]", item, depth - 1) for at, item in enumerate(value)]
     if isinstance(value, Typed):
