@@ -196,7 +196,9 @@ def _ask(
         return
     which = repr(names[0]) if len(names) == 1 else f"{len(names):,} entries"
     if not can_ask():
-        raise fail(f"cannot ask whether to {verb} {which}, since this is no terminal: write --yes")
+        raise fail(
+            f"cannot ask whether to {verb} {which}, since this is not a terminal: write --yes"
+        )
     if not click.confirm(f"{verb.capitalize()} {which}?", err=True):
         raise fail("nothing was changed")
 

@@ -346,7 +346,7 @@ def prune(context: click.Context, *, days: float | None, yes: bool, as_json: boo
     now = store.now()
     if not yes:
         if not can_ask():
-            raise fail("cannot ask whether to prune, since this is no terminal: write --yes")
+            raise fail("cannot ask whether to prune, since this is not a terminal: write --yes")
         if not click.confirm(f"Delete what is older than {span(age)}?", err=True):
             raise fail("nothing was changed")
     with _progress() as progress:

@@ -154,7 +154,7 @@ class Declared:
             ("jitter_s",),
             check=_SPREAD,
             effect="policy",
-            option=Option("span", "Delay each entry by up to this much, to spread load."),
+            option=Option("span", "Delay each send by up to this much, to spread load."),
         ),
     )
     misfire: Misfire | None = field(
@@ -164,7 +164,9 @@ class Declared:
             check=_or_none(partial(fields.choice, options=MISFIRES)),
             effect="policy",
             one_shot=True,
-            option=Option("text", "What to do with what beat sees too late.", choices=MISFIRES),
+            option=Option(
+                "text", "What to do with due times that beat sees too late.", choices=MISFIRES
+            ),
         ),
     )
     grace: Duration | None = field(
@@ -199,7 +201,7 @@ class Declared:
             effect="policy",
             option=Option(
                 "text",
-                "What to do if a run has not ended when due.",
+                "What to do if it is due before its last run has ended.",
                 choices=_OVERLAPS,
             ),
         ),

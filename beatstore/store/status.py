@@ -393,7 +393,8 @@ def _behind_warning(tx: Transaction, found: Status) -> str:
     return (
         f"{found.overdue:,}{more} {have} been overdue since "
         f"{found.oldest_overdue_at:%Y-%m-%d %H:%M:%S} UTC, though a beat is alive: {names}. Beat "
-        "is behind, its broker is away, or another transaction has locked these rows: see its log."
+        "is behind, its broker is unreachable, or another transaction has locked these rows: see "
+        "its log."
     )
 
 

@@ -445,7 +445,8 @@ def test_a_beat_that_does_not_look(play: Play) -> None:
     play.queue.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
     assert play.store.status().warnings == [
         "1 entry has been overdue since 2026-01-15 13:00:00 UTC, though a beat is alive: 'a'. Beat "
-        "is behind, its broker is away, or another transaction has locked these rows: see its log."
+        "is behind, its broker is unreachable, or another transaction has locked these rows: see "
+        "its log."
     ]
     play.tick()
     assert play.store.status().warnings == []
