@@ -178,7 +178,10 @@ class Entry:
 
     @property
     def edited(self) -> tuple[str, ...]:
-        """The fields that differ from the code that declares it; see `Store.edited`.
+        """The fields that differ from the code that declares it, none if no code does.
+
+        They have the names that `Store.add` has for them; `state` is one if somebody paused,
+        resumed or cancelled the entry.
 
         Raises:
             NotReadError: they were not read.

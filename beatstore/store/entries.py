@@ -49,7 +49,6 @@ __all__ = [
     "put",
     "remove",
     "resume",
-    "tags",
     "write",
 ]
 
@@ -206,13 +205,6 @@ def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | Non
     if (name := chosen.get("name")) is not None:
         found = found.where(_matches(tx, fields.sought("name", name, _PATTERN_LENGTH)))
     return found
-
-
-def tags(tx: Transaction, name: str) -> list[str]:
-    """Return the tags of an entry, sorted."""
-    entry = tx.get(name)
-    found = tx.execute(select(TAG.c.tag).where(TAG.c.entry_id == entry.id))
-    return sorted(found.scalars())
 
 
 # -- writing ---------------------------------------------------------------------------

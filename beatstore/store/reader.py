@@ -22,7 +22,6 @@ from beatstore.store.explain.entry import Explanation
 from beatstore.store.history import RunDetails
 from beatstore.store.overview import Overview
 from beatstore.store.status import Health, Status
-from beatstore.store.sync import sync
 from beatstore.store.transfer import export as transfer
 from beatstore.store.upcoming import Occurrence
 from beatstore.types import (
@@ -138,14 +137,6 @@ class Reader(Overview):
         """Return a page of the names of entries, sorted; the arguments are those of `entries`."""
         chosen = {"tag": tag, "state": state, "name": name, "source": source, "only": only}
         return self._read(session, lambda tx: entries.names(tx, chosen, limit, after))
-
-    def tags(self, name: str, *, session: SessionLike | None = None) -> list[str]:
-        """Return the tags of an entry, sorted.
-
-        Raises:
-            EntryNotFoundError: there is no such entry.
-        """
-        return self._read(session, lambda tx: entries.tags(tx, name))
 
     def runs(
         self,
@@ -393,22 +384,6 @@ class Reader(Overview):
         Its `warnings` say in sentences what somebody should fix.
         """
         return self._read(session, status.status)
-
-    def edited(
-        self, names: Iterable[str], *, session: SessionLike | None = None
-    ) -> dict[str, tuple[str, ...]]:
-        """Return which of these entries differ from what their code declares, and in which fields.
-
-        Args:
-            names: the names of entries.
-            session: the caller's session, to join its transaction.
-
-        Returns:
-            For each entry that differs, the fields that differ, under the names that `add` has
-            for them, and `state` if somebody paused, resumed or cancelled the entry. An entry
-            that no code declares is left out.
-        """
-        return self._read(session, lambda tx: sync.edited(tx, names))
 
     def health(self, *, session: SessionLike | None = None) -> Health:
         """Return whether due entries are sent: if a beat is alive, and what is overdue or stalled.

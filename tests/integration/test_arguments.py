@@ -173,7 +173,7 @@ def test_what_code_changed_follows_and_what_was_edited_stays(store: Store) -> No
     entry = store.get("a")
     assert as_sent(entry.args) == [two]
     assert str(as_sent(entry.kwargs)["d"]) == "1.0"
-    assert store.edited(["a"]) == {"a": ("kwargs",)}
+    assert store.get("a").edited == ("kwargs",)
 
 
 def test_what_was_read_can_be_written_back(store: Store) -> None:

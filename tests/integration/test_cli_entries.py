@@ -284,7 +284,7 @@ def test_add_stores_every_argument(call: Command, store: Store) -> None:
     assert (entry.overlap, entry.run_timeout_s, entry.max_retries) == ("skip", 5400, 4)
     assert (entry.retry_delay_s, entry.retry_backoff, entry.retry_jitter_s) == (1.5, 2, 86400)
     assert (entry.description, entry.source, entry.state) == ("for people", "me", "paused")
-    assert store.tags("a") == ["x", "y"]
+    assert store.get("a").tags == ("x", "y")
     edges = {edge.upstream: edge for edge in store.edges("a")}
     assert (edges["up"].on, edges["up"].first_free, edges["up"].timeout_s) == ("done", True, 300)
     assert edges["pre:fix"].on == "success"
@@ -338,7 +338,7 @@ def test_change_changes_what_is_named(call: Command, store: Store) -> None:
     assert done.code == 0, done.err
     entry = store.get("b")
     assert (entry.kind, entry.spec, entry.task, entry.args) == ("every", "300", "t.a", [1])
-    assert (entry.grace_s, entry.description, store.tags("b")) == (5, "d", ["y", "z"])
+    assert (entry.grace_s, entry.description, store.get("b").tags) == (5, "d", ("y", "z"))
     done = call("change", "b", "0 4 * * *", "--task", "t.b", "--json")
     assert (done.json["done"], done.json["task"], done.json["spec"]) == (
         *("changed", "t.b", "0 4 * * *"),
@@ -386,7 +386,7 @@ def test_change_clears_tags_upstreams_and_the_clock(call: Command, store: Store)
     store.add("up", "t.up", "@daily")
     store.add("a", "t.a", "@daily", tags=["x"], after=["up"])
     assert call("change", "a", "--no-tag", "--no-schedule", "--after", "up").code == 0
-    assert (store.tags("a"), store.get("a").kind) == ([], "after")
+    assert (store.get("a").tags, store.get("a").kind) == ((), "after")
     assert call("change", "a", "@daily", "--after", "").code == 0
     assert (store.edges("a"), store.get("a").kind) == ([], "cron")
 

@@ -125,13 +125,13 @@ def test_it_is_synced_and_an_edit_is_kept(store: Store, field: Field) -> None:
     report = store.sync([Declared("it", **given)], source=source)
     assert report.updated == (() if field.name == "source" else ("it",))
     assert said(store, "it") == wanted
-    assert store.edited(["it"]) == {}
+    assert store.get("it").edited == ()
     if field.group is None:
         return
     store.change("it", **{field.name: PLAIN.get(field.name, field.default)})
     edited = said(store, "it")
     assert edited != wanted
-    assert store.edited(["it"]) == {"it": (field.name,)}
+    assert store.get("it").edited == (field.name,)
     report = store.sync([Declared("it", **given)], source=source)
     assert (report.unchanged, report.kept) == (("it",), {"it": (field.name,)})
     assert said(store, "it") == edited

@@ -116,7 +116,7 @@ def test_a_rollback_undoes_everything(store: Store, session: Any) -> None:
     assert names(store) == ["kept"]
     after = store.get("kept")
     assert (after.version, after.wake_at, after.spec) == (before.version, before.wake_at, "60")
-    assert store.tags("kept") == ["x"]
+    assert store.get("kept").tags == ("x",)
     assert store.runs() == []
     assert session.query(Order).count() == 0
 
@@ -133,7 +133,7 @@ def test_every_method_takes_part(store: Store, session: Any) -> None:
     assert store.reschedule(name, LATEST - timedelta(days=1), session=session)
     assert store.cancel(name, session=session)
     assert [entry.name for entry in store.entries(tag="y", session=session)] == ["a"]
-    assert store.tags("a", session=session) == ["y"]
+    assert store.get("a", session=session).tags == ("y",)
     assert [item.id for item in store.runs("a", session=session)] == [run.id]
     assert store.preview("a", session=session)
     assert store.status(session=session).entries == {"active": 1, "cancelled": 1}

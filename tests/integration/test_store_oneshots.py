@@ -45,7 +45,7 @@ def test_a_signature_is_sent_once_at_its_time(
     assert re.fullmatch(r"send-[0-9a-f]{12}", entry.name)
     assert entry.wake_at == entry.next_due_at == at
     assert (entry.description, entry.misfire, entry.grace_s) == ("d", "all", 5.0)
-    assert store.tags(entry.name) == ["x"]
+    assert store.get(entry.name).tags == ("x",)
     clock.set(at - timedelta(microseconds=1))
     assert tick(queue) == []
     clock.set(at)

@@ -97,7 +97,7 @@ def test_edits_at_once_are_all_kept(store: Store) -> None:
     assert not [item for item in found if isinstance(item, Exception)]
     entry = store.get("a")
     assert (entry.description, entry.grace_s, entry.args, entry.version) == ("x", 5.0, [1], 5)
-    assert store.tags("a") == ["x", "y"]
+    assert store.get("a").tags == ("x", "y")
 
 
 def test_triggers_at_once_are_runs_of_their_own(store: Store) -> None:

@@ -153,7 +153,7 @@ def test_the_tables_may_be_in_a_schema(database_url: str) -> None:
     name = store.schedule("t", countdown=5).name
     assert store.reschedule(name, LATEST)
     assert store.cancel(name)
-    assert store.tags("b") == ["y"]
+    assert store.get("b").tags == ("y",)
     assert [run.reason for run in store.runs("b")] == ["triggered"]
     assert store.status().entries == {"active": 1, "cancelled": 1}
     store.pause("b")

@@ -60,7 +60,7 @@ def test_what_is_declared_becomes_entries(store: Store) -> None:
     beside = {"id", "name", "declared", "created_at", "updated_at"}
     for column in set(ENTRY.columns.keys()) - beside:
         assert getattr(ours, column) == getattr(added, column), column
-    assert store.tags("b") == ["x", "y"]
+    assert store.get("b").tags == ("x", "y")
     graph = {(edge.upstream, edge.downstream, edge.on) for edge in store.graph(name="b").edges}
     assert graph >= {("a", "b", "success"), ("c", "b", "done")}
 
@@ -131,9 +131,9 @@ def test_what_changed_in_code_is_updated(store: Store) -> None:
         2,
     )
     assert entry.next_due_at == datetime(2026, 1, 16, 3, tzinfo=UTC)
-    assert store.tags("a") == ["y"]
+    assert store.get("a").tags == ("y",)
     assert [edge.upstream for edge in store.graph(name="a").edges] == ["b"]
-    assert store.edited(["a", "b"]) == {}
+    assert (store.get("a").edited, store.get("b").edited) == ((), ())
 
 
 def test_other_defaults_change_what_is_stored(store: Store) -> None:
@@ -179,7 +179,7 @@ def test_a_users_edit_stays(
     others = [one("up"), one("down")]
     sync(store, Declared("a", **base), *others)
     store.change("a", **edit)
-    assert store.edited(["a", "up"]) == {"a": (field,)}
+    assert (store.get("a").edited, store.get("up").edited) == ((field,), ())
     kept = sync(store, Declared("a", **base), *others)
     assert (kept.unchanged, kept.kept) == (("a", "down", "up"), {"a": (field,)})
 
@@ -194,15 +194,15 @@ def test_a_users_edit_stays(
 
     # The user takes the code's value: that ends it, and the field follows the code again.
     store.change("a", **code)
-    assert store.edited(["a"]) == {}
+    assert store.get("a").edited == ()
     assert sync(store, Declared("a", **base), *others).updated == ("a",)
-    assert store.edited(["a"]) == {}
+    assert store.get("a").edited == ()
 
 
 def _seen(store: Store, field: str) -> Any:
     columns = {"schedule": "spec", "grace": "grace_s"}
     if field == "tags":
-        return store.tags("a")
+        return store.get("a").tags
     if field == "after":
         return [edge.upstream for edge in store.graph(name="a").edges]
     return getattr(store.get("a"), columns.get(field, field))
@@ -374,7 +374,7 @@ def test_what_a_user_revived_is_left_alone(store: Store) -> None:
     store.change("a", schedule="0 5 * * *")
     assert store.get("a").state == "active"
     assert sync(store).deactivated == ()
-    assert store.edited(["a"]) == {}
+    assert store.get("a").edited == ()
     assert sync(store, one()).kept == {"a": ("schedule",)}
     assert (store.get("a").state, store.get("a").spec) == ("active", "0 5 * * *")
 
@@ -641,7 +641,7 @@ def test_lists_that_can_be_read_once(store: Store) -> None:
     """What is declared with generators is stored as with lists."""
     given = Declared("a", "t", NIGHTLY, tags=(tag for tag in "xy"), after=iter(["b"]))
     store.sync((each for each in [given, one("b")]), source="app")
-    assert store.tags("a") == ["x", "y"]
+    assert store.get("a").tags == ("x", "y")
     assert [edge.upstream for edge in store.graph(name="a").edges] == ["b"]
 
 
@@ -673,20 +673,20 @@ def test_statements_do_not_grow_with_the_entries(store: Store) -> None:
         steps: list[Callable[[], object]] = [
             *(declare, declare, partial(declare, grace=5)),
             *(partial(store.sync, [], source=source), declare),
-            partial(store.edited, names),
+            partial(store.entries, source=source, limit=1000, include="edited"),
         ]
         counts[size] = [count(step) for step in steps]
     assert counts[20] == counts[200]
 
 
 def test_edited_names_what_differs(store: Store) -> None:
-    """Of many entries those are named that differ; names that can't be are no error."""
+    """Each of many entries has the fields in which it differs from its code."""
     names = [f"e{number:03}" for number in range(10)]
     sync(store, *(one(name) for name in names))
     for name in names[::2]:
         store.change(name, tags=["x"])
-    assert store.edited(names) == {name: ("tags",) for name in names[::2]}
-    assert store.edited([*names[1::2], "missing", "a\0b", "\ud800"]) == {}
+    edited = {entry.name: entry.edited for entry in store.entries(include="edited")}
+    assert edited == {name: ("tags",) if name in names[::2] else () for name in names}
 
 
 def test_rows_that_no_sync_has_seen_are_taken_over(store: Store) -> None:

@@ -117,7 +117,7 @@ def test_a_name_that_is_taken_while_it_is_synced(
     given = [Declared("a", "t", NIGHTLY), Declared("b", "t", NIGHTLY, tags=["x"])]
     report = store.sync([*given, Declared("c", "t", None, after=["b"])], source="app")
     assert (report.created, list(report.refused)) == (("a", "c"), ["b"])
-    assert (store.get("b").task, store.get("b").source, store.tags("b")) == ("mine", "api", [])
+    assert (store.get("b").task, store.get("b").source, store.get("b").tags) == ("mine", "api", ())
     assert [edge.upstream for edge in store.graph(name="c").edges] == ["b"]
 
 

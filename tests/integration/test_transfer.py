@@ -122,7 +122,7 @@ def test_what_goes_out_comes_in(new_store: NewStore, backend: str, target: str) 
         compared = ("kind", "spec", "args", "kwargs", "options", "cursor_at", "created_at")
         assert columns(there, name, *compared) == columns(here, name, *compared)
         assert there.preview(name) == here.preview(name)
-        assert there.tags(name) == here.tags(name)
+        assert there.get(name).tags == here.get(name).tags
     assert there.graph().edges == here.graph().edges
 
 
@@ -398,9 +398,9 @@ def test_an_entry_that_differs_is_refused_or_replaced(play: Play) -> None:
         store.load([changed])
     dry = store.load([changed], replace=True, dry_run=True)
     assert dry == LoadReport(replaced=1, dry_run=True)
-    assert store.tags("job") == ["old"]
+    assert store.get("job").tags == ("old",)
     assert store.load([changed, documents[1]], replace=True) == LoadReport(replaced=1, unchanged=1)
-    assert store.tags("job") == ["new"]
+    assert store.get("job").tags == ("new",)
     assert columns(store, "job", "grace_s", "run_count") == (5.0, 1)
     assert [edge.upstream for edge in store.graph().edges] == ["up"]
     assert play.tick() == []

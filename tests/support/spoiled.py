@@ -241,7 +241,7 @@ class Spoiled:
         questions: list[Any] = [store.entries, store.runs, store.status, store.graph, store.audit]
         for name in names:
             if isinstance(name, str):
-                for method in (store.get, store.tags, store.explain, store.preview, store.runs):
+                for method in (store.get, store.explain, store.preview, store.runs):
                     questions.append(lambda method=method, name=name: method(name))
                 questions.append(lambda name=name: store.graph(name=name))
                 questions.append(lambda name=name: store.explain(name, NOON))

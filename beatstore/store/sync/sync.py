@@ -33,7 +33,7 @@ from beatstore.store.sync import writing as syncwrite
 from beatstore.store.sync.edges import EdgeCheck
 from beatstore.store.sync.entry import DeclaredEntry
 
-__all__ = ["Source", "SyncReport", "edited", "sync"]
+__all__ = ["Source", "SyncReport", "sync"]
 
 #: How many names of a kind the text of a report lists.
 _SHOWN = 20
@@ -97,14 +97,6 @@ def sync(
         work.write()
     reports = [work.report(source) for source in work.sources]
     return [one for one in reports if one.source in sources or one.deactivated]
-
-
-def edited(tx: Transaction, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return in which fields entries differ from what code declares; see `Store.edited`."""
-    rows = stored.named(tx, {name for name in names if fields.storable(name)})
-    related = stored.related(tx, [row.id for row in rows.values()])
-    found = {name: entry.edited(row, related) for name, row in sorted(rows.items())}
-    return {name: at for name, at in found.items() if at}
 
 
 def _check_source(source: object) -> None:
