@@ -65,8 +65,8 @@ def test_a_misspelt_task_is_told_of_when_it_is_added(app: Celery, said: Said) ->
     store.close()
 
 
-def test_a_misspelt_task_is_told_of_when_it_is_synced(app: Celery, said: Said) -> None:
-    """`sync` does as `add` does, and tells of a task once however many entries have it."""
+def test_a_misspelt_task_is_logged_when_it_is_synced(app: Celery, said: Said) -> None:
+    """`sync` does as `add` does, and logs a task once, however many entries have it."""
     store = Store.from_app(app)
     store.migrate()
     app.finalize()
