@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -60,7 +60,7 @@ class Load:
     cut: str
 
 
-def columns(call: Call, past: Iterable[RunCount], coming: UpcomingCounts, middle: datetime) -> Load:
+def columns(call: Call, past: Sequence[RunCount], coming: UpcomingCounts, middle: datetime) -> Load:
     """Return the load of runs in the past, and of due times to come.
 
     Args:
@@ -73,8 +73,8 @@ def columns(call: Call, past: Iterable[RunCount], coming: UpcomingCounts, middle
     for count in past:
         bad = sum(count.states.get(state, 0) for state in (*ERRORS, "missed"))
         counted[count.at] = [sum(count.states.values()) - bad, bad, 0]
-    for at, due in coming.counts:
-        counted.setdefault(at, [0, 0, 0])[2] = due
+    for number, due in enumerate(coming.counts):
+        counted.setdefault(coming.start + number * coming.step, [0, 0, 0])[2] = due
     most = max([sum(numbers) for numbers in counted.values()] or [0])
     scale = HEIGHT / max(most, 1)
     drawn = tuple(
@@ -90,8 +90,18 @@ def columns(call: Call, past: Iterable[RunCount], coming: UpcomingCounts, middle
         most,
         f"{ran:,} runs in the last 12 hours, {bad:,} of them failed, lost or missed; "
         f"{due:,} due in the next 12 hours",
-        f"{coming.left_out:,} entries are left out of what is to come" if coming.cut else "",
+        _cut(past, coming),
     )
+
+
+def _cut(past: Sequence[RunCount], coming: UpcomingCounts) -> str:
+    """Return what is missing from the numbers, in words."""
+    said = []
+    if not all(count.complete for count in past):
+        said.append("The oldest columns are not complete: there are too many runs")
+    if coming.cut:
+        said.append(f"{coming.left_out:,} entries are left out of what is to come")
+    return ". ".join(said)
 
 
 def _column(call: Call, at: datetime, x: int, numbers: list[int], scale: float) -> Column:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from beatstore.store import UpcomingCounts
@@ -15,6 +14,9 @@ __all__ = ["Hour", "Minute", "hours"]
 
 #: How dark a cell is: the share of the fullest minute, up to 1, in this many steps.
 _LEVELS = 4
+
+#: The cells of a row.
+_MINUTES = 60
 
 #: The size of a cell, in units of the drawing.
 CELL = 12
@@ -50,24 +52,26 @@ class Hour:
     minutes: tuple[Minute, ...]
 
 
-def hours(call: Call, counts: UpcomingCounts, start: datetime) -> list[Hour]:
-    """Return the 24 hours from `start`, which is a whole hour.
+def hours(call: Call, counts: UpcomingCounts) -> list[Hour]:
+    """Return a row for each hour.
 
     Args:
         call: the request, whose zone the times are in.
-        counts: how many due times each minute has.
-        start: the first instant.
+        counts: how many due times each minute has; they begin at a whole hour.
     """
-    most = max([count for _, count in counts.counts] or [1])
-    rows: list[list[Minute]] = [[] for _ in range(24)]
-    totals = [0] * 24
-    for at, count in counts.counts:
-        hour, rest = divmod(int((at - start).total_seconds()) // 60, 60)
-        if 0 <= hour < len(rows) and count:
-            level = 1 + min(_LEVELS - 1, (count - 1) * _LEVELS // most)
-            rows[hour].append(Minute(rest * CELL, level, f"{call.plain(at)[-5:]}: {count:,} due"))
-            totals[hour] += count
-    return [
-        Hour(call.plain(start + timedelta(hours=number))[-5:], totals[number], tuple(cells))
-        for number, cells in enumerate(rows)
-    ]
+    most = max(counts.counts, default=0)
+    found = []
+    for first in range(0, len(counts.counts), _MINUTES):
+        begin = counts.start + first * counts.step
+        of_hour = counts.counts[first : first + _MINUTES]
+        cells = [
+            Minute(
+                minute * CELL,
+                1 + min(_LEVELS - 1, (count - 1) * _LEVELS // most),
+                f"{call.plain(begin + minute * counts.step)[-5:]}: {count:,} due",
+            )
+            for minute, count in enumerate(of_hour)
+            if count
+        ]
+        found.append(Hour(call.plain(begin)[-5:], sum(of_hour), tuple(cells)))
+    return found

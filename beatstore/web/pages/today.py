@@ -42,5 +42,7 @@ def _load(call: Call, now: datetime) -> Load:
         past = call.store.run_counts(
             since=middle - _REACH, until=middle + _STEP, step=_STEP, session=session
         )
-        coming = call.store.upcoming_counts(until=middle + _REACH, step=_STEP, session=session)
+        coming = call.store.upcoming_counts(
+            start=middle, until=middle + _REACH, step=_STEP, session=session
+        )
     return columns(call, past, coming, middle)

@@ -27,12 +27,14 @@ def upcoming(call: Call) -> Response:
     tag, name = call.given("tag"), call.given("name")
     with call.reading() as session:
         start = call.now.replace(minute=0, second=0, microsecond=0)
-        counts = call.store.upcoming_counts(start=start, until=start + _DAY, session=session)
+        counts = call.store.upcoming_counts(
+            start=start, until=start + _DAY, step=60, session=session
+        )
         return call.render(
             "upcoming.html",
             ahead=call.store.upcoming(tag=tag, name=name, limit=int(many), session=session),
             behind=call.store.runs(tag=tag, limit=_BEHIND, session=session),
             more=min(10 * _AHEAD, 2 * int(many)),
-            heat=hours(call, counts, start),
+            heat=hours(call, counts),
             counts=counts,
         )

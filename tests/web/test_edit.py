@@ -1,0 +1,258 @@
+"""Adding and editing: checked before it is saved, and nobody overwrites anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from beatstore import After, Cron, Every, Once, Store
+from beatstore.web import Dashboard
+
+
+class Form(HTMLParser):
+    """Reads the fields of the form for an entry, as a browser would send them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self._inside = False
+        self._select: str | None = None
+        self._area: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        name = given.get("name") or ""
+        if tag == "form":
+            self._inside = "edit" in (given.get("class") or "")
+        elif not self._inside:
+            return
+        elif tag == "input":
+            self.fields[name] = given.get("value") or ""
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and self._select:
+            if "selected" in given or self._select not in self.fields:
+                self.fields[self._select] = given.get("value") or ""
+        elif tag == "textarea":
+            self._area = name
+            self.fields[name] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = None
+        elif tag == "textarea":
+            self._area = None
+
+    def handle_data(self, data: str) -> None:
+        if self._area is not None:
+            self.fields[self._area] += data
+
+
+def opened(browser: Client, name: str) -> dict[str, str]:
+    """Return the fields of an entry's form."""
+    response = browser.get("/entry/edit", query_string={"name": name})
+    assert response.status_code == 200
+    return Form(response.text).fields
+
+
+def sent(
+    browser: Client, form: Mapping[str, str], *, save: bool = True, **changed: str
+) -> TestResponse:
+    """Send an entry's form with some fields changed."""
+    data = {**form, **changed, **({"save": "1"} if save else {})}
+    return browser.post("/entry/edit" if "version" in form else "/entries/add", data=data)
+
+
+def said(response: TestResponse) -> str:
+    return unescape(response.text)
+
+
+def test_a_form_that_is_sent_as_it_was_changes_nothing(browser: Client, store: Store) -> None:
+    """Whatever an entry holds, its texts are read back as the same values."""
+    store.add("up", "t.x", Every(60))
+    store.add(
+        "nightly",
+        "t.x",
+        Every(5400.25, anchor=datetime(2026, 1, 1, tzinfo=timezone.utc)),
+        args=[1, "two", None, 12345678901234567890],
+        kwargs={"when": datetime(2026, 5, 1, tzinfo=timezone.utc), "password": "s3cr3t"},
+        options={"queue": "etl", "expires": 60},
+        start_at=datetime(2030, 1, 1, 1, 2, 3, tzinfo=timezone.utc),
+        max_runs=7,
+        jitter=timedelta(minutes=2),
+        grace=0.5,
+        misfire="skip",
+        overlap="wait",
+        run_timeout=3600,
+        max_retries=2,
+        retry_backoff=1.5,
+        tags=["a", "b"],
+        after=[After("up", on="done", first_free=True, timeout=90)],
+        description="Line one\nline two",
+    )
+    before = store.get("nightly")
+    page = sent(browser, opened(browser, "nightly"))
+    assert "Nothing changes" in said(page)
+    assert store.get("nightly") == before
+    assert store.get("nightly").after == before.after
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("spec", "30 4 * * *", "30 4 * * *"),
+        ("jitter", "2m30s", 150.0),
+        ("max_runs", "9", 9),
+        ("tags", "x\ny", ("x", "y")),
+        ("kwargs", '{"big": 9007199254740993}', {"big": 9007199254740993}),
+        ("end_at", "2100-01-01 00:00", datetime(2100, 1, 1, tzinfo=timezone.utc)),
+        ("task", "t.other", "t.other"),
+        ("description", "Now longer", "Now longer"),
+    ],
+)
+def test_a_field_is_edited(
+    browser: Client, store: Store, field: str, text: str, value: object
+) -> None:
+    """It is stored as it is written, and the audit has who, why and the difference."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    response = sent(browser, opened(browser, "nightly"), **{field: text}, reason="as agreed")
+    assert response.status_code == 303, said(response)
+    assert getattr(store.get("nightly"), {"jitter": "jitter_s"}.get(field, field)) == value
+    change = store.audit("nightly")[0]
+    assert (change.actor, change.action, change.reason) == ("anna", "change", "as agreed")
+
+
+def test_an_edge_is_added_and_taken_off(browser: Client, store: Store) -> None:
+    """Upstreams stand one on each line, with their conditions after a colon."""
+    store.add("up", "t.x", Every(60))
+    store.add("nightly", "t.x", Every(60))
+    sent(browser, opened(browser, "nightly"), after="up:on=done,timeout=5m")
+    (edge,) = store.get("nightly").after
+    assert (edge.name, edge.on, edge.timeout) == ("up", "done", 300)
+    sent(browser, opened(browser, "nightly"), after="")
+    assert store.get("nightly").after == ()
+
+
+def test_nothing_is_saved_before_it_was_seen(browser: Client, store: Store) -> None:
+    """The first answer has the due times of now and of then side by side, and the button."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    response = sent(browser, opened(browser, "nightly"), save=False, spec="0 4 * * *")
+    page = said(response)
+    assert response.status_code == 200
+    for words in ("every day at 04:00", "Due now", "Due then", " 03:00<", " 04:00<", 'name="save"'):
+        assert words in page
+    assert store.get("nightly").spec == "0 3 * * *"
+    assert 'name="save"' not in said(browser.get("/entry/edit?name=nightly"))
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("spec", "0 25 * * *", "25"),
+        ("kwargs", "{a: 1}", "not JSON"),
+        ("kwargs", "[1]", '{"key": 1}'),
+        ("jitter", "soon", "90s, 5m, 1h30m"),
+        ("max_runs", "many", "max runs"),
+        ("after", "nobody", "nobody"),
+        ("timezone", "Mars/Base", "Mars/Base"),
+        ("kind", "solar", "sunset,52.5,13.4"),
+        ("end_at", "at noon", "end at"),
+        ("task", "", "task"),
+    ],
+)
+def test_what_cannot_be_saved_is_said_and_kept(
+    browser: Client, store: Store, field: str, text: str, words: str
+) -> None:
+    """The page says what is wrong and what to write, and keeps everything that was typed."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    response = (
+        sent(browser, opened(browser, "nightly"), **{field: text}, description="typed before")
+        if field != "description"
+        else None
+    )
+    assert response is not None
+    assert response.status_code == 400
+    assert words in said(response)
+    assert "typed before" in said(response)
+    assert store.get("nightly").version == 1
+
+
+def test_two_tabs_do_not_overwrite_each_other(browser: Client, store: Store) -> None:
+    """The second is told that somebody has changed the entry since it was opened."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    first, second = opened(browser, "nightly"), opened(browser, "nightly")
+    assert sent(browser, first, spec="0 4 * * *").status_code == 303
+    response = sent(browser, second, spec="0 5 * * *", description="mine")
+    assert response.status_code == 400
+    assert "changed this entry meanwhile" in said(response)
+    assert store.get("nightly").spec == "0 4 * * *"
+
+
+def test_secrets_are_hidden_and_kept(browser: Client, store: Store) -> None:
+    """The form does not show a secret, and editing what stands beside it keeps it."""
+    store.add("nightly", "t.x", Every(60), kwargs={"token": "s3cr3t", "day": 1, "l": [{"pwd": 1}]})
+    form = opened(browser, "nightly")
+    assert "s3cr3t" not in form["kwargs"]
+    sent(browser, form, kwargs=form["kwargs"].replace('"day": 1', '"day": 2'))
+    kept = {"token": "s3cr3t", "day": 2, "l": [{"pwd": 1}]}
+    assert store.get("nightly").kwargs == kept
+    sent(browser, opened(browser, "nightly"), kwargs='{"token": "new"}')
+    assert store.get("nightly").kwargs == {"token": "new"}
+
+
+def test_an_entry_is_added(browser: Client, store: Store) -> None:
+    """First it is shown when it is due, then it is stored."""
+    form = {
+        "entry_name": "nightly",
+        "task": "t.x",
+        "kind": "cron",
+        "spec": "0 3 * * *",
+        "tags": "a",
+    }
+    assert "every day at 03:00" in said(sent(browser, form, save=False))
+    assert not store.entries()
+    response = sent(browser, form)
+    assert response.status_code == 303, said(response)
+    entry = store.get("nightly")
+    assert (entry.task, entry.spec, entry.tags) == ("t.x", "0 3 * * *", ("a",))
+    assert "already exists" in said(sent(browser, form))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [("every", "5m"), ("once", "2100-01-01 03:00"), ("rrule", "FREQ=DAILY;BYHOUR=3")],
+)
+def test_each_kind_of_schedule_is_added(
+    browser: Client, store: Store, kind: str, spec: str
+) -> None:
+    """The kind says how the text beside it is read."""
+    form = {"entry_name": "nightly", "task": "t.x", "kind": kind, "spec": spec}
+    response = sent(browser, form)
+    assert response.status_code == 303, said(response)
+    assert store.get("nightly").kind == kind
+
+
+def test_a_time_is_read_in_the_zone_of_the_reader(browser: Client, store: Store) -> None:
+    """What is typed as 03:00 is sent at 03:00 there, not at once and not in another zone."""
+    browser.post("/zone", data={"zone": "Asia/Tokyo"})
+    form = {"entry_name": "once", "task": "t.x", "kind": "once", "spec": "2100-01-01 03:00"}
+    sent(browser, form)
+    schedule = store.get("once").schedule
+    assert schedule == Once(datetime(2099, 12, 31, 18, tzinfo=timezone.utc))
+
+
+def test_a_reader_has_no_form(store: Store) -> None:
+    """Who may not write gets no form, and what they send is refused."""
+    store.add("nightly", "t.x", Every(60))
+    browser = Client(Dashboard(store))
+    assert browser.get("/entry/edit?name=nightly").status_code == 403
+    assert browser.get("/entries/add").status_code == 403
+    data = {"name": "nightly", "version": "1", "spec": "5m", "save": "1"}
+    assert browser.post("/entry/edit", data=data).status_code == 403
+    assert store.get("nightly").version == 1
