@@ -13,6 +13,7 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Entry, Run
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.graph import Edge
+from beatstore.schedules.describe import describe
 from beatstore.schedules.every import period_in_words
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
@@ -40,6 +41,9 @@ _COLUMNS = (
     *("success_seq", "failure_seq", "done_seq", "run_count", "last_run_at"),
     *("version", "created_at", "updated_at"),
 )
+
+#: The kinds whose schedule is shown as its spec.
+_BARE = ("cron", "rrule", "solar")
 
 #: The columns that `lines_of` shows on lines written by hand; `_others` shows the rest.
 _IN_WORDS = frozenset(
@@ -107,9 +111,17 @@ def facts_of(store: Store, name: str) -> dict[str, Any]:
         "edited": list(entry.edited),
         "after": [_upstream(edge) for edge in edges if edge.downstream == name],
         "before": [edge.downstream for edge in edges if edge.upstream == name],
+        "words": _words(entry),
         "next": next_due(store, name),
         "runs": [_run(run) for run in store.runs(name, limit=_SHOWN)],
     }
+
+
+def _words(entry: Entry) -> str:
+    """Return the schedule of an entry in words; "" if it has none, or an invalid one."""
+    with suppress(ScheduleError):
+        return "" if entry.schedule is None else describe(entry.schedule)
+    return ""
 
 
 def next_due(store: Store, name: str) -> list[Any]:
@@ -127,6 +139,7 @@ def lines_of(facts: Mapping[str, Any], view: View) -> Iterator[tuple[str, str]]:
     yield "arguments", _call(facts)
     yield "options", as_json(facts["options"]) if facts["options"] else ""
     yield "schedule", short_rule(facts, view)
+    yield "in words", facts["words"] if facts["kind"] in _BARE else ""
     bounded = facts["start_at"] or facts["end_at"]
     yield view.title("within") if bounded else "within", _within(facts, view)
     yield "misfire", _misfire(facts, view)

@@ -188,6 +188,7 @@ def test_show_tells_everything(call: Command, store: Store) -> None:
     assert told["arguments"] == '[1] {"k": 2}'
     assert told["options"] == '{"queue": "q"}'
     assert told["schedule"] == "cron 0 2 * * * Europe/Berlin"
+    assert told["in words"] == "every day at 02:00"
     assert told["within"] == "at most 7 runs, delayed by up to 5 s (jitter)"
     assert told["misfire"] == "skip, grace 1 min 30 s"
     assert told["overlap"] == "wait"
@@ -222,6 +223,7 @@ def test_show_for_programs(call: Command, store: Store) -> None:
     shown = call("show", "a", "--json").json
     assert (shown["name"], shown["kind"], shown["spec"]) == ("a", "every", "60")
     assert [edge["name"] for edge in shown["after"]] == ["up"]
+    assert shown["words"].startswith("every minute since 20")
     assert len(shown["next"]) == 5
     first = datetime.fromisoformat(shown["next"][0])
     assert first.utcoffset() == timedelta(0)
@@ -238,6 +240,7 @@ def test_show_copes_with_a_row_that_can_not_be_read(call: Command, store: Store)
     done = call("show", "a")
     assert done.code == 0
     assert "cron nonsense" in done.out
+    assert "in words" not in done.out
     assert "broken: spec: it is nonsense" in done.out
     assert call("list").code == 0
 
