@@ -38,7 +38,7 @@ _CALENDAR = ("MONTHLY", "YEARLY")
 _EVERY_WEEKDAY = frozenset((0, day) for day in range(7))
 _WORKING = frozenset((0, day) for day in range(5))
 _YEAR, _HOURS, _MINUTES = 12, 24, 60
-_FEW = 2  # dates that are named in a text that is to be short
+_FEW, _MOST = 2, 9  # dates that are named in a text that is to be short, and in any text
 
 
 def rule_in_words(schedule: RRule, *, exact: bool) -> str | None:
@@ -217,7 +217,7 @@ def _end(rule: Rule, zone: str) -> str:
 
 
 def _dates(moments: Sequence[Moment], zone: str, *, exact: bool) -> str:
-    if exact or len(moments) <= _FEW:
+    if len(moments) <= (_MOST if exact else _FEW):
         return joined(list(_each(moments, zone)))
     return f"{len(set(moments)):,} dates"
 

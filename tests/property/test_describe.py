@@ -68,7 +68,7 @@ def check(one: Schedule, other: Schedule) -> None:
         assert due(one) == due(other), (one.spec, other.spec, words)
 
 
-@settings(max_examples=tries(600), deadline=None)
+@settings(max_examples=tries(400), deadline=None)
 @given(one=crons(), other=crons(), kept=st.sets(st.integers(0, 7), min_size=5, max_size=7))
 def test_crons_with_the_same_words_are_due_together(
     one: list[str], other: list[str], kept: set[int]
@@ -82,7 +82,7 @@ def test_crons_with_the_same_words_are_due_together(
     check(*schedules)
 
 
-@settings(max_examples=tries(200), deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(minute=fields(0, 59), hour=fields(0, 23), weekday=fields(0, 6))
 def test_a_rule_is_told_as_the_cron_that_it_equals(
     minute: tuple[str, set[int]], hour: tuple[str, set[int]], weekday: tuple[str, set[int]]
@@ -158,7 +158,7 @@ def without_one(parts: list[str]) -> Iterator[str]:
         yield ";".join([*parts[:at], *parts[at + 1 :]])
 
 
-@settings(max_examples=tries(600), deadline=None)
+@settings(max_examples=tries(400), deadline=None)
 @given(minute=fields(0, 59), hour=fields(0, 23), second=st.one_of(st.none(), fields(0, 59)))
 def test_the_times_of_day_read_back(
     minute: tuple[str, set[int]], hour: tuple[str, set[int]], second: tuple[str, set[int]] | None
