@@ -1,6 +1,6 @@
 """The form of an entry: each field of `beatstore.definition.spec` as text, both ways.
 
-A text that can't be read raises `FieldError`, which says what to write instead.
+For each text that can't be read, a sentence says what to write instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from beatstore.text import times
 from beatstore.text.values import read_span, write_span
 from beatstore.web.call import Call
 
-__all__ = ["KINDS", "FieldError", "Input", "inputs", "read_fields", "texts_of"]
+__all__ = ["KINDS", "Input", "inputs", "read_fields", "texts_of"]
 
 #: The kinds of schedule, with what is written for each.
 KINDS: Mapping[str, str] = {
@@ -36,14 +36,6 @@ KINDS: Mapping[str, str] = {
 
 #: The parts of a solar schedule.
 _SOLAR_PARTS = 3
-
-
-class FieldError(Exception):
-    """The text of a field can't be read."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field.replace('_', ' ')}: {message}")
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +137,8 @@ def read_fields(
     form: Mapping[str, str],
     shown: Mapping[str, str] | None = None,
     entry: Entry | None = None,
-) -> dict[str, Any]:
-    """Return the arguments that a form asks for.
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arguments that a form asks for, and what is wrong with texts by their fields.
 
     Args:
         call: the request; times without an offset are in its zone.
@@ -154,26 +146,36 @@ def read_fields(
         shown: what the form showed before; texts that are as they were are left out. None for
             a new entry, where empty texts are left out.
         entry: the entry as it is stored; None for a new one.
-
-    Raises:
-        FieldError: a text can't be read.
     """
     given: dict[str, Any] = {}
+    problems: dict[str, str] = {}
     before = shown or {}
     for field in FIELDS.values():
         text = form.get(field.name, "").replace("\r\n", "\n").strip()
         if field.option is None or text == before.get(field.name, "").strip():
             continue
-        value = _read(call, field, text)
-        if entry is not None and field.form == "values":
-            original = encoded(field.name, _value(entry, field))
-            value = _unhidden(value, call.redacted(field.name, original), original)
-        given[field.name] = decoded(field.name, value) if field.form == "values" else value
+        try:
+            given[field.name] = _argument(call, field, text, entry)
+        except (ValueError, ScheduleError) as error:
+            problems[field.name] = str(error)
     if form.get("task", "").strip() != before.get("task", ""):
         given["task"] = form.get("task", "").strip()
     if shown is None or any(form.get(part, "") != shown[part] for part in ("kind", "spec")):
-        given["schedule"] = _schedule(call, form)
-    return given
+        try:
+            given["schedule"] = _schedule(call, form)
+        except (ValueError, ScheduleError) as error:
+            problems["schedule"] = str(error)
+    return given, problems
+
+
+def _argument(call: Call, field: Field, text: str, entry: Entry | None) -> Any:
+    value = _read(call, field, text)
+    if field.form != "values":
+        return value
+    if entry is not None:
+        original = encoded(field.name, _value(entry, field))
+        value = _unhidden(value, call.redacted(field.name, original), original)
+    return decoded(field.name, value)
 
 
 def _read(call: Call, field: Field, text: str) -> Any:
@@ -188,14 +190,17 @@ def _read(call: Call, field: Field, text: str) -> Any:
         "number": float,
         "span": read_span,
         "time": lambda given: _instant(call, given),
-        "whole": int,
+        "whole": _whole,
     }
-    try:
-        if field.option.many and field.option.kind == "text":
-            return lines
-        return readers.get(field.option.kind, str)(text)
-    except (ValueError, ScheduleError) as error:
-        raise FieldError(field.name, str(error)) from error
+    if field.option.many and field.option.kind == "text":
+        return lines
+    return readers.get(field.option.kind, str)(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text[:60]!r} is not a whole number; write 10")
+    return int(text)
 
 
 def _json(text: str, kind: type) -> Any:
@@ -241,7 +246,7 @@ def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
     if kind == "after":
         return None
     if not spec:
-        raise FieldError("schedule", f"nothing is written; write as in {KINDS.get(kind, kind)!r}")
+        raise ValueError(f"nothing is written; write as in {KINDS.get(kind, kind)!r}")
     makers: Mapping[str, Callable[[str], Schedule | str]] = {
         "cron": str,
         "every": lambda given: Every(read_span(given)),
@@ -250,13 +255,8 @@ def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
         "solar": _solar,
     }
     if kind not in makers:
-        raise FieldError("schedule", f"expected one of {', '.join(KINDS)}, got {kind[:50]!r}")
-    try:
-        return makers[kind](spec)
-    except ScheduleError:
-        raise
-    except ValueError as error:
-        raise FieldError("schedule", str(error)) from error
+        raise ValueError(f"expected one of {', '.join(KINDS)}, got {kind[:50]!r}")
+    return makers[kind](spec)
 
 
 def _solar(text: str) -> Solar:

@@ -21,9 +21,12 @@ from beatstore.records import Entry
 from beatstore.rules.due import LATEST, DueTimes
 from beatstore.schedules import as_schedule, describe
 from beatstore.web.call import Call
-from beatstore.web.forms import KINDS, FieldError, inputs, read_fields, texts_of
+from beatstore.web.forms import KINDS, inputs, read_fields, texts_of
 
 __all__ = ["add", "edit"]
+
+#: The problem that is no field's: the entry is no longer as the form showed it.
+OVERTAKEN = "overtaken"
 
 #: How many due times are compared.
 _NEXT = 10
@@ -55,8 +58,10 @@ def edit(call: Call) -> Response:
     if call.request.method == "GET":
         return _form(call, entry, shown)
     form = {**shown, **call.form()}
+    given, problems = read_fields(call, form, shown, entry)
+    if problems:
+        return _form(call, entry, form, problems=problems)
     try:
-        given = read_fields(call, form, shown, entry)
         preview = _preview(call, given, entry, now)
         if "save" not in form or not given:
             return _form(call, entry, form, preview=preview)
@@ -64,8 +69,8 @@ def edit(call: Call) -> Response:
         call.changing().change(name, **given, if_version=version)
     except UnavailableError:
         raise
-    except (FieldError, BeatstoreError) as error:
-        return _form(call, entry, form, problem=error)
+    except BeatstoreError as error:
+        return _form(call, entry, form, problems=_named(error))
     return call.see("entry", name=name, done="change")
 
 
@@ -75,9 +80,11 @@ def add(call: Call) -> Response:
     if call.request.method == "GET":
         return _form(call, None, {"kind": "cron"})
     form = call.form()
+    given, problems = read_fields(call, form)
+    if problems:
+        return _form(call, None, form, problems=problems)
+    name = form.get("entry_name", "").strip()
     try:
-        given = read_fields(call, form)
-        name = form.get("entry_name", "").strip()
         preview = _preview(call, given, None, call.now)
         if "save" not in form:
             return _form(call, None, form, preview=preview)
@@ -85,8 +92,8 @@ def add(call: Call) -> Response:
         call.changing().add(name, task, schedule, **given)
     except UnavailableError:
         raise
-    except (FieldError, BeatstoreError) as error:
-        return _form(call, None, form, problem=error)
+    except BeatstoreError as error:
+        return _form(call, None, form, problems=_named(error))
     return call.see("entry", name=name, done="add")
 
 
@@ -97,27 +104,32 @@ def _version(form: Mapping[str, str]) -> int:
     return int(version)
 
 
+def _named(error: BeatstoreError) -> dict[str, str]:
+    """Return an error as a problem of the field that it names."""
+    if isinstance(error, EntryChangedError):
+        return {OVERTAKEN: "Somebody else has changed this entry meanwhile."}
+    return {str(getattr(error, "field", "")): str(error)}
+
+
 def _form(
     call: Call,
     entry: Entry | None,
     texts: Mapping[str, str],
     *,
     preview: Preview | None = None,
-    problem: Exception | None = None,
+    problems: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the page with the form as it was filled in."""
     return call.render(
         "edit.html",
-        400 if problem and "save" in texts else 200,
+        400 if problems and "save" in texts else 200,
         entry=entry,
         texts=texts,
         version=texts.get("version") or (entry.version if entry else 0),
         kinds=KINDS,
         inputs=inputs(),
         preview=preview,
-        problem=problem,
-        field=getattr(problem, "field", None),
-        overtaken=isinstance(problem, EntryChangedError),
+        problems=problems or {},
     )
 
 

@@ -9,7 +9,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
 from beatstore.records import Run
-from beatstore.rules.states import UNFINISHED
+from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
 
@@ -22,9 +22,6 @@ _STEPS = (
     ("started", "started_at"),
     ("ended", "finished_at"),
 )
-
-#: The states of a run that `Store.end` ends.
-_WITH_A_WORKER = frozenset(("sent", "started"))
 
 
 def run(call: Call) -> Response:
@@ -48,7 +45,7 @@ def run(call: Call) -> Response:
             parts=call.dashboard.redact(found.run.parts),
             links=_links(call, found.run),
             can_rerun=found.run.state not in UNFINISHED and call.actor.may("rerun", entry),
-            can_end=found.run.state in _WITH_A_WORKER and call.actor.may("end", entry),
+            can_end=found.run.state in WITH_WORKER and call.actor.may("end", entry),
         )
 
 
