@@ -1,17 +1,19 @@
-"""Conditions of entries that have one definition, wherever they are counted or listed."""
+"""Conditions of entries and runs that have one definition, wherever they are counted or listed."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.tables import ENTRY, RUN
+from beatstore.rules.decide import TRIGGERED
+from beatstore.rules.gate import WAITED
 from beatstore.rules.states import ERRORS, REPORTED
 
-__all__ = ["FAILING", "WAITING", "overdue"]
+__all__ = ["FAILING", "SIMPLY_DUE", "WAITING", "overdue"]
 
 #: An occurrence that is due waits for an upstream or for a run of the entry's own.
 WAITING: ColumnElement[bool] = and_(ENTRY.c.state == "active", ENTRY.c.pending_since.is_not(None))
@@ -31,3 +33,13 @@ def _newest_outcome() -> ColumnElement[str]:
 
 #: The newest run that has an outcome failed or was lost. It reads the newest runs of each entry.
 FAILING: ColumnElement[bool] = func.coalesce(_newest_outcome(), "").in_(ERRORS)
+
+_BY_HAND, _WAITED = (RUN.c.reason.startswith(words) for words in (TRIGGERED, WAITED))
+
+#: A run was sent and had no reason to be late, if its entry has a schedule.
+SIMPLY_DUE: ColumnElement[bool] = and_(
+    RUN.c.sent_at.is_not(None),
+    RUN.c.attempt == 1,
+    RUN.c.first_missed_at.is_(None),
+    or_(RUN.c.reason.is_(None), not_(or_(_BY_HAND, _WAITED))),
+)

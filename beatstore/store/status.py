@@ -14,18 +14,16 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, case, func, not_, or_, select
+from sqlalchemy import Select, Table, case, func, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
-from beatstore.rules.decide import TRIGGERED
-from beatstore.rules.gate import WAITED
 from beatstore.rules.graph import find_cycle
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.conditions import WAITING, overdue
+from beatstore.store.conditions import SIMPLY_DUE, WAITING, overdue
 from beatstore.store.explain import stalls
 
 __all__ = [
@@ -298,13 +296,10 @@ def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) 
 
 def _lateness(tx: Transaction, since: datetime) -> list[float]:
     """Return the sorted lateness, in seconds, of runs that had no reason to be late."""
-    by_hand, waited = (RUN.c.reason.startswith(words) for words in (TRIGGERED, WAITED))
     sent = (
         select(RUN.c.due_at, RUN.c.sent_at)
         .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
-        .where(RUN.c.due_at >= since, RUN.c.sent_at.is_not(None), ENTRY.c.kind != "after")
-        .where(RUN.c.attempt == 1, RUN.c.first_missed_at.is_(None))
-        .where(or_(RUN.c.reason.is_(None), not_(or_(by_hand, waited))))
+        .where(RUN.c.due_at >= since, ENTRY.c.kind != "after", SIMPLY_DUE)
         .order_by(RUN.c.due_at.desc())
         .limit(_LATENESS_SAMPLE)
     )

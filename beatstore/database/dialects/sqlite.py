@@ -50,7 +50,8 @@ class SQLite(DatabaseDialect):
         """Count in integers: julianday() is a float, which is too coarse."""
 
         def count(instant: str) -> str:
-            seconds = f"CAST(strftime('%s', {instant}) AS INTEGER)"
+            # Without the fraction, which strftime would round up from .9995 on.
+            seconds = f"CAST(strftime('%s', substr({instant}, 1, 19)) AS INTEGER)"
             # The text of an instant ends in six digits.
             return f"({seconds} * 1000000 + CAST(substr({instant}, -6) AS INTEGER))"
 

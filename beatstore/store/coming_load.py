@@ -1,0 +1,181 @@
+"""How many occurrences of all entries are due in each minute to come.
+
+Entries with the same schedule are counted together: the database groups them, and each schedule
+is computed once, the most frequent first, until the time for that is up.
+
+Each function joins the open transaction it is given.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from heapq import nsmallest
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY
+from beatstore.definition import fields
+from beatstore.errors import InvalidEntryError, ScheduleError
+from beatstore.rules.due import STEP, DueTimes, just_before
+from beatstore.schedules import Every
+from beatstore.schedules.instants import EPOCH
+from beatstore.types import Duration
+
+__all__ = ["UpcomingCounts", "upcoming_counts"]
+
+#: For how many seconds schedules are computed.
+_BUDGET = 0.06
+
+#: How many different schedules are read at most.
+_SCHEDULES = 5_000
+
+#: The most steps of one answer, and how many due times are computed between looks at the clock.
+_STEPS = 10_000
+_PAGE = 500
+
+_FULLEST = 5
+
+#: The kinds that count from an instant of their entry.
+_ANCHORED = ENTRY.c.kind.in_(["every", "rrule"])
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingCounts:
+    """How many occurrences are due in each step of a time to come.
+
+    Attributes:
+        start: where the first step begins.
+        step: how long each step is.
+        counts: how many occurrences are due in each step, the earliest first.
+        fullest: the five steps with the most occurrences, by where they begin, and how many those
+            are; the fullest first.
+        entries: how many entries were counted.
+        left_out: how many active entries with a schedule were not counted, because their
+            schedules are too many, or take too long to compute.
+    """
+
+    start: datetime
+    step: timedelta
+    counts: tuple[int, ...]
+    fullest: tuple[tuple[datetime, int], ...]
+    entries: int
+    left_out: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether entries were left out."""
+        return self.left_out > 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What the due times of some entries are made of; see `beatstore.rules.due.ScheduleRow`."""
+
+    kind: str
+    spec: str
+    timezone: str | None
+    start_at: datetime | None
+    end_at: datetime | None
+    created_at: datetime
+
+
+def upcoming_counts(
+    tx: Transaction, start: datetime | None, until: datetime, step: Duration
+) -> UpcomingCounts:
+    """Return how many occurrences are due in each step; see `Store.upcoming_counts`."""
+    begin = tx.now() if start is None else fields.instant("start", start)
+    end = fields.instant("until", until)
+    length = timedelta(seconds=fields.seconds("step", step, above=True)) // STEP * STEP
+    steps = -((begin - end) // max(length, STEP))
+    if not 0 < steps <= _STEPS:
+        expected = f"an instant after start that is at most {_STEPS:,} steps later"
+        raise InvalidEntryError("until", end.isoformat(), expected)
+    counts, entries, total = [0] * steps, 0, 0
+    rows = tx.execute(_grouped(end)).all()
+    computed = _Computed(tx, begin, end, length)
+    for row in rows:
+        total = row.total
+        steps_due = computed.steps(row)
+        if steps_due is None:
+            continue
+        entries += row.entries
+        for at, times in steps_due.items():
+            counts[at] += times * row.entries
+    full = nsmallest(_FULLEST, (at for at in range(steps) if counts[at]), lambda at: -counts[at])
+    fullest = tuple((begin + at * length, counts[at]) for at in full)
+    return UpcomingCounts(begin, length, tuple(counts), fullest, entries, int(total) - entries)
+
+
+def _grouped(end: datetime) -> Select[Any]:
+    """Return a query for the different schedules, and how many entries have each."""
+    anchor = case((and_(_ANCHORED, ENTRY.c.start_at.is_(None)), ENTRY.c.created_at))
+    columns = ("kind", "spec", "timezone", "start_at", "end_at")
+    rule: list[ColumnElement[Any]] = [ENTRY.c[name] for name in columns]
+    rule += [anchor.label("anchor"), (ENTRY.c.max_runs - ENTRY.c.run_count).label("remaining")]
+    entries = func.count().label("entries")
+    total = func.sum(func.count()).over().label("total")
+    # Of the one-shots, which have a schedule each, only those that are near.
+    near = or_(ENTRY.c.kind != "once", ENTRY.c.wake_at < end)
+    found = select(*rule, entries, total).where(ENTRY.c.state == "active", near)
+    found = found.where(ENTRY.c.kind != "after").group_by(*rule)
+    return found.order_by(entries.desc()).limit(_SCHEDULES)
+
+
+class _Computed:
+    """Counts the due times of one schedule after another, until the time is up."""
+
+    def __init__(self, tx: Transaction, begin: datetime, end: datetime, length: timedelta) -> None:
+        self._settings = tx.settings
+        self._begin, self._end, self._length = begin, end, length
+        self._ends_at = time.monotonic() + _BUDGET
+
+    def steps(self, row: Any) -> dict[int, int] | None:
+        """Return how often a schedule is due in each step; None if the time is up."""
+        if time.monotonic() >= self._ends_at:
+            return None
+        made_at = row.anchor or EPOCH
+        rule = _Rule(row.kind, row.spec, row.timezone, row.start_at, row.end_at, made_at)
+        try:
+            times = DueTimes.of(rule, self._settings)
+            if row.remaining is None and isinstance(times.schedule, Every):
+                return self._at_intervals(times, times.schedule)
+            return self._one_by_one(times, row.remaining)
+        except (ScheduleError, TypeError, ValueError, OverflowError):
+            return {}  # a row written by hand, which beat will mark broken
+
+    def _at_intervals(self, times: DueTimes, schedule: Every) -> dict[int, int]:
+        """Count by arithmetic, since a period may be far shorter than a step."""
+        first = times.next_after(just_before(self._begin))
+        end = self._end if times.end_at is None else min(self._end, times.end_at + STEP)
+        if first is None or first >= end:
+            return {}
+        period, length = round(schedule.seconds / STEP.total_seconds()), self._length // STEP
+        offset, left = (first - self._begin) // STEP, (end - first - STEP) // STEP // period + 1
+        found: dict[int, int] = {}
+        while left:
+            at = offset // length
+            times_in_it = min(left, ((at + 1) * length - offset - 1) // period + 1)
+            found[at] = times_in_it
+            offset += times_in_it * period
+            left -= times_in_it
+        return found
+
+    def _one_by_one(self, times: DueTimes, remaining: int | None) -> dict[int, int] | None:
+        found: dict[int, int] = {}
+        after, left = just_before(self._begin), remaining
+        while left is None or left > 0:
+            page = times.between(after, just_before(self._end), min(_PAGE, left or _PAGE))
+            for due_at in page:
+                at = (due_at - self._begin) // self._length
+                found[at] = found.get(at, 0) + 1
+            if len(page) < _PAGE:
+                return found
+            if time.monotonic() >= self._ends_at:
+                return None
+            after = page[-1]
+            left = None if left is None else left - len(page)
+        return found

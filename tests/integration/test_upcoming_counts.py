@@ -1,0 +1,125 @@
+"""How many occurrences are due in each minute to come, on every database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from beatstore import Cron, Every, InvalidEntryError, Once, RRule, Store
+from beatstore.clock import ManualClock
+from beatstore.models import EntryModel
+from beatstore.store import coming_load
+from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
+
+pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
+
+#: Schedules of all kinds, with bounds, each for some entries.
+SCHEDULES: list[tuple[Any, dict[str, Any]]] = [
+    (Cron("*/7 * * * *"), {}),
+    (Cron("30 9 * * *", "Asia/Tokyo"), {}),
+    (Cron("30 9 * * *"), {"timezone": "Asia/Kolkata"}),
+    (Cron("* * * * * */20"), {"end_at": NOON + 90 * MINUTE}),
+    (Every(0.5), {"end_at": NOON + 3 * MINUTE}),
+    (Every(17.3, NOON - DAY), {}),
+    (Every(600), {"start_at": NOON + 45 * MINUTE}),
+    (Every(60), {}),
+    (Every(45), {"max_runs": 3}),
+    (Every(7 * 3600), {"jitter": 30}),
+    (RRule("FREQ=MINUTELY;INTERVAL=11"), {}),
+    (Once(NOON + 61 * MINUTE), {}),
+    (Once(NOON + 3 * DAY), {}),
+]
+
+
+@pytest.fixture
+def budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a loaded machine take its time."""
+    monkeypatch.setattr(coming_load, "_BUDGET", 60)
+
+
+def due_times(store: Store, until: datetime) -> Counter[datetime]:
+    """Return the minutes in which something is due, one entry after another."""
+    found: Counter[datetime] = Counter()
+    for entry in store.entries(state="active", limit=1000):
+        times = store.preview(entry.name, 10_000, NOON)
+        found.update(at.replace(second=0, microsecond=0) for at in times if at < until)
+    return found
+
+
+@pytest.mark.usefixtures("budget")
+def test_all_schedules_are_counted(store: Store, clock: ManualClock) -> None:
+    """Each minute has as many occurrences as the entries' own previews."""
+    for number, (schedule, options) in enumerate(SCHEDULES):
+        for copy in range(number % 3 + 1):
+            store.add(f"{number} {copy}", "t", schedule, **options)
+        clock.advance(7)
+    clock.set(NOON)
+    store.add("paused", "t", 60, paused=True)
+    store.add("after", "t", after=["0 0"])
+    until = NOON + 8 * HOUR
+    found = store.upcoming_counts(until=until)
+    expected = due_times(store, until)
+    assert found.start == NOON
+    assert found.step == MINUTE
+    assert {NOON + at * MINUTE: count for at, count in enumerate(found.counts) if count} == dict(
+        expected
+    )
+    assert len(found.counts) == 8 * 60
+    assert not found.cut
+    assert [count for _, count in found.fullest] == [count for _, count in expected.most_common(5)]
+    assert all(expected[at] == count for at, count in found.fullest)
+    hours = store.upcoming_counts(start=NOON, until=until, step=HOUR)
+    assert sum(hours.counts) == sum(found.counts)
+    assert hours.counts[0] == sum(found.counts[:60])
+
+
+def test_nothing_is_due(store: Store) -> None:
+    """Without entries every minute is empty, and none is the fullest."""
+    found = store.upcoming_counts(until=NOON + 90 * MINUTE + timedelta(seconds=1))
+    assert found.counts == (0,) * 91
+    assert (found.fullest, found.entries, found.left_out, found.cut) == ((), 0, 0, False)
+
+
+def test_what_is_left_out_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The most frequent schedules come first, and the entries beyond the limits are counted."""
+    for name in "abcd":
+        store.add(name, "t", Cron("0 13 * * *" if name != "d" else "0 14 * * *"))
+    monkeypatch.setattr(coming_load, "_SCHEDULES", 1)
+    found = store.upcoming_counts(until=NOON + DAY)
+    assert (sum(found.counts), found.entries, found.left_out, found.cut) == (3, 3, 1, True)
+    assert found.fullest == ((NOON + HOUR, 3),)
+    monkeypatch.setattr(coming_load, "_BUDGET", -1)
+    found = store.upcoming_counts(until=NOON + DAY)
+    assert (sum(found.counts), found.entries, found.left_out) == (0, 0, 4)
+
+
+def test_a_schedule_without_end_is_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A schedule that takes too long is left out as a whole."""
+    store.add("a", "t", Cron("* * * * * *"))
+    monkeypatch.setattr(coming_load, "_BUDGET", 0.0005)
+    monkeypatch.setattr(coming_load, "_PAGE", 10)
+    found = store.upcoming_counts(until=NOON + DAY)
+    assert (sum(found.counts), found.left_out) == (0, 1)
+
+
+@pytest.mark.usefixtures("budget")
+def test_a_broken_row_harms_nobody(store: Store) -> None:
+    """A schedule that can't be read has no occurrences, and the others are counted."""
+    store.add("good", "t", Cron("0 13 * * *"))
+    made = {"task": "t", "kind": "cron", "created_at": NOON - HOUR}
+    write(store, EntryModel, {"name": "bad", "spec": "no cron", **made})
+    store.add("odd", "t", 60)
+    alter(store, "odd", spec="no number", wake_at=NOON)
+    assert sum(store.upcoming_counts(until=NOON + DAY).counts) == 1
+
+
+@pytest.mark.parametrize(
+    "asked", [{"until": NOON}, {"step": 0}, {"step": 1}, {"start": NOON + 2 * DAY}]
+)
+def test_steps_that_cant_be_counted(store: Store, asked: dict[str, Any]) -> None:
+    """No time, and more steps than a page can show, are refused."""
+    with pytest.raises(InvalidEntryError):
+        store.upcoming_counts(**{"until": NOON + DAY, **asked})
