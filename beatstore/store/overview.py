@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from beatstore.records import Run
-from beatstore.store import coming_load, figures
+from beatstore.store import coming_load, figures, status
 from beatstore.store.base import Base
 from beatstore.store.coming_load import UpcomingCounts
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.last_runs import last_runs
+from beatstore.store.status import BeatStatus, WorkerStatus
 from beatstore.types import Duration, Page, SessionLike
 
 __all__ = ["Overview"]
@@ -128,3 +129,11 @@ class Overview(Base):
             InvalidEntryError: an argument can't be used, or there are more than 10,000 steps.
         """
         return self._read(session, lambda tx: coming_load.upcoming_counts(tx, start, until, step))
+
+    def beats(self, *, session: SessionLike | None = None) -> list[BeatStatus]:
+        """Return the beats on record, the newest first."""
+        return self._read(session, lambda tx: status.beats(tx, tx.now()))
+
+    def workers(self, *, session: SessionLike | None = None) -> list[WorkerStatus]:
+        """Return the workers on record that report outcomes, the newest first."""
+        return self._read(session, lambda tx: status.workers(tx, tx.now()))

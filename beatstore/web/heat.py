@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from beatstore.store import RunCount
+from beatstore.store.figures import RunCount
 
 if TYPE_CHECKING:
     from beatstore.web.call import Call

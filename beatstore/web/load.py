@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from beatstore.rules.states import ERRORS
-from beatstore.store import RunCount, UpcomingCounts
+from beatstore.store.coming_load import UpcomingCounts
+from beatstore.store.figures import RunCount
 
 if TYPE_CHECKING:
     from beatstore.web.call import Call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from beatstore.store import UpcomingCounts
+from beatstore.store.coming_load import UpcomingCounts
 
 if TYPE_CHECKING:
     from beatstore.web.call import Call

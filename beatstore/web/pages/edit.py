@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from werkzeug.exceptions import BadRequest
@@ -27,6 +28,9 @@ __all__ = ["add", "edit"]
 
 #: The problem that is no field's: the entry is no longer as the form showed it.
 OVERTAKEN = "overtaken"
+
+#: The columns that say when a new entry is due.
+_SCHEDULE = ("kind", "spec", "timezone", "start_at", "end_at", "created_at")
 
 #: How many due times are compared.
 _NEXT = 10
@@ -141,8 +145,7 @@ def _preview(call: Call, given: Mapping[str, Any], entry: Entry | None, now: dat
     """
     settings = call.store.settings
     wanted = edits.check(given, settings, entry)
-    row = edits.new_row(entry.name if entry else "new", wanted, now, settings)
-    then = _planned(entry, wanted.columns, row)
+    then = _planned(call, wanted, entry, now)
     rows = list(zip(*_same_length(_next(call, entry, now), _next(call, then, now)), strict=True))
     return Preview(_words(call, given, then), rows, sorted(given))
 
@@ -152,28 +155,23 @@ def _words(call: Call, given: Mapping[str, Any], then: Entry | None) -> str:
     if schedule is not None:
         zone_name = given.get("timezone") or (then.timezone if then else None)
         return describe(as_schedule(schedule, zone_name))
+    if then is None or then.kind == "after":
+        return "after its upstreams"
     try:
-        found = then.schedule if then is not None else None
+        return describe(then.schedule)
     except ScheduleError:
         return ""
-    return describe(found) if found is not None else "after its upstreams"
 
 
-def _planned(entry: Entry | None, columns: Mapping[str, Any], row: Mapping[str, Any]) -> Any:
-    """Return the entry as it would be: something with the columns of a schedule."""
-    if entry is not None:
-        return replace(entry, **columns)
-    return _NewEntry(**{name: row.get(name) for name in _NewEntry.__dataclass_fields__})
-
-
-@dataclass(frozen=True, slots=True)
-class _NewEntry:
-    kind: str
-    spec: str
-    timezone: str | None
-    start_at: datetime | None
-    end_at: datetime | None
-    created_at: datetime
+def _planned(call: Call, wanted: edits.Wanted, entry: Entry | None, now: datetime) -> Any:
+    """Return something with the columns of the schedule that the entry would have."""
+    settings = call.store.settings
+    if entry is None:
+        row = edits.new_row("new", wanted, now, settings)
+        return SimpleNamespace(**{name: row.get(name) for name in _SCHEDULE})
+    changed = edits.changes(entry, wanted.columns)
+    further = edits.consequences(entry, changed, wanted.paused, now, settings)
+    return replace(entry, **changed, **further)
 
 
 def _next(call: Call, entry: Any, now: datetime) -> list[datetime]:
