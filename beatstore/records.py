@@ -274,6 +274,7 @@ class Audit:
         entry: name of the entry at that time.
         before: the old values of the changed columns; None: the entry was added.
         after: the new values; None: the entry was removed.
+        reason: why, as noted by `Store.by`; None if nothing was noted.
     """
 
     id: int
@@ -283,6 +284,7 @@ class Audit:
     entry: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+    reason: str | None = None
 
     def __hash__(self) -> int:
         # The columns have no hash.

@@ -9,7 +9,7 @@ import click
 
 from beatstore.cli.context import open_store
 from beatstore.cli.group import REFUSED
-from beatstore.cli.options import RUN_ID, json_option
+from beatstore.cli.options import RUN_ID, json_option, reason_option
 from beatstore.cli.output import View
 from beatstore.cli.writing import note
 from beatstore.errors import EntryError
@@ -22,9 +22,15 @@ __all__ = ["end", "rerun"]
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN_ID, metavar="RUN_ID|TASK_ID...")
+@reason_option
 @json_option
 @click.pass_context
-def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) -> None:
+def rerun(
+    context: click.Context,
+    runs: tuple[int | str, ...],
+    audit_reason: str | None,
+    as_json: bool,
+) -> None:
     """Send runs that have ended again, as the next attempt.
 
     `runs` and `errors` show the id of a run; the worker's log shows its task id. The new
@@ -45,7 +51,7 @@ def rerun(context: click.Context, runs: tuple[int | str, ...], as_json: bool) ->
 @click.option(
     "--as", "state", type=click.Choice(END_STATES), required=True, help="The state to give them."
 )
-@click.option("--reason", help="Why; shown with the run later.")
+@click.option("--reason", help="Why; shown with the run, and noted in the audit.")
 @json_option
 @click.pass_context
 def end(

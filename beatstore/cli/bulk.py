@@ -17,7 +17,7 @@ import click
 from beatstore.cli.context import open_store
 from beatstore.cli.group import REFUSED, fail
 from beatstore.cli.names import complete_entry
-from beatstore.cli.options import filters, json_option
+from beatstore.cli.options import filters, json_option, reason_option
 from beatstore.cli.output import View
 from beatstore.cli.writing import note
 from beatstore.errors import EntryError, ScheduleError
@@ -40,9 +40,10 @@ _Act = Callable[[Store, str], Mapping[str, Any]]
 
 
 def _many(command: F) -> F:
-    """Add the arguments that choose entries, and the options `--yes` and `--json`."""
+    """Add the arguments that choose entries, and the options `--reason`, `--yes` and `--json`."""
     command = click.pass_context(command)  # type: ignore[assignment]
     command = json_option(command)
+    command = reason_option(command)
     command = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")(
         command
     )

@@ -17,6 +17,7 @@ from beatstore.cli.group import Verbs
 from beatstore.config import Settings
 from beatstore.errors import SchemaError
 from beatstore.store import Store
+from beatstore.store.audit import os_user
 
 __all__ = ["app_of", "open_store"]
 
@@ -32,6 +33,8 @@ def app_of(context: click.Context) -> Any:
 def open_store(context: click.Context, *, make: bool = False) -> Store:
     """Return the store that a verb works on: one per call, closed after it.
 
+    If the verb has `--reason`, its changes are noted with the reason.
+
     Args:
         context: of the verb.
         make: whether to create an SQLite file that does not exist.
@@ -45,7 +48,8 @@ def open_store(context: click.Context, *, make: bool = False) -> Store:
         context.call_on_close(store.close)
     if not make:
         _look_for_file(store)
-    return store
+    reason = context.params.get("audit_reason")
+    return store if reason is None else store.by(os_user(), reason)
 
 
 def _settings(context: click.Context) -> Settings:

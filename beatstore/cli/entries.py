@@ -11,7 +11,15 @@ from beatstore.cli.context import open_store
 from beatstore.cli.entry_options import call_fields, given_fields, policy_fields, schedule_fields
 from beatstore.cli.entry_view import brief_rule, facts_of, lines_of, next_due, rule_of, short_rule
 from beatstore.cli.names import complete_entry
-from beatstore.cli.options import DURATION, INSTANT, ZONE, filters, json_option, printing
+from beatstore.cli.options import (
+    DURATION,
+    INSTANT,
+    ZONE,
+    filters,
+    json_option,
+    printing,
+    reason_option,
+)
 from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
@@ -144,6 +152,7 @@ def show(context: click.Context, name: str, as_json: bool, timezone: str | None)
 @click.option("--source", help="Owner of the entry; default: api.")
 @click.option("--paused", is_flag=True, help="Add it as paused.")
 @click.option("--put", is_flag=True, help="Replace an entry of that name, if there is one.")
+@reason_option
 @json_option
 @click.pass_context
 def add(context: click.Context, /, **params: Any) -> None:
@@ -217,6 +226,7 @@ def schedule(context: click.Context, /, **params: Any) -> None:
 
     \b
       beatstore schedule mail.send --at "2030-01-31 09:30" --kwargs '{"user": 7}'
+@reason_option
       beatstore schedule mail.send --in 2h
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)

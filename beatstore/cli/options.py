@@ -37,6 +37,7 @@ __all__ = [
     "filters",
     "json_option",
     "printing",
+    "reason_option",
 ]
 
 if TYPE_CHECKING:
@@ -276,6 +277,11 @@ def printing(command: F) -> F:
     zone_help = "Zone of the given and shown times; default: that of the settings."
     command = click.option("--timezone", type=ZONE, help=zone_help)(command)
     return json_option(command)
+
+
+def reason_option(command: F) -> F:
+    """Add the option `--reason`; `open_store` notes it with every change."""
+    return click.option("--reason", "audit_reason", help="Why; noted in the audit.")(command)
 
 
 def filters(command: F) -> F:

@@ -356,8 +356,10 @@ def audit(
 def _change(one: Audit, view: View) -> dict[str, Any]:
     row = {field: getattr(one, field) for field in ("id", "at", "actor", "action", "entry")}
     if view.json:
-        return {**row, "before": one.before, "after": one.after}
-    return {**row, "change": _in_words(one.before, one.after, view)}
+        return {**row, "before": one.before, "after": one.after, "reason": one.reason}
+    why = f"reason: {text(one.reason)}" if one.reason else ""
+    change = _in_words(one.before, one.after, view)
+    return {**row, "change": "; ".join(filter(None, (change, why)))}
 
 
 def _in_words(before: Any, after: Any, view: View) -> str:

@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 #: The Alembic revision whose tables these classes describe.
-REVISION = "0004"
+REVISION = "0005"
 
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
@@ -318,7 +318,7 @@ class TagModel(Base):
 
 
 class AuditModel(Base):
-    """One change of an entry: when, by whom, what it was before and after."""
+    """One change of an entry: when, by whom, what it was before and after, and why."""
 
     __tablename__ = "beatstore_audit"
 
@@ -329,6 +329,7 @@ class AuditModel(Base):
     entry: Mapped[str] = mapped_column(Name(255))
     before: Mapped[Any | None] = mapped_column(Json)
     after: Mapped[Any | None] = mapped_column(Json)
+    reason: Mapped[str | None] = mapped_column(Note)
 
     __table_args__ = (Index(None, "entry", "at"), {"sqlite_autoincrement": True, **_OPTIONS})
 

@@ -46,13 +46,15 @@ _NEIGHBOURS = 100
 class Transaction:
     """An open transaction, ours or the caller's, and what a statement in it needs.
 
-    `actor` is who the changes made in it are put down to; see `beatstore.store.audit`.
+    `actor` is who the changes made in it are put down to, and `reason` why they were made; see
+    `beatstore.store.audit`.
     """
 
     session: Session
     database: Database
     settings: Settings
     actor: str = ""
+    reason: str | None = None
 
     @property
     def dialect(self) -> Dialect:

@@ -124,14 +124,14 @@ def _is_unseen(char: str) -> bool:
     return unicodedata.category(char) in _UNSEEN
 
 
-def note(field: str, value: object) -> str | None:
-    """Return text of any number of lines, or None."""
+def note(field: str, value: object, most: int = _NOTE_LENGTH) -> str | None:
+    """Return text of any number of lines, of at most `most` characters, or None."""
     if value is None:
         return None
-    if isinstance(value, str) and len(value) <= _NOTE_LENGTH and storable(value):
+    if isinstance(value, str) and len(value) <= most and storable(value):
         return str.__str__(value)
     raise InvalidEntryError(
-        field, value, f"text of at most {_NOTE_LENGTH} characters, without NUL", "a shorter text"
+        field, value, f"text of at most {most} characters, without NUL", "a shorter text"
     )
 
 

@@ -179,7 +179,7 @@ class Store(Editor):
         Args:
             run: a run that is `sent` or `started`, its id, or the id of its task.
             state: the outcome: succeeded, failed or cancelled.
-            reason: a note that is stored with the run.
+            reason: a note that is stored with the run, and in the audit.
             session: the caller's session, to join its transaction.
 
         Returns:

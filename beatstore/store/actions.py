@@ -189,7 +189,8 @@ def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) 
         write = "store.pause(…) or store.cancel(…)" if made.state == "claimed" else None
         raise InvalidEntryError("run", given, expected, write)
     name = _name_of(tx, run) or run.entry_name
-    audit.record(tx, "end", name, {"state": run.state}, {"state": state, "run_id": run.id})
+    became = {"state": state, "run_id": run.id}
+    audit.record(tx, "end", name, {"state": run.state}, became, reason=note)
     return made
 
 

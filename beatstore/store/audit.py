@@ -33,6 +33,7 @@ __all__ = [
     "Edit",
     "audits",
     "check_actor",
+    "check_reason",
     "entry_columns",
     "os_user",
     "record",
@@ -51,6 +52,9 @@ Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 #: An entry as it was, the columns that change, and the differences in other tables.
 Edit = tuple[Entry, Mapping[str, Any], Differences]
 
+#: The most characters of a reason.
+_REASON_LENGTH = 1000
+
 #: Columns that every edit changes or that only beat needs; the audit leaves them out.
 _HIDDEN = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
 
@@ -61,6 +65,8 @@ def record(
     entry: str,
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
+    *,
+    reason: str | None = None,
 ) -> None:
     """Record one change; an edit that changed nothing writes no row.
 
@@ -70,13 +76,21 @@ def record(
         entry: the entry's name before the change; "" if the change is about no entry.
         before: the old values of the columns that changed.
         after: their new values.
+        reason: why; None for the transaction's own reason.
     """
-    record_all(tx, action, [(entry, before, after)])
+    record_all(tx, action, [(entry, before, after)], reason)
 
 
-def record_all(tx: Transaction, action: str, changes: Iterable[Change]) -> None:
+def record_all(
+    tx: Transaction, action: str, changes: Iterable[Change], reason: str | None = None
+) -> None:
     """Record many changes with the same action; see `record`."""
-    same = {"at": tx.database.now_sql(), "action": action, "actor": tx.actor or os_user()}
+    same = {
+        "at": tx.database.now_sql(),
+        "action": action,
+        "actor": tx.actor or os_user(),
+        "reason": reason or tx.reason,
+    }
     rows = [
         {"entry": entry, "before": _json(before), "after": _json(after)}
         for entry, before, after in changes
@@ -146,6 +160,16 @@ def check_actor(given: object) -> str | None:
         InvalidEntryError: it is not a text of 1 to 255 characters.
     """
     return None if given is None else fields.text("actor", given)
+
+
+def check_reason(given: object) -> str | None:
+    """Return the given reason; None for None and for blank text.
+
+    Raises:
+        InvalidEntryError: it is not a text of at most 1,000 characters.
+    """
+    said = fields.note("reason", given, _REASON_LENGTH)
+    return said if said and not said.isspace() else None
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

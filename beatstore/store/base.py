@@ -55,6 +55,7 @@ class Base:
         # Weak, because an app may keep a reference to its store.
         self._app: Callable[[], Any] = lambda: None
         self._actor = audit.check_actor(actor)
+        self._reason: str | None = None
         self.database = Database(
             target,
             engine_options=engine_options or self.settings.engine_options,
@@ -89,16 +90,23 @@ class Base:
         """The database's URL as text, with its password hidden."""
         return self.database.safe_url
 
-    def by(self: S, actor: str) -> S:
-        """Return a copy of the store that names `actor` in the audit.
+    def by(self: S, actor: str, reason: str | None = None) -> S:
+        """Return a copy of the store that names `actor`, and a reason, in the audit.
 
-        Both use the same connections. `store.by(request.user.name).pause("load")`
+        Both use the same connections. `store.by(request.user.name, "new disks").pause("load")`
+
+        Args:
+            actor: who makes the changes.
+            reason: why, for every change made through the copy: text of at most 1,000
+                characters. None, or blank text, for none.
 
         Raises:
-            InvalidEntryError: `actor` is not a text of 1 to 255 characters.
+            InvalidEntryError: `actor` is not a text of 1 to 255 characters, or `reason` is too
+                long.
         """
         theirs = copy.copy(self)
         theirs._actor = audit.check_actor(actor)
+        theirs._reason = audit.check_reason(reason)
         return theirs
 
     def close(self) -> None:
@@ -145,8 +153,8 @@ class Base:
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
         self._warn_of_settings()
-        actor = self._actor or ""
-        return lambda session: work(Transaction(session, self.database, self.settings, actor))
+        by = (self._actor or "", self._reason)
+        return lambda session: work(Transaction(session, self.database, self.settings, *by))
 
     def _warn_of_settings(self) -> None:
         """Warn once if an app has other settings; by the first use, those are complete."""

@@ -366,8 +366,8 @@ class Reader(Overview):
     ) -> Page[Audit]:
         """Return a page of the changes made through the API, the newest first.
 
-        Each has `at`, `actor`, `action`, `entry`, and the columns that changed as they were
-        `before` and `after`, with instants as ISO 8601 text.
+        Each has `at`, `actor`, `action`, `entry`, the `reason` if one was noted, and the columns
+        that changed as they were `before` and `after`, with instants as ISO 8601 text.
 
         Args:
             name: only changes of the entry that had this name at the time; None: all changes.

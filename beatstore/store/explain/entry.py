@@ -8,7 +8,7 @@ On failure: an entry whose schedule can't be read is explained too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,7 +34,7 @@ from beatstore.store.explain.upstreams import (
     unfinished,
     unmet,
 )
-from beatstore.store.explain.wording import SILENT, Wording, sentence
+from beatstore.store.explain.wording import SILENT, Wording, maker, sentence
 
 __all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
 
@@ -55,6 +55,7 @@ class Explanation:
         state: the entry's state; `removed` or `renamed` if no entry has the name now.
         since: when it entered that state, if the audit knows.
         by: who put it into that state, if the audit knows.
+        reason: why, if that was noted; see `Store.by`.
         error: why the entry is broken.
         next_due_at: the next due time.
         overdue_since: since when the entry has been overdue; None: it is not.
@@ -81,6 +82,7 @@ class Explanation:
     state: str
     since: datetime | None = None
     by: str | None = None
+    reason: str | None = None
     error: str | None = None
     next_due_at: datetime | None = None
     overdue_since: datetime | None = None
@@ -134,8 +136,9 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     new_name = change.after.get("name") if isinstance(change.after, dict) else None
     became = "renamed" if new_name else "removed"
     to = f" to {new_name!r}" if new_name else ""
-    sentence = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {change.actor}."
-    return Explanation(name, wording.now, became, change.at, change.actor, sentences=[sentence])
+    sentence = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {maker(change)}."
+    answer = Explanation(name, wording.now, became, change.at, change.actor, change.reason)
+    return replace(answer, sentences=[sentence])
 
 
 class Answer:
@@ -163,10 +166,11 @@ class Answer:
         """Describe the entry's state, since when it has it, and who set it."""
         entry = self.entry
         change = changed_to(self.tx, entry.name, entry.state)
-        since, by = (None, None) if change is None else (change.at, change.actor)
-        error = entry.error if entry.state == "broken" else None
-        self.facts |= {"since": since, "by": by, "error": error}
-        self.sentences += self.wording.state(entry, since, by)
+        if change is not None:
+            self.facts |= {"since": change.at, "by": change.actor, "reason": change.reason}
+        self.facts["error"] = entry.error if entry.state == "broken" else None
+        by = None if change is None else maker(change)
+        self.sentences += self.wording.state(entry, self.facts.get("since"), by)
 
     def describe_overdue(self) -> None:
         """Say if the entry is overdue or no beat is alive."""

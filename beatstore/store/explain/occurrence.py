@@ -26,7 +26,7 @@ from beatstore.rules.gate import duration
 from beatstore.rules.states import RECORDS
 from beatstore.store.explain.entry import Answer, Explanation, gone
 from beatstore.store.explain.upstreams import read_runs
-from beatstore.store.explain.wording import clause, sentence
+from beatstore.store.explain.wording import clause, maker, sentence
 
 __all__ = ["explain_at"]
 
@@ -181,7 +181,7 @@ class _Occurrence(Answer):
         if self.at > counts_after(entry):
             return False
         made = next((row for row in reversed(self._later) if row.before is None), None)
-        by = f", by {made.actor}" if made is not None and made.action in _ADDING else ""
+        by = f", by {maker(made)}" if made is not None and made.action in _ADDING else ""
         added = f"it was added at {self.wording.moment(entry.created_at)}{by}"
         return self._say("not created", f"{entry.name!r} did not exist then: {added}")
 
@@ -307,7 +307,7 @@ class _Occurrence(Answer):
             ),
             None,
         )
-        since = "" if put is None else f", since {self.wording.moment(put.at)}, by {put.actor}"
+        since = "" if put is None else f", since {self.wording.moment(put.at)}, by {maker(put)}"
         error = ended.before.get("error") if isinstance(ended.before, dict) else None
         since += f" ({clause(error)})" if state == "broken" and error else ""
         verb = "resumed" if ended.action == "resume" else "changed"

@@ -16,7 +16,7 @@ from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.explain.wording import NO_REASON, Wording, clause
+from beatstore.store.explain.wording import NO_REASON, Wording, clause, maker
 from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
 
 __all__ = ["Upstream", "changed_to", "last_runs", "read_runs", "readable", "unfinished", "unmet"]
@@ -118,7 +118,7 @@ def _doing(tx: Transaction, entry: Entry, up: Entry, wording: Wording) -> str:
         return f"it is broken ({clause(up.error or NO_REASON)})"
     if up.state != "active":
         by = changed_to(tx, up.name, up.state)
-        so = wording.since(by.at, by.actor) if by else ""
+        so = wording.since(by.at, maker(by)) if by else ""
         over = "" if up.state == "paused" else ", and will not run again"
         return f"it is {up.state}{so}{over}"
     for run in unfinished(tx, up.id, 1)[1]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
-from beatstore.records import Entry, Run
+from beatstore.records import Audit, Entry, Run
 from beatstore.rules.decide import is_triggered
 from beatstore.rules.due import has_one_run, remaining_runs
 from beatstore.rules.gate import duration
@@ -21,7 +21,7 @@ from beatstore.schedules.every import period_in_words
 if TYPE_CHECKING:
     from beatstore.store.status import BeatStatus
 
-__all__ = ["NO_REASON", "SILENT", "Wording", "clause", "sentence"]
+__all__ = ["NO_REASON", "SILENT", "Wording", "clause", "maker", "sentence"]
 
 #: A sent run that no worker has reported for this long is worth mentioning.
 SILENT = timedelta(seconds=60)
@@ -313,6 +313,13 @@ def clause(text: str) -> str:
     lines = text.strip().splitlines() or [""]
     line = lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}…"  # noqa: PLR2004
     return line.rstrip(".")
+
+
+def maker(change: Audit) -> str:
+    """Return who made a change, and the reason if one was noted."""
+    if not isinstance(change.reason, str):  # none, or a row written by hand
+        return change.actor
+    return f"{change.actor}: {clause(change.reason)!r}"
 
 
 def _after(reason: str | None) -> str:
