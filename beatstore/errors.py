@@ -8,6 +8,7 @@
     │   │   └── DependencyCycleError      an edge would create a dependency cycle
     │   ├── EntryNotFoundError (LookupError)
     │   ├── EntryExistsError
+    │   ├── EntryChangedError             the entry has another version than if_version says
     │   ├── NotReadError                  tags, after or edited were not read with the entry
     │   └── LoadError (ValueError)        documents that can't be loaded
     └── StoreError
@@ -26,6 +27,7 @@ __all__ = [
     "BeatstoreError",
     "ConfigError",
     "DependencyCycleError",
+    "EntryChangedError",
     "EntryError",
     "EntryExistsError",
     "EntryNotFoundError",
@@ -144,6 +146,29 @@ class EntryExistsError(EntryError):
     def __str__(self) -> str:
         instead = self.instead or "use put() to create or update, or change() to edit it"
         return f"an entry named {self.name!r} already exists; {instead}"
+
+
+class EntryChangedError(EntryError):
+    """Somebody has edited the entry since the caller read it; nothing was written.
+
+    Args:
+        name: the entry's name.
+        expected: the version that `if_version` named.
+        found: the version that the entry has.
+    """
+
+    def __init__(self, name: str, expected: int, found: int) -> None:
+        self.name = name
+        self.expected = expected
+        self.found = found
+        super().__init__(name, expected, found)
+
+    def __str__(self) -> str:
+        return (
+            f"entry {_short(self.name)} has version {self.found}, and if_version is "
+            f"{self.expected}: it was edited since you read it; read it again, and if your change "
+            f"is still right, write if_version={self.found}"
+        )
 
 
 class NotReadError(EntryError):

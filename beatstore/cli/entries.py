@@ -190,6 +190,13 @@ def add(context: click.Context, /, **params: Any) -> None:
 @policy_fields(change=True)
 @click.option("--source", help="New owner.")
 @click.option("--new-name", help="New name.")
+@click.option(
+    "--if-version",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only if the entry still has this version; `show --json` prints it.",
+)
+@reason_option
 @json_option
 @click.pass_context
 def change(context: click.Context, /, **params: Any) -> None:
@@ -207,7 +214,7 @@ def change(context: click.Context, /, **params: Any) -> None:
             "Nothing to change. Write an option, such as --every 5m; --help lists them."
         )
     before = _version(store, params["name"])
-    entry = store.change(params["name"], **given)
+    entry = store.change(params["name"], if_version=params["if_version"], **given)
     _print_written(store, view, entry, _outcome(before, entry))
 
 
@@ -219,6 +226,7 @@ def change(context: click.Context, /, **params: Any) -> None:
 @call_fields()
 @policy_fields()
 @click.option("--timezone", type=ZONE, help="Zone of the given and shown times.")
+@reason_option
 @json_option
 @click.pass_context
 def schedule(context: click.Context, /, **params: Any) -> None:
@@ -226,7 +234,6 @@ def schedule(context: click.Context, /, **params: Any) -> None:
 
     \b
       beatstore schedule mail.send --at "2030-01-31 09:30" --kwargs '{"user": 7}'
-@reason_option
       beatstore schedule mail.send --in 2h
     """  # noqa: D301  (click reads the backspace)
     store, view = _editing(context, params)

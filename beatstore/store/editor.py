@@ -107,7 +107,12 @@ class Editor(Reader):
 
     @takes(ChangeOptions)
     def change(
-        self, name: str, *, session: SessionLike | None = None, **given: Unpack[ChangeOptions]
+        self,
+        name: str,
+        *,
+        if_version: int | None = None,
+        session: SessionLike | None = None,
+        **given: Unpack[ChangeOptions],
     ) -> Entry:
         """Edit some fields of an entry, and leave the others as they are.
 
@@ -117,6 +122,9 @@ class Editor(Reader):
 
         Args:
             name: the entry's name.
+            if_version: the `version` of the entry as you read it: if somebody has edited it
+                since, the change is refused, so that it does not overwrite theirs. None: change
+                it anyway.
             session: the caller's session, to join its transaction.
             given: what changes (`beatstore.types.ChangeOptions`): the options of `add`,
                 `task`, `schedule` and `new_name`. `args`, `kwargs` and `options` replace
@@ -128,6 +136,7 @@ class Editor(Reader):
         Raises:
             EntryNotFoundError: there is no such entry, or no such upstream.
             EntryExistsError: the new name is taken.
+            EntryChangedError: the entry has another version than `if_version`.
             InvalidEntryError: a value can't be stored, the entry would never be due, or a field
                 does not exist.
             ScheduleError: the schedule or its zone is invalid.
@@ -137,7 +146,7 @@ class Editor(Reader):
         if asked.get("after"):
             asked["after"] = edges.checked(asked["after"])
         warn_of_tasks(self._app(), [asked.get("task")], imported=False)
-        return self._write(session, lambda tx: entries.change(tx, name, asked))
+        return self._write(session, lambda tx: entries.change(tx, name, asked, if_version))
 
     def pause(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Pause an entry: it sends nothing until it is resumed.

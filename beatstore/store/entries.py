@@ -25,7 +25,7 @@ from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
 from beatstore.definition import edges, edits, fields
-from beatstore.errors import EntryExistsError, InvalidEntryError
+from beatstore.errors import EntryChangedError, EntryExistsError, InvalidEntryError
 from beatstore.records import Entry
 from beatstore.rules.states import ENTRY_STATES, LIVE
 from beatstore.store import audit, links
@@ -91,12 +91,17 @@ def put(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
     raise EntryExistsError(name)  # pragma: no cover  (added and removed five times in a row)
 
 
-def change(tx: Transaction, name: str, given: Mapping[str, Any]) -> Entry:
+def change(
+    tx: Transaction, name: str, given: Mapping[str, Any], if_version: object = None
+) -> Entry:
     """Edit an entry; see `Store.change`."""
+    expected = None if if_version is None else fields.whole("if_version", if_version)
     named = dict(given)
     new_name = named.pop("new_name", None)
     _lock_upstreams(tx, named)
     old = tx.get(name, lock=True)
+    if expected is not None and old.version != expected:
+        raise EntryChangedError(name, expected, old.version)
     checked = edits.check(named, tx.settings, old)
     renamed = new_name is not None and new_name != name
     if renamed:

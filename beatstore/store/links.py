@@ -118,8 +118,7 @@ def link(tx: Transaction, name: str, asked: Sequence[After]) -> Entry:
     entry = tx.get(name, lock=True)
     there = {one.name: one for one in read(tx, entry)}
     merged = {**there, **{one.name: one for one in asked}}
-    audit.record_edit(tx, "link", entry, entry, write(tx, entry, list(merged.values()), new=False))
-    return tx.get(name)
+    return _edit(tx, "link", entry, list(merged.values()))
 
 
 def prepare(tx: Transaction, asked: Iterable[After]) -> None:
@@ -137,8 +136,17 @@ def unlink(tx: Transaction, name: str, upstreams: Iterable[str]) -> Entry:
         if there.pop(up, None) is None:
             tx.get(up)
             raise InvalidEntryError("after", up, f"an upstream of {name!r}")
-    audit.record_edit(tx, "unlink", entry, entry, write(tx, entry, list(there.values()), new=False))
-    return tx.get(name)
+    return _edit(tx, "unlink", entry, list(there.values()))
+
+
+def _edit(tx: Transaction, action: str, entry: Entry, asked: Sequence[After]) -> Entry:
+    """Set the upstreams of a locked entry, record the edit, and return the entry."""
+    differences = write(tx, entry, asked, new=False)
+    if differences:
+        stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
+        tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(stamp))
+        audit.record_edit(tx, action, entry, entry, differences)
+    return tx.get(entry.name)
 
 
 def wake_downstreams(tx: Transaction, ids: Sequence[int]) -> None:
