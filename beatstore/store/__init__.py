@@ -26,10 +26,13 @@ from beatstore.definition.spec import DEFAULTS, Declared
 from beatstore.errors import LoadError
 from beatstore.records import Entry, Run
 from beatstore.store import actions, links, retention
+from beatstore.store.coming_load import UpcomingCounts
 from beatstore.store.editor import Editor
 from beatstore.store.explain.entry import Explanation
+from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.history import RunDetails
 from beatstore.store.status import BeatStatus, Health, Status, WorkerStatus
+from beatstore.store.storage import Storage, TableSize
 from beatstore.store.sync import sync
 from beatstore.store.sync.sync import SyncReport
 from beatstore.store.transfer import load
@@ -53,13 +56,18 @@ __all__ = [
     "After",
     "BeatStatus",
     "Explanation",
+    "FailureGroup",
     "Health",
     "LoadReport",
     "Occurrence",
+    "RunCount",
     "RunDetails",
     "Status",
+    "Storage",
     "Store",
     "SyncReport",
+    "TableSize",
+    "UpcomingCounts",
     "WorkerStatus",
 ]
 

@@ -16,6 +16,7 @@ from beatstore.store.coming_load import UpcomingCounts
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.last_runs import last_runs
 from beatstore.store.status import BeatStatus, WorkerStatus
+from beatstore.store.storage import Storage, storage
 from beatstore.types import Duration, Page, SessionLike
 
 __all__ = ["Overview"]
@@ -137,3 +138,10 @@ class Overview(Base):
     def workers(self, *, session: SessionLike | None = None) -> list[WorkerStatus]:
         """Return the workers on record that report outcomes, the newest first."""
         return self._read(session, lambda tx: status.workers(tx, tx.now()))
+
+    def storage(self, *, session: SessionLike | None = None) -> Storage:
+        """Return what the database holds of beatstore: its revision, tables, sizes and triggers.
+
+        The figures are those of the database's own catalogue; no table is counted.
+        """
+        return self._read(session, storage)

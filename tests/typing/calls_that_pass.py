@@ -205,6 +205,12 @@ def reading(store: Store, state: EntryState) -> None:
     store.link("a", "b", After("c", align="same", on_upstream_failure="skip"))
     store.sync(SCHEDULES, source="mine", dry_run=True)
     store.prune(timedelta(days=30))
+    print(store.run_counts("a", since=AT, step=60)[0].states["failed"])
+    print(
+        store.failures(since=AT, limit=3)[0].names,
+        store.upcoming_counts(until=AT).fullest[0][0].hour,
+    )
+    print(store.storage().tables[0].name.upper())
     with store.reading(timeout=2.5) as within:
         names: list[str] = store.names(session=within)
         print([run.state for run in store.last_runs(names, limit=5, session=within)["a"]])

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from sqlalchemy import URL
 from sqlalchemy.engine import Dialect
 
-from beatstore.database.dialects.base import DatabaseDialect, GivenRows, execute, in_utc
+from beatstore.database.dialects.base import DatabaseDialect, GivenRows, TableSize, execute, in_utc
 from beatstore.database.dialects.mysql import MariaDB, MySQL
 from beatstore.database.dialects.postgresql import CHANNEL, PostgreSQL
 from beatstore.database.dialects.sqlite import SQLite
@@ -31,6 +31,7 @@ __all__ = [
     "MySQL",
     "PostgreSQL",
     "SQLite",
+    "TableSize",
     "dialect_at",
     "dialect_of",
     "execute",

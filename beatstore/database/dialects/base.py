@@ -28,7 +28,7 @@ from sqlalchemy.types import TypeEngine
 
 from beatstore.errors import ConfigError
 
-__all__ = ["DatabaseDialect", "GivenRows", "execute", "in_utc", "milliseconds"]
+__all__ = ["DatabaseDialect", "GivenRows", "TableSize", "execute", "in_utc", "milliseconds"]
 
 _LOCAL_HOST = "127.0.0.1"
 
@@ -52,6 +52,21 @@ def in_utc(instant: datetime) -> datetime:
 def milliseconds(timeout: float) -> int:
     """Return a time limit as servers take it: 0 would be none, and 32 bits hold it."""
     return max(1, min(int(timeout * 1000), 2**31 - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """How large a table is.
+
+    Attributes:
+        name: its name.
+        size: its bytes with its indexes; None: the database can't say quickly.
+        rows: how many rows it has, as the database estimates; None: it has no estimate yet.
+    """
+
+    name: str
+    size: int | None
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +107,7 @@ class DatabaseDialect(ABC):
             edges writes them.
         triggers_have_definers: whether a trigger runs as the account that made it, and fails
             when that is dropped.
+        triggers: the names of the triggers that migrations make.
         json_levels: how many levels of lists and dicts JSON may have, where that is less than
             beatstore itself allows; None: it is not.
         session_lock_limit: the statement that limits how long a session waits for a lock, where
@@ -117,6 +133,14 @@ class DatabaseDialect(ABC):
     has_lateral: ClassVar[bool] = True
     edges_read_entries: ClassVar[bool] = True
     triggers_have_definers: ClassVar[bool] = False
+    triggers: ClassVar[frozenset[str]] = frozenset(
+        {
+            "beatstore_dependency_delete",
+            "beatstore_dependency_insert",
+            "beatstore_dependency_update",
+            "beatstore_entry_edit",
+        }
+    )
     json_levels: ClassVar[int | None] = None
     session_lock_limit: ClassVar[str | None] = None
     force_custom_plans: ClassVar[str | None] = None
@@ -242,6 +266,22 @@ class DatabaseDialect(ABC):
         Raises:
             SchemaError: the other process does not finish.
         """
+
+    # -- what is stored ------------------------------------------------------------------------
+
+    @abstractmethod
+    def table_sizes(
+        self, connection: Connection, schema: str | None, tables: Iterable[str]
+    ) -> list[TableSize]:
+        """Return how large tables are, without reading them; those that exist, by name."""
+
+    def size(self, connection: Connection, tables: Iterable[TableSize]) -> int | None:
+        """Return the bytes of these tables, or of the database where only that is known."""
+        return sum(table.size or 0 for table in tables)
+
+    @abstractmethod
+    def trigger_names(self, connection: Connection, schema: str | None) -> list[str]:
+        """Return the names of beatstore's triggers, sorted."""
 
     # -- addresses -----------------------------------------------------------------------------
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import Insert, Table, text
+from sqlalchemy import Insert, Table, bindparam, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, execute, milliseconds
+from beatstore.database.dialects.base import DatabaseDialect, TableSize, execute, milliseconds
 from beatstore.errors import SchemaError
 
 __all__ = ["MariaDB", "MySQL"]
@@ -23,6 +23,23 @@ _TURNS, _TURN_S = 60, 10
 
 #: What servers do by default: refuse values, not cut them.
 _SQL_MODE = "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
+
+
+_TABLES = text(
+    """
+    SELECT table_name, data_length + index_length, table_rows FROM information_schema.tables
+    WHERE table_schema = COALESCE(:at, DATABASE()) AND table_name IN :tables
+    ORDER BY table_name
+    """
+).bindparams(bindparam("tables", expanding=True))
+
+_TRIGGERS = text(
+    """
+    SELECT trigger_name FROM information_schema.triggers
+    WHERE trigger_schema = COALESCE(:at, DATABASE()) AND trigger_name LIKE 'beatstore!_%' ESCAPE '!'
+    ORDER BY trigger_name
+    """
+)
 
 
 class MySQL(DatabaseDialect):
@@ -55,6 +72,7 @@ class MySQL(DatabaseDialect):
     # It refuses the statement as a whole, whatever the trigger comes to.
     edges_read_entries = False
     triggers_have_definers = True
+    triggers = DatabaseDialect.triggers | {"beatstore_dependency_free"}
     session_lock_limit = "SET SESSION innodb_lock_wait_timeout = 1"
     time_limit: ClassVar[str] = "max_execution_time"
     counts_seconds: ClassVar[bool] = False
@@ -122,6 +140,17 @@ class MySQL(DatabaseDialect):
     def reads_snapshot(self, connection: Connection) -> bool:
         """Ask for the level: the default, REPEATABLE READ, is the one under which this is so."""
         return connection.get_isolation_level() != "READ COMMITTED"
+
+    def table_sizes(
+        self, connection: Connection, schema: str | None, tables: Iterable[str]
+    ) -> list[TableSize]:
+        """Ask for InnoDB's estimates."""
+        rows = connection.execute(_TABLES, {"at": schema, "tables": list(tables)})
+        return [TableSize(*row) for row in rows]
+
+    def trigger_names(self, connection: Connection, schema: str | None) -> list[str]:
+        """Ask for those that this account may see."""
+        return list(connection.execute(_TRIGGERS, {"at": schema}).scalars())
 
     def session_sql(self, schema: str | None) -> list[str]:
         """Make the schema, which is a database, the one that names mean."""

@@ -28,7 +28,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, GivenRows, in_utc, milliseconds
+from beatstore.database.dialects.base import (
+    DatabaseDialect,
+    GivenRows,
+    TableSize,
+    in_utc,
+    milliseconds,
+)
 
 __all__ = ["CHANNEL", "PostgreSQL"]
 
@@ -37,6 +43,28 @@ CHANNEL = "beatstore"
 
 #: The key of the advisory lock of migrations, which is a number.
 _MIGRATION_LOCK = int.from_bytes(b"beatstor", "big")
+
+
+#: The estimate of rows is -1 before the first ANALYZE.
+_TABLES = text(
+    """
+    SELECT c.relname, pg_total_relation_size(c.oid), CAST(c.reltuples AS BIGINT)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = COALESCE(:at, current_schema()) AND c.relkind IN ('r', 'p')
+        AND c.relname IN :tables
+    ORDER BY c.relname
+    """
+).bindparams(bindparam("tables", expanding=True))
+
+_TRIGGERS = text(
+    """
+    SELECT t.tgname FROM pg_trigger t
+    JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = COALESCE(:at, current_schema()) AND NOT t.tgisinternal
+        AND t.tgenabled <> 'D' AND t.tgname LIKE 'beatstore!_%' ESCAPE '!'
+    ORDER BY t.tgname
+    """
+)
 
 
 class PostgreSQL(DatabaseDialect):
@@ -54,6 +82,7 @@ class PostgreSQL(DatabaseDialect):
     # psycopg prepares what it is asked often, and the server keeps the plan: one made while a
     # table was empty reads all of it for each thousand names, when it no longer is.
     force_custom_plans = "SET LOCAL plan_cache_mode = force_custom_plan"
+    triggers = DatabaseDialect.triggers | {"beatstore_entry_due", "beatstore_run_due"}
     notification = select(func.pg_notify(CHANNEL, ""))
 
     def now(self) -> str:
@@ -139,6 +168,17 @@ class PostgreSQL(DatabaseDialect):
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Set a limit that is the transaction's own."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(milliseconds)}")
+
+    def table_sizes(
+        self, connection: Connection, schema: str | None, tables: Iterable[str]
+    ) -> list[TableSize]:
+        """Ask the catalogue."""
+        rows = connection.execute(_TABLES, {"at": schema, "tables": list(tables)})
+        return [TableSize(name, size, rows if rows >= 0 else None) for name, size, rows in rows]
+
+    def trigger_names(self, connection: Connection, schema: str | None) -> list[str]:
+        """Ask the catalogue, and leave out what is disabled."""
+        return list(connection.execute(_TRIGGERS, {"at": schema}).scalars())
 
     def session_sql(self, schema: str | None) -> list[str]:
         """Set the zone: defaults that are instants are read in it when a table is made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import inf
@@ -15,13 +15,16 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, execute
+from beatstore.database.dialects.base import DatabaseDialect, TableSize, execute
 
 __all__ = ["SQLite"]
 
 #: What stands for a path where the database is in memory.
 _IN_MEMORY = ("", ":memory:")
 
+
+#: Both ends of a table are found at once, without the rows in between.
+_ROWS = 'SELECT COALESCE((SELECT max(rowid) FROM "{0}") - (SELECT min(rowid) FROM "{0}") + 1, 0)'
 
 #: How many instructions SQLite executes between two looks at the clock: less than 1 ms of them.
 _INSTRUCTIONS = 10_000
@@ -126,6 +129,30 @@ class SQLite(DatabaseDialect):
             finally:
                 connection.exec_driver_sql("ROLLBACK")
                 connection.exec_driver_sql("PRAGMA query_only = OFF")
+
+    def table_sizes(
+        self, connection: Connection, schema: str | None, tables: Iterable[str]
+    ) -> list[TableSize]:
+        """Estimate the rows from the ids at both ends; sizes would take reading all pages."""
+        there = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
+        return [
+            TableSize(name, None, connection.exec_driver_sql(_ROWS.format(name)).scalar())
+            for name in sorted(set(there.scalars()) & set(tables))
+        ]
+
+    def size(self, connection: Connection, tables: Iterable[TableSize]) -> int | None:
+        """Return the bytes of the whole file."""
+        pages, size = (
+            connection.exec_driver_sql(f"PRAGMA {asked}").scalar_one()
+            for asked in ("page_count", "page_size")
+        )
+        return int(pages) * int(size)
+
+    def trigger_names(self, connection: Connection, schema: str | None) -> list[str]:
+        """Ask the schema."""
+        asked = "SELECT name FROM sqlite_master WHERE type = 'trigger' ORDER BY name"
+        found = connection.exec_driver_sql(asked).scalars()
+        return [name for name in found if name.startswith("beatstore_")]
 
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Do nothing: a transaction that has begun to write waits for nobody."""
