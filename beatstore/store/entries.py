@@ -31,7 +31,7 @@ from beatstore.rules.states import ENTRY_STATES, LIVE
 from beatstore.store import audit, links
 from beatstore.store.conditions import overdue
 from beatstore.store.searching import SEARCHED, search
-from beatstore.store.shared_times import begin_anew
+from beatstore.store.shared_times import reset_account
 from beatstore.tick.gates import consume
 from beatstore.types import EntryOnly, Page
 
@@ -120,7 +120,7 @@ def resume(tx: Transaction, name: str) -> Entry:
     if old.kind == "after" and old.state != "active":
         # Resuming runs nothing by itself: discard what its upstreams did meanwhile.
         consume(tx, [old.id])
-        begin_anew(tx, [old.id])
+        reset_account(tx, [old.id])
     if old.state in LIVE:
         return edit(tx, "resume", old, edits.CheckedFields({}, paused=False))
     if old.state == "broken":

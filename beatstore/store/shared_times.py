@@ -20,12 +20,12 @@ from beatstore.schedules.instants import EPOCH
 from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.tick.tokens import OPEN
 
-__all__ = ["begin_anew", "close_account"]
+__all__ = ["close_account", "reset_account"]
 
 logger = logging.getLogger(__name__)
 
 
-def begin_anew(tx: Transaction, ids: Iterable[int]) -> None:
+def reset_account(tx: Transaction, ids: Iterable[int]) -> None:
     """Discard everything that the upstreams of these entries have done so far."""
     ids = list(ids)
     over = and_(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(OPEN))

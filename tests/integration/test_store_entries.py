@@ -618,7 +618,7 @@ def test_removing_leaves_the_runs(store: Store, queue: Queue, clock: ManualClock
     assert again.id > runs[0].entry_id
 
 
-@pytest.mark.parametrize("verb", ["pause", "resume", "remove", "get", "trigger", "cancel", "tags"])
+@pytest.mark.parametrize("verb", ["pause", "resume", "remove", "get", "trigger", "cancel"])
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_a_name_that_is_not_there_is_an_error(store: Store, verb: str) -> None:
     """Each verb refuses an unknown name, suggesting one that is like it."""

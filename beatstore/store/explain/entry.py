@@ -136,9 +136,9 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     new_name = change.after.get("name") if isinstance(change.after, dict) else None
     became = "renamed" if new_name else "removed"
     to = f" to {new_name!r}" if new_name else ""
-    sentence = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {maker(change)}."
+    removal = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {maker(change)}."
     answer = Explanation(name, wording.now, became, change.at, change.actor, change.reason)
-    return replace(answer, sentences=[sentence])
+    return replace(answer, sentences=[removal])
 
 
 class Answer:

@@ -49,7 +49,7 @@ _VERDICTS = {
     "succeeded": "ran",
 }
 
-_VERDICTS = {
+_PHRASES = {
     "ran": "ran",
     "late": "ran",
     "failed": "failed",
@@ -138,7 +138,7 @@ class _Occurrence(Answer):
             verdict = "retrying"
         if verdict == "ran" and self._is_late(run):
             verdict = "late"
-        words = _VERDICTS.get(verdict, f"was {verdict}")
+        words = _PHRASES.get(verdict, f"was {verdict}")
         if run.sent_at is not None and verdict in ("late", "sent") and self._is_late(run):
             words += f", {duration(run.sent_at - run.due_at)} late"
         self.facts["run"] = run
