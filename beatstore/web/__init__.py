@@ -8,6 +8,8 @@
 A `Dashboard` is a WSGI application. `beatstore.web.flask.blueprint` and
 `beatstore.web.django.view` mount it inside those frameworks; `beatstore web` serves it by itself.
 
+    flask, django   mount it in those frameworks
+    serve       serve it by itself: passwords, tokens, proxies
     access      who may read and write
     dashboard   routes, security headers, errors
     call        one request: its links, times and reads

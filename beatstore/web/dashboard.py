@@ -11,10 +11,17 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, NotFound
-from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    NotFound,
+    RequestEntityTooLarge,
+)
+from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
 from beatstore.errors import (
@@ -30,7 +37,7 @@ from beatstore.web.access import ANONYMOUS, Authorize
 from beatstore.web.call import Call
 from beatstore.web.safety import from_another_site, protect
 
-__all__ = ["Dashboard"]
+__all__ = ["LONGEST_FORM", "Dashboard"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +62,8 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "static": ("/static/<path:name>", "static:static", ("GET",)),
 }
 
-#: The largest form that is read.
-_LONGEST_FORM = 1_000_000
+#: The largest form that is read, in bytes: as much as Werkzeug and Flask read by default.
+LONGEST_FORM = 500_000
 
 
 class Dashboard:
@@ -106,7 +113,8 @@ class Dashboard:
             [
                 Rule(path, endpoint=endpoint, methods=methods)
                 for endpoint, (path, _, methods) in PAGES.items()
-            ]
+            ],
+            merge_slashes=False,  # so that nothing is redirected, and links need no host
         )
 
     def __call__(
@@ -128,16 +136,14 @@ class Dashboard:
 
         Args:
             request: the request.
-            root: the prefix that the dashboard is mounted at; None for that of WSGI.
+            root: the prefix that the dashboard is mounted at, decoded; None for that of WSGI.
             path: the path below it; None for that of WSGI.
             original: the request as the framework has it, for `authorize`; None for `request`.
         """
-        request.max_content_length = _LONGEST_FORM
         nonce = secrets.token_urlsafe(16)
         links = self._map.bind(
-            request.host,
-            script_name=(request.root_path if root is None else root).rstrip("/") or "/",
-            url_scheme=request.scheme,
+            "localhost",
+            script_name=quote(request.root_path if root is None else root).rstrip("/") or "/",
             path_info="/" + (request.path if path is None else path).lstrip("/"),
             default_method=request.method,
         )
@@ -151,6 +157,8 @@ class Dashboard:
     def _answer(self, call: Call, original: object) -> Response:
         if from_another_site(call.request, self.trusted_origins):
             raise Forbidden("Another site sent this form. Open the dashboard and try again.")
+        if (call.request.content_length or 0) > LONGEST_FORM:
+            raise RequestEntityTooLarge(f"A form may have {LONGEST_FORM:,} bytes.")
         endpoint, values = _matched(call.links)
         actor = self.authorize(original)
         if actor is None:
@@ -163,8 +171,6 @@ class Dashboard:
 
     def _failed(self, call: Call, error: Exception) -> Response:
         """Return the page about an error."""
-        if isinstance(error, RequestRedirect):
-            return Response(status=308, headers={"Location": error.new_url})
         if isinstance(error, HTTPException):
             status, said = error.code or 500, error.description or error.name
         elif isinstance(error, EntryNotFoundError):

@@ -50,10 +50,21 @@ def shortened(value: object, longest: int = 2000) -> str:
     return f"{said[:longest]}… ({len(said):,} characters)"
 
 
+def size(count: int | None) -> str:
+    """Return a number of bytes in a unit of its own size."""
+    if count is None:
+        return "unknown"
+    number, units = float(count), ["bytes", "kB", "MB", "GB"]
+    while number >= 1000 and len(units) > 1:  # noqa: PLR2004
+        number, units = number / 1000, units[1:]
+    return f"{number:.3g} {units[0]}" if number < 1000 else f"{number:,.0f} {units[0]}"  # noqa: PLR2004
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "as_json": as_json,
     "letter": letter,
     "shortened": shortened,
+    "size": size,
     "span": span,
     "text": text,
     "took": took,
