@@ -12,17 +12,21 @@ ARGS ?=
 
 PY := $(VENV)/bin/python
 RUNTIME := $(VENV)/.installed-runtime
+WEB := $(VENV)/.installed-web
 DEV := $(VENV)/.installed-dev
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup docs fmt lint type test test-all e2e fault chaos bench migration check
+.PHONY: help demo demo-web setup docs screenshots fmt lint type test test-all e2e fault chaos bench migration check
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
 
 demo: $(RUNTIME) ## Watch a real beat and worker fire entries out of a database, for half a minute
 	$(PY) examples/demo.py $(ARGS)
+
+demo-web: $(WEB) ## Look at the dashboard of a made-up company, with a real beat and worker, until Ctrl-C
+	$(PY) examples/demo_web.py $(ARGS)
 
 setup: $(DEV) ## Install everything for development into .venv
 
@@ -32,6 +36,9 @@ fmt: $(DEV) ## Format the code and repair what can be repaired
 
 docs: $(DEV) ## Write docs/api.md anew from the docstrings
 	$(PY) -m tests.support.apipage
+
+screenshots: $(DEV) ## Take the pictures of docs/dashboard.md anew; needs Chromium
+	$(PY) -m tests.support.screenshots
 
 lint: $(DEV) ## Check style, docstrings and spelling
 	$(PY) -m ruff check .
@@ -83,9 +90,14 @@ $(RUNTIME): pyproject.toml | $(PY)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
+$(WEB): pyproject.toml | $(PY)
+	@echo "Installing beatstore with its dashboard into $(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[web]'
+	@touch $@ $(RUNTIME)
+
 # pip learned to read dependency groups in 25.1.
 $(DEV): pyproject.toml | $(PY)
 	@echo "Installing beatstore and its tools into $(VENV); this takes a minute or two"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(PY) -m pip install --quiet -e '.[postgres,mysql,redis,solar,web]' --group dev
-	@touch $@ $(RUNTIME)
+	@touch $@ $(RUNTIME) $(WEB)

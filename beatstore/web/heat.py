@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from beatstore.store.figures import RunCount
+from beatstore.types import RunState
 
 if TYPE_CHECKING:
     from beatstore.web.call import Call
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Day", "days"]
 
 #: What a day is called, and its letter, by the first of these states that a run of it has.
-_WORST = (
+_WORST: tuple[tuple[RunState, str, str], ...] = (
     ("failed", "failed", "F"),
     ("lost", "failed", "L"),
     ("missed", "missed", "M"),

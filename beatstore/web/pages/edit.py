@@ -158,12 +158,13 @@ def _words(call: Call, given: Mapping[str, Any], then: Entry | None) -> str:
     if then is None or then.kind == "after":
         return "after its upstreams"
     try:
-        return describe(then.schedule)
+        schedule = then.schedule
     except ScheduleError:
         return ""
+    return describe(schedule) if schedule is not None else ""
 
 
-def _planned(call: Call, wanted: edits.Wanted, entry: Entry | None, now: datetime) -> Any:
+def _planned(call: Call, wanted: edits.CheckedFields, entry: Entry | None, now: datetime) -> Any:
     """Return something with the columns of the schedule that the entry would have."""
     settings = call.store.settings
     if entry is None:
