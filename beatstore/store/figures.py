@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Select, and_, case, func, literal, select
 from sqlalchemy.sql import ColumnElement
@@ -142,8 +142,10 @@ def _counted(
     elapsed = micros_between(literal(begin, Instant()), newest.c.due_at)
     step = (elapsed // length).label("step")
     inner = select(step, newest.c.state, newest.c.late).subquery("steps")
-    counts = (func.count().label("runs"), func.sum(inner.c.late).label("late"))
-    return select(inner.c.step, inner.c.state, *counts).group_by(inner.c.step, inner.c.state)
+    key: list[ColumnElement[Any]] = [inner.c.step, inner.c.state]
+    counts = [func.count().label("runs"), func.sum(inner.c.late).label("late")]
+    found: Any = select(*key, *counts).group_by(*key)
+    return cast("Select[Any]", found)
 
 
 def failures(tx: Transaction, name: str | None, since: datetime, limit: int) -> Page[FailureGroup]:
