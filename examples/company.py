@@ -7,7 +7,7 @@ most succeeded, some were late, failed and were retried, and one night the wareh
 
 import random
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
@@ -16,13 +16,21 @@ from beatstore import After, Cron, Every, RRule, Store
 from beatstore.models import BeatModel, EntryModel, RunModel, WorkerModel
 
 ZONE = "Europe/Berlin"
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 DAYS = 90
 MOST = 2500  # runs of one entry
 
 #: Name, task, schedule, options, usual seconds of a run, share of runs that fail.
 ENTRIES = [
-    ("orders.import", "shop.import_orders", Every(300), {"tags": ["shop"]}, 4, 0.004),
-    ("stock.sync", "shop.sync_stock", Every(600), {"tags": ["shop"], "jitter": 30}, 11, 0.01),
+    ("orders.import", "shop.import_orders", Every(300, START), {"tags": ["shop"]}, 4, 0.004),
+    (
+        "stock.sync",
+        "shop.sync_stock",
+        Every(600, START),
+        {"tags": ["shop"], "jitter": 30},
+        11,
+        0.01,
+    ),
     ("carts.expire", "shop.expire_carts", Cron("15 * * * *"), {"tags": ["shop"]}, 2, 0),
     ("prices.update", "shop.update_prices", Cron("0 */2 * * *"), {"tags": ["shop"]}, 38, 0.02),
     ("fraud.check", "shop.check_fraud", Cron("*/15 * * * *"), {"overlap": "skip"}, 95, 0.01),
@@ -60,7 +68,7 @@ ENTRIES = [
     (
         "newsletter",
         "mail.newsletter",
-        RRule("FREQ=WEEKLY;BYDAY=TH;BYHOUR=17;BYMINUTE=0"),
+        RRule("FREQ=WEEKLY;BYDAY=TH;BYHOUR=17;BYMINUTE=0;BYSECOND=0"),
         {},
         70,
         0,
@@ -109,6 +117,8 @@ def fill(store: Store, task: str | None = None) -> None:
                 _count(session, entry, runs)
         if task is None:
             _processes(session, now)
+            ahead = update(EntryModel).where(EntryModel.next_due_at.is_not(None))
+            session.execute(ahead.values(wake_at=EntryModel.next_due_at))
         session.commit()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import company
 from demo import Demo, DemoError
-from waitress import create_server
+from waitress.server import create_server
 
 from beatstore.web import Actor, Dashboard
 

@@ -19,7 +19,7 @@ __all__ = ["Box", "Line", "Picture", "layout"]
 
 #: The size of a box and of the gaps between boxes, in units of the drawing.
 BOX_WIDTH, BOX_HEIGHT = 190, 34
-_GAP_X, _GAP_Y = 70, 14
+_GAP_X, _GAP_Y = 52, 14
 
 #: How often the order of the layers is improved.
 _SWEEPS = 6

@@ -50,7 +50,7 @@ def entries(call: Call) -> Response:
         return call.render(
             "entries.html",
             rows=rows,
-            more_after=page[-1].name if page.more else None,
+            more_after=page.after if page.more else None,
             filtered=any(chosen.values()),
             states=ENTRY_STATES,
             only=ONLY,

@@ -43,6 +43,6 @@ def _load(call: Call, now: datetime) -> Load:
             since=middle - _REACH, until=middle + _STEP, step=_STEP, session=session
         )
         coming = call.store.upcoming_counts(
-            start=middle, until=middle + _REACH, step=_STEP, session=session
+            start=middle + _STEP, until=middle + _REACH, step=_STEP, session=session
         )
     return columns(call, past, coming, middle)

@@ -33,7 +33,7 @@ def upcoming(call: Call) -> Response:
         return call.render(
             "upcoming.html",
             ahead=call.store.upcoming(tag=tag, name=name, limit=int(many), session=session),
-            behind=call.store.runs(tag=tag, limit=_BEHIND, session=session),
+            behind=call.store.runs(tag=tag, sort="due", limit=_BEHIND, session=session),
             more=min(10 * _AHEAD, 2 * int(many)),
             heat=hours(call, counts),
             counts=counts,
