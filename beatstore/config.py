@@ -17,7 +17,15 @@ from beatstore.schedules import zone
 from beatstore.types import Misfire
 from beatstore.words import nearest
 
-__all__ = ["MISFIRES", "NOT_SKIPPING_ALL", "PREFIX", "Settings", "skips_all"]
+__all__ = [
+    "LINK_NAMES",
+    "MISFIRES",
+    "NOT_SKIPPING_ALL",
+    "PREFIX",
+    "Settings",
+    "link_templates",
+    "skips_all",
+]
 
 PREFIX = "beatstore_"
 
@@ -26,6 +34,9 @@ MISFIRES: tuple[Misfire, ...] = get_args(Misfire)
 
 #: What `grace` must be: beat always sees an occurrence some time after it is due.
 NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', or every occurrence is skipped"
+
+#: What a template of `beatstore_web_links` may name.
+LINK_NAMES = ("task_id", "run_id", "entry", "worker", "start", "end")
 
 _SQLITE_FILE = "beatstore.db"
 
@@ -55,6 +66,7 @@ class Settings:
             runs are stale.
         overlap_timeout: default `run_timeout`, in seconds, of entries with `overlap`, so that
             a run without reports does not block them for ever.
+        web_links: links of a run's page to other systems: templates by their titles.
     """
 
     url: str = ""
@@ -73,6 +85,7 @@ class Settings:
     listen: bool = True
     heartbeat: float = 10.0
     overlap_timeout: float = 86400.0
+    web_links: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, conf: Mapping[str, Any], *, timezone: str = "UTC") -> Settings:
@@ -191,6 +204,29 @@ def _patterns(key: str, value: Any) -> tuple[str, ...]:
     raise ConfigError(key, value, "a list of task names or patterns", "['reports.*']")
 
 
+def link_templates(key: str, value: Any) -> Mapping[str, str]:
+    """Return templates of addresses by the titles of their links.
+
+    Raises:
+        ConfigError: they are something else, or name what is not in `LINK_NAMES`.
+    """
+    if isinstance(value, Mapping) and all(map(_is_link, value.items())):
+        return dict(value)
+    wanted = f"addresses by titles, with {', '.join(f'{{{name}}}' for name in LINK_NAMES)}"
+    raise ConfigError(key, value, wanted, "{'Flower': 'https://flower/task/{task_id}'}")
+
+
+def _is_link(item: tuple[object, object]) -> bool:
+    title, template = item
+    if not isinstance(title, str) or not isinstance(template, str):
+        return False
+    try:
+        template.format_map(dict.fromkeys(LINK_NAMES, ""))
+    except (KeyError, IndexError, ValueError, AttributeError):
+        return False
+    return True
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "url": _url,
     "engine_options": _mapping,
@@ -208,4 +244,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "listen": _flag,
     "heartbeat": _seconds(0.1, "10"),
     "overlap_timeout": _seconds(1, "86400"),
+    "web_links": link_templates,
 }

@@ -94,6 +94,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
             "operating:prune",
             "Delete old data: one-shots that are over, runs, and audit records.",
         ),
+        "web": ("web:web", "Serve the dashboard to browsers, until Ctrl-C or SIGTERM."),
     },
     "Moving entries": {
         "export": ("transfer:export", "Write entries as JSON lines, for `load`."),

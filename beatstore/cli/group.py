@@ -64,6 +64,7 @@ _SYNONYMS = {
     "status": "stats overview top ps beats workers state",
     "check": "health healthcheck ping probe doctor",
     "prune": "clean cleanup purge vacuum gc clear retention",
+    "web": "dashboard ui gui browse browser serve server admin flower",
     "export": "dump backup save",
     "load": "restore loaddata",
     "import": "migrate-from move convert",

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
@@ -24,6 +25,7 @@ from werkzeug.exceptions import (
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
+from beatstore.config import link_templates
 from beatstore.errors import (
     BeatstoreError,
     EntryNotFoundError,
@@ -75,14 +77,19 @@ class Dashboard:
         store: the store whose entries and runs are shown.
         authorize: takes the request (that of the framework that the dashboard is mounted in; by
             itself, Werkzeug's) and returns an `Actor`, or None to refuse it. Without it, whoever
-            reaches the dashboard can read and nobody can write.
+            reaches the dashboard can read and nobody can write. It may raise an exception of
+            `werkzeug.exceptions`, such as `Unauthorized`, or one whose `response` is a redirect.
         redact: takes the arguments of a task as JSON data and returns what is shown of them. By
             default values are hidden whose names say that they are secrets: `password`, `token`.
         links: templates of addresses in other systems, by the title of the link, such as
             `{"Flower": "https://flower.example.org/task/{task_id}"}`. They may name `task_id`,
             `entry`, `run_id`, `worker`, and `start` and `end` of the run in Unix milliseconds.
+            None takes the setting `beatstore_web_links`.
         trusted_origins: further origins whose pages may send forms to this dashboard.
         timeout: the seconds that a statement of a page may take.
+
+    Raises:
+        ConfigError: a template of `links` names something else.
     """
 
     def __init__(
@@ -98,7 +105,7 @@ class Dashboard:
         self.store = store
         self.authorize = authorize or (lambda _: ANONYMOUS)
         self.redact = redact
-        self.links = dict(links or {})
+        self.links = store.settings.web_links if links is None else link_templates("links", links)
         self.trusted_origins = frozenset(trusted_origins)
         self.timeout = timeout
         self.templates = Environment(
@@ -159,19 +166,25 @@ class Dashboard:
             raise Forbidden("Another site sent this form. Open the dashboard and try again.")
         if (call.request.content_length or 0) > LONGEST_FORM:
             raise RequestEntityTooLarge(f"A form may have {LONGEST_FORM:,} bytes.")
-        endpoint, values = _matched(call.links)
-        actor = self.authorize(original)
-        if actor is None:
-            raise Forbidden("You may not see this dashboard.")
-        call.actor, call.endpoint = actor, endpoint
-        module, _, function = PAGES[endpoint][1].partition(":")
+        if not call.links.path_info.startswith("/static/"):  # which a refusal needs, too
+            actor = self.authorize(original)
+            if actor is None:
+                raise Forbidden("You may not see this dashboard.")
+            call.actor = actor
+        call.endpoint, values = _matched(call.links)
+        module, _, function = PAGES[call.endpoint][1].partition(":")
         answer = getattr(import_module(f"beatstore.web.pages.{module}"), function)
         response: Response = answer(call, **values)
         return response
 
     def _failed(self, call: Call, error: Exception) -> Response:
         """Return the page about an error."""
+        headers = Headers()
         if isinstance(error, HTTPException):
+            if error.response is not None:  # a redirect of `authorize`
+                return error.get_response(call.request.environ)
+            headers.extend(error.get_headers())  # such as WWW-Authenticate
+            headers.remove("Content-Type")
             status, said = error.code or 500, error.description or error.name
         elif isinstance(error, EntryNotFoundError):
             status, said = NotFound.code, str(error)
@@ -184,7 +197,7 @@ class Dashboard:
             status, said = 500, "Something went wrong. The log of the dashboard says what."
         page = self.templates.get_template("error.html")
         text = page.render(call=call, status=status, said=hide(said))
-        return Response(text, status=status, mimetype="text/html")
+        return Response(text, status=status, headers=headers, mimetype="text/html")
 
 
 def _matched(links: MapAdapter) -> tuple[str, Mapping[str, Any]]:
