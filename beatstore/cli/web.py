@@ -6,7 +6,7 @@ import signal
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -82,7 +82,10 @@ def web(
     Without --password-file or --trusted-proxy, it prints an address with a token. The token
     works once, in one browser of this machine.
     """
-    serve = _serve()
+    try:
+        from beatstore.web import serve  # noqa: PLC0415  (of the extra `web`)
+    except ModuleNotFoundError as error:
+        raise fail(f'{error}: write `pip install "beatstore[web]"`') from None
     local = serve.is_local(bind)
     if not local and file is None and not proxies:
         raise click.UsageError(
@@ -112,14 +115,6 @@ def web(
     server.run()
 
 
-def _serve() -> ModuleType:
-    try:
-        from beatstore.web import serve  # noqa: PLC0415  (of the extra `web`)
-    except ModuleNotFoundError as error:
-        raise fail(f'{error}: write `pip install "beatstore[web]"`') from None
-    return serve
-
-
 def _end(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)  # the server stops, and finishes what it is at
 
@@ -128,7 +123,8 @@ def _login(
     context: click.Context, file: Path | None, proxies: Sequence[str], user_header: str
 ) -> Login:
     """Return what says who sends a request."""
-    serve = _serve()
+    from beatstore.web import serve  # noqa: PLC0415  (of the extra `web`)
+
     if file is not None and proxies:
         raise click.UsageError("write --password-file or --trusted-proxy, not both", context)
     if not proxies and context.get_parameter_source("user_header") is ParameterSource.COMMANDLINE:

@@ -37,6 +37,9 @@ _MODULES = {
     "testing": "`beatstore.testing`: virtual time for your tests",
     "alembic": "`beatstore.alembic`: for your own migrations",
     "moving": "`beatstore.moving`: moving over from other schedulers",
+    "web": "`beatstore.web`: the dashboard",
+    "web.flask": "`beatstore.web.flask`: the dashboard in Flask",
+    "web.django": "`beatstore.web.django`: the dashboard in Django",
 }
 
 #: What Celery calls, and nobody else; "*" is every method of a class.

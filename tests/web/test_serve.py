@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier, Thread
+from typing import Any
 
 import pytest
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.security import generate_password_hash
 from werkzeug.test import Client, TestResponse
 
-from beatstore import Every, Store
-from beatstore.web import serve
+from beatstore import ConfigError, Every, Store
+from beatstore.config import LINK_NAMES, Settings
+from beatstore.web import Dashboard, serve
 from tests.support.command import Command
 
 pytestmark = pytest.mark.quick_on("sqlite")
@@ -298,6 +301,31 @@ def test_a_prefix_of_the_proxy(store: Store) -> None:
     direct = Client(dashboard).post("/zone", data={"zone": "UTC"}, headers=given)
     assert direct.headers["Location"] == "/"
     assert "Secure" not in direct.headers["Set-Cookie"]
+
+
+# -- links to other systems ----------------------------------------------------------------
+
+
+def test_links_of_the_settings(store: Store) -> None:
+    """A run's page has the links of `beatstore_web_links`; each of the names has a value."""
+    template = "https://logs.example?" + "&".join(f"{name}={{{name}}}" for name in LINK_NAMES)
+    given = {"beatstore_url": store.settings.url, "beatstore_web_links": {"Logs": template}}
+    settings = Settings.read(given)
+    store.add("nightly", "t.x", Every(60))
+    store.trigger("nightly")
+    (run,) = store.runs("nightly")
+    with closing(Store(store.database.engine, settings=settings)) as other:
+        shown = page(Client(Dashboard(other)), f"/run?id={run.id}").text
+    assert f"https://logs.example?task_id={run.task_id}&amp;run_id={run.id}&amp;entry=nig" in shown
+
+
+@pytest.mark.parametrize("links", [{"Logs": "x/{password}"}, {"Logs": "{"}, {"Logs": 1}, ["x"]])
+def test_links_that_cannot_be_made(store: Store, links: Any) -> None:
+    """A template of something else is refused at the start, not on the page of a run."""
+    with pytest.raises(ConfigError, match="task_id"):
+        Settings.read({"beatstore_web_links": links})
+    with pytest.raises(ConfigError, match="task_id"):
+        Dashboard(store, links=links)
 
 
 # -- the verb ------------------------------------------------------------------------------
