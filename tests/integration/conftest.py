@@ -5,6 +5,7 @@ reports     a worker's half of its store
 queue       a beat's half of `store`
 scheduler   celery's beat for the fixture `app` of a test's own, at the time of `clock`
 call        the command line on the database of `store`; `way` is how it is called
+night       a nightly entry at 03:05, when it should have run
 database    an empty database, without a store
 """
 
@@ -23,6 +24,7 @@ from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Reports
 from tests.support.command import Command
 from tests.support.inprocess import running
+from tests.support.nights import Night
 from tests.support.play import Play
 
 
@@ -77,3 +79,11 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def night(migrated_url: str, clock: ManualClock) -> Iterator[Night]:
+    """Return the night at 03:05; changes are made by ann."""
+    store = Store(migrated_url, clock=clock, actor="ann")
+    yield Night(store, clock)
+    store.close()

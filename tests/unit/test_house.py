@@ -85,7 +85,6 @@ LONGER_TESTS = {
     "tests/integration/test_cli_entries.py": 675,
     "tests/integration/test_code_import.py": 500,
     "tests/integration/test_dependencies.py": 600,
-    "tests/integration/test_explain.py": 1325,
     "tests/integration/test_far_future.py": 1000,
     "tests/integration/test_moving.py": 750,
     "tests/integration/test_queue.py": 500,
