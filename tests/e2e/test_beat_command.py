@@ -29,6 +29,7 @@ from tests.support.brokers import Broker
 from tests.support.command import Command
 from tests.support.entrypoints import announce, entry_points
 from tests.support.inprocess import Ear
+from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.proxy import Proxy
@@ -39,9 +40,6 @@ from tests.support.wait import wait_until
 NewProject = Callable[..., Project]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
-
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 def sent_entries(broker: Broker) -> list[str]:

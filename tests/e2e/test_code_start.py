@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-import pytest
-
 from beatstore import Store
 from tests.support.brokers import Broker
+from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.project import Project
 from tests.support.wait import wait_until
 
@@ -16,9 +15,6 @@ NewProject = Callable[..., Project]
 
 APP = "tests.support.declaring_app"
 MODULE = f"module:{APP}"
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 
 @on_sqlite

@@ -16,6 +16,7 @@ from beatstore import Store
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.far_app import APP, register
+from tests.support.marks import on_postgresql
 from tests.support.processes import Process
 from tests.support.project import Project
 from tests.support.wait import wait_until
@@ -25,7 +26,6 @@ FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
 
 SETTINGS = {"beatstore_eta_threshold": 1, "beat_max_loop_interval": 0.2}
 
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from beatstore import Every
 from tests.support.brokers import Broker
+from tests.support.marks import on_postgresql
 from tests.support.outcomes import Stage
 from tests.support.project import Project
 from tests.support.proxy import Proxy
@@ -29,7 +30,6 @@ SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
 OTHERS = ("threads", "gevent", "eventlet")
 
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 on_rabbitmq = pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 

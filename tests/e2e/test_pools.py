@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.brokers import Broker
+from tests.support.marks import on_postgresql
 from tests.support.outcomes import Stage
 from tests.support.project import Project
 
@@ -14,7 +15,6 @@ NewProject = Callable[..., Project]
 
 APP = "tests.support.tracked_app"
 
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-import pytest
-
 from beatstore import Once, Store
 from tests.support.brokers import Broker
 from tests.support.entrypoints import announce
+from tests.support.marks import on_sqlite
 from tests.support.project import Project
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_cron_can_do_without_a_beat(
     filesystem_broker: Broker,
     migrated_url: str,

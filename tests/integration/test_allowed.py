@@ -20,6 +20,7 @@ from beatstore.store.shared import store_of
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message
 from tests.support.inprocess import new_app, running
+from tests.support.marks import on_sqlite
 from tests.support.ticks import report
 from tests.support.written import write
 
@@ -174,7 +175,7 @@ def test_a_run_of_any_origin_is_asked_for(
     assert len(store.runs("a")) == attempts
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("spoiled", SPOILED)
 def test_a_spoiled_row_is_not_sent(store: Store, beat: Beat, spoiled: str) -> None:
     """Whatever plain SQL writes into a row, in no shape is the other task sent."""
@@ -189,7 +190,7 @@ def test_a_spoiled_row_is_not_sent(store: Store, beat: Beat, spoiled: str) -> No
     assert store.get("b").state == "broken" or store.runs("b")[0].state == "failed"
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("spoiled", ["a header", "a header of a callback"])
 def test_headers_are_asked_for_without_patterns_too(
     app: Celery, memory_broker: Broker, migrated_url: str, clock: ManualClock, spoiled: str

@@ -30,6 +30,7 @@ from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known
 from tests.support.command import Command
 from tests.support.inprocess import new_app
+from tests.support.marks import on_sqlite
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -37,8 +38,6 @@ LATER = NOON + timedelta(days=2)
 
 ARGS = list(VALUES.values())
 KWARGS = {name.replace(" ", "_"): value for name, value in VALUES.items()}
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, new_claim, running, send, send_into
+from tests.support.marks import on_sqlite
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateRedis
@@ -41,7 +42,6 @@ from tests.support.wait import wait_until
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 NewScheduler = Callable[..., DBScheduler]
 
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 with_pipelines = pytest.mark.skipif(
     not hasattr(Producer, "supports_batch_publish"), reason="kombu before 5.7 has no batches"
 )

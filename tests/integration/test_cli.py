@@ -23,13 +23,12 @@ from beatstore.version import __version__
 from tests.support.brokers import Broker
 from tests.support.command import WAYS, Command
 from tests.support.entrypoints import announce
+from tests.support.marks import both_ways, on_postgresql, on_servers, on_sqlite
 from tests.support.processes import ROOT
 from tests.support.project import Project
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-both_ways = pytest.mark.parametrize("way", WAYS)
 
 ALL = {verb: line for section in VERBS.values() for verb, (_, line) in section.items()}
 
@@ -176,7 +175,7 @@ def test_no_verb_shows_a_password(name: str, driver: str, way: str) -> None:
     assert re.fullmatch(r"beatstore: .*127\.0\.0\.1.*\n", done.err), done.err
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_refused_password_is_not_shown(database_url: str) -> None:
     """A server that answers, and refuses the password, does not make it visible."""
     done = Command(secret_url(database_url))("list")
@@ -247,7 +246,7 @@ def test_url_is_stronger_than_the_app(migrated_url: str, store: Store, tmp_path:
     assert "Asia/Tokyo" in done.lines[0]
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_the_schema_can_be_named(database_url: str) -> None:
     """`--schema` says where the tables are, for an app and without one."""
     engine = create_engine(database_url)
@@ -418,7 +417,7 @@ def on_a_terminal(command: list[str], *, columns: int, cwd: Path) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_with_an_app(
     filesystem_broker: Broker,
     migrated_url: str,

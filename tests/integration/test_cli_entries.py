@@ -13,15 +13,13 @@ from sqlalchemy import update
 import beatstore.cli.bulk
 from beatstore import After, Cron, Declared, Every, Once, Store
 from beatstore.models import EntryModel
-from tests.support.command import WAYS, Command, Done
+from tests.support.command import Command, Done
+from tests.support.marks import both_ways, on_sqlite
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-both_ways = pytest.mark.parametrize("way", WAYS)
 
 
 def names(done: Done) -> list[str]:

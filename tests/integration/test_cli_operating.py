@@ -20,17 +20,15 @@ from beatstore.database.models import REVISION
 from beatstore.models import RunModel, WorkerModel
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
-from tests.support.command import WAYS, Command
+from tests.support.command import Command
 from tests.support.inprocess import new_app
+from tests.support.marks import both_ways, on_sqlite
 from tests.support.processes import ROOT
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 HEALTHY = "healthy: 1 beat is alive, no entry is overdue, and nothing is stuck"
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-both_ways = pytest.mark.parametrize("way", WAYS)
 
 
 @pytest.fixture

@@ -10,16 +10,14 @@ import pytest
 
 from beatstore import After, Cron, Once, Store
 from beatstore.models import RunModel
-from tests.support.command import WAYS, Command
+from tests.support.command import Command
+from tests.support.marks import both_ways, on_sqlite
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
 UTC = timezone.utc
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-both_ways = pytest.mark.parametrize("way", WAYS)
 
 
 def history(store: Store) -> datetime:

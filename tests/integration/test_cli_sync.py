@@ -11,10 +11,9 @@ from celery.schedules import crontab
 
 from beatstore import Declared, Store
 from tests.support.command import Command
+from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.quick_on("sqlite")
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

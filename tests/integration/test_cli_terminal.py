@@ -16,6 +16,7 @@ from beatstore import After, Cron, Every, ManualClock, Once, Run, Store
 from beatstore.cli import VERBS
 from beatstore.models import RunModel
 from tests.support.command import Command
+from tests.support.marks import on_sqlite
 from tests.support.processes import ROOT
 from tests.support.written import HOUR, MINUTE, alter, run, write
 
@@ -24,8 +25,6 @@ pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 UTC = timezone.utc
 MAIN = "import sys; from beatstore.cli import main; sys.argv[0] = 'beatstore'; main()"
 NAME = "prüfung-der-bestände-日本-[red]-" + "x" * 30
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture

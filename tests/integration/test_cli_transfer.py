@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from beatstore import After, Store
-from tests.support.command import WAYS, Command
+from tests.support.command import Command
+from tests.support.marks import both_ways, on_sqlite
 from tests.support.processes import ROOT
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-both_ways = pytest.mark.parametrize("way", WAYS)
 
 
 @pytest.fixture

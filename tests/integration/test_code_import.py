@@ -22,12 +22,10 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
+from tests.support.marks import on_servers, on_sqlite
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
-on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 
 
 @pytest.fixture

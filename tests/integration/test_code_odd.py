@@ -15,6 +15,7 @@ from beatstore import Store
 from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app
+from tests.support.marks import on_sqlite
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -50,7 +51,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("key", ["name", "task", "schedule", "args", "kwargs", "options", "entry"])
 def test_anything_in_the_code_is_stored_or_refused(
     memory_broker: Broker, migrated_url: str, key: str

@@ -20,6 +20,7 @@ from beatstore.errors import UnavailableError
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.worker.reporter import Reporter
+from tests.support.marks import on_mariadb, on_postgresql, on_servers
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
 from tests.support.ticks import report, tick
@@ -27,9 +28,6 @@ from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.every_database
 
-on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-on_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 
 SESSION = {
     "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from beatstore import InvalidEntryError
 from beatstore.models import WorkerModel
 from beatstore.tick.reports import Reports
+from tests.support.marks import on_servers
 from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"
@@ -145,7 +146,7 @@ def test_an_end_that_no_beat_has_seen_is_not_held(play: Play) -> None:
     assert not [said for said in play.store.status().warnings if "another transaction" in said]
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_nobody_waits_for_a_held_entry(play: Play) -> None:
     """A transaction that holds the entry delays what follows, and not the ending."""
     play.add("up", HOURLY)

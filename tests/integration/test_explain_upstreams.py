@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from beatstore.models import DependencyModel, EntryModel
+from tests.support.marks import on_sqlite
 from tests.support.nights import (
     ACTIVE,
     EXTRACT_NEXT,
@@ -202,7 +203,7 @@ def test_an_entry_is_explained(
     assert str(night.store.explain("load")) == " ".join(sentences)
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_upstream_whose_row_vanished_is_named_by_its_runs(night: Night) -> None:
     """SQLite keeps an edge to nowhere where foreign keys are off; the others don't."""
     up_vanished(night)

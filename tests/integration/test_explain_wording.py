@@ -11,6 +11,7 @@ from beatstore.errors import EntryNotFoundError, ScheduleError
 from beatstore.models import RunModel
 from beatstore.schedules import zone
 from beatstore.store.explain.wording import Wording
+from tests.support.marks import on_sqlite
 from tests.support.nights import ASKED, THREE, Night, running
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write
 
@@ -122,7 +123,7 @@ def test_rows_written_by_hand_are_explained(night: Night) -> None:
     assert night.said(THREE + MINUTE)[0] == f"The schedule of 'load' can't be read: {error}."
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_instants_that_are_none_are_explained(night: Night) -> None:
     """Where a database stores anything, an answer leaves out what can't be read."""
     night.upstream()

@@ -34,14 +34,13 @@ from beatstore.store.shared import store_of
 from tests.support.brokers import Broker, Message
 from tests.support.flaky import FlakyBroker
 from tests.support.inprocess import NOWHERE, new_app, new_claim
+from tests.support.marks import on_sqlite
 from tests.support.ticks import report
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 FAR = datetime(2525, 11, 11, 9, 30, tzinfo=UTC)
 HOUR = 3600.0
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 def make_app(broker: Broker, url: str, **settings: Any) -> Celery:

@@ -15,11 +15,10 @@ from beatstore import Every, ManualClock, Once, Run
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
 from tests.support.inprocess import new_app, running
+from tests.support.marks import on_sqlite
 from tests.support.wait import wait_until
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 def new_scheduler(

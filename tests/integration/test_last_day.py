@@ -9,6 +9,7 @@ import pytest
 from beatstore import Cron, Every, Once, RRule, Store
 from beatstore.schedules import Schedule
 from tests.support.command import Command
+from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -55,7 +56,7 @@ def test_jitter_ends_with_the_calendar(store: Store) -> None:
     assert [one.send_at for one in store.upcoming(limit=5)] == [LATEST] * 5
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_the_command_line_shows_it_too(migrated_url: str, store: Store) -> None:
     """`show`, `why`, `next` and `ls` work for a one-shot in the last hours of the calendar."""
     store.put("far", "t.x", NIGHT, timezone="Asia/Tokyo", jitter=86_400)

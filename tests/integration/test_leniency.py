@@ -12,6 +12,7 @@ from sqlalchemy import text
 from beatstore import Store
 from beatstore.database.columns import Unreadable
 from beatstore.tick.queue import Queue
+from tests.support.marks import on_postgresql, on_sqlite
 
 pytestmark = pytest.mark.every_database
 
@@ -36,7 +37,7 @@ def held(value: str) -> str:
     return "…"
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 @pytest.mark.parametrize("column", BAD)
 def test_a_value_without_end(store: Store, column: str) -> None:
     """An instant or a document that Python can't hold is read as such, among rows that are good."""
@@ -52,7 +53,7 @@ def test_a_value_without_end(store: Store, column: str) -> None:
     assert [str(store.explain(name)) for name in found]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_date_alone_is_midnight_utc(store: Store) -> None:
     """Plain SQL on SQLite may write a date where an instant is meant; beat's look reads it too."""
     store.add("a", "t", "0 2 * * *")
@@ -65,7 +66,7 @@ def test_a_date_alone_is_midnight_utc(store: Store) -> None:
         assert queue.look().is_entry_due
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_offset_in_a_column_of_utc_is_unreadable(store: Store) -> None:
     """An instant with an offset would be compared wrong by SQLite, so it is told of."""
     store.add("a", "t", "0 2 * * *")

@@ -24,6 +24,7 @@ from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.reports import Reports
 from tests.support.diamond_races import Beats, at_once, ending, start_runs
 from tests.support.diamond_rounds import SELDOM, fan, join
+from tests.support.marks import on_postgresql, on_servers
 from tests.support.thorough import tries
 
 pytestmark = pytest.mark.every_database
@@ -110,7 +111,7 @@ def test_a_cycle_made_by_edits_at_once(store: Store, verb: str) -> None:
         no_cycle(store, [a, b])
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_cycle_closed_with_an_old_view(store: Store) -> None:
     """A caller whose transaction shows the database as it was does not close a cycle either."""
     for number in range(max(1, CIRCLES // 10)):
@@ -124,7 +125,7 @@ def test_a_cycle_closed_with_an_old_view(store: Store) -> None:
         no_cycle(store, [a, b])
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_links_in_a_schema(database_url: str) -> None:
     """Tables in a schema of their own are linked there, and a cycle is refused."""
     store = Store(database_url, schema="apart")

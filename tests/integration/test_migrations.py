@@ -20,6 +20,7 @@ from beatstore.database.engine import Database
 from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import ConfigError, SchemaError
 from beatstore.models import DependencyModel, EntryModel, RunModel, TagModel
+from tests.support.marks import on_mariadb, on_servers
 
 pytestmark = pytest.mark.every_database
 
@@ -289,7 +290,7 @@ def test_a_failed_upgrade_undoes_itself(database: Database) -> None:
     migrate.check(database)
 
 
-@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+@on_mariadb
 def test_mysql_goes_on_where_an_upgrade_broke_off(database: Database) -> None:
     """On MySQL, a second upgrade gets through what a broken-off one left, rows and all."""
     migrate.upgrade(database)
@@ -313,7 +314,7 @@ def test_mysql_goes_on_where_an_upgrade_broke_off(database: Database) -> None:
     assert tables(database) == set()
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_schema_holds_everything(in_schema: Database, database: Database) -> None:
     """With a schema, made if missing, every object is in it, and none anywhere else."""
     migrate.upgrade(in_schema)
@@ -333,7 +334,7 @@ def test_a_schema_holds_everything(in_schema: Database, database: Database) -> N
     migrate.check(database)
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_migrated_engine_of_the_users_own_is_as_before(in_schema: Database) -> None:
     """The connections of an engine handed in keep their schema, zone and isolation level."""
     zone = {"postgresql": "current_setting('TimeZone')", "mysql": "@@time_zone"}

@@ -35,6 +35,7 @@ from beatstore.moving.schedulers import SCHEDULERS, How, read
 from beatstore.schedules import Every
 from beatstore.tick.queue import Queue
 from tests.support.absent import absent
+from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.processes import ROOT
 from tests.support.ticks import tick
 
@@ -48,7 +49,6 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 both = pytest.mark.parametrize("package", list(SCHEDULERS))
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 class Theirs:
@@ -599,7 +599,7 @@ def test_their_file_is_left_as_it_is(package: str, database_url: str, migrated_u
 
 
 @pytest.mark.parametrize("package", [ALCHEMY])
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_their_tables_may_have_a_schema(theirs: Theirs, at_noon: Store) -> None:
     """Tables in a schema are found there, and named when they are looked for elsewhere."""
     theirs.write(cron("one"), schema="theirs")
@@ -728,7 +728,7 @@ def test_the_app_says_what_it_knows(
 
 
 @both
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_no_password_is_shown(package: str, at_noon: Store) -> None:
     """Neither the report nor an error has the password of their database."""
     url = "postgresql+psycopg://me:s3cr3t-w0rd@127.0.0.1:1/nowhere"

@@ -16,6 +16,7 @@ from alembic.config import Config
 
 from beatstore import Store
 from beatstore.database.models import VERSION_TABLE, Base
+from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.revisions import read_revision, tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +172,7 @@ def test_a_stock_alembic_leaves_our_tables_alone(
     assert tables(migrated_url) == TABLES | THEIRS | {"alembic_version"}
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_the_command(new_application: Callable[..., Application]) -> None:
     """It is the same for who types `alembic revision --autogenerate`."""
     application = new_application()
@@ -243,7 +244,7 @@ def test_our_tables_are_not_made_for_them(tmp_path: Path, database_url: str) -> 
     assert application.proposed() == {"create_table": THEIRS}
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_our_tables_in_a_schema(tmp_path: Path, database_url: str) -> None:
     """With `include_schemas` ours are left alone in whatever schema they are."""
     for schema in (None, "Sched"):
@@ -287,7 +288,7 @@ register_entities([PGFunction("public", "mine(a integer)", body)])
 """
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 @pytest.mark.heavy
 def test_alembic_utils(new_application: Callable[..., Application]) -> None:
     """Where alembic_utils looks after functions and triggers, it leaves ours alone as well."""

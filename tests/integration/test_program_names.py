@@ -17,6 +17,7 @@ from beatstore.cli.context import open_store
 from beatstore.config import Settings
 from beatstore.worker.tracker import OwnReports
 from tests.support.absent import Unavailable, absent
+from tests.support.marks import on_postgresql
 from tests.support.servers import PrivateMariaDB
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ssl:DeprecationWarning")
@@ -81,7 +82,7 @@ def url(request: pytest.FixtureRequest, migrated_url: str) -> str:
     return made.render_as_string(hide_password=False)
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_each_half_has_a_name(url: str) -> None:
     """In pg_stat_activity beats, workers, the command line and applications are told apart."""
     assert {name: ask(url) for name, ask in WHO.items()} == {name: name for name in WHO}
@@ -96,7 +97,7 @@ def by_the_engine(url: str, name: str) -> Store:
     return Store(url, engine_options={"connect_args": {"application_name": name}})
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 @pytest.mark.parametrize("way", [by_url, by_the_engine])
 def test_the_users_own_name_counts(url: str, way: Callable[[str, str], Store]) -> None:
     """Who names the connections, in the URL or in engine_options, finds them under that name."""
@@ -104,7 +105,7 @@ def test_the_users_own_name_counts(url: str, way: Callable[[str, str], Store]) -
         assert name_of(store.database.engine) == "mine"
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 @pytest.mark.parametrize("url", LIBPQ, indirect=True)
 def test_what_libpq_reads_counts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """PGAPPNAME and the parameter `options` hold names of the user's own as well."""

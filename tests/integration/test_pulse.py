@@ -22,9 +22,8 @@ from beatstore.tick.claims import Outcome
 from tests.support.brokers import Broker
 from tests.support.command import Command, Done
 from tests.support.inprocess import new_app, running
+from tests.support.marks import on_sqlite
 from tests.support.written import NOON
-
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)

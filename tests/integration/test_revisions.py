@@ -21,6 +21,7 @@ from beatstore.database.dialects import mysql
 from beatstore.database.engine import Database, unavailable
 from beatstore.database.models import REVISION, VERSION_TABLE, Base
 from beatstore.errors import SchemaError
+from tests.support.marks import on_mariadb
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -196,7 +197,7 @@ def test_four_threads_migrate_at_once(database: Database) -> None:
     migrate.check(database)
 
 
-@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+@on_mariadb
 def test_waiting_for_another_process_ends(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,15 +35,13 @@ from beatstore.tick.claims import Look
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
 from tests.support.inprocess import NOWHERE, Ear, new_app, running
+from tests.support.marks import on_mariadb, on_sqlite
 from tests.support.ports import free_port
 from tests.support.ticks import running_beats
 from tests.support.wait import wait_until
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
-
-# What a test says about celery's side needs one database; what beat does needs all.
-on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -798,7 +796,7 @@ def test_what_was_sent_is_not_sent_again_when_it_could_not_be_marked(
     assert [run.state for run in scheduler.store.runs()] == ["sent"]
 
 
-@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+@on_mariadb
 def test_a_lock_on_the_tables_is_an_outage(
     app: Celery, memory_broker: Broker, migrated_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,14 +17,13 @@ from beatstore import Store
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
+from tests.support.marks import on_mariadb, on_postgresql
 from tests.support.ticks import tick
 
 pytestmark = pytest.mark.every_database
 
 UTC = timezone.utc
 
-on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-on_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 
 #: What administrators set for a server, a database or a role.
 ODD = {

@@ -24,6 +24,7 @@ from beatstore import Store
 from beatstore.database.models import Base
 from beatstore.errors import EntryExistsError, EntryNotFoundError, SessionError
 from beatstore.models import EntryModel
+from tests.support.marks import on_sqlite
 
 UTC = timezone.utc
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -258,7 +259,7 @@ def test_another_driver_or_engine_for_the_same_database_is_accepted(
     store.close()
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_session_of_another_database_is_refused(store: Store, tmp_path: Path) -> None:
     """Rows in a database that beat never reads would be lost; the error names both."""
     other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
@@ -279,7 +280,7 @@ def test_a_session_of_another_database_is_refused(store: Store, tmp_path: Path) 
 # -- asyncio ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_async_session_is_joined_through_run_sync(store: Store, migrated_url: str) -> None:
     """Under AsyncSession.run_sync all is as with a Session, with no lazy loading afterwards."""
     pytest.importorskip("aiosqlite")
@@ -315,7 +316,7 @@ def test_an_async_session_is_joined_through_run_sync(store: Store, migrated_url:
         assert [order.number for order in session.query(Order)] == ["1"]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_async_session_itself_is_refused(store: Store, migrated_url: str) -> None:
     """Passing the AsyncSession instead of its sync half says what to write."""
     pytest.importorskip("aiosqlite")

@@ -21,6 +21,7 @@ import beatstore
 from beatstore import Store
 from beatstore.config import Settings
 from beatstore.errors import ConfigError, InvalidEntryError, ScheduleError, SchemaError
+from tests.support.marks import on_postgresql
 
 URL = "postgresql+psycopg://user:secret@db.example/app"
 
@@ -149,7 +150,7 @@ def test_nothing_is_said_where_nothing_is_left_out(
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_a_store_that_looks_in_another_schema_says_so(migrated_url: str) -> None:
     """Where the app has a schema and the store does not, the error names what to write."""
     app = from_conf(beatstore_url=migrated_url, beatstore_schema="beat")

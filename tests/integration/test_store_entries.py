@@ -16,6 +16,7 @@ from beatstore.config import Settings
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.models import EntryModel, TagModel
 from beatstore.tick.queue import Queue
+from tests.support.marks import on_sqlite
 from tests.support.ticks import tick
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -162,7 +163,7 @@ def test_a_taken_name_is_refused(store: Store) -> None:
         ({"schedule": 60, "paused": 1}, "paused"),
     ],
 )
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_what_is_wrong_is_refused_by_its_name(
     store: Store, given: dict[str, Any], field: str
 ) -> None:
@@ -619,7 +620,7 @@ def test_removing_leaves_the_runs(store: Store, queue: Queue, clock: ManualClock
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "remove", "get", "trigger", "cancel"])
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_name_that_is_not_there_is_an_error(store: Store, verb: str) -> None:
     """Each verb refuses an unknown name, suggesting one that is like it."""
     store.add("nightly-report", "t", 60)

@@ -13,6 +13,7 @@ from beatstore import Page, Run, Store
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import RunModel
 from beatstore.types import RunSort
+from tests.support.marks import on_sqlite
 from tests.support.written import MINUTE, NOON, due, run, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -207,7 +208,7 @@ def test_a_renamed_entry_keeps_its_runs(store: Store) -> None:
     assert [item.entry_name for item in store.runs("b")] == ["a"]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_pages_follow_an_index(store: Store) -> None:
     """No page of entries or runs is made by reading a table, however long it is."""
     entry = store.add("a", "t", 60, tags=["x"])

@@ -16,6 +16,7 @@ from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryE
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from tests.support.marks import on_sqlite
 from tests.support.ticks import tick
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -103,7 +104,7 @@ def test_the_signatures_own_time_is_used(store: Store) -> None:
         ({"countdown": 1, "misfire": "x"}, "misfire"),
     ],
 )
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_one_shot_needs_exactly_one_time(store: Store, given: dict[str, Any], field: str) -> None:
     """Neither, both, a naive or a negative time is refused by name, and nothing is stored."""
     with pytest.raises(InvalidEntryError) as caught:

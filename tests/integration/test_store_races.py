@@ -21,6 +21,7 @@ from beatstore.database.rows import Transaction
 from beatstore.errors import EntryExistsError
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from tests.support.marks import on_servers, on_sqlite
 
 pytestmark = pytest.mark.every_database
 
@@ -145,7 +146,7 @@ def test_put_and_remove_at_once_end_in_one_state(store: Store) -> None:
         assert not [item for item in found if isinstance(item, Exception)], found
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None:
     """A name added but not committed blocks the same name; after a rollback it is free."""
     with ThreadPoolExecutor(1) as pool, Session(store.database.engine) as session:
@@ -157,7 +158,7 @@ def test_a_name_taken_in_an_open_transaction_is_waited_for(store: Store) -> None
         assert other.result(timeout=30).task == "u"
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_rename_that_loses_leaves_the_transaction_usable(store: Store) -> None:
     """A new name taken by another transaction at the same time is refused, and no more."""
     store.add("a", "t", 60)
@@ -175,7 +176,7 @@ def test_a_rename_that_loses_leaves_the_transaction_usable(store: Store) -> None
     assert [entry.name for entry in store.entries()] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
     """A caller's open transaction delays other writers, and makes none of them fail."""
     store.add("a", "t", 60)
@@ -192,7 +193,7 @@ def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
     assert (store.get("a").description, store.get("a").grace_s) == ("x", 5.0)
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_deadlock_is_tried_again(store: Store) -> None:
     """The transaction that the database ends to break a deadlock is done once more."""
     for name in ("a", "b"):

@@ -15,6 +15,7 @@ from beatstore.models import EntryModel
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
+from tests.support.marks import on_postgresql, on_servers, on_sqlite
 
 UTC = timezone.utc
 LATEST = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
@@ -52,7 +53,7 @@ def test_entries_can_be_inserted_by_plain_sql(store: Store, queue: Queue) -> Non
     assert store.put("a", "t", 60).state == "active"
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_unreadable_row_does_not_hide_the_others(store: Store) -> None:
     """A row with broken JSON, which only SQLite lets in, is listed, edited and removed."""
     store.add("good", "t", 60)
@@ -120,7 +121,7 @@ def test_a_database_that_is_away_is_one_kind_of_error(url: str) -> None:
         store.get("a", session=session)
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_cut_connection_is_replaced(store: Store, database_server: DatabaseServer) -> None:
     """A connection cut while it lay in the pool is noticed, and another one does the work."""
     store.add("a", "t", 60)
@@ -141,7 +142,7 @@ def test_a_cut_connection_is_replaced(store: Store, database_server: DatabaseSer
     assert store.get("a").name == "a"
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_the_tables_may_be_in_a_schema(database_url: str) -> None:
     """With a schema, every statement of the API goes to the tables in it."""
     store = Store(database_url, schema="beat")
@@ -169,7 +170,7 @@ def test_the_tables_may_be_in_a_schema(database_url: str) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_what_is_due_soon_wakes_the_beats(store: Store) -> None:
     """An edit, a trigger or a resume that makes a row due notifies; a distant one does not."""
     listening = store.database.engine.raw_connection()

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from beatstore import After, Declared, Store, SyncReport
 from beatstore.database.tables import ENTRY
 from beatstore.store.sync import sync
+from tests.support.marks import on_servers
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.every_database
@@ -102,7 +103,7 @@ def test_two_sources_that_want_one_name(store: Store) -> None:
                 assert report.refused[f"a{turn}"].startswith(f"belongs to {store_says!r}")
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_name_that_is_taken_while_it_is_synced(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +122,7 @@ def test_a_name_that_is_taken_while_it_is_synced(
     assert [edge.upstream for edge in store.graph(name="c").edges] == ["b"]
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_an_edit_under_way_is_waited_for(store: Store) -> None:
     """An edit that commits while a sync waits for its row is seen by that sync."""
     store.sync([Declared("a", "t", NIGHTLY)], source="app")

@@ -13,6 +13,7 @@ from beatstore.models import RunModel
 from beatstore.tick.claims import Claim, Ending, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import BATCH, Tick
+from tests.support.marks import on_servers
 from tests.support.ticks import lost, taken
 from tests.support.written import NOON
 
@@ -86,7 +87,7 @@ def test_a_claim_without_an_answer_is_free_after_the_next_look(
 
 
 @pytest.mark.every_database
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_what_can_not_be_marked_is_marked_by_a_later_look(store: Store, queue: Queue) -> None:
     """A run whose row somebody holds stays claimed, and is marked when it is free."""
     add(store, "a")

@@ -19,6 +19,7 @@ from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.inprocess import NOWHERE, new_app, running
+from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.written import alter, run, write
 
 
@@ -159,7 +160,7 @@ def test_a_silent_run_is_lost_by_the_time_it_ends(app: Celery, store: Store) -> 
     assert store.runs("job")[0].state == "lost"
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_an_entry_that_is_always_due_does_not_keep_it(app: Celery, store: Store) -> None:
     """What falls due while it ticks is for the next tick."""
     store.add("busy", "tests.note", 0.1, args=["busy"])
@@ -177,7 +178,7 @@ def test_an_entry_that_is_always_due_does_not_keep_it(app: Celery, store: Store)
         ({"broker_url": "redis://127.0.0.1:1/0"}, BrokerError),
     ],
 )
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_what_is_away_is_said_and_not_waited_for(
     memory_broker: Broker, migrated_url: str, store: Store, settings: Any, error: type[Exception]
 ) -> None:
@@ -192,7 +193,7 @@ def test_what_is_away_is_said_and_not_waited_for(
     assert store.runs() == []
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_missing_tables_are_said(memory_broker: Broker, database_url: str) -> None:
     """Where tables are not made by themselves, the message says how they are."""
     app = new_app(memory_broker, database_url)

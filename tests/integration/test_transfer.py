@@ -28,6 +28,7 @@ from beatstore.models import DependencyModel, EntryModel
 from beatstore.store.transfer import export as transfer
 from beatstore.store.transfer import load
 from tests.support.databases import BACKENDS
+from tests.support.marks import on_sqlite
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
@@ -304,7 +305,7 @@ BAD: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("given", "reason"), BAD, ids=range(len(BAD)))
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_bad_document_is_refused_by_its_line(store: Store, given: object, reason: str) -> None:
     """What is wrong is said with its line; nothing is loaded, unless the caller goes on."""
     documents = [{"beatstore": 1}, {**GOOD, "name": "first"}, given, {**GOOD, "name": "last"}]
@@ -319,7 +320,7 @@ def test_a_bad_document_is_refused_by_its_line(store: Store, given: object, reas
     assert [entry.name for entry in store.entries()] == ["first", "last"]
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_value_that_could_not_be_read_is_shown_and_refused(store: Store) -> None:
     """A row written by hand goes out as far as it can, and does not come in again."""
     store.add("good", "t", 60)
@@ -344,7 +345,7 @@ def test_another_format_is_refused_at_once(store: Store) -> None:
     assert store.entries() == []
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 @pytest.mark.parametrize("given", ["entries.jsonl", b"{}", GOOD, None, 5])
 def test_what_is_no_sequence_of_documents_is_refused(store: Store, given: Any) -> None:
     """A file's name, one document, or nothing at all is taken for a mistake."""

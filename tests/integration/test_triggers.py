@@ -19,6 +19,7 @@ from beatstore.database.dialects import CHANNEL
 from beatstore.database.engine import Database
 from beatstore.models import EntryModel, RunModel
 from beatstore.schedules.instants import EPOCH
+from tests.support.marks import on_mariadb, on_postgresql
 
 pytestmark = pytest.mark.every_database
 
@@ -214,7 +215,7 @@ def heard(database: Database) -> Iterator[Callable[[int], list[str]]]:
         ]
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_beats_own_update_calls_no_function(database: Database) -> None:
     """An UPDATE that sets `wake_at` costs a comparison, and not even a function call."""
     plan = "EXPLAIN (ANALYZE, FORMAT JSON) UPDATE beatstore_entry SET state = 'finished'"
@@ -238,7 +239,7 @@ def _run(number: int, wake_at: datetime | None) -> sa.Insert:
     return sa.insert(RunModel).values({**values, "task_id": "x", "state": "claimed"})
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 @pytest.mark.parametrize("make", [_entry, _run])
 def test_only_rows_that_are_due_notify(
     database: Database,
@@ -256,7 +257,7 @@ def test_only_rows_that_are_due_notify(
     assert heard(4) == ["committed", "committed", "", "committed"]
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@on_postgresql
 def test_an_edit_notifies(database: Database, heard: Callable[[int], list[str]]) -> None:
     """An edit by plain SQL wakes a listening beat; one that wakes no entry does not."""
     with database.engine.begin() as connection:
@@ -272,7 +273,7 @@ def test_an_edit_notifies(database: Database, heard: Callable[[int], list[str]])
 # A MySQL server that refuses
 
 
-@pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+@on_mariadb
 def test_a_server_that_refuses_triggers_is_migrated_without(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:

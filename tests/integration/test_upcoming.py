@@ -14,6 +14,7 @@ from beatstore.errors import InvalidEntryError
 from beatstore.models import EntryModel
 from beatstore.rules.due import jitter_offset
 from beatstore.store import upcoming
+from tests.support.marks import on_sqlite
 from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
@@ -148,7 +149,7 @@ def test_runs_between_now_and_the_start_use_up_what_is_left(store: Store) -> Non
         ({"limit": 10_001}, "limit"),
     ],
 )
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 def test_what_can_not_be_asked(store: Store, asked: dict[str, Any], field: str) -> None:
     """A window must be one, and a limit within bounds."""
     with pytest.raises(InvalidEntryError) as caught:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beatstore import Declared, Store
+from tests.support.marks import on_servers, on_sqlite
 from tests.support.thorough import tries
 
 NAMES = ("a", "b")
@@ -200,7 +201,7 @@ def play(store: Store, steps: list[tuple[str, str, tuple[str, int]]], number: in
 FREELY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@on_sqlite
 @settings(max_examples=tries(40), **FREELY)
 @given(steps=st.lists(A_STEP, max_size=15))
 def test_no_edit_is_lost(store: Store, steps: list[Any], numbers: count[int]) -> None:
@@ -208,7 +209,7 @@ def test_no_edit_is_lost(store: Store, steps: list[Any], numbers: count[int]) ->
     play(store, steps, next(numbers))
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 @settings(max_examples=tries(12), **FREELY)
 @given(steps=st.lists(A_STEP, max_size=15))
 def test_no_edit_is_lost_elsewhere(store: Store, steps: list[Any], numbers: count[int]) -> None:
