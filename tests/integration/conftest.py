@@ -2,30 +2,41 @@
 
 play        stories: a store, a beat without a broker, and a clock
 reports     a worker's half of its store
-queue       a beat's half of `store`
+queue       a beat's half of `store`, and `make_queue` makes those of more beats
 scheduler   celery's beat for the fixture `app` of a test's own, at the time of `clock`
 call        the command line on the database of `store`; `way` is how it is called
 night       a nightly entry at 03:05, when it should have run
+quick       a store of the kind that users' tests have, at midnight
+new_store   makes stores on empty databases of any kind
+reporting_worker   lets a worker be on record in the play
 database    an empty database, without a store
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
 
-from beatstore import ManualClock, Store
+from beatstore import ManualClock, Store, testing
 from beatstore.beat.scheduler import DBScheduler
+from beatstore.config import Settings
 from beatstore.database.engine import Database
+from beatstore.models import WorkerModel
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Reports
 from tests.support.command import Command
 from tests.support.inprocess import running
 from tests.support.nights import Night
 from tests.support.play import Play
+from tests.support.stories import MIDNIGHT
+from tests.support.written import DAY, NOON, write
+
+MakeQueue = Callable[..., Queue]
+NewStore = Callable[..., Store]
 
 
 @pytest.fixture
@@ -43,14 +54,6 @@ def reports(play: Play) -> Iterator[Reports]:
     reports = Reports(play.store.database, play.store.settings)
     yield reports
     reports.close()
-
-
-@pytest.fixture
-def queue(store: Store) -> Iterator[Queue]:
-    """Return what a beat does with the store."""
-    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
-    yield queue
-    queue.close()
 
 
 @pytest.fixture
@@ -87,3 +90,62 @@ def night(migrated_url: str, clock: ManualClock) -> Iterator[Night]:
     store = Store(migrated_url, clock=clock, actor="ann")
     yield Night(store, clock)
     store.close()
+
+
+@pytest.fixture
+def make_queue(store: Store) -> Iterator[MakeQueue]:
+    """Return a function that makes the queue of one more beat."""
+    queues: list[Queue] = []
+
+    def make(**settings: Any) -> Queue:
+        queue = Queue(store.database, Settings(**settings), str(uuid.uuid4()))
+        queues.append(queue)
+        return queue
+
+    yield make
+    for queue in queues:
+        queue.close()
+
+
+@pytest.fixture
+def queue(make_queue: MakeQueue) -> Queue:
+    """Return the queue of a beat with default settings."""
+    return make_queue()
+
+
+@pytest.fixture
+def reporting_worker(play: Play) -> None:
+    """Let a worker be on record that reports outcomes."""
+    row = {
+        "id": "1",
+        "name": "celery@a",
+        "pid": 1,
+        "version": "0",
+        "heartbeat_at": NOON + 365 * DAY,
+    }
+    write(play.store, WorkerModel, row)
+
+
+@pytest.fixture
+def quick() -> Iterator[Store]:
+    """Hand out a store of the kind that users' tests have, at midnight."""
+    store = testing.store(MIDNIGHT)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def new_store(_database_servers: Any, clock: ManualClock) -> Iterator[NewStore]:
+    """Return a function that makes a store on an empty database of a kind."""
+    made: list[tuple[Any, str, Store]] = []
+
+    def new(kind: str) -> Store:
+        server = _database_servers.get(kind)
+        url = server.create_migrated()
+        made.append((server, url, Store(url, clock=clock)))
+        return made[-1][2]
+
+    yield new
+    for server, url, store in made:
+        store.close()
+        server.drop(url)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from beatstore import After, DependencyCycleError, InvalidEntryError, Once
+from beatstore import After, Once
 from tests.support.play import Play
 from tests.support.ticks import report
 
@@ -18,11 +16,12 @@ HOURLY = "0 * * * *"
 
 
 # -- djag's rule ---------------------------------------------------------------------------
+
+
 #
 # A depender runs when it has a pending event, and every dependee has had at least one new
 # event since the depender last started. Each story is a list of steps: a time (tick then), or
 # "name=state" (its run ends so); each with what must be sent by it.
-
 STORIES: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     "no event of its own": (
         {"up": {"schedule": HOURLY}, "down": {"schedule": "30 13 * * *", "after": ["up"]}},
@@ -347,237 +346,3 @@ def test_without_a_clock_each_shared_due_time_is_a_run(play: Play) -> None:
     report(play.store, "succeeded", late)
     assert play.tick() == ["down"]
     assert play.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
-
-
-# -- overlap -------------------------------------------------------------------------------
-
-
-def test_overlap_skip_records_what_it_skips(play: Play) -> None:
-    """While a run has not ended, an occurrence is recorded as skipped, and why."""
-    play.add("a", HOURLY, overlap="skip")
-    assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
-    assert play.end("a") == []
-    assert play.at("15:00") == ["a"]
-    assert play.runs("a") == [
-        ("13:00", "succeeded", 0),
-        ("14:00", "skipped", 1),
-        ("15:00", "sent", 0),
-    ]
-    skipped = [run for run in play.store.runs("a") if run.state == "skipped"]
-    assert "13:00" in (skipped[0].reason or "")
-
-
-@pytest.mark.parametrize("how", ["overlap", "self-edge"])
-def test_overlap_wait_is_an_edge_to_oneself(play: Play, how: str) -> None:
-    """While a run has not ended the next waits, several as one; an edge to itself says the same."""
-    play.add("a", HOURLY, overlap="wait" if how == "overlap" else "allow")
-    if how == "self-edge":
-        play.store.link("a", After("a", on="done", first_free=True))
-    assert [play.at(when) for when in ("13:00", "14:00", "15:00")] == [["a"], [], []]
-    assert play.end("a", "failed") == ["a"]
-    assert play.runs("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
-    assert play.end("a") == []
-
-
-def test_a_run_that_is_never_heard_of_holds_up_only_so_long(play: Play) -> None:
-    """After `run_timeout` without a word from any worker a run is lost, and the next one runs."""
-    play.add("a", HOURLY, overlap="wait", run_timeout=5400)
-    assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
-    assert play.at("14:30") == ["a"]
-    assert play.runs("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
-
-
-# -- retries -------------------------------------------------------------------------------
-
-
-def test_retries_are_runs_of_their_own(play: Play) -> None:
-    """Each attempt is a row with its own task id, and the schedule does not shift."""
-    play.add("a", HOURLY, max_retries=2, retry_delay=60, retry_backoff=10)
-    play.at("13:00")
-    assert play.end("a", "failed") == []
-    assert play.at("13:01") == ["a"]
-    assert play.end("a", "failed") == []
-    assert play.at("13:10") == []
-    assert play.at("13:11") == ["a"]
-    assert play.end("a", "failed") == []
-    assert play.at("14:00") == ["a"]
-    runs = sorted(play.store.runs("a"), key=lambda run: (run.due_at, run.attempt))
-    assert [(f"{run.due_at:%H}", run.attempt, run.state) for run in runs] == [
-        ("13", 1, "failed"),
-        ("13", 2, "failed"),
-        ("13", 3, "failed"),
-        ("14", 1, "sent"),
-    ]
-    assert len({run.task_id for run in runs}) == 4
-    assert [run.error for run in runs[:3]] == ["RuntimeError: no"] * 3
-
-
-def test_rerun_is_one_more_attempt(play: Play) -> None:
-    """A run that failed for good is sent again by hand, and its success frees the downstream."""
-    play.add("a", "0 13 * * *")
-    play.add("b", after=["a"])
-    play.at("13:00")
-    play.end("a", "failed")
-    again = play.store.rerun(play.last("a"))
-    assert (again.attempt, again.due_at) == (2, NOON.replace(hour=13))
-    assert play.tick() == ["a"]
-    assert play.end("a") == ["b"]
-    with pytest.raises(InvalidEntryError, match="attempt 1 is sent"):
-        play.store.rerun(play.last("b"))
-    play.store.change("a", new_name="z")
-    assert play.store.rerun(again).entry_name == "z"
-    with pytest.raises(InvalidEntryError, match="attempt 3 is claimed"):
-        play.store.rerun(again)
-
-
-def test_a_retry_that_is_cancelled_is_a_failure(play: Play) -> None:
-    """When nobody will try again, whoever waits for the failure is told."""
-    play.add("a", "0 13 * * *", max_retries=1)
-    play.add("alarm", after=[After("a", on="failure")])
-    play.at("13:00")
-    assert play.end("a", "failed") == []
-    play.store.cancel("a")
-    assert play.tick() == ["alarm"]
-
-
-# -- cycles --------------------------------------------------------------------------------
-
-
-def test_a_cycle_is_refused(play: Play) -> None:
-    """An edge that would create a cycle is refused, unless a first run in it is free."""
-    play.add("a", HOURLY)
-    play.add("b", after=["a"])
-    play.add("c", after=["b"])
-    with pytest.raises(DependencyCycleError) as caught:
-        play.store.link("a", "c")
-    assert (caught.value.given, caught.value.cycle) == ("c", "'a' → 'b' → 'c' → 'a'")
-    assert str(caught.value) == (
-        "after: 'c' would create a dependency cycle: 'a' → 'b' → 'c' → 'a'; "
-        "write first_free=True on one edge"
-    )
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-    with pytest.raises(InvalidEntryError, match="overlap='wait'"):
-        play.store.link("a", "a")
-    assert play.store.link("a", After("c", first_free=True)).name == "a"
-
-
-def test_a_cycle_by_plain_sql_is_taken_out_of_service(play: Play) -> None:
-    """Rows that form a cycle are broken, with its members on each; the others go on."""
-    for name in ("a", "b", "c"):
-        play.add(name, HOURLY)
-    play.add("other", HOURLY, after=["a"])
-    ids = {name: play.store.get(name).id for name in ("a", "b", "c")}
-    with play.store.database.engine.begin() as connection:
-        for up, down in (("a", "b"), ("b", "c"), ("c", "a")):
-            connection.execute(
-                text(
-                    "INSERT INTO beatstore_dependency (upstream_id, downstream_id) VALUES (:u, :d)"
-                ),
-                {"u": ids[up], "d": ids[down]},
-            )
-    assert play.tick() == []
-    for name in ("a", "b", "c"):
-        entry = play.store.get(name)
-        assert entry.state == "broken"
-        assert "dependency cycle: " in (entry.error or "")
-    play.store.unlink("a", "c")
-    for name in ("a", "b", "c"):
-        play.store.resume(name)
-    assert play.at("13:00") == ["a"]
-    play.end("a")
-    assert play.store.get("c").pending_reason == "waits for 'b' to succeed"
-
-
-def test_an_edge_by_plain_sql_counts_at_the_next_tick(play: Play) -> None:
-    """An edge that is inserted holds back, and one that is deleted lets go."""
-    play.add("up", "0 20 * * *")
-    play.add("down", HOURLY)
-    ids = {name: play.store.get(name).id for name in ("up", "down")}
-    with play.store.database.engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO beatstore_dependency (upstream_id, downstream_id) VALUES (:up, :down)"
-            ),
-            ids,
-        )
-    assert play.at("13:00") == []
-    with play.store.database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM beatstore_dependency"))
-    assert play.tick() == ["down"]
-
-
-def test_what_no_trigger_told_of_is_found(play: Play) -> None:
-    """An entry that sleeps beside its satisfied edges is woken by the beats' patrol."""
-    play.add("up", "0 13 * * *")
-    play.add("down", HOURLY, after=["up"])
-    play.at("13:00")
-    with play.store.database.engine.begin() as connection:
-        connection.execute(text("UPDATE beatstore_entry SET success_seq = 1 WHERE name = 'up'"))
-    assert play.tick() == []
-    assert play.queue.upkeep.wake_forgotten() == 1
-    assert play.tick() == ["down"]
-    assert play.queue.upkeep.wake_forgotten() == 0
-
-
-def test_nothing_can_be_said_of_when_without_a_clock(play: Play) -> None:
-    """An entry that follows others has no due times of its own to show."""
-    play.add("up", HOURLY)
-    play.add("down", after=["up"])
-    assert play.store.preview("down") == []
-    assert play.store.get("down").next_due_at is None
-
-
-def test_an_edit_keeps_what_it_does_not_name(play: Play) -> None:
-    """put() makes the upstreams those named, change() leaves them alone where it names none."""
-    for name in ("a", "b"):
-        play.add(name, HOURLY)
-    play.add("down", after=["a"])
-    play.store.change("down", max_retries=3)
-    assert play.store.put("down", "tests.down", after=["a"], max_retries=3).version == 2
-    assert play.store.put("down", "tests.down", after=["a", "b"], max_retries=3).version == 3
-    play.store.change("down", after=["b"])
-    play.at("13:00")
-    assert play.end("b") == ["down"]
-    with pytest.raises(InvalidEntryError, match="after=\\[…\\]"):
-        play.store.put("down", "tests.down")
-
-
-def test_a_free_first_run_by_plain_sql(play: Play) -> None:
-    """An edge inserted with only its obvious columns lets the first run go, and no other."""
-    play.add("up", "0 20 * * *")
-    play.add("down", HOURLY)
-    ids = {name: play.store.get(name).id for name in ("up", "down")}
-    with play.store.database.engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO beatstore_dependency (upstream_id, downstream_id, first_free) "
-                "VALUES (:up, :down, true)"
-            ),
-            ids,
-        )
-    assert play.at("13:00") == ["down"]
-    assert play.at("14:00") == []
-
-
-def test_an_upstream_deleted_by_plain_sql(play: Play) -> None:
-    """Its edges go with it, and who waited for it goes on; on MySQL a patrol finds out."""
-    play.add("up", "0 20 * * *")
-    play.add("down", HOURLY, after=["up"])
-    assert play.at("13:00") == []
-    with play.store.database.engine.begin() as connection:
-        connection.execute(text("DELETE FROM beatstore_entry WHERE name = 'up'"))
-    play.queue.upkeep.wake_forgotten()
-    assert play.tick() == ["down"]
-
-
-def test_a_due_time_from_before_it_was_made_is_none_of_its_own(play: Play) -> None:
-    """Without a clock, an entry runs for the due times its upstreams share from then on."""
-    play.add("up", HOURLY)
-    play.at("13:00")
-    play.end("up")
-    play.at("13:30")
-    play.add("down", after=[After("up", align="same")])
-    assert play.tick() == []
-    play.at("14:00")
-    assert play.end("up") == ["down"]
-    assert play.runs("down") == [("14:00", "sent", 0)]

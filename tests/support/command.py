@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from beatstore.cli import beatstore
 
-__all__ = ["WAYS", "Command", "Done"]
+__all__ = ["WAYS", "Command", "Done", "names"]
 
 #: Whose database it is: that of `--url`, or that of a Celery app.
 WAYS = ("url", "app")
@@ -78,3 +78,8 @@ class Command:
             raise result.exception
         assert "BEATSTORE_DEBUG" in (env or {}) or "Traceback" not in result.stderr
         return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def names(done: Done) -> list[str]:
+    """Return the names that `--json` printed."""
+    return [row["name"] for row in done.json]

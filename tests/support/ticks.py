@@ -12,7 +12,7 @@ from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.tick import Tick
 
-__all__ = ["lost", "report", "running_beats", "taken", "tick"]
+__all__ = ["lost", "plan", "report", "running_beats", "sent", "sweep", "taken", "tick"]
 
 
 def tick(queue: Queue) -> list[Claim]:
@@ -55,3 +55,18 @@ def report(store: Store, state: str, claims: Sequence[Claim], error: str | None 
 def running_beats(store: Store) -> list[BeatStatus]:
     """Return the beats on record that were not stopped in order."""
     return [beat for beat in store.status().beats if beat.stopped_at is None]
+
+
+def plan(queue: Queue) -> list[Claim]:
+    """Look and plan once."""
+    return queue.plan(queue.look().now)[0]
+
+
+def sweep(queue: Queue) -> list[Claim]:
+    """Look and sweep once."""
+    return queue.sweep(queue.look().now).claims
+
+
+def sent(claims: list[Claim]) -> list[Outcome]:
+    """Return the outcomes of claims that all reached the broker."""
+    return [Outcome(claim, "sent") for claim in claims]

@@ -6,12 +6,12 @@ import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from beatstore import Entry, Run, Store
 from beatstore.models import EntryModel
 
-__all__ = ["DAY", "HOUR", "MINUTE", "NOON", "UTC", "alter", "due", "run", "write"]
+__all__ = ["DAY", "HOUR", "MINUTE", "NOON", "UTC", "alter", "due", "run", "sql", "write"]
 
 UTC = timezone.utc
 
@@ -50,3 +50,9 @@ def run(entry: Entry | int, due_at: datetime, **columns: Any) -> dict[str, Any]:
 def due(runs: list[Run]) -> list[int]:
     """Return the due times of runs, in minutes after noon."""
     return [round((run.due_at - NOON).total_seconds() / 60) for run in runs]
+
+
+def sql(store: Store, statement: str, **values: Any) -> None:
+    """Execute plain SQL, as somebody with a database client would."""
+    with store.database.engine.begin() as connection:
+        connection.execute(text(statement), values)
