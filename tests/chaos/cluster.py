@@ -13,16 +13,12 @@ import pymysql
 import redis
 
 from tests.chaos.world import SETTINGS
+from tests.support.broker_servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.brokers import Broker
+from tests.support.database_servers import PrivateMariaDB, PrivatePostgreSQL
 from tests.support.processes import Process, below
 from tests.support.project import Project
-from tests.support.servers import (
-    PrivateMariaDB,
-    PrivatePostgreSQL,
-    PrivateRabbitMQ,
-    PrivateRedis,
-    PrivateServer,
-)
+from tests.support.servers import PrivateServer
 
 __all__ = ["BROKERS", "DATABASES", "Cluster"]
 

@@ -8,13 +8,9 @@ import pymysql
 import pytest
 import redis
 
-from tests.support.servers import (
-    PrivateMariaDB,
-    PrivatePostgreSQL,
-    PrivateRabbitMQ,
-    PrivateRedis,
-    PrivateServer,
-)
+from tests.support.broker_servers import PrivateRabbitMQ, PrivateRedis
+from tests.support.database_servers import PrivateMariaDB, PrivatePostgreSQL
+from tests.support.servers import PrivateServer
 
 
 def _pg(server: PrivateServer) -> psycopg.Connection:

@@ -17,8 +17,8 @@ from beatstore.cli.context import open_store
 from beatstore.config import Settings
 from beatstore.worker.tracker import OwnReports
 from tests.support.absent import Unavailable, absent
+from tests.support.database_servers import PrivateMariaDB
 from tests.support.marks import on_postgresql
-from tests.support.servers import PrivateMariaDB
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*ssl:DeprecationWarning")
 

@@ -24,7 +24,7 @@ import redis
 from kombu.transport import memory
 
 from tests.support.absent import Unavailable, given_url
-from tests.support.servers import PrivateRedis
+from tests.support.broker_servers import PrivateRedis
 
 __all__ = ["BROKERS", "Broker", "BrokerSource", "Message", "drain", "open_broker"]
 

@@ -25,7 +25,7 @@ import pymysql
 from sqlalchemy import URL, make_url
 
 from tests.support.absent import Unavailable, given_url
-from tests.support.servers import PrivatePostgreSQL
+from tests.support.database_servers import PrivatePostgreSQL
 
 __all__ = ["BACKENDS", "DatabaseServer", "found_here", "migrate", "open_database_server"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import make_url
 
-from tests.support.servers import PrivateServer, _on_path, _someone
+from tests.support.database_servers import someone
+from tests.support.servers import PrivateServer, on_path
 
 __all__ = ["PrivatePgBouncer"]
 
@@ -29,13 +30,13 @@ class PrivatePgBouncer(PrivateServer):
         self._server = make_url(server)
         self._sessions = sessions
         if os.geteuid() == 0:
-            self.user = _someone("nobody")
+            self.user = someone("nobody")
             os.chown(self.directory, pwd.getpwnam(self.user).pw_uid, -1)
 
     @classmethod
     def find(cls) -> Path:
         """Find `pgbouncer`."""
-        return _on_path("pgbouncer")
+        return on_path("pgbouncer")
 
     @property
     def url(self) -> str:
