@@ -11,13 +11,10 @@ from celery import VERSION, Celery, chain, chord, group, signals
 from celery.app.trace import build_tracer
 from kombu.utils.json import dumps, loads
 
-import beatstore
 from beatstore.tick.parts import Parts
 from beatstore.tick.reports import Report
 from beatstore.worker import signals as worker
-from beatstore.worker import tracker
 from beatstore.worker.canvas import CANVAS, canvas_of
-from tests.support.inprocess import NOWHERE
 from tests.support.recorder import Recorder
 
 RUN = {"beatstore_run_id": 7, "beatstore_task_id": "the-run", "beatstore_entry": "nightly"}
@@ -81,17 +78,9 @@ class Line:
 
 
 @pytest.fixture
-def writer(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    writer = Recorder()
-    monkeypatch.setattr(tracker, "OwnReports", lambda settings: writer)
-    return writer
-
-
-@pytest.fixture
-def app(writer: Recorder) -> Iterator[Celery]:
-    app = Celery("tests", set_as_current=False, broker="memory://", backend="cache+memory://")
-    app.conf.update(beatstore_url=NOWHERE, timezone="UTC")
-    beatstore.setup(app)
+def app(app: Celery) -> Celery:
+    """Return the app with tasks that are replaced, and that join a chord."""
+    app.conf.result_backend = "cache+memory://"
 
     @app.task(name="work", shared=False)
     def work(*args: Any) -> int:
@@ -118,9 +107,7 @@ def app(writer: Recorder) -> Iterator[Celery]:
         self.add_to_chord(work.si())
 
     app.set_current()
-    yield app
-    worker._trackers[app].stop()
-    app.close()
+    return app
 
 
 @pytest.fixture

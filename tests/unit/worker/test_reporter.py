@@ -21,14 +21,6 @@ from tests.support.wait import wait_until
 
 
 @pytest.fixture
-def writer() -> Iterator[Recorder]:
-    writer = Recorder()
-    yield writer
-    writer.error = None
-    writer.release()
-
-
-@pytest.fixture
 def reporter(writer: Recorder) -> Iterator[Reporter]:
     reporter = Reporter(lambda: writer)
     yield reporter
