@@ -57,12 +57,6 @@ def stage(new_stage: Callable[..., Stage]) -> Stage:
 
 
 @pytest.fixture
-def proxy(migrated_url: str) -> Iterator[Proxy]:
-    with Proxy(make_url(migrated_url).port or 5432) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def apart(new_stage: Callable[..., Stage], migrated_url: str, proxy: Proxy) -> Stage:
     """Hand out a stage whose workers reach the database through the proxy."""
     url = make_url(migrated_url).set(host="127.0.0.1", port=proxy.port)
