@@ -3,10 +3,14 @@
     backend           "sqlite", "postgresql" or "mariadb": the test runs on each
     database_url      an empty database of that backend, gone after the test
     migrated_url      the same with beatstore's tables
-    store             a `beatstore.Store` on it, by the time of `clock` where the test is `by_clock`
+    proxy             a relay to that database, where it is PostgreSQL
+    store             a `beatstore.Store` on it; where the test is `by_clock`, at the time of
+                      `clock`; where it is `of_app`, the one that the tasks of `app` use
     clock             a manual clock
     broker            "redis", "rabbitmq" or "filesystem": the test runs on each
     redis_broker, rabbitmq_broker, filesystem_broker, memory_broker   one of them
+    app               an app of this process with the task `tests.note`, on the memory broker
+    scheduler         celery's beat for `app`, at the time of `clock`; the test ticks it
     pauses            the waits between two tries to reach a broker, which are left out
     new_project       starts real beats and workers
     private_postgresql, private_mariadb, private_redis, private_rabbitmq
@@ -34,23 +38,23 @@ from celery import _state
 from celery.app import builtins
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, make_url
 
 from tests.support.absent import Unavailable, absent
+from tests.support.broker_servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.brokers import BROKERS, Broker, BrokerSource, open_broker
+from tests.support.database_servers import PrivateMariaDB, PrivatePostgreSQL
 from tests.support.databases import BACKENDS, DatabaseServer, found_here, open_database_server
 from tests.support.project import Project
-from tests.support.servers import (
-    PrivateMariaDB,
-    PrivatePostgreSQL,
-    PrivateRabbitMQ,
-    PrivateRedis,
-    PrivateServer,
-)
+from tests.support.proxy import Proxy
+from tests.support.servers import PrivateServer
 from tests.support.thorough import THOROUGH, leave_for_thorough, leave_repeats, params_of, tries
 
 if TYPE_CHECKING:
+    from celery import Celery
+
     from beatstore import Store
+    from beatstore.beat.scheduler import DBScheduler
     from beatstore.clock import ManualClock
 
 T = TypeVar("T")
@@ -208,11 +212,22 @@ def migrated_url(database_server: DatabaseServer) -> Iterator[str]:
 def store(request: pytest.FixtureRequest, migrated_url: str) -> Iterator[Store]:
     """Hand out a store on a new database."""
     from beatstore import Store
+    from beatstore.store.shared import store_of
 
+    if request.node.get_closest_marker("of_app") is not None:
+        yield store_of(request.getfixturevalue("app"))
+        return
     by_clock = request.node.get_closest_marker("by_clock") is not None
     store = Store(migrated_url, clock=request.getfixturevalue("clock") if by_clock else None)
     yield store
     store.close()
+
+
+@pytest.fixture
+def proxy(migrated_url: str) -> Iterator[Proxy]:
+    """Hand out a relay to the PostgreSQL of `migrated_url`, which can be cut and be silent."""
+    with Proxy(make_url(migrated_url).port or 5432) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -260,6 +275,26 @@ def filesystem_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]
 def memory_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
     """Hand out a broker for apps of this process."""
     yield from _new_broker(_broker_sources, "memory")
+
+
+@pytest.fixture
+def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
+    """Hand out an app with the task `tests.note`, and no clean-up of celery's own."""
+    from tests.support.inprocess import note_app
+
+    app = note_app(memory_broker, migrated_url, result_expires=None)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
+    """Hand out a beat of `app` at the time of `clock`, which waits for nobody in its tick."""
+    from tests.support.inprocess import at_clock, running
+
+    app.conf.beatstore_listen = False
+    with running(app) as scheduler:
+        yield at_clock(scheduler, clock)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing
 import pytest
 from sqlalchemy import make_url
 
+from tests.support.broker_servers import PrivateRedis
 from tests.support.brokers import Broker
 from tests.support.outcomes import Stage
 from tests.support.project import Project
 from tests.support.proxy import Proxy
-from tests.support.servers import PrivateRedis
 
 NewProject = Callable[..., Project]
 
@@ -20,12 +20,6 @@ APP = "tests.support.tracked_app"
 SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-def proxy(migrated_url: str) -> Iterator[Proxy]:
-    with Proxy(make_url(migrated_url).port or 5432) as proxy:
-        yield proxy
 
 
 @pytest.fixture

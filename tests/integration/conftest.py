@@ -1,10 +1,10 @@
 """Fixtures of tests that run on every database.
 
 play        stories: a store, a beat without a broker, and a clock
-reports     a worker's half of its store
+reports     a worker's half of its store, and `other_reports` another worker's
 queue       a beat's half of `store`, and `make_queue` makes those of more beats
-scheduler   celery's beat for the fixture `app` of a test's own, at the time of `clock`
 call        the command line on the database of `store`; `way` is how it is called
+module      makes modules of `app` that declare entries
 night       a nightly entry at 03:05, when it should have run
 quick       a store of the kind that users' tests have, at midnight
 new_store   makes stores on empty databases of any kind
@@ -14,6 +14,8 @@ database    an empty database, without a store
 
 from __future__ import annotations
 
+import sys
+import types
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,15 +23,13 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from beatstore import ManualClock, Store, testing
-from beatstore.beat.scheduler import DBScheduler
+from beatstore import Declared, ManualClock, Store, testing
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.models import WorkerModel
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Reports
 from tests.support.command import Command
-from tests.support.inprocess import running
 from tests.support.nights import Night
 from tests.support.play import Play
 from tests.support.stories import MIDNIGHT
@@ -54,14 +54,6 @@ def reports(play: Play) -> Iterator[Reports]:
     reports = Reports(play.store.database, play.store.settings)
     yield reports
     reports.close()
-
-
-@pytest.fixture
-def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
-    """Return a beat of the app, which the test ticks; the clock is the manual one."""
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
 
 
 @pytest.fixture
@@ -108,6 +100,14 @@ def make_queue(store: Store) -> Iterator[MakeQueue]:
 
 
 @pytest.fixture
+def other_reports(play: Play) -> Iterator[Reports]:
+    """Return another worker's half of the store."""
+    reports = Reports(play.store.database, play.store.settings)
+    yield reports
+    reports.close()
+
+
+@pytest.fixture
 def queue(make_queue: MakeQueue) -> Queue:
     """Return the queue of a beat with default settings."""
     return make_queue()
@@ -149,3 +149,16 @@ def new_store(_database_servers: Any, clock: ManualClock) -> Iterator[NewStore]:
     for server, url, store in made:
         store.close()
         server.drop(url)
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch, app: Celery) -> Callable[..., types.ModuleType]:
+    """Return a function that makes a module of the app with a list of entries."""
+
+    def make(name: str, *entries: Declared) -> types.ModuleType:
+        made = types.ModuleType(name)
+        vars(made).update(app=app, SCHEDULES=list(entries))
+        monkeypatch.setitem(sys.modules, name, made)
+        return made
+
+    return make

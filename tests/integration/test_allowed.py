@@ -16,13 +16,14 @@ from sqlalchemy import text
 from beatstore import ManualClock, Once, Store
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.models import RunModel
-from beatstore.store.shared import store_of
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message
-from tests.support.inprocess import new_app, running
+from tests.support.inprocess import keeping, new_app, running
 from tests.support.marks import on_sqlite
 from tests.support.ticks import report
 from tests.support.written import write
+
+pytestmark = pytest.mark.of_app
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -42,16 +43,8 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
         beatstore_allowed_tasks=["reports.*"],
         result_expires=None,
     )
-    store_of(app).database.clock = clock
-    yield app
-    store_of(app).close()
-    app.close()
-
-
-@pytest.fixture
-def store(app: Celery) -> Store:
-    """Return the store of the app."""
-    return store_of(app)
+    with keeping(app, clock):
+        yield app
 
 
 @pytest.fixture

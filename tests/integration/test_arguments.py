@@ -29,7 +29,7 @@ from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known
 from tests.support.command import Command
-from tests.support.inprocess import new_app
+from tests.support.inprocess import keeping, new_app
 from tests.support.marks import on_sqlite
 
 UTC = timezone.utc
@@ -58,10 +58,8 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
 
     for name in ("carried.take", "carried.more"):
         app.task(take, name=name, shared=False)
-    store_of(app).database.clock = clock
-    yield app
-    store_of(app).close()
-    app.close()
+    with keeping(app, clock):
+        yield app
 
 
 @pytest.fixture

@@ -193,14 +193,6 @@ def test_check_can_not_tell(database_url: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
-    """Return an app that sends to a queue of this process."""
-    app = new_app(memory_broker, migrated_url, result_expires=None)
-    yield app
-    app.close()
-
-
-@pytest.fixture
 def of_app(app: Celery) -> Command:
     """Hand out the command line of that app."""
     call = Command("", "app")
@@ -211,7 +203,7 @@ def of_app(app: Celery) -> Command:
 def test_tick_sends_what_is_due(of_app: Command, store: Store, memory_broker: Broker) -> None:
     """It sends once what is due, of one tag or of all, and says how much that was."""
     for name in ("a", "b", "c"):
-        store.add(name, "t.a", Once(store.now() - MINUTE), args=[name], tags=[name])
+        store.add(name, "tests.note", Once(store.now() - MINUTE), args=[name], tags=[name])
     done = of_app("tick", "--tag", "a")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("1 sent, in ")
@@ -244,7 +236,7 @@ def test_tick_tells_what_it_could_not_send(of_app: Command, app: Celery, store: 
 def test_tick_without_a_broker(of_app: Command, app: Celery, store: Store) -> None:
     """A broker that is away is exit code 3 at once, and what is due stays due."""
     app.conf.broker_url = "redis://:s3cr3t@127.0.0.1:1/0"
-    store.add("a", "t.a", Once(store.now() - MINUTE))
+    store.add("a", "tests.note", Once(store.now() - MINUTE))
     done = of_app("tick")
     assert (done.code, done.out) == (3, "")
     assert done.err.startswith("beatstore: cannot reach the broker: ")

@@ -14,34 +14,11 @@ from celery import Celery
 from beatstore import Every, ManualClock, Once, Run
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, running
+from tests.support.inprocess import at_clock, note_app, running
 from tests.support.marks import on_sqlite
 from tests.support.wait import wait_until
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
-
-
-def new_scheduler(
-    broker: Broker, url: str, clock: ManualClock, **settings: Any
-) -> Iterator[DBScheduler]:
-    """Yield a beat that stands at noon, with a task `tests.note`."""
-    app = new_app(broker, url, result_expires=None, beatstore_listen=False, **settings)
-
-    @app.task(name="tests.note", shared=False)
-    def note(*args: Any, **kwargs: Any) -> None:
-        """Do nothing."""
-
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
-
-
-@pytest.fixture
-def scheduler(
-    memory_broker: Broker, migrated_url: str, clock: ManualClock
-) -> Iterator[DBScheduler]:
-    """Return a beat without a result backend."""
-    yield from new_scheduler(memory_broker, migrated_url, clock)
 
 
 @pytest.fixture
@@ -50,7 +27,15 @@ def asking(
 ) -> Iterator[DBScheduler]:
     """Return a beat that has a result backend."""
     backend = f"file://{tmp_path}"
-    yield from new_scheduler(memory_broker, migrated_url, clock, result_backend=backend)
+    app = note_app(
+        memory_broker,
+        migrated_url,
+        result_backend=backend,
+        result_expires=None,
+        beatstore_listen=False,
+    )
+    with running(app) as scheduler:
+        yield at_clock(scheduler, clock)
 
 
 def ended(scheduler: DBScheduler) -> Run:

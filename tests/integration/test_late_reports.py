@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,14 +17,6 @@ from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.play import Play
 
 HEARTBEAT = 10
-
-
-@pytest.fixture
-def other(play: Play) -> Iterator[Reports]:
-    """Return another worker's."""
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
 
 
 def begin(play: Play, **given: Any) -> Run:
@@ -206,16 +197,16 @@ def test_a_run_is_lost_once(play: Play) -> None:
 # -- reports that cross ------------------------------------------------------------------------
 
 
-def test_a_retry_that_is_told_late(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_retry_that_is_told_late(play: Play, reports: Reports, other_reports: Reports) -> None:
     """That a message went back to the queue, said late, does not undo the start that followed."""
     run = begin(play)
     reports.write([said(run, "started")])
     play.clock.advance(1)
-    other.write([said(run, "started", by="two")])
+    other_reports.write([said(run, "started", by="two")])
     reports.write([said(run, "sent", reason="retried by the task")])
     started = play.last("a")
     assert (started.state, started.worker) == ("started", "two")
-    other.write([said(run, "sent", by="two", reason="retried by the task")])
+    other_reports.write([said(run, "sent", by="two", reason="retried by the task")])
     assert play.last("a").state == "sent"
 
 
@@ -230,21 +221,21 @@ def test_a_quick_retry(play: Play, reports: Reports) -> None:
 
 
 def test_a_message_put_back_by_the_main_process(
-    play: Play, reports: Reports, other: Reports
+    play: Play, reports: Reports, other_reports: Reports
 ) -> None:
     """What another process of the worker says of a message that comes again is believed."""
     run = begin(play)
     reports.write([said(run, "started")])
     play.clock.advance(1)
-    other.write([said(run, "sent", reason="put back in the queue")])
+    other_reports.write([said(run, "sent", reason="put back in the queue")])
     assert play.last("a").state == "sent"
 
 
-def test_a_start_that_is_told_late(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_start_that_is_told_late(play: Play, reports: Reports, other_reports: Reports) -> None:
     """The start of an earlier execution, told late, does not stand for the later one."""
     run = begin(play)
     reports.write([said(run, "started", by="two")])
-    other.write([said(run, "started", ago=5)])
+    other_reports.write([said(run, "started", ago=5)])
     assert play.last("a").worker == "two"
 
 

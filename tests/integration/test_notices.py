@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -15,7 +14,7 @@ from beatstore.models import DependencyModel, EntryModel
 from beatstore.tick.claims import Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, running
+from tests.support.inprocess import new_app
 from tests.support.play import Play
 from tests.support.written import MINUTE, NOON, alter, write
 
@@ -283,15 +282,6 @@ def test_lost_runs_are_said_together(play: Play, said: Lines, memory_broker: Bro
         "'e1' (run 1): worker w stopped sending heartbeats; 'e2' (run 2): worker w stopped sending "
         "heartbeats; and 497 more"
     ]
-
-
-@pytest.fixture
-def scheduler(memory_broker: Broker, migrated_url: str, play: Play) -> Iterator[DBScheduler]:
-    """Return a real beat on the store and clock of the play."""
-    app = new_app(memory_broker, migrated_url, result_expires=None, beatstore_listen=False)
-    with running(app) as scheduler:
-        scheduler.store.database.clock = play.clock
-        yield scheduler
 
 
 def test_each_message_that_was_sent_can_be_read_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,14 +17,6 @@ from tests.support.play import Play
 HEARTBEAT = 10
 MISSED_UNTIL_STALE = 3 * HEARTBEAT
 GONE = MISSED_UNTIL_STALE + 2 * HEARTBEAT
-
-
-@pytest.fixture
-def other(play: Play) -> Iterator[Reports]:
-    """Return another worker's."""
-    reports = Reports(play.store.database, play.store.settings)
-    yield reports
-    reports.close()
 
 
 def begin(play: Play, **given: Any) -> Run:
@@ -86,11 +77,13 @@ def test_a_part_whose_worker_is_killed(play: Play, reports: Reports, killed: str
     assert play.last("a").state == "lost"
 
 
-def test_a_worker_speaks_for_its_own_part(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_worker_speaks_for_its_own_part(
+    play: Play, reports: Reports, other_reports: Reports
+) -> None:
     """A worker that lives keeps the run alive as long as it has a task of it, and no longer."""
     run = begin(play)
     reports.write([said(run, "started", "1/2")])
-    other.write([said(run, "started", "2/2", by="two")])
+    other_reports.write([said(run, "started", "2/2", by="two")])
     for _ in range(10):  # the other one is dead by now
         reports.heartbeat("w", "one", 1, [of(run, "1/2")])
         play.clock.advance(HEARTBEAT)
@@ -104,21 +97,25 @@ def test_a_worker_speaks_for_its_own_part(play: Play, reports: Reports, other: R
     assert play.last("a").state == "lost"
 
 
-def test_a_step_that_reports_late(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_step_that_reports_late(play: Play, reports: Reports, other_reports: Reports) -> None:
     """The end of a step that comes after the start of the next does not move the run back."""
     run = begin(play)
     reports.write([said(run, "started", "step-1")])
-    other.write([said(run, "started", "1/1", by="two")])
+    other_reports.write([said(run, "started", "1/1", by="two")])
     reports.write([said(run, "succeeded", "step-1")])
     assert play.last("a").state == "started"
     pass_silently(play, GONE + 5)
     assert play.last("a").state == "lost"
 
 
-def test_a_step_that_reports_after_the_end(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_step_that_reports_after_the_end(
+    play: Play, reports: Reports, other_reports: Reports
+) -> None:
     """What comes in when the last task has ended changes nothing."""
     run = begin(play)
-    other.write([said(run, "started", "1/1", by="two"), said(run, "succeeded", "1/1", by="two")])
+    other_reports.write(
+        [said(run, "started", "1/1", by="two"), said(run, "succeeded", "1/1", by="two")]
+    )
     for state in ("started", "sent", "succeeded", "failed", "cancelled"):
         reports.write([said(run, state, "step-1")])
         ended = play.last("a")
@@ -127,25 +124,27 @@ def test_a_step_that_reports_after_the_end(play: Play, reports: Reports, other: 
     assert (entry.success_seq, entry.failure_seq, entry.done_seq) == (1, 0, 1)
 
 
-def test_a_part_that_is_retried_elsewhere(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_part_that_is_retried_elsewhere(
+    play: Play, reports: Reports, other_reports: Reports
+) -> None:
     """That a task went back to the queue, said late, does not hide that another has it."""
     run = begin(play)
     reports.write([said(run, "started", "1/2")])
     play.clock.advance(1)
-    other.write([said(run, "started", "1/2", by="two")])
+    other_reports.write([said(run, "started", "1/2", by="two")])
     reports.write([said(run, "sent", "1/2")])
     assert play.last("a").state == "started"
-    other.write([said(run, "sent", "1/2", by="two")])
+    other_reports.write([said(run, "sent", "1/2", by="two")])
     assert play.last("a").state == "sent"
 
 
-def test_a_part_delivered_again(play: Play, reports: Reports, other: Reports) -> None:
+def test_a_part_delivered_again(play: Play, reports: Reports, other_reports: Reports) -> None:
     """A task whose worker was killed, and that another does, is ended by that one."""
     run = begin(play)
     reports.write([said(run, "started", "step-1")])
     play.clock.advance(HEARTBEAT)
     # Its start is written with its end, as that of every short task.
-    other.write([said(run, "succeeded", "step-1", by="two", started=time.monotonic())])
+    other_reports.write([said(run, "succeeded", "step-1", by="two", started=time.monotonic())])
     assert play.last("a").state == "sent"
     reports.write([said(run, "started", "1/1"), said(run, "started", "1/1")])
     assert play.last("a").state == "started"

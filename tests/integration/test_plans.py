@@ -19,7 +19,7 @@ from beatstore.config import Settings
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
-from tests.support.brokers import Broker
+from tests.support.inprocess import running
 
 pytestmark = pytest.mark.every_database
 
@@ -235,44 +235,40 @@ def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
 
 
 @pytest.fixture
-def scheduler(store: Store, memory_broker: Broker) -> Iterator[DBScheduler]:
-    """Return a beat's scheduler on the store, which has ticked once."""
-    app = Celery("plans", set_as_current=False)
-    url = store.database.url.render_as_string(hide_password=False)
-    app.conf.update(memory_broker.settings, beatstore_url=url, beatstore_listen=False)
-    scheduler = DBScheduler(app)
-    scheduler.tick()
-    yield scheduler
-    scheduler.close()
-    app.close()
-
-
-def statements(scheduler: DBScheduler) -> list[Executed]:
-    """Return what one tick executes."""
-    with recorded(scheduler.store) as found:
+def ticked(app: Celery) -> Iterator[DBScheduler]:
+    """Return a beat by the database's own clock, which has ticked once."""
+    app.conf.beatstore_listen = False
+    with running(app) as scheduler:
         scheduler.tick()
+        yield scheduler
+
+
+def statements(ticked: DBScheduler) -> list[Executed]:
+    """Return what one tick executes."""
+    with recorded(ticked.store) as found:
+        ticked.tick()
     return found
 
 
-def test_an_idle_tick_is_one_statement(scheduler: DBScheduler) -> None:
+def test_an_idle_tick_is_one_statement(ticked: DBScheduler) -> None:
     """With nothing due, a tick asks one question and writes nothing."""
     far = datetime.now(timezone.utc) + timedelta(days=30)
-    with scheduler.store.database.engine.begin() as connection:
+    with ticked.store.database.engine.begin() as connection:
         connection.execute(insert(ENTRY), entry_rows("far", far, 50))
-    (executed,) = statements(scheduler)
+    (executed,) = statements(ticked)
     assert executed.statement.startswith("SELECT")
 
 
 def test_a_batch_takes_as_many_statements_for_one_entry_as_for_a_hundred(
-    scheduler: DBScheduler,
+    ticked: DBScheduler,
 ) -> None:
     """What is planned, sent and marked together is written together."""
     past = datetime.now(timezone.utc) - timedelta(minutes=5)
     taken = []
     for count in (1, 10, 100):
-        with scheduler.store.database.engine.begin() as connection:
+        with ticked.store.database.engine.begin() as connection:
             connection.execute(insert(ENTRY), entry_rows(f"due-{count}", past, count))
-        executed = statements(scheduler)
-        assert len(scheduler.store.runs(limit=1000)) == sum(n for n in (1, 10, 100) if n <= count)
+        executed = statements(ticked)
+        assert len(ticked.store.runs(limit=1000)) == sum(n for n in (1, 10, 100) if n <= count)
         taken.append(len(executed))
     assert taken[0] == taken[1] == taken[2] <= 8

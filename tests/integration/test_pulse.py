@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,14 +31,6 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let pulses be where no other test's are."""
     monkeypatch.setenv(DIRECTORY, str(tmp_path / "pulses"))
     return tmp_path / "pulses"
-
-
-@pytest.fixture
-def scheduler(memory_broker: Broker, migrated_url: str) -> Iterator[DBScheduler]:
-    """Return a scheduler that has not ticked yet."""
-    app = new_app(memory_broker, migrated_url, result_expires=None, beatstore_listen=False)
-    with running(app) as scheduler:
-        yield scheduler
 
 
 def check(*arguments: str) -> Done:

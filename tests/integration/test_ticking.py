@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,19 +20,6 @@ from tests.support.brokers import Broker
 from tests.support.inprocess import NOWHERE, new_app, running
 from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.written import alter, run, write
-
-
-@pytest.fixture
-def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
-    """Return an app with one task."""
-    app = new_app(memory_broker, migrated_url, task_ignore_result=True, result_expires=None)
-
-    @app.task(name="tests.note", shared=False)
-    def note(*args: Any) -> None:
-        """Nobody runs it."""
-
-    yield app
-    app.close()
 
 
 def due_now(store: Store, name: str, **given: Any) -> None:

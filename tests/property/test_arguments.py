@@ -18,7 +18,7 @@ from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import bodies, nested
 from tests.support.hostile import examples
-from tests.support.inprocess import new_app, running
+from tests.support.inprocess import keeping, new_app
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -45,18 +45,8 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
         """Do nothing."""
 
     app.task(take, name="tests.take", shared=False)
-    store_of(app).database.clock = clock
-    yield app
-    store_of(app).close()
-    app.close()
-
-
-@pytest.fixture
-def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
-    """Return a beat at the same clock."""
-    with running(app) as scheduler:
-        scheduler.store.database.clock = clock
-        yield scheduler
+    with keeping(app, clock):
+        yield app
 
 
 def keep(app: Celery, way: str, args: list[Any], kwargs: dict[str, Any]) -> str:

@@ -14,11 +14,27 @@ from typing import Any
 
 from celery import Celery
 
+from beatstore import Store
 from beatstore.beat.scheduler import DBScheduler
+from beatstore.clock import ManualClock
+from beatstore.store.shared import store_of
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
 
-__all__ = ["NOWHERE", "Ear", "new_app", "new_claim", "running", "send", "send_into"]
+__all__ = [
+    "NOWHERE",
+    "Ear",
+    "at_clock",
+    "keeping",
+    "names",
+    "new_app",
+    "new_claim",
+    "note_app",
+    "running",
+    "send",
+    "send_into",
+    "tick_until_idle",
+]
 
 #: A database that can't be opened, for tests that must not need one.
 NOWHERE = "sqlite:////beatstore-no-such-directory/beatstore.db"
@@ -32,6 +48,17 @@ def new_app(broker: Broker, database_url: str = NOWHERE, **settings: Any) -> Cel
     app = Celery("tests", set_as_current=False)
     app.conf.update({**broker.settings, "beatstore_url": database_url, "timezone": "UTC"})
     app.conf.update(settings)
+    return app
+
+
+def note_app(broker: Broker, database_url: str = NOWHERE, **settings: Any) -> Celery:
+    """Return such an app with one task, `tests.note`, that takes anything and does nothing."""
+    app = new_app(broker, database_url, **settings)
+
+    @app.task(name="tests.note", shared=False)
+    def note(*args: Any, **kwargs: Any) -> None:
+        """Do nothing."""
+
     return app
 
 
@@ -70,6 +97,18 @@ def running(app: Celery, **arguments: Any) -> Iterator[DBScheduler]:
         yield scheduler
     finally:
         scheduler.close()
+        app.close()
+
+
+@contextmanager
+def keeping(app: Celery, clock: ManualClock) -> Iterator[Store]:
+    """Let the store that the app's tasks and calls use read a clock; close both at the end."""
+    store = store_of(app)
+    store.database.clock = clock
+    try:
+        yield store
+    finally:
+        store.close()
         app.close()
 
 
@@ -122,3 +161,23 @@ class Ear:
                 return
             self.heard += 1
             self._held.append(connection)
+
+
+def at_clock(scheduler: DBScheduler, clock: ManualClock) -> DBScheduler:
+    """Let a scheduler and its store read the test's clock."""
+    scheduler.store.database.clock = clock
+    return scheduler
+
+
+def tick_until_idle(scheduler: DBScheduler) -> float:
+    """Tick as long as celery would without sleeping, and return how long it may sleep."""
+    for _ in range(1000):
+        wait = scheduler.tick()
+        if wait:
+            return wait
+    raise AssertionError("always due")
+
+
+def names(messages: list[Any]) -> list[str]:
+    """Return the entries that messages are of."""
+    return [message.headers["beatstore_entry"] for message in messages]
