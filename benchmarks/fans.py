@@ -19,7 +19,7 @@ from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from benchmarks.places import Places, optimize, reset, server_of
 from benchmarks.report import Table
-from tests.support.ticks import tick
+from tests.support.harness.ticks import tick
 
 __all__ = ["measure"]
 

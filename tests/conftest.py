@@ -45,7 +45,7 @@ from tests.support.broker_servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.brokers import BROKERS, Broker, BrokerSource, open_broker
 from tests.support.database_servers import PrivateMariaDB, PrivatePostgreSQL
 from tests.support.databases import BACKENDS, DatabaseServer, found_here, open_database_server
-from tests.support.project import Project
+from tests.support.project import NewProject, Project
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
 from tests.support.thorough import THOROUGH, leave_for_thorough, leave_repeats, params_of, tries
@@ -280,7 +280,7 @@ def memory_broker(_broker_sources: _Found[BrokerSource]) -> Iterator[Broker]:
 @pytest.fixture
 def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
     """Hand out an app with the task `tests.note`, and no clean-up of celery's own."""
-    from tests.support.inprocess import note_app
+    from tests.support.harness.inprocess import note_app
 
     app = note_app(memory_broker, migrated_url, result_expires=None)
     yield app
@@ -290,7 +290,7 @@ def app(memory_broker: Broker, migrated_url: str) -> Iterator[Celery]:
 @pytest.fixture
 def scheduler(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
     """Hand out a beat of `app` at the time of `clock`, which waits for nobody in its tick."""
-    from tests.support.inprocess import at_clock, running
+    from tests.support.harness.inprocess import at_clock, running
 
     app.conf.beatstore_listen = False
     with running(app) as scheduler:
@@ -306,7 +306,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def new_project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+def new_project(tmp_path: Path) -> Iterator[NewProject]:
     """Hand out `new_project(broker, database_url, settings=None, app=…)`, a `Project`."""
     made: list[Project] = []
 

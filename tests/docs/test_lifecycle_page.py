@@ -17,9 +17,9 @@ from sqlalchemy import text
 from beatstore import ManualClock, Once, Store
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.types import EntryState, RunState
+from tests.support.harness.play import NOON, Play
+from tests.support.harness.ticks import report
 from tests.support.pages import blocks, rows
-from tests.support.play import NOON, Play
-from tests.support.ticks import report
 
 pytestmark = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 
@@ -64,8 +64,7 @@ def play(migrated_url: str) -> Iterator[Play]:
                 note = f"INSERT INTO moves VALUES ('{of}', {old}, {new})"
                 connection.execute(text(f"{trigger} BEGIN {note}; END"))
     yield play
-    play.queue.close()
-    play.store.close()
+    play.close()
 
 
 def moves(play: Play, of: str) -> set[Move]:

@@ -34,8 +34,8 @@ from beatstore.rules.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
 from beatstore.tick.claims import BeatFigures, Claim
 from beatstore.tick.queue import Queue
+from tests.support.harness.ticks import report, tick
 from tests.support.pages import rows
-from tests.support.ticks import report, tick
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

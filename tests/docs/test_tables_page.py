@@ -13,8 +13,8 @@ from sqlalchemy.sql.schema import Column
 
 from beatstore import ManualClock
 from beatstore.database.models import Base
+from tests.support.harness.play import Play
 from tests.support.pages import ROOT, blocks, rows
-from tests.support.play import Play
 
 PAGE = "docs/tables.md"
 HEADER = "| column | type | by | meaning |"
@@ -107,8 +107,7 @@ def play(migrated_url: str) -> Iterator[Play]:
     """Return a store, and a beat without a broker, by the time of day: that of the triggers."""
     play = Play(migrated_url, ManualClock(datetime.now(timezone.utc)))
     yield play
-    play.queue.close()
-    play.store.close()
+    play.close()
 
 
 def execute(play: Play, heading: str, *, number: int = 0) -> None:

@@ -15,13 +15,11 @@ import pytest
 
 from beatstore import Every, Once, Store
 from tests.support.brokers import Broker
-from tests.support.commands import sent_entries, wait_for_rows
+from tests.support.harness.inprocess import names
+from tests.support.harness.ticks import running_beats, wait_for_beats
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.project import Project
-from tests.support.ticks import running_beats
+from tests.support.project import NewProject, Project
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -61,7 +59,7 @@ def test_two_workers_with_beat_inside_send_once(
     project = new_project(redis_broker, migrated_url)
     inside = ["-B", "--scheduler", "beatstore:DBScheduler"]
     workers = [project.worker(*inside) for _ in range(2)]
-    wait_for_rows(store, 2)
+    wait_for_beats(store, 2)
     for n in range(200):
         store.add(f"once-{n}", "tests.note", Once(NOON))
     store.add("often", "tests.note", Every(0.5), max_runs=4)
@@ -108,7 +106,7 @@ def test_a_daemon_sends(
     project = new_project(redis_broker, migrated_url)
     detach(project, daemons, "--workdir=/")
     wait_until(redis_broker.count, 30, "a message")
-    assert sent_entries(redis_broker) == ["a"]
+    assert names(redis_broker.drain()) == ["a"]
     os.kill(int(daemons.read_text()), signal.SIGTERM)
     wait_until(lambda: not daemons.exists(), 15, "the daemon to end")
     assert running_beats(store) == []

@@ -17,16 +17,13 @@ from beatstore import Once, Store
 from beatstore.models import EntryModel
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
-from tests.support.commands import wait_for_rows
 from tests.support.database_servers import PrivatePostgreSQL
-from tests.support.inprocess import Ear
+from tests.support.ear import Ear
+from tests.support.harness.ticks import running_beats, wait_for_beats
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.project import Project
+from tests.support.project import NewProject
 from tests.support.proxy import Proxy
-from tests.support.ticks import running_beats
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -77,7 +74,7 @@ def test_an_idle_beat_ends_at_once(
 ) -> None:
     """SIGTERM and SIGINT end a sleeping beat within moments, and its row says when."""
     beat = new_project(redis_broker, migrated_url).beat("--max-interval", "60")
-    wait_for_rows(store)
+    wait_for_beats(store)
     assert beat.terminate(10, number) == 0
     assert running_beats(store) == []
     assert not beat.failed(), beat.output()
@@ -139,7 +136,7 @@ def test_a_beat_whose_database_stands_still_ends(
     store = Store(private_postgresql.url)
     store.migrate()
     beat = new_project(redis_broker, private_postgresql.url).beat()
-    wait_for_rows(store)
+    wait_for_beats(store)
     store.close()
     private_postgresql.pause()
     assert beat.terminate(25) == 0

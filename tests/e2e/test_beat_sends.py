@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -12,12 +11,11 @@ from celery import chain, chord, group
 from beatstore import Once, Store
 from tests.support import canvas_app
 from tests.support.brokers import Broker
-from tests.support.commands import sent_entries, wait_for_rows
+from tests.support.harness.inprocess import names
+from tests.support.harness.ticks import wait_for_beats
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.project import Project
+from tests.support.project import NewProject
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
@@ -104,10 +102,10 @@ def test_a_row_written_while_beat_sleeps_is_sent_soon(
 ) -> None:
     """However long the interval, beat looks when a row that is due is committed."""
     beat = new_project(redis_broker, migrated_url).beat("--max-interval", "60")
-    wait_for_rows(store)
+    wait_for_beats(store)
     store.add("a", "tests.note", Once(NOON))
     run = wait_until(lambda: store.runs(state="sent"), 10, beat.output)[0]
     assert run.sent_at is not None
     assert run.sent_at - store.get("a").created_at < timedelta(seconds=5)
-    assert sent_entries(redis_broker) == ["a"]
+    assert names(redis_broker.drain()) == ["a"]
     assert beat.terminate() == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -12,24 +11,31 @@ from sqlalchemy import make_url
 from beatstore import Once, Store
 from beatstore.database.models import REVISION
 from tests.support.brokers import Broker
-from tests.support.commands import (
-    is_migrated,
-    refused,
-    sent_entries,
-    set_revision,
-    tables,
-    wait_for_rows,
-)
 from tests.support.entrypoints import announce, entry_points
+from tests.support.harness.inprocess import names
+from tests.support.harness.ticks import running_beats, wait_for_beats
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.project import Project
+from tests.support.processes import Process
+from tests.support.project import NewProject, Project
 from tests.support.proxy import Proxy
-from tests.support.ticks import running_beats
+from tests.support.revisions import set_revision, tables
 from tests.support.wait import wait_until
 
-NewProject = Callable[..., Project]
-
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+
+
+def refused(process: Process) -> str:
+    """Wait until a process has ended with an error, and return the line in which it says why."""
+    assert process.wait() not in (0, None)
+    output = process.output()
+    assert "Traceback" not in output, output
+    (line,) = [line for line in output.splitlines() if "beatstore: " in line]
+    return line.partition("beatstore: ")[2]
+
+
+def is_migrated(url: str) -> bool:
+    """Say whether the tables are there."""
+    return "beatstore_entry" in tables(url)
 
 
 # -- starting ------------------------------------------------------------------------------
@@ -46,7 +52,7 @@ def test_beat_loads_us_by_either_name(
     store.add("a", "tests.note", Once(NOON))
     beat = project.beat(scheduler=scheduler)
     wait_until(redis_broker.count, 30, beat.output)
-    assert sent_entries(redis_broker) == ["a"]
+    assert names(redis_broker.drain()) == ["a"]
     assert "scheduler -> beatstore.beat.scheduler.DBScheduler" in beat.output()
     assert beat.terminate() == 0
 
@@ -66,7 +72,7 @@ def test_a_beat_of_green_threads_ends_in_order(
     (project.directory / "green_app.py").write_text(patch[library] + app)
     beat = project.beat()
     beat.wait_for_output("beat: Starting")
-    wait_for_rows(store)
+    wait_for_beats(store)
     assert beat.terminate() == 0, beat.output()
     assert not beat.failed(), beat.output()
     assert running_beats(store) == []
@@ -91,7 +97,7 @@ def test_the_banner_tells_the_interval_and_hides_the_password(
     project = new_project(redis_broker, url, settings)
     beat = project.beat(*(["--max-interval", "7"] if by == "option" else []), "-l", "DEBUG")
     beat.wait_for_output("Ticking with max interval")
-    wait_for_rows(store)
+    wait_for_beats(store)
     output = beat.output()
     assert "maxinterval -> 7.00 seconds (7s)" in output
     assert "Ticking with max interval->7.00 seconds" in output
@@ -111,7 +117,7 @@ def test_a_new_sqlite_file_is_migrated(
     wait_until(lambda: (tmp_path / "new.db").exists() and is_migrated(url), 30, beat.output)
     store.add("a", "tests.note", Once(NOON))
     wait_until(filesystem_broker.count, 30, beat.output)
-    assert sent_entries(filesystem_broker) == ["a"]
+    assert names(filesystem_broker.drain()) == ["a"]
     assert beat.terminate() == 0
     store.close()
 
@@ -135,7 +141,7 @@ def test_beat_makes_no_tables_unasked(
     line = refused(new_project(redis_broker, database_url).beat())
     assert "no beatstore tables here" in line
     assert "celery -A proj beatstore migrate" in line
-    assert tables(database_url) == []
+    assert tables(database_url) == set()
 
 
 @on_postgresql
@@ -180,7 +186,7 @@ def test_beat_waits_for_its_database(
         relay.refuse = False
         wait_until(redis_broker.count, 30, beat.output)
         beat.wait_for_output("connected to the database again")
-        assert sent_entries(redis_broker) == ["a"]
+        assert names(redis_broker.drain()) == ["a"]
         output = beat.output()
         assert output.count("lost connection to the database") == 1
         assert "Traceback" not in output

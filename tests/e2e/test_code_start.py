@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 from beatstore import Store
 from tests.support.brokers import Broker
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.project import Project
+from tests.support.project import NewProject
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
 
 APP = "tests.support.declaring_app"
 MODULE = f"module:{APP}"

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import pytest
 import redis
-from celery import Celery, chain, chord, group
+from celery import chain, chord, group
 
-from beatstore import Store
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.far_app import APP, register
+from tests.support.harness.stage import Stage
 from tests.support.marks import on_postgresql
 from tests.support.processes import Process
-from tests.support.project import Project
+from tests.support.project import NewProject, Project
 from tests.support.wait import wait_until
 
 UTC = timezone.utc
@@ -29,30 +29,27 @@ SETTINGS = {"beatstore_eta_threshold": 1, "beat_max_loop_interval": 0.2}
 on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 
-class Scene:
-    """A project with a beat and a worker, its tasks, and its store."""
+class FarStage(Stage):
+    """A stage whose tasks this process can call too."""
 
     def __init__(self, project: Project, url: str) -> None:
-        self.project = project
+        super().__init__(project, url)
         self.broker = project.broker
-        self.store = Store(url)
-        self.app: Celery = project.app()
         self.tasks: SimpleNamespace = register(self.app)
 
     def start(self, *arguments: str) -> Process:
-        """Start a worker, and then a beat."""
-        worker = self.project.worker(*(arguments or ("--pool", "threads")))
-        worker.wait_for_output(" ready.", 60)
-        self.project.beat()
+        """Start a worker that takes messages, and then a beat."""
+        worker = self.worker(*(arguments or ("threads",)))
+        self.start_beat()
         return worker
 
-    def ran(self, task_id: str) -> list[datetime]:
+    def began(self, task_id: str) -> list[datetime]:
         """Return when a task has begun in a worker."""
         return [ran.at for ran in self.project.runs() if ran.id == task_id]
 
-    def wait_until_ran(self, *task_ids: str) -> None:
+    def wait_until_began(self, *task_ids: str) -> None:
         """Wait until each of these has begun in a worker."""
-        wait_until(lambda: all(self.ran(task_id) for task_id in task_ids), 30, self.tell)
+        wait_until(lambda: all(self.began(task_id) for task_id in task_ids), 30, self.tell)
 
     def waiting(self) -> list[str]:
         """Return the ids of what waits in the worker's memory."""
@@ -69,31 +66,24 @@ class Scene:
         with closing(redis.Redis.from_url(self.broker.url)) as server:
             return cast(int, server.hlen("unacked")) + cast(int, server.zcard("unacked_index"))
 
-    def tell(self) -> str:
-        """Return what the processes said."""
-        return "\n".join(process.output()[-3000:] for process in self.project.processes)
-
     def close(self) -> None:
         """Close the connections; the project ends the processes."""
-        self.store.close()
         if self.broker.name == "redis":
             backend: Any = self.app.backend
             # Results that are collected later would connect again, to unsubscribe.
             backend.result_consumer._pubsub = None
             backend.client.connection_pool.disconnect()
         store_of(self.app).close()
-        self.app.close()
+        super().close()
 
 
 @pytest.fixture
-def scene(
-    broker: Broker, migrated_url: str, new_project: Callable[..., Project]
-) -> Iterator[Scene]:
-    """Hand out a scene; with Redis it has results too."""
+def stage(broker: Broker, migrated_url: str, new_project: NewProject) -> Iterator[FarStage]:
+    """Hand out a stage; with Redis it has results too."""
     results = {"result_backend": broker.url} if broker.name == "redis" else {}
-    scene = Scene(new_project(broker, migrated_url, {**SETTINGS, **results}, APP), migrated_url)
-    yield scene
-    scene.close()
+    stage = FarStage(new_project(broker, migrated_url, {**SETTINGS, **results}, APP), migrated_url)
+    yield stage
+    stage.close()
 
 
 def soon(seconds: float = 3) -> datetime:
@@ -104,37 +94,37 @@ def soon(seconds: float = 3) -> datetime:
 @pytest.mark.smoke
 @pytest.mark.by_turns("broker")
 @on_postgresql
-def test_it_is_nowhere_before_its_time(scene: Scene) -> None:
+def test_it_is_nowhere_before_its_time(stage: FarStage) -> None:
     """Neither the broker nor a worker has a far task before its time; then it runs, as its id."""
-    scene.start()
-    far = scene.tasks.add.apply_async((1, 2), eta=FAR)
-    assert scene.broker.count() == 0
-    if scene.broker.name != "filesystem":
-        assert scene.waiting() == []
-    if scene.broker.name == "redis":
-        assert scene.unacknowledged() == 0
+    stage.start()
+    far = stage.tasks.add.apply_async((1, 2), eta=FAR)
+    assert stage.broker.count() == 0
+    if stage.broker.name != "filesystem":
+        assert stage.waiting() == []
+    if stage.broker.name == "redis":
+        assert stage.unacknowledged() == 0
     eta = soon(5)
-    near = scene.tasks.add.apply_async((3, 4), eta=eta)
-    assert scene.broker.count() == 0
-    assert scene.ran(near.id) == []
+    near = stage.tasks.add.apply_async((3, 4), eta=eta)
+    assert stage.broker.count() == 0
+    assert stage.began(near.id) == []
     assert datetime.now(UTC) < eta, "this machine is too slow to look in time"
-    scene.wait_until_ran(near.id)
-    (ran,) = scene.ran(near.id)
+    stage.wait_until_began(near.id)
+    (ran,) = stage.began(near.id)
     assert timedelta(0) <= ran - eta < timedelta(seconds=20)
-    assert scene.store.get(far.id).state == "active"
-    assert scene.ran(far.id) == []
-    assert scene.broker.count() == 0
+    assert stage.store.get(far.id).state == "active"
+    assert stage.began(far.id) == []
+    assert stage.broker.count() == 0
 
 
 @on_postgresql
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
-def test_what_celery_does_instead(scene: Scene) -> None:
+def test_what_celery_does_instead(stage: FarStage) -> None:
     """The same call through the broker is in a worker's memory at once, where we look for it."""
-    scene.start()
-    message = scene.app.send_task("far.add", (1, 2), eta=FAR)
-    wait_until(lambda: scene.waiting() == [message.id], 30, scene.tell)
-    if scene.broker.name == "redis":
-        assert scene.unacknowledged() == 2
+    stage.start()
+    message = stage.app.send_task("far.add", (1, 2), eta=FAR)
+    wait_until(lambda: stage.waiting() == [message.id], 30, stage.tell)
+    if stage.broker.name == "redis":
+        assert stage.unacknowledged() == 2
 
 
 CANVASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
@@ -165,71 +155,71 @@ CANVASES: dict[str, tuple[Callable[[Any], Any], Any]] = {
 
 @on_postgresql
 @on_redis
-def test_canvases_by_schedule(scene: Scene) -> None:
+def test_canvases_by_schedule(stage: FarStage) -> None:
     """A frozen canvas that is stored has, when it was sent, the result that freezing gave."""
     results: dict[str, Any] = {}
     for name, (make, _) in CANVASES.items():
-        canvas = make(scene.tasks)
+        canvas = make(stage.tasks)
         results[name] = canvas.freeze()
-        entry = scene.store.schedule(canvas, at=soon(0))
+        entry = stage.store.schedule(canvas, at=soon(0))
         assert entry.name == results[name].id
-    scene.start("--pool", "threads", "--concurrency", "4")
+    stage.start("threads", "--concurrency", "4")
     for name, (_, expected) in CANVASES.items():
         assert results[name].get(timeout=30) == expected, name
-        wait_until(lambda name=name: _state(scene, results[name].id) == "succeeded", 30, scene.tell)
+        wait_until(lambda name=name: _state(stage, results[name].id) == "succeeded", 30, stage.tell)
 
 
-def _state(scene: Scene, name: str) -> str:
-    return scene.store.runs(name)[0].state
+def _state(stage: FarStage, name: str) -> str:
+    return stage.store.runs(name)[0].state
 
 
 @on_postgresql
 @on_redis
-def test_canvases_that_are_not_frozen(scene: Scene) -> None:
+def test_canvases_that_are_not_frozen(stage: FarStage) -> None:
     """A canvas as it is written may be stored several times, and ends as a run each time."""
     names = {}
     for name, (make, _) in CANVASES.items():
-        canvas = make(scene.tasks)
-        names[name] = [scene.store.schedule(canvas, at=soon(0)).name for _ in range(2)]
-    scene.start("--pool", "threads", "--concurrency", "4")
+        canvas = make(stage.tasks)
+        names[name] = [stage.store.schedule(canvas, at=soon(0)).name for _ in range(2)]
+    stage.start("threads", "--concurrency", "4")
     for name, (_, expected) in CANVASES.items():
         if isinstance(expected, list):
             continue
         for entry in names[name]:
-            wait_until(lambda entry=entry: scene.store.runs(entry), 30, scene.tell)
-            [run] = scene.store.runs(entry)
-            assert scene.app.AsyncResult(run.task_id).get(timeout=30) == expected, name
+            wait_until(lambda entry=entry: stage.store.runs(entry), 30, stage.tell)
+            [run] = stage.store.runs(entry)
+            assert stage.app.AsyncResult(run.task_id).get(timeout=30) == expected, name
 
 
 @on_postgresql
 @on_redis
 @pytest.mark.parametrize("name", [name for name in CANVASES if " " not in name])
-def test_canvases_by_their_own_apply_async(scene: Scene, name: str) -> None:
+def test_canvases_by_their_own_apply_async(stage: FarStage, name: str) -> None:
     """A canvas with an eta of its own is kept by its tasks, and its result comes when it should."""
     make, expected = CANVASES[name]
     eta = soon()
-    result = make(scene.tasks).apply_async(eta=eta)
-    assert scene.broker.count() == 0
-    kept = scene.store.entries(state="active")
+    result = make(stage.tasks).apply_async(eta=eta)
+    assert stage.broker.count() == 0
+    kept = stage.store.entries(state="active")
     assert kept
     assert {entry.next_due_at for entry in kept} == {eta}
-    scene.start("--pool", "threads", "--concurrency", "4")
+    stage.start("threads", "--concurrency", "4")
     assert result.get(timeout=30) == expected
-    assert min(ran.at for ran in scene.project.runs()) >= eta
+    assert min(ran.at for ran in stage.project.runs()) >= eta
 
 
 @on_postgresql
 @on_redis
-def test_a_far_retry(scene: Scene) -> None:
+def test_a_far_retry(stage: FarStage) -> None:
     """A task that retries itself far ahead waits in the database, and goes on under its id."""
-    scene.start()
-    result = scene.tasks.again.delay(6)
-    scene.wait_until_ran(result.id)
-    wait_until(scene.store.entries, 30, scene.tell)
-    assert [entry.name for entry in scene.store.entries()] == [result.id]
-    assert scene.waiting() == []
+    stage.start()
+    result = stage.tasks.again.delay(6)
+    stage.wait_until_began(result.id)
+    wait_until(stage.store.entries, 30, stage.tell)
+    assert [entry.name for entry in stage.store.entries()] == [result.id]
+    assert stage.waiting() == []
     assert result.get(timeout=30) == 1
-    first, second = scene.ran(result.id)
+    first, second = stage.began(result.id)
     assert second - first >= timedelta(seconds=6)
 
 
@@ -238,32 +228,32 @@ def test_a_far_retry(scene: Scene) -> None:
 
 @on_postgresql
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"], indirect=True)
-def test_what_was_sent_is_revoked(scene: Scene) -> None:
+def test_what_was_sent_is_revoked(stage: FarStage) -> None:
     """When `cancel` comes too late, the task's result revokes it, as that of any task does."""
-    scene.start("--pool", "prefork", "--concurrency", "1")
-    path = scene.project.directory / "go"
-    running = scene.tasks.hold.schedule((str(path),), countdown=0)
-    scene.wait_until_ran(running.id)
-    queued = scene.tasks.add.schedule((1,), countdown=0)
-    wait_until(lambda: queued.id in scene.waiting(), 30, scene.tell)
-    assert scene.store.cancel(queued.id) is False
+    stage.start("prefork", "--concurrency", "1")
+    path = stage.project.directory / "go"
+    running = stage.tasks.hold.schedule((str(path),), countdown=0)
+    stage.wait_until_began(running.id)
+    queued = stage.tasks.add.schedule((1,), countdown=0)
+    wait_until(lambda: queued.id in stage.waiting(), 30, stage.tell)
+    assert stage.store.cancel(queued.id) is False
     queued.revoke()
-    assert scene.store.cancel(running.id) is False
+    assert stage.store.cancel(running.id) is False
     running.revoke(terminate=True)
     for result, reason in ((running, "terminated by SIGTERM"), (queued, "revoked")):
-        wait_until(lambda result=result: _state(scene, result.id) == "cancelled", 30, scene.tell)
-        assert reason in (scene.store.runs(result.id)[0].reason or "")
-    assert scene.ran(queued.id) == []
+        wait_until(lambda result=result: _state(stage, result.id) == "cancelled", 30, stage.tell)
+        assert reason in (stage.store.runs(result.id)[0].reason or "")
+    assert stage.began(queued.id) == []
 
 
 @on_postgresql
 @on_redis
-def test_what_was_cancelled_is_never_sent(scene: Scene) -> None:
+def test_what_was_cancelled_is_never_sent(stage: FarStage) -> None:
     """A task that is cancelled in time is not sent, while others of the same time are."""
     eta = soon(2)
-    cancelled, kept = (scene.tasks.add.apply_async((1,), eta=eta) for _ in range(2))
-    scene.start()
-    in_time = scene.store.cancel(cancelled.id)
-    scene.wait_until_ran(kept.id)
-    assert in_time == (scene.ran(cancelled.id) == [])
-    assert scene.store.get(cancelled.id).state == ("cancelled" if in_time else "finished")
+    cancelled, kept = (stage.tasks.add.apply_async((1,), eta=eta) for _ in range(2))
+    stage.start()
+    in_time = stage.store.cancel(cancelled.id)
+    stage.wait_until_began(kept.id)
+    assert in_time == (stage.began(cancelled.id) == [])
+    assert stage.store.get(cancelled.id).state == ("cancelled" if in_time else "finished")

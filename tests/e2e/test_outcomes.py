@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -15,45 +15,16 @@ from sqlalchemy import make_url
 
 from beatstore import Every
 from tests.support.brokers import Broker
+from tests.support.harness.stage import Stage
 from tests.support.marks import on_postgresql
-from tests.support.outcomes import Stage
-from tests.support.project import Project
+from tests.support.project import NewProject
 from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
-
-APP = "tests.support.tracked_app"
-
-#: Beats and workers notice quickly who is silent.
-SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
 OTHERS = ("threads", "gevent", "eventlet")
 
 on_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 on_rabbitmq = pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
-
-
-@pytest.fixture
-def new_stage(
-    broker: Broker, migrated_url: str, new_project: NewProject
-) -> Iterator[Callable[..., Stage]]:
-    """Hand out `new_stage(database_url=None, **settings)`."""
-    made: list[Stage] = []
-
-    def new(database_url: str | None = None, **settings: Any) -> Stage:
-        project = new_project(broker, database_url or migrated_url, {**SETTINGS, **settings}, APP)
-        made.append(Stage(project, migrated_url))
-        return made[-1]
-
-    yield new
-    for stage in made:
-        stage.close()
-
-
-@pytest.fixture
-def stage(new_stage: Callable[..., Stage]) -> Stage:
-    return new_stage()
 
 
 @pytest.fixture
@@ -75,7 +46,7 @@ def test_an_entry_and_its_outcome(stage: Stage) -> None:
     store.add("badly", "tests.break", Every(timedelta(hours=1)))
     store.trigger("well")
     store.trigger("badly")
-    stage.project.beat()
+    stage.start_beat()
     stage.worker("threads")
 
     def ended() -> dict[str, Any] | None:
@@ -110,7 +81,7 @@ def test_a_canvas_is_one_run(stage: Stage, pool: str) -> None:
     for name, (canvas, _, _) in canvases.items():
         stage.store.schedule(canvas, at=at, name=name)
     stage.worker(pool, "--concurrency", "2")
-    stage.project.beat()
+    stage.start_beat()
     for name, (_, state, count) in canvases.items():
         wait_until(lambda name=name: stage.store.runs(name), 30)
         (run,) = stage.store.runs(name)
@@ -162,8 +133,8 @@ def test_a_run_goes_on_without_a_backend(stage: Stage) -> None:
 @on_redis
 def test_a_group_with_other_work_between(stage: Stage) -> None:
     """A group that waits for its last member is not lost, on any database, however long."""
-    stage.project.beat()
-    group, plain = stage.add(), stage.add()
+    stage.start_beat()
+    group, plain = stage.add_run(), stage.add_run()
     path = stage.file("go")
     stage.send_part(group, "1/2", "tests.note")
     stage.wait_for(group, "sent")
@@ -187,9 +158,9 @@ def test_a_group_with_other_work_between(stage: Stage) -> None:
 @on_redis
 def test_a_worker_killed_in_a_later_part(stage: Stage) -> None:
     """A canvas is lost when the worker that has any task of it is killed, be it the second."""
-    stage.project.beat()
+    stage.start_beat()
     worker = stage.worker("prefork", "--concurrency", "1")
-    run_id = stage.add()
+    run_id = stage.add_run()
     stage.send_part(run_id, "step", "tests.note")
     stage.wait_until_ran(run_id, 1)
     stage.send_part(run_id, "step", "tests.hold", str(stage.file("never")))
@@ -203,7 +174,7 @@ def test_a_worker_killed_in_a_later_part(stage: Stage) -> None:
 def test_a_run_of_another_database(stage: Stage) -> None:
     """A worker does what another database's beat has sent, and ends no run here by it."""
     worker = stage.worker("threads")
-    run_id = stage.add()
+    run_id = stage.add_run()
     headers = {"beatstore_run_id": run_id, "beatstore_task_id": "of-another-database"}
     stage.app.send_task("tests.break", task_id="of-another-database", headers=headers)
     stage.app.send_task("tests.once", task_id="of-another-database", headers=headers)
@@ -220,9 +191,9 @@ def test_a_run_of_another_database(stage: Stage) -> None:
 @on_redis
 def test_the_timeout_waits_for_celery_s_retry(stage: Stage) -> None:
     """A run whose task waits for its countdown is not given up by its timeout meanwhile."""
-    stage.project.beat()
+    stage.start_beat()
     stage.worker("prefork")
-    run_id = stage.add(run_timeout_s=0.5)
+    run_id = stage.add_run(run_timeout_s=0.5)
     stage.send_again(run_id, "tests.retry", None, 3)
     stage.wait_for(run_id, "succeeded")
     assert len(stage.ran(run_id)) == 2
@@ -232,7 +203,7 @@ def test_the_timeout_waits_for_celery_s_retry(stage: Stage) -> None:
 @on_redis
 def test_a_killed_worker_s_run_is_lost(stage: Stage) -> None:
     """The run of a worker that is killed with -9 is lost, as soon as it is silent for long."""
-    stage.project.beat()
+    stage.start_beat()
     worker = stage.worker("threads")
     run_id = stage.send("tests.hold", str(stage.file("never")))
     stage.wait_for(run_id, "started")
@@ -246,13 +217,13 @@ def test_a_killed_worker_s_run_is_lost(stage: Stage) -> None:
 @pytest.mark.parametrize("pool", ["prefork", pytest.param("solo", marks=pytest.mark.slow)])
 def test_a_slow_run_is_not_lost(stage: Stage, pool: str) -> None:
     """A run that takes many heartbeats, of a worker that is alive, ends as it ends."""
-    stage.project.beat()
+    stage.start_beat()
     stage.worker(pool)
     path = stage.file("go")
     run_id = stage.send("tests.hold", str(path))
     deadline = stage.wait_for(run_id, "started").wake_at
     # Ten times the heartbeat is twice as long as it takes to give up a silent worker.
-    target = deadline + timedelta(seconds=10 * SETTINGS["beatstore_heartbeat"])
+    target = deadline + timedelta(seconds=10 * stage.project.settings["beatstore_heartbeat"])
     wait_until(lambda: stage.run(run_id).wake_at > target, 30)
     assert stage.run(run_id).state == "started"
     path.touch()
@@ -407,7 +378,7 @@ def test_a_wrong_setting_stops_no_task(new_stage: Callable[..., Stage]) -> None:
 
 def test_nothing_of_ours(redis_broker: Broker, new_project: NewProject) -> None:
     """A worker that is set up, without a database, runs what beatstore did not send."""
-    project = new_project(redis_broker, None, {}, APP)
+    project = new_project(redis_broker, None, {}, "tests.support.tracked_app")
     worker = project.worker("--pool", "solo")
     with project.app() as app:
         app.send_task("tests.note", task_id="a")

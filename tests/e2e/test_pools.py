@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from tests.support.brokers import Broker
+from tests.support.harness.stage import Stage
 from tests.support.marks import on_postgresql
-from tests.support.outcomes import Stage
-from tests.support.project import Project
-
-NewProject = Callable[..., Project]
-
-APP = "tests.support.tracked_app"
-
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
-
-
-@pytest.fixture
-def stage(broker: Broker, migrated_url: str, new_project: NewProject) -> Iterator[Stage]:
-    project = new_project(broker, migrated_url, {"beatstore_heartbeat": 0.3}, APP)
-    stage = Stage(project, migrated_url)
-    yield stage
-    stage.close()
 
 
 def check_common_ends(stage: Stage) -> None:
@@ -74,7 +57,7 @@ def test_ends(stage: Stage, pool: str) -> None:
     # RabbitMQ throws such a message away by itself, and no worker hears of it.
     expired = stage.wait_for(stage.send("tests.note", expires=-10), "cancelled")
     assert (expired.reason, expired.started_at) == ("expired in the queue", None)
-    revoked = stage.add()
+    revoked = stage.add_run()
     stage.revoke(stage.task_id(revoked))
     stage.send_again(revoked, "tests.note")
     assert stage.wait_for(revoked, "cancelled").reason == "revoked"

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
 
 from tests.support.brokers import Broker
-from tests.support.project import Project
+from tests.support.project import NewProject
 from tests.support.wait import wait_until
-
-NewProject = Callable[..., Project]
 
 
 def test_a_worker_runs_what_was_sent(broker: Broker, new_project: NewProject) -> None:

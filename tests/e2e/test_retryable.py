@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pytest
 from celery import Task
 
 from beatstore import Run, retryable
-from tests.support.brokers import Broker
-from tests.support.outcomes import Stage
-from tests.support.project import Project
+from tests.support.harness.stage import Stage
 from tests.support.wait import wait_until
-
-APP = "tests.support.tracked_app"
-SETTINGS = {"beatstore_heartbeat": 0.3, "beat_max_loop_interval": 0.2}
 
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
-def test_a_call_that_failed_here_is_made_there(
-    broker: Broker, migrated_url: str, new_project: Callable[..., Project]
-) -> None:
+def test_a_call_that_failed_here_is_made_there(stage: Stage) -> None:
     """The worker gets the same arguments; what fails there too is tried as often as was asked."""
-    project = new_project(broker, migrated_url, SETTINGS, APP)
-    with closing(Stage(project, migrated_url)) as stage:
 
-        def away(*args: Any, **kwargs: Any) -> None:
-            raise ConnectionError("not from here")
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError("not from here")
 
-        def task(name: str) -> Task[..., Any]:
-            made: Task[..., Any] = stage.app.task(away, name=name, shared=False)
-            return made
+    def task(name: str) -> Task[..., Any]:
+        made: Task[..., Any] = stage.app.task(away, name=name, shared=False)
+        return made
 
-        well = retryable(task("tests.note"), retry_delay=0, store=stage.store)(7, to="ann")
-        badly = retryable(task("tests.break"), max_retries=2, retry_delay=0, store=stage.store)()
-        project.beat()
-        stage.worker("threads")
+    well = retryable(task("tests.note"), retry_delay=0, store=stage.store)(7, to="ann")
+    badly = retryable(task("tests.break"), max_retries=2, retry_delay=0, store=stage.store)()
+    stage.start_beat()
+    stage.worker("threads")
 
-        def ended() -> list[Run] | None:
-            runs = stage.store.runs()
-            over = sorted(run.state for run in runs) == ["failed", "failed", "succeeded"]
-            return runs if over else None
+    def ended() -> list[Run] | None:
+        runs = stage.store.runs()
+        over = sorted(run.state for run in runs) == ["failed", "failed", "succeeded"]
+        return runs if over else None
 
-        runs = wait_until(ended, 30, lambda: str(stage.store.runs()))
-        assert runs is not None
-        assert sorted((run.entry_name, run.attempt, run.state) for run in runs) == sorted(
-            [(well.name, 1, "succeeded"), (badly.name, 1, "failed"), (badly.name, 2, "failed")]
-        )
-        (ran,) = [ran for ran in project.runs() if ran.task == "tests.note"]
-        assert (ran.args, ran.kwargs) == ([7], {"to": "ann"})
+    runs = wait_until(ended, 30, lambda: str(stage.store.runs()))
+    assert runs is not None
+    assert sorted((run.entry_name, run.attempt, run.state) for run in runs) == sorted(
+        [(well.name, 1, "succeeded"), (badly.name, 1, "failed"), (badly.name, 2, "failed")]
+    )
+    (ran,) = [ran for ran in stage.project.runs() if ran.task == "tests.note"]
+    assert (ran.args, ran.kwargs) == ([7], {"to": "ann"})

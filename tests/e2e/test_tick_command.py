@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 
 from beatstore import Once, Store
 from tests.support.brokers import Broker
 from tests.support.entrypoints import announce
 from tests.support.marks import on_sqlite
-from tests.support.project import Project
+from tests.support.project import NewProject
 
 
 @on_sqlite
@@ -17,7 +16,7 @@ def test_cron_can_do_without_a_beat(
     filesystem_broker: Broker,
     migrated_url: str,
     store: Store,
-    new_project: Callable[..., Project],
+    new_project: NewProject,
 ) -> None:
     """Ticks at the same time send each entry once, in the app's own way, and end by themselves."""
     for number in range(20):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.brokers import Broker
+from tests.support.harness.scene import Scene
 from tests.support.project import Project
-from tests.support.scene import Scene
 
 NewScene = Callable[..., Scene]
 

@@ -10,7 +10,7 @@ from beatstore import Every, Once
 from beatstore.clock import ManualClock
 from tests.support.broker_servers import PrivateRabbitMQ
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, running
+from tests.support.harness.inprocess import new_app, running
 from tests.support.wait import wait_until
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

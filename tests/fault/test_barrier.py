@@ -11,7 +11,7 @@ import time
 import pytest
 
 from beatstore import Store
-from tests.support.diamond_rounds import fan, join
+from tests.support.harness.races import fan, join
 
 ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", "1000"))
 

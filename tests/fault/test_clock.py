@@ -28,7 +28,7 @@ from beatstore.tick.queue import Queue
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
 from tests.support.faked import APP, Offset
-from tests.support.scene import Scene
+from tests.support.harness.scene import Scene
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`

@@ -11,7 +11,7 @@ import pytest
 from beatstore.beat.batches import BATCH_ERRORS
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
-from tests.support.scene import Scene
+from tests.support.harness.scene import Scene
 from tests.support.traps import APP, POINTS, Trap
 
 #: How many entries are claimed at once, and how many there are.

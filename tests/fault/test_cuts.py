@@ -14,9 +14,9 @@ from sqlalchemy.exc import OperationalError
 
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
+from tests.support.harness.scene import Scene
 from tests.support.processes import Process
 from tests.support.proxy import Proxy
-from tests.support.scene import Scene
 from tests.support.traps import APP, Trap
 from tests.support.wait import wait_until
 

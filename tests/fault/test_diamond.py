@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from tests.support.brokers import Broker
 from tests.support.databases import DatabaseServer
-from tests.support.diamond import Diamond
+from tests.support.harness.diamond import Diamond
 from tests.support.project import Project
 from tests.support.wait import wait_until
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
+from tests.support.harness.scene import Scene
 from tests.support.processes import Process
-from tests.support.scene import Scene
 from tests.support.wait import wait_until
 
 ROUNDS = int(os.environ.get("BEATSTORE_FAULT_ROUNDS", "3"))

@@ -11,8 +11,8 @@ import pytest
 
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
+from tests.support.harness.scene import Scene
 from tests.support.processes import Process
-from tests.support.scene import Scene
 from tests.support.wait import wait_until
 
 COUNT, BEATS, BATCH = 10_000, 4, 100

@@ -11,8 +11,8 @@ import pytest
 from tests.fault.conftest import NewScene
 from tests.support.brokers import Broker
 from tests.support.databases import migrate
+from tests.support.harness.scene import Account, Scene
 from tests.support.processes import Process
-from tests.support.scene import Account, Scene
 from tests.support.servers import PrivateServer
 from tests.support.wait import wait_until
 

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from tests.support.broker_servers import PrivateRedis
 from tests.support.brokers import Broker
-from tests.support.outcomes import Stage
+from tests.support.harness.stage import Stage
 from tests.support.project import Project
 from tests.support.proxy import Proxy
 

@@ -30,8 +30,8 @@ from beatstore.models import WorkerModel
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Reports
 from tests.support.command import Command
+from tests.support.harness.play import Play
 from tests.support.nights import Night
-from tests.support.play import Play
 from tests.support.stories import MIDNIGHT
 from tests.support.written import DAY, NOON, write
 
@@ -44,8 +44,7 @@ def play(migrated_url: str, clock: ManualClock) -> Iterator[Play]:
     """Return a store, and a beat without a broker, at noon."""
     play = Play(migrated_url, clock)
     yield play
-    play.queue.close()
-    play.store.close()
+    play.close()
 
 
 @pytest.fixture

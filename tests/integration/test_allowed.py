@@ -18,9 +18,9 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.models import RunModel
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker, Message
-from tests.support.inprocess import keeping, new_app, running
+from tests.support.harness.inprocess import keeping, names, new_app, running, tick_until_idle
+from tests.support.harness.ticks import report
 from tests.support.marks import on_sqlite
-from tests.support.ticks import report
 from tests.support.written import write
 
 pytestmark = pytest.mark.of_app
@@ -55,8 +55,7 @@ def beat(
 
     def tick(seconds: float = 1) -> list[Message]:
         clock.advance(seconds)
-        while not scheduler.tick():
-            pass
+        tick_until_idle(scheduler)
         return memory_broker.drain()
 
     return tick
@@ -197,8 +196,7 @@ def test_headers_are_asked_for_without_patterns_too(
     with running(app) as scheduler:
         scheduler.store.database.clock = clock
         clock.advance(1)
-        while not scheduler.tick():
-            pass
-    assert [message.headers["beatstore_entry"] for message in memory_broker.drain()] == ["b"]
+        tick_until_idle(scheduler)
+    assert names(memory_broker.drain()) == ["b"]
     assert "no header of celery's own protocol" in str(store.runs("a")[0].reason)
     store.close()

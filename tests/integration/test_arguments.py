@@ -25,12 +25,13 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.discovery.beatschedule import SOURCE, beat_entries
 from beatstore.errors import InvalidEntryError
 from beatstore.moving import schedulers
-from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import VALUES, Money, as_sent, bodies, money_known
 from tests.support.command import Command
-from tests.support.inprocess import keeping, new_app
+from tests.support.harness.inprocess import keeping, new_app, tick_until_idle
 from tests.support.marks import on_sqlite
+
+pytestmark = pytest.mark.of_app
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -63,19 +64,12 @@ def app(memory_broker: Broker, migrated_url: str, clock: ManualClock) -> Iterato
 
 
 @pytest.fixture
-def store(app: Celery) -> Store:
-    """Return the store of the app."""
-    return store_of(app)
-
-
-@pytest.fixture
 def beat(scheduler: DBScheduler, clock: ManualClock, memory_broker: Broker) -> Callable[[], Any]:
     """Return what lets beat send all that is due two days on, and returns the bodies."""
 
     def tick() -> list[bytes]:
         clock.set(LATER)
-        while not scheduler.tick():
-            pass
+        tick_until_idle(scheduler)
         return bodies(memory_broker)
 
     return tick

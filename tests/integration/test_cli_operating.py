@@ -21,7 +21,7 @@ from beatstore.models import RunModel, WorkerModel
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import Command
-from tests.support.inprocess import new_app
+from tests.support.harness.inprocess import new_app
 from tests.support.marks import both_ways, on_sqlite
 from tests.support.processes import ROOT
 from tests.support.written import DAY, HOUR, MINUTE, alter, run, write

@@ -13,7 +13,8 @@ from celery.schedules import crontab, schedule
 from beatstore import ManualClock, Store
 from beatstore.discovery.modules import import_code
 from tests.support.brokers import Broker
-from tests.support.code import beat, sent, states
+from tests.support.code import beat, sent
+from tests.support.harness.base import entry_states
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -64,7 +65,7 @@ def test_a_restart_follows_the_code(
     app.conf.beat_schedule["new"] = {"task": "tests.note", "schedule": 30}
     with beat(app, clock) as scheduler:
         store = scheduler.store
-        found = states(store)
+        found = entry_states(store)
         assert found == {
             "changes": "active",
             "leaves": "cancelled",
@@ -128,7 +129,11 @@ def test_what_can_not_be_stored_is_refused_alone(
         },
     }
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"good": "active", "turns": "active", "never": "active"}
+        assert entry_states(scheduler.store) == {
+            "good": "active",
+            "turns": "active",
+            "never": "active",
+        }
         clock.set(NOON + timedelta(minutes=1))
         assert sent(scheduler, memory_broker).keys() == {"good", "turns"}
     errors = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
@@ -147,13 +152,13 @@ def test_the_cleanup_goes_when_its_reason_does(app: Celery, clock: ManualClock) 
     """`celery.backend_cleanup` is deactivated where results do not expire any more."""
     app.conf.result_expires = 3600
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"celery.backend_cleanup": "active"}
+        assert entry_states(scheduler.store) == {"celery.backend_cleanup": "active"}
     app.conf.result_expires = None
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"celery.backend_cleanup": "cancelled"}
+        assert entry_states(scheduler.store) == {"celery.backend_cleanup": "cancelled"}
     app.conf.result_expires = 60
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"celery.backend_cleanup": "active"}
+        assert entry_states(scheduler.store) == {"celery.backend_cleanup": "active"}
 
 
 # -- functions among the arguments ---------------------------------------------------------
@@ -218,7 +223,7 @@ def test_cancelled_stays_and_removed_comes_back(app: Celery) -> None:
     store.remove("removed")
     store.change("renamed", new_name="other")
     (report,) = import_code(store, app)
-    assert states(store) == {
+    assert entry_states(store) == {
         "cancelled": "cancelled",
         "other": "cancelled",
         "removed": "active",

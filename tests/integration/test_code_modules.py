@@ -14,7 +14,8 @@ import beatstore
 from beatstore import After, Declared, ManualClock, Store
 from beatstore.discovery.modules import import_code
 from tests.support.brokers import Broker
-from tests.support.code import beat, sent, states
+from tests.support.code import beat, sent
+from tests.support.harness.base import entry_states
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -38,9 +39,9 @@ def test_modules_are_followed(
     monkeypatch.delitem(sys.modules, "plan_b")
     module("plan_a", Declared("a", "tests.note", 60))
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"a": "active", "x": "cancelled", "b": "cancelled"}
+        assert entry_states(scheduler.store) == {"a": "active", "x": "cancelled", "b": "cancelled"}
     with beat(app, clock) as scheduler:
-        assert states(scheduler.store) == {"a": "active", "x": "cancelled", "b": "cancelled"}
+        assert entry_states(scheduler.store) == {"a": "active", "x": "cancelled", "b": "cancelled"}
 
 
 def test_a_decorated_task_is_stored_and_sent(
@@ -132,5 +133,5 @@ def test_one_module_can_be_synced_alone(
     vars(sys.modules["plan_b"])["SCHEDULES"] = [Declared("c", "tests.note", 60)]
     (report,) = import_code(store, app, module="plan_b")
     assert (report.created, report.deactivated) == (("c",), ("b",))
-    assert states(store) == {"b": "cancelled", "c": "active"}
+    assert entry_states(store) == {"b": "cancelled", "c": "active"}
     store.close()

@@ -14,7 +14,7 @@ from celery.schedules import BaseSchedule, schedule
 from beatstore import Store
 from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app
+from tests.support.harness.inprocess import new_app
 from tests.support.marks import on_sqlite
 
 UTC = timezone.utc

@@ -15,7 +15,7 @@ from beatstore import ManualClock, Store
 from beatstore.discovery.modules import import_code, log
 from tests.support.brokers import Broker
 from tests.support.code import beat, sent
-from tests.support.inprocess import running
+from tests.support.harness.inprocess import running
 from tests.support.marks import on_servers, on_sqlite
 
 UTC = timezone.utc

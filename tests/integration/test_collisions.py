@@ -12,8 +12,8 @@ from beatstore import After, Every
 from beatstore.models import EntryModel, RunModel
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
-from tests.support.play import NOON, Play
-from tests.support.ticks import report
+from tests.support.harness.play import NOON, Play
+from tests.support.harness.ticks import report
 
 pytestmark = pytest.mark.every_database
 

@@ -20,10 +20,10 @@ from beatstore.errors import UnavailableError
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.worker.reporter import Reporter
+from tests.support.harness.ticks import report, tick
 from tests.support.marks import on_mariadb, on_postgresql, on_servers
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
-from tests.support.ticks import report, tick
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.every_database

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from beatstore import After, Once
-from tests.support.play import Play
-from tests.support.ticks import report
+from tests.support.harness.play import Play
+from tests.support.harness.ticks import report
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 HOURLY = "0 * * * *"
@@ -269,7 +269,7 @@ def test_what_waits_folds_into_one_run(play: Play) -> None:
     assert waiting.wake_at is None
     play.at("15:30")
     assert play.end("up") == ["down"]
-    assert play.runs("down") == [("15:00", "sent", 2)]
+    assert play.history("down") == [("15:00", "sent", 2)]
     run = play.last("down")
     assert (run.first_missed_at, run.reason) == (NOON.replace(hour=13), "waited 2 h 30 min")
     now = play.store.get("down")
@@ -290,7 +290,7 @@ def test_a_misfire_is_recorded_before_the_rest_waits(play: Play) -> None:
     play.add("up", "0 20 * * *")
     play.add("down", HOURLY, after=["up"], misfire="skip")
     assert play.at("15:00") == []
-    assert play.runs("down") == [("14:00", "missed", 2)]
+    assert play.history("down") == [("14:00", "missed", 2)]
     assert play.store.get("down").pending_due_at == NOON.replace(hour=15)
 
 
@@ -327,7 +327,7 @@ def test_the_same_due_time(play: Play) -> None:
     first = play.held.pop("up")
     play.at("14:00")
     assert play.end("up") == ["down"]
-    assert play.runs("down") == [("14:00", "sent", 1)]
+    assert play.history("down") == [("14:00", "sent", 1)]
     report(play.store, "succeeded", first)
     assert play.tick() == []
 
@@ -345,4 +345,4 @@ def test_without_a_clock_each_shared_due_time_is_a_run(play: Play) -> None:
     assert play.end("b") == ["down"]
     report(play.store, "succeeded", late)
     assert play.tick() == ["down"]
-    assert play.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
+    assert play.history("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from beatstore import After, InvalidEntryError
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 HOURLY = "0 * * * *"
@@ -22,7 +22,7 @@ def test_overlap_skip_records_what_it_skips(play: Play) -> None:
     assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
     assert play.end("a") == []
     assert play.at("15:00") == ["a"]
-    assert play.runs("a") == [
+    assert play.history("a") == [
         ("13:00", "succeeded", 0),
         ("14:00", "skipped", 1),
         ("15:00", "sent", 0),
@@ -39,7 +39,7 @@ def test_overlap_wait_is_an_edge_to_oneself(play: Play, how: str) -> None:
         play.store.link("a", After("a", on="done", first_free=True))
     assert [play.at(when) for when in ("13:00", "14:00", "15:00")] == [["a"], [], []]
     assert play.end("a", "failed") == ["a"]
-    assert play.runs("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
+    assert play.history("a") == [("13:00", "failed", 0), ("15:00", "sent", 1)]
     assert play.end("a") == []
 
 
@@ -48,7 +48,7 @@ def test_a_run_that_is_never_heard_of_holds_up_only_so_long(play: Play) -> None:
     play.add("a", HOURLY, overlap="wait", run_timeout=5400)
     assert [play.at(when) for when in ("13:00", "14:00")] == [["a"], []]
     assert play.at("14:30") == ["a"]
-    assert play.runs("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
+    assert play.history("a") == [("13:00", "lost", 0), ("14:00", "sent", 0)]
 
 
 # -- retries -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from beatstore import After, DependencyCycleError, InvalidEntryError
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 HOURLY = "0 * * * *"
 
@@ -150,4 +150,4 @@ def test_a_due_time_from_before_it_was_made_is_none_of_its_own(play: Play) -> No
     assert play.tick() == []
     play.at("14:00")
     assert play.end("up") == ["down"]
-    assert play.runs("down") == [("14:00", "sent", 0)]
+    assert play.history("down") == [("14:00", "sent", 0)]

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from beatstore import InvalidEntryError
 from beatstore.models import WorkerModel
 from beatstore.tick.reports import Reports
+from tests.support.harness.play import Play, held
 from tests.support.marks import on_servers
-from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"
 

@@ -9,7 +9,7 @@ import pytest
 
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 #: As long as a message is good, in seconds, and as long as a beat waits beyond that.
 EXPIRES, MARGIN = 60.0, 10

@@ -13,7 +13,7 @@ from sqlalchemy import insert, text
 from beatstore import Settings, Store
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
-from tests.support.ticks import tick
+from tests.support.harness.ticks import tick
 
 STORED = 100_000
 FAR = datetime(2525, 1, 1, tzinfo=timezone.utc)

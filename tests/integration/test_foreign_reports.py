@@ -11,7 +11,7 @@ from beatstore import ManualClock, Run
 from beatstore.tick.claims import Ending
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.databases import DatabaseServer
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 WORKER = "celery@there"
 
@@ -22,8 +22,7 @@ def other(database_server: DatabaseServer, clock: ManualClock) -> Iterator[Play]
     url = database_server.create_migrated()
     other = Play(url, clock)
     yield other
-    other.queue.close()
-    other.store.close()
+    other.close()
     database_server.drop(url)
 
 

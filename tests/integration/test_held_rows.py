@@ -13,8 +13,8 @@ from beatstore import After, Cron, Store
 from beatstore.models import EntryModel, RunModel
 from beatstore.tick.complete import SUSPECTED
 from beatstore.tick.reports import Origin, Report, Reports
+from tests.support.harness.play import Play, held
 from tests.support.pace import Pace
-from tests.support.play import Play, held
 
 HOURLY = "0 * * * *"
 

@@ -14,7 +14,7 @@ from celery import Celery
 from beatstore import Every, ManualClock, Once, Run
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import at_clock, note_app, running
+from tests.support.harness.inprocess import at_clock, note_app, running, tick_until_idle
 from tests.support.marks import on_sqlite
 from tests.support.wait import wait_until
 
@@ -54,8 +54,7 @@ def ended(scheduler: DBScheduler) -> Run:
 def send_one(scheduler: DBScheduler) -> Run:
     """Send a one-shot that is to be heard of within ten seconds."""
     scheduler.store.schedule("tests.note", at=NOON, run_timeout=10)
-    while not scheduler.tick():
-        pass
+    tick_until_idle(scheduler)
     [run] = scheduler.store.runs()
     assert run.state == "sent"
     return run
@@ -70,12 +69,10 @@ def test_old_rows_are_cleared_in_the_breaks(
         scheduler.store.add(f"once-{number}", "tests.note", Once(NOON + timedelta(seconds=number)))
     scheduler.store.add("daily", "tests.note", Every(86400, NOON + timedelta(seconds=5)))
     clock.advance(10)
-    while not scheduler.tick():
-        pass
+    tick_until_idle(scheduler)
     assert len(scheduler.store.runs()) == 4
     clock.advance(40 * 86400)
-    while not scheduler.tick():
-        pass
+    tick_until_idle(scheduler)
     scheduler.housekeeping._prune_due = 0.0
     for _ in range(6):
         scheduler.tick()

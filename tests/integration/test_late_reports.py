@@ -14,7 +14,7 @@ from beatstore.database.tables import RUN
 from beatstore.tick.claims import Claim, Ending, Outcome
 from beatstore.tick.complete import count
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 HEARTBEAT = 10
 

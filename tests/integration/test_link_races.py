@@ -22,8 +22,7 @@ from beatstore.models import EntryModel, RunModel
 from beatstore.tick import cycles
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.reports import Reports
-from tests.support.diamond_races import Beats, at_once, ending, start_runs
-from tests.support.diamond_rounds import SELDOM, fan, join
+from tests.support.harness.races import SELDOM, Beats, at_once, ending, fan, join, start_runs
 from tests.support.marks import on_postgresql, on_servers
 from tests.support.thorough import tries
 

@@ -14,8 +14,8 @@ from beatstore.models import DependencyModel, EntryModel
 from beatstore.tick.claims import Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app
-from tests.support.play import Play
+from tests.support.harness.inprocess import new_app
+from tests.support.harness.play import Play
 from tests.support.written import MINUTE, NOON, alter, write
 
 HOURLY = Cron("0 * * * *")

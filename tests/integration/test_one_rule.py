@@ -14,7 +14,7 @@ from beatstore.models import DependencyModel, EntryModel
 from beatstore.rules import due
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import edges
-from tests.support.play import NOON, Play
+from tests.support.harness.play import NOON, Play
 
 HOUR = timedelta(hours=1)
 
@@ -59,7 +59,7 @@ def test_an_entry_is_not_due_at_the_instant_at_which_it_was_made(play: Play) -> 
     assert answer.verdict == "not created", answer
     play.at("12:05")
     assert play.store.explain("hourly", at=NOON).verdict == "not created"
-    assert play.runs("hourly") == []
+    assert play.history("hourly") == []
 
 
 def test_nothing_is_told_of_due_times_before_the_start(play: Play) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import update
 from beatstore import Run
 from beatstore.database.tables import RUN
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 HEARTBEAT = 10
 MISSED_UNTIL_STALE = 3 * HEARTBEAT

@@ -19,7 +19,7 @@ from beatstore.config import Settings
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
-from tests.support.inprocess import running
+from tests.support.harness.inprocess import running
 
 pytestmark = pytest.mark.every_database
 

@@ -21,7 +21,7 @@ from beatstore.errors import BrokerError, UnavailableError
 from beatstore.tick.claims import Outcome
 from tests.support.brokers import Broker
 from tests.support.command import Command, Done
-from tests.support.inprocess import new_app, running
+from tests.support.harness.inprocess import new_app, running
 from tests.support.marks import on_sqlite
 from tests.support.written import NOON
 

@@ -13,7 +13,7 @@ from beatstore.clock import ManualClock
 from beatstore.database.tables import ENTRY
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from tests.support.ticks import plan, sent, sweep
+from tests.support.harness.ticks import plan, sent, sweep
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]

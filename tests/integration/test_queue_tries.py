@@ -14,7 +14,7 @@ from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
-from tests.support.ticks import plan, sent, sweep
+from tests.support.harness.ticks import plan, sent, sweep
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]

@@ -13,7 +13,7 @@ from beatstore.clock import ManualClock
 from beatstore.models import BeatModel
 from beatstore.tick.claims import BeatFigures
 from beatstore.tick.queue import Queue
-from tests.support.ticks import plan
+from tests.support.harness.ticks import plan
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]

@@ -11,7 +11,7 @@ import pytest
 from beatstore import After, Run
 from beatstore.tick.claims import Ending, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 WORKER = "celery@there"
 HEARTBEAT = 10

@@ -14,7 +14,7 @@ from beatstore.config import Settings
 from beatstore.models import RunModel
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.play import NOON, Play
+from tests.support.harness.play import NOON, Play
 
 HOURLY = "0 * * * *"
 DAY = timedelta(days=1)
@@ -156,7 +156,7 @@ def test_a_timeout_that_is_over_already(play: Play, by: str) -> None:
     else:
         sql(play.store, "run_timeout_s = 600", "a")
     play.tick()
-    assert play.runs("a")[0] == ("13:00", "lost", 0)
+    assert play.history("a")[0] == ("13:00", "lost", 0)
     play.clock.advance(60)
     assert play.tick() == ["a"]
     assert play.last("a").attempt == 2
@@ -241,7 +241,7 @@ def test_a_history_without_reports_is_not_retried(play: Play) -> None:
     play.clock.advance(60)
     play.store.change("a", run_timeout=30)
     assert play.tick() == ["a"]
-    states = [state for _, state, _ in play.runs("a")]
+    states = [state for _, state, _ in play.history("a")]
     assert states == [*["sent"] * 5, "lost", "sent"]
 
 

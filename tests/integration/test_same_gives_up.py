@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from beatstore import After
-from tests.support.play import NOON, Play
-from tests.support.ticks import report
+from tests.support.harness.play import NOON, Play
+from tests.support.harness.ticks import report
 
 HOURLY = "0 * * * *"
 
@@ -16,7 +16,7 @@ def test_a_failure_of_the_same_due_time_ends_the_wait(play: Play) -> None:
     play.add("alarm", after=[After("down", on="failure")])
     play.at("13:00")
     assert play.end("up", "failed") == ["alarm"]
-    assert play.runs("down") == [("13:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1)]
     play.at("14:00")
     assert play.end("up") == ["down"]
 
@@ -38,7 +38,7 @@ def test_a_wait_for_the_same_due_time_has_its_time(play: Play) -> None:
     play.add("down", HOURLY, after=[After("up", align="same", timeout=600)])
     play.at("13:00")
     play.at("13:10")
-    assert play.runs("down") == [("13:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1)]
 
 
 def test_the_end_of_a_wait_goes_down_a_chain(play: Play) -> None:
@@ -51,7 +51,7 @@ def test_the_end_of_a_wait_goes_down_a_chain(play: Play) -> None:
     play.at("13:00")
     assert play.end("a", "failed") == []
     for name in ("b", "c", "d"):
-        assert play.runs(name) == [("13:00", "skipped", 1)], name
+        assert play.history(name) == [("13:00", "skipped", 1)], name
     play.at("14:00")
     assert [play.end(name) for name in ("a", "b", "c")] == [["b"], ["c"], ["d"]]
 
@@ -65,10 +65,10 @@ def test_only_the_due_time_that_failed_is_given_up(play: Play) -> None:
     play.at("14:00")
     report(play.store, "failed", first, "RuntimeError: no")
     assert play.tick() == []
-    assert play.runs("down") == [("13:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1)]
     assert play.store.get("down").pending_due_at == NOON.replace(hour=14)
     assert play.end("up") == ["down"]
-    assert play.runs("down")[1:] == [("14:00", "sent", 0)]
+    assert play.history("down")[1:] == [("14:00", "sent", 0)]
 
 
 def test_a_retry_may_still_succeed(play: Play) -> None:
@@ -79,7 +79,7 @@ def test_a_retry_may_still_succeed(play: Play) -> None:
     assert play.end("up", "failed") == []
     play.at("13:10")
     assert play.end("up") == ["down"]
-    assert play.runs("down") == [("13:00", "sent", 0)]
+    assert play.history("down") == [("13:00", "sent", 0)]
 
 
 def test_an_overlap_of_the_upstream_is_no_failure(play: Play) -> None:
@@ -92,7 +92,7 @@ def test_an_overlap_of_the_upstream_is_no_failure(play: Play) -> None:
     play.end("down")
     play.at("15:00")
     assert play.end("up") == ["down"]
-    assert play.runs("down") == [("13:00", "succeeded", 0), ("15:00", "sent", 1)]
+    assert play.history("down") == [("13:00", "succeeded", 0), ("15:00", "sent", 1)]
 
 
 def test_each_of_several_failures_is_told(play: Play) -> None:
@@ -105,5 +105,5 @@ def test_each_of_several_failures_is_told(play: Play) -> None:
         play.at(when)
     report(play.store, "failed", play.held.pop("a") + play.held.pop("b"), "RuntimeError: no")
     play.tick()
-    assert play.runs("down") == [("13:00", "skipped", 1), ("14:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1), ("14:00", "skipped", 1)]
     assert play.store.get("down").failure_seq == 2

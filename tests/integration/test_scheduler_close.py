@@ -14,9 +14,16 @@ from beatstore.beat import scheduler as module
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
 from tests.support.brokers import Broker
-from tests.support.inprocess import NOWHERE, at_clock, names, new_app, running, tick_until_idle
+from tests.support.harness.inprocess import (
+    NOWHERE,
+    at_clock,
+    names,
+    new_app,
+    running,
+    tick_until_idle,
+)
+from tests.support.harness.ticks import running_beats
 from tests.support.marks import on_sqlite
-from tests.support.ticks import running_beats
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)

@@ -19,9 +19,10 @@ from beatstore import Once, Store
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
 from tests.support.brokers import Broker
-from tests.support.inprocess import NOWHERE, Ear, at_clock, names, new_app, running
+from tests.support.ear import Ear
+from tests.support.harness.inprocess import NOWHERE, at_clock, names, new_app, running
+from tests.support.harness.ticks import running_beats
 from tests.support.marks import on_sqlite
-from tests.support.ticks import running_beats
 from tests.support.wait import wait_until
 
 UTC = timezone.utc

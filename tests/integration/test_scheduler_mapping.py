@@ -14,7 +14,7 @@ from beatstore import Every, ScheduleError, Store
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import UnavailableError
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, running, tick_until_idle
+from tests.support.harness.inprocess import new_app, running, tick_until_idle
 from tests.support.marks import on_sqlite
 
 

@@ -18,7 +18,7 @@ from beatstore.clock import ManualClock
 from beatstore.errors import UnavailableError
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker
-from tests.support.inprocess import at_clock, names, new_app, running, tick_until_idle
+from tests.support.harness.inprocess import at_clock, names, new_app, running, tick_until_idle
 from tests.support.marks import on_mariadb, on_sqlite
 from tests.support.ports import free_port
 from tests.support.wait import wait_until

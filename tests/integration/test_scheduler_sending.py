@@ -18,7 +18,7 @@ from beatstore import After, Cron, Every, Once
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
 from tests.support.brokers import Broker
-from tests.support.inprocess import at_clock, names, running, tick_until_idle
+from tests.support.harness.inprocess import at_clock, names, running, tick_until_idle
 from tests.support.marks import on_sqlite
 
 UTC = timezone.utc

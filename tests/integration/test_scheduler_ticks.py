@@ -15,7 +15,7 @@ from beatstore.clock import ManualClock
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Look
 from tests.support.brokers import Broker
-from tests.support.inprocess import at_clock, names, running, tick_until_idle
+from tests.support.harness.inprocess import at_clock, names, running, tick_until_idle
 from tests.support.marks import on_sqlite
 
 UTC = timezone.utc

@@ -17,8 +17,8 @@ from beatstore import Store
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
 from tests.support.databases import DatabaseServer
+from tests.support.harness.ticks import tick
 from tests.support.marks import on_mariadb, on_postgresql
-from tests.support.ticks import tick
 
 pytestmark = pytest.mark.every_database
 

@@ -12,8 +12,8 @@ from beatstore import After, Once
 from beatstore.models import TokenModel, WaitModel
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Claim
-from tests.support.play import NOON, Play
-from tests.support.ticks import report
+from tests.support.harness.play import NOON, Play
+from tests.support.harness.ticks import report
 
 HOURLY = "0 * * * *"
 DAY = timedelta(days=1)
@@ -140,7 +140,7 @@ def test_another_due_time_ends_no_wait(play: Play, often: str, ends: dict[str, A
     play.at("14:09")
     play.end("up")
     play.at("14:10")
-    assert [run[:2] for run in play.runs("down")] == [("13:00", "sent"), ("14:00", "skipped")]
+    assert [run[:2] for run in play.history("down")] == [("13:00", "sent"), ("14:00", "skipped")]
     assert play.store.get("down").pending_since is None
 
 
@@ -150,11 +150,11 @@ def test_waits_are_timed_side_by_side(play: Play) -> None:
     play.add("down", HOURLY, after=[same("up", timeout=5400)])
     for when in ("13:00", "14:00", "14:30"):
         play.at(when)
-    assert play.runs("down") == [("13:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1)]
     play.at("15:29")
-    assert len(play.runs("down")) == 1
+    assert len(play.history("down")) == 1
     play.at("15:30")
-    assert play.runs("down") == [("13:00", "skipped", 1), ("14:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1), ("14:00", "skipped", 1)]
 
 
 def test_a_failed_due_time_leaves_an_older_one_waiting(play: Play) -> None:
@@ -172,7 +172,7 @@ def test_a_failed_due_time_leaves_an_older_one_waiting(play: Play) -> None:
     assert play.tick() == ["down"]
     report(play.store, "succeeded", third)
     assert play.tick() == ["down"]
-    assert play.runs("down") == [
+    assert play.history("down") == [
         ("13:00", "sent", 0),
         ("14:00", "skipped", 1),
         ("15:00", "sent", 0),
@@ -196,7 +196,7 @@ def test_a_failure_at_another_time_gives_nothing_up(play: Play, second: bool) ->
     sent += play.end("up")
     play.at("14:05")
     sent += play.end("other")
-    assert [run[:2] for run in play.runs("down")] == [("13:00", "sent"), ("14:00", "sent")]
+    assert [run[:2] for run in play.history("down")] == [("13:00", "sent"), ("14:00", "sent")]
 
 
 def test_giving_up_leaves_the_first_run_free(play: Play) -> None:
@@ -207,7 +207,7 @@ def test_giving_up_leaves_the_first_run_free(play: Play) -> None:
     play.add("down", HOURLY, after=after)
     play.at("13:00")
     play.at("13:10")
-    assert play.runs("down") == [("13:00", "skipped", 1)]
+    assert play.history("down") == [("13:00", "skipped", 1)]
     play.at("13:30")
     play.end("b")
     assert "down" in play.at("14:00")
@@ -225,7 +225,7 @@ def test_coalesced_occurrences_are_one_run_whoever_ends_first(play: Play) -> Non
         play.tick()
     report(play.store, "succeeded", [first])
     play.tick()
-    assert play.runs("down") == [("17:00", "sent", 4)]
+    assert play.history("down") == [("17:00", "sent", 4)]
 
 
 def test_skip_leaves_what_waits_after_a_run(play: Play) -> None:
@@ -241,7 +241,7 @@ def test_skip_leaves_what_waits_after_a_run(play: Play) -> None:
     assert play.tick() == ["down"]
     report(play.store, "succeeded", second)
     assert play.tick() == ["down"]
-    assert play.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
+    assert play.history("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
 
 
 def test_two_that_are_met_at_once_are_two_runs(play: Play) -> None:
@@ -252,7 +252,7 @@ def test_two_that_are_met_at_once_are_two_runs(play: Play) -> None:
     play.at("14:00")
     report(play.store, "succeeded", take(play, "up"))
     assert play.tick() == ["down", "down"]
-    assert play.runs("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
+    assert play.history("down") == [("13:00", "sent", 0), ("14:00", "sent", 0)]
 
 
 def test_an_edge_that_is_added_knows_what_was(play: Play) -> None:
@@ -310,7 +310,7 @@ def test_a_wide_fan_is_looked_at_seldom(play: Play) -> None:
         wake_at = play.store.get("down").wake_at
         looks += wake_at is not None
         play.tick()
-    assert play.runs("down") == [("13:00", "sent", 0)]
+    assert play.history("down") == [("13:00", "sent", 0)]
     assert looks <= 3
 
 
@@ -413,7 +413,7 @@ def test_a_failure_that_was_heard_of_late_sets_free(play: Play) -> None:
     claims = take(play, "up")
     play.at("13:02")
     play.at("13:04")
-    assert play.runs("up") == [("13:00", "lost", 0)]
+    assert play.history("up") == [("13:00", "lost", 0)]
     report(play.store, "succeeded", claims)
     assert play.tick() == ["down"]
 

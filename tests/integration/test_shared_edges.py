@@ -10,8 +10,8 @@ from sqlalchemy import select, text
 
 from beatstore import After
 from beatstore.models import RunModel, WaitModel
-from tests.support.play import NOON, Play
-from tests.support.ticks import report
+from tests.support.harness.play import NOON, Play
+from tests.support.harness.ticks import report
 
 HOURLY = "0 * * * *"
 
@@ -26,7 +26,7 @@ def test_a_coalesced_wait_has_its_time(play: Play) -> None:
     play.add("down", HOURLY, after=[same("up", timeout=600)])
     play.at("15:00")
     play.at("15:11")
-    assert [run[:2] for run in play.runs("down")] == [("15:00", "skipped")]
+    assert [run[:2] for run in play.history("down")] == [("15:00", "skipped")]
 
 
 def test_what_is_given_up_beside_a_wait(play: Play) -> None:
@@ -40,7 +40,7 @@ def test_what_is_given_up_beside_a_wait(play: Play) -> None:
     play.at("15:00")
     play.end("up")
     play.at("16:01")
-    assert [run[:2] for run in play.runs("down")] == [("13:00", "sent"), ("14:00", "skipped")]
+    assert [run[:2] for run in play.history("down")] == [("13:00", "sent"), ("14:00", "skipped")]
     assert "down" in play.end("down")
 
 
@@ -82,7 +82,7 @@ def test_before_it_starts_completions_count_as_one(play: Play) -> None:
         play.at(f"{hour}:00")
         assert play.end("up") == []
     assert play.at("16:30") == ["down"]
-    assert play.runs("down") == [("16:00", "sent", 0)]
+    assert play.history("down") == [("16:00", "sent", 0)]
 
 
 def test_an_edit_fires_nothing_old(play: Play) -> None:
@@ -143,7 +143,7 @@ def test_the_other_edge_ends_the_wait_of_both(play: Play, clocked: bool) -> None
         play.end("b")
     play.at("13:05")
     play.end("c", "failed")
-    assert [run[:2] for run in play.runs("down")] == [("13:00", "skipped")]
+    assert [run[:2] for run in play.history("down")] == [("13:00", "skipped")]
 
 
 def test_what_is_triggered_has_an_id_of_its_own(play: Play) -> None:

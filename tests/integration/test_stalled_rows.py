@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.play import Play
+from tests.support.harness.play import Play
 from tests.support.written import HOUR, NOON
 
 pytestmark = pytest.mark.every_database

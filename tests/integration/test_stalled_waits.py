@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 
 from beatstore import After, Cron, Every, Once
-from tests.support.play import Play
+from tests.support.harness.play import Play
+from tests.support.harness.ticks import report
 from tests.support.stalls import explained, later, stalled
-from tests.support.ticks import report
 from tests.support.written import HOUR, MINUTE, NOON, alter
 
 pytestmark = pytest.mark.usefixtures("reporting_worker")

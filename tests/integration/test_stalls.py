@@ -9,9 +9,9 @@ import pytest
 from beatstore import Cron, Every
 from beatstore.models import RunModel
 from beatstore.tick.claims import Outcome
-from tests.support.play import Play
+from tests.support.harness.play import Play
+from tests.support.harness.ticks import report
 from tests.support.stalls import stalled
-from tests.support.ticks import report
 from tests.support.written import HOUR, MINUTE, NOON, alter, run, write
 
 pytestmark = pytest.mark.usefixtures("reporting_worker")

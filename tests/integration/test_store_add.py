@@ -14,8 +14,8 @@ from beatstore.config import Settings
 from beatstore.errors import EntryExistsError, InvalidEntryError, ScheduleError
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
+from tests.support.harness.ticks import tick
 from tests.support.marks import on_sqlite
-from tests.support.ticks import tick
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 

@@ -12,7 +12,7 @@ from beatstore.clock import ManualClock
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
-from tests.support.ticks import tick
+from tests.support.harness.ticks import tick
 from tests.support.written import sql
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`

@@ -14,7 +14,7 @@ from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import EntryModel
 from beatstore.tick.queue import Queue
-from tests.support.ticks import tick
+from tests.support.harness.ticks import tick
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 

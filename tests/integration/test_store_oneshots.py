@@ -16,8 +16,8 @@ from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryE
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from tests.support.harness.ticks import tick
 from tests.support.marks import on_sqlite
-from tests.support.ticks import tick
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 

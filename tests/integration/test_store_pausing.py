@@ -12,8 +12,8 @@ from beatstore.clock import ManualClock
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import TagModel
 from beatstore.tick.queue import Queue
+from tests.support.harness.ticks import tick
 from tests.support.marks import on_sqlite
-from tests.support.ticks import tick
 from tests.support.written import sql
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`

@@ -21,6 +21,7 @@ from beatstore.database.rows import Transaction
 from beatstore.errors import EntryExistsError
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from tests.support.harness.races import at_once
 from tests.support.marks import on_servers, on_sqlite
 
 pytestmark = pytest.mark.every_database
@@ -29,21 +30,6 @@ T = TypeVar("T")
 
 UTC = timezone.utc
 PAST = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def at_once(*calls: Callable[[], T]) -> list[T | Exception]:
-    """Make the calls in as many threads at the same moment; return results or errors."""
-    barrier = Barrier(len(calls))
-
-    def run(call: Callable[[], T]) -> T | Exception:
-        barrier.wait(30)
-        try:
-            return call()
-        except Exception as error:  # noqa: BLE001  (the test looks at it)
-            return error
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
 
 
 def test_two_puts_of_one_name_make_one_row(store: Store) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from beatstore import After, Declared, Every, Settings, Store
 from beatstore.database.tables import ENTRY
 from beatstore.definition import edits
-from tests.support.play import NOON, Play
+from tests.support.harness.play import NOON, Play
 from tests.support.synced import NIGHTLY, one, sync, verdicts
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -88,7 +88,7 @@ def test_an_interval_keeps_its_phase(play: Play) -> None:
         play.clock.set(NOON + timedelta(minutes=minutes))
         sync(play.store, one("a", Every(600)), one(f"b{minutes}"))
         play.tick()
-    assert [due for due, *_ in play.runs("a")] == ["12:10"]
+    assert [due for due, *_ in play.history("a")] == ["12:10"]
     assert play.store.preview("a", 1) == [NOON + timedelta(minutes=20)]
 
 

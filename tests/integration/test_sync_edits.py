@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from beatstore import Declared, Every, Store
-from tests.support.play import NOON, Play
+from tests.support.harness.play import NOON, Play
 from tests.support.synced import NIGHTLY, one, sync
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`

@@ -9,7 +9,7 @@ import pytest
 
 from beatstore import Store
 from beatstore.errors import InvalidEntryError
-from tests.support.play import NOON, Play
+from tests.support.harness.play import NOON, Play
 from tests.support.synced import one, sync, verdicts
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -45,7 +45,7 @@ def test_what_comes_back_goes_on(play: Play) -> None:
     assert (report.updated, report.kept) == (("a",), {"a": ("args",)})
     assert store.get("a").args == [7]
     assert (play.at("15:59"), play.at("16:00")) == ([], ["a"])
-    assert play.runs("a") == [("13:00", "sent", 0), ("16:00", "sent", 0)]
+    assert play.history("a") == [("13:00", "sent", 0), ("16:00", "sent", 0)]
     assert sync(store, one("a", "0 * * * *")).unchanged == ("a",)
 
 

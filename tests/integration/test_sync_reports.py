@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Store
 from beatstore.errors import InvalidEntryError
-from tests.support.play import NOON
+from tests.support.harness.play import NOON
 from tests.support.synced import NIGHTLY, one, sync, verdicts
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`

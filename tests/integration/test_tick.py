@@ -13,8 +13,8 @@ from beatstore.models import RunModel
 from beatstore.tick.claims import Claim, Ending, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import BATCH, Tick
+from tests.support.harness.ticks import lost, taken
 from tests.support.marks import on_servers
-from tests.support.ticks import lost, taken
 from tests.support.written import NOON
 
 Send = Callable[..., Iterator[list[Outcome]]]

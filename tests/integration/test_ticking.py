@@ -17,7 +17,7 @@ from beatstore.models import RunModel
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
-from tests.support.inprocess import NOWHERE, new_app, running
+from tests.support.harness.inprocess import NOWHERE, names, new_app, running, tick_until_idle
 from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.written import alter, run, write
 
@@ -33,11 +33,6 @@ def figures(report: TickReport) -> tuple[int, int, int, int]:
     return report.sent, report.skipped, report.failed, report.left
 
 
-def names(broker: Broker) -> list[str]:
-    """Return which entries' messages lie in the queue."""
-    return sorted(message.args[0] for message in broker.drain())
-
-
 @pytest.mark.quick_on("sqlite")
 def test_what_is_due_is_sent_once(app: Celery, store: Store, memory_broker: Broker) -> None:
     """One tick sends everything that is due, more than a batch of it, and the next nothing."""
@@ -45,7 +40,7 @@ def test_what_is_due_is_sent_once(app: Celery, store: Store, memory_broker: Brok
         due_now(store, f"e{number}")
     store.add("later", "tests.note", 3600)
     assert figures(tick(app)) == (250, 0, 0, 0)
-    assert len(set(names(memory_broker))) == 250
+    assert len(set(names(memory_broker.drain()))) == 250
     assert figures(tick(app)) == (0, 0, 0, 0)
     assert store.status().beats == []  # it leaves no trace as a beat
     assert {one.state for one in store.runs(limit=300)} == {"sent"}
@@ -61,7 +56,7 @@ def test_a_tag_keeps_to_its_entries_and_their_runs(
         store.trigger(f"{tag}-swept")
     due_now(store, "untagged")
     assert figures(tick(app, tag="etl")) == (2, 0, 0, 0)
-    assert names(memory_broker) == ["etl-planned", "etl-swept"]
+    assert sorted(names(memory_broker.drain())) == ["etl-planned", "etl-swept"]
     assert figures(tick(app, tag="nobody")) == (0, 0, 0, 0)
     assert figures(tick(app)) == (3, 0, 0, 0)
 
@@ -105,14 +100,13 @@ def test_it_runs_beside_a_beat(app: Celery, store: Store, memory_broker: Broker)
     claims, _ = beat.plan(beat.look().now)
     due_now(store, "free")
     assert figures(tick(app)) == (1, 0, 0, 0)
-    assert names(memory_broker) == ["free"]
+    assert names(memory_broker.drain()) == ["free"]
     beat.settle([Outcome(claim, "sent") for claim in claims])
     beat.close()
     app.conf.beatstore_listen = False
     with running(app) as scheduler:
-        while scheduler.tick() == 0:
-            pass
-    assert names(memory_broker) == []
+        tick_until_idle(scheduler)
+    assert names(memory_broker.drain()) == []
 
 
 def test_ticks_at_once_share_the_work(
@@ -133,7 +127,7 @@ def test_ticks_at_once_share_the_work(
         thread.join(60)
     other.close()
     assert sum(report.sent for report in reports) == 120
-    found = names(memory_broker)
+    found = names(memory_broker.drain())
     assert len(found) == len(set(found)) == 120
 
 

@@ -15,7 +15,7 @@ from beatstore.store.transfer import export as transfer
 from beatstore.store.transfer import load
 from tests.support.databases import BACKENDS
 from tests.support.documents import columns, without_header
-from tests.support.play import Play
+from tests.support.harness.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -145,10 +145,9 @@ def test_a_move_neither_repeats_nor_loses(play: Play, new_store: NewStore, backe
     there = Play(str(new_store(backend).database.url.render_as_string(False)), play.clock)
     there.store.load(documents)
     assert there.at("14:30") == ["hourly", "once", "twice"]
-    assert [at for at, _, _ in there.runs("hourly")] == ["14:00"]
+    assert [at for at, _, _ in there.history("hourly")] == ["14:00"]
     assert there.at("16:30") == ["hourly", "hourly"]
-    there.queue.close()
-    there.store.close()
+    there.close()
 
 
 def test_a_wait_goes_on_where_it_was(play: Play, new_store: NewStore, backend: str) -> None:
@@ -169,9 +168,8 @@ def test_a_wait_goes_on_where_it_was(play: Play, new_store: NewStore, backend: s
     assert sorted(there.at("15:00")) == ["other", "up"]
     assert there.end("other") == ["down"]
     assert there.end("up") == ["timed"]
-    assert there.runs("timed") == [("14:05", "sent", 1)]
-    there.queue.close()
-    there.store.close()
+    assert there.history("timed") == [("14:05", "sent", 1)]
+    there.close()
 
 
 def test_a_free_first_run_that_was_had_is_not_had_again(

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError, LoadError, LoadReport, Store
 from tests.support.documents import columns, without_header
+from tests.support.harness.play import Play
 from tests.support.marks import on_sqlite
-from tests.support.play import Play
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 

@@ -14,15 +14,11 @@ from beatstore.errors import InvalidEntryError
 from beatstore.models import EntryModel
 from beatstore.rules.due import jitter_offset
 from beatstore.store import upcoming
+from tests.support.harness.play import Play
 from tests.support.marks import on_sqlite
-from tests.support.play import Play
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
-
-@pytest.fixture
-def store(play: Play) -> Store:
-    """Return the store of that beat."""
-    return play.store
+pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
 
 def said(store: Store, **asked: Any) -> list[str]:

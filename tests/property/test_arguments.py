@@ -17,8 +17,8 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.carried import bodies, nested
+from tests.support.harness.inprocess import keeping, new_app, tick_until_idle
 from tests.support.hostile import examples
-from tests.support.inprocess import keeping, new_app
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -83,8 +83,7 @@ def test_a_worker_gets_the_same_bytes(
         app.tasks["tests.take"].apply_async(args, kwargs)
         wanted = bodies(memory_broker)
         name = keep(app, way, args, kwargs)
-        while not scheduler.tick():
-            pass
+        tick_until_idle(scheduler)
         assert bodies(memory_broker) == wanted
         store_of(app).remove(name)
 

@@ -17,7 +17,7 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import BrokerError
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send_into
+from tests.support.harness.inprocess import new_claim, send_into
 from tests.support.proxy import Proxy
 
 __all__ = [

@@ -12,9 +12,9 @@ from celery import Celery
 from beatstore import ManualClock, Store
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import running
+from tests.support.harness.inprocess import running, tick_until_idle
 
-__all__ = ["beat", "sent", "states"]
+__all__ = ["beat", "sent"]
 
 
 @contextmanager
@@ -39,15 +39,8 @@ def beat(app: Celery, clock: ManualClock) -> Iterator[DBScheduler]:
 
 def sent(scheduler: DBScheduler, broker: Broker) -> dict[str, tuple[Any, Any]]:
     """Tick until nothing is due, and return what was sent by entry: args and kwargs."""
-    for _ in range(100):
-        if scheduler.tick():
-            break
+    tick_until_idle(scheduler)
     found: dict[str, tuple[Any, Any]] = {}
     for message in broker.drain():
         found[message.headers["beatstore_entry"]] = (message.args, message.kwargs)
     return found
-
-
-def states(store: Store) -> dict[str, str]:
-    """Return the state of each entry."""
-    return {entry.name: entry.state for entry in store.entries()}

@@ -12,7 +12,7 @@ from celery.worker.request import Request
 from beatstore import ManualClock, Store
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker, Message
-from tests.support.inprocess import NOWHERE, new_app
+from tests.support.harness.inprocess import NOWHERE, new_app, tick_until_idle
 
 __all__ = [
     "FAR",
@@ -61,8 +61,7 @@ def at(scheduler: DBScheduler, broker: Broker, when: datetime) -> list[Message]:
     clock = scheduler.store.database.clock
     assert isinstance(clock, ManualClock)
     clock.set(when)
-    while not scheduler.tick():
-        pass
+    tick_until_idle(scheduler)
     return broker.drain()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +24,7 @@ from celery import Celery
 from tests.support.brokers import Broker
 from tests.support.processes import ROOT, Process
 
-__all__ = ["Project", "Ran"]
+__all__ = ["NewProject", "Project", "Ran"]
 
 
 @dataclass(frozen=True)
@@ -161,3 +161,7 @@ class Project:
 def _ran(line: dict[str, Any]) -> Ran:
     at = datetime.fromtimestamp(line["at"], timezone.utc)
     return Ran(**{**line, "at": at})
+
+
+#: What the fixture `new_project` hands out.
+NewProject = Callable[..., Project]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-__all__ = ["read_revision", "tables"]
+__all__ = ["read_revision", "set_revision", "tables"]
 
 
 def read_revision(versions: Path) -> dict[str, set[str]]:
@@ -28,3 +28,12 @@ def tables(url: str) -> set[str]:
         return set(sa.inspect(engine).get_table_names())
     finally:
         engine.dispose()
+
+
+def set_revision(url: str, revision: str) -> None:
+    """Write another revision into a migrated database."""
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        statement = sa.text("UPDATE beatstore_version SET version_num = :n")
+        connection.execute(statement, {"n": revision})
+    engine.dispose()

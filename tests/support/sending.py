@@ -10,7 +10,7 @@ from celery.result import AsyncResult
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.tick.claims import Claim, Outcome
 from tests.support.brokers import Broker, Message
-from tests.support.inprocess import send
+from tests.support.harness.inprocess import send
 
 __all__ = ["raising", "register", "sent_by"]
 

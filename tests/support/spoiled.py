@@ -40,8 +40,8 @@ from beatstore.database.models import Base
 from beatstore.errors import BeatstoreError, StoreError
 from beatstore.models import EntryModel, RunModel
 from tests.support.brokers import Broker
+from tests.support.harness.inprocess import new_app
 from tests.support.hostile import CRON, ISO, RRULE, ZONES, jsons, texts, worded
-from tests.support.inprocess import new_app
 
 __all__ = ["NOON", "TABLES", "Spoiled", "values"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from beatstore.store.explain.wording import Wording
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 __all__ = ["explained", "later", "stalled"]
 

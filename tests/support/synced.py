@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beatstore import Declared, Store
-from tests.support.play import Play
+from tests.support.harness.play import Play
 
 __all__ = ["NIGHTLY", "one", "store", "sync", "verdicts"]
 

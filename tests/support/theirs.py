@@ -32,7 +32,6 @@ __all__ = [
     "cron",
     "every",
     "moved",
-    "states",
     "task",
 ]
 
@@ -103,8 +102,3 @@ def clocked(name: str, at: datetime, **fields: Any) -> dict[str, Any]:
 def moved(store: Store, theirs: Theirs, dry_run: bool = False, **how: Any) -> Moved:
     """Move over."""
     return move(store, theirs.package, how=How(**how), dry_run=dry_run)
-
-
-def states(store: Store) -> dict[str, str]:
-    """Return the states of all entries."""
-    return {entry.name: entry.state for entry in store.entries(limit=1000)}

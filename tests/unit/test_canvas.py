@@ -12,7 +12,7 @@ from beatstore.headers import PART
 from beatstore.tick.parts import Parts, is_last, nested
 from beatstore.worker.canvas import canvas_of
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app
+from tests.support.harness.inprocess import new_app
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 

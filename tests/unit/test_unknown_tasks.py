@@ -12,7 +12,7 @@ from celery import Celery
 from beatstore import Declared, Every, Store
 from beatstore.discovery.modules import import_code
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, new_claim, running, send
+from tests.support.harness.inprocess import new_app, new_claim, running, send
 
 Said = Callable[[], list[str]]
 

@@ -1,7 +1,7 @@
 """What users put on top of beat keeps working: each package for real, in its own process.
 
 A package that is not installed is skipped, and fails where `BEATSTORE_TEST_REQUIRE` names
-`hooks`; its promises in general are held by stand-ins in `tests/unit/test_sender.py`.
+`hooks`; its promises in general are held by stand-ins in `tests/unit/sender`.
 """
 
 from __future__ import annotations

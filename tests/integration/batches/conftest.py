@@ -13,7 +13,7 @@ import redis
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.batches import NewScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import note_app, running
+from tests.support.harness.inprocess import note_app, running
 from tests.support.proxy import Proxy
 
 

@@ -19,7 +19,7 @@ from beatstore.tick.claims import Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.batches import NewScheduler, arrived, new_claims, once, states
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send
+from tests.support.harness.inprocess import new_claim, send
 from tests.support.ports import free_port
 
 # -- on every broker -----------------------------------------------------------------------

@@ -13,7 +13,7 @@ from beatstore.beat.sender import RETRY_S
 from beatstore.tick.tick import BATCH
 from tests.support.batches import NewScheduler, arrived, new_claims, once, states
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send
+from tests.support.harness.inprocess import new_claim, send
 
 
 def test_rabbitmq_confirms_a_whole_batch_at_once(

@@ -25,7 +25,7 @@ from tests.support.batches import (
     through,
 )
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send, send_into
+from tests.support.harness.inprocess import new_claim, send, send_into
 from tests.support.proxy import Proxy
 
 

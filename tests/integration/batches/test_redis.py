@@ -31,7 +31,14 @@ from tests.support.batches import (
 )
 from tests.support.broker_servers import PrivateRedis
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, new_claim, running, send, send_into
+from tests.support.harness.inprocess import (
+    new_app,
+    new_claim,
+    running,
+    send,
+    send_into,
+    tick_until_idle,
+)
 from tests.support.marks import on_sqlite
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -235,8 +242,7 @@ def test_redis_that_is_full_is_said_once_and_the_misfire_policy_is_asked(
         while_full = {run.entry_name: run.state for run in scheduler.store.runs()}
         client.config_set("maxmemory", "0")
         clock.advance(1)
-        while not scheduler.tick():
-            pass
+        tick_until_idle(scheduler)
         runs = scheduler.store.runs("each")
     assert set(while_full.values()) == {"claimed"}
     assert len(while_full) <= 2

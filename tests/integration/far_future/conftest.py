@@ -11,7 +11,7 @@ from celery import Celery
 from beatstore import ManualClock
 from tests.support.brokers import Broker
 from tests.support.far import HOUR, make_app, task
-from tests.support.inprocess import keeping
+from tests.support.harness.inprocess import keeping
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from beatstore.store.shared import store_of
 from tests.support.brokers import Broker
 from tests.support.far import FAR, HOUR, NOON, at, claim_of, lose_database, make_app, task
 from tests.support.flaky import FlakyBroker
+from tests.support.harness.ticks import report
 from tests.support.marks import on_sqlite
-from tests.support.ticks import report
 
 pytestmark = pytest.mark.of_app
 

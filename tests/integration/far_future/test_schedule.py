@@ -18,7 +18,7 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from tests.support.brokers import Broker
 from tests.support.far import FAR, HOUR, NOON, at, task
-from tests.support.inprocess import new_claim
+from tests.support.harness.inprocess import new_claim
 from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.of_app

@@ -14,8 +14,8 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.errors import EntryExistsError, EntryNotFoundError
 from tests.support.brokers import Broker
 from tests.support.far import FAR, NOON, at, canvases, claim_of, ids_in, stamped, task
+from tests.support.harness.ticks import report
 from tests.support.marks import on_sqlite
-from tests.support.ticks import report
 
 pytestmark = pytest.mark.of_app
 

@@ -12,9 +12,10 @@ from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.moving.importer import move
 from beatstore.tick.queue import Queue
+from tests.support.harness.base import entry_states
+from tests.support.harness.ticks import tick
 from tests.support.marks import on_sqlite
-from tests.support.theirs import HOUR, NOW, Theirs, both, clocked, cron, every, moved, states, task
-from tests.support.ticks import tick
+from tests.support.theirs import HOUR, NOW, Theirs, both, clocked, cron, every, moved, task
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.by_turns("package")]
 
@@ -86,7 +87,7 @@ def test_what_they_wrote_is_carried(theirs: Theirs, at_noon: Store) -> None:
     assert (bounded.start_at, bounded.end_at) == (start, end - timedelta(microseconds=1))
     assert datetime.fromisoformat(bounded.options["expires"]) == end
     assert [found[name].max_runs for name in ("single", "bounded", "later")] == [1, None, None]
-    assert states(at_noon) == {**dict.fromkeys(found, "active"), "off": "paused"}
+    assert entry_states(at_noon) == {**dict.fromkeys(found, "active"), "off": "paused"}
 
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/New_York", "Pacific/Auckland")
@@ -187,7 +188,7 @@ def test_it_joins_the_callers_transaction(theirs: Theirs, at_noon: Store) -> Non
             assert report.created == ("one",)
             if commits:
                 session.commit()
-        assert states(at_noon) == ({"one": "active"} if commits else {})
+        assert entry_states(at_noon) == ({"one": "active"} if commits else {})
 
 
 @both
@@ -228,7 +229,7 @@ def test_what_ran_there_does_not_run_again(theirs: Theirs, at_noon: Store) -> No
     assert report.left.keys() == {"ran", "counted"}
     assert report.report.deactivated == ("ran",)
     # It may run once more there too, if somebody enables it again.
-    assert states(at_noon) == {"ran": "cancelled", "ran-too": "paused", "moved": "active"}
+    assert entry_states(at_noon) == {"ran": "cancelled", "ran-too": "paused", "moved": "active"}
 
 
 @both
@@ -245,7 +246,7 @@ def test_a_time_that_has_passed_is_somebodys_choice(theirs: Theirs, at_noon: Sto
     assert report.left["ran"] == "it ran at 2026-01-15 11:30:00 UTC"
     assert "--overdue" in report.left["late"]
     assert "disabled" in report.left["off"]
-    assert states(at_noon) == {"waits": "active"}
+    assert entry_states(at_noon) == {"waits": "active"}
     assert at_noon.get("waits").next_due_at == NOW + HOUR
     report = moved(at_noon, theirs, overdue=True)
     assert (report.report.created, list(report.left)) == (("late",), ["off", "ran"])
@@ -266,7 +267,7 @@ def test_what_has_expired_is_left_out(theirs: Theirs, at_noon: Store) -> None:
     )
     report = moved(at_noon, theirs)
     assert list(report.left) == ["expired", "never", "over"]
-    assert states(at_noon) == {"last": "active"}
+    assert entry_states(at_noon) == {"last": "active"}
     # Its last run, which is due now, is not called back.
     at_noon.database.clock = ManualClock(NOW + HOUR)
     assert moved(at_noon, theirs).report.unchanged == ("last",)
@@ -280,10 +281,10 @@ def test_paused_first_and_in_service_later(theirs: Theirs, at_noon: Store) -> No
     """Moved over paused, entries are put into service by moving over once more."""
     theirs.write(cron("on"), cron("off", enabled=False), cron("held"), clocked("later", NOW + HOUR))
     moved(at_noon, theirs, paused=True)
-    assert set(states(at_noon).values()) == {"paused"}
+    assert set(entry_states(at_noon).values()) == {"paused"}
     at_noon.database.clock = ManualClock(NOW + timedelta(minutes=5))
     moved(at_noon, theirs)
-    assert states(at_noon) == {
+    assert entry_states(at_noon) == {
         **{"on": "active", "held": "active", "later": "active", "off": "paused"}
     }
     # Nothing of the time in between is made up for.
@@ -336,7 +337,7 @@ def test_their_own_entries_of_celery_are_left_to_beatstore(theirs: Theirs, at_no
     report = moved(at_noon, theirs, leave={"in-code": "it is in beat_schedule"})
     assert report.left["in-code"] == "it is in beat_schedule"
     assert "to keep it disabled" in report.left["celery.backend_cleanup"]
-    assert states(at_noon) == {"one": "active"}
+    assert entry_states(at_noon) == {"one": "active"}
 
 
 @both

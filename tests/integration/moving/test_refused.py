@@ -16,6 +16,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.moving.importer import move
 from beatstore.moving.schedulers import SCHEDULERS, How, read
 from beatstore.schedules import Every
+from tests.support.harness.base import entry_states
 from tests.support.marks import on_postgresql, on_sqlite
 from tests.support.theirs import (
     ALCHEMY,
@@ -28,7 +29,6 @@ from tests.support.theirs import (
     cron,
     every,
     moved,
-    states,
 )
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.by_turns("package")]
@@ -130,7 +130,7 @@ def test_nothing_is_written_where_it_is_read(
     assert theirs.sql(f"SELECT name FROM {theirs.tasks}")[0] == ("one",)
     # And whoever uses the connection next may write again.
     moved(at_noon, theirs)
-    assert states(at_noon) == {"one": "active"}
+    assert entry_states(at_noon) == {"one": "active"}
 
 
 @both

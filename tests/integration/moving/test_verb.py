@@ -12,18 +12,9 @@ from click.testing import CliRunner, Result
 
 from beatstore import Store
 from beatstore.cli import beatstore
+from tests.support.harness.base import entry_states
 from tests.support.marks import on_postgresql, on_sqlite
-from tests.support.theirs import (
-    ALCHEMY,
-    DJANGO,
-    LONG_AGO,
-    Theirs,
-    both,
-    clocked,
-    cron,
-    every,
-    states,
-)
+from tests.support.theirs import ALCHEMY, DJANGO, LONG_AGO, Theirs, both, clocked, cron, every
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.by_turns("package")]
 
@@ -48,7 +39,7 @@ def test_the_verb_tells_what_it_did(theirs: Theirs, at_noon: Store) -> None:
         cron("starts", start_time="2099-01-01T00:00:00+00:00"),
     )
     said = imported(at_noon, theirs, "--dry-run", code=1).stdout
-    assert states(at_noon) == {}
+    assert entry_states(at_noon) == {}
     for words in ("refused    bad     args: expected JSON", "left out   gone    it is disabled"):
         assert words in said
     assert (
@@ -57,7 +48,7 @@ def test_the_verb_tells_what_it_did(theirs: Theirs, at_noon: Store) -> None:
     summary = "2 created, 1 refused, 1 left out, 1 not exact"
     assert said.splitlines()[-1].startswith(f"Dry run, nothing was written: {summary}, from")
     assert "Done: 2 created" in imported(at_noon, theirs, code=1).stdout
-    assert states(at_noon) == {"one": "active", "starts": "active"}
+    assert entry_states(at_noon) == {"one": "active", "starts": "active"}
     theirs.sql(f"DELETE FROM {theirs.tasks} WHERE name = 'bad'")
     again = imported(at_noon, theirs)
     assert "2 unchanged, 1 left out, 1 not exact" in again.stdout
@@ -74,7 +65,7 @@ def test_the_verb_reports_to_programs(theirs: Theirs, at_noon: Store) -> None:
     assert list(done["left_out"]) == ["gone"]
     assert [done[key] for key in ("updated", "deactivated", "unchanged")] == [[], [], []]
     assert (done["kept"], done["not_exact"]) == ({}, [])
-    assert states(at_noon) == {"one": "paused"}
+    assert entry_states(at_noon) == {"one": "paused"}
 
 
 @both

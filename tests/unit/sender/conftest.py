@@ -9,7 +9,7 @@ from celery import Celery
 
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import note_app, running
+from tests.support.harness.inprocess import note_app, running
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from beatstore.tick.claims import Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
 from tests.support.flaky import FlakyBroker, RefusedError
-from tests.support.inprocess import new_app, new_claim, running, send, send_into
+from tests.support.harness.inprocess import new_app, new_claim, running, send, send_into
 
 # -- batches, time and signals -------------------------------------------------------------
 

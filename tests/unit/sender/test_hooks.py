@@ -15,7 +15,7 @@ from beatstore.beat.scheduler import DBScheduler
 from beatstore.beat.sender import BeatEntry
 from beatstore.tick.claims import Outcome
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_app, new_claim, send
+from tests.support.harness.inprocess import new_app, new_claim, send
 from tests.support.sending import sent_by
 
 

@@ -13,7 +13,7 @@ from celery.beat import BeatLazyFunc
 
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send
+from tests.support.harness.inprocess import new_claim, send
 from tests.support.sending import sent_by
 
 DUE = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)

@@ -16,7 +16,7 @@ from beatstore.beat.sender import RETRY_S
 from beatstore.tick.claims import Outcome
 from tests.support.batches import AlreadyQueued
 from tests.support.brokers import Broker
-from tests.support.inprocess import new_claim, send
+from tests.support.harness.inprocess import new_claim, send
 from tests.support.sending import raising, register, sent_by
 
 

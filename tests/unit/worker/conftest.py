@@ -11,7 +11,7 @@ from celery import Celery, signals
 import beatstore
 from beatstore.worker import signals as worker
 from beatstore.worker import tracker
-from tests.support.inprocess import NOWHERE
+from tests.support.harness.inprocess import NOWHERE
 from tests.support.recorder import Recorder
 
 

@@ -14,7 +14,7 @@ from beatstore.errors import UnavailableError
 from beatstore.tick.reports import Origin
 from beatstore.worker import signals as worker
 from beatstore.worker import tracker
-from tests.support.inprocess import NOWHERE
+from tests.support.harness.inprocess import NOWHERE
 from tests.support.recorder import Recorder
 from tests.support.tracer import Thing, request_of, run, told
 from tests.support.wait import wait_until

@@ -13,19 +13,20 @@ from sqlalchemy.orm import Session
 from beatstore import ManualClock, Run, Store
 from beatstore.tick.claims import Claim
 from beatstore.tick.queue import Queue
-from tests.support.ticks import report, tick
+from tests.support.harness.base import Harness
+from tests.support.harness.ticks import report, tick
 
 __all__ = ["NOON", "Play", "held"]
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
 
-class Play:
+class Play(Harness):
     """A store, a beat without a broker, a clock, and workers in a word."""
 
     def __init__(self, url: str, clock: ManualClock) -> None:
+        super().__init__(Store(url, clock=clock))
         self.clock = clock
-        self.store = Store(url, clock=clock)
         self.queue = Queue(self.store.database, self.store.settings, str(uuid.uuid4()))
         self.held: dict[str, list[Claim]] = {}
 
@@ -56,7 +57,7 @@ class Play:
         )
         return self.tick()
 
-    def runs(self, name: str) -> list[tuple[str, str, int]]:
+    def history(self, name: str) -> list[tuple[str, str, int]]:
         """Return the runs of an entry, oldest first: due time, state, others folded in."""
         found = sorted(self.store.runs(name), key=lambda run: (run.due_at, run.attempt))
         return [(f"{run.due_at:%H:%M}", run.state, run.missed_count) for run in found]
@@ -64,6 +65,11 @@ class Play:
     def last(self, name: str) -> Run:
         """Return the latest run of an entry."""
         return self.store.runs(name, limit=1)[0]
+
+    def close(self) -> None:
+        """Give back what the beat and the store hold."""
+        self.queue.close()
+        super().close()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Runs as a beat would have sent them, and what workers make of them.
+"""Real beats and workers, and runs as a beat would have sent them.
 
 stage = Stage(project, migrated_url)
 stage.worker("threads")
@@ -9,42 +9,82 @@ stage.wait_for(run_id, "succeeded")
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, select
+from celery import Celery
+from sqlalchemy import Row
 
 from beatstore import Store
 from beatstore.models import EntryModel, RunModel
+from beatstore.rules.states import UNFINISHED
+from tests.support.harness.base import Harness
 from tests.support.processes import Process
 from tests.support.project import Project, Ran
 from tests.support.wait import wait_until
 
 __all__ = ["Stage"]
 
-#: In these a run has not ended.
-_UNFINISHED = ("claimed", "sent", "started")
 
-
-class Stage:
-    """A project whose workers are real, and whose runs are made by hand.
+class Stage(Harness):
+    """A project whose beats and workers are real.
 
     Args:
-        project: the app, of `tests.support.tracked_app`.
+        project: the app, of `tests.support.tracked_app` where runs are sent by hand.
         url: the database, as the test reaches it.
     """
 
     def __init__(self, project: Project, url: str) -> None:
+        super().__init__(Store(url))
         self.project = project
-        self.store = Store(url)
-        self.app = project.app()
+        self.url = url
         self._numbers = itertools.count(1)
 
-    def worker(
+    @cached_property
+    def app(self) -> Celery:
+        """An app of this process with the project's settings."""
+        return self.project.app()
+
+    # -- beats and workers -----------------------------------------------------------------
+
+    def start_beat(
+        self, *, app: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Process:
+        """Start a beat, and wait for nothing.
+
+        Args:
+            app: another module than the project's for `celery -A`.
+            env: further variables.
+        """
+        name, self.project.app_name = self.project.app_name, app or self.project.app_name
+        try:
+            return self.project.beat(env=env)
+        finally:
+            self.project.app_name = name
+
+    def beat(self, *, app: str | None = None, env: Mapping[str, str] | None = None) -> Process:
+        """Start a beat as `start_beat` does, and wait until it has ticked."""
+        process = self.start_beat(app=app, env=env)
+        self.wait_for_beats([process])
+        return process
+
+    def wait_for_beats(self, processes: Iterable[Process], timeout: float = 60) -> None:
+        """Wait until these processes have written their rows."""
+        for process in processes:
+
+            def ticked(process: Process = process) -> bool:
+                assert process.running, process.output()[-4000:]
+                return process.pid in self.beats()
+
+            wait_until(ticked, timeout, process.output)
+
+    def start_worker(
         self, pool: str = "prefork", *arguments: str, budget: float | None = None
     ) -> Process:
-        """Start a worker, and wait until it takes messages.
+        """Start a worker, and wait for nothing.
 
         Args:
             pool: its `--pool`.
@@ -52,11 +92,19 @@ class Stage:
             budget: what stands for `beatstore.worker.signals.BUDGET`.
         """
         env = {} if budget is None else {"BEATSTORE_TEST_BUDGET": str(budget)}
-        process = self.project.worker("--pool", pool, *arguments, env=env)
+        return self.project.worker("--pool", pool, *arguments, env=env)
+
+    def worker(
+        self, pool: str = "prefork", *arguments: str, budget: float | None = None
+    ) -> Process:
+        """Start a worker as `start_worker` does, and wait until it takes messages."""
+        process = self.start_worker(pool, *arguments, budget=budget)
         process.wait_for_output(" ready.", 60)
         return process
 
-    def add(self, **columns: Any) -> int:
+    # -- runs that are made by hand --------------------------------------------------------
+
+    def add_run(self, **columns: Any) -> int:
         """Insert an entry, and a run of it that is sent, without a message; return the run's id."""
         number = next(self._numbers)
         given = {
@@ -82,7 +130,7 @@ class Stage:
 
     def send(self, task: str, *args: Any, **options: Any) -> int:
         """Add a run, and send its message; return the run's id."""
-        run_id = self.add()
+        run_id = self.add_run()
         self.send_again(run_id, task, *args, **options)
         return run_id
 
@@ -107,10 +155,11 @@ class Stage:
         answer = self.app.control.broadcast("revoke", given, reply=True, limit=1, timeout=20)
         assert answer, "no worker has answered"
 
-    def run(self, run_id: int) -> Row[Any]:
-        """Read the row of a run."""
-        with self.store.database.session() as session:
-            return session.execute(select(RunModel.__table__).where(RunModel.id == run_id)).one()
+    def file(self, name: str) -> Path:
+        """Return the path of a file that tasks wait for; it does not exist yet."""
+        return self.project.directory / name
+
+    # -- what became of them ---------------------------------------------------------------
 
     def wait_for(self, run_id: int, state: str, timeout: float = 30) -> Row[Any]:
         """Wait until a run is in a state, and return its row; fail if it ends otherwise."""
@@ -119,10 +168,10 @@ class Stage:
             run = self.run(run_id)
             if run.state == state:
                 return run
-            assert run.state in _UNFINISHED, self._tell(run_id)
+            assert run.state in UNFINISHED, self.tell(run)
             return None
 
-        found = wait_until(arrived, timeout, lambda: self._tell(run_id))
+        found = wait_until(arrived, timeout, lambda: self.tell(self.run(run_id)))
         assert found is not None
         return found
 
@@ -132,17 +181,15 @@ class Stage:
 
     def wait_until_ran(self, run_id: int, times: int = 1) -> None:
         """Wait until the run's task has begun in a worker so many times."""
-        wait_until(lambda: len(self.ran(run_id)) >= times, 30, lambda: self._tell(run_id))
+        wait_until(lambda: len(self.ran(run_id)) >= times, 30, lambda: self.tell(self.run(run_id)))
 
-    def file(self, name: str) -> Path:
-        """Return the path of a file that tasks wait for; it does not exist yet."""
-        return self.project.directory / name
+    def tell(self, *first: object) -> str:
+        """Return what there is to see: what the processes said, after what is given."""
+        logs = (f"{process!r}\n{process.output()[-3000:]}" for process in self.project.processes)
+        return "\n".join([*map(str, first), *logs])
 
     def close(self) -> None:
         """Close the connections; the project ends the processes."""
-        self.store.close()
-        self.app.close()
-
-    def _tell(self, run_id: int) -> str:
-        logs = (f"{process!r}\n{process.output()[-3000:]}" for process in self.project.processes)
-        return "\n".join([str(self.run(run_id)), *logs])
+        super().close()
+        if "app" in vars(self):
+            self.app.close()

@@ -1,4 +1,4 @@
-"""Beats and workers in threads, for races between completions, plans and edits.
+"""Beats and workers in threads, for races between completions, plans and edits; and two races.
 
     with Beats(store) as beats:
         runs = start_runs(store, ["a", "b"])
@@ -16,22 +16,28 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TypeVar
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
-from beatstore import Store
+from beatstore import After, Every, Store
 from beatstore.database.engine import rolled_back
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import UnavailableError
+from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.types import Align
 from tests.support.wait import wait_until
 
-__all__ = ["Beats", "at_once", "ending", "start_runs"]
+__all__ = ["SELDOM", "Beats", "at_once", "ending", "fan", "join", "start_runs"]
 
 T = TypeVar("T")
+
+#: A schedule that is not due while a test runs.
+SELDOM = Every(timedelta(days=100))
 
 
 class Beats:
@@ -185,3 +191,56 @@ def ending(
         reports.write([Report(origin, state, at, "worker@test") for origin in origins])
 
     return end
+
+
+def join(store: Store, rounds: int, align: Align = "latest") -> int:
+    """Let two upstreams end at the same instant, again and again: one run for each time.
+
+    Returns:
+        How many plans the database ended to resolve a deadlock.
+    """
+    store.add("a", "t", SELDOM)
+    store.add("b", "t", SELDOM)
+    store.add("down", "t", after=[After("a", align=align), After("b", align=align)])
+    workers = [Reports(store.database, store.settings) for _ in range(2)]
+    with Beats(store) as beats:
+        for number in range(1, rounds + 1):
+            runs = start_runs(store, ["a", "b"])
+            ends = [ending(*pair) for pair in zip(workers, runs, strict=True)]
+            assert at_once(*ends) == [None, None]
+            beats.wait_for("down", number)
+        beats.wait_until_quiet()
+        assert beats.counts() == {"down": rounds}
+    assert len(store.runs("down", limit=rounds + 10)) == rounds
+    for worker in workers:
+        worker.close()
+    return beats.deadlocks
+
+
+def fan(store: Store, rounds: int, width: int) -> int:
+    """Let an upstream end while beats look at its downstreams: each runs once each time.
+
+    Returns:
+        How many plans the database ended to resolve a deadlock.
+    """
+    store.add("up", "t", SELDOM)
+    names = [f"down-{number}" for number in range(width)]
+    for name in names:
+        store.add(name, "t", after=["up"])
+    worker = Reports(store.database, store.settings)
+
+    def touch() -> None:
+        with store.database.session() as session:
+            session.execute(update(ENTRY).where(ENTRY.c.kind == "after").values(wake_at=EPOCH))
+
+    with Beats(store) as beats:
+        for number in range(1, rounds + 1):
+            touch()
+            (run,) = start_runs(store, ["up"])
+            assert at_once(ending(worker, run)) == [None]
+            for name in names:
+                beats.wait_for(name, number)
+        beats.wait_until_quiet()
+        assert beats.counts() == dict.fromkeys(names, rounds)
+    worker.close()
+    return beats.deadlocks

@@ -12,7 +12,6 @@ diamond.reckon("latest")
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,10 +19,12 @@ from typing import Any
 
 from sqlalchemy import Row, exists, or_, select
 
-from beatstore import After, Every, Store
+from beatstore import After, Every
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
+from beatstore.rules.states import UNFINISHED
 from beatstore.types import Align
-from tests.support.processes import Process
+from tests.support.harness.stage import Stage
+from tests.support.processes import Process, below
 from tests.support.project import Project
 from tests.support.wait import wait_until
 
@@ -38,7 +39,6 @@ POLICIES: dict[str, Any] = {"run_timeout": 6, "max_retries": 3, "retry_delay": 0
 #: How long a task works, in seconds.
 WORK = 0.15
 
-UNFINISHED = ("claimed", "sent", "started")
 FINAL = ("succeeded", "failed", "lost", "cancelled")
 
 
@@ -51,9 +51,8 @@ class Diamond:
     """
 
     def __init__(self, project: Project, url: str) -> None:
-        self.project = project
-        self.url = url
-        self.store = Store(url)
+        self.stage = Stage(project, url)
+        self.project, self.store, self.url = project, self.stage.store, url
         self.beats: list[Process] = []
         self.workers: list[Process] = []
 
@@ -75,30 +74,19 @@ class Diamond:
 
     def start_beat(self) -> None:
         """Start one more beat."""
-        self.beats.append(self.project.beat())
+        self.beats.append(self.stage.start_beat())
 
     def start_worker(self) -> None:
         """Start one more worker, with two children."""
-        self.workers.append(self.project.worker("--pool", "prefork", "--concurrency", "2"))
+        self.workers.append(self.stage.start_worker("prefork", "--concurrency", "2"))
 
     def children(self) -> list[int]:
         """Return the processes in which the latest worker runs its tasks."""
-        table = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-        ).stdout
-        pairs = (map(int, line.split()) for line in table.splitlines())
-        return [pid for pid, parent in pairs if parent == self.workers[-1].pid]
-
-    def runs(self) -> Sequence[Row[Any]]:
-        """Return all runs."""
-        with self.store.database.session() as session:
-            return session.execute(select(RUN).order_by(RUN.c.id)).all()
+        return below(self.workers[-1].pid)
 
     def stop_feeding(self) -> None:
         """Let nothing more come in; what is there goes on, its retries too."""
-        with self.store.database.session() as session:
-            now = self.store.database.now(session)
-        self.store.change("a", end_at=now)
+        self.store.change("a", end_at=self.stage.now())
 
     def wait_until_quiet(self, timeout: float = 90) -> None:
         """Wait until no run is open, and no entry or run is to be looked at."""
@@ -118,7 +106,7 @@ class Diamond:
 
     def reckon(self, align: str) -> Counter[str]:
         """Fail unless every occurrence is accounted for; return how many runs came to what."""
-        runs = self.runs()
+        runs = self.stage.runs()
         keys = Counter((run.entry_name, run.due_at, run.attempt) for run in runs)
         assert set(keys.values()) <= {1}, self.tell()
         outcomes = self._outcomes(runs)
@@ -230,13 +218,12 @@ class Diamond:
         lines += [
             f"{run.id} {run.entry_name} {run.due_at:%H:%M:%S.%f} {run.attempt} {run.state} "
             f"{run.wake_at} {run.worker} {run.reason or ''} {run.error or ''}"
-            for run in self.runs()
+            for run in self.stage.runs()
             if run.state != "succeeded" or run.attempt > 1
         ]
-        logs = (f"{process!r}\n{process.output()[-1500:]}" for process in self.project.processes)
-        return "\n".join([*lines, *logs])
+        return self.stage.tell(*lines)
 
     def close(self) -> None:
         """End the processes, and close the connections."""
         self.project.close()
-        self.store.close()
+        self.stage.close()

@@ -21,18 +21,14 @@ from typing import Any
 import redis
 from sqlalchemy import Row, func, select
 
-from beatstore import Once, Store
-from beatstore.database.models import Base
-from beatstore.models import BeatModel, EntryModel, RunModel
+from beatstore import Once
+from beatstore.database.tables import RUN
 from tests.support.brokers import Broker
-from tests.support.processes import Process
+from tests.support.harness.stage import Stage
 from tests.support.project import Project
 from tests.support.wait import wait_until
 
 __all__ = ["Account", "Mail", "Mailbox", "Scene"]
-
-TABLES: Any = Base.metadata.tables
-ENTRY, RUN, BEAT = (TABLES[model.__tablename__] for model in (EntryModel, RunModel, BeatModel))
 
 
 @dataclass(frozen=True)
@@ -152,8 +148,8 @@ class Account:
         assert self.doubled <= doubled, f"{self.doubled} messages doubled, {doubled} allowed"
 
 
-class Scene:
-    """A project whose beats send and whose messages nobody takes.
+class Scene(Stage):
+    """A stage whose beats send, and whose messages nobody takes.
 
     Args:
         project: the app, with its broker and settings.
@@ -162,17 +158,9 @@ class Scene:
     """
 
     def __init__(self, project: Project, broker: Broker, url: str) -> None:
-        self.project = project
-        self.store = Store(url)
+        super().__init__(project, url)
         self.mailbox = Mailbox(broker)
         self._added = 0
-
-    # -- what is there to send -------------------------------------------------------------
-
-    def now(self) -> datetime:
-        """Read the database's clock."""
-        with self.store.database.session() as session:
-            return self.store.database.now(session)
 
     def add_once(self, count: int, at: datetime) -> list[str]:
         """Add one-shots that are due at `at`, in one transaction; return their names."""
@@ -183,65 +171,6 @@ class Scene:
             {"name": name, "kind": "once", "spec": Once(at).spec, "wake_at": at} for name in names
         )
         return names
-
-    def insert(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Insert entries in one transaction, as a program with SQL of its own would."""
-        rows = [{"task": "tests.note", **entry} for entry in entries]
-        with self.store.database.session() as session:
-            session.connection().execute(ENTRY.insert(), rows)
-
-    # -- beats -----------------------------------------------------------------------------
-
-    def beat(self, *, app: str | None = None, env: Mapping[str, str] | None = None) -> Process:
-        """Start a beat, and wait until it has ticked.
-
-        Args:
-            app: another module than the project's for `celery -A`.
-            env: further variables.
-        """
-        process = self.start_beat(app=app, env=env)
-        self.wait_for_beats([process])
-        return process
-
-    def start_beat(
-        self, *, app: str | None = None, env: Mapping[str, str] | None = None
-    ) -> Process:
-        """Start a beat, and wait for nothing."""
-        name, self.project.app_name = self.project.app_name, app or self.project.app_name
-        try:
-            return self.project.beat(env=env)
-        finally:
-            self.project.app_name = name
-
-    def wait_for_beats(self, processes: Iterable[Process], timeout: float = 60) -> None:
-        """Wait until these processes have written their rows."""
-        for process in processes:
-
-            def ticked(process: Process = process) -> bool:
-                assert process.running, process.output()[-4000:]
-                return process.pid in self.beats()
-
-            wait_until(ticked, timeout, process.output)
-
-    def beats(self) -> dict[int, str]:
-        """Return the ids of the beats that were not stopped in order, by process."""
-        living = select(BEAT.c.pid, BEAT.c.id).where(BEAT.c.stopped_at.is_(None))
-        with self.store.database.session() as session:
-            rows = session.execute(living).all()
-        return {row.pid: row.id for row in rows}
-
-    # -- what became of it ---------------------------------------------------------------------
-
-    def runs(self) -> Sequence[Row[Any]]:
-        """Return all run rows, in the order they were made."""
-        with self.store.database.session() as session:
-            return session.execute(select(RUN).order_by(RUN.c.id)).all()
-
-    def states(self) -> Counter[str]:
-        """Count the run rows by state."""
-        with self.store.database.session() as session:
-            rows = session.execute(select(RUN.c.state, func.count()).group_by(RUN.c.state)).all()
-        return Counter({state: count for state, count in rows})
 
     def sent(self, names: str) -> int:
         """Count the runs that are sent, of entries whose names are like `names`."""
@@ -255,33 +184,24 @@ class Scene:
         with self.store.database.session() as session:
             return set(session.scalars(held))
 
-    def due(self) -> int:
-        """Count the entries and runs that a beat has to look at by now, or holds."""
-        database = self.store.database
-        with database.session() as session:
-            now = database.now(session)
-            waiting = select(func.count()).where(ENTRY.c.wake_at <= now)
-            claimed = select(func.count()).where(RUN.c.state == "claimed")
-            return sum(session.scalar(count) or 0 for count in (waiting, claimed))
-
     def wait_all_sent(self, timeout: float = 60) -> None:
         """Wait until nothing is due and nothing claimed."""
-        wait_until(lambda: not self.due(), timeout, self._tell, interval=0.05)
+        wait_until(lambda: not self.due(), timeout, self.tell, interval=0.05)
 
     def wait_for_messages(self, count: int, timeout: float = 60) -> None:
         """Wait until so many messages have arrived."""
-        wait_until(lambda: self.mailbox.count() >= count, timeout, self._tell, interval=0.002)
+        wait_until(lambda: self.mailbox.count() >= count, timeout, self.tell, interval=0.002)
 
     def account(self) -> Account:
         """Read all rows and all messages."""
         return Account(self.runs(), self.mailbox.read())
 
+    def tell(self, *first: object) -> str:
+        """Return what there is to see: counts, and what the processes said."""
+        counts = f"{self.due()} due, {self.states()}, {self.mailbox.count()} messages"
+        return super().tell(*first, counts)
+
     def close(self) -> None:
         """Close the connections; the project ends the processes."""
-        self.store.close()
+        super().close()
         self.mailbox.close()
-
-    def _tell(self) -> str:
-        counts = f"{self.due()} due, {self.states()}, {self.mailbox.count()} messages"
-        logs = (f"{process!r}\n{process.output()[-2000:]}" for process in self.project.processes)
-        return "\n".join([counts, *logs])

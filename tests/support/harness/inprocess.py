@@ -1,14 +1,12 @@
-"""Apps, schedulers and claims of the test's own process, and someone to hear who connects."""
+"""Apps of the test's own process, celery's beat of them, and claims to send."""
 
 from __future__ import annotations
 
 import itertools
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,7 +21,6 @@ from tests.support.brokers import Broker
 
 __all__ = [
     "NOWHERE",
-    "Ear",
     "at_clock",
     "keeping",
     "names",
@@ -123,44 +120,6 @@ def send_into(outcomes: list[Outcome], scheduler: DBScheduler, claims: Sequence[
     """Send as a tick does, and keep each outcome as it comes, whatever happens then."""
     for known in scheduler.sender.send(claims, now=_NOW, until=time.monotonic() + 20):
         outcomes += known
-
-
-class Ear:
-    """A port of this machine that counts who connects to it, and answers nobody.
-
-    with Ear() as ear:
-        connect_to(ear.port)
-    assert ear.heard == 1
-    """
-
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self.heard = 0
-        self._held: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def __enter__(self) -> Ear:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # shutdown wakes the accept; close alone would leave it waiting.
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(10)
-        for held in self._held:
-            held.close()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.heard += 1
-            self._held.append(connection)
 
 
 def at_clock(scheduler: DBScheduler, clock: ManualClock) -> DBScheduler:

@@ -11,8 +11,19 @@ from beatstore.tick.claims import Claim, Ending, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.tick import Tick
+from tests.support.wait import wait_until
 
-__all__ = ["lost", "plan", "report", "running_beats", "sent", "sweep", "taken", "tick"]
+__all__ = [
+    "lost",
+    "plan",
+    "report",
+    "running_beats",
+    "sent",
+    "sweep",
+    "taken",
+    "tick",
+    "wait_for_beats",
+]
 
 
 def tick(queue: Queue) -> list[Claim]:
@@ -70,3 +81,8 @@ def sweep(queue: Queue) -> list[Claim]:
 def sent(claims: list[Claim]) -> list[Outcome]:
     """Return the outcomes of claims that all reached the broker."""
     return [Outcome(claim, "sent") for claim in claims]
+
+
+def wait_for_beats(store: Store, count: int = 1) -> None:
+    """Wait until so many beats have written their rows."""
+    wait_until(lambda: len(running_beats(store)) == count, 30, f"{count} beats")
