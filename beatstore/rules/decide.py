@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.errors import ScheduleError
@@ -37,27 +36,15 @@ from beatstore.rules.due import (
     remaining_runs,
     sent_from,
 )
-from beatstore.rules.gate import OPEN, OVERLAPS, Gate, Verdict, duration, pass_or_wait
-from beatstore.rules.same import decide_same
+from beatstore.rules.gate import OPEN, OVERLAPS, Gate, Verdict, pass_or_wait
+from beatstore.rules.reasons import MISFIRE, duration, never_due
+from beatstore.rules.same import decide_same, unmatched
 from beatstore.rules.states import ENTRY_STATES
 from beatstore.schedules import Cron, Every, Once, RRule, Solar
+from beatstore.schedules.instants import is_span
 from beatstore.words import misspelt
 
-__all__ = [
-    "BURST",
-    "COUNT_LIMIT",
-    "KINDS",
-    "TRIGGERED",
-    "Decision",
-    "EntryRow",
-    "PlannedRun",
-    "broken",
-    "call_problem",
-    "decide",
-    "is_triggered",
-    "retry_delay",
-    "reworded",
-]
+__all__ = ["BURST", "COUNT_LIMIT", "KINDS", "call_problem", "decide"]
 
 #: The kinds of schedules, and of entries without one.
 KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
@@ -68,15 +55,6 @@ BURST = 100
 #: Missed occurrences are counted exactly up to this number; one more means "more than that".
 COUNT_LIMIT = 1000
 
-#: The `reason` of a run that a user triggered.
-TRIGGERED = "triggered"
-
-#: The longest delay that `retry_backoff` reaches, in seconds.
-_LONGEST_RETRY_S = 86400.0
-
-#: About thirty years. A longer span is a mistake, and could exceed the range of dates.
-_LONGEST_SPAN_S = 1e9
-
 
 def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN) -> Decision:
     """Return what happens to `entry` at the instant `now`.
@@ -85,57 +63,23 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
     """
     problem = misspelt("state", entry.state, ENTRY_STATES)
     if problem:
-        return broken(entry, problem)
+        return _broken(entry, problem)
     if entry.state != "active":
         return Decision(state=entry.state, cursor_at=entry.cursor_at, error=entry.error)
     problem = call_problem(entry) or _policy_problem(entry, settings)
     if problem:
-        return broken(entry, problem)
+        return _broken(entry, problem)
     try:
         if entry.kind == "after":
             return AfterLook(entry, now, gate).decision()
         return Look.at(entry, now, settings, gate).decision()
     except ScheduleError as error:
-        return broken(entry, str(error))
+        return _broken(entry, str(error))
 
 
-def broken(entry: EntryRow, reason: str) -> Decision:
+def _broken(entry: EntryRow, reason: str) -> Decision:
     """Return the decision that sets `entry` to `broken`, with the reason."""
     return Decision(state="broken", cursor_at=entry.cursor_at, error=reason)
-
-
-def is_triggered(reason: str | None) -> bool:
-    """Return True if a user triggered the run with this reason."""
-    return (reason or "").startswith(TRIGGERED)
-
-
-def reworded(reason: str | None, words: str) -> str:
-    """Return a new reason for a run, which keeps the note that a user triggered it."""
-    return f"{TRIGGERED}; {words}" if is_triggered(reason) else words
-
-
-def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
-    """Return the delay from a failed attempt to the next one; None if there is none.
-
-    Args:
-        entry: has the columns `max_retries` and `retry_*`.
-        run_id: selects the delay within `retry_jitter_s`.
-        attempt: the number of the failed attempt, from 1.
-    """
-    columns = (entry.max_retries, entry.retry_delay_s, entry.retry_backoff, entry.retry_jitter_s)
-    if not all(
-        isinstance(value, (int, float)) and 0 <= value < _LONGEST_SPAN_S for value in columns
-    ):
-        return None  # a row written by hand
-    if attempt > entry.max_retries:
-        return None
-    longest = max(_LONGEST_RETRY_S, entry.retry_delay_s)
-    try:
-        seconds = min(longest, entry.retry_delay_s * entry.retry_backoff ** (attempt - 1))
-    except OverflowError:
-        seconds = longest
-    spread = jitter_offset(run_id, min(longest, entry.retry_jitter_s))
-    return timedelta(seconds=seconds) + spread
 
 
 def call_problem(entry: EntryRow) -> str | None:
@@ -163,9 +107,7 @@ def _policy_problem(entry: EntryRow, settings: Settings) -> str | None:
         return problem
     for field in ("grace_s", "jitter_s", "run_timeout_s"):
         value = getattr(entry, field)
-        if value is not None and not (
-            isinstance(value, (int, float)) and 0 <= value < _LONGEST_SPAN_S
-        ):
+        if value is not None and not is_span(value):
             return f"{field}: expected seconds, 0 or more, got {value!r}; write 60"
     for field in ("max_runs", "run_count"):
         value = getattr(entry, field)
@@ -226,39 +168,28 @@ class Look:
         window = self.window
         if not window.is_due:
             cursor_at = window.after if window.taken else self.entry.cursor_at
-            return replace(self.ahead((), cursor_at, window.oldest), unmatched=self._unmatched())
+            return replace(self.next_due((), cursor_at, window.oldest), unmatched=unmatched(self))
         if remaining_runs(self.entry) == 0:
             return Decision(state="finished", cursor_at=window.latest)
         if self.gate.shared is not None:
-            decision = decide_same(self, self.gate.shared)
-            return replace(decision, unmatched=self._unmatched())
-        runs = self.wanted()
+            return decide_same(self, self.gate.shared)
+        runs = self.planned_runs()
         to_send = [run for run in runs if run.state == "claimed"]
         if not to_send:
-            return self.gone_by(tuple(runs))
-        verdict = self.ask(to_send)
+            return self.all_decided(tuple(runs))
+        verdict = self.verdict_on(to_send)
         records = tuple(run for run in runs if run.state != "claimed")
         if verdict.waits is not None:
             return self.parked(records, to_send[0], verdict)
         return self.let_through(records, verdict)
 
-    def _unmatched(self) -> tuple[datetime, ...]:
-        """Return the shared due times that are not occurrences of this entry."""
-        reported = () if self.gate.shared is None else self.gate.shared.reported
-        window = self.window
-        return tuple(
-            one.at
-            for one in reported
-            if one.at <= window.until and not window.times.includes(one.at)
-        )
-
-    def wanted(self) -> list[PlannedRun]:
+    def planned_runs(self) -> list[PlannedRun]:
         """Return the runs to plan for what is due; occurrences that waited become one run."""
         if self.entry.pending_due_at is not None:
-            return [self.folded(self.window.first, self.window.latest, None)]
+            return [self.coalesced(self.window.first, self.window.latest, None)]
         return self._runs()
 
-    def ask(self, to_send: Sequence[PlannedRun]) -> Verdict:
+    def verdict_on(self, to_send: Sequence[PlannedRun]) -> Verdict:
         """Return the gate's verdict on the runs to send."""
         return pass_or_wait(
             to_send,
@@ -272,10 +203,10 @@ class Look:
     def let_through(self, records: tuple[PlannedRun, ...], verdict: Verdict) -> Decision:
         """Return the decision that writes a verdict's runs and `records`."""
         runs = tuple(sorted((*records, *verdict.runs), key=lambda run: run.due_at))
-        found = self.gone_by(runs)
+        found = self.all_decided(runs)
         return replace(found, consume=verdict.consume, spares_free=verdict.spares_free)
 
-    def gone_by(self, runs: tuple[PlannedRun, ...]) -> Decision:
+    def all_decided(self, runs: tuple[PlannedRun, ...]) -> Decision:
         """Return the decision that writes `runs` and leaves nothing waiting."""
         remaining = remaining_runs(self.entry)
         to_send = [run for run in runs if run.state == "claimed"]
@@ -284,7 +215,7 @@ class Look:
             runs = tuple(run for run in runs if run.state != "claimed" or run in allowed)
             return Decision(state="finished", runs=runs, cursor_at=runs[-1].due_at)
         through = max(run.due_at for run in runs)
-        return self.ahead(runs, through, self.window.next_after(through))
+        return self.next_due(runs, through, self.window.next_after(through))
 
     def parked(
         self, records: tuple[PlannedRun, ...], first: PlannedRun, verdict: Verdict
@@ -306,7 +237,7 @@ class Look:
             blocked_by=verdict.blocked_by,
         )
 
-    def ahead(
+    def next_due(
         self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None, due_at: datetime | None
     ) -> Decision:
         """Return the decision that writes `runs`; `due_at` is the next due time, if any."""
@@ -323,26 +254,13 @@ class Look:
         return Decision(state="finished", runs=runs, cursor_at=cursor_at)
 
     def _once_over(self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None) -> Decision:
-        sent = self.entry.run_count > 0 or any(run.state == "claimed" for run in runs)
-        if sent:
+        if self.entry.run_count > 0 or any(run.state == "claimed" for run in runs):
             return Decision(state="finished", runs=runs, cursor_at=cursor_at)
         at = self.window.times.schedule.next_after(EARLIEST)
         if not runs and at is not None:
-            reason = self._why_never(at)
-            record = PlannedRun(
-                at, state="missed", reason=reason, first_missed_at=at, missed_count=1
-            )
-            runs = (record,)
+            reason = never_due(at, self.entry.start_at, self.entry.end_at)
+            runs = (_missed(at, [at], reason),)
         return Decision(state="missed", runs=runs, cursor_at=cursor_at)
-
-    def _why_never(self, at: datetime) -> str:
-        """Return why a one-shot was never due."""
-        start_at, end_at = self.entry.start_at, self.entry.end_at
-        if start_at is not None and at < start_at:
-            return "its time is before start_at"
-        if end_at is not None and at > end_at:
-            return "its time is after end_at"
-        return "its time passed while the entry was paused or edited"
 
     def _runs(self) -> list[PlannedRun]:
         """Apply the misfire policy to the occurrences from the oldest until now."""
@@ -354,7 +272,7 @@ class Look:
         if self.misfire == "skip":
             return self._skip()
         if self.misfire == "coalesce":
-            return [self.folded(window.first, window.latest, self._late(window.first))]
+            return [self.coalesced(window.first, window.latest, self._misfire_reason(window.first))]
         return self._catch_up()
 
     @property
@@ -365,11 +283,11 @@ class Look:
         except OverflowError:
             return EARLIEST
 
-    def _late(self, first: datetime) -> str:
+    def _misfire_reason(self, first: datetime) -> str:
         """Return the reason of a misfire, of which `first` is the oldest occurrence."""
         late = duration(self.window.until - first)
         return (
-            f"misfire: first seen {late} late, grace is {self.grace_s:g} s, policy {self.misfire}"
+            f"{MISFIRE} first seen {late} late, grace is {self.grace_s:g} s, policy {self.misfire}"
         )
 
     def _each(self, after: datetime, limit: int) -> list[PlannedRun]:
@@ -382,16 +300,10 @@ class Look:
         missed = times.between(self.window.after, before, COUNT_LIMIT + 1)
         last = times.latest_until(before)
         assert last is not None  # this policy is only applied to a misfire
-        record = PlannedRun(
-            last,
-            state="missed",
-            reason=self._late(missed[0]),
-            first_missed_at=missed[0],
-            missed_count=len(missed),
-        )
+        record = _missed(last, missed, self._misfire_reason(missed[0]))
         return [record, *self._each(before, BURST)]
 
-    def folded(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
+    def coalesced(self, oldest: datetime, latest: datetime, reason: str | None) -> PlannedRun:
         """Coalesce all occurrences into one run; it has the reason if there are several."""
         window = self.window
         others = len(window.times.between(window.after, latest, COUNT_LIMIT + 2)) - 1
@@ -406,12 +318,17 @@ class Look:
         runs = [PlannedRun(due_at) for due_at in due[:limit]]
         excess = due[limit:]
         if excess:
-            record = PlannedRun(
-                window.latest,
-                state="missed",
-                reason=f"misfire: more than {limit} to catch up, policy all",
-                first_missed_at=excess[0],
-                missed_count=len(excess),
-            )
-            runs.append(record)
+            reason = f"{MISFIRE} more than {limit} to catch up, policy all"
+            runs.append(_missed(window.latest, excess, reason))
         return runs
+
+
+def _missed(at: datetime, occurrences: Sequence[datetime], reason: str) -> PlannedRun:
+    """Return the record, at the last one's due time, of occurrences that are not sent."""
+    return PlannedRun(
+        at,
+        state="missed",
+        reason=reason,
+        first_missed_at=occurrences[0],
+        missed_count=len(occurrences),
+    )

@@ -28,13 +28,11 @@ __all__ = [
     "counts_after",
     "from_start",
     "has_one_run",
-    "is_one_shot",
     "jitter_offset",
     "just_before",
     "remaining_runs",
     "schedule_of",
     "sent_from",
-    "will_not_run_again",
 ]
 
 #: The first and the last instant.
@@ -161,7 +159,7 @@ class Window:
         if oldest is not None and oldest <= until:
             following = _next_free(times, oldest, taken)
         found = cls(times, after, until, taken, oldest, following)
-        return found.past(found.settled_before(oldest))
+        return found.past(found.accounted_before(oldest))
 
     @property
     def is_due(self) -> bool:
@@ -193,7 +191,7 @@ class Window:
         """Return the window with everything up to `at` accounted for."""
         return replace(self, after=max(self.after, at))
 
-    def settled_before(self, at: datetime | None) -> datetime:
+    def accounted_before(self, at: datetime | None) -> datetime:
         """Return the last accounted instant before `at`, the first that is not accounted for."""
         return max([self.after, *(one for one in self.taken if at is None or one < at)])
 
@@ -240,28 +238,12 @@ def remaining_runs(entry: Any) -> int | None:
     return max(0, int(entry.max_runs - entry.run_count))
 
 
-def is_one_shot(entry: Any) -> bool:
-    """Return True for entries that `Store.schedule` makes: one run, at a time or after upstreams.
-
-    `beatstore.tick.edges.one_shot` is the same rule in SQL.
-    """
-    return bool(entry.kind == "once" or (entry.kind == "after" and entry.max_runs == 1))
-
-
 def has_one_run(kind: str | None, max_runs: int | None) -> bool:
     """Return True if an entry has at most one run.
 
     Only then may its options have a `task_id`.
     """
     return kind == "once" or max_runs == 1
-
-
-def will_not_run_again(entry: Any) -> bool:
-    """Return True if an upstream has no further due times, so its past outcome counts.
-
-    `beatstore.tick.edges.not_running_again` is the same rule in SQL.
-    """
-    return is_one_shot(entry) or bool(entry.state == "finished")
 
 
 def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:

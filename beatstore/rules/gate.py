@@ -19,32 +19,23 @@ from typing import get_args
 
 from beatstore.config import Settings
 from beatstore.rules.decision import PlannedRun
+from beatstore.rules.reasons import OVERLAP, UPSTREAM, duration, waited
 from beatstore.types import Overlap
 
 __all__ = [
     "OPEN",
-    "OVERLAP",
     "OVERLAPS",
-    "WAITED",
     "Gate",
     "Missing",
     "SharedAccount",
     "SharedTime",
     "Verdict",
-    "duration",
-    "fold",
     "pass_or_wait",
     "record",
     "run_timeout",
 ]
 
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
-
-#: The start of the `reason` of a run that waited.
-WAITED = "waited"
-
-#: The start of the `reason` of a record that an unfinished run of the entry caused.
-OVERLAP = "overlap:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +69,7 @@ class Missing:
             now: the database's time.
         """
         if self.failed is not None:
-            return record(due, f"upstream {self.failed!r} failed", counts=True)
+            return record(due, f"{UPSTREAM}{self.failed!r} failed", counts=True)
         ends_at = self.ends_at(since)
         if ends_at is None or ends_at > now:
             return None
@@ -213,10 +204,9 @@ def pass_or_wait(
         return Verdict(runs=(due[0], late), consume=gate.edges)
     if not gate.edges and overlap == "allow":
         return Verdict(runs=tuple(due))
-    run = fold(due)
+    run = _coalesced(due)
     if since is not None:
-        waited = duration(now - since)
-        run = replace(run, reason=f"{WAITED} {waited}" + (f"; {run.reason}" if run.reason else ""))
+        run = replace(run, reason=waited(now - since, run.reason))
     return Verdict(runs=(run,), consume=gate.edges)
 
 
@@ -231,7 +221,7 @@ def _upstream_missing(
     )
 
 
-def fold(due: Sequence[PlannedRun]) -> PlannedRun:
+def _coalesced(due: Sequence[PlannedRun]) -> PlannedRun:
     """Coalesce several runs into the last one, which counts the others."""
     *others, last = due
     if not others:
@@ -243,7 +233,7 @@ def fold(due: Sequence[PlannedRun]) -> PlannedRun:
 
 def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> PlannedRun:
     """Return the row that records why due occurrences are not sent."""
-    one = fold(due)
+    one = _coalesced(due)
     return PlannedRun(
         one.due_at,
         state="skipped",
@@ -252,16 +242,3 @@ def record(due: Sequence[PlannedRun], reason: str, *, counts: bool = False) -> P
         missed_count=one.missed_count + 1,
         counts=counts,
     )
-
-
-def duration(span: timedelta) -> str:
-    """Return a span as text, in its two largest units."""
-    seconds = int(span.total_seconds())
-    parts: Sequence[tuple[int, str]] = (
-        (seconds // 86400, "d"),
-        (seconds // 3600 % 24, "h"),
-        (seconds // 60 % 60, "min"),
-        (seconds % 60, "s"),
-    )
-    shown = [f"{value} {unit}" for value, unit in parts if value]
-    return " ".join(shown[:2]) or "0 s"

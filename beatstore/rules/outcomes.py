@@ -7,7 +7,7 @@ has the same rules in SQL.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from beatstore.types import Align, On, OnUpstreamFailure
 
@@ -20,8 +20,10 @@ __all__ = [
     "counter_of",
     "counters_of",
     "failure_ends_wait",
+    "is_one_shot",
     "satisfies",
     "unmet_words",
+    "will_not_run_again",
 ]
 
 #: The outcomes that an edge may require.
@@ -63,6 +65,22 @@ COUNTERS = tuple(counter_of(on) for on in CONDITIONS)
 def counters_of(outcome: str) -> tuple[str, ...]:
     """Return the columns of an entry that count an outcome."""
     return tuple(counter_of(on) for on in CONDITIONS if satisfies(outcome, on))
+
+
+def is_one_shot(entry: Any) -> bool:
+    """Return True for entries that `Store.schedule` makes: one run, at a time or after upstreams.
+
+    `beatstore.tick.edges.one_shot` is the same rule in SQL.
+    """
+    return bool(entry.kind == "once" or (entry.kind == "after" and entry.max_runs == 1))
+
+
+def will_not_run_again(entry: Any) -> bool:
+    """Return True if an upstream has no further due times, so its past outcome counts.
+
+    `beatstore.tick.edges.not_running_again` is the same rule in SQL.
+    """
+    return is_one_shot(entry) or bool(entry.state == "finished")
 
 
 def unmet_words(name: str, on: str, state: str) -> str:

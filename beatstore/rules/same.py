@@ -22,7 +22,7 @@ from beatstore.rules.gate import SharedAccount, SharedTime, Verdict, record
 if TYPE_CHECKING:
     from beatstore.rules.decide import Look
 
-__all__ = ["decide_same"]
+__all__ = ["decide_same", "unmatched"]
 
 #: The most waiting occurrences per look; the next look continues from there.
 _PAGE = 100
@@ -35,13 +35,26 @@ def decide_same(look: Look, account: SharedAccount) -> Decision:
         look: the look at the entry.
         account: the due times that it shares with its upstreams.
     """
+    return replace(_decide(look, account), unmatched=unmatched(look))
+
+
+def unmatched(look: Look) -> tuple[datetime, ...]:
+    """Return the shared due times until now that are not occurrences of the entry."""
+    reported = () if look.gate.shared is None else look.gate.shared.reported
+    window = look.window
+    return tuple(
+        one.at for one in reported if one.at <= window.until and not window.times.includes(one.at)
+    )
+
+
+def _decide(look: Look, account: SharedAccount) -> Decision:
     window = look.window
     if look.entry.pending_due_at is not None:
         return _SameLook.at(look, account, window.first).decision()
-    planned = look.wanted()
+    planned = look.planned_runs()
     to_send = [run for run in planned if run.state == "claimed"]
     if not to_send:
-        return look.gone_by(tuple(planned))
+        return look.all_decided(tuple(planned))
     start = to_send[0].first_missed_at or to_send[0].due_at
     # The excess of `misfire="all"` is later than what waits; a later look records it.
     records = tuple(run for run in planned if run.state != "claimed" and run.due_at < start)
@@ -94,11 +107,11 @@ class _SameLook:
         if chosen is None:
             over = self._given_up(together) or self._given_up_for_another()
             return over or self._parked()
-        run = self.look.folded(self.start, chosen, self.reason)
+        run = self.look.coalesced(self.start, chosen, self.reason)
         given_up = [] if together else self._over(self._waiting_until(chosen))
         if given_up:
             run = _without(run, [one.due_at for one in given_up])
-        verdict = self.look.ask([run])
+        verdict = self.look.verdict_on([run])
         if verdict.waits is not None:
             over = self._given_up(together) if given_up else None
             return over or self._parked(verdict)
@@ -153,7 +166,7 @@ class _SameLook:
         given_up = {run.due_at for run in over}
         left = replace(window, taken=window.taken | given_up)
         ahead = left.next_after(left.after)
-        found = self._recorded(over, left.settled_before(ahead), ahead)
+        found = self._recorded(over, left.accounted_before(ahead), ahead)
         return replace(found, takes=tuple(run.due_at for run in over))
 
     def _given_up_together(self, together: datetime) -> Decision | None:
@@ -164,16 +177,16 @@ class _SameLook:
         over = self._over([self._known(last)])
         if not over or any(at <= together for at in self.met):
             return None
-        folded = self.look.folded(self.start, last, None)
-        whole = record([folded], over[0].reason or "", counts=True)
+        run = self.look.coalesced(self.start, last, None)
+        whole = record([run], over[0].reason or "", counts=True)
         return self._recorded([whole], last, window.next_after(last))
 
     def _given_up_for_another(self) -> Decision | None:
         """Return the decision in which an edge with `align="latest"` ends the wait, or None."""
         if self.look.gate.missing is None:
             return None
-        folded = self.look.folded(self.start, self.look.window.latest, None)
-        verdict = self.look.ask([folded])
+        run = self.look.coalesced(self.start, self.look.window.latest, None)
+        verdict = self.look.verdict_on([run])
         if verdict.waits is not None:
             return None
         return self.look.let_through(self.records, verdict)
@@ -181,7 +194,7 @@ class _SameLook:
     def _recorded(
         self, over: Sequence[PlannedRun], cursor_at: datetime, ahead: datetime | None
     ) -> Decision:
-        found = self.look.ahead((*self.records, *over), cursor_at, ahead)
+        found = self.look.next_due((*self.records, *over), cursor_at, ahead)
         return self._with_what_waits(found)
 
     def _over(self, waiting: Iterable[SharedTime]) -> list[PlannedRun]:

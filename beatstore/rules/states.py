@@ -21,7 +21,6 @@ __all__ = [
     "NOT_STARTED",
     "OVER",
     "RECORDS",
-    "REFUSED",
     "REPORTED",
     "RUN_STATES",
     "SENDS_NOTHING",
@@ -78,9 +77,6 @@ REPORTED: frozenset[RunState] = ERRORS | {"succeeded"}
 
 #: The row is not a run, but a record of due times that were not sent.
 RECORDS: frozenset[RunState] = frozenset({"missed", "skipped"})
-
-#: Beat ended the run without sending it. For downstreams that is a failure.
-REFUSED: frozenset[RunState] = frozenset({"failed", "skipped"})
 
 #: A worker may still report the end of the run. A cancelled or skipped run may have been sent
 #: nevertheless.

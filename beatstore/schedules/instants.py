@@ -9,10 +9,22 @@ checks the ends of the calendar, and returns None beyond them.
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta, timezone
+from typing import TypeGuard
 
 from beatstore.errors import ScheduleError
 
-__all__ = ["DAY", "EPOCH", "FIRST_DAY", "LAST_DAY", "SECOND", "UTC", "face", "instant", "micros"]
+__all__ = [
+    "DAY",
+    "EPOCH",
+    "FIRST_DAY",
+    "LAST_DAY",
+    "SECOND",
+    "UTC",
+    "face",
+    "instant",
+    "is_span",
+    "micros",
+]
 
 SECOND = 1_000_000  # microseconds
 DAY = 86_400  # seconds
@@ -24,6 +36,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = datetime(1, 1, 1, tzinfo=UTC)
 _ZERO_MICROS = FIRST_DAY * DAY * SECOND
 _MICRO = timedelta(microseconds=1)
+
+#: About thirty years. A longer span is a mistake, and could exceed the range of dates.
+_LONGEST_SPAN_S = 1e9
 
 
 def face(wall: datetime) -> int:
@@ -54,6 +69,11 @@ def instant(count: int) -> datetime | None:
         return _ZERO + timedelta(microseconds=count - _ZERO_MICROS)
     except OverflowError:
         return None
+
+
+def is_span(seconds: object) -> TypeGuard[float]:
+    """Return True for a number of seconds that a row may hold: 0 or more, and not too many."""
+    return isinstance(seconds, (int, float)) and 0 <= seconds < _LONGEST_SPAN_S
 
 
 def _aware_form(t: object) -> str:

@@ -21,8 +21,8 @@ from beatstore.definition import edits, fields
 from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
-from beatstore.rules.decide import TRIGGERED, reworded
 from beatstore.rules.due import STEP
+from beatstore.rules.reasons import TRIGGERED, reworded
 from beatstore.rules.states import (
     FINAL,
     OVER,

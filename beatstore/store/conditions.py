@@ -9,8 +9,7 @@ from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.decide import TRIGGERED
-from beatstore.rules.gate import WAITED
+from beatstore.rules.reasons import TRIGGERED, WAITED
 from beatstore.rules.states import ERRORS, REPORTED
 
 __all__ = ["FAILING", "SIMPLY_DUE", "WAITING", "overdue"]

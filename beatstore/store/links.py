@@ -28,8 +28,7 @@ from beatstore.definition import edges
 from beatstore.definition.edges import After
 from beatstore.errors import DependencyCycleError, InvalidEntryError
 from beatstore.records import Entry
-from beatstore.rules.due import will_not_run_again
-from beatstore.rules.outcomes import counter_of
+from beatstore.rules.outcomes import counter_of, will_not_run_again
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit
 from beatstore.store.lineage import Lineage

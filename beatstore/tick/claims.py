@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from sqlalchemy.engine import Dialect
 
 from beatstore.database.columns import Unreadable
-from beatstore.schedules.instants import EPOCH
+from beatstore.schedules.instants import EPOCH, is_span
 
 __all__ = [
     "CALL",
@@ -22,7 +22,6 @@ __all__ = [
     "Look",
     "Outcome",
     "StaleRun",
-    "SweepResult",
     "claim_of",
     "legible",
     "task_id_of",
@@ -37,10 +36,6 @@ CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
 #: Task ids are derived from the run's key, so that a second send has the same id. The key
 #: includes the entry's creation time, which differs between databases that share a broker.
 _NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
-
-
-#: About thirty years in seconds; larger values are mistakes, and may overflow dates.
-_FOREVER_S = 1e9
 
 
 class Executes(Protocol):
@@ -124,21 +119,6 @@ class StaleRun:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepResult:
-    """The result of a sweep.
-
-    Attributes:
-        claims: runs to send.
-        stale_runs: stale runs, to ask the result backend about and then end.
-        count: the number of rows that were swept.
-    """
-
-    claims: list[Claim]
-    stale_runs: list[StaleRun]
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ending:
     """How one run ended.
 
@@ -202,9 +182,7 @@ def task_id_of(entry_id: int, created_at: datetime, due_at: datetime, attempt: i
 
 def timeout_of(seconds: object) -> timedelta | None:
     """Return seconds from a column as a timedelta; None for NULL and for invalid values."""
-    if isinstance(seconds, int | float) and 0 <= seconds < _FOREVER_S:
-        return timedelta(seconds=seconds)
-    return None
+    return timedelta(seconds=seconds) if is_span(seconds) else None
 
 
 def legible(text: str, most: int = 2000) -> str:

@@ -14,8 +14,8 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.tables import RUN
-from beatstore.rules.decide import is_triggered
 from beatstore.rules.decision import Decision, PlannedRun
+from beatstore.rules.reasons import is_triggered
 
 __all__ = ["without_written"]
 

@@ -30,9 +30,11 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import db_now
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.decide import retry_delay, reworded
-from beatstore.rules.states import MAY_END, REFUSED, WITH_WORKER
+from beatstore.rules.reasons import reworded
+from beatstore.rules.retries import retry_delay
+from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
+from beatstore.tick.edges import outcome_of
 from beatstore.tick.endings import HELD, SUSPECTED, Left, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, held_runs, retried
 from beatstore.tick.wake import Tally, count_and_wake
@@ -54,7 +56,8 @@ _ROWS = (
     select(
         func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
         *(RUN.c[name] for name in _OF_RUN),
-        or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("settled"),
+        or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("is_counted"),
+        outcome_of(RUN).label("outcome"),
         *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
         *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
         *(ENTRY.c[name] for name in ("retry_backoff", "retry_jitter_s")),
@@ -145,8 +148,9 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         elif row.follow_up == "wake":
             tally.wake_again(row)
         else:
-            fails = row.state in REFUSED or row.attempt > 1
-            tally.add(row, "failure" if fails else None)
+            # After a next attempt that was cancelled, the failure before it counts.
+            failed = row.outcome == "failure" or row.attempt > 1
+            tally.add(row, "failure" if failed else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
         of_held = _of_entries(connection, rest)
@@ -210,7 +214,7 @@ def _finish_one(
     if run.state == "skipped" and run.claimed_by is None:
         return  # there was no message
     # A run that beat marked failed, and has not counted yet, is counted as its worker reports.
-    states = MAY_END | {"failed"} if run.state == "failed" and not run.settled else MAY_END
+    states = MAY_END | {"failed"} if run.state == "failed" and not run.is_counted else MAY_END
     if write_ending(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
     elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
@@ -227,7 +231,7 @@ def _is_counted(run: Row[Any]) -> bool:
     """Return whether beat has ended and counted a run before its worker reported."""
     if run.state == "lost":
         return True
-    by_beat = run.worker is None and bool(run.settled)
+    by_beat = run.worker is None and bool(run.is_counted)
     return by_beat and (run.state == "failed" or (run.state == "cancelled" and run.attempt > 1))
 
 

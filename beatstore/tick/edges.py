@@ -1,6 +1,6 @@
 """The SQL conditions on edges, upstreams and runs, in one place.
 
-`beatstore.rules.outcomes` and `beatstore.rules.due` are the same rules in Python.
+`beatstore.rules.outcomes` has the same rules in Python.
 
 Pure: each name is an SQL expression, or returns one.
 """
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, literal_column, or_, select
 
 from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.database.tables import DEPENDENCY, RUN, TOKEN
-from beatstore.rules.gate import OVERLAP
+from beatstore.rules.reasons import OVERLAP
 from beatstore.rules.states import ERRORS
 
 __all__ = [
@@ -82,13 +82,13 @@ def satisfied_by(outcome: Any) -> ColumnElement[bool]:
 
 def unsatisfied_for(due_at: Any) -> ColumnElement[bool]:
     """Return the condition that an edge of `SAME_DUE_TIME` is not satisfied for a due time."""
-    told = select(TOKEN.c.due_at).where(
+    token = select(TOKEN.c.due_at).where(
         TOKEN.c.downstream_id == _EDGE.downstream_id,
         TOKEN.c.due_at == due_at,
         TOKEN.c.upstream_id == _EDGE.upstream_id,
         satisfied_by(TOKEN.c.outcome),
     )
-    return and_(SAME_DUE_TIME, ~told.correlate_except(TOKEN).exists())
+    return and_(SAME_DUE_TIME, ~token.correlate_except(TOKEN).exists())
 
 
 def unsatisfied(up: Any, due_at: Any) -> ColumnElement[bool]:
@@ -100,12 +100,12 @@ def unsatisfied(up: Any, due_at: Any) -> ColumnElement[bool]:
 
 
 def one_shot(entry: Any) -> ColumnElement[bool]:
-    """Return the condition of `beatstore.rules.due.is_one_shot`."""
+    """Return the condition of `beatstore.rules.outcomes.is_one_shot`."""
     return or_(entry.c.kind == "once", and_(entry.c.kind == "after", entry.c.max_runs == 1))
 
 
 def not_running_again(entry: Any) -> ColumnElement[bool]:
-    """Return the condition of `beatstore.rules.due.will_not_run_again`."""
+    """Return the condition of `beatstore.rules.outcomes.will_not_run_again`."""
     return or_(one_shot(entry), entry.c.state == "finished")
 
 

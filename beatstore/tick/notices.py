@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from beatstore.rules.decide import COUNT_LIMIT
-from beatstore.rules.decision import PlannedRun
+from beatstore.rules.decision import Decision, PlannedRun
+from beatstore.rules.reasons import MISFIRE, UPSTREAM
 from beatstore.tick.claims import Claim, Outcome
 
-__all__ = ["Notice", "log_notices", "log_sent", "notice_of_run"]
+__all__ = ["Notice", "log_notices", "log_sent", "notices_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,6 @@ _NAMED = 3
 
 #: The maximum length of a logged reason.
 _LONGEST = 300
-
-#: The beginning of the reason of a run that was skipped because its upstream failed.
-_UPSTREAM = "upstream "
-
-#: The beginning of the reason of a run that was created by a misfire policy.
-_MISFIRE = "misfire:"
 
 #: How long an entry may skip because of its own run before this is logged; then each day.
 _SKIPPED_FOR = timedelta(minutes=10)
@@ -123,21 +118,34 @@ class Notice:
         return f"{which}: {why}" if why else which
 
 
-def notice_of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
-    """Return the event to log for a planned run, or None.
+def notices_of(
+    entry: Any, decision: Decision, problem: str | None, now: datetime
+) -> Iterator[Notice]:
+    """Yield the events to log for a decided entry; mostly there are none.
 
     Args:
         entry: the entry's row before the decision.
-        run: one of its planned runs.
+        decision: the decision about it.
+        problem: why it is broken, if it is.
         now: the database's time.
     """
+    if problem is not None:
+        yield Notice("broken", entry.name, entry.next_due_at, problem)
+    for run in decision.runs:
+        if run.state != "claimed" or run.missed_count:
+            notice = _notice_of_run(entry, run, now)
+            if notice is not None:
+                yield notice
+
+
+def _notice_of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:
     sent = run.state == "claimed"
     if sent:
-        kind = "coalesced" if (run.reason or "").startswith(_MISFIRE) else None
+        kind = "coalesced" if (run.reason or "").startswith(MISFIRE) else None
     elif run.state == "missed":
         kind = "missed"
     elif run.counts:
-        kind = "upstream failed" if (run.reason or "").startswith(_UPSTREAM) else "given up"
+        kind = "upstream failed" if (run.reason or "").startswith(UPSTREAM) else "given up"
     else:
         kind = "skipped" if _is_skipped_for_long(entry, now) else None
     if kind is None:

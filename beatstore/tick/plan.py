@@ -9,7 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -37,11 +37,11 @@ from beatstore.tick.collisions import without_written
 from beatstore.tick.gates import consume, read_gates
 from beatstore.tick.locks import free_entries
 from beatstore.tick.mistakes import cycle_problems, misspelt_edges
-from beatstore.tick.notices import Notice, notice_of_run
+from beatstore.tick.notices import Notice, notices_of
 from beatstore.tick.waits import write_shared
 from beatstore.tick.watch import watch_again
 
-__all__ = ["Planner"]
+__all__ = ["Planned", "Planner", "quarantine"]
 
 # The parameters name the columns to write, so that a broken row keeps its other columns.
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
@@ -75,28 +75,38 @@ _call_of = attrgetter(*CALL)
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """The result of planning a batch.
+
+    Attributes:
+        count: the number of entries that were decided.
+        claims: the runs to send.
+        notices: the events to log after the commit.
+    """
+
+    count: int = 0
+    claims: Sequence[Claim] = ()
+    notices: Sequence[Notice] = ()
+
+
+_BROKEN = Decision(state="broken")
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     """An entry and its decision; an entry with a problem is marked broken instead."""
 
     entry: Row[Any]
-    decision: Decision
+    decision: Decision = _BROKEN
     gate: Gate = OPEN
     task_id: str | None = None
     problem: str | None = None
 
 
-_NOTHING = Decision(state="broken")
-
-
 class Planner:
-    """Plans entries for one beat, in the caller's transaction.
-
-    Attributes:
-        notices: the events of the last batch, to log after its commit.
-    """
+    """Plans entries for one beat, in the caller's transaction."""
 
     def __init__(self, settings: Settings, beat_id: str) -> None:
-        self.notices: list[Notice] = []
         self._settings = settings
         self._beat_id = beat_id
 
@@ -104,17 +114,15 @@ class Planner:
         self,
         connection: Connection,
         which: ColumnElement[bool],
-        limit: int,
         now: datetime,
         *,
         careful: bool = False,
-    ) -> tuple[int, list[Claim]]:
-        """Plan the entries that `which` selects; return how many, and the claims.
+    ) -> Planned:
+        """Plan a batch of the entries that `which` selects.
 
         Args:
             connection: with a transaction that the caller commits.
             which: the condition that selects entries.
-            limit: the maximum number of entries.
             now: the database's time.
             careful: first check which due times have a run already.
 
@@ -122,10 +130,10 @@ class Planner:
             CollisionError: a due time has a run already: roll back, and plan again with
                 `careful`.
         """
-        self.notices = []
+        limit = self._settings.batch_size
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
-            return 0, []
+            return Planned()
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
         new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
         watch_again(connection, (row for row in legible_rows if row.id in new), self._settings, now)
@@ -133,45 +141,49 @@ class Planner:
         linked = [row.id for row in rows if row.id in new and gates.get(row.id, OPEN).edges]
         in_cycles = cycle_problems(connection, linked)
         problems = in_cycles | (misspelt_edges(connection, linked) if linked else {})
-        plans = [self._plan_row(row, now, gates.get(row.id, OPEN), problems) for row in rows]
+        plans = [
+            self._plan_row(row, now, gates.get(row.id, OPEN), problems.get(row.id)) for row in rows
+        ]
         if careful:
             decided = [(plan.entry, plan.decision) for plan in plans]
             decisions = without_written(connection, decided)
             plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
         claims = self._write_runs(connection, plans, now, careful)
         self._write_entries(connection, plans, now)
-        for entry_id in free_entries(connection, in_cycles.keys() - {row.id for row in rows}):
-            self.quarantine(connection, entry_id, in_cycles[entry_id])
-        self.notices = [*_notices(plans, now), *self.notices]
-        return len(rows), claims
+        notices = [
+            notice
+            for plan in plans
+            for notice in notices_of(plan.entry, plan.decision, plan.problem, now)
+        ]
+        others = free_entries(connection, in_cycles.keys() - {row.id for row in rows})
+        notices += [quarantine(connection, one, in_cycles[one]) for one in others]
+        return Planned(len(rows), claims, notices)
 
-    def _plan_row(
-        self, row: Row[Any], now: datetime, gate: Gate, problems: dict[int, str]
-    ) -> _Plan:
+    def _plan_row(self, row: Row[Any], now: datetime, gate: Gate, mistake: str | None) -> _Plan:
+        """Decide one entry; `mistake` is what is wrong with its edges, if anything is."""
         try:
-            if problem := unreadable(row):
-                return _Plan(row, _NOTHING, problem=problem)
-            if row.id in problems:
-                return _Plan(row, _NOTHING, problem=problems[row.id])
-            decision = decide(cast(EntryRow, row), now, self._settings, gate)
-            own_id = None
-            if decision.runs:
-                call = Call(row.task, row.args, row.kwargs, row.options)
-                check_allowed(call, self._settings.allowed_tasks)
-                if has_one_run(row.kind, row.max_runs):
-                    own_id = check_id(row.options, once=True)
-            if decision.state == "broken":
-                return _Plan(row, _NOTHING, problem=decision.error or "")
-            return _Plan(row, decision, gate, own_id)
+            problem = unreadable(row) or mistake
+            if problem is None:
+                decision = decide(cast(EntryRow, row), now, self._settings, gate)
+                if decision.state != "broken":
+                    return _Plan(row, decision, gate, self._own_task_id(row, decision))
+                problem = decision.error or ""
         except Exception as error:  # noqa: BLE001  (a row written by hand can hold anything)
-            return _Plan(row, _NOTHING, problem=f"{type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}"
+        return _Plan(row, problem=problem)
+
+    def _own_task_id(self, row: Row[Any], decision: Decision) -> str | None:
+        """Check the message of an entry that gets runs; return the task id in its options."""
+        if not decision.runs:
+            return None
+        call = Call(row.task, row.args, row.kwargs, row.options)
+        check_allowed(call, self._settings.allowed_tasks)
+        return check_id(row.options, once=True) if has_one_run(row.kind, row.max_runs) else None
 
     def _write_entries(self, connection: Connection, plans: Sequence[_Plan], now: datetime) -> None:
         """Write the new state of the entries, and consume upstream completions."""
         good = [_columns(plan.entry, plan.decision, now) for plan in plans if plan.problem is None]
-        bad = [
-            _quarantine(plan.entry.id, plan.problem) for plan in plans if plan.problem is not None
-        ]
+        bad = [_broken(plan.entry.id, plan.problem) for plan in plans if plan.problem is not None]
         if good:
             writes = _writes(connection.dialect)
             connection.execute(writes.entries, writes.parameters(good))
@@ -190,8 +202,7 @@ class Planner:
             for plan in plans
             if plan.gate.shared is not None
         ]
-        if shared:
-            write_shared(connection, shared)
+        write_shared(connection, shared)
 
     def _write_runs(
         self, connection: Connection, plans: Sequence[_Plan], now: datetime, careful: bool
@@ -202,24 +213,16 @@ class Planner:
             CollisionError: a due time has a run already.
         """
         expires_at = now + timedelta(seconds=self._settings.claim_ttl)
-        rows = [
-            self._run_row(plan, run, now, expires_at)
-            for plan in plans
-            for run in plan.decision.runs
-        ]
-        if not rows:
+        planned = [(plan, run) for plan in plans for run in plan.decision.runs]
+        if not planned:
             return []
+        rows = [self._run_row(plan, run, now, expires_at) for plan, run in planned]
         writes = _writes(connection.dialect)
         done = connection.execute(writes.runs, writes.parameters(rows))
         inserted = done.all() if done.returns_rows else None
         if (done.rowcount if inserted is None else len(inserted)) != len(rows) and not careful:
             raise CollisionError
-        claimed = [
-            (plan.entry, run)
-            for plan in plans
-            for run in plan.decision.runs
-            if run.state == "claimed"
-        ]
+        claimed = [(plan.entry, run) for plan, run in planned if run.state == "claimed"]
         if not claimed:
             return []
         if inserted is None:
@@ -265,11 +268,12 @@ class Planner:
             "finished_at": None if claimed else now,
         }
 
-    def quarantine(self, connection: Connection, entry_id: int, reason: str) -> None:
-        """Mark an entry as broken, with the reason."""
-        connection.execute(_WRITE_ENTRY, [_quarantine(entry_id, reason)])
-        name = connection.scalar(select(ENTRY.c.name).where(ENTRY.c.id == entry_id))
-        self.notices.append(Notice("broken", name, reason=reason))
+
+def quarantine(connection: Connection, entry_id: int, reason: str) -> Notice:
+    """Mark an entry as broken, with the reason; return the event to log after the commit."""
+    connection.execute(_WRITE_ENTRY, [_broken(entry_id, reason)])
+    name = connection.scalar(select(ENTRY.c.name).where(ENTRY.c.id == entry_id))
+    return Notice("broken", name, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,19 +304,6 @@ def _writes(dialect: Dialect) -> _Writes:
     )
 
 
-def _notices(plans: Sequence[_Plan], now: datetime) -> Iterator[Notice]:
-    """Yield the events of a batch to log; mostly there are none."""
-    for plan in plans:
-        entry = plan.entry
-        if plan.problem is not None:
-            yield Notice("broken", entry.name, entry.next_due_at, plan.problem)
-        for run in plan.decision.runs:
-            if run.state != "claimed" or run.missed_count:
-                notice = notice_of_run(entry, run, now)
-                if notice is not None:
-                    yield notice
-
-
 def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, Any]:
     """Return the new columns of an entry, for `_WRITE_ENTRY`."""
     sent = sum(run.state == "claimed" for run in decision.runs)
@@ -332,13 +323,12 @@ def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, An
     }
 
 
-def _quarantine(entry_id: int, reason: str) -> dict[str, Any]:
+def _broken(entry_id: int, reason: str) -> dict[str, Any]:
     """Return the columns that mark an entry as broken; its other columns stay."""
-    error = legible(reason)
     return {
         "b_id": entry_id,
         "state": "broken",
-        "error": error,
+        "error": legible(reason),
         "next_due_at": None,
         "wake_at": None,
     }

@@ -21,8 +21,9 @@ call opens a new one. Claims stay until they expire; then the first beat that sw
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, and_, literal, select, true, update
@@ -39,10 +40,11 @@ from beatstore.errors import CollisionError, UnavailableError
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import complete, settling, sweep
 from beatstore.tick.beats import Upkeep
-from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun, SweepResult
+from beatstore.tick.claims import Claim, Ending, Look, Outcome
 from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, held_runs
-from beatstore.tick.notices import Notice, log_notices
-from beatstore.tick.plan import Planner
+from beatstore.tick.notices import log_notices
+from beatstore.tick.plan import Planner, quarantine
+from beatstore.tick.sweep import Swept
 
 __all__ = ["Queue"]
 
@@ -73,7 +75,7 @@ class Queue:
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
         # Built once, since an idle beat mostly runs this query.
         earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
-        self._asked = select(db_now(), *earliest)
+        self._look_statement = select(db_now(), *earliest)
         self._no_wait_until = 0.0
         self._kept = KeptConnection(database)
         self.upkeep = Upkeep(self._kept, beat_id)
@@ -83,12 +85,12 @@ class Queue:
     def look(self) -> Look:
         """Read the database's time, and the earliest `wake_at` of entries and of runs."""
         row = self._kept.connected_again(self._read_look)
-        # An unreadable wake_at is due, and overwritten; planning finds other problems.
-        unreadable = [isinstance(at, str) for at in row[1:]]
-        for rows, spoiled in zip((ENTRY, RUN), unreadable, strict=True):
-            if spoiled:
+        at = list(row[1:])
+        for number, rows in enumerate((ENTRY, RUN)):
+            if isinstance(at[number], str):
+                # An unreadable wake_at is due, and overwritten; planning finds other problems.
                 self._wake_earliest(rows)
-        at = [EPOCH if spoiled else at for at, spoiled in zip(row[1:], unreadable, strict=True)]
+                at[number] = EPOCH
         clock = self._database.clock
         return Look(row[0] if clock is None else clock.now(), *at)
 
@@ -104,18 +106,13 @@ class Queue:
 
         Transaction: opens and commits its own.
         """
-        limit = self.settings.batch_size
-        due = and_(ENTRY.c.wake_at <= now, self._entries)
-        try:
-            count, claims = self._plan(due, limit, now)
-        except UnavailableError:
-            raise
-        except Exception:  # noqa: BLE001  (one bad row must not stop the others)
-            return self._plan_one_by_one(now)
+        claims: list[Claim] = []
+        plan = partial(self._plan, claims, now)
+        count = self._together_or_alone(ENTRY, self._entries, now, plan, self._quarantine)
         claims.sort(key=lambda claim: claim.due_at)
         return claims, count
 
-    def sweep(self, now: datetime) -> SweepResult:
+    def sweep(self, now: datetime) -> Swept:
         """Handle the runs whose `wake_at` is due.
 
             claimed     its claim expired, or a next attempt is due     claim it, to be sent
@@ -131,12 +128,10 @@ class Queue:
 
         Transaction: opens and commits its own; counting uses a second one.
         """
-        try:
-            return self._sweep(and_(RUN.c.wake_at <= now, self._runs), now)
-        except UnavailableError:
-            raise
-        except Exception:  # noqa: BLE001  (one bad row must not stop the others)
-            return self._sweep_one_by_one(now)
+        swept = Swept()
+        sweep = partial(self._sweep, swept, now)
+        swept.count = self._together_or_alone(RUN, self._runs, now, sweep, self._give_up)
+        return swept
 
     def end(self, endings: Sequence[Ending]) -> None:
         """Record how runs ended that no worker reported on.
@@ -149,7 +144,7 @@ class Queue:
             raise
         except Exception as error:  # noqa: BLE001  (as in sweep)
             if len(endings) == 1:
-                self._give_up(endings[0].run_id, error)
+                self._give_up(endings[0].run_id, f"unreadable row: {error}")
                 return
             for ending in endings:
                 self.end([ending])
@@ -190,7 +185,7 @@ class Queue:
 
     def _read_look(self, connection: Connection) -> Any:
         try:
-            row = connection.execute(self._asked).one()
+            row = connection.execute(self._look_statement).one()
         except (ValueError, OverflowError, DBAPIError) as error:
             if unavailable(error):
                 raise
@@ -199,9 +194,78 @@ class Queue:
         connection.rollback()
         return row
 
-    def _sweep(self, due: ColumnElement[bool], now: datetime) -> SweepResult:
+    def _together_or_alone(
+        self,
+        rows: Table,
+        which: ColumnElement[bool],
+        now: datetime,
+        handle: Callable[[ColumnElement[bool]], int],
+        give_up: Callable[[int, str], None],
+    ) -> int:
+        """Handle a batch of due rows; if that fails, each in its own transaction.
+
+        So a bad row does not stop the others. The driver can't even read some, such as those
+        with the date `infinity`. A run that was claimed before an error is sent when its claim
+        expires.
+
+        Args:
+            rows: the table.
+            which: the condition that selects the rows of this queue.
+            now: the database's time.
+            handle: handles the rows that a condition selects, and returns how many.
+            give_up: marks a row that can't be handled, with the reason.
+
+        Returns:
+            The number of rows that were handled or given up.
+        """
+        due = and_(rows.c.wake_at <= now, which)
+        try:
+            return handle(due)
+        except UnavailableError:
+            raise
+        except Exception:  # noqa: BLE001  (one bad row must not stop the others)
+            ids = self._due_ids(rows, due)
+        for row_id in ids:
+            try:
+                handle(rows.c.id == row_id)
+            except UnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001  (as above)
+                give_up(row_id, f"unreadable row: {error}")
+        return len(ids)
+
+    def _due_ids(self, rows: Table, due: ColumnElement[bool]) -> Sequence[int]:
+        """Return the ids of a due batch, without reading any other column."""
+        ids = select(rows.c.id).where(due).order_by(rows.c.wake_at, rows.c.id)
+        with self._kept.claiming() as connection:
+            return connection.scalars(ids.limit(self.settings.batch_size)).all()
+
+    def _plan(self, claims: list[Claim], now: datetime, which: ColumnElement[bool]) -> int:
+        """Plan in one transaction, add to `claims`, and return how many entries were decided.
+
+        If a due time has a run already, plan again carefully.
+        """
+        plan = partial(self._planner.plan_where, which=which, now=now)
+        try:
+            planned = self._kept.claiming_again(plan)
+        except CollisionError:
+            planned = self._kept.claiming_again(partial(plan, careful=True))
+        log_notices(planned.notices)
+        claims += planned.claims
+        return planned.count
+
+    def _quarantine(self, entry_id: int, reason: str) -> None:
+        with self._kept.claiming() as connection:
+            notice = quarantine(connection, entry_id, reason)
+        log_notices([notice])
+
+    def _sweep(self, swept: Swept, now: datetime, which: ColumnElement[bool]) -> int:
+        """Sweep in one transaction, add to `swept`, and return how many runs were handled.
+
+        Runs that have ended are counted in another transaction.
+        """
         found = self._kept.claiming_again(
-            lambda connection: sweep.sweep(connection, due, now, self.settings, self._beat_id)
+            lambda connection: sweep.sweep(connection, which, now, self.settings, self._beat_id)
         )
         log_notices(found.notices)
         if found.uncounted:
@@ -212,27 +276,15 @@ class Queue:
             except UnavailableError as error:
                 if not contended(error.__cause__):
                     raise  # a locked row stays due for the next sweep
-        return found.swept
+        swept.claims += found.claims
+        swept.stale_runs += found.stale_runs
+        return found.count
 
-    def _sweep_one_by_one(self, now: datetime) -> SweepResult:
-        """Sweep the same batch, each run in its own transaction, and end the runs that fail.
-
-        Runs that were claimed before an error are sent when their claims expire.
-        """
-        claims: list[Claim] = []
-        stale_runs: list[StaleRun] = []
-        ids = self._due(RUN, self._runs, now)
-        for run_id in ids:
-            try:
-                swept = self._sweep(RUN.c.id == run_id, now)
-            except UnavailableError:
-                raise
-            except Exception as error:  # noqa: BLE001  (as in sweep)
-                self._give_up(run_id, error)
-            else:
-                claims += swept.claims
-                stale_runs += swept.stale_runs
-        return SweepResult(claims, stale_runs, len(ids))
+    def _give_up(self, run_id: int, reason: str) -> None:
+        with self._kept.claiming() as connection:
+            now = read_now(connection, self._database)
+            notice = sweep.give_up(connection, run_id, now, reason)
+        log_notices([notice])
 
     def _wake_earliest(self, rows: Table) -> None:
         """Overwrite the earliest `wake_at` of a table with a past instant."""
@@ -240,61 +292,6 @@ class Queue:
         with self._kept.claiming() as connection:
             earliest = connection.scalar(first.limit(1))
             connection.execute(update(rows).where(rows.c.id == earliest).values(wake_at=EPOCH))
-
-    def _give_up(self, run_id: int, error: Exception) -> None:
-        with self._kept.claiming() as connection:
-            now = read_now(connection, self._database)
-            reason = f"unreadable row: {error}"
-            sweep.give_up(connection, run_id, now, reason)
-            name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
-        log_notices([Notice("refused", name, reason=reason, run_id=run_id)])
-
-    def _due(self, rows: Table, which: ColumnElement[bool], now: datetime) -> Sequence[int]:
-        """Return the ids of a due batch, without reading any other column."""
-        with self._kept.claiming() as connection:
-            return connection.scalars(
-                select(rows.c.id)
-                .where(rows.c.wake_at <= now, which)
-                .order_by(rows.c.wake_at, rows.c.id)
-                .limit(self.settings.batch_size)
-            ).all()
-
-    def _plan(
-        self, which: ColumnElement[bool], limit: int, now: datetime
-    ) -> tuple[int, list[Claim]]:
-        """Plan in one transaction; if a due time has a run already, plan again carefully."""
-        try:
-            planned = self._kept.claiming_again(
-                lambda connection: self._planner.plan_where(connection, which, limit, now)
-            )
-        except CollisionError:
-            planned = self._kept.claiming_again(
-                lambda connection: self._planner.plan_where(
-                    connection, which, limit, now, careful=True
-                )
-            )
-        log_notices(self._planner.notices)
-        return planned
-
-    def _plan_one_by_one(self, now: datetime) -> tuple[list[Claim], int]:
-        """Plan the same batch, each entry in its own transaction, and mark failing ones broken.
-
-        This is for rows that the driver can't read (`infinity`, a date out of range).
-        """
-        ids = self._due(ENTRY, self._entries, now)
-        claims: list[Claim] = []
-        for entry_id in ids:
-            this = ENTRY.c.id == entry_id
-            try:
-                claims += self._plan(this, 1, now)[1]
-            except UnavailableError:
-                raise
-            except Exception as error:  # noqa: BLE001  (as in plan)
-                with self._kept.claiming() as connection:
-                    self._planner.notices = []
-                    self._planner.quarantine(connection, entry_id, f"unreadable row: {error}")
-                log_notices(self._planner.notices)
-        return claims, len(ids)
 
 
 def _tagged(entry_id: Column[int], tag: str | None) -> ColumnElement[bool]:

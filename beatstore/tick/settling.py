@@ -25,8 +25,8 @@ from beatstore.database.connection import read_now
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
-from beatstore.rules.decide import TRIGGERED
 from beatstore.rules.gate import run_timeout
+from beatstore.rules.reasons import TRIGGERED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
 

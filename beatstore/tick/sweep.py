@@ -6,7 +6,7 @@ returned, and counted in a separate transaction, which locks entries first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,28 +17,39 @@ from sqlalchemy.engine import Connection
 from beatstore.config import Settings
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
-from beatstore.rules.decide import call_problem, is_triggered
-from beatstore.rules.gate import duration, run_timeout
+from beatstore.rules.decide import call_problem
+from beatstore.rules.gate import run_timeout
+from beatstore.rules.reasons import duration, is_triggered
 from beatstore.rules.states import CANCELS_RUNS, RUN_STATES, UNFINISHED, WITH_WORKER
-from beatstore.tick.claims import CALL, StaleRun, SweepResult, claim_of, legible, unreadable
+from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unreadable
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import MISSED_UNTIL_LOST
 from beatstore.words import misspelt
 
-__all__ = ["Found", "give_up", "sweep"]
+__all__ = ["Swept", "give_up", "sweep"]
 
-#: Seconds for which a stale run is left to the beat that found it.
-_ASKING = 60.0
+#: For how long a stale run is left to the beat that found it.
+_ASKING = timedelta(seconds=60)
 
-_REFUSE = update(RUN).where(RUN.c.id == bindparam("b_id"))
+_END = update(RUN).where(RUN.c.id == bindparam("b_id"))
 
 
 @dataclass(slots=True)
-class Found:
-    """The result of a sweep, the runs to count, and the events to log."""
+class Swept:
+    """The result of a sweep.
 
-    swept: SweepResult
+    Attributes:
+        count: the number of rows that were swept.
+        claims: runs to send.
+        stale_runs: stale runs, to ask the result backend about and then end.
+        uncounted: the ids of runs that have ended and must be counted.
+        notices: the events to log after the commit.
+    """
+
+    count: int = 0
+    claims: list[Claim] = field(default_factory=list)
+    stale_runs: list[StaleRun] = field(default_factory=list)
     uncounted: list[int] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
@@ -49,7 +60,7 @@ def sweep(
     now: datetime,
     settings: Settings,
     beat_id: str,
-) -> Found:
+) -> Swept:
     """Lock a batch of due runs, and handle each by its state; see `Queue.sweep`."""
     runs = connection.execute(
         select(RUN)
@@ -58,91 +69,126 @@ def sweep(
         .limit(settings.batch_size)
         .with_for_update(skip_locked=True)
     ).all()
-    found = Found(SweepResult([], [], len(runs)))
-    if not runs:
-        return found
-    problems = {
-        run.id: _unreadable(run) or misspelt("state", run.state, RUN_STATES) for run in runs
-    }
-    spoiled = {run_id: problem for run_id, problem in problems.items() if problem}
-    bad = [(run, "failed", spoiled[run.id]) for run in runs if run.id in spoiled]
-    _refuse(connection, bad, now, found)
-    runs = [run for run in runs if run.id not in spoiled]
-    claimable = [run for run in runs if run.state == "claimed"]
-    _send_again(connection, claimable, now, found, settings=settings, beat_id=beat_id)
-    expires_at = now + timedelta(seconds=settings.claim_ttl)
-    claimed = [claim.run_id for claim in found.swept.claims]
-    _write(connection, claimed, claimed_by=beat_id, wake_at=expires_at)
-    expired = {
-        run.id: run
-        for run in runs
-        if run.state == "sent" and run.expires_at is not None and run.expires_at <= now
-    }
-    _expire(connection, expired, now, found)
-    silent = [run for run in runs if run.state in WITH_WORKER and run.id not in expired]
-    _mark_stale(connection, silent, now, settings.heartbeat * MISSED_UNTIL_LOST, found)
-    found.uncounted += [run.id for run in runs if run.state not in UNFINISHED]
-    return found
+    batch = _Batch(connection, now, settings, beat_id, Swept(len(runs)))
+    if runs:
+        batch.handle(runs)
+    return batch.swept
 
 
-def _send_again(
-    connection: Connection,
-    runs: Sequence[Row[Any]],
-    now: datetime,
-    found: Found,
-    *,
-    settings: Settings,
-    beat_id: str,
-) -> None:
-    """Claim the runs that may be sent, and end the others."""
-    if not runs:
-        return
-    names = ("id", "state", *CALL, "run_timeout_s", "overlap")
-    columns = [ENTRY.c[name] for name in names]
-    these = dialect_of(connection.dialect).among(ENTRY.c.id, {run.entry_id for run in runs})
-    entries = {row.id: row for row in connection.execute(select(*columns).where(these))}
-    refused: list[tuple[Row[Any], str, str | None]] = []
-    for run in runs:
-        state, reason = _refusal(run, entries.get(run.entry_id))
-        if state is None:
-            entry = entries[run.entry_id]
-            timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, settings)
-            found.swept.claims.append(claim_of(run, entry, timeout_s))
-            if run.claimed_by is not None and not run.tries:  # not a retry after a failed send
-                kind = "own claims" if run.claimed_by == beat_id else "claims"
-                whose = f"claimed by beat {run.claimed_by}"
-                found.notices.append(Notice(kind, run.entry_name, run.due_at, whose, run.id))
-        else:
-            refused.append((run, state, reason))
-    _refuse(connection, refused, now, found)
+def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> Notice:
+    """Mark a run as failed if it can't be processed, without waking downstreams.
 
-
-def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> None:
-    """Mark a run as failed if it can't be processed, without waking downstreams."""
+    Returns:
+        The event to log after the commit.
+    """
     over = {"state": "failed", "reason": legible(reason), "wake_at": None, "finished_at": now}
-    connection.execute(_REFUSE, [{"b_id": run_id, **over}])
+    connection.execute(_END, [{"b_id": run_id, **over}])
+    name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
+    return Notice("refused", name, reason=reason, run_id=run_id)
 
 
-def _refuse(
-    connection: Connection,
-    refused: Sequence[tuple[Row[Any], str, str | None]],
-    now: datetime,
-    found: Found,
-) -> None:
-    """End runs with a state and a reason, and note that they must be counted."""
-    if not refused:
-        return
-    over = {"wake_at": now, "finished_at": now}
-    rows = [
-        {"b_id": run.id, "state": state, "reason": reason and legible(reason), **over}
-        for run, state, reason in refused
-    ]
-    connection.execute(_REFUSE, rows)
-    found.uncounted += [run.id for run, _, _ in refused]
-    found.notices += [
-        Notice(_notice_kind(run, state), run.entry_name, run.due_at, reason, run.id)
-        for run, state, reason in refused
-    ]
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """One sweep: its transaction, its time, and what it has found so far."""
+
+    connection: Connection
+    now: datetime
+    settings: Settings
+    beat_id: str
+    swept: Swept
+
+    def handle(self, runs: Sequence[Row[Any]]) -> None:
+        """Handle each run by its state."""
+        problems = {
+            run.id: problem
+            for run in runs
+            if (problem := _unreadable(run) or misspelt("state", run.state, RUN_STATES))
+        }
+        self._end([(run, "failed", problems[run.id]) for run in runs if run.id in problems])
+        runs = [run for run in runs if run.id not in problems]
+        self._claim([run for run in runs if run.state == "claimed"])
+        with_worker = [run for run in runs if run.state in WITH_WORKER]
+        self._expire([run for run in with_worker if self._is_expired(run)])
+        self._mark_stale([run for run in with_worker if not self._is_expired(run)])
+        self.swept.uncounted += [run.id for run in runs if run.state not in UNFINISHED]
+
+    def _claim(self, runs: Sequence[Row[Any]]) -> None:
+        """Claim the runs that may be sent, and end the others."""
+        if not runs:
+            return
+        columns = [ENTRY.c[name] for name in ("id", "state", *CALL, "run_timeout_s", "overlap")]
+        these = dialect_of(self.connection.dialect).among(
+            ENTRY.c.id, {run.entry_id for run in runs}
+        )
+        found = self.connection.execute(select(*columns).where(these))
+        entries = {row.id: row for row in found}
+        endings = {run.id: _refusal(run, entries.get(run.entry_id)) for run in runs}
+        claimed = [run for run in runs if endings[run.id] is None]
+        for run in claimed:
+            entry = entries[run.entry_id]
+            timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, self.settings)
+            self.swept.claims.append(claim_of(run, entry, timeout_s))
+            if run.claimed_by is not None and not run.tries:  # not a retry after a failed send
+                kind = "own claims" if run.claimed_by == self.beat_id else "claims"
+                whose = f"claimed by beat {run.claimed_by}"
+                self.swept.notices.append(Notice(kind, run.entry_name, run.due_at, whose, run.id))
+        self._end([(run, *ending) for run in runs if (ending := endings[run.id])])
+        expires_at = self.now + timedelta(seconds=self.settings.claim_ttl)
+        self._write(claimed, claimed_by=self.beat_id, wake_at=expires_at)
+
+    def _end(self, ended: Sequence[tuple[Row[Any], str, str]]) -> None:
+        """End runs with a state and a reason, and note that they must be counted."""
+        if not ended:
+            return
+        over = {"wake_at": self.now, "finished_at": self.now}
+        rows = [
+            {"b_id": run.id, "state": state, "reason": legible(reason), **over}
+            for run, state, reason in ended
+        ]
+        self.connection.execute(_END, rows)
+        self.swept.uncounted += [run.id for run, _, _ in ended]
+        self.swept.notices += [
+            Notice(_notice_kind(run, state), run.entry_name, run.due_at, reason, run.id)
+            for run, state, reason in ended
+        ]
+
+    def _is_expired(self, run: Row[Any]) -> bool:
+        expires_at = run.expires_at
+        return run.state == "sent" and expires_at is not None and expires_at <= self.now
+
+    def _expire(self, runs: Sequence[Row[Any]]) -> None:
+        """Cancel runs whose message expired before a worker reported a start.
+
+        If no worker has ever reported anything, the runs may have run, and are checked later.
+        """
+        if not runs:
+            return
+        if self.connection.execute(select(WORKER.c.id).limit(1)).first() is None:
+            self._write(runs, wake_at=self.now + _ASKING)
+        else:
+            self._end([(run, "cancelled", _expired_reason(run)) for run in runs])
+
+    def _mark_stale(self, runs: Sequence[Row[Any]]) -> None:
+        """Mark runs as stale if their worker is silent; note those that were marked before.
+
+        The first mark gives time to workers that could not report because of an outage of the
+        database or a change of its clock. Their next heartbeat clears the mark.
+        """
+        fresh = [run for run in runs if run.state == "started" and run.claimed_by != SUSPECTED]
+        stale = [run for run in runs if run.state != "started" or run.claimed_by == SUSPECTED]
+        grace = timedelta(seconds=self.settings.heartbeat * MISSED_UNTIL_LOST)
+        self._write(fresh, claimed_by=SUSPECTED, wake_at=self.now + grace)
+        self._write(stale, claimed_by=SUSPECTED, wake_at=self.now + _ASKING)
+        self.swept.stale_runs += [
+            StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, self.now))
+            for run in stale
+        ]
+
+    def _write(self, runs: Sequence[Row[Any]], **values: Any) -> None:
+        if runs:
+            ids = [run.id for run in runs]
+            these = dialect_of(self.connection.dialect).among(RUN.c.id, ids)
+            self.connection.execute(update(RUN).where(these).values(**values))
 
 
 def _notice_kind(run: Row[Any], state: str) -> str:
@@ -150,49 +196,6 @@ def _notice_kind(run: Row[Any], state: str) -> str:
     if state == "failed":
         return "refused"
     return "expired" if run.state == "sent" else "cancelled"
-
-
-def _mark_stale(
-    connection: Connection,
-    runs: Sequence[Row[Any]],
-    now: datetime,
-    grace_s: float,
-    found: Found,
-) -> None:
-    """Mark runs as stale if their worker is silent; return those marked before.
-
-    `grace_s` gives time to workers that could not report because of an outage of the database
-    or a change of its clock. Their next heartbeat within that time clears the mark.
-    """
-    fresh = [run for run in runs if run.state == "started" and run.claimed_by != SUSPECTED]
-    ids = [run.id for run in fresh]
-    _write(connection, ids, claimed_by=SUSPECTED, wake_at=now + timedelta(seconds=grace_s))
-    given_up = [run for run in runs if run.id not in set(ids)]
-    _write(
-        connection,
-        [run.id for run in given_up],
-        claimed_by=SUSPECTED,
-        wake_at=now + timedelta(seconds=_ASKING),
-    )
-    found.swept.stale_runs.extend(
-        StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, now)) for run in given_up
-    )
-
-
-def _expire(
-    connection: Connection, expired: Mapping[int, Row[Any]], now: datetime, found: Found
-) -> None:
-    """Cancel runs whose message expired before a worker reported a start.
-
-    If no worker has ever reported anything, the runs may have run, and are checked later.
-    """
-    if not expired:
-        return
-    if connection.execute(select(WORKER.c.id).limit(1)).first() is None:
-        _write(connection, list(expired), wake_at=now + timedelta(seconds=_ASKING))
-        return
-    ended = [(run, "cancelled", _expired_reason(run)) for run in expired.values()]
-    _refuse(connection, ended, now, found)
 
 
 def _expired_reason(run: Row[Any]) -> str:
@@ -206,20 +209,14 @@ def _stale_reason(run: Row[Any], now: datetime) -> str:
     return f"no worker reported it within {duration(now - since)} of sending"
 
 
-def _write(connection: Connection, ids: Sequence[int], **values: Any) -> None:
-    if ids:
-        these = dialect_of(connection.dialect).among(RUN.c.id, ids)
-        connection.execute(update(RUN).where(these).values(**values))
-
-
-def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str | None, str | None]:
-    """Return the state and reason of a run that must not be sent, or (None, None)."""
+def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str, str] | None:
+    """Return the state and reason of a run that must not be sent, or None."""
     if entry is None:
         return "cancelled", "entry removed before it was sent"
     if entry.state in CANCELS_RUNS and not is_triggered(run.reason):
         return "cancelled", f"entry {entry.state} before it was sent"
     problem = _unreadable(entry) or call_problem(entry)
-    return ("failed", problem) if problem else (None, None)
+    return ("failed", problem) if problem else None
 
 
 def _unreadable(row: Row[Any]) -> str | None:

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from beatstore import After, Once
 from beatstore.database.tables import ENTRY, WAIT
 from beatstore.models import DependencyModel, EntryModel
-from beatstore.rules import due
+from beatstore.rules import outcomes
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import edges
 from tests.support.harness.play import NOON, Play
@@ -37,8 +37,8 @@ def test_one_shots_are_the_same_in_sql(play: Play) -> None:
     shot, over = edges.one_shot(ENTRY).label("shot"), edges.not_running_again(ENTRY).label("over")
     with play.store.database.session() as session:
         for row in session.execute(select(ENTRY, shot, over)):
-            assert bool(row.shot) is due.is_one_shot(row), row.name
-            assert bool(row.over) is due.will_not_run_again(row), row.name
+            assert bool(row.shot) is outcomes.is_one_shot(row), row.name
+            assert bool(row.over) is outcomes.will_not_run_again(row), row.name
 
 
 def test_a_one_shot_before_its_start_is_missed_by_all_accounts(play: Play) -> None:

@@ -63,8 +63,12 @@ def _set(catcher: _Catcher) -> None:
     from beatstore.tick.plan import Planner
     from beatstore.tick.queue import Queue
 
-    def with_claims(planned: tuple[Any, Any]) -> None:
-        if any(isinstance(part, list) and part for part in planned):
+    def with_plans(planned: Any) -> None:
+        if planned.claims:
+            catcher.passed()
+
+    def with_claims(planned: tuple[Any, int]) -> None:
+        if planned[0]:
             catcher.passed()
 
     def with_sent(outcomes: Any) -> None:
@@ -75,7 +79,7 @@ def _set(catcher: _Catcher) -> None:
         catcher.passed()
 
     ways: dict[str, Callable[[], None]] = {
-        "planned": lambda: _around(Planner, "plan_where", after=with_claims),
+        "planned": lambda: _around(Planner, "plan_where", after=with_plans),
         "claimed": lambda: _around(Queue, "plan", after=with_claims),
         "message": lambda: _around(Sender, "_apply", after=always),
         "writing": lambda: _set_half_way(catcher),

@@ -20,7 +20,7 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry
 from beatstore.rules.due import schedule_of
-from beatstore.rules.gate import duration
+from beatstore.rules.reasons import duration
 from beatstore.rules.states import UNFINISHED
 from beatstore.store.explain.upstreams import readable
 from beatstore.tick.edges import NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_by_any

@@ -22,7 +22,7 @@ from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.due import DueTimes, accounted_for, counts_after, just_before
-from beatstore.rules.gate import duration
+from beatstore.rules.reasons import duration
 from beatstore.rules.states import RECORDS
 from beatstore.store.explain.entry import Answer, Explanation, gone
 from beatstore.store.explain.upstreams import read_runs

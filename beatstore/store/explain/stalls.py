@@ -18,7 +18,7 @@ from sqlalchemy.sql import ColumnElement
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.rules.after import NO_UPSTREAMS
-from beatstore.rules.decide import TRIGGERED
+from beatstore.rules.reasons import TRIGGERED
 from beatstore.rules.states import ENTRY_STATES, RUN_STATES
 from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, marked_lost, utc
 from beatstore.store.explain.wording import NO_REASON

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.decide import is_triggered
 from beatstore.rules.due import has_one_run, remaining_runs
-from beatstore.rules.gate import duration
+from beatstore.rules.reasons import duration, is_triggered
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
 from beatstore.schedules.every import period_in_words

@@ -1,0 +1,75 @@
+"""The reasons that the tick writes to entries and runs.
+
+A reason is text for people. Code recognises only the beginnings that are named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+__all__ = [
+    "MISFIRE",
+    "OVERLAP",
+    "TRIGGERED",
+    "UPSTREAM",
+    "WAITED",
+    "duration",
+    "is_triggered",
+    "never_due",
+    "reworded",
+    "waited",
+]
+
+#: The reason of a run that a user triggered begins so.
+TRIGGERED = "triggered"
+
+#: The reason of a run that waited begins so.
+WAITED = "waited"
+
+#: The reason of a record that an unfinished run of the same entry caused begins so.
+OVERLAP = "overlap:"
+
+#: The reason of a run or record that a misfire policy made begins so.
+MISFIRE = "misfire:"
+
+#: The reason of a record that a failed upstream caused begins so.
+UPSTREAM = "upstream "
+
+
+def is_triggered(reason: str | None) -> bool:
+    """Return True if a user triggered the run with this reason."""
+    return (reason or "").startswith(TRIGGERED)
+
+
+def reworded(reason: str | None, words: str) -> str:
+    """Return a new reason for a run, which keeps the note that a user triggered it."""
+    return f"{TRIGGERED}; {words}" if is_triggered(reason) else words
+
+
+def waited(span: timedelta, reason: str | None) -> str:
+    """Return the reason of a run that waited for `span`, and may have had a reason before."""
+    words = f"{WAITED} {duration(span)}"
+    return f"{words}; {reason}" if reason else words
+
+
+def never_due(at: datetime, start_at: datetime | None, end_at: datetime | None) -> str:
+    """Return why a one-shot at the instant `at` was never due."""
+    if start_at is not None and at < start_at:
+        return "its time is before start_at"
+    if end_at is not None and at > end_at:
+        return "its time is after end_at"
+    return "its time passed while the entry was paused or edited"
+
+
+def duration(span: timedelta) -> str:
+    """Return a span as text, in its two largest units."""
+    seconds = int(span.total_seconds())
+    parts: Sequence[tuple[int, str]] = (
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    )
+    shown = [f"{value} {unit}" for value, unit in parts if value]
+    return " ".join(shown[:2]) or "0 s"
