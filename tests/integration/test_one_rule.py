@@ -6,11 +6,12 @@ from datetime import timedelta
 from itertools import product
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from beatstore import After, Once
-from beatstore.database.tables import ENTRY, WAIT
-from beatstore.models import DependencyModel, EntryModel
+from beatstore.database.tables import ENTRY, RUN, WAIT
+from beatstore.models import DependencyModel, EntryModel, RunModel
 from beatstore.rules import outcomes
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import edges
@@ -39,6 +40,25 @@ def test_one_shots_are_the_same_in_sql(play: Play) -> None:
         for row in session.execute(select(ENTRY, shot, over)):
             assert bool(row.shot) is outcomes.is_one_shot(row), row.name
             assert bool(row.over) is outcomes.will_not_run_again(row), row.name
+
+
+@pytest.mark.parametrize("state", ["succeeded", "failed", "lost", "cancelled", "skipped"])
+@pytest.mark.parametrize("reason", ["upstream 'up' failed", "overlap: its run has not ended"])
+@pytest.mark.parametrize("claimed_by", [None, "beat"])
+def test_what_a_sweep_counts_is_a_failure_to_an_edge(
+    play: Play, state: str, reason: str, claimed_by: str | None
+) -> None:
+    """A run that beat has ended counts as a failure if, and only if, edges see one."""
+    play.add("up", "0 * * * *")
+    play.at("13:00")
+    ended = {"state": state, "reason": reason, "claimed_by": claimed_by, "wake_at": NOON}
+    with play.store.database.session() as session:
+        session.execute(update(RunModel).values(**ended))
+        outcome = session.scalar(select(edges.outcome_of(RUN)))
+        session.commit()
+    play.tick()
+    assert play.store.get("up").failure_seq == (outcome == "failure")
+    assert play.store.get("up").success_seq == 0
 
 
 def test_a_one_shot_before_its_start_is_missed_by_all_accounts(play: Play) -> None:
