@@ -26,8 +26,8 @@ from typing import Any
 
 from beatstore.errors import UnavailableError
 from beatstore.schedules import tzdata_version
-from beatstore.tick.beats import Pruner, Upkeep
-from beatstore.tick.claims import BeatFigures, Look
+from beatstore.tick.beats import BeatFigures, Pruner, Upkeep
+from beatstore.tick.claims import Look
 from beatstore.version import __version__
 
 __all__ = ["Housekeeping"]

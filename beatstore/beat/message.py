@@ -18,16 +18,14 @@ from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
 
-from celery import Celery, states
+from celery import Celery
 from celery.app.task import Task
 from celery.beat import ScheduleEntry
-from celery.canvas import _chain, chord, group
-from celery.result import EagerResult
-from celery.signals import before_task_publish
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from kombu.exceptions import SerializationError, SerializerNotInstalled
 
 from beatstore import headers
+from beatstore.beat.duplicates import already_queued, duplicate_reason, recording_published
 from beatstore.beat.results import eager_ending, failed_eagerly
 from beatstore.definition import allowed
 from beatstore.definition.calls import Call, check_allowed
@@ -36,7 +34,7 @@ from beatstore.discovery.beatschedule import evaluated
 from beatstore.discovery.convert import celery_schedule
 from beatstore.store.unknown_tasks import warn_of_tasks
 from beatstore.tick.claims import Claim, Outcome
-from beatstore.worker.canvas import CANVAS, canvas_of, unfrozen
+from beatstore.worker.canvas import CANVAS, canvas_of, check_backend, unfrozen
 from beatstore.worker.task import Task as OwnTask
 
 __all__ = [
@@ -70,9 +68,6 @@ MESSAGE_ERRORS = (
     SerializationError,
     SerializerNotInstalled,
 )
-
-#: Errors that celery-once and celery-singleton raise for a duplicate.
-_DUPLICATE = ("AlreadyQueued", "DuplicateTaskError")
 
 
 class BeatEntry(ScheduleEntry):
@@ -113,12 +108,12 @@ class BeatEntry(ScheduleEntry):
         """Return the outcome of the message, after its batch was written."""
         error = self.error
         if error is None:
-            reason = _not_sent_reason(self._task, self.result, self.published)
+            reason = already_queued(self._task, self.result, self.published)
             if reason:
                 return Outcome(self.claim, "skipped", reason)
             ending = eager_ending(self.claim.run_id, self.claim.task_id, self.result)
             return Outcome(self.claim, "sent", expires=self._expires(), ending=ending)
-        if reason := _duplicate(error):
+        if reason := duplicate_reason(error):
             return Outcome(self.claim, "skipped", reason)
         if is_message_error(error):
             return Outcome(self.claim, "failed", f"{type(error).__name__}: {error}")
@@ -155,7 +150,7 @@ def publish(
     """
     try:
         if overrides_apply_async(app, entry.claim):
-            with _recording_published(entry):
+            with recording_published(entry):
                 return _publish(app, entry, producer, patterns)
         return _publish(app, entry, producer, patterns)
     except Exception as error:
@@ -180,26 +175,13 @@ def _publish(app: Any, entry: BeatEntry, producer: Any, patterns: Sequence[str] 
         canvas = canvas_of(name, args, kwargs, options.pop("headers", {}), app)
         if "headers" in canvas.options:  # a map: celery 5.6 sends it without its options
             options["headers"] = canvas.options["headers"]
-        _check_backend(app.backend, canvas)
+        check_backend(app.backend, canvas)
         return canvas.apply_async(producer=producer, **options)
     task = app.tasks.get(name)
     if task is not None:
         return task.apply_async(args, kwargs, producer=producer, **options)
     warn_of_tasks(app, [name], imported=True)
     return app.send_task(name, args, kwargs, producer=producer, **options)
-
-
-def _check_backend(backend: Any, canvas: Any) -> None:
-    """Raise if a canvas begins with a chord and its Redis result backend is unavailable.
-
-    Celery writes the chord's size there only after sending all but one of its tasks, so each
-    retry would send those tasks again.
-    """
-    first = canvas.tasks[0] if isinstance(canvas, _chain) and canvas.tasks else canvas
-    # A group with something after it is a chord, once it is sent.
-    counted = isinstance(first, chord) or (isinstance(first, group) and first is not canvas)
-    if counted and hasattr(backend, "ensure") and hasattr(backend.client, "ping"):
-        backend.ensure(backend.client.ping, ())
 
 
 def overrides_apply_async(app: Any, claim: Claim) -> bool:
@@ -264,62 +246,6 @@ def is_message_error(error: BaseException | None) -> bool:
     """Return whether an error is in the message itself, so that a retry can't help."""
     # py-amqp raises this for a header without an AMQP type, and for a name that is too long.
     return isinstance(error, MESSAGE_ERRORS) or type(error).__name__ == "FrameSyntaxError"
-
-
-def _not_sent_reason(task: Any, result: Any, published: Set[str]) -> str | None:
-    """Return why a send that returned has sent nothing, or None if it sent a message.
-
-    A task class may return anything, and give its messages ids of its own. Only two results are
-    known to mean that nothing was sent: celery-once returns a rejected result without an id,
-    and celery-singleton the result of the message that is already queued.
-
-    Args:
-        task: the task that was sent; None for a name that is not registered.
-        result: what its `apply_async` returned.
-        published: the ids of the messages that it published, as far as known.
-    """
-    if isinstance(result, EagerResult) and result.id is None:
-        return "already queued" if result.state == states.REJECTED else None
-    queued = getattr(result, "id", None)
-    if queued is None or queued in published or isinstance(result, EagerResult):
-        return None
-    return f"already queued: {queued}" if _is_singleton(task.__class__) else None
-
-
-def _duplicate(error: Exception) -> str | None:
-    """Return the reason if an error means that the message is already queued, or None."""
-    if type(error).__name__ not in _DUPLICATE:
-        return None
-    return f"already queued: {getattr(error, 'task_id', error)}"
-
-
-@lru_cache(maxsize=1024)
-def _is_singleton(kind: type[Any]) -> bool:
-    """Return whether a task class comes from celery-singleton."""
-    return any(one.__module__.partition(".")[0] == "celery_singleton" for one in kind.__mro__)
-
-
-@contextmanager
-def _recording_published(entry: Any) -> Iterator[None]:
-    """Record the messages that are published while a task class sends by its own method.
-
-    Their ids are stored on the entry. If the task class replaced the headers, the run's headers
-    are added again.
-    """
-    headers_of_run = dict(entry.options["headers"])
-    entry.published = set()
-
-    def note(headers: Any = None, body: Any = None, **_: Any) -> None:
-        protocol_1 = isinstance(body, dict)
-        entry.published.add(body["id"] if protocol_1 else headers["id"])
-        for name, value in headers_of_run.items():
-            headers.setdefault(name, value)
-
-    before_task_publish.connect(note, sender=str(entry.task), weak=False)
-    try:
-        yield
-    finally:
-        before_task_publish.disconnect(note, sender=str(entry.task))
 
 
 def try_later(claim: Claim, error: BaseException) -> Outcome:

@@ -17,9 +17,11 @@ from celery import Celery
 
 from beatstore.beat.housekeeping import Housekeeping
 from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.startup import prepare
 from beatstore.store import Store
 from beatstore.store.retention import Pruner
-from beatstore.tick.claims import BeatFigures, Look
+from beatstore.tick.beats import BeatFigures
+from beatstore.tick.claims import Look
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import Tick, contended_pause
 
@@ -107,7 +109,7 @@ class _SingleTick:
 
     def run(self, until: float) -> None:
         """Tick until everything due now is sent, or until this time on the monotonic clock."""
-        self._scheduler.prepare()
+        prepare(self._scheduler.store, self._scheduler.app)
         look = first = self._look()
         while _is_left(look, first):
             self._scheduler.sender.check_broker()
@@ -123,8 +125,8 @@ class _SingleTick:
 
     def close(self) -> None:
         """Release the remaining claims, and delete the row of this beat."""
-        gone = self._housekeeping.withdraw(self._tick.settle, keep=False)
-        self._queue.close(orderly=gone)
+        withdrawn = self._housekeeping.withdraw(self._tick.settle, keep=False)
+        self._queue.close(orderly=withdrawn)
         self._scheduler.close()
 
     def _look(self) -> Look:

@@ -37,18 +37,16 @@ from kombu import Connection
 from beatstore.beat.batches import bounded
 from beatstore.beat.housekeeping import Housekeeping
 from beatstore.beat.inquiry import Inquiry
-from beatstore.beat.message import publish
+from beatstore.beat.message import BeatEntry, publish
 from beatstore.beat.pulse import Pulse
-from beatstore.beat.sender import BeatEntry, Sender
-from beatstore.discovery.modules import import_code, log
-from beatstore.errors import BeatstoreError, BrokerError, SchemaError, UnavailableError
+from beatstore.beat.sender import Sender
+from beatstore.beat.startup import open_store, prepare
+from beatstore.errors import BeatstoreError, BrokerError, UnavailableError
 from beatstore.outage import Outage
-from beatstore.store import Store
 from beatstore.store.retention import Pruner
-from beatstore.tick.claims import BeatFigures
+from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
 from beatstore.tick.tick import Tick, contended_pause
-from beatstore.wiring import check_broker_url, warn_of_options
 
 __all__ = ["DBScheduler"]
 
@@ -69,20 +67,7 @@ class DBScheduler(Scheduler):
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
-        self._wrong: BeatstoreError | None = None
-        try:
-            # The banner shows the broker's URL, and a bad one would end it with a traceback.
-            check_broker_url(app)
-        except BeatstoreError as error:
-            raise SystemExit(f"beatstore: {error}") from error
-        try:
-            self.store = Store.from_app(app)
-        except BeatstoreError as error:
-            if not kwargs.get("lazy"):
-                raise SystemExit(f"beatstore: {error}") from error
-            # The banner comes before logging is set up, and a daemon prints it nowhere.
-            # The scheduler that Celery makes next reports the error and ends beat.
-            self.store, self._wrong = Store("sqlite://"), error
+        self.store, self._wrong = open_store(app, lazy=bool(kwargs.get("lazy")))
         self.store.database.program = "beatstore-beat"
         self.beat_id = str(uuid.uuid4())
         self.sender = Sender(self)
@@ -119,7 +104,7 @@ class DBScheduler(Scheduler):
             raise SystemExit
         self._starting.add(thread)
         try:
-            self.prepare()
+            self._prepare()
         except UnavailableError as error:
             self._database.begin(error)
         except BeatstoreError as error:
@@ -127,24 +112,8 @@ class DBScheduler(Scheduler):
         finally:
             self._starting.discard(thread)
 
-    def prepare(self) -> None:
-        """Check the tables, migrate them if configured, and import the entries declared in code.
-
-        Raises:
-            BeatstoreError: the tables or the settings can't be used.
-        """
-        settings, database = self.store.settings, self.store.database
-        migrate = settings.auto_migrate
-        if migrate is None:
-            migrate = database.kind.migrates_at_start
-        try:
-            self.store.check()
-        except SchemaError:
-            if not migrate:
-                raise
-            self.store.migrate()
-        warn_of_options(self.app)
-        log(import_code(self.store, self.app))
+    def _prepare(self) -> None:
+        prepare(self.store, self.app)
         self._ready = True
 
     # -- the tick ------------------------------------------------------------------------
@@ -179,7 +148,7 @@ class DBScheduler(Scheduler):
         """Run one tick, and return the seconds until the next one."""
         started = time.monotonic()
         if not self._ready:
-            self.prepare()
+            self._prepare()
         look = self._tick.look(self.sender.late_outcomes())
         self.housekeeping.keep(self._figures)
         if not (look.is_entry_due or look.is_run_due):
@@ -274,13 +243,13 @@ class DBScheduler(Scheduler):
         self._pulse.end()
         self.housekeeping.stop_listening()
         try:
-            gone = not self._database.over or self.housekeeping.withdraw(self._tick.settle)
+            withdrawn = not self._database.over or self.housekeeping.withdraw(self._tick.settle)
         except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
             logger.debug(
                 "can't wait for the database here, leaving the rest to the next close(): %r", error
             )
             return
-        self.queue.close(orderly=gone)
+        self.queue.close(orderly=withdrawn)
         self.disconnect()
         self.store.close()
 

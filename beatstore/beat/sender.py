@@ -48,7 +48,6 @@ from beatstore.beat.confirms import (
     loose_exchanges,
 )
 from beatstore.beat.message import (
-    RETRY_S,
     BeatEntry,
     is_message_error,
     overrides_apply_async,
@@ -68,7 +67,7 @@ from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.notices import log_sent
 from beatstore.tick.tick import BATCH
 
-__all__ = ["RETRY_S", "BeatEntry", "Sender"]
+__all__ = ["Sender"]
 
 logger = logging.getLogger(__name__)
 

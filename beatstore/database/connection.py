@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -34,7 +34,7 @@ from beatstore.database.faults import rolled_back, unavailable
 from beatstore.database.functions import db_now
 from beatstore.errors import UnavailableError
 
-__all__ = ["TRIES", "Attempt", "KeptConnection", "read_now", "translated"]
+__all__ = ["TRIES", "Attempt", "Executes", "KeptConnection", "read_now", "translated"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,19 @@ TRIES = 5
 
 #: In how many seconds a server says that it has closed a connection.
 PROMPT = 5.0
+
+
+class Executes(Protocol):
+    """A connection, or a transaction of the API."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The SQLAlchemy dialect of the database."""
+        ...
+
+    def execute(self, statement: Any, rows: Any = None, /) -> Any:
+        """Execute a statement; with `rows`, once for each row."""
+        ...
 
 
 class KeptConnection:

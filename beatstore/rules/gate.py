@@ -193,7 +193,7 @@ def pass_or_wait(
         now: the database's time.
     """
     if gate.missing is not None:
-        return _upstream_missing(due, gate.missing, since or now, now)
+        return _wait_or_give_up(due, gate.missing, since or now, now)
     if overlap != "allow" and gate.running is not None:
         words = f"its run due {gate.running.isoformat()} has not ended"
         if overlap == "wait":
@@ -210,15 +210,14 @@ def pass_or_wait(
     return Verdict(runs=(run,), consume=gate.edges)
 
 
-def _upstream_missing(
+def _wait_or_give_up(
     due: Sequence[PlannedRun], missing: Missing, since: datetime, now: datetime
 ) -> Verdict:
     over = missing.give_up(due, since, now)
     if over is not None:
         return Verdict(runs=(over,), consume=True, spares_free=True)
-    return Verdict(
-        waits=missing.words, blocked_by=missing.upstream_id, wake_at=missing.ends_at(since)
-    )
+    ends_at = missing.ends_at(since)
+    return Verdict(waits=missing.words, blocked_by=missing.upstream_id, wake_at=ends_at)
 
 
 def _coalesced(due: Sequence[PlannedRun]) -> PlannedRun:

@@ -16,7 +16,8 @@ from beatstore.clock import ManualClock
 from beatstore.schedules import tzdata_version
 from beatstore.store import Store, virtual
 from beatstore.testing.workers import Running, Sent, Workers
-from beatstore.tick.claims import BeatFigures, Claim, Ending, Look, Outcome, StaleRun
+from beatstore.tick.beats import BeatFigures
+from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.settling import timeout_in_force

@@ -7,6 +7,7 @@ On failure: as in `beatstore.tick.queue`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
@@ -20,11 +21,10 @@ from beatstore.database.drivers import Listener
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.claims import BeatFigures
 from beatstore.tick.edges import ANY_DUE_TIME, satisfied_by_any
 from beatstore.tick.locks import free_entries
 
-__all__ = ["Pruner", "Upkeep"]
+__all__ = ["BeatFigures", "Pruner", "Upkeep"]
 
 #: A past instant that does not mark a row as just written.
 _AWAKE = EPOCH + timedelta(days=2)
@@ -37,6 +37,15 @@ _EDGE = DEPENDENCY.c
 
 #: How long the row of a stopped or dead beat is kept.
 KEPT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BeatFigures:
+    """A beat's figures: seconds of its last tick with work, and totals since its start."""
+
+    tick_s: float | None
+    planned: int
+    sent: int
 
 
 class Pruner(Protocol):
@@ -181,7 +190,7 @@ class Upkeep:
             The last id of this page, or None after the last page.
         """
         page = select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
-        wanted: set[int] = set()
+        to_wake: set[int] = set()
         with self._kept.claiming() as connection:
             ids = connection.scalars(page).all()
             for some in chunks({*ids, *self._held_zones}):
@@ -190,12 +199,12 @@ class Upkeep:
                     ENTRY.c.kind.in_(("cron", "rrule")),
                     ENTRY.c.wake_at.is_not(None),
                 )
-                wanted |= set(connection.scalars(zoned))
-            free = free_entries(connection, wanted)
+                to_wake |= set(connection.scalars(zoned))
+            free = free_entries(connection, to_wake)
             for some in chunks(free):
                 these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
                 connection.execute(update(ENTRY).where(these).values(wake_at=EPOCH))
-        self._held_zones = wanted - set(free)
+        self._held_zones = to_wake - set(free)
         if not ids and not self._held_zones:
             return None
         return ids[-1] if ids else after_id

@@ -5,23 +5,24 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Row
-from sqlalchemy.engine import Dialect
 
+from beatstore.config import Settings
 from beatstore.database.columns import Unreadable
+from beatstore.rules.gate import run_timeout
 from beatstore.schedules.instants import EPOCH, is_span
 
 __all__ = [
     "CALL",
-    "BeatFigures",
     "Claim",
     "Ending",
-    "Executes",
     "Look",
     "Outcome",
     "StaleRun",
+    "call_of",
     "claim_of",
     "legible",
     "task_id_of",
@@ -32,23 +33,11 @@ __all__ = [
 
 #: The columns of an entry that its message needs, in the order of `Claim`.
 CALL = ("name", "task", "args", "kwargs", "options", "kind", "spec", "timezone")
+call_of = attrgetter(*CALL)
 
 #: Task ids are derived from the run's key, so that a second send has the same id. The key
 #: includes the entry's creation time, which differs between databases that share a broker.
 _NAMESPACE = uuid.UUID("6f2b6d6e-0d0c-5a55-9d4e-0b6f3f0a8d11")
-
-
-class Executes(Protocol):
-    """A connection, or a transaction of the API."""
-
-    @property
-    def dialect(self) -> Dialect:
-        """The SQLAlchemy dialect of the database."""
-        ...
-
-    def execute(self, statement: Any, rows: Any = None, /) -> Any:
-        """Execute a statement; with `rows`, once for each row."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +154,6 @@ class Outcome:
     ending: Ending | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class BeatFigures:
-    """A beat's figures: seconds of its last tick with work, and totals since its start."""
-
-    tick_s: float | None
-    planned: int
-    sent: int
-
-
 def task_id_of(entry_id: int, created_at: datetime, due_at: datetime, attempt: int) -> str:
     """Return the task id of a run: the same for the same occurrence and attempt."""
     key = f"{entry_id}/{_micros(created_at)}/{_micros(due_at)}/{attempt}"
@@ -205,8 +185,8 @@ def _micros(at: datetime) -> int:
     return (at - EPOCH) // timedelta(microseconds=1)
 
 
-def claim_of(run: Row[Any], entry: Any, run_timeout_s: float | None) -> Claim:
-    """Make a claim from a run's row, its entry's row and the timeout in force."""
+def claim_of(run: Row[Any], entry: Any, settings: Settings) -> Claim:
+    """Make a claim from a run's row and its entry's row."""
     return Claim(
         run.id,
         run.task_id,
@@ -214,7 +194,7 @@ def claim_of(run: Row[Any], entry: Any, run_timeout_s: float | None) -> Claim:
         run.attempt,
         run.first_missed_at,
         run.missed_count,
-        *(getattr(entry, name) for name in CALL),
-        run_timeout_s=run_timeout_s,
+        *call_of(entry),
+        run_timeout_s=run_timeout(entry.run_timeout_s, entry.overlap, settings),
         tries=run.tries,
     )

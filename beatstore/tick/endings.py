@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, func, update
 
+from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN
-from beatstore.tick.claims import Ending, Executes, legible
+from beatstore.tick.claims import Ending, legible
 
 __all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "Left", "write_ending"]
 

@@ -32,13 +32,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
+from beatstore.database.connection import Executes
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import OPEN, Gate, Missing
 from beatstore.rules.outcomes import unmet_words
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.claims import Executes
 from beatstore.tick.edges import (
     ENDS_WAIT,
     FAILURE_ENDS_WAIT,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, cast
 
 from sqlalchemy import BigInteger, Integer, Row, Text, bindparam, select, update
@@ -32,7 +31,7 @@ from beatstore.rules.decision import ENTRY_COLUMNS, Decision, EntryRow, PlannedR
 from beatstore.rules.due import has_one_run
 from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.claims import CALL, Claim, legible, task_id_of, unreadable
+from beatstore.tick.claims import CALL, Claim, call_of, legible, task_id_of, unreadable
 from beatstore.tick.collisions import without_written
 from beatstore.tick.gates import consume, read_gates
 from beatstore.tick.locks import free_entries
@@ -70,8 +69,6 @@ _NEW = EPOCH + timedelta(days=1)
 
 #: The columns that identify an inserted run, and those that its message needs.
 _KNOWN = (RUN.c.entry_id, RUN.c.due_at, RUN.c.id, RUN.c.task_id)
-
-_call_of = attrgetter(*CALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +241,7 @@ class Planner:
             1,
             run.first_missed_at,
             run.missed_count,
-            *_call_of(entry),
+            *call_of(entry),
             run_timeout_s=run_timeout(entry.run_timeout_s, entry.overlap, self._settings),
         )
 

@@ -11,9 +11,10 @@ Each function joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from sqlalchemy import and_, case, literal, or_, select, update
 from sqlalchemy.engine import Connection
@@ -38,6 +39,11 @@ _EXPIRY_MARGIN = timedelta(seconds=10)
 #: The run timeout, and when the message expires.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
 
+#: What the rows of unsent claims are grouped by.
+_result_of = attrgetter("state", "reason", "retry_in", "tries")
+
+T = TypeVar("T")
+
 
 def settle(
     connection: Connection, database: Database, beat_id: str, outcomes: Sequence[Outcome]
@@ -45,12 +51,13 @@ def settle(
     """Write the outcomes of claims; see `Queue.settle`."""
     sent = [item for item in outcomes if item.state == "sent"]
     unsent = [item for item in outcomes if item.state != "sent"]
-    for watch, ids in _by_watch(sent):
-        for some in chunks(ids):
-            _settle_sent(connection, database, beat_id, some, watch)
+    for watch, items in _grouped(sent, _watch_of).items():
+        for some in chunks(items):
+            ids = [item.claim.run_id for item in some]
+            _settle_sent(connection, database, beat_id, ids, watch)
     if unsent:
         now = read_now(connection, database)
-        for items in _grouped(unsent):
+        for items in _grouped(unsent, _result_of).values():
             for alike in chunks(items):
                 _settle_unsent(connection, beat_id, alike, now)
 
@@ -138,24 +145,17 @@ def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> Non
         connection.execute(update(ENTRY).where(ENTRY.c.id.in_(ids)).values(wake_at=at))
 
 
-def _by_watch(outcomes: Iterable[Outcome]) -> Iterator[tuple[_Watch, list[int]]]:
-    """Group the sent runs by timeout and expiry."""
-    groups: dict[_Watch, list[int]] = {}
-    for item in outcomes:
-        expires = item.expires
-        until = expires if isinstance(expires, datetime) else timeout_of(expires)
-        watch = timeout_of(item.claim.run_timeout_s), until
-        groups.setdefault(watch, []).append(item.claim.run_id)
-    yield from groups.items()
+def _watch_of(item: Outcome) -> _Watch:
+    until = item.expires if isinstance(item.expires, datetime) else timeout_of(item.expires)
+    return timeout_of(item.claim.run_timeout_s), until
 
 
-def _grouped(outcomes: Iterable[Outcome]) -> Iterator[list[Outcome]]:
+def _grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], T]) -> dict[T, list[Outcome]]:
     """Group equal outcomes; there are few groups, and mostly one."""
-    groups: dict[tuple[str, str | None, float, int], list[Outcome]] = {}
+    groups: dict[T, list[Outcome]] = {}
     for item in outcomes:
-        alike = item.state, item.reason, item.retry_in, item.tries
-        groups.setdefault(alike, []).append(item)
-    yield from groups.values()
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 # -- watching runs that were sent ------------------------------------------------------

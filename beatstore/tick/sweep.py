@@ -18,7 +18,6 @@ from beatstore.config import Settings
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem
-from beatstore.rules.gate import run_timeout
 from beatstore.rules.reasons import duration, is_triggered
 from beatstore.rules.states import CANCELS_RUNS, RUN_STATES, UNFINISHED, WITH_WORKER
 from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unreadable
@@ -125,9 +124,7 @@ class _Batch:
         endings = {run.id: _refusal(run, entries.get(run.entry_id)) for run in runs}
         claimed = [run for run in runs if endings[run.id] is None]
         for run in claimed:
-            entry = entries[run.entry_id]
-            timeout_s = run_timeout(entry.run_timeout_s, entry.overlap, self.settings)
-            self.swept.claims.append(claim_of(run, entry, timeout_s))
+            self.swept.claims.append(claim_of(run, entries[run.entry_id], self.settings))
             if run.claimed_by is not None and not run.tries:  # not a retry after a failed send
                 kind = "own claims" if run.claimed_by == self.beat_id else "claims"
                 whose = f"claimed by beat {run.claimed_by}"

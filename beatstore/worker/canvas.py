@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from celery import Celery, signature
-from celery.canvas import chunks
+from celery.canvas import _chain, chord, chunks, group
 
 from beatstore.definition.calls import CANVAS as PARTS
 from beatstore.definition.calls import LINKS
 from beatstore.headers import PART, RUN_ID, STEP
 from beatstore.tick.parts import is_last, nested
 
-__all__ = ["CANVAS", "canvas_of", "follow", "unfrozen"]
+__all__ = ["CANVAS", "canvas_of", "check_backend", "follow", "unfrozen"]
 
 #: The options that freezing a signature sets.
 _FROZEN = frozenset(
@@ -50,6 +50,19 @@ def canvas_of(
         canvas = canvas.group()
     _mark(_walk(canvas, last=True), headers, None)
     return canvas
+
+
+def check_backend(backend: Any, canvas: Any) -> None:
+    """Raise if a canvas begins with a chord and its Redis result backend is unavailable.
+
+    Celery writes the chord's size there only after sending all but one of its tasks, so each
+    retry would send those tasks again.
+    """
+    first = canvas.tasks[0] if isinstance(canvas, _chain) and canvas.tasks else canvas
+    # A group with something after it is a chord, once it is sent.
+    counted = isinstance(first, chord) or (isinstance(first, group) and first is not canvas)
+    if counted and hasattr(backend, "ensure") and hasattr(backend.client, "ping"):
+        backend.ensure(backend.client.ping, ())
 
 
 def unfrozen(name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:

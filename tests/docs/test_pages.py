@@ -32,7 +32,8 @@ from beatstore import After, ManualClock, Store
 from beatstore.definition.values import decoded, encoded
 from beatstore.rules.decide import BURST, COUNT_LIMIT
 from beatstore.store import shared
-from beatstore.tick.claims import BeatFigures, Claim
+from beatstore.tick.beats import BeatFigures
+from beatstore.tick.claims import Claim
 from beatstore.tick.queue import Queue
 from tests.support.harness.ticks import report, tick
 from tests.support.pages import rows

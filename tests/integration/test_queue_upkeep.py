@@ -11,7 +11,7 @@ from sqlalchemy import delete, text
 from beatstore import Cron, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.models import BeatModel
-from beatstore.tick.claims import BeatFigures
+from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
 from tests.support.harness.ticks import plan
 from tests.support.written import NOON

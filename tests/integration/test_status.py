@@ -11,7 +11,7 @@ from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.models import BeatModel, DependencyModel, RunModel, WorkerModel
 from beatstore.store.status import Status
-from beatstore.tick.claims import BeatFigures
+from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
 

@@ -14,7 +14,7 @@ from kombu import Exchange, Queue
 
 from beatstore.beat import batches
 from beatstore.beat.batches import Batch, batch_of
-from beatstore.beat.sender import RETRY_S
+from beatstore.beat.message import RETRY_S
 from beatstore.tick.claims import Outcome
 from beatstore.tick.tick import BATCH
 from tests.support.batches import NewScheduler, arrived, new_claims, once, states

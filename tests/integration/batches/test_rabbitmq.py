@@ -9,7 +9,7 @@ from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
 from beatstore.beat.batches import Batch, Confirmed, batch_of
-from beatstore.beat.sender import RETRY_S
+from beatstore.beat.message import RETRY_S
 from beatstore.tick.tick import BATCH
 from tests.support.batches import NewScheduler, arrived, new_claims, once, states
 from tests.support.brokers import Broker

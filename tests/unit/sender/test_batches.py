@@ -14,8 +14,8 @@ from celery.signals import before_task_publish
 
 from beatstore.beat import sender as sender_module
 from beatstore.beat.batches import Batch, Fate
+from beatstore.beat.message import RETRY_S
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import RETRY_S
 from beatstore.errors import BrokerError, UnsureError
 from beatstore.tick.claims import Outcome
 from beatstore.tick.tick import BATCH

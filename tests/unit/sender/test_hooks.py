@@ -11,8 +11,8 @@ from celery.beat import ScheduleEntry
 from celery.schedules import BaseSchedule, crontab, schedule
 from celery.signals import before_task_publish
 
+from beatstore.beat.message import BeatEntry
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import BeatEntry
 from beatstore.tick.claims import Outcome
 from tests.support.brokers import Broker
 from tests.support.harness.inprocess import new_app, new_claim, send

@@ -10,9 +10,8 @@ from celery import Celery
 from celery.beat import BeatLazyFunc
 from celery.result import AsyncResult, EagerResult, GroupResult
 
-from beatstore.beat.message import MAX_TRIES
+from beatstore.beat.message import MAX_TRIES, RETRY_S
 from beatstore.beat.scheduler import DBScheduler
-from beatstore.beat.sender import RETRY_S
 from beatstore.tick.claims import Outcome
 from tests.support.batches import AlreadyQueued
 from tests.support.brokers import Broker
