@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -65,6 +67,8 @@ NAMING = {
     "beatstore/database/migration_types.py": {"with_variant", "compiles"},
     "beatstore/config.py": {"startswith"},
 }
+# What the tokenizer sees between the lines of code.
+LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 CLOCKS = ("datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time")
 # Errors that never leave their module as themselves, so that nobody could import them.
 OWN_ERRORS = {
@@ -77,6 +81,10 @@ OWN_ERRORS = {
     "_LeftOutError",
 }
 LONGEST = 450
+# The firing path, from a due row to a marked run, is read in an hour.
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+MOST_FILES_OF_PATH = 16
+MOST_LINES_OF_PATH = 2500
 
 FILES = sorted((ROOT / "beatstore").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -295,6 +303,52 @@ def test_revisions_stand_on_frozen_types(path: Path) -> None:
 def test_files_stay_short(path: Path) -> None:
     """A file can be read in one go."""
     assert len(path.read_text().splitlines()) <= LONGEST
+
+
+def lines_of_code(source: str) -> int:
+    """Count the lines of a file that are not blank, a comment or a docstring."""
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            left_out |= set(range(docstring.lineno, (docstring.end_lineno or 0) + 1))
+    layout = {*LAYOUT, tokenize.COMMENT}
+    counted: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in layout:
+            counted |= set(range(token.start[0], token.end[0] + 1))
+    return len(counted - left_out)
+
+
+def test_lines_of_code_are_counted() -> None:
+    """Each line with code counts, those of a long string too; what explains it does not."""
+    source = '''"""A module."""
+
+# A comment.
+NAME = """one
+two"""
+
+
+def call(
+    one,  # named
+):
+    """Say what.
+
+    And more.
+    """
+    return one
+'''
+    assert lines_of_code(source) == 6
+
+
+def test_the_firing_path_stays_readable() -> None:
+    """The files that docs/architecture.md names, from a due row to a marked run, are few."""
+    page = ARCHITECTURE.read_text().partition("## The firing path")[2]
+    path = re.findall(r"^\d+\. \[.*?\]\(\.\./(beatstore/\S+\.py)\)", page, re.MULTILINE)
+    lines = {name: lines_of_code((ROOT / name).read_text()) for name in path}
+    assert 10 <= len(lines) <= MOST_FILES_OF_PATH
+    assert sum(lines.values()) <= MOST_LINES_OF_PATH, f"simplify one of {lines}"
 
 
 def test_files_of_tests_stay_short() -> None:
