@@ -29,7 +29,7 @@ __all__ = ["measure"]
 KIND = "500 crons, 20 zones"
 
 #: The steps that are timed; what is left of a burst is the sending.
-STEPS = ("look", "plan", "settle")
+STEPS = ("look", "plan", "mark")
 
 #: Where a function's file lies, and whose it is; the first that fits counts.
 OWNERS = (

@@ -1,7 +1,7 @@
 """What an edge costs: one upstream of many downstreams, and many of one.
 
 A beat without a broker, and a worker's reports, in this process: what is measured is the
-database's part, from the completions to the claims, settled.
+database's part, from the completions to the claims, marked.
 """
 
 from __future__ import annotations

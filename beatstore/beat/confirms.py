@@ -21,7 +21,7 @@ from beatstore.errors import BlockedError, NackedError, UnroutableError, UnsureE
 
 __all__ = [
     "ANSWER_TIMEOUT",
-    "HOLD_S",
+    "EXTENSION_S",
     "NOT_IMPLEMENTED",
     "Confirms",
     "Unconfirmed",
@@ -32,7 +32,7 @@ __all__ = [
 ANSWER_TIMEOUT = 10.0
 
 #: How long a claim is extended, in seconds; it is extended again after half of that.
-HOLD_S = 60.0
+EXTENSION_S = 60.0
 
 #: Properties that RabbitMQ passes on without checking their values.
 _CARRIED = frozenset(
@@ -245,7 +245,7 @@ class Unconfirmed(Generic[Sent]):
     def __init__(self, confirms: Confirms, messages: Sequence[tuple[Sent, range]]) -> None:
         self._confirms = confirms
         self._messages = list(messages)
-        self._prolong_at = 0.0
+        self._extend_at = 0.0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -263,11 +263,11 @@ class Unconfirmed(Generic[Sent]):
         ]
         return [(sent, fate) for sent, _, fate in fates if not isinstance(fate, UnsureError)]
 
-    def to_prolong(self) -> list[Sent]:
+    def to_extend(self) -> list[Sent]:
         """Return everything that was sent, if it is time to extend the claims."""
-        if time.monotonic() < self._prolong_at:
+        if time.monotonic() < self._extend_at:
             return []
-        self._prolong_at = time.monotonic() + HOLD_S / 2
+        self._extend_at = time.monotonic() + EXTENSION_S / 2
         return [sent for sent, _ in self._messages]
 
     def given_up(self) -> list[Sent]:

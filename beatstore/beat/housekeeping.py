@@ -117,13 +117,13 @@ class Housekeeping:
             with suppress(Exception):
                 listener.close()
 
-    def withdraw(self, settle: Callable[[], None], *, keep: bool = True) -> bool:
+    def withdraw(self, mark: Callable[[], None], *, keep: bool = True) -> bool:
         """Record the remaining outcomes, release the other claims, and mark this beat as stopped.
 
         This runs in a thread, since nothing else can interrupt waiting for a frozen server.
 
         Args:
-            settle: writes the outcomes of claims.
+            mark: writes the outcomes of claims.
             keep: whether to keep the row of the beat.
 
         Returns:
@@ -136,13 +136,13 @@ class Housekeeping:
         if self._introduced:
             self._introduced = False
             self._withdrawn = threading.Event()
-            given = (settle, keep, self._withdrawn)
+            given = (mark, keep, self._withdrawn)
             threading.Thread(target=self._withdraw, args=given, daemon=True).start()
         return self._withdrawn is None or self._withdrawn.wait(WITHDRAW_S)
 
-    def _withdraw(self, settle: Callable[[], None], keep: bool, done: threading.Event) -> None:
+    def _withdraw(self, mark: Callable[[], None], keep: bool, done: threading.Event) -> None:
         with suppress(Exception):  # the connection may be cut any time
-            settle()
+            mark()
             self._upkeep.withdraw(keep=keep)
         done.set()
 

@@ -125,7 +125,7 @@ class _SingleTick:
 
     def close(self) -> None:
         """Release the remaining claims, and delete the row of this beat."""
-        withdrawn = self._housekeeping.withdraw(self._tick.settle, keep=False)
+        withdrawn = self._housekeeping.withdraw(self._tick.mark, keep=False)
         self._queue.close(orderly=withdrawn)
         self._scheduler.close()
 

@@ -64,7 +64,7 @@ class Pulse:
     def __init__(self) -> None:
         self._path: Path | None = None
         self._due = 0.0
-        self._told = False
+        self._warned = False
 
     def beat(self, sleeps_s: float) -> None:
         """Write the time of this tick, if the last write is old enough.
@@ -78,13 +78,13 @@ class Pulse:
         self._due = now + _INTERVAL
         try:
             if self._path is None:
-                _make_room()
+                _create_directory()
             self._path = directory() / f"beat-{_host()}-{os.getpid()}"
             _write(self._path, f"{now:020.3f} {sleeps_s:012.3f}\n")
         except OSError as error:
             self._path = None  # the directory may be gone: create it again next time
-            level = logging.DEBUG if self._told else logging.WARNING
-            self._told = True
+            level = logging.DEBUG if self._warned else logging.WARNING
+            self._warned = True
             logger.log(
                 level,
                 "`beatstore check --self` can't see this beat because its file could not be "
@@ -121,7 +121,7 @@ def _host() -> str:
     return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
-def _make_room() -> None:
+def _create_directory() -> None:
     """Create the directory, and delete the files of beats that are long gone."""
     place = directory()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)

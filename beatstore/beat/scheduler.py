@@ -243,7 +243,7 @@ class DBScheduler(Scheduler):
         self._pulse.end()
         self.housekeeping.stop_listening()
         try:
-            withdrawn = not self._database.over or self.housekeeping.withdraw(self._tick.settle)
+            withdrawn = not self._database.over or self.housekeeping.withdraw(self._tick.mark)
         except Exception as error:  # noqa: BLE001  (gevent: its hub runs the signal's handler)
             logger.debug(
                 "can't wait for the database here, leaving the rest to the next close(): %r", error

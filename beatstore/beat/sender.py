@@ -43,7 +43,7 @@ from beatstore.beat.batches import (
     is_refusal,
 )
 from beatstore.beat.confirms import (
-    HOLD_S,
+    EXTENSION_S,
     Unconfirmed,
     loose_exchanges,
 )
@@ -181,12 +181,12 @@ class Sender:
                 self._write(attempt, until)
             except BaseException:
                 # A signal ends beat here: yield the outcomes known so far.
-                yield attempt.taken()
+                yield attempt.accepted()
                 raise
             attempt.sort(self._connection())
             yield attempt.known
             if attempt.is_late:
-                yield self._left(attempt)
+                yield self._out_of_time(attempt)
                 continue
             if isinstance(attempt.failure, BlockedError):
                 self._unconfirmed = attempt.unconfirmed()
@@ -199,9 +199,9 @@ class Sender:
             if attempt.failure is not None and attempt.is_hopeless:
                 yield [try_later(attempt.rest[0], attempt.failure)]
             else:
-                attempts.extend(attempt.following())
+                attempts.extend(attempt.next_attempts())
 
-    def _left(self, attempt: Attempt) -> list[Outcome]:
+    def _out_of_time(self, attempt: Attempt) -> list[Outcome]:
         """Return the claims that ran out of time as still claimed, for the next send."""
         left = attempt.rest + attempt.returned
         untouched = len(attempt.claims) - len(attempt.entries)
@@ -243,14 +243,14 @@ class Sender:
                 loose=partial(loose_exchanges, app),
             )
             with attempt.batch as batch, without_results(app):
-                for entry in self._applied(attempt.claims, until, errors):
+                for entry in self._apply_each(attempt.claims, until, errors):
                     attempt.entries.append(entry)
                     batch.mark()
                 _check_time(until)  # most transports have written them, but not all
         except ending as error:
             attempt.failure = error
 
-    def _applied(
+    def _apply_each(
         self, claims: Sequence[Claim], until: float, errors: tuple[type[Exception], ...]
     ) -> Iterator[BeatEntry]:
         """Send message by message, for at most half of the remaining time.
@@ -292,9 +292,8 @@ class Sender:
     def _extended_claims(self) -> list[Outcome]:
         """Return outcomes that extend the claims of unconfirmed messages, if it is time."""
         assert self._unconfirmed is not None
-        return [
-            Outcome(one.claim, "claimed", retry_in=HOLD_S) for one in self._unconfirmed.to_prolong()
-        ]
+        entries = self._unconfirmed.to_extend()
+        return [Outcome(entry.claim, "claimed", retry_in=EXTENSION_S) for entry in entries]
 
     def _log(self, outcomes: Sequence[Outcome]) -> None:
         """Log what was sent, and why an entry could not be sent: once, until one succeeds."""
@@ -355,10 +354,10 @@ class Attempt:
     @property
     def is_hopeless(self) -> bool:
         """Return whether the last remaining claim has failed again."""
-        return self.repeated and not self._got_on and len(self.rest) == 1
+        return self.repeated and not self._made_progress and len(self.rest) == 1
 
     @property
-    def _got_on(self) -> bool:
+    def _made_progress(self) -> bool:
         """Return whether fewer claims remain than before this attempt."""
         return self.refused or self.failure is None
 
@@ -370,7 +369,7 @@ class Attempt:
             fates.append(self.batch.blame(self.failure))
         return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
 
-    def taken(self) -> list[Outcome]:
+    def accepted(self) -> list[Outcome]:
         """Return the outcomes of messages that the broker has, even in an aborted attempt."""
         fates = zip(self.entries, self.fates(), strict=False)
         return [entry.outcome() for entry, fate in fates if fate is None]
@@ -397,11 +396,11 @@ class Attempt:
         unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
         return Unconfirmed(self.batch.confirms, unsure)
 
-    def following(self) -> Iterator[Attempt]:
+    def next_attempts(self) -> Iterator[Attempt]:
         """Yield the next attempts for the rest: together, together once more, then one by one."""
         if self.returned:
             yield Attempt(self.returned, repeated=True)
-        if self.rest and self._got_on:
+        if self.rest and self._made_progress:
             yield Attempt(self.rest, self.repeated)
         elif self.rest and not self.repeated:
             yield Attempt(self.rest, repeated=True)

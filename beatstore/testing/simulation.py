@@ -18,9 +18,9 @@ from beatstore.store import Store, virtual
 from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.tick.beats import BeatFigures
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun
+from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
-from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.tick import Tick
 from beatstore.version import __version__
 

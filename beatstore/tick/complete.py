@@ -35,8 +35,8 @@ from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
 from beatstore.tick.edges import outcome_of
-from beatstore.tick.endings import HELD, SUSPECTED, Left, write_ending
-from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, held_runs, retried
+from beatstore.tick.endings import HELD, SUSPECTED, UnwrittenEndings, write_ending
+from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, lock_later, lock_runs
 from beatstore.tick.wake import Tally, count_and_wake
 
 __all__ = ["count", "finish", "finish_kept"]
@@ -71,7 +71,7 @@ _LOCK = _ROWS.with_for_update(of=ENTRY, skip_locked=True)
 
 def finish(
     connection: Connection, database: Database, endings: Sequence[Ending], *, patience: float
-) -> Left:
+) -> UnwrittenEndings:
     """Record how runs ended, and what follows; runs that have ended already stay as they are.
 
     Args:
@@ -86,27 +86,29 @@ def finish(
     """
     by_id = {(ending.run_id, ending.task_id): ending for ending in endings}
     ids = {run_id for run_id, _ in by_id}
-    left, tally = Left(), Tally()
+    unwritten, tally = UnwrittenEndings(), Tally()
     found, now = _lock(connection, database, ids)
     rest = ids - {row.id for row in found}
     if rest:
         of_held = _of_entries(connection, rest)
-        found += retried(lambda some: _locked(connection, database, some), of_held, patience)
+        found += lock_later(lambda some: _locked(connection, database, some), of_held, patience)
         rest -= {row.id for row in found}
         for ending in (one for one in endings if one.run_id in rest):
             if ending.run_id in of_held:
-                if not _leave(connection, of_held[ending.run_id], ending, now):
-                    left.held.append(ending)
+                if not _leave_for_sweep(connection, of_held[ending.run_id], ending, now):
+                    unwritten.held.append(ending)
             elif not write_ending(connection, ending, now, MAY_END):
                 # Its entry was removed, so nothing depends on it; or there is no such run.
-                left.unknown.append(ending)
+                unwritten.unknown.append(ending)
     for row in found:
         if (row.id, row.task_id) in by_id:
             _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
     task_ids = {row.id: row.task_id for row in found}
-    left.unknown += [one for one in endings if task_ids.get(one.run_id, one.task_id) != one.task_id]
+    unwritten.unknown += [
+        one for one in endings if task_ids.get(one.run_id, one.task_id) != one.task_id
+    ]
     count_and_wake(connection, tally, now, patience=patience)
-    return left
+    return unwritten
 
 
 def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
@@ -117,7 +119,7 @@ def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
     """
 
     def finishing(connection: Connection) -> None:
-        held = held_runs(connection, [ending.run_id for ending in endings], LOCK_WAIT_S)
+        held = lock_runs(connection, [ending.run_id for ending in endings], LOCK_WAIT_S)
         free = [ending for ending in endings if ending.run_id not in held]
         finish(connection, kept.database, free, patience=LOCK_WAIT_S)
 
@@ -187,7 +189,7 @@ def _locked(connection: Connection, database: Database, ids: Iterable[int]) -> l
     return list(connection.execute(_LOCK, given).all())
 
 
-def _leave(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
+def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
     """Write the outcome of a run whose entry is locked; return False to try again later."""
     if run.state == "lost":
         return False  # a late report needs the entry

@@ -15,7 +15,7 @@ from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN
 from beatstore.tick.claims import Ending, legible
 
-__all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "Left", "write_ending"]
+__all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "UnwrittenEndings", "write_ending"]
 
 #: The value of `claimed_by` for a stale run: no worker has reported on it for too long.
 SUSPECTED = "suspected"
@@ -29,7 +29,7 @@ HELD = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
-class Left:
+class UnwrittenEndings:
     """Endings that were not written.
 
     Attributes:

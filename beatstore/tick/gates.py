@@ -47,7 +47,7 @@ from beatstore.tick.edges import (
     satisfied_by_any,
     unsatisfied_by_any,
 )
-from beatstore.tick.settling import timeout_in_force
+from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.waits import read_shared
 
 __all__ = ["consume", "open_runs", "read_gates"]
@@ -150,12 +150,12 @@ def open_runs(
     A run that is not watched, and was sent longer ago than the timeout, does not count: it was
     sent when no worker could report it, and while the entry's overlap was "allow".
     """
-    asked = (
+    unfinished = (
         dialect_of(connection.dialect).among(RUN.c.entry_id, ids),
         RUN.c.state.in_(UNFINISHED),
         NOT_SUCCEEDED,
     )
-    found = select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at")).where(*asked)
+    found = select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at")).where(*unfinished)
     if timeout is not None:
         watched = or_(RUN.c.state != "sent", RUN.c.wake_at.is_not(None))
         found = found.where(or_(watched, RUN.c.sent_at > now - timeout))

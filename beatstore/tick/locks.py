@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, chunks
 
-__all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "held_runs", "retried"]
+__all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "lock_later", "lock_runs"]
 
 #: How long to wait for locked rows: other beats and workers release them within
 #: milliseconds.
@@ -31,7 +31,7 @@ _PAUSE = 0.01
 _RUNS = select(RUN.c.id)
 
 
-def retried(
+def lock_later(
     lock: Callable[[Iterable[int]], list[Row[Any]]], ids: Iterable[int], patience: float
 ) -> list[Row[Any]]:
     """Lock rows that were locked a moment ago; return those that are free by now.
@@ -52,7 +52,7 @@ def retried(
     return found
 
 
-def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> set[int]:
+def lock_runs(connection: Connection, ids: Iterable[int], patience: float) -> set[int]:
     """Lock runs, and return the ids of those that another transaction has locked."""
 
     def lock(ids: Iterable[int]) -> list[Row[Any]]:
@@ -67,7 +67,7 @@ def held_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
     if not rest:
         return rest
     there = _existing(connection, rest)
-    return there - {row.id for row in retried(lock, there, patience)}
+    return there - {row.id for row in lock_later(lock, there, patience)}
 
 
 def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:

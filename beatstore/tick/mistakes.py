@@ -48,13 +48,13 @@ def misspelt_edges(connection: Connection, ids: Iterable[int]) -> dict[int, str]
 
     Without this check such an edge would silently mean something else.
     """
-    strange = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
+    invalid = or_(*(_EDGE[name].not_in(words) for name, words in _WORDS.items()))
     mine = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     found: dict[int, str] = {}
     for row in connection.execute(
         select(_EDGE.downstream_id, _UP.c.name, *(_EDGE[name] for name in _WORDS))
         .join(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(mine, strange)
+        .where(mine, invalid)
         .order_by(_EDGE.downstream_id, _EDGE.upstream_id)
     ):
         problems = (misspelt(name, row._mapping[name], words) for name, words in _WORDS.items())

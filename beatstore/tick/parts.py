@@ -44,18 +44,20 @@ class Parts:
     @classmethod
     def read(cls, given: Any) -> Parts:
         """Read the parts from the column's value."""
-        said = given if isinstance(given, dict) else {}
-        return cls(_instants(said.get("open")), _numbers(said.get("done")), _at(said.get("until")))
+        value = given if isinstance(given, dict) else {}
+        return cls(
+            _instants(value.get("open")), _numbers(value.get("done")), _at(value.get("until"))
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the value to write into the column."""
-        said: dict[str, Any] = {
+        value: dict[str, Any] = {
             "open": {name: at.isoformat() for name, at in self.open.items()},
             "done": self.done,
         }
         if self.until is not None:
-            said["until"] = self.until.isoformat()
-        return said
+            value["until"] = self.until.isoformat()
+        return value
 
     def start(self, name: str, at: datetime) -> bool:
         """Note that a part is running; return False if this start is outdated."""

@@ -1,9 +1,9 @@
-"""The transactions of a tick: look, plan, sweep, settle.
+"""The transactions of a tick: look, plan, sweep, mark.
 
     look    read the time and when the next row is due      1 statement, no lock
     plan    turn due entries into runs                      1 transaction
     sweep   find expired claims, retries and stale runs     1 transaction, 2 with failures
-    settle  write the outcomes of messages to the runs      1 transaction
+    mark    write the outcomes of messages to the runs      1 transaction
 
 Any number of beats call these at the same time. They lock rows with SKIP LOCKED (SQLite: one
 writer at a time), so beats share the work and do not wait for each other. The unique key of
@@ -11,7 +11,7 @@ writer at a time), so beats share the work and do not wait for each other. The u
 
 Invariants:
     * A run is committed before its message may be sent.
-    * Only the beat that holds a claim settles it: every later write checks the claim.
+    * Only the beat that holds a claim marks its run: every later write checks the claim.
     * The cost depends on the number of due rows. No statement here reads other rows.
 
 On failure: database errors become `UnavailableError`, the connection is dropped, and the next
@@ -38,10 +38,10 @@ from beatstore.database.functions import db_now
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import CollisionError, UnavailableError
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick import complete, settling, sweep
+from beatstore.tick import complete, mark, sweep
 from beatstore.tick.beats import Upkeep
 from beatstore.tick.claims import Claim, Ending, Look, Outcome
-from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, held_runs
+from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, lock_runs
 from beatstore.tick.notices import log_notices
 from beatstore.tick.plan import Planner, quarantine
 from beatstore.tick.sweep import Swept
@@ -149,7 +149,7 @@ class Queue:
             for ending in endings:
                 self.end([ending])
 
-    def settle(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def mark(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write the outcomes of claims to their runs.
 
         A claim without an outcome stays until it expires. Writing the same outcomes twice
@@ -160,16 +160,16 @@ class Queue:
 
         Transaction: opens and commits its own.
         """
-        return self._kept.claiming_again(lambda connection: self._settle(connection, outcomes))
+        return self._kept.claiming_again(lambda connection: self._mark(connection, outcomes))
 
-    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def _mark(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
         patience = LOCK_WAIT_S if time.monotonic() >= self._no_wait_until else 0.0
-        ids = held_runs(connection, [item.claim.run_id for item in outcomes], patience)
+        ids = lock_runs(connection, [item.claim.run_id for item in outcomes], patience)
         held = [item for item in outcomes if item.claim.run_id in ids]
         if held:
             self._no_wait_until = time.monotonic() + NO_WAIT_S
             outcomes = [item for item in outcomes if item.claim.run_id not in ids]
-        settling.settle(connection, self._database, self._beat_id, outcomes)
+        mark.mark(connection, self._database, self._beat_id, outcomes)
         return held
 
     def close(self, *, orderly: bool = True) -> None:

@@ -58,11 +58,11 @@ class Unwritten:
     """Reports that were not written.
 
     Attributes:
-        strangers: reports on runs that are not in this database; they are ignored.
+        unknown: reports on runs that are not in this database; they are ignored.
         held: reports on runs that another transaction has locked: write them again later.
     """
 
-    strangers: list[Report] = field(default_factory=list)
+    unknown: list[Report] = field(default_factory=list)
     held: list[Report] = field(default_factory=list)
 
 

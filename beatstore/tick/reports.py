@@ -35,7 +35,8 @@ from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
 from beatstore.tick.complete import finish
-from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, held_runs
+from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
+from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
     Report,
@@ -47,7 +48,6 @@ from beatstore.tick.report import (
     seconds_since,
     until,
 )
-from beatstore.tick.settling import timeout_in_force
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["Origin", "Report", "Reports", "Unwritten"]
@@ -211,7 +211,7 @@ class Reports:
 
     def _write(self, connection: Connection, reports: Sequence[Report]) -> Unwritten:
         patience = LOCK_WAIT_S if time.monotonic() >= self._no_wait_until else 0.0
-        held = held_runs(connection, {report.of.run_id for report in reports}, patience)
+        held = lock_runs(connection, {report.of.run_id for report in reports}, patience)
         unwritten = Unwritten(held=[report for report in reports if report.of.run_id in held])
         reports = [report for report in reports if report.of.run_id not in held]
         for some in each_run_once(reports):
@@ -229,7 +229,7 @@ class Reports:
                 else:
                     found = self._write_sent(connection, report, now)
                 if not found:
-                    unwritten.strangers.append(report)
+                    unwritten.unknown.append(report)
             if ends:
                 self._write_ends(connection, ends, patience, unwritten)
         if unwritten.held:
@@ -248,7 +248,7 @@ class Reports:
         left = finish(connection, self._database, given, patience=patience)
         unwritten.held += [by_run[one.run_id, one.task_id] for one in left.held]
         unknown = [by_run[one.run_id, one.task_id] for one in left.unknown]
-        unwritten.strangers += [one for one in unknown if _run(connection, one.of) is None]
+        unwritten.unknown += [one for one in unknown if _run(connection, one.of) is None]
 
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
         dialect_of(connection.dialect).limit_lock_wait(connection, LOCK_WAIT_MS)
@@ -268,7 +268,7 @@ class Reports:
         if run.state == "lost" and not _followed(connection, run):
             return None  # its message was only late; its end will be written
         if run.state == "cancelled" and run.worker is None:
-            # Tells the beat that is sending it that a worker dropped it; see `Queue.settle`.
+            # Tells the beat that is sending it that a worker dropped it; see `Queue.mark`.
             connection.execute(update(RUN).where(_THIS).values(worker=report.worker[:255]), this)
         return f"the run is {run.state}" + (f": {run.reason}" if run.reason else "")
 

@@ -3,7 +3,7 @@
     look    write pending outcomes, and read what is due
     claim   the queue's sweep and plan turn due rows into committed claims
     send    the driver turns claims into messages, and returns an outcome for each
-    mark    the queue's settle writes the outcomes to the runs
+    mark    the queue's mark writes the outcomes to the runs
 
 Beat, `beatstore tick` and the simulation use this class. They differ in how they send, how they
 find out about stale runs, and what they do between two ticks.
@@ -108,7 +108,7 @@ class Tick:
             late: outcomes of messages that were sent in an earlier tick.
         """
         self._endings += self._ask(())
-        self.settle(late)
+        self.mark(late)
         if self._in_doubt:
             # Otherwise a claim whose commit got no answer would wait until it expires.
             self._queue.upkeep.release()
@@ -129,7 +129,7 @@ class Tick:
         until = self._looked_at + self._queue.settings.claim_ttl * TRUSTED
         return Fired(found, self._send_and_mark(claims, now, until))
 
-    def settle(self, outcomes: Sequence[Outcome] = ()) -> None:
+    def mark(self, outcomes: Sequence[Outcome] = ()) -> None:
         """Write outcomes of claims and ends of runs, including those kept from before."""
         self._outcomes += outcomes
         self._endings += [outcome.ending for outcome in outcomes if outcome.ending is not None]
@@ -137,7 +137,7 @@ class Tick:
             self._queue.end(self._endings)
             self._endings = []
         if self._outcomes:
-            self._outcomes = self._queue.settle(self._outcomes)
+            self._outcomes = self._queue.mark(self._outcomes)
 
     def _claim(self, look: Look) -> tuple[list[Claim], int]:
         """Return the claims to send, and the number of due rows that were handled."""
@@ -149,7 +149,7 @@ class Tick:
             found += swept.count
             if swept.stale_runs:
                 self._endings += self._ask(swept.stale_runs)
-                self.settle()
+                self.mark()
         if look.is_entry_due:
             planned, count = self._queue.plan(look.now)
             claims += planned
@@ -170,13 +170,13 @@ class Tick:
                 for outcome in known:
                     left.pop(outcome.claim.run_id, None)
                 if len(outcomes) - marked >= BATCH:
-                    self.settle(outcomes[marked:])
+                    self.mark(outcomes[marked:])
                     marked = len(outcomes)
                     if self._after_batch is not None:
                         self._after_batch()
         finally:
             outcomes += [Outcome(claim, "claimed") for claim in left.values()]
-            self.settle(outcomes[marked:])
+            self.mark(outcomes[marked:])
         return outcomes
 
 

@@ -97,7 +97,7 @@ def write_tokens(
         (edge, one)
         for one in outcomes
         for edge in by_upstream.get(one.upstream_id, ())
-        if _is_wanted(edge, one) and _is_relevant(downstreams[edge.downstream_id], one)
+        if _matters(edge, one) and _is_relevant(downstreams[edge.downstream_id], one)
     ]
     woken: set[int] = set()
     for some in chunks(tokens):
@@ -105,7 +105,7 @@ def write_tokens(
     return woken
 
 
-def _is_wanted(edge: Row[Any], one: FinalOutcome) -> bool:
+def _matters(edge: Row[Any], one: FinalOutcome) -> bool:
     """Return whether an outcome satisfies an edge, or ends its wait.
 
     Other outcomes write no token: an alarm that waits for a failure ignores a success.

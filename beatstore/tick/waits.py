@@ -69,8 +69,9 @@ def read_shared(
         now: the database's time.
     """
     by_id = {row.id: row for row in rows}
-    asked = connection.execute(_asked(dialect_of(connection.dialect).among(ENTRY.c.id, by_id)))
-    edges = {row.id: row for row in asked if row.up is not None}
+    these = dialect_of(connection.dialect).among(ENTRY.c.id, by_id)
+    newest = connection.execute(_newest_edges(these))
+    edges = {row.id: row for row in newest if row.up is not None}
     if not edges:
         return {}
     clocked = [entry_id for entry_id in edges if by_id[entry_id].kind != "after"]
@@ -93,7 +94,7 @@ def read_shared(
     }
 
 
-def _asked(these: ColumnElement[bool]) -> Select[Any]:
+def _newest_edges(these: ColumnElement[bool]) -> Select[Any]:
     """Select entries with their newest such upstream, and the shortest timeout."""
     of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, SAME_DUE_TIME)
     newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
@@ -188,14 +189,14 @@ def _unmet(
     """Return for each due time its newest missing upstream; None: none is missing."""
     found: dict[tuple[int, datetime], int | None] = {}
     for chunk in chunks(look):
-        found |= _ask(connection, chunk, resume=True)
+        found |= _search(connection, chunk, resume=True)
         again = [row for row in chunk if row.blocked_by and found.get(_key_of(row)) is None]
         if again:
-            found |= _ask(connection, again, resume=False)
+            found |= _search(connection, again, resume=False)
     return found
 
 
-def _ask(
+def _search(
     connection: Connection, look: Sequence[Row[Any]], *, resume: bool
 ) -> dict[tuple[int, datetime], int | None]:
     missing = (
@@ -278,9 +279,9 @@ def _words(
     connection: Connection, pairs: Iterable[tuple[int, int | None]]
 ) -> dict[tuple[int, int | None], str]:
     """Return the pending reason for each of these pairs of entry and upstream."""
-    wanted = sorted({(down, up) for down, up in pairs if up is not None})
+    known = sorted({(down, up) for down, up in pairs if up is not None})
     found: dict[tuple[int, int | None], str] = {}
-    for some in chunks(wanted):
+    for some in chunks(known):
         rows = connection.execute(
             select(_EDGE.downstream_id, _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
             .join(_UP, _UP.c.id == _EDGE.upstream_id)
@@ -331,12 +332,12 @@ def write_shared(
     updates: list[dict[str, Any]] = []
     taken: list[dict[str, Any]] = []
     passed: list[dict[str, Any]] = []
-    strange: list[dict[str, Any]] = []
+    unmatched: list[dict[str, Any]] = []
     for entry, account, decision in decided:
         clocked = entry.kind != "after"
         cursor_at = (decision.cursor_at if clocked else None) or EPOCH
         takes = {*decision.takes, *decision.unmatched}
-        strange += [{"b_id": entry.id, "b_due_at": at} for at in decision.unmatched]
+        unmatched += [{"b_id": entry.id, "b_due_at": at} for at in decision.unmatched]
         taken += [
             {"b_id": entry.id, "b_due_at": at, "b_state": "ahead" if clocked else "taken"}
             for at in sorted(decision.takes)
@@ -356,9 +357,9 @@ def write_shared(
         _take(connection, taken)
     if updates:
         connection.execute(_NOTE, updates)
-    if strange:
-        connection.execute(_DROP, strange)
-        connection.execute(_USE_UP, strange)
+    if unmatched:
+        connection.execute(_DROP, unmatched)
+        connection.execute(_USE_UP, unmatched)
     if passed:
         connection.execute(_PASS[0], passed)
         connection.execute(_PASS[1], passed)

@@ -31,13 +31,13 @@ from beatstore.rules.outcomes import (
     counters_of,
     failure_ends_wait,
 )
-from beatstore.tick.locks import retried
+from beatstore.tick.locks import lock_later
 from beatstore.tick.tokens import FinalOutcome, write_tokens
 
 __all__ = ["Tally", "count_and_wake"]
 
 #: The counters that an outcome increments. A late success was counted as a failure before.
-_BUMPS = {
+_INCREMENTS = {
     "success": counters_of("success"),
     "failure": counters_of("failure"),
     "late success": (counter_of("success"),),
@@ -71,7 +71,7 @@ class Tally:
     def add(self, run: Row[Any], outcome: str | None) -> None:
         """Count a final outcome; None, of a cancelled run, only unblocks the entry itself."""
         counts = self.counts.setdefault(run.entry_id, dict.fromkeys(COUNTERS, 0))
-        for counter in _BUMPS[outcome]:
+        for counter in _INCREMENTS[outcome]:
             counts[counter] += 1
         if outcome is not None:
             self._add_outcome(run, "failure" if outcome == "failure" else "success")
@@ -158,7 +158,7 @@ def _waiting(connection: Connection, tally: Tally, now: datetime, patience: floa
             for some in chunks(missing)
             for entry_id in connection.scalars(select(ENTRY.c.id).where(ENTRY.c.id.in_(some)))
         }
-        late = retried(lambda some: _lock(connection, some), there, patience)
+        late = lock_later(lambda some: _lock(connection, some), there, patience)
         locked |= {row.id: row for row in late}
         _wake_later(connection, tally, edges, there - locked.keys(), now)
     woken = _unblocked(tally, edges, locked)

@@ -18,8 +18,8 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import RUN
 from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.mark import next_check_at, timeout_in_force
 from beatstore.tick.parts import Parts
-from beatstore.tick.settling import look_at, timeout_in_force
 
 __all__ = ["watch_again"]
 
@@ -51,7 +51,7 @@ def watch_again(
         if Unreadable in map(type, run):
             continue  # the sweep ends this run
         since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
-        wake_at = look_at(since, timeouts[run.entry_id], run.expires_at, now)
+        wake_at = next_check_at(since, timeouts[run.entry_id], run.expires_at, now)
         if wake_at != run.wake_at:
             changed.append({"b_id": run.id, "b_wake_at": wake_at})
     if changed:

@@ -16,7 +16,7 @@ from sqlalchemy.sql.expression import null
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import RUN, WORKER
 from beatstore.tick.endings import SUSPECTED
-from beatstore.tick.locks import held_runs
+from beatstore.tick.locks import lock_runs
 from beatstore.tick.parts import Parts
 from beatstore.version import __version__
 
@@ -45,7 +45,7 @@ def keep_alive(connection: Connection, running: Sequence[Origin], wake_at: datet
     alive = [one for one in running if one.part is None]
     alive += _open(connection, [one for one in running if one.part is not None])
     if alive:
-        held = held_runs(connection, [one.run_id for one in alive], 0.0)
+        held = lock_runs(connection, [one.run_id for one in alive], 0.0)
         alive = [one for one in alive if one.run_id not in held]
     if alive:
         living = update(RUN).where(*_among(alive), RUN.c.state == "started")

@@ -344,7 +344,7 @@ class Reporter:
         held: list[_Item] = []
         if again is None:
             unwritten = writer.write([item.report for item in items])
-            self._log_unknown(unwritten.strangers)
+            self._log_unknown(unwritten.unknown)
             held = [item for item in items if item.report in unwritten.held]
         else:
             try:

@@ -160,7 +160,7 @@ def test_runs_move_so(play: Play) -> None:
     play.clock.advance(3720)
     play.tick()
     for state in ("skipped", "failed"):
-        play.queue.settle([Outcome(claimed(play, f"not-{state}"), state)])
+        play.queue.mark([Outcome(claimed(play, f"not-{state}"), state)])
     claimed(play, "removed")
     store.remove("removed")
     assert moves(play, "run") == OF_RUNS
@@ -189,13 +189,13 @@ def test_workers_are_believed(play: Play) -> None:
         claim = claimed(play, f"cancelled-{state}")
         store.remove(f"cancelled-{state}")
         if state == "sent":
-            queue.settle([Outcome(claim, "sent")])
+            queue.mark([Outcome(claim, "sent")])
         else:
             report(store, state, [claim])
     skipped = [("skipped", state) for state in ("sent", "started", "succeeded")]
     for unsent, state in (*skipped, ("failed", "succeeded")):
         claim = claimed(play, f"{unsent}-{state}")
-        queue.settle([Outcome(claim, unsent)])
+        queue.mark([Outcome(claim, unsent)])
         play.tick()
         report(store, state, [claim])
     lost = sent(play, "lost", run_timeout=60)

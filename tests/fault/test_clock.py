@@ -127,7 +127,7 @@ class Bench:
             if not found:
                 return
             self.sent += claims
-            self.queue.settle([Outcome(claim, "sent") for claim in claims])
+            self.queue.mark([Outcome(claim, "sent") for claim in claims])
 
 
 def walk(start: datetime, end: datetime, by: timedelta) -> Iterator[datetime]:

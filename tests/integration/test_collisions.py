@@ -26,14 +26,14 @@ ODD = datetime(2026, 1, 15, 13, 0, 0, 217_000, tzinfo=timezone.utc)
 def sweep(queue: Queue, now: datetime) -> list[Claim]:
     """Let a beat send what is to be sent again or was triggered."""
     claims = queue.sweep(now).claims
-    queue.settle([Outcome(claim, "sent") for claim in claims])
+    queue.mark([Outcome(claim, "sent") for claim in claims])
     return claims
 
 
 def plan(queue: Queue, now: datetime) -> list[Claim]:
     """Let a beat send what is due."""
     claims, _ = queue.plan(now)
-    queue.settle([Outcome(claim, "sent") for claim in claims])
+    queue.mark([Outcome(claim, "sent") for claim in claims])
     return claims
 
 

@@ -29,7 +29,7 @@ def send(play: Play, when: str) -> list[Claim]:
     hour, minute = when.split(":")
     play.clock.set(play.clock.now().replace(hour=int(hour), minute=int(minute)))
     claims, _ = play.queue.plan(play.clock.now())
-    play.queue.settle([Outcome(claim, "sent", expires=EXPIRES) for claim in claims])
+    play.queue.mark([Outcome(claim, "sent", expires=EXPIRES) for claim in claims])
     return claims
 
 

@@ -407,7 +407,7 @@ def test_the_real_planner_is_explained(
     after = ["extract"] if missed_by == "upstream" else []
     store.add("load", "t", NIGHTLY, after=after, grace=60)
     clock.set(THREE if missed_by == "upstream" else THREE + 2 * MINUTE)
-    queue.settle([Outcome(claim, "sent") for claim in queue.plan(clock.now())[0]])
+    queue.mark([Outcome(claim, "sent") for claim in queue.plan(clock.now())[0]])
     clock.advance(10)
     found = store.explain("load", THREE)
     queue.close()

@@ -49,10 +49,10 @@ def test_another_database_s_run_of_the_same_id(
     ours, theirs = play.last("nightly"), other.last("nightly")
     assert ours.id == theirs.id
     report = said(message_of(theirs, part), state)
-    assert reports.write([report]).strangers == [report]
+    assert reports.write([report]).unknown == [report]
     assert play.last("nightly").state == "sent"
     assert play.tick() == []
-    assert not reports.write([said(message_of(ours), "succeeded")]).strangers
+    assert not reports.write([said(message_of(ours), "succeeded")]).unknown
     assert play.tick() == ["report"]
 
 
@@ -119,7 +119,7 @@ def test_ours_and_theirs_in_one_transaction(play: Play, reports: Reports) -> Non
     run = play.last("a")
     foreign = said(Origin(run.id, "another"), "failed")
     unwritten = reports.write([foreign, said(message_of(run), "succeeded")])
-    assert unwritten.strangers == [foreign]
+    assert unwritten.unknown == [foreign]
     assert play.last("a").state == "succeeded"
 
 
@@ -131,5 +131,5 @@ def test_a_run_whose_entry_is_gone_is_not_foreign(play: Play, reports: Reports) 
     play.store.remove("a")
     ended = said(message_of(run), "succeeded")
     for _ in range(2):
-        assert not reports.write([ended]).strangers
+        assert not reports.write([ended]).unknown
     assert [one.state for one in play.store.runs()] == ["succeeded"]

@@ -51,7 +51,7 @@ def test_skipped_and_run_all_the_same(play: Play, reports: Reports) -> None:
     """A run that beat took for queued already is started, watched and counted as any."""
     found = claim(play)
     play.add("b", after=["a"])
-    play.queue.settle([Outcome(found, "skipped", "already queued")])
+    play.queue.mark([Outcome(found, "skipped", "already queued")])
     assert play.last("a").state == "skipped"
     reports.write([said(found, "started")])
     started = play.last("a")
@@ -67,7 +67,7 @@ def test_skipped_and_run_all_the_same(play: Play, reports: Reports) -> None:
 def test_skipped_and_ended_all_the_same(play: Play, reports: Reports, state: str) -> None:
     """The end of such a run is believed without its start, and so is a retry of its task."""
     found = claim(play)
-    play.queue.settle([Outcome(found, "skipped", "already queued")])
+    play.queue.mark([Outcome(found, "skipped", "already queued")])
     reports.write([said(found, state)])
     assert play.last("a").state == state
     play.tick()
@@ -96,7 +96,7 @@ def test_failed_and_run_all_the_same(
     """A message that arrived though its sending failed is believed, and counted once."""
     found = claim(play)
     play.add("b", after=["a"])
-    play.queue.settle([Outcome(found, "failed", "refused")])
+    play.queue.mark([Outcome(found, "failed", "refused")])
     if counted:
         play.tick()
         assert counts(play) == (0, 1, 1)

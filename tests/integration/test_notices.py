@@ -221,7 +221,7 @@ def test_a_claim_that_a_dead_beat_has_left_is_said(play: Play, said: Lines) -> N
     play.end("a", "failed")
     play.clock.advance(60)
     [claim] = dead.sweep(play.clock.now()).claims
-    dead.settle([Outcome(claim, "claimed", "OSError: no", 5.0, tries=1)])
+    dead.mark([Outcome(claim, "claimed", "OSError: no", 5.0, tries=1)])
     dead.close()
     play.clock.advance(5)
     assert play.tick() == ["a"]

@@ -184,7 +184,7 @@ def full_store(store: Store, backend: str) -> Store:
 
 
 def one_round(store: Store) -> dict[str, list[Executed]]:
-    """Let a beat look, sweep, plan and settle; return what each of them executed."""
+    """Let a beat look, sweep, plan and mark; return what each of them executed."""
     queue = Queue(store.database, Settings(), "a-beat")
     found: dict[str, list[Executed]] = {}
     with recorded(store) as found["look"]:
@@ -194,8 +194,8 @@ def one_round(store: Store) -> dict[str, list[Executed]]:
     with recorded(store) as found["plan"]:
         planned, _ = queue.plan(now)
     outcomes = [outcome(number, claim) for number, claim in enumerate([*swept, *planned])]
-    with recorded(store) as found["settle"]:
-        queue.settle(outcomes)
+    with recorded(store) as found["mark"]:
+        queue.mark(outcomes)
     queue.close()
     assert (len(swept), len(planned)) == (20, 100)
     return found
@@ -219,7 +219,7 @@ def outcome(number: int, claim: Claim) -> Outcome:
 def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
     full_store: Store, generic: bool
 ) -> None:
-    """Look, sweep, plan and settle find their rows by index among 20,000 others."""
+    """Look, sweep, plan and mark find their rows by index among 20,000 others."""
     read: dict[str, set[str]] = {}
     for step, executed in one_round(full_store).items():
         for each in executed:
@@ -231,7 +231,7 @@ def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
     for step, table in (("look", "entry"), ("look", "run"), ("sweep", "run"), ("plan", "entry")):
         wanted = f"beatstore_{table}_wake_at"
         assert any(wanted in one for one in read[step]), f"{step} does not search {wanted}: {read}"
-    assert read["settle"]
+    assert read["mark"]
 
 
 @pytest.fixture

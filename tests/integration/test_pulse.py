@@ -114,16 +114,16 @@ def test_a_long_tick_shows_its_pulse(
     for module in ("beatstore.tick.tick", "beatstore.beat.sender"):
         monkeypatch.setattr(f"{module}.BATCH", 1)
     seen = []
-    settle = scheduler.queue.settle
+    mark = scheduler.queue.mark
 
     def settled(outcomes: list[Outcome]) -> list[Outcome]:
-        left = settle(outcomes)
+        left = mark(outcomes)
         seen.append([sign.silent_s < 500 for sign in signs()])
         written(place, os.getpid(), 1000)
         next_pulse(scheduler)
         return left
 
-    monkeypatch.setattr(scheduler.queue, "settle", settled)
+    monkeypatch.setattr(scheduler.queue, "mark", settled)
     for name in ("a", "b", "c"):
         scheduler.store.add(name, "tests.note", Once(NOON))
     scheduler.tick()

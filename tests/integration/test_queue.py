@@ -1,4 +1,4 @@
-"""The tick's half of the store, on every database: look, plan, sweep, settle."""
+"""The tick's half of the store, on every database: look, plan, sweep, mark."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ def test_plan_writes_the_run_before_anything_is_sent(
     assert entry.next_due_at == NOON + timedelta(seconds=120)
 
 
-def test_settle_marks_what_was_sent(store: Store, queue: Queue, clock: ManualClock) -> None:
+def test_mark_marks_what_was_sent(store: Store, queue: Queue, clock: ManualClock) -> None:
     """A sent run has its time of sending, and nobody looks at it again."""
     store.add("a", "t", Once(NOON))
-    queue.settle(sent(plan(queue)))
+    queue.mark(sent(plan(queue)))
     (run,) = store.runs()
     assert (run.state, run.sent_at, run.wake_at) == ("sent", NOON, None)
     clock.advance(3600)
     assert sweep(queue) == []
 
 
-def test_settle_keeps_the_reason_of_what_was_not_sent(
+def test_mark_keeps_the_reason_of_what_was_not_sent(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
     """A run that was skipped or failed says why, and when that was."""
     for name in ("a", "b"):
         store.add(name, "t", Once(NOON))
     first, second = sorted(plan(queue), key=lambda claim: claim.name)
-    queue.settle([Outcome(first, "skipped", "already queued: x"), Outcome(second, "failed", "bad")])
+    queue.mark([Outcome(first, "skipped", "already queued: x"), Outcome(second, "failed", "bad")])
     found = {run.entry_name: (run.state, run.reason, run.finished_at) for run in store.runs()}
     assert found == {"a": ("skipped", "already queued: x", NOON), "b": ("failed", "bad", NOON)}
 
@@ -99,7 +99,7 @@ def test_an_expired_claim_is_sent_by_another_beat_with_the_same_task_id(
     assert len(store.runs()) == 1
 
 
-def test_a_beat_that_lost_its_claim_settles_nothing(
+def test_a_beat_that_lost_its_claim_marks_nothing(
     store: Store, make_queue: MakeQueue, clock: ManualClock
 ) -> None:
     """A beat that wakes up after its claim expired can't overwrite what its heir wrote."""
@@ -108,7 +108,7 @@ def test_a_beat_that_lost_its_claim_settles_nothing(
     late = plan(slow)
     clock.advance(31)
     sweep(heir)
-    slow.settle([Outcome(late[0], "failed", "too late")])
+    slow.mark([Outcome(late[0], "failed", "too late")])
     (run,) = store.runs()
     assert run.state == "claimed"
 
@@ -119,9 +119,9 @@ def test_a_claim_that_was_not_sent_is_free_again(
     """A claim given back is swept at once, or when it asked to be."""
     store.add("a", "t", Once(NOON))
     (claim,) = plan(queue)
-    queue.settle([Outcome(claim, "claimed")])
+    queue.mark([Outcome(claim, "claimed")])
     (again,) = sweep(queue)
-    queue.settle([Outcome(again, "claimed", "flaky", 5.0)])
+    queue.mark([Outcome(again, "claimed", "flaky", 5.0)])
     assert sweep(queue) == []
     clock.advance(5)
     assert [item.run_id for item in sweep(queue)] == [claim.run_id]
@@ -170,7 +170,7 @@ def test_the_unique_key_refuses_a_second_run(
     store.add("a", "t", Every(60))
     plan(queue)
     clock.advance(60)
-    queue.settle(sent(plan(queue)))
+    queue.mark(sent(plan(queue)))
     with store.database.session() as session:
         session.execute(
             text("UPDATE beatstore_entry SET cursor_at = created_at, wake_at = created_at")
@@ -230,7 +230,7 @@ def test_what_was_sent_says_so_even_if_cancelled_meanwhile(
     claims = plan(queue)
     store.remove("a")
     assert store.runs()[0].state == "cancelled"
-    queue.settle(sent(claims))
+    queue.mark(sent(claims))
     assert store.runs()[0].state == "sent"
 
 

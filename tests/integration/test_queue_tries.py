@@ -35,11 +35,11 @@ def test_tries_are_counted_on_the_row_and_the_claim(
     (claim,) = plan(queue)
     for tries in (1, 2, 3):
         assert claim.tries == tries - 1
-        queue.settle([later(claim, tries, 5.0)])
+        queue.mark([later(claim, tries, 5.0)])
         assert store.runs()[0].tries == tries
         clock.advance(5)
         (claim,) = sweep(queue)
-    queue.settle([Outcome(claim, "failed", "sending failed 4 times", tries=4)])
+    queue.mark([Outcome(claim, "failed", "sending failed 4 times", tries=4)])
     (run,) = store.runs()
     assert (run.state, run.tries, run.reason) == ("failed", 4, "sending failed 4 times")
 
@@ -53,13 +53,13 @@ def test_an_entry_that_can_not_be_sent_is_looked_at_with_its_run(
     plan(queue)
     clock.advance(1)
     claims = {claim.name: claim for claim in plan(queue)}
-    queue.settle([later(claims["each"], 7, 300.0), *sent([claims["other"]])])
+    queue.mark([later(claims["each"], 7, 300.0), *sent([claims["other"]])])
     for _ in range(100):
         clock.advance(1)
         assert [claim.name for claim in plan(queue)] == ["other"]
     assert len(store.runs("each")) == 1
     clock.advance(200)
-    queue.settle(sent(sweep(queue)))
+    queue.mark(sent(sweep(queue)))
     (claim,) = [claim for claim in plan(queue) if claim.name == "each"]
     assert claim.missed_count == 299
     assert len(store.runs("each")) == 2
@@ -78,7 +78,7 @@ def test_an_entry_that_somebody_holds_is_not_waited_for(
     with store.database.session() as session:
         store.change("each", description="held", session=session)
         before = time.monotonic()
-        queue.settle([later(claim, 1, 60.0)])
+        queue.mark([later(claim, 1, 60.0)])
         assert time.monotonic() - before < 5
         session.rollback()
     assert store.runs()[0].tries == 1
@@ -90,7 +90,7 @@ def test_a_run_asked_for_by_hand_stays_one(store: Store, queue: Queue, clock: Ma
     store.pause("a")
     store.trigger("a")
     (claim,) = sweep(queue)
-    queue.settle([later(claim, 1, 5.0)])
+    queue.mark([later(claim, 1, 5.0)])
     assert "sending failed" in str(store.runs()[0].reason)
     clock.advance(5)
     assert [claim.name for claim in sweep(queue)] == ["a"]
@@ -115,7 +115,7 @@ def test_a_message_that_expires_is_looked_after(
     """When the broker drops a message is on its run, which is looked at soon after that."""
     expires, timeout, expires_s, wake_s = case
     store.add("a", "t", Once(NOON), run_timeout=timeout)
-    queue.settle([Outcome(claim, "sent", expires=expires) for claim in plan(queue)])
+    queue.mark([Outcome(claim, "sent", expires=expires) for claim in plan(queue)])
     (run,) = store.runs()
 
     def at(seconds: float | None) -> datetime | None:
@@ -130,6 +130,6 @@ def test_more_outcomes_than_a_statement_can_take(store: Store, queue: Queue) -> 
     store.add("a", "t", Once(NOON))
     (claim,) = plan(queue)
     many = [replace(claim, run_id=claim.run_id + number) for number in range(70_000)]
-    queue.settle([Outcome(one, "failed", "bad") for one in many])
-    queue.settle(sent(many))
+    queue.mark([Outcome(one, "failed", "bad") for one in many])
+    queue.mark(sent(many))
     assert store.runs()[0].state == "failed"

@@ -73,7 +73,7 @@ def test_a_worker_may_be_quicker_than_the_mark(play: Play, reports: Reports) -> 
     play.clock.advance(3600)
     planned, _ = play.queue.plan(play.queue.look().now)
     reports.write([said(play.last("a"), "succeeded")])
-    play.queue.settle([Outcome(claim, "sent") for claim in planned])
+    play.queue.mark([Outcome(claim, "sent") for claim in planned])
     run = play.last("a")
     assert (run.state, run.sent_at is not None, run.wake_at) == ("succeeded", True, None)
     assert play.tick() == []
@@ -233,7 +233,7 @@ def test_what_was_dropped_is_not_sent(play: Play, reports: Reports) -> None:
     assert (reports.start(said(run, "started"), again=False) or "").startswith(
         "the run is cancelled"
     )
-    play.queue.settle([Outcome(claim, "sent") for claim in planned])
+    play.queue.mark([Outcome(claim, "sent") for claim in planned])
     [run] = play.store.runs()
     assert run.state == "cancelled"
 

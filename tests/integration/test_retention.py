@@ -46,9 +46,9 @@ def test_old_one_shots_are_cleared(store: Store, queue: Queue, clock: ManualCloc
     store.change("recurring", schedule="0 12 1 1 *")
     store.cancel("cancelled")
     store.cancel("recurring")
-    queue.settle([Outcome(claim, "sent") for claim in queue.plan(NOON)[0]])
+    queue.mark([Outcome(claim, "sent") for claim in queue.plan(NOON)[0]])
     clock.advance(95 * 86400)
-    queue.settle([Outcome(claim, "sent") for claim in queue.plan(clock.now())[0]])
+    queue.mark([Outcome(claim, "sent") for claim in queue.plan(clock.now())[0]])
     assert store.prune(96 * DAY) == 0
     assert store.prune(30 * DAY) == 3
     assert [entry.name for entry in store.entries()] == ["late finished", "recurring", "waiting"]

@@ -117,8 +117,8 @@ MOMENTS = {
     "first message": at_publish(1),
     "fourth message": at_publish(4),
     "last message": at_publish(7),
-    "before settle": at_call("settle", after=False),
-    "after settle": at_call("settle", after=True),
+    "before mark": at_call("mark", after=False),
+    "after mark": at_call("mark", after=True),
 }
 
 

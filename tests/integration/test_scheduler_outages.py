@@ -128,7 +128,7 @@ def test_what_was_sent_is_not_sent_again_when_it_could_not_be_marked(
         def away(*_: Any) -> None:
             raise UnavailableError("the database is away")
 
-        patch.setattr(scheduler.queue, "settle", away)
+        patch.setattr(scheduler.queue, "mark", away)
         assert 0 < scheduler.tick() <= 1
         clock.advance(3600)
         assert 0 < scheduler.tick() <= 1

@@ -123,7 +123,7 @@ def test_a_message_that_can_not_be_sent(play: Play) -> None:
     play.add("a", HOURLY)
     play.clock.set(NOON + HOUR)
     [claim], _ = play.queue.plan(play.clock.now())
-    play.queue.settle([Outcome(claim, "claimed", "OSError: no\nroute", 300.0, tries=2)])
+    play.queue.mark([Outcome(claim, "claimed", "OSError: no\nroute", 300.0, tries=2)])
     assert stalled(play, "a") == []
     play.clock.advance(60)
     assert stalled(play, "a") == [
@@ -138,7 +138,7 @@ def test_a_claim_that_its_beat_keeps(play: Play) -> None:
     play.clock.set(NOON + HOUR)
     [claim], _ = play.queue.plan(play.clock.now())
     for _ in range(3):
-        play.queue.settle([Outcome(claim, "claimed", retry_in=60.0)])
+        play.queue.mark([Outcome(claim, "claimed", retry_in=60.0)])
         play.clock.advance(30)
     [said] = stalled(play, "a")
     beat_id = play.queue._beat_id
@@ -151,7 +151,7 @@ def test_a_late_claim_is_no_stall(play: Play) -> None:
     play.clock.set(NOON + timedelta(hours=1, minutes=30))
     [claim], _ = play.queue.plan(play.clock.now())
     assert stalled(play, "a") == []
-    play.queue.settle([Outcome(claim, "sent")])
+    play.queue.mark([Outcome(claim, "sent")])
     report(play.store, "failed", [claim], "RuntimeError: no")
     play.tick()
     play.clock.advance(200)

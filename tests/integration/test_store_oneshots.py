@@ -216,7 +216,7 @@ def test_a_claimed_one_shot_is_too_late_to_cancel(store: Store, queue: Queue) ->
     claims, _ = queue.plan(NOON)
     assert store.cancel("a") is False
     assert store.get("a").state == "finished"
-    queue.settle([Outcome(claims[0], "sent")])
+    queue.mark([Outcome(claims[0], "sent")])
     assert store.runs("a")[0].state == "sent"
     assert store.cancel("a") is False
 

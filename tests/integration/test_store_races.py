@@ -115,7 +115,7 @@ def test_cancel_and_claim_have_one_winner(store: Store, too_late: str) -> None:
         # A row that was locked is skipped by the beat, and looked at again.
         claims = [*claimed, *queue.plan(queue.look().now)[0]]  # type: ignore[misc]
         assert [claim.name for claim in claims] == ([] if in_time else [name])
-        queue.settle([Outcome(claim, "sent") for claim in claims])
+        queue.mark([Outcome(claim, "sent") for claim in claims])
         won.append(bool(in_time))
     assert len(won) == 12
     queue.close()

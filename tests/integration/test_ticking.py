@@ -101,7 +101,7 @@ def test_it_runs_beside_a_beat(app: Celery, store: Store, memory_broker: Broker)
     due_now(store, "free")
     assert figures(tick(app)) == (1, 0, 0, 0)
     assert names(memory_broker.drain()) == ["free"]
-    beat.settle([Outcome(claim, "sent") for claim in claims])
+    beat.mark([Outcome(claim, "sent") for claim in claims])
     beat.close()
     app.conf.beatstore_listen = False
     with running(app) as scheduler:

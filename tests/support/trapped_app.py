@@ -59,7 +59,7 @@ def _around(
 
 def _set(catcher: _Catcher) -> None:
     from beatstore.beat.sender import Sender
-    from beatstore.tick import settling
+    from beatstore.tick import mark
     from beatstore.tick.plan import Planner
     from beatstore.tick.queue import Queue
 
@@ -83,23 +83,23 @@ def _set(catcher: _Catcher) -> None:
         "claimed": lambda: _around(Queue, "plan", after=with_claims),
         "message": lambda: _around(Sender, "_apply", after=always),
         "writing": lambda: _set_half_way(catcher),
-        "settling": lambda: _around(Queue, "settle", before=with_sent),
-        "settled": lambda: _around(settling, "_settle_sent", after=always),
+        "settling": lambda: _around(Queue, "mark", before=with_sent),
+        "settled": lambda: _around(mark, "_mark_sent", after=always),
         "marked": lambda: _set_after_mark(catcher, Queue),
     }
     ways[catcher.point]()
 
 
 def _set_after_mark(catcher: _Catcher, queue: Any) -> None:
-    settle = queue.settle
+    mark = queue.mark
 
     def settled(self: Any, outcomes: Any) -> Any:
-        held = settle(self, outcomes)
+        held = mark(self, outcomes)
         if any(outcome.state == "sent" for outcome in outcomes):
             catcher.passed()
         return held
 
-    queue.settle = settled
+    queue.mark = settled
 
 
 def _set_half_way(catcher: _Catcher) -> None:

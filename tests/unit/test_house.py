@@ -163,7 +163,7 @@ def test_files_keep_to_their_floor(path: Path) -> None:
 
 def test_there_is_one_tick() -> None:
     """Only `Tick` claims and marks: whatever ticks drives it, and repeats none of its steps."""
-    steps = ("queue.plan", "queue.sweep", "queue.settle", "queue.end")
+    steps = ("queue.plan", "queue.sweep", "queue.mark", "queue.end")
     ticks = {
         path.relative_to(ROOT).as_posix()
         for path in FILES

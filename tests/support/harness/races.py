@@ -136,7 +136,7 @@ class Beats:
         if look.entry_wake_at is not None and look.entry_wake_at <= look.now:
             claims += queue.plan(look.now)[0]
         if claims:
-            queue.settle([Outcome(claim, "sent") for claim in claims])
+            queue.mark([Outcome(claim, "sent") for claim in claims])
             with self._lock:
                 self._sent.update(claim.name for claim in claims)
 

@@ -31,7 +31,7 @@ from beatstore.rules.reasons import TRIGGERED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
 
-__all__ = ["look_at", "settle", "timeout_in_force"]
+__all__ = ["mark", "next_check_at", "timeout_in_force"]
 
 #: How long after a message expires beat checks its run: a worker may be about to report it.
 _EXPIRY_MARGIN = timedelta(seconds=10)
@@ -45,24 +45,24 @@ _result_of = attrgetter("state", "reason", "retry_in", "tries")
 T = TypeVar("T")
 
 
-def settle(
+def mark(
     connection: Connection, database: Database, beat_id: str, outcomes: Sequence[Outcome]
 ) -> None:
-    """Write the outcomes of claims; see `Queue.settle`."""
+    """Write the outcomes of claims; see `Queue.mark`."""
     sent = [item for item in outcomes if item.state == "sent"]
     unsent = [item for item in outcomes if item.state != "sent"]
     for watch, items in _grouped(sent, _watch_of).items():
         for some in chunks(items):
             ids = [item.claim.run_id for item in some]
-            _settle_sent(connection, database, beat_id, ids, watch)
+            _mark_sent(connection, database, beat_id, ids, watch)
     if unsent:
         now = read_now(connection, database)
         for items in _grouped(unsent, _result_of).values():
             for alike in chunks(items):
-                _settle_unsent(connection, beat_id, alike, now)
+                _mark_unsent(connection, beat_id, alike, now)
 
 
-def _settle_sent(
+def _mark_sent(
     connection: Connection,
     database: Database,
     beat_id: str,
@@ -81,7 +81,7 @@ def _settle_sent(
     if timeout is not None or expires is not None:
         now = read_now(connection, database)
         expires_at = now + expires if isinstance(expires, timedelta) else expires
-        wake_at = literal(look_at(now, timeout, expires_at, now), Instant())
+        wake_at = literal(next_check_at(now, timeout, expires_at, now), Instant())
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
     first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
     # The order matters: MySQL reads a column as set by the assignments before it.
@@ -103,9 +103,7 @@ def _settle_sent(
     )
 
 
-def _settle_unsent(
-    connection: Connection, beat_id: str, items: list[Outcome], now: datetime
-) -> None:
+def _mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now: datetime) -> None:
     """Write the same outcome to several claims that were not sent."""
     one, ids = items[0], [item.claim.run_id for item in items]
     next_at = now + timedelta(seconds=one.retry_in)
@@ -166,7 +164,7 @@ def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
     return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
 
 
-def look_at(
+def next_check_at(
     since: datetime, timeout: timedelta | None, expires_at: datetime | None, now: datetime
 ) -> datetime | None:
     """Return when beat checks a run that waits for a worker; None: never.
