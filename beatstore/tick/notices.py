@@ -119,23 +119,23 @@ class Notice:
 
 
 def notices_of(
-    entry: Any, decision: Decision, problem: str | None, now: datetime
+    decided: Iterable[tuple[Any, Decision, str | None]], now: datetime
 ) -> Iterator[Notice]:
-    """Yield the events to log for a decided entry; mostly there are none.
+    """Yield the events to log for a batch of decided entries; mostly there are none.
 
     Args:
-        entry: the entry's row before the decision.
-        decision: the decision about it.
-        problem: why it is broken, if it is.
+        decided: for each entry its row before the decision, the decision, and why it is broken,
+            if it is.
         now: the database's time.
     """
-    if problem is not None:
-        yield Notice("broken", entry.name, entry.next_due_at, problem)
-    for run in decision.runs:
-        if run.state != "claimed" or run.missed_count:
-            notice = _notice_of_run(entry, run, now)
-            if notice is not None:
-                yield notice
+    for entry, decision, problem in decided:
+        if problem is not None:
+            yield Notice("broken", entry.name, entry.next_due_at, problem)
+        for run in decision.runs:
+            if run.state != "claimed" or run.missed_count:
+                notice = _notice_of_run(entry, run, now)
+                if notice is not None:
+                    yield notice
 
 
 def _notice_of_run(entry: Any, run: PlannedRun, now: datetime) -> Notice | None:

@@ -147,11 +147,8 @@ class Planner:
             plans = [replace(plan, decision=decisions[plan.entry.id]) for plan in plans]
         claims = self._write_runs(connection, plans, now, careful)
         self._write_entries(connection, plans, now)
-        notices = [
-            notice
-            for plan in plans
-            for notice in notices_of(plan.entry, plan.decision, plan.problem, now)
-        ]
+        results = [(plan.entry, plan.decision, plan.problem) for plan in plans]
+        notices = list(notices_of(results, now))
         others = free_entries(connection, in_cycles.keys() - {row.id for row in rows})
         notices += [quarantine(connection, one, in_cycles[one]) for one in others]
         return Planned(len(rows), claims, notices)
