@@ -16,8 +16,8 @@
     private_postgresql, private_mariadb, private_redis, private_rabbitmq
                       servers of the test's own, to stop and kill
 
-`@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)` keeps a test to some
-backends, and `--backends` and `--brokers` a whole run.
+The marks of `tests.support.marks`, such as `on_postgresql`, keep a test to some backends, and
+`--backends` and `--brokers` a whole run.
 
 `make test` leaves out what is marked `thorough`; see `tests.support.thorough` for the marks
 `every_database`, `any_database`, `quick_on`, `by_turns` and `heavy`.
