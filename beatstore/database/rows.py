@@ -24,6 +24,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.models import EntryModel
 from beatstore.database.tables import ENTRY
+from beatstore.database.transaction import ReadingSession
 from beatstore.definition import fields
 from beatstore.errors import EntryNotFoundError
 from beatstore.records import Audit, Entry, EntryExtras, Run
@@ -34,6 +35,7 @@ __all__ = [
 
 
 T = TypeVar("T", Entry, Run, Audit)
+K = TypeVar("K")
 
 #: How far ahead of its time a row is announced to the beats of PostgreSQL.
 _SOON = timedelta(seconds=1)
@@ -78,9 +80,22 @@ class Transaction:
 
     def now(self) -> datetime:
         """Return what the database's clock, or the injected one, says."""
-        at = self.execute(select(self.database.now_sql())).scalar_one()
-        assert isinstance(at, datetime)
-        return at
+
+        def read() -> datetime:
+            at = self.execute(select(self.database.now_sql())).scalar_one()
+            assert isinstance(at, datetime)
+            return at
+
+        return self._known(("now",), read)
+
+    def _known(self, key: tuple[str, ...], read: Callable[[], K]) -> K:
+        """Return `read()`; in `Store.reading`, which sees one state, what it returned before."""
+        if not isinstance(self.session, ReadingSession):
+            return read()
+        known = self.session.known
+        if key not in known:
+            known[key] = read()
+        return cast("K", known[key])
 
     def plan_anew(self) -> None:
         """Force custom plans, made for the tables as they are, until the transaction ends."""
@@ -117,9 +132,13 @@ class Transaction:
         if not fields.storable(name):
             return None
         statement = select(ENTRY).where(ENTRY.c.name == name)
-        if lock and dialect_of(self.dialect).locks_rows:
+        if not lock:
+            return self._known(
+                ("entry", name), lambda: next(iter(self.all(Entry, statement)), None)
+            )
+        if dialect_of(self.dialect).locks_rows:
             statement = statement.with_for_update()
-        elif lock:
+        else:
             # The first write locks. If that came after reading, another's commit in between
             # would make this transaction fail, instead of one waiting.
             same = update(ENTRY).where(ENTRY.c.name == name).values(version=ENTRY.c.version)

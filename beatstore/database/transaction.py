@@ -41,9 +41,11 @@ class ReadingSession(Session):
 
     Attributes:
         timeout: how many seconds each statement may take.
+        known: what was read in it and stays true, since it sees one state of the database.
     """
 
     timeout: float
+    known: dict[tuple[str, ...], Any]
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def reading(database: Database, timeout: float) -> Iterator[ReadingSession]:
         dialect_of(connection.dialect).begin_reading(connection, timeout),
         ReadingSession(connection, expire_on_commit=False) as session,
     ):
-        session.timeout = timeout
+        session.timeout, session.known = timeout, {}
         yield session
 
 
