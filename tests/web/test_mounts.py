@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
+from werkzeug.exceptions import HTTPException
+from werkzeug.utils import redirect
 
 from beatstore import Every, Store
 from beatstore.web import Actor, Dashboard
@@ -195,6 +197,23 @@ def test_its_refusal_holds(name: str, browser: httpx.Client, rights: Rights, sto
     assert browser.get(at(name, "/entries")).status_code == 200
     assert browser.post(at(name, "/entry/act"), data=PAUSE, headers=OWN).status_code == 403
     assert store.get("nightly").state == "active"
+
+
+@each_mount
+def test_it_may_send_people_to_sign_in(name: str, store: Store) -> None:
+    """`authorize` may raise a redirect, with cookies."""
+
+    def authorize(_: Any) -> None:
+        answer = redirect("/login")
+        answer.set_cookie("a", "1")
+        answer.set_cookie("b", "2")
+        raise HTTPException(response=answer)
+
+    with mounted(name, Dashboard(store, authorize=authorize)) as browser:
+        answer = browser.get(at(name, "/entries"))
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/login")
+    found = [one.strip().partition(";")[0] for one in answer.headers.get_list("Set-Cookie")]
+    assert found == ["a=1", "b=2"]
 
 
 @each_mount
