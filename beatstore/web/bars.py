@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from beatstore.records import Run
+from beatstore.web.filters import duration
 
 __all__ = ["Bar", "bars"]
 
@@ -51,7 +52,7 @@ class Bar:
     @property
     def text(self) -> str:
         """The bar in words."""
-        return ", ".join(f"{part.name} {part.seconds:.3g} s" for part in self.parts)
+        return ", ".join(f"{part.name} {duration(part.seconds)}" for part in self.parts)
 
 
 def bars(runs: Sequence[Run]) -> list[Bar]:

@@ -8,7 +8,7 @@ from typing import Any
 from beatstore.records import Entry, Run
 from beatstore.text.values import as_json, span, text
 
-__all__ = ["FILTERS", "LETTERS"]
+__all__ = ["FILTERS", "LETTERS", "duration"]
 
 #: The letter of each state of a run in a strip, so that colour is never the only sign.
 LETTERS: Mapping[str, str] = {
@@ -38,7 +38,11 @@ def took(run: Run) -> str:
     """Return how long a run took; "" while it is unknown."""
     if run.started_at is None or run.finished_at is None:
         return ""
-    seconds = (run.finished_at - run.started_at).total_seconds()
+    return duration((run.finished_at - run.started_at).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """Return how long something took: to three digits below a minute, else in larger units."""
     return f"{seconds:.3g} s" if seconds < 60 else span(seconds)  # noqa: PLR2004
 
 
@@ -62,6 +66,7 @@ def size(count: int | None) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "as_json": as_json,
+    "duration": duration,
     "letter": letter,
     "shortened": shortened,
     "size": size,

@@ -12,6 +12,7 @@ from beatstore.records import Run
 from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
+from beatstore.web.filters import duration
 
 __all__ = ["run"]
 
@@ -55,8 +56,9 @@ def _steps(run: Run) -> list[tuple[str, datetime, str]]:
     for name, column in _STEPS:
         at = getattr(run, column)
         if isinstance(at, datetime):
-            since = f"{(at - shown[-1][1]).total_seconds():+.3f} s" if shown else ""
-            shown.append((name, at, since))
+            since = (at - shown[-1][1]).total_seconds() if shown else 0.0
+            sign = "-" if since < 0 else "+"
+            shown.append((name, at, f"{sign}{duration(abs(since))}" if shown else ""))
     return shown
 
 
