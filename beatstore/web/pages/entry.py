@@ -70,17 +70,23 @@ def _instant(call: Call, entry: Entry) -> tuple[datetime | None, str | None]:
         return None, f"{given!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
 
 
-def _next(call: Call, entry: Entry, session: SessionLike) -> list[tuple[datetime, str]]:
-    """Return the next due times, each with a note if the clocks change before it."""
+def _next(call: Call, entry: Entry, session: SessionLike) -> list[tuple[datetime, str, str]]:
+    """Return the next due times, each with two notes, which may be "".
+
+    The first is the time in the entry's own zone, if the reader has another one. The second says
+    that the clocks change before it.
+    """
     try:
         found = call.store.preview(entry.name, _NEXT, session=session)
     except ScheduleError:
         return []
     noted, before = [], None
+    elsewhere = entry.timezone not in (None, call.zone.key)
     for at in found:
         offset = at.utcoffset()
         changed = before is not None and offset != before
-        noted.append((at, f"after the clocks change to UTC{at:%z}" if changed else ""))
+        there = f"{at:%H:%M} in {entry.timezone}," if elsewhere else ""
+        noted.append((at, there, f"after the clocks change to UTC{at:%z}" if changed else ""))
         before = offset
     return noted
 
