@@ -53,9 +53,9 @@ test: $(DEV) ## Run the tests, each on one or more of the databases found here
 	$(PYTEST) -n $(JOBS) --dist worksteal -m "not thorough and not repeat and not slow and not fault and (not e2e or smoke)" $(ARGS)
 
 test-all: $(DEV) ## Run all tests, slow, e2e and fault too, and fail where a server is missing
-	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq,packages $(PYTEST) $(ARGS)
+	BEATSTORE_TEST_REQUIRE=postgresql,mariadb,redis,rabbitmq,browser,packages $(PYTEST) $(ARGS)
 
-e2e: $(DEV) ## Run the tests with real beats and workers
+e2e: $(DEV) ## Run the tests with real beats and workers, and with a real browser
 	$(PYTEST) -n $(JOBS) --dist worksteal tests/e2e $(ARGS)
 
 fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doubled

@@ -1,7 +1,7 @@
 """What happens where a server, or anything else a test needs, is not there.
 
 A test that can't run says so and is skipped. Where `BEATSTORE_TEST_REQUIRE` names the
-thing (a comma list, such as `postgresql,mariadb,redis,rabbitmq`), the same test fails:
+thing (a comma list, such as `postgresql,mariadb,redis,rabbitmq,browser`), the same test fails:
 continuous integration must not pass by skipping.
 """
 
