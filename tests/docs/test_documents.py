@@ -83,10 +83,15 @@ def test_every_error_is_public_and_in_the_tree() -> None:
 
 
 def test_the_page_on_schedules_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    """The example of the page prints the line that its comment shows."""
-    (block,) = blocks(ROOT / "docs" / "schedules.md", "python")
-    exec(compile(block, "schedules.md", "exec"), {})
-    assert f"# {capsys.readouterr().out.strip()}" in block
+    """Each example of the page, one after the other, prints the lines that its comments show."""
+    names: dict[str, object] = {}
+    for block in blocks(ROOT / "docs" / "schedules.md", "python"):
+        exec(compile(block, "schedules.md", "exec"), names)
+        printed = capsys.readouterr().out.splitlines()
+        assert printed
+        shown = re.findall("^# (.*)$", block, re.MULTILINE)
+        assert len(printed) == len(shown)
+        assert all(map(str.startswith, shown, printed))
 
 
 def test_the_page_on_schedules_shows_specs_that_parse() -> None:
