@@ -12,6 +12,7 @@ The database is a file of SQLite unless the test names another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,13 +32,12 @@ PATIENCE = 30_000
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Hand out a running browser."""
-    try:
-        opened = open_browser()
-        browser = opened.__enter__()
-    except Unavailable as reason:
-        absent("browser", reason)
-    yield browser
-    opened.__exit__(None, None, None)
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(open_browser())
+        except Unavailable as reason:
+            absent("browser", reason)
+        yield browser
 
 
 @pytest.fixture
