@@ -51,6 +51,7 @@ class ReadingSession(Session):
 @contextmanager
 def reading(database: Database, timeout: float) -> Iterator[ReadingSession]:
     """Open a session that only reads, of one state of the database; see `Store.reading`."""
+    raised: OSError | None = None
     with (
         explained(database, timeout=timeout),
         database.engine.connect() as connection,
@@ -58,7 +59,14 @@ def reading(database: Database, timeout: float) -> Iterator[ReadingSession]:
         ReadingSession(connection, expire_on_commit=False) as session,
     ):
         session.timeout, session.known = timeout, {}
-        yield session
+        try:
+            yield session
+        except OSError as error:
+            # The caller's own, such as a missing file: a method of the store has translated
+            # what its driver raised.
+            raised = error
+    if raised is not None:
+        raise raised
 
 
 def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:

@@ -151,3 +151,10 @@ def test_a_limit_is_above_zero(store: Store, timeout: Any) -> None:
     """No time at all, or none that can be read, is refused before anything is opened."""
     with pytest.raises(InvalidEntryError, match="timeout"), store.reading(timeout=timeout):
         raise AssertionError("unreachable")
+
+
+def test_an_error_of_the_caller_stays_his_own(store: Store) -> None:
+    """A file that is missing is no outage of the database."""
+    with pytest.raises(FileNotFoundError), store.reading():
+        raise FileNotFoundError("page.html")
+    assert store.names() == []
