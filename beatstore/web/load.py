@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from beatstore.rules.states import ERRORS
-from beatstore.store.coming_load import UpcomingCounts
-from beatstore.store.figures import RunCount
+from beatstore.store.today import Load, LoadStep
 
 if TYPE_CHECKING:
     from beatstore.web.call import Call
 
-__all__ = ["Column", "Load", "columns"]
+__all__ = ["Column", "Columns", "columns"]
 
 #: The height of the highest column, and the width of each, in units of the drawing.
 HEIGHT = 80
@@ -43,7 +39,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Columns:
     """The columns, the oldest first.
 
     Attributes:
@@ -61,62 +57,35 @@ class Load:
     cut: str
 
 
-def columns(call: Call, past: Sequence[RunCount], coming: UpcomingCounts, middle: datetime) -> Load:
-    """Return the load of runs in the past, and of due times to come.
+def columns(call: Call, load: Load) -> Columns:
+    """Return the load as columns.
 
     Args:
         call: the request, whose zone the times are in.
-        past: how many runs were due in each step.
-        coming: how many due times are in each step.
-        middle: the beginning of the step that now is in.
+        load: what ran, and what is due.
     """
-    counted: dict[datetime, list[int]] = {}
-    for count in past:
-        bad = sum(count.states.get(state, 0) for state in (*ERRORS, "missed"))
-        counted[count.at] = [sum(count.states.values()) - bad, bad, 0]
-    for number, due in enumerate(coming.counts):
-        counted.setdefault(coming.start + number * coming.step, [0, 0, 0])[2] = due
-    most = max([sum(numbers) for numbers in counted.values()] or [0])
-    scale = HEIGHT / max(most, 1)
-    drawn = tuple(
-        _column(call, at, index * WIDTH, counted[at], scale)
-        for index, at in enumerate(sorted(counted))
-    )
-    ran = sum(numbers[0] + numbers[1] for numbers in counted.values())
-    due = sum(numbers[2] for numbers in counted.values())
-    bad = sum(numbers[1] for numbers in counted.values())
-    return Load(
-        drawn,
-        sum(1 for at in counted if at <= middle) * WIDTH,
-        most,
-        f"{ran:,} runs in the last 12 hours, {bad:,} of them failed, lost or missed; "
-        f"{due:,} due in the next 12 hours",
-        _cut(past, coming),
+    scale = HEIGHT / max(load.most, 1)
+    return Columns(
+        tuple(_column(call, step, index * WIDTH, scale) for index, step in enumerate(load.steps)),
+        sum(1 for step in load.steps if step.at <= load.middle) * WIDTH,
+        load.most,
+        load.text,
+        load.cut,
     )
 
 
-def _cut(past: Sequence[RunCount], coming: UpcomingCounts) -> str:
-    """Return what is missing from the numbers, in words."""
-    said = []
-    if not all(count.complete for count in past):
-        said.append("The oldest columns are not complete: there are too many runs")
-    if coming.cut:
-        said.append(f"{coming.left_out:,} entries are left out of what is to come")
-    return ". ".join(said)
-
-
-def _column(call: Call, at: datetime, x: int, numbers: list[int], scale: float) -> Column:
-    fine, failed, due = numbers
-    said = [f"{fine + failed:,} runs" if fine or failed else ""]
-    said += [f"{failed:,} failed, lost or missed" if failed else ""]
-    said += [f"{due:,} due" if due else ""]
+def _column(call: Call, step: LoadStep, x: int, scale: float) -> Column:
+    ran = step.fine + step.failed
+    said = [f"{ran:,} runs" if ran else ""]
+    said += [f"{step.failed:,} failed, lost or missed" if step.failed else ""]
+    said += [f"{step.coming:,} due" if step.coming else ""]
     text = ", ".join(filter(None, said)) or "nothing"
-    local = call.plain(at)
+    local = call.plain(step.at)
     return Column(
         local[-5:],
         x,
-        round(fine * scale, 2),
-        round(failed * scale, 2),
-        round(due * scale, 2),
+        round(step.fine * scale, 2),
+        round(step.failed * scale, 2),
+        round(step.coming * scale, 2),
         f"{local}: {text}",
     )
