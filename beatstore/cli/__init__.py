@@ -82,6 +82,10 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
             "operating:status",
             "Show entries, runs, lateness, beats, workers, and what needs attention.",
         ),
+        "top": (
+            "top:top",
+            "Show what needs attention, the load and failures, live.",
+        ),
         "check": (
             "operating:check",
             "Check that due entries are sent, for alerts; exit code 1 if not.",

@@ -27,7 +27,7 @@ from beatstore.version import __version__
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "show_version"]
+__all__ = ["REFUSED", "UNREACHABLE", "USAGE", "Verbs", "fail", "in_a_line", "show_version"]
 
 #: The exit codes; 0 means done.
 REFUSED = 1
@@ -61,7 +61,8 @@ _SYNONYMS = {
     "graph": "deps dependencies tree dag upstreams downstreams",
     "audit": "changes who blame edits",
     "migrate": "init upgrade setup install create-tables initdb db",
-    "status": "stats overview top ps beats workers state",
+    "status": "stats overview ps beats workers state",
+    "top": "live watch monitor htop today",
     "check": "health healthcheck ping probe doctor",
     "prune": "clean cleanup purge vacuum gc clear retention",
     "web": "dashboard ui gui browse browser serve server admin flower",
@@ -201,14 +202,18 @@ def _report(ctx: click.Context, error: Exception) -> None:
         lines = "".join(traceback.format_exception(error))
         shown = "\n".join(map(clean, hide(lines, _secrets(ctx)).splitlines()))
         say(shown, err=True)
+    say(f"beatstore: {in_a_line(ctx, error)}", err=True)
+
+
+def in_a_line(ctx: click.Context, error: Exception) -> str:
+    """Return an error as one line of printable text, without passwords."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
     elif not isinstance(error, BeatstoreError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += " (BEATSTORE_DEBUG=1 shows where)"
-    line = hide(" ".join(text.split()), _secrets(ctx))
-    say(f"beatstore: {clean(line)}", err=True)
+    return clean(hide(" ".join(text.split()), _secrets(ctx)))
 
 
 # -- passwords -----------------------------------------------------------------------------

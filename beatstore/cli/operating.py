@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -17,6 +16,7 @@ from click.core import ParameterSource
 from beatstore.beat.pulse import directory, signs
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
+from beatstore.cli.figures import by_state, lateness, overdue, processes
 from beatstore.cli.group import REFUSED, UNREACHABLE, fail
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View
@@ -31,12 +31,7 @@ from beatstore.text.values import span
 
 __all__ = ["check", "migrate", "prune", "status", "tick"]
 
-P = TypeVar("P", BeatStatus, WorkerStatus)
-
 _DAY_S = 86_400
-
-#: How many stopped processes are shown.
-_STOPPED_SHOWN = 3
 
 
 @click.command()
@@ -71,52 +66,19 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
     yield "database", store.url
     yield view.title("now"), view.at(found.now)
     waiting = f"; {found.waiting:,} waiting" if found.waiting else ""
-    yield "entries", (_counts(found.entries) or "none") + waiting
-    yield "overdue", _overdue(found, view)
-    yield "unfinished runs", _counts(found.runs) or "none"
-    yield "runs in the last hour", _counts(found.runs_last_hour) or "none"
-    if found.lateness_p50_s is not None and found.lateness_p99_s is not None:
-        half, most = f"{found.lateness_p50_s:.3g} s", f"{found.lateness_p99_s:.3g} s"
-        yield "sent late by", f"{half} (median), {most} (99th percentile)"
-    yield "beats", _listed(found.beats, partial(_beat, view=view)) or "none on record"
-    yield "workers", _listed(found.workers, partial(_worker, view=view)) or "none has reported"
+    yield "entries", (by_state(found.entries) or "none") + waiting
+    yield "overdue", overdue(found, view)
+    yield "unfinished runs", by_state(found.runs) or "none"
+    yield "runs in the last hour", by_state(found.runs_last_hour) or "none"
+    yield "sent late by", lateness(found)
+    yield "beats", _listed(found.beats, view) or "none on record"
+    yield "workers", _listed(found.workers, view) or "none has reported"
     yield "attention", "\n".join(view.localized(one, name_zone=True) for one in found.warnings)
 
 
-def _counts(by_state: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {state}" for state, count in sorted(by_state.items()))
-
-
-def _overdue(found: Status, view: View) -> str:
-    if found.oldest_overdue_at is None:
-        return "none"
-    return f"{found.overdue:,}, the oldest since {view.with_zone(found.oldest_overdue_at)}"
-
-
-def _listed(found: Sequence[P], line: Callable[[P], str]) -> str:
-    """Return a line for each process, but only for the newest few stopped ones."""
-    stopped = [one for one in found if one.stopped_at is not None]
-    shown = [one for one in found if one.stopped_at is None] + stopped[:_STOPPED_SHOWN]
-    more = len(stopped) - _STOPPED_SHOWN
-    lines = [line(one) for one in shown] + ([f"and {more:,} more, stopped"] if more > 0 else [])
-    return "\n".join(lines)
-
-
-def _beat(beat: BeatStatus, view: View) -> str:
-    took = "" if beat.tick_s is None else f", last tick {beat.tick_s:.3g} s"
-    lives = _lives(beat, view)
-    return f"{beat.host} pid {beat.pid}: {lives}, {beat.sent:,} sent{took}, {beat.version}"
-
-
-def _worker(worker: WorkerStatus, view: View) -> str:
-    lives = _lives(worker, view)
-    return f"{worker.name} pid {worker.pid}: {lives}, {worker.running:,} running, {worker.version}"
-
-
-def _lives(process: BeatStatus | WorkerStatus, view: View) -> str:
-    if process.stopped_at is not None:
-        return f"stopped at {view.with_zone(process.stopped_at)}"
-    return "alive" if process.alive else f"silent since {view.with_zone(process.heartbeat_at)}"
+def _listed(found: Sequence[BeatStatus] | Sequence[WorkerStatus], view: View) -> str:
+    lines, more = processes(found, view)
+    return "\n".join(lines + ([f"and {more:,} more, stopped"] if more else []))
 
 
 @click.command()

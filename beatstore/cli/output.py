@@ -85,6 +85,17 @@ class View:
         """Whether stdout is a terminal."""
         return self._width is not None
 
+    @property
+    def width(self) -> int | None:
+        """Width of the terminal; None if stdout is not a terminal."""
+        return self._width
+
+    @property
+    def coloured(self) -> bool:
+        """Whether output may have colours."""
+        plain = getattr(self._context.obj, "no_color", False) or os.environ.get("NO_COLOR")
+        return sys.stdout.isatty() and not plain
+
     # -- times -----------------------------------------------------------------------------
 
     @cached_property
@@ -242,11 +253,7 @@ class View:
         return layout is not None
 
     def _echo(self, line: str) -> None:
-        say(line, color=None if self._colours() else False)
-
-    def _colours(self) -> bool:
-        plain = getattr(self._context.obj, "no_color", False) or os.environ.get("NO_COLOR")
-        return sys.stdout.isatty() and not plain
+        say(line, color=None if self.coloured else False)
 
 
 def _cell(column: Column, row: Mapping[str, Any]) -> str:

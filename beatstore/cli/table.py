@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GAP", "Column", "Layout", "folded", "padded", "width_of"]
+__all__ = ["GAP", "Column", "Layout", "clipped", "folded", "padded", "width_of"]
 
 GAP = "  "
 
@@ -219,8 +219,8 @@ class Layout:
             return cell
         kept = room - len(self.dots)
         if column.tail:
-            return self.dots + _clipped(cell, width - kept, width)
-        return _clipped(cell, 0, kept).rstrip() + self.dots
+            return self.dots + clipped(cell, width - kept, width)
+        return clipped(cell, 0, kept).rstrip() + self.dots
 
 
 def _filled(page: Sequence[Sequence[str]]) -> frozenset[int]:
@@ -262,7 +262,8 @@ def folded(text: str, width: int) -> list[str]:
     return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
-def _clipped(text: str, start: int, end: int) -> str:
+def clipped(text: str, start: int, end: int) -> str:
+    """Return the part of a text between two columns of a terminal."""
     if text.isascii():
         return text[start:end]
     from wcwidth import clip  # noqa: PLC0415

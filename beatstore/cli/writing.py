@@ -21,6 +21,7 @@ __all__ = ["clean", "in_dot", "in_json", "in_mermaid", "note", "say", "writable"
 _REPLACEMENTS = {
     **dict.fromkeys("├└┴┼┤┘", "+"),
     **{"│": "|", "─": "-", "●": "*", "◌": "~", "‖": "=", "✓": "v", "○": "o", "✗": "x"},
+    **dict(zip("▁▂▃▄▅▆▇█", "_.-=+*#@", strict=True)),
     **{"…": "...", "→": "->"},
 }
 
