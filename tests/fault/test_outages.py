@@ -132,20 +132,21 @@ def test_broker(
     server: PrivateServer = request.getfixturevalue(f"private_{name}")
     # Both keep what they have answered for, so all messages can be counted in the end.
     scene = new_scene(Broker(name, server.url), migrated_url, claim_ttl=TTL, batch_size=BATCH)
-    scene.store.add("ticker", "tests.note", "* * * * * *", misfire="coalesce", grace=2)
     beat = scene.beat()
+    scene.store.add("ticker", "tests.note", "* * * * * *", misfire="coalesce", grace=2)
     names = scene.add_once(COUNT, scene.now() + SECOND)
     scene.wait_for_messages(COUNT // 5)
     take_away(server, how, beat, "broker")
+    until = scene.now()
     resumed = bring_back(server, scene)
     finish(scene, beat, "broker")
     account = report(f"{name} {how}", scene, resumed)
     account.exactly_once(names, BATCH)
     ticks = [run for run in account.runs if run.entry_name == "ticker"]
-    late = [run for run in ticks if run.missed_count]
-    assert len(late) == 1, "the outage is one run"
-    assert late[0].due_at - late[0].first_missed_at == late[0].missed_count * SECOND
-    assert late[0].missed_count >= AWAY - 2
+    # The outage is one run. A busy machine may be late before it and after it, too.
+    [late] = [run for run in ticks if (run.first_missed_at or run.due_at) <= until <= run.due_at]
+    assert late.due_at - late.first_missed_at == late.missed_count * SECOND
+    assert until - late.first_missed_at >= (AWAY - 1) * SECOND
     covered = sum(1 + run.missed_count for run in ticks)
     assert ticks[-1].due_at - ticks[0].due_at == (covered - 1) * SECOND, "a second is missing"
 
