@@ -20,11 +20,14 @@ BATCH, COUNT = 20, 50
 #: The message at which `message` catches a beat.
 NTH = 7
 
+#: A claim expires after so many seconds. A beat sends during three quarters of that, so half
+#: of it is longer than a busy machine takes to commit a claim and write a hundred messages.
+TTL = 6
+
 #: Longer than two beats take to start, and shorter than a default claim lives.
 AT_ONCE = 15
 
-
-#: An app under a monitor that takes its time for each message.
+#: An app under a monitor that takes its time for each message: a hundred take five seconds.
 SLOW = """
 import functools
 import time
@@ -37,7 +40,7 @@ send = Scheduler.apply_entry
 
 @functools.wraps(send)
 def apply_entry(*args, **kwargs):
-    time.sleep(0.02)
+    time.sleep(0.05)
     return send(*args, **kwargs)
 
 
@@ -77,7 +80,7 @@ def trap(scene: Scene, point: str, number: signal.Signals) -> Trap:
 @pytest.mark.parametrize("point", POINTS)
 def test_killed(point: str, new_scene: NewScene, redis_broker: Broker, migrated_url: str) -> None:
     """Wherever beat is killed, it leaves what the table says, and the next beat completes it."""
-    scene = new_scene(redis_broker, migrated_url, claim_ttl=2, batch_size=BATCH)
+    scene = new_scene(redis_broker, migrated_url, claim_ttl=TTL, batch_size=BATCH)
     names = scene.add_once(COUNT, scene.now())
     beat = scene.start_beat(app=APP, env=trap(scene, point, signal.SIGKILL).env)
     assert beat.wait(60) == -signal.SIGKILL, beat.output()
@@ -118,7 +121,7 @@ def test_killed_where_messages_leave_one_by_one(
     point: str, new_scene: NewScene, broker: Broker, migrated_url: str
 ) -> None:
     """Without pipelines too, only the messages that left before the kill come again."""
-    scene = new_scene(broker, migrated_url, claim_ttl=2, batch_size=BATCH)
+    scene = new_scene(broker, migrated_url, claim_ttl=TTL, batch_size=BATCH)
     names = scene.add_once(COUNT, scene.now())
     beat = scene.start_beat(app=APP, env=trap(scene, point, signal.SIGKILL).env)
     assert beat.wait(60) == -signal.SIGKILL, beat.output()
@@ -152,7 +155,7 @@ def test_killed_while_making_up_for_much(
     new_scene: NewScene, redis_broker: Broker, migrated_url: str
 ) -> None:
     """However much one look claims, no more than a hundred messages are ever unmarked."""
-    scene = new_scene(redis_broker, migrated_url, claim_ttl=2)
+    scene = new_scene(redis_broker, migrated_url, claim_ttl=TTL)
     since = scene.now() - timedelta(seconds=100)
     seconds = {"kind": "cron", "spec": "* * * * * *", "misfire": "all", "end_at": scene.now()}
     scene.insert({"name": f"e{n}", "created_at": since, **seconds} for n in range(3))
@@ -174,7 +177,7 @@ def test_frozen(
     point: str, doubled: int, new_scene: NewScene, redis_broker: Broker, migrated_url: str
 ) -> None:
     """A beat that stood still while its claim ran out sends no more, and overwrites nothing."""
-    scene = new_scene(redis_broker, migrated_url, claim_ttl=2, batch_size=BATCH)
+    scene = new_scene(redis_broker, migrated_url, claim_ttl=TTL, batch_size=BATCH)
     names = scene.add_once(COUNT, scene.now())
     set_trap = trap(scene, point, signal.SIGSTOP)
     frozen = scene.start_beat(app=APP, env=set_trap.env)
@@ -199,11 +202,11 @@ def test_a_batch_takes_longer_than_a_claim_lives(
     new_scene: NewScene, redis_broker: Broker, migrated_url: str
 ) -> None:
     """Where hooks are slow, beat sends as much of a batch as its claim allows, and goes on."""
-    scene = new_scene(redis_broker, migrated_url, claim_ttl=1)
+    scene = new_scene(redis_broker, migrated_url, claim_ttl=3)
     (scene.project.directory / "slow.py").write_text(SLOW)
     names = scene.add_once(100, scene.now())
     beat = scene.start_beat(app="slow")
-    scene.wait_all_sent(30)
+    scene.wait_all_sent()
     assert beat.terminate() == 0
     scene.account().exactly_once(names)
 
@@ -214,6 +217,7 @@ def test_frozen_in_a_transaction(
     point: str, new_scene: NewScene, redis_broker: Broker, migrated_url: str
 ) -> None:
     """A beat that stands still with rows locked holds up those rows alone, and only meanwhile."""
+    # Shorter than a beat takes to start: the other one finds these claims expired, and locked.
     scene = new_scene(redis_broker, migrated_url, claim_ttl=2, batch_size=BATCH)
     names = scene.add_once(COUNT, scene.now())
     set_trap = trap(scene, point, signal.SIGSTOP)
