@@ -20,6 +20,7 @@ NAMES = (
     "tracking",
     "fans",
     "cli",
+    "pages",
     "far",
     "imports",
 )

@@ -24,7 +24,7 @@ from benchmarks.places import Places, fill, optimize, server_of
 from benchmarks.report import Table, ms, verdict
 from tests.support.processes import ROOT
 
-__all__ = ["measure"]
+__all__ = ["fill_history", "measure", "median_of"]
 
 #: A verb may take so long of its own, in seconds.
 TARGET = 1.0
@@ -80,7 +80,7 @@ def measure(places: Places) -> list[Table]:
     took: dict[tuple[str, ...], list[float | None]] = {verb: [] for verb in VERBS}
     for kind in ("postgresql", "sqlite"):
         with places.database(kind) as url, places.broker("redis") as broker:
-            _fill(url, stored)
+            fill_history(url, stored, 3)
             table.notes.append(f"{server_of(url)}.")
             with RealBeat(places.directory / f"cli-{kind}", broker, url) as beat:
                 beat.wait_for_ticks(3)
@@ -100,7 +100,7 @@ def _in_process(url: str, verb: tuple[str, ...]) -> float:
         result = CliRunner().invoke(beatstore, ["--url", url, *verb])
         assert result.exit_code == 0, (verb, result.output)
 
-    return _median(call)
+    return median_of(call)
 
 
 def _as_process(url: str, verb: tuple[str, ...]) -> float:
@@ -111,10 +111,10 @@ def _as_process(url: str, verb: tuple[str, ...]) -> float:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (verb, done.stderr)
 
-    return _median(call)
+    return median_of(call)
 
 
-def _median(call: Any) -> float:
+def median_of(call: Any) -> float:
     call()
     seconds = []
     for _ in range(3):
@@ -124,8 +124,9 @@ def _median(call: Any) -> float:
     return median(seconds)
 
 
-def _fill(url: str, count: int) -> None:
+def fill_history(url: str, count: int, runs_each: int) -> None:
     """Store entries, two tags, a chain and a fan of edges, and a month of runs."""
+    total = runs_each * count
     fill(url, count)
     engine = sa.create_engine(url)
     with engine.begin() as connection:
@@ -135,11 +136,10 @@ def _fill(url: str, count: int) -> None:
         tags += [{"entry_id": entry_id, "tag": "few"} for entry_id in ids[:: count // 10]]
         connection.execute(sa.insert(TAG), tags)
         now = time.time()
-        runs = [
-            _run(rows[n % count], n, now - 30 * 86_400 * n / (3 * count)) for n in range(3 * count)
-        ]
-        for first in range(0, len(runs), 10_000):
-            connection.execute(sa.insert(RUN), runs[first : first + 10_000][::-1])
+        for last in range(total, 0, -10_000):
+            numbers = range(last - 1, max(last - 10_001, -1), -1)
+            runs = [_run(rows[n % count], n, now - 30 * 86_400 * n / total) for n in numbers]
+            connection.execute(sa.insert(RUN), runs)
     with engine.begin() as connection:
         far = {row.name: row.id for row in rows}
         edges = [(far[f"far-{n}"], far[f"far-{n + 1}"]) for n in range(10)]
