@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from html import unescape
 
@@ -171,3 +172,13 @@ def test_times_are_in_the_zone_of_the_reader(browser: Client, store: Store) -> N
     assert "America/New_York" in page
     assert "Asia/Tokyo" in page
     assert browser.post("/zone", data={"zone": "Mars/Base"}).status_code == 400
+
+
+def test_the_first_page_is_small(browser: Client, store: Store) -> None:
+    """With its style sheet, its scripts and its icon it stays below 120 kB, uncompressed."""
+    for number in range(20):
+        store.add(f"entry-{number}", "t.x", Every(60))
+    page = browser.get("/").text
+    files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+    assert len(files) == 4
+    assert len(page) + sum(len(browser.get(file).data) for file in files) < 120_000
