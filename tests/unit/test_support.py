@@ -5,11 +5,15 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from beatstore.models import RunModel
 from tests.support.absent import absent, given_url, required
+from tests.support.harness.diamond import final_runs
 from tests.support.ports import free_port
 from tests.support.processes import ROOT, Process, below, stopped
 from tests.support.wait import wait_until
@@ -104,3 +108,18 @@ def test_what_is_paused_stands(tmp_path: Path) -> None:
         wait_until(lambda: not stopped(process.pid), 30)
     finally:
         process.kill9()
+
+
+def test_a_next_attempt_that_was_cancelled_decides_nothing() -> None:
+    """Of a lost run that has ended after all, the diamond counts that end, not the next attempt."""
+    due = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
+    states = [("late", "succeeded"), ("late", "cancelled"), ("again", "lost"), ("again", "failed")]
+    runs: list[Any] = [
+        RunModel(entry_name=name, due_at=due, attempt=1 + number % 2, state=state)
+        for number, (name, state) in enumerate(states)
+    ]
+    found = final_runs(runs)
+    assert {name: by_due[due].state for name, by_due in found.items()} == {
+        "late": "succeeded",
+        "again": "failed",
+    }

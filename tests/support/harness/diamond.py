@@ -42,6 +42,19 @@ WORK = 0.15
 FINAL = ("succeeded", "failed", "lost", "cancelled")
 
 
+def final_runs(runs: Sequence[Row[Any]]) -> dict[str, dict[datetime, Row[Any]]]:
+    """Return the last attempt of each occurrence, by entry and due time.
+
+    A next attempt that was cancelled is none: the lost run before it has reported its end after
+    all.
+    """
+    found: dict[str, dict[datetime, Row[Any]]] = defaultdict(dict)
+    for run in sorted(runs, key=lambda run: run.attempt):
+        if run.state != "cancelled" or run.attempt == 1:
+            found[run.entry_name][run.due_at] = run
+    return found
+
+
 class Diamond:
     """The entries, two beats and a worker over them.
 
@@ -123,10 +136,7 @@ class Diamond:
 
     def _outcomes(self, runs: Sequence[Row[Any]]) -> dict[str, dict[datetime, Row[Any]]]:
         """Return the final outcome of each occurrence; each has one."""
-        found: dict[str, dict[datetime, Row[Any]]] = defaultdict(dict)
-        for run in sorted(runs, key=lambda run: run.attempt):
-            if run.state != "cancelled" or "heard of after all" not in (run.reason or ""):
-                found[run.entry_name][run.due_at] = run
+        found = final_runs(runs)
         for name, by_due in found.items():
             for run in by_due.values():
                 assert run.state in FINAL, f"{name}: {run}\n{self.tell()}"
