@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from beatstore import InvalidEntryError, QueryTimeoutError, Store, UnavailableError
+from beatstore import Every, InvalidEntryError, QueryTimeoutError, Store, UnavailableError
 from beatstore.database.dialects import dialect_of
 from beatstore.errors import SessionError, StoreError
 
@@ -158,3 +158,34 @@ def test_an_error_of_the_caller_stays_his_own(store: Store) -> None:
     with pytest.raises(FileNotFoundError), store.reading():
         raise FileNotFoundError("page.html")
     assert store.names() == []
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_transaction_that_sqlite_ended_leaves_nothing_behind(store: Store) -> None:
+    """After a full disk SQLite has rolled back by itself; the next writes are as good as ever."""
+    with store.reading() as session:
+        assert store.names(session=session) == []
+        session.execute(text("ROLLBACK"))
+    for number in range(3):
+        store.add(f"entry-{number}", "t.x", Every(60))
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_connection_that_cannot_be_put_back_is_not_used_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where even the last PRAGMA fails, the connection is closed, and another one writes."""
+    with store.reading() as session:
+        driver = session.connection().connection.dbapi_connection
+        session.execute(text("ROLLBACK"))
+        assert driver is not None
+        event.listen(store.database.engine, "before_cursor_execute", _fail_at_the_end, named=True)
+    event.remove(store.database.engine, "before_cursor_execute", _fail_at_the_end)
+    store.add("nightly", "t.x", Every(60))
+    with store.database.engine.connect() as connection:
+        assert connection.connection.dbapi_connection is not driver
+
+
+def _fail_at_the_end(**given: Any) -> None:
+    if "OFF" in given["statement"]:
+        raise RuntimeError("the disk is gone")

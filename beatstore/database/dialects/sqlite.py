@@ -118,17 +118,17 @@ class SQLite(DatabaseDialect):
     ) -> Iterator[Connection]:
         """Begin a transaction in which SQLite refuses to write."""
         connection.execution_options(isolation_level="AUTOCOMMIT")
-        with connection.begin():
-            driver: Any = connection.connection.dbapi_connection
-            connection.exec_driver_sql("PRAGMA query_only = ON")
-            if not driver.in_transaction:  # an engine of the application's own may begin by itself
-                connection.exec_driver_sql("BEGIN")
-            try:
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            with connection.begin():
+                connection.exec_driver_sql("PRAGMA query_only = ON")
+                if not driver.in_transaction:  # an engine of the application's own may have begun
+                    connection.exec_driver_sql("BEGIN")
                 with _limited(connection, driver, timeout):
                     yield connection
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
-                connection.exec_driver_sql("PRAGMA query_only = OFF")
+        finally:
+            if not connection.invalidated:
+                _end_reading(connection, driver)
 
     def table_sizes(
         self, connection: Connection, schema: str | None, tables: Iterable[str]
@@ -170,6 +170,19 @@ class SQLite(DatabaseDialect):
         """Return the path, which may be relative."""
         path = url.database or ""
         return None if path in _IN_MEMORY or path.startswith("file:") else path
+
+
+def _end_reading(connection: Connection, driver: Any) -> None:
+    """Roll back and allow writes again; a connection where that fails is not used again.
+
+    SQLite has rolled back by itself after some errors, such as a full disk.
+    """
+    try:
+        if driver.in_transaction:
+            connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("PRAGMA query_only = OFF")
+    except Exception:  # noqa: BLE001  (whatever the driver raises: the reading is over)
+        connection.invalidate()
 
 
 @contextmanager
