@@ -13,6 +13,8 @@ from werkzeug.test import Client, TestResponse
 from beatstore import After, Cron, Every, Once, Store
 from beatstore.web import Dashboard
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 
 class Form(HTMLParser):
     """Reads the fields of the form for an entry, as a browser would send them."""

@@ -26,6 +26,8 @@ from beatstore.web import Dashboard
 from tests.support.busy import EXTRACT, fill
 from tests.support.written import run, write
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 PAGES = ["/", "/entries", f"/entry?name={EXTRACT}", "/runs", "/upcoming", "/graph", "/audit"]
 
 BIG = 9007199254740993

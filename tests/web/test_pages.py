@@ -12,6 +12,8 @@ from werkzeug.test import Client
 from beatstore import After, Cron, Every, Store
 from beatstore.web import Dashboard
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 MARKUP = "<script>alert(1)</script>"
 
 

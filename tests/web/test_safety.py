@@ -10,6 +10,8 @@ from werkzeug.test import Client
 from beatstore import Entry, Every, Store
 from beatstore.web import Actor, Dashboard
 
+pytestmark = pytest.mark.quick_on("sqlite")
+
 ACTIONS = ["pause", "resume", "trigger", "cancel", "remove"]
 
 
