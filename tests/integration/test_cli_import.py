@@ -81,4 +81,4 @@ def test_a_driver_that_is_not_installed(
     monkeypatch.setitem(sys.modules, module, None)
     done = imported(app, "--url", f"{driver}://u@127.0.0.1:1/db")
     assert done.exit_code == 2
-    assert f"write {hint}" in done.stderr
+    assert f"write {hint}" in done.output
