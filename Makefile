@@ -5,8 +5,8 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 
-# How many processes `make test` and `make e2e` run in: their tests often wait for servers, so
-# three keep two cores busy. And further arguments, as in ARGS="-k cron -x".
+# How many processes `make test`, `make e2e` and `make fault` run in: their tests often wait for
+# servers, so three keep two cores busy. And further arguments, as in ARGS="-k cron -x".
 JOBS ?= 3
 ARGS ?=
 
@@ -59,7 +59,7 @@ e2e: $(DEV) ## Run the tests with real beats and workers, and with a real browse
 	$(PYTEST) -n $(JOBS) --dist worksteal tests/e2e $(ARGS)
 
 fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doubled
-	$(PYTEST) tests/fault $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist worksteal tests/fault $(ARGS)
 
 chaos: $(DEV) ## Let everything happen at random to real processes, and check every rule
 	$(PY) -m tests.chaos $(ARGS)
