@@ -29,7 +29,7 @@ from beatstore.rules.states import CANCELS_RUNS, ERRORS, RECORDS
 from beatstore.schedules import retold, zone
 from beatstore.store import Store
 from beatstore.text import times
-from beatstore.text.values import as_json, span, text
+from beatstore.text.values import as_json, away, span, text
 
 __all__ = ["View"]
 
@@ -117,11 +117,7 @@ class View:
 
     def ago(self, instant: datetime) -> str:
         """Return the time to or since an instant: "in 5 min", "3 h 20 min ago"."""
-        away = instant - self.now
-        if abs(away) < timedelta(seconds=1):
-            return "now"
-        period = span(abs(away), rough=self.on_terminal)
-        return f"in {period}" if away > timedelta(0) else f"{period} ago"
+        return away(instant - self.now, rough=self.on_terminal)
 
     def when(self, instant: object) -> str:
         """Return an instant in the zone, and the time to or since it."""

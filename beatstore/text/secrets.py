@@ -54,7 +54,7 @@ def redact(value: Any, depth: int = _DEPTH) -> Any:
 def hide(text: str, secrets: Iterable[str] = ()) -> str:
     """Return text without passwords: those of URLs in it, and the given ones."""
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
+        text = text.replace(secret, HIDDEN)
     text = _IN_URL.sub(r"\1:***@", text)
     return _IN_QUERY.sub(r"\1\2***", text)
 

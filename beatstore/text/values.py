@@ -8,7 +8,7 @@ from dataclasses import asdict, is_dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-__all__ = ["as_json", "read_span", "span", "text", "write_span"]
+__all__ = ["as_json", "away", "read_span", "span", "text", "write_span"]
 
 _UNITS = (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -45,6 +45,14 @@ def span(length: timedelta | float, *, rough: bool = False) -> str:
             return f"{many} {unit} {left // step} {smaller}" if left // step else f"{many} {unit}"
         return f"{many:,} {unit}"
     return "0 s"
+
+
+def away(apart: timedelta, *, rough: bool = False) -> str:
+    """Return the time to an instant, or since one in the past: "in 5 min", "3 h 20 min ago"."""
+    if abs(apart) < timedelta(seconds=1):
+        return "now"
+    period = span(abs(apart), rough=rough)
+    return f"in {period}" if apart > timedelta(0) else f"{period} ago"
 
 
 def read_span(given: str) -> float:

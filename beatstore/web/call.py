@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
-from werkzeug.exceptions import Forbidden
+from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Request, Response
 
 from beatstore.definition.spec import FIELDS
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry
-from beatstore.schedules import retold, shown_in, zone
+from beatstore.schedules import retold, zone
 from beatstore.store import Store
 from beatstore.text import times
 from beatstore.text.secrets import hide
-from beatstore.text.values import span
+from beatstore.text.values import away
 from beatstore.types import SessionLike
 from beatstore.version import __version__
 from beatstore.web.access import Actor
@@ -110,8 +110,12 @@ class Call:
 
     def changing(self) -> Store:
         """Return the store for a change: the audit gets the actor and the form's reason."""
-        reason = self.request.form.get("reason", "").strip() or None
-        return self.store.by(self.actor.name, reason=reason)
+        return self.store.by(self.actor.name, reason=self.reason)
+
+    @property
+    def reason(self) -> str | None:
+        """The reason that the form gives for its change."""
+        return self.request.form.get("reason", "").strip() or None
 
     @contextmanager
     def reading(self) -> Iterator[SessionLike]:
@@ -152,6 +156,25 @@ class Call:
         """Return a parameter of the address; None if it is missing or empty."""
         return self.request.args.get(name, "").strip() or None
 
+    def row_id(self, given: str, of: str) -> int:
+        """Return the id of a row.
+
+        Raises:
+            BadRequest: it is not a number. `of` says whose id it should be.
+        """
+        if not given.isdecimal():
+            raise BadRequest(f"{given[:50]!r} is not the id of {of}.")
+        return int(given)
+
+    def before_id(self, of: str) -> int | None:
+        """Return the id of the last row of the page before; None for the first page.
+
+        Raises:
+            BadRequest: it is not a number.
+        """
+        given = self.given("before")
+        return None if given is None else self.row_id(given, of)
+
     def menu(self) -> Sequence[tuple[str, str]]:
         """Return the pages of the menu, each with its label."""
         return MENU
@@ -187,6 +210,27 @@ class Call:
                 continue
         return zone("UTC")
 
+    def instant(self, text: str) -> datetime:
+        """Return the instant that somebody wrote; without a zone, in the reader's.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return times.read(text).instant(self.zone.key, lambda: self.now)
+
+    def given_instant(self, name: str) -> datetime | None:
+        """Return an instant in a parameter of the address; None if it is missing or empty.
+
+        Raises:
+            ValueError: it is none; the message says what to write.
+        """
+        text = self.given(name)
+        try:
+            return None if text is None else self.instant(text)
+        except ValueError as error:
+            wanted = f"{text!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
+            raise ValueError(wanted) from error
+
     def at(self, instant: object, entry_zone: str | None = None) -> Markup | str:
         """Return an instant in the reader's zone, as a `time` element.
 
@@ -194,13 +238,12 @@ class Call:
             instant: the instant; whatever else a row written by hand holds is shown as text.
             entry_zone: the entry's own zone; the hint shows the time in it.
         """
+        shown = self.plain(instant)
         if not isinstance(instant, datetime):
-            return "" if instant is None else str(instant)
-        shown = times.short(instant, self.zone, self.now)
+            return shown
         hint = f"{times.full(instant, self.zone)} {self.zone.key}"
         if entry_zone and entry_zone != self.zone.key:
-            local, offset = shown_in(instant, zone(entry_zone))
-            hint += f"; {local.replace(tzinfo=None, microsecond=0)}{offset} {entry_zone}"
+            hint += f"; {times.full(instant, zone(entry_zone))} {entry_zone}"
         text = '<time datetime="{}" title="{}">{}</time>'
         return Markup(text).format(instant.isoformat(), hint, shown)
 
@@ -225,17 +268,11 @@ class Call:
 
     def ago(self, instant: object) -> str:
         """Return how long ago an instant is, or in how long it will be."""
-        if not isinstance(instant, datetime):
-            return ""
-        apart = instant - self.now
-        if abs(apart.total_seconds()) < 1:
-            return "now"
-        return f"in {span(apart)}" if apart.total_seconds() > 0 else f"{span(-apart)} ago"
+        return away(instant - self.now) if isinstance(instant, datetime) else ""
 
     def localized(self, text: object) -> str:
         """Return a sentence with its instants in the reader's zone, and without passwords."""
-        said = retold(str(text or ""), lambda at: times.short(at, self.zone, self.now))
-        return hide(said)
+        return hide(retold(str(text or ""), self.plain))
 
     def differences(self, change: Audit) -> list[tuple[str, Any, Any]]:
         """Return the fields of a change, each with its old and its new value."""

@@ -32,6 +32,7 @@ from beatstore.errors import (
     SchemaError,
     UnavailableError,
 )
+from beatstore.rules.states import FINAL, LIVE, SENDS_NOTHING
 from beatstore.store import Store
 from beatstore.text.secrets import hide, redact
 from beatstore.web import filters
@@ -116,6 +117,7 @@ class Dashboard:
             lstrip_blocks=True,
         )
         self.templates.filters.update(filters.FILTERS)
+        self.templates.globals.update(FINAL=FINAL, LIVE=LIVE, SENDS_NOTHING=SENDS_NOTHING)
         self._map = Map(
             [
                 Rule(path, endpoint=endpoint, methods=methods)

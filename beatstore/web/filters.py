@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from beatstore.records import Entry, Run
+from beatstore.records import Run
 from beatstore.text.values import as_json, span, text
 
 __all__ = ["FILTERS", "LETTERS", "duration"]
@@ -27,11 +27,6 @@ LETTERS: Mapping[str, str] = {
 def letter(state: object) -> str:
     """Return the sign of a run's state."""
     return LETTERS.get(str(state), "?")
-
-
-def zone_of(entry: Entry) -> str:
-    """Return the entry's own zone; "" if it names none."""
-    return entry.timezone or ""
 
 
 def took(run: Run) -> str:
@@ -65,7 +60,6 @@ def size(count: int | None) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "as_json": as_json,
     "duration": duration,
     "letter": letter,
     "shortened": shortened,
@@ -73,5 +67,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "span": span,
     "text": text,
     "took": took,
-    "zone_of": zone_of,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from beatstore.definition.edges import read_edge, write_edge
@@ -189,7 +188,7 @@ def _read(call: Call, field: Field, text: str) -> Any:
         "edge": lambda _: [read_edge(line) for line in lines],
         "number": float,
         "span": read_span,
-        "time": lambda given: _instant(call, given),
+        "time": call.instant,
         "whole": _whole,
     }
     if field.option.many and field.option.kind == "text":
@@ -237,10 +236,6 @@ def _unhidden(edited: Any, shown: Any, original: Any) -> Any:
     return edited
 
 
-def _instant(call: Call, text: str) -> datetime:
-    return times.read(text).instant(call.zone.key, lambda: call.now)
-
-
 def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
     kind, spec = form.get("kind", ""), form.get("spec", "").strip()
     if kind == "after":
@@ -250,7 +245,7 @@ def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
     makers: Mapping[str, Callable[[str], Schedule | str]] = {
         "cron": str,
         "every": lambda given: Every(read_span(given)),
-        "once": lambda given: Once(_instant(call, given)),
+        "once": lambda given: Once(call.instant(given)),
         "rrule": RRule,
         "solar": _solar,
     }

@@ -23,33 +23,13 @@ __all__ = ["act", "act_on_run", "bulk"]
 _MOST = 1000
 
 
-def _pause(store: Store, name: str) -> bool:
-    store.pause(name)
-    return True
-
-
-def _resume(store: Store, name: str) -> bool:
-    store.resume(name)
-    return True
-
-
-def _trigger(store: Store, name: str) -> bool:
-    store.trigger(name)
-    return True
-
-
-def _remove(store: Store, name: str) -> bool:
-    store.remove(name)
-    return True
-
-
-#: What can be done to an entry; each returns False if it was too late.
-ACTIONS: Mapping[str, Callable[[Store, str], bool]] = {
-    "pause": _pause,
-    "resume": _resume,
-    "trigger": _trigger,
+#: What can be done to an entry; where it may be too late, the method then returns False.
+ACTIONS: Mapping[str, Callable[[Store, str], object]] = {
+    "pause": Store.pause,
+    "resume": Store.resume,
+    "trigger": Store.trigger,
     "cancel": Store.cancel,
-    "remove": _remove,
+    "remove": Store.remove,
 }
 
 #: The actions that can't be undone, so a page asks first.
@@ -69,7 +49,7 @@ def act(call: Call) -> Response:
     call.require(action, entry)
     if action in FINAL and "sure" not in form:
         return call.render("confirm.html", action=action, names=[name], back=name)
-    in_time = ACTIONS[action](call.changing(), name)
+    in_time = ACTIONS[action](call.changing(), name) is not False
     if action == "remove":
         return call.see("entries", done=action)
     return call.see("entry", name=name, done=action if in_time else "too late")
@@ -123,17 +103,14 @@ def _words(given: str) -> Sequence[str]:
 def act_on_run(call: Call) -> Response:
     """Run an ended run again, or end one that nobody will report."""
     form = call.form()
-    number, action = form.get("id", ""), form.get("action", "")
-    if not number.isdecimal():
-        raise BadRequest(f"{number[:50]!r} is not the id of a run.")
-    found = call.store.run(int(number))
+    number, action = call.row_id(form.get("id", ""), "a run"), form.get("action", "")
+    found = call.store.run(number)
     if action == "rerun":
         call.require("rerun", found.entry)
         run = call.changing().rerun(found.run)
         return call.see("run", id=run.id, done="rerun")
     if action in get_args(EndState):
         call.require("end", found.entry)
-        reason = form.get("reason", "").strip() or None
-        call.changing().end(found.run, cast("EndState", action), reason=reason)
+        call.changing().end(found.run, cast("EndState", action), reason=call.reason)
         return call.see("run", id=number, done="end")
     raise BadRequest(f"There is no action {action[:50]!r} for a run.")

@@ -23,6 +23,7 @@ from beatstore.rules.due import LATEST, DueTimes
 from beatstore.schedules import as_schedule, describe
 from beatstore.web.call import Call
 from beatstore.web.forms import KINDS, inputs, read_fields, texts_of
+from beatstore.web.words import in_words
 
 __all__ = ["add", "edit"]
 
@@ -147,21 +148,15 @@ def _preview(call: Call, given: Mapping[str, Any], entry: Entry | None, now: dat
     wanted = edits.check(given, settings, entry)
     then = _planned(call, wanted, entry, now)
     rows = list(zip(*_same_length(_next(call, entry, now), _next(call, then, now)), strict=True))
-    return Preview(_words(call, given, then), rows, sorted(given))
+    return Preview(_words(given, then), rows, sorted(given))
 
 
-def _words(call: Call, given: Mapping[str, Any], then: Entry | None) -> str:
+def _words(given: Mapping[str, Any], then: Any) -> str:
     schedule = given.get("schedule")
     if schedule is not None:
-        zone_name = given.get("timezone") or (then.timezone if then else None)
+        zone_name = given.get("timezone") or then.timezone
         return describe(as_schedule(schedule, zone_name))
-    if then is None or then.kind == "after":
-        return "after its upstreams"
-    try:
-        schedule = then.schedule
-    except ScheduleError:
-        return ""
-    return describe(schedule) if schedule is not None else ""
+    return in_words(then)
 
 
 def _planned(call: Call, wanted: edits.CheckedFields, entry: Entry | None, now: datetime) -> Any:

@@ -10,7 +10,6 @@ from werkzeug.wrappers import Response
 from beatstore.definition.spec import COLUMNS
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry
-from beatstore.text import times
 from beatstore.types import SessionLike
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
@@ -32,7 +31,7 @@ def entry(call: Call) -> Response:
     name = call.request.args.get("name", "")
     with call.reading() as session:
         found = call.store.get(name, session=session)
-        asked, problem = _instant(call, found)
+        asked, problem = _instant(call)
         runs = call.store.runs(name, limit=_RUNS, session=session)
         since = call.now - _BACK
         counts = call.store.run_counts(
@@ -59,15 +58,12 @@ def entry(call: Call) -> Response:
         )
 
 
-def _instant(call: Call, entry: Entry) -> tuple[datetime | None, str | None]:
+def _instant(call: Call) -> tuple[datetime | None, str | None]:
     """Return the instant that is asked about, or what is wrong with what was written."""
-    given = call.given("at")
-    if given is None:
-        return None, None
     try:
-        return times.read(given).instant(call.zone.key, lambda: call.now), None
-    except (ValueError, ScheduleError) as error:
-        return None, f"{given!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
+        return call.given_instant("at"), None
+    except ValueError as error:
+        return None, str(error)
 
 
 def _next(call: Call, entry: Entry, session: SessionLike) -> list[tuple[datetime, str, str]]:

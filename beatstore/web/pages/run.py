@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from urllib.parse import quote
 
-from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
 from beatstore.records import Run
@@ -27,11 +26,9 @@ _STEPS = (
 
 def run(call: Call) -> Response:
     """Return the page of one run, by `id`, or by `task` for the id of its task."""
-    given = call.given("id") or ""
-    if not given.isdecimal() and call.given("task") is None:
-        raise BadRequest(f"{given[:50]!r} is not the id of a run.")
+    asked = call.given("task") or call.row_id(call.given("id") or "", "a run")
     with call.reading() as session:
-        found = call.store.run(call.given("task") or int(given), session=session)
+        found = call.store.run(asked, session=session)
         entry = found.entry
         return call.render(
             "run.html",
@@ -40,9 +37,9 @@ def run(call: Call) -> Response:
             bar=bars([found.run])[0],
             entry=entry,
             steps=_steps(found.run),
-            args=call.dashboard.redact(entry.args) if entry else None,
-            kwargs=call.dashboard.redact(entry.kwargs) if entry else None,
-            options=call.dashboard.redact(entry.options) if entry else None,
+            args=call.redacted("args", entry.args) if entry else None,
+            kwargs=call.redacted("kwargs", entry.kwargs) if entry else None,
+            options=call.redacted("options", entry.options) if entry else None,
             parts=call.dashboard.redact(found.run.parts),
             links=_links(call, found.run),
             can_rerun=found.run.state not in UNFINISHED and call.actor.may("rerun", entry),

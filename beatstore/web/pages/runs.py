@@ -8,9 +8,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
-from beatstore.errors import ScheduleError
 from beatstore.rules.states import RUN_STATES
-from beatstore.text import times
 from beatstore.web.call import Call
 
 __all__ = ["runs"]
@@ -20,9 +18,7 @@ _SHOWN = 50
 
 def runs(call: Call) -> Response:
     """Return a page of runs."""
-    before = call.given("before")
-    if before is not None and not before.isdecimal():
-        raise BadRequest(f"{before[:50]!r} is not the id of a run.")
+    before = call.before_id("a run")
     with call.reading() as session:
         chosen: dict[str, Any] = {
             "state": call.given("state"),
@@ -34,7 +30,7 @@ def runs(call: Call) -> Response:
             call.given("name"),
             **chosen,
             limit=_SHOWN,
-            before_id=None if before is None else int(before),
+            before_id=before,
             session=session,
         )
         return call.render(
@@ -47,11 +43,7 @@ def runs(call: Call) -> Response:
 
 
 def _instant(call: Call, name: str) -> datetime | None:
-    given = call.given(name)
-    if given is None:
-        return None
     try:
-        return times.read(given).instant(call.zone.key, lambda: call.now)
-    except (ValueError, ScheduleError) as error:
-        wanted = f"{given!r} is not a time ({error}); write 03:00 or 2026-01-31 03:00."
-        raise BadRequest(wanted) from error
+        return call.given_instant(name)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
