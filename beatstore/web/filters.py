@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from beatstore.records import Run
@@ -31,8 +32,8 @@ def letter(state: object) -> str:
 
 def took(run: Run) -> str:
     """Return how long a run took; "" while it is unknown."""
-    if run.started_at is None or run.finished_at is None:
-        return ""
+    if not isinstance(run.started_at, datetime) or not isinstance(run.finished_at, datetime):
+        return ""  # or a row written by hand
     return duration((run.finished_at - run.started_at).total_seconds())
 
 

@@ -184,3 +184,19 @@ def test_the_first_page_is_small(browser: Client, store: Store) -> None:
     files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
     assert len(files) == 4
     assert len(page) + sum(len(browser.get(file).data) for file in files) < 120_000
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "path", ["/runs", "/entries", "/entry?name=nightly", "/run?id=1", "/upcoming"]
+)
+def test_a_broken_run_is_shown(browser: Client, store: Store, path: str) -> None:
+    """A cell that holds no instant, written by hand, is shown as it stands, and breaks no page."""
+    store.add("nightly", "t.x", Every(60))
+    store.trigger("nightly")
+    cells = "state = 'failed', started_at = 'at noon', finished_at = 'never', error = 'broken'"
+    with store.database.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE beatstore_run SET {cells}")
+    response = browser.get(path)
+    assert response.status_code == 200
+    assert "nightly" in response.text
