@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web setup docs screenshots fmt lint type test test-all e2e fault chaos bench migration check
+.PHONY: help demo demo-web setup docs screenshots fmt lint type test test-all e2e fault chaos simulate mutants bench migration check
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
@@ -63,6 +63,12 @@ fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doub
 
 chaos: $(DEV) ## Let everything happen at random to real processes, and check every rule
 	$(PY) -m tests.chaos $(ARGS)
+
+simulate: $(DEV) ## Play schedules of faults and edits, each from a seed: make simulate ARGS="--seeds 10000"
+	$(PY) -m tests.simulation $(ARGS)
+
+mutants: $(DEV) ## Plant small faults in the firing path, and see that the simulator finds each
+	$(PY) -m tests.simulation.mutants $(ARGS)
 
 bench: $(DEV) ## Measure ticks, throughput and lateness
 	$(PY) -m benchmarks $(ARGS)

@@ -156,13 +156,15 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
     rest = set(ids) - {row.id for row in rows}
     if rest:
         of_held = _of_entries(connection, rest)
-        for some, wake_at in (
-            (rest - of_held.keys(), null()),
-            (of_held.keys(), literal(now + HELD, Instant())),
+        # Nothing follows from the end of a run whose entry was removed.
+        nothing = {"wake_at": null(), "follow_up": null()}
+        for some, values in (
+            (rest - of_held.keys(), nothing),
+            (of_held.keys(), {"wake_at": literal(now + HELD, Instant())}),
         ):
             if some:
                 later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
-                connection.execute(later.values(wake_at=wake_at))
+                connection.execute(later.values(values))
     count_and_wake(connection, tally, now, patience=0.0)
 
 

@@ -1,0 +1,178 @@
+"""A broker: one queue in order, deliveries that are acknowledged, and all that can go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+from beatstore.headers import ATTEMPT, DUE_AT, RUN_ID
+from tests.simulation.kernel import Kernel
+
+__all__ = ["Broker", "Message", "Producer", "Publication"]
+
+
+class RefusedError(Exception):
+    """The broker answers that it does not take this message."""
+
+    code = 540  # not implemented: the one refusal that is the message's own on any transport
+
+
+@dataclass
+class Message:
+    """A message in the queue, or in the hands of a worker.
+
+    Attributes:
+        visible_at: when it can be delivered, on the monotonic clock.
+        redelivered: whether a worker had it before and died.
+    """
+
+    run_id: int
+    task_id: str
+    task: str
+    name: str
+    due_at: str
+    attempt: int
+    visible_at: float = 0.0
+    redelivered: bool = False
+
+    def again(self, visible_at: float) -> Message:
+        """Return it as it is delivered once more."""
+        return Message(
+            *(self.run_id, self.task_id, self.task, self.name, self.due_at, self.attempt),
+            visible_at=visible_at,
+            redelivered=True,
+        )
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A message that the broker took: from whom, when, and when its sending began."""
+
+    message: Message
+    by: str
+    at: float
+    begun: float
+
+
+@dataclass
+class Broker:
+    """The broker of one schedule.
+
+    Attributes:
+        up: whether anybody can reach it.
+        queue: what waits, the oldest first.
+        unacknowledged: by worker, what it has and has not acknowledged.
+        published: everything that it ever took.
+        lost: the ids of tasks whose messages a fault has lost.
+        judge: called with each message that it takes.
+    """
+
+    up: bool = True
+    queue: list[Message] = field(default_factory=list)
+    unacknowledged: dict[str, list[Message]] = field(default_factory=dict)
+    published: list[Publication] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    judge: Callable[[Publication], None] = lambda sent: None
+
+    def publish(self, message: Message) -> None:
+        """Take a message from the process that runs."""
+        process = Kernel.current()
+        assert process is not None
+        begun = process.kernel.monotonic()
+        order = process.point("publish", f"{message.name} {message.due_at}")
+        if order == "refuse":
+            raise RefusedError("made to be refused")
+        if order == "cut" or not self.up:
+            raise ConnectionResetError("made to break before the message")
+        now = process.kernel.monotonic()
+        self.queue.append(message)
+        sent = Publication(message, process.name, now, begun)
+        self.published.append(sent)
+        self.judge(sent)
+        if order in ("lost", "undo"):
+            raise ConnectionResetError("made to break after the message")
+
+    def receive(self, worker: str, now: float) -> Message | None:
+        """Deliver the oldest message that can be."""
+        if not self.up:
+            return None
+        for number, message in enumerate(self.queue):
+            if message.visible_at <= now:
+                del self.queue[number]
+                self.unacknowledged.setdefault(worker, []).append(message)
+                return message
+        return None
+
+    def acknowledge(self, worker: str, message: Message) -> None:
+        """Forget a message; that of a broker that was away meanwhile comes again."""
+        mine = self.unacknowledged.get(worker, [])
+        self.unacknowledged[worker] = [one for one in mine if one is not message]
+
+    def give_back(self, worker: str, now: float) -> None:
+        """Put back what a worker has not acknowledged, in its place at the front."""
+        mine = self.unacknowledged.pop(worker, [])
+        self.queue[:0] = [message.again(now) for message in mine]
+
+    def fail(self, what: str, number: int, now: float) -> None:
+        """Do what a step says to one waiting message, or to the whole."""
+        if what in ("up", "down"):
+            self.up = what == "up"
+            return
+        if not self.queue:
+            return
+        number %= len(self.queue)
+        if what == "lose":
+            self.lost.add(self.queue.pop(number).task_id)
+        elif what == "double":
+            self.queue.insert(number, self.queue[number].again(now))
+        elif what == "delay":
+            self.queue[number].visible_at = now + 45.0
+        elif what == "turn":
+            self.queue.append(self.queue.pop(number))
+
+
+class _Connection:
+    """What beatstore and celery ask of a connection of kombu."""
+
+    connection_errors = recoverable_connection_errors = (ConnectionError,)
+    channel_errors = (RefusedError,)
+    recoverable_channel_errors: tuple[type[Exception], ...] = ()
+    transport = SimpleNamespace(driver_type="simulated")
+
+    def __init__(self) -> None:
+        self.declared_entities: set[Any] = set()
+
+    @contextmanager
+    def _reraise_as_library_errors(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        try:
+            yield
+        except (ConnectionError, RefusedError) as error:
+            raise OperationalError(str(error)) from error
+
+
+class Producer:
+    """What celery publishes on."""
+
+    auto_declare = False
+    channel = SimpleNamespace()
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.connection = _Connection()
+
+    def publish(self, body: Any, headers: dict[str, Any], **properties: Any) -> None:
+        """Publish a message of a run."""
+        message = Message(
+            headers[RUN_ID],
+            headers["id"],
+            headers["task"],
+            headers["periodic_task_name"],
+            headers[DUE_AT],
+            headers[ATTEMPT],
+        )
+        self._broker.publish(message)

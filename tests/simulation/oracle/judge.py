@@ -1,0 +1,111 @@
+"""Applies the rules to one schedule, and keeps what they need to know of its past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.broker import Publication
+from tests.simulation.kernel import Process
+from tests.simulation.oracle import commits, planning, rest, sending
+from tests.simulation.oracle.change import Change, said
+from tests.simulation.oracle.memory import Memory
+from tests.simulation.virtual import BASE
+
+if TYPE_CHECKING:
+    from tests.simulation.play import World
+
+__all__ = ["Judge"]
+
+#: The share of `beatstore_claim_ttl` in which a beat sends: docs/reliability.md.
+TRUSTED = 0.75
+
+_BASE = int(BASE.timestamp()) * 1_000_000
+
+#: What a user may do to an entry without changing what becomes of its due times.
+_HARMLESS = {"trigger", "rerun", "end"}
+
+
+class Judge(Memory):
+    """The oracle of one schedule.
+
+    Attributes:
+        state: the tables, as of the latest commit.
+        found: what broke a rule.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.state = world.book.read()
+        self.found: list[str] = []
+
+    # -- while it is played ----------------------------------------------------------------
+
+    def commit(self, process: Process) -> None:
+        """Judge a commit."""
+        before, after = self.state, self.world.book.read()
+        self.state = after
+        change = Change(before, after, process, self.world, self.now, self._looked(process))
+        self.note(change)
+        for rule in (*commits.RULES, *planning.RULES):
+            for sentence in rule(change):
+                self.found.append(f"{rule.__name__}: {sentence}")
+
+    def idle(self, process: Process, began: float) -> None:
+        """Judge what a beat has left undone at the end of an operation that began then."""
+        claim = self.world.ground.store.settings.claim_ttl
+        slow = self.world.virtual.monotonic - began >= claim * TRUSTED
+        if slow or self.world.trace.faults or process.kind != "beat":
+            return
+        for run in self.state.runs.values():
+            mine = self.claimers.get(run.id) == process.name
+            if run.state == "claimed" and mine and not run.tries:
+                self.found.append(f"idle: {process.name} has claimed {said(run)} and left it")
+
+    def message(self, sent: Publication) -> None:
+        """Judge a message that the broker has taken."""
+        for sentence in sending.message(self, sent):
+            self.found.append(f"message: {sentence}")
+
+    def rest(self) -> None:
+        """Judge what is left at the end."""
+        self.state = self.world.book.read()
+        for rule in rest.RULES:
+            for sentence in rule(self):
+                self.found.append(f"at rest, {rule.__name__}: {sentence}")
+
+    def _looked(self, process: Process) -> int:
+        looked = getattr(self.world.bodies.get(process.name), "looked", None)
+        return self.now if looked is None else round(looked.timestamp() * 1e6)
+
+    # -- what the rules ask ----------------------------------------------------------------
+
+    @property
+    def now(self) -> int:
+        """The database's time, as microseconds since 1970."""
+        return _BASE + round(self.world.virtual.wall * 1e6)
+
+    @property
+    def published(self) -> set[str]:
+        """The ids of all tasks whose messages the broker has taken."""
+        return {one.message.task_id for one in self.world.broker.published}
+
+    @property
+    def touched(self) -> set[str]:
+        """The names of the entries that somebody has changed."""
+        names: set[str] = set()
+        for call in self.world.calls:
+            if call.verb not in _HARMLESS:
+                names |= {call.name, str(call.given.get("value", ""))}
+                names |= {str(call.given.get("upstream", ""))} | set(call.given.get("after", ()))
+        return names
+
+    def broken(self, *, since: float) -> bool:
+        """Say whether something was broken, or stood still, that may repeat a message."""
+        claim = self.world.ground.store.settings.claim_ttl
+        late = self.world.virtual.monotonic - since >= claim * TRUSTED
+        return late or bool(self.world.trace.faults)
+
+    def waits(self, entry_id: int) -> bool:
+        """Say whether an entry has edges, and so may still wait at the end."""
+        return bool(self.state.upstreams(entry_id))

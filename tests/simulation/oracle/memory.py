@@ -1,0 +1,80 @@
+"""What the rules need to know of a schedule's past, taken from one commit after another."""
+
+from __future__ import annotations
+
+from tests.simulation.ledger import Run
+from tests.simulation.oracle.change import Change
+
+__all__ = ["Memory"]
+
+
+class Memory:
+    """The past of one schedule.
+
+    Attributes:
+        holders: by run, the beat that claims it last and since when, on the monotonic clock.
+        claimers: by run, the process that claimed it last.
+        asked: the runs that a `trigger` or a `rerun` made.
+        ended: the runs that a user has ended by hand.
+        failed: runs that had failed or been lost for good at some time.
+        dropped: runs that a beat or a user has cancelled.
+        given_up: runs that are records of what was given up, which count as failures.
+        stopped: by entry, when it was paused or cancelled, unless it is active again.
+    """
+
+    def __init__(self) -> None:
+        self.holders: dict[int, tuple[str, float]] = {}
+        self.claimers: dict[int, str] = {}
+        self.asked: set[int] = set()
+        self.ended: set[int] = set()
+        self.failed: set[int] = set()
+        self.dropped: set[int] = set()
+        self.given_up: set[int] = set()
+        self.stopped: dict[int, float] = {}
+
+    def note(self, change: Change) -> None:
+        """Remember what a commit did."""
+        by_user = change.who.kind == "user"
+        for run in change.new():
+            if by_user:
+                self.asked.add(run.id)
+            if run.state == "skipped" and "overlap" not in (run.reason or ""):
+                self.given_up.add(run.id)
+        for _, run in change.moved():
+            if run.state == "cancelled" and change.who.kind != "worker":
+                self.dropped.add(run.id)
+            if by_user and run.state in ("failed", "lost", "cancelled"):
+                self.ended.add(run.id)
+        self._note_claims(change)
+        self._note_failures(change)
+        self._note_entries(change)
+
+    def _note_claims(self, change: Change) -> None:
+        for number, run in change.after.runs.items():
+            was = change.before.runs.get(number)
+            if was is not None and was.claimed_by == run.claimed_by:
+                continue
+            if run.claimed_by is not None:
+                self.holders[number] = run.claimed_by, change.world.virtual.monotonic
+            if change.is_beat and run.state == "claimed" and (was is not None or run.attempt == 1):
+                self.claimers[number] = change.who.name
+
+    def _note_failures(self, change: Change) -> None:
+        """Note which runs have failed for good: no other attempt follows by itself."""
+        for number, run in change.after.runs.items():
+            over = run.state in ("failed", "lost") and run.follow_up != "end"
+            if over and change.before.runs.get(number) != run and not self._followed(run, change):
+                self.failed.add(number)
+
+    def _followed(self, run: Run, change: Change) -> bool:
+        return any(
+            one.due_at == run.due_at and one.attempt > run.attempt and one.id not in self.asked
+            for one in change.after.runs_of(run.entry_id)
+        )
+
+    def _note_entries(self, change: Change) -> None:
+        for number, entry in change.after.entries.items():
+            if entry.state not in ("paused", "cancelled"):
+                self.stopped.pop(number, None)
+            elif number not in self.stopped:
+                self.stopped[number] = change.world.virtual.monotonic

@@ -1,0 +1,172 @@
+"""What must be true when everything is healthy and nothing is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tests.simulation.ledger import Entry, Run
+from tests.simulation.oracle.change import OPEN, said
+from tests.simulation.oracle.dues import between, count_of, period_of
+from tests.simulation.virtual import micros
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle.judge import Judge
+
+__all__ = ["RULES"]
+
+
+def ends(judge: Judge) -> Iterator[str]:
+    """Every run ends, and nothing of its end is left to do."""
+    for run in judge.state.runs.values():
+        if run.state in OPEN:
+            yield f"{said(run)} is {run.state} for ever: {run.reason}"
+        elif run.follow_up is not None:
+            yield f"{said(run)} is {run.state}, and left to do is: {run.follow_up}"
+
+
+def accounts(judge: Judge) -> Iterator[str]:
+    """Every due time of an entry that nobody has touched is in one row, or counted by one."""
+    for entry in judge.state.entries.values():
+        if period_of(entry) is None or entry.name in judge.touched:
+            continue
+        seen: list[int] = []
+        for run in judge.state.runs_of(entry.id):
+            if run.attempt == 1 and run.id not in judge.asked:
+                first = micros(run.first_missed_at or run.due_at)
+                seen += between(entry, first - 1, micros(run.due_at))
+        dues = between(entry, micros(entry.created_at), judge.now)
+        if entry.state == "active":  # it waits
+            since = entry.pending_due_at
+            covered = set(seen)
+            waits = judge.waits(entry.id)
+            dues = [
+                due
+                for due in dues
+                if due in covered or not (waits or (since and due >= micros(entry.created_at)))
+            ]
+        wrong = sorted(seen) != dues
+        if judge.world.virtual.stepped:  # what has a row may lie ahead of the clock again
+            wrong = len(set(seen)) != len(seen) or not set(dues) <= set(seen)
+        if wrong:
+            yield f"{entry.name!r} was due at {dues}, and its rows are for {sorted(seen)}"
+
+
+def one_shots(judge: Judge) -> Iterator[str]:
+    """A one-shot that nobody has touched has one row, unless it waits."""
+    for entry in judge.state.entries.values():
+        if entry.kind != "once" or entry.name in judge.touched:
+            continue
+        runs = judge.state.runs_of(entry.id)
+        rows = {run.due_at for run in runs if run.attempt == 1 and run.id not in judge.asked}
+        waits = entry.state == "active" and entry.pending_due_at is not None
+        if len(rows) != (0 if waits else 1):
+            yield f"{entry.name!r}, a one-shot in state {entry.state}, has rows for {rows}"
+
+
+def broken(judge: Judge) -> Iterator[str]:
+    """No entry is taken out of service that nobody has spoiled."""
+    for entry in judge.state.entries.values():
+        if entry.state == "broken" and entry.name not in judge.touched:
+            yield f"{entry.name!r} is broken: {entry.error}"
+
+
+def standing(judge: Judge) -> Iterator[str]:
+    """No entry stands still while something could move it."""
+    for entry in judge.state.entries.values():
+        if entry.state != "active":
+            continue
+        if entry.wake_at is not None and micros(entry.wake_at) <= judge.now:
+            yield f"{entry.name!r} is due, and nobody looks at it"
+        edges = judge.state.upstreams(entry.id)
+        waits = entry.pending_due_at is not None or (entry.kind == "after" and bool(edges))
+        open_runs = [run for run in judge.state.runs_of(entry.id) if run.state in OPEN]
+        if not waits or open_runs or any(edge.align == "same" for edge in edges):
+            continue
+        ups = [(edge, judge.state.entries.get(edge.upstream_id)) for edge in edges]
+        if all(up is None or count_of(up, edge) > edge.consumed_seq for edge, up in ups):
+            yield f"{entry.name!r} has all it waits for, and stands still: {entry.pending_reason}"
+
+
+def counters(judge: Judge) -> Iterator[str]:
+    """The counters are what the ledger says: one for each occurrence that has ended for good."""
+    for entry in judge.state.entries.values():
+        runs = judge.state.runs_of(entry.id)
+        wanted = {"success_seq": 0, "failure_seq": 0, "done_seq": 0}
+        for run in runs:
+            for name in _counts(judge, entry, run, runs):
+                wanted[name] += 1
+        got = {name: getattr(entry, name) for name in wanted}
+        if got != wanted:
+            rows = ", ".join(f"{said(run)} {run.state}" for run in runs)
+            yield f"{entry.name!r} counts {got}, and its runs say {wanted}: {rows}"
+
+
+def _counts(judge: Judge, entry: Entry, run: Run, runs: list[Run]) -> list[str]:
+    """Return the counters that one run has moved."""
+    retried = any(
+        one.due_at == run.due_at and one.attempt == run.attempt + 1 and one.id not in judge.asked
+        for one in runs
+    )
+    if run.state == "succeeded":
+        late = run.id in judge.failed
+        return ["success_seq", "done_seq", *(["failure_seq"] if late else [])]
+    # An attempt that is not made is a failure, since nobody will try again.
+    retry = run.attempt > 1 and run.id not in judge.asked
+    dropped = run.state == "cancelled" and retry and run.id in judge.dropped
+    failed = run.state in ("failed", "lost") or run.id in judge.failed
+    ended = (failed and not retried) or dropped or run.id in judge.given_up
+    return ["failure_seq", "done_seq"] if ended else []
+
+
+def retries(judge: Judge) -> Iterator[str]:
+    """A failed or lost run of an entry that nobody has touched is tried as often as it may be."""
+    for entry in judge.state.entries.values():
+        if entry.name in judge.touched or entry.state in ("paused", "cancelled", "broken"):
+            continue
+        chains: dict[str, list[Run]] = {}
+        for run in judge.state.runs_of(entry.id):
+            chains.setdefault(run.due_at, []).append(run)
+        for chain in chains.values():
+            last = max(chain, key=lambda run: run.attempt)
+            failed = last.state in ("failed", "lost") and last.task_id in judge.published
+            if failed and last.attempt <= entry.max_retries and last.id not in judge.ended:
+                yield f"{said(last)} is {last.state}, and was not tried again"
+
+
+def triggers(judge: Judge) -> Iterator[str]:
+    """What somebody asked for by `trigger` or `rerun` is sent, or its row says why not."""
+    for run_id in judge.asked:
+        run = judge.state.runs.get(run_id)
+        if run is None:
+            yield f"the run {run_id} that somebody asked for is not there"
+            continue
+        sent = run.task_id in judge.published
+        if not sent and run.state not in ("cancelled", "failed") and run_id not in judge.ended:
+            yield f"{said(run)} was asked for, is {run.state}, and was never sent"
+
+
+def messages(judge: Judge) -> Iterator[str]:
+    """Every message is delivered, and the queue is empty."""
+    for left in judge.world.broker.queue:
+        yield f"the message of run {left.run_id} is still in the queue"
+
+
+def doubles(judge: Judge) -> Iterator[str]:
+    """No task starts more often than its message was sent, unless something broke."""
+    started: dict[str, int] = {}
+    for deed in judge.world.deeds:
+        if deed.what == "start":
+            started[deed.message.task_id] = started.get(deed.message.task_id, 0) + 1
+    if judge.world.trace.faults:
+        return
+    published = [one.message.task_id for one in judge.world.broker.published]
+    for task_id, times in started.items():
+        if times > published.count(task_id):
+            yield f"the task {task_id} started {times} times, and nothing had broken"
+
+
+#: All of them.
+RULES = (
+    *(ends, accounts, one_shots, broken, standing, counters, retries, triggers, messages, doubles),
+)

@@ -1,0 +1,38 @@
+"""What must be true of each message that the broker takes: docs/reliability.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tests.simulation.broker import Publication
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle.judge import Judge
+
+__all__ = ["message"]
+
+
+def message(judge: Judge, sent: Publication) -> Iterator[str]:
+    """Only committed claims are sent, by the beat that holds them, once unless something broke."""
+    one, world = sent.message, judge.world
+    run = judge.state.runs.get(one.run_id)
+    name = f"the message of run {one.run_id} ({one.name!r}, due {one.due_at[11:19]})"
+    if run is None:
+        yield f"{name} was sent before its run was committed"
+        return
+    if run.task_id != one.task_id or run.attempt != one.attempt:
+        yield f"{name} has the task id {one.task_id}, and its run {run.task_id}"
+    beat = world.bodies[sent.by].id
+    holder, since = judge.holders.get(run.id, ("", 0.0))
+    if holder != beat and sent.begun > since:
+        yield f"{name} was sent by {sent.by}, which had lost its claim"
+    copies = [other for other in world.broker.published if other.message.task_id == one.task_id]
+    if len(copies) > 1 and not judge.broken(since=min(other.begun for other in copies)):
+        yield f"{name} was sent twice, and nothing had broken"
+    entry = judge.state.entries.get(run.entry_id)
+    if entry is not None and since > judge.stopped.get(run.entry_id, math.inf):
+        allowed = entry.state == "paused" and run.id in judge.asked
+        if not allowed:
+            yield f"{name} was claimed and sent after its entry had been {entry.state}"

@@ -1,0 +1,230 @@
+"""What a schedule is made of, as data that can be printed, and how a seed makes one.
+
+No step needs another one: a step that makes no sense where it comes, since its process is idle
+or gone or its entry is not there, does nothing. So any part of a plan is a plan.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.simulation.users import SQL
+from tests.simulation.workers import GUARDED, LATE, PLAIN
+
+__all__ = ["HORIZON", "Plan", "Step", "drawn", "printed"]
+
+#: A step: its verb, and what it is given.
+#:
+#:     ("go", process, points)   let it pass so many points; 0: to the end of its operation
+#:     ("order", process, order) let it pass one point as `kernel.Order` says
+#:     ("kill", process)         end it with -9; another one is started in its place
+#:     ("time", seconds)         let time pass
+#:     ("clock", seconds)        set the database's clock
+#:     ("broker", what, number)  see `Broker.fail`
+#:     ("call", process, verb, entry, given)   have a user call something
+Step = tuple[Any, ...]
+
+#: No clock of an entry goes on after so many seconds.
+HORIZON = 150.0
+
+_STEPS = 60
+_NAMES = ("a", "b", "c", "d")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One schedule.
+
+    Attributes:
+        seed: of what beatstore itself leaves to chance.
+        beats: how many there are.
+        workers: how many there are.
+        heartbeats: whether the beats write that they live.
+        entries: what is there at the beginning, by name; the arguments of `users.add`.
+        ends: how the tasks of an entry end, and how long they take; see `workers.Ends`.
+        steps: what happens.
+    """
+
+    seed: int
+    beats: int = 1
+    workers: int = 1
+    heartbeats: bool = False
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ends: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+
+
+def drawn(seed: int) -> Plan:
+    """Make the plan of a seed."""
+    chance = random.Random(seed)
+    names = _NAMES[: chance.choice((1, 2, 2, 3, 3, 4))]
+    entries: dict[str, dict[str, Any]] = {}
+    for name in names:
+        entries[name] = _entry(chance, list(entries))
+    ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
+    beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
+    plan = Plan(seed, beats, workers, chance.random() < 0.1, entries, ends)
+    mood = _Mood(chance, plan)
+    return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
+
+
+def _entry(chance: random.Random, others: list[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {"task": chance.choice((PLAIN, GUARDED, GUARDED, LATE))}
+    kind = chance.choice(("every", "every", "cron", "once", "after", "after"))
+    if kind == "after" and not others:
+        kind = "every"
+    if kind == "every":
+        given["schedule"] = f"every {chance.choice((30, 60, 60, 90))}"
+    elif kind == "cron":
+        given["schedule"] = "*/1 * * * *"
+    elif kind == "once":
+        given["schedule"] = f"once {chance.choice((0, 30, 60, 90))}"
+    if kind in ("every", "cron"):
+        given["end_at"] = HORIZON
+        given["misfire"] = chance.choice(("coalesce", "coalesce", "skip", "all"))
+        given["grace"] = chance.choice((5, 20, 60))
+    if kind == "after" or (others and chance.random() < 0.25):
+        ups = chance.sample(others, chance.choice((1, 1, 2)) if len(others) > 1 else 1)
+        given["after"] = {up: _edge(chance) for up in ups}
+    if chance.random() < 0.35:
+        given["overlap"] = chance.choice(("skip", "wait"))
+    if chance.random() < 0.4:
+        given |= {"max_retries": chance.choice((1, 2)), "retry_delay": chance.choice((0, 10, 30))}
+    given["run_timeout"] = chance.choice((20, 60, 120))
+    return given
+
+
+def _edge(chance: random.Random) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    if chance.random() < 0.5:
+        made["align"] = chance.choice(("latest", "same"))
+    if chance.random() < 0.4:
+        made["on"] = chance.choice(("done", "failure"))
+    elif chance.random() < 0.3:
+        made["on_upstream_failure"] = "skip"
+    if chance.random() < 0.2:
+        made["first_free"] = True
+    if chance.random() < 0.2:
+        made["timeout"] = chance.choice((20, 60))
+    return made
+
+
+def _end(chance: random.Random) -> tuple[str, float]:
+    state = chance.choice(("succeeded", "succeeded", "succeeded", "failed", "failed", "cancelled"))
+    return state, float(chance.choice((0, 0, 0, 1, 10, 40)))
+
+
+class _Mood:
+    """Draws steps; each plan has its own taste for faults and for edits."""
+
+    def __init__(self, chance: random.Random, plan: Plan) -> None:
+        self._chance = chance
+        self._plan = plan
+        self._names = [*plan.entries, "new"]
+        self._beats = [f"beat-{number + 1}" for number in range(plan.beats)]
+        self._workers = [f"worker-{number + 1}" for number in range(plan.workers)]
+        self._users = ["user-1", "user-2"]
+        faults = chance.choice((0.0, 0.1, 0.3))
+        calls = chance.choice((0.0, 0.3, 1.0))
+        self._draws = {
+            self._go: 10.0,
+            self._time: 3.0,
+            self._call: 3.0 * calls,
+            self._order: 12.0 * faults,
+            self._kill: 4.0 * faults,
+            self._broker: 6.0 * faults,
+            self._clock: 1.5 * faults * (chance.random() < 0.3),
+        }
+        #: How long steps are: whole operations, or single points.
+        self._points = chance.choice(((0,), (0, 0, 1, 2), (1, 2, 3, 5, 8), (0, 1, 2, 5, 12)))
+
+    def step(self) -> Step:
+        """Draw one."""
+        draw = self._chance.choices(list(self._draws), list(self._draws.values()))[0]
+        return draw()
+
+    def _go(self) -> Step:
+        pool = self._beats * 3 + self._workers * 3 + self._users
+        return "go", self._chance.choice(pool), self._chance.choice(self._points)
+
+    def _time(self) -> Step:
+        return "time", self._chance.choice((0.0, 0.5, 5.0, 10.0, 25.0, 30.0, 30.0, 60.0))
+
+    def _clock(self) -> Step:
+        return "clock", self._chance.choice((-40.0, -5.0, 5.0, 40.0))
+
+    def _kill(self) -> Step:
+        return "kill", self._chance.choice(self._beats * 2 + self._workers)
+
+    def _order(self) -> Step:
+        order = self._chance.choice(("cut", "lost", "lost", "undo", "refuse", "term"))
+        pool = self._beats if order in ("refuse", "term") else self._beats * 2 + self._workers * 2
+        pool = pool if order in ("refuse", "term") else pool + self._users
+        return "order", self._chance.choice(pool), order
+
+    def _broker(self) -> Step:
+        what = self._chance.choice(("down", "up", "up", "lose", "double", "delay", "turn"))
+        return "broker", what, self._chance.randrange(4)
+
+    def _call(self) -> Step:
+        verb = self._chance.choice((*_CALLS, *SQL))
+        name = self._chance.choice(self._names)
+        return "call", self._chance.choice(self._users), verb, name, self._given(verb)
+
+    def _given(self, verb: str) -> dict[str, Any]:
+        choice, other = self._chance.choice, self._chance.choice(self._names)
+        given: dict[str, Callable[[], dict[str, Any]]] = {
+            "add": lambda: _entry(self._chance, list(self._plan.entries)),
+            "change": self._change,
+            "reschedule": lambda: {"at": float(choice((0, 60, 120)))},
+            "end": lambda: {"state": choice(("succeeded", "failed", "cancelled"))},
+            "link": lambda: {"upstream": other, "on": choice(("success", "done"))},
+            "unlink": lambda: {"upstream": other},
+            "sql_rename": lambda: {"value": other},
+            "sql_link": lambda: {"value": other},
+            "sql_policy": lambda: {"value": choice(("skip", "coalesce", "all"))},
+        }
+        return given.get(verb, dict)()
+
+    def _change(self) -> dict[str, Any]:
+        return self._chance.choice(
+            (
+                {"schedule": f"every {self._chance.choice((30, 60))}", "end_at": HORIZON},
+                {"overlap": self._chance.choice(("allow", "skip", "wait"))},
+                {"max_retries": self._chance.choice((0, 1, 2))},
+                {"misfire": self._chance.choice(("coalesce", "skip", "all"))},
+                {"grace": self._chance.choice((5, 60))},
+                {"run_timeout": self._chance.choice((20, 60))},
+                {"args": [1]},
+            )
+        )
+
+
+#: What people call, as often as it stands here.
+_CALLS = (
+    *("trigger", "trigger", "trigger", "pause", "resume", "resume", "cancel", "remove", "add"),
+    *("rerun", "end", "link", "unlink", "change", "change", "reschedule"),
+)
+
+
+def printed(plan: Plan, violation: str) -> str:
+    """Write a plan as a test that can be pasted in."""
+    steps = "".join(f"            {step!r},\n" for step in plan.steps)
+    entries = "".join(f"            {name!r}: {given!r},\n" for name, given in plan.entries.items())
+    return (
+        "def test_a_schedule_that_was_wrong() -> None:\n"
+        f'    """{violation}"""\n'
+        "    plan = Plan(\n"
+        f"        seed={plan.seed},\n"
+        f"        beats={plan.beats},\n"
+        f"        workers={plan.workers},\n"
+        f"        heartbeats={plan.heartbeats},\n"
+        f"        entries={{\n{entries}        }},\n"
+        f"        ends={plan.ends!r},\n"
+        f"        steps=(\n{steps}        ),\n"
+        "    )\n"
+        "    assert play(plan) == []\n"
+    )

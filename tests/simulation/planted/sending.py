@@ -1,0 +1,136 @@
+"""Faults in claiming, sending, marking and sweeping."""
+
+from __future__ import annotations
+
+from tests.simulation.planted.mutant import Mutant
+
+__all__ = ["FAULTS"]
+
+_MARK = "beatstore/tick/mark.py"
+_SWEEP = "beatstore/tick/sweep.py"
+_TICK = "beatstore/tick/tick.py"
+_SENDER = "beatstore/beat/sender.py"
+
+FAULTS = (
+    # -- claim, send, mark -----------------------------------------------------------------
+    Mutant(
+        "mark-any-claim",
+        _MARK,
+        "            RUN.c.claimed_by == beat_id,\n            RUN.c.sent_at.is_(None),",
+        "            RUN.c.sent_at.is_(None),",
+        "A beat marks only runs that it holds.",
+    ),
+    Mutant(
+        "mark-unsent-any-claim",
+        _MARK,
+        '    mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)',
+        '    mine = (RUN.c.state == "claimed",)',
+        "A beat that was frozen frees no claim of another.",
+    ),
+    Mutant(
+        "mark-undoes-start",
+        _MARK,
+        '        (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),',
+        '        (RUN.c.state, "sent"),',
+        "A mark does not undo what a worker has reported.",
+    ),
+    Mutant(
+        "mark-no-watch",
+        _MARK,
+        "        wake_at = literal(next_check_at(now, timeout, expires_at, now), Instant())",
+        "        pass",
+        "A run that nobody reports is lost after `run_timeout`.",
+    ),
+    Mutant(
+        "mark-unsent-sleeps",
+        _MARK,
+        '        "wake_at": None if one.state == "skipped" else next_at,',
+        '        "wake_at": None,',
+        "What could not be sent is tried again, or counted.",
+    ),
+    Mutant(
+        "send-before-claim",
+        _TICK,
+        '            outcomes += [Outcome(claim, "claimed") for claim in left.values()]',
+        '            outcomes += [Outcome(claim, "sent") for claim in left.values()]',
+        "Only what the broker has is sent.",
+    ),
+    Mutant(
+        "send-past-claim",
+        _TICK,
+        "        until = self._looked_at + self._queue.settings.claim_ttl * TRUSTED",
+        "        until = self._looked_at + self._queue.settings.claim_ttl * 100",
+        "A beat that was frozen past its claim sends no more.",
+    ),
+    Mutant(
+        "forget-unanswered",
+        _SENDER,
+        "            else:\n                self.rest.append(claim)",
+        '            else:\n                self.known.append(Outcome(claim, "sent"))',
+        "A message without an answer is not taken for sent.",
+    ),
+    Mutant(
+        "refused-is-sent",
+        _SENDER,
+        "            elif outcome := _refusal(connection, claim, fate):\n"
+        "                self.refused = True\n"
+        "                self.known.append(outcome)",
+        "            elif outcome := _refusal(connection, claim, fate):\n"
+        "                self.refused = True\n"
+        '                self.known.append(Outcome(claim, "sent"))',
+        "A message that the broker refused is `failed`.",
+    ),
+    # -- the sweep -------------------------------------------------------------------------
+    Mutant(
+        "sweep-keeps-old-claim",
+        _SWEEP,
+        "        self._write(claimed, claimed_by=self.beat_id, wake_at=expires_at)",
+        "        self._write(claimed, wake_at=expires_at)",
+        "A claim that has expired is taken over before its message is sent.",
+    ),
+    Mutant(
+        "sweep-no-new-expiry",
+        _SWEEP,
+        "        self._write(claimed, claimed_by=self.beat_id, wake_at=expires_at)",
+        "        self._write(claimed, claimed_by=self.beat_id)",
+        "A claim that was taken over is not taken again at once.",
+    ),
+    Mutant(
+        "sweep-sends-paused",
+        _SWEEP,
+        "    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):",
+        '    if entry.state == "none" and not is_triggered(run.reason):',
+        "An attempt of a cancelled entry is not sent.",
+    ),
+    Mutant(
+        "sweep-cancels-triggered",
+        _SWEEP,
+        "    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):",
+        "    if entry.state in CANCELS_RUNS:",
+        "What was triggered by hand is sent while the entry is paused.",
+    ),
+    Mutant(
+        "sweep-no-count",
+        _SWEEP,
+        "        self.swept.uncounted += [run.id for run, _, _ in ended]",
+        "        pass",
+        "An attempt that was cancelled is a failure to the downstreams.",
+    ),
+    Mutant(
+        "sweep-lost-at-once",
+        _SWEEP,
+        '        fresh = [run for run in runs if run.state == "started" '
+        "and run.claimed_by != SUSPECTED]\n"
+        '        stale = [run for run in runs if run.state != "started" '
+        "or run.claimed_by == SUSPECTED]",
+        "        fresh = []\n        stale = list(runs)",
+        "A started run is lost only after 5 heartbeats.",
+    ),
+    Mutant(
+        "sweep-never-lost",
+        _SWEEP,
+        "        self._write(stale, claimed_by=SUSPECTED, wake_at=self.now + _ASKING)",
+        "        self._write(stale, claimed_by=None, wake_at=self.now + _ASKING)",
+        "A run whose worker is gone is lost.",
+    ),
+)

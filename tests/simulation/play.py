@@ -1,0 +1,397 @@
+"""Play one schedule: the steps of a plan, and then, with everything healthy, until it rests."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sqlite3
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from sqlalchemy.pool import NullPool
+
+from beatstore import Store
+from beatstore.config import Settings
+from beatstore.database.address import checked
+from beatstore.database.drivers import prepare_engine
+from beatstore.database.engine import make_engine
+from tests.simulation.beats import Beat
+from tests.simulation.broker import Broker
+from tests.simulation.kernel import Kernel, Process
+from tests.simulation.ledger import Book
+from tests.simulation.oracle import Judge
+from tests.simulation.plan import Plan, Step
+from tests.simulation.users import Call, User, add
+from tests.simulation.virtual import BASE, Virtual, installed, micros
+from tests.simulation.wire import Wire, connect
+from tests.simulation.workers import GUARDED, LATE, PLAIN, Deed, Ends, Worker
+
+__all__ = ["Fault", "Trace", "World", "play"]
+
+#: How long the end may take, in rounds of all processes, and in seconds of the schedule.
+ROUNDS, LONGEST = 400, 1_500.0
+
+#: How many points an operation may pass before it is taken for an endless one.
+POINTS = 3_000
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that the schedule did to a process: what, to whom, and when."""
+
+    what: str
+    to: str
+    at: float
+    point: str = ""
+
+
+@dataclass
+class Trace:
+    """What happened, for the oracle and for who reads a failure."""
+
+    lines: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+class ViolationError(Exception):
+    """A schedule broke a rule; the schedule ends there."""
+
+
+class World:
+    """Everything of one schedule.
+
+    Attributes:
+        judge: the oracle, once everything is set up.
+    """
+
+    def __init__(self, ground: Ground, plan: Plan) -> None:
+        self.ground, self.plan = ground, plan
+        self.virtual = ground.virtual
+        self.virtual.reset(plan.seed)
+        self.kernel = Kernel(lambda: self.virtual.monotonic)
+        self.broker = Broker()
+        self.trace = Trace()
+        self.ends = Ends(plan.ends)
+        self.processes: dict[str, Process] = {}
+        self.bodies: dict[str, Any] = {}
+        self.wires: dict[str, list[Wire]] = {}
+        self.deeds: list[Deed] = []
+        self.calls: list[Call] = []
+        self.beats: dict[str, str] = {}
+        self.path = ground.fresh(self)
+        self.book = Book(self.path)
+        self.judge: Judge
+        self.judging = False
+        self.commits = 0
+        self.keep_trace = False
+
+    # -- processes -------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Add the entries of the plan, and start its processes."""
+        for name, given in self.plan.entries.items():
+            add(self.ground.store, name, given)
+        for number in range(self.plan.beats):
+            self.start(f"beat-{number + 1}")
+        for number in range(self.plan.workers):
+            self.start(f"worker-{number + 1}")
+        for number in (1, 2):
+            self.start(f"user-{number}")
+        self.judge, self.judging = Judge(self), True
+        self.broker.judge = self.judge.message
+
+    def start(self, name: str) -> None:
+        """Start a process, or another one in its place."""
+        process = self.processes[name] = Process(self.kernel, name)
+        ground = self.ground
+        if process.kind == "beat":
+            beat = Beat(ground.app, ground.store, self.broker, heartbeats=self.plan.heartbeats)
+            self.beats[beat.id] = name
+            self.bodies[name] = beat
+        elif process.kind == "worker":
+            worker = Worker(name, ground.store, self.broker, clock=self.virtual, ends=self.ends)
+            worker.deeds = self.deeds
+            self.bodies[name] = worker
+        else:
+            user = User(ground.store)
+            user.calls = self.calls
+            self.bodies[name] = user
+
+    def commit(self, process: Process) -> None:
+        """Have a commit judged."""
+        self.commits += 1
+        if self.judging:
+            self.judge.commit(process)
+
+    def step(self, step: Step) -> None:
+        """Do what a step says, if it makes sense here."""
+        verb, *given = step
+        if verb == "time":
+            self.virtual.advance(given[0])
+        elif verb == "clock":
+            self.virtual.step(given[0])
+        elif verb == "broker":
+            self.broker.fail(given[0], given[1], self.virtual.monotonic)
+            self.trace.faults.append(Fault(given[0], "broker", self.virtual.monotonic))
+        elif given[0] in self.processes:
+            process = self.processes[given[0]]
+            getattr(self, f"_{verb}")(process, *given[1:])
+            self._look_after(process)
+        if self.keep_trace:
+            self._write(step)
+
+    def _go(self, process: Process, points: int) -> None:
+        if process.idle and not self._begin(process):
+            return
+        for _ in range(points or POINTS):
+            if process.idle:
+                return
+            process.go()
+            if process.blocked:
+                return
+        if not points:
+            raise ViolationError(f"endless: {process.name} never ends its operation: {process.at}")
+
+    def _order(self, process: Process, order: str) -> None:
+        if process.idle or not _fits(process, order):
+            return
+        self.trace.faults.append(
+            Fault(order, process.name, self.virtual.monotonic, str(process.at and process.at[0]))
+        )
+        if order == "term":
+            self.bodies[process.name].ending = True
+        process.go(order)
+
+    def _kill(self, process: Process) -> None:
+        at = str(process.at and process.at[0])
+        self.trace.faults.append(Fault("kill", process.name, self.virtual.monotonic, at))
+        process.kill()
+        for wire in self.wires.pop(process.name, []):
+            wire.cut()
+        self.broker.give_back(process.name, self.virtual.monotonic)
+        self.start(process.name)
+
+    def _call(self, process: Process, verb: str, name: str, given: dict[str, Any]) -> None:
+        if process.idle:
+            user: User = self.bodies[process.name]
+            process.begin(user.begin(verb, name, given, self.virtual.wall))
+
+    def _begin(self, process: Process) -> bool:
+        if process.kind == "user":
+            return False
+        work = self.bodies[process.name].next()
+        if work is None:
+            return False
+        process.begin(work)
+        return True
+
+    def _look_after(self, process: Process) -> None:
+        """Raise what a process ended with, and start a beat that has ended anew."""
+        if process.error is not None:
+            error, process.error = process.error, None
+            raise ViolationError(
+                f"{process.kind} crashed: {type(error).__name__}: {error}"
+            ) from error
+        if process.idle:
+            self.judge.idle(process, process.began)
+        if process.idle and process.kind == "beat" and self.bodies[process.name].stopped:
+            self.start(process.name)
+
+    # -- to rest ---------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Make everything healthy: what was frozen goes on, and the broker is there."""
+        self.broker.up = True
+        for message in self.broker.queue:
+            message.visible_at = min(message.visible_at, self.virtual.monotonic)
+
+    def settle(self) -> None:
+        """Let everybody work until nothing is left to do, and time pass in between."""
+        self.heal()
+        ends_at = self.virtual.monotonic + LONGEST
+        for _ in range(ROUNDS):
+            moved = self._round()
+            if moved:
+                continue
+            wait = self._wait()
+            if wait is None or self.virtual.monotonic > ends_at:
+                return
+            self.virtual.advance(wait)
+        raise ViolationError(f"no rest: something is done again and again, for {ROUNDS} rounds")
+
+    def _round(self) -> bool:
+        """Let each process that has something to do do it; return whether anything came of it."""
+        before = self._done()
+        for process in list(self.processes.values()):
+            if process.idle and not self._has_work(process):
+                continue
+            self._go(process, 0)
+            self._look_after(process)
+        return self._done() != before
+
+    def _done(self) -> tuple[int, ...]:
+        queued = len(self.broker.queue), len(self.broker.published)
+        return self.commits, len(self.deeds), len(self.calls), *queued
+
+    def _has_work(self, process: Process) -> bool:
+        if process.kind == "worker":
+            return self.bodies[process.name].next() is not None
+        return process.kind == "beat" and self._until_due() <= 0
+
+    def _until_due(self) -> float:
+        """Return in how many seconds a beat has something to do, by the tables."""
+        at = self.book.next_wake()
+        return LONGEST if at is None else (micros(at) - _BASE) / 1e6 - self.virtual.wall
+
+    def _wait(self) -> float | None:
+        """Return for how long nothing happens; None if nothing will."""
+        due = self._until_due()
+        if due <= 0:  # a beat waits before it tries again
+            due = min(body.wait for name, body in self.bodies.items() if name.startswith("beat"))
+        workers = [body for name, body in self.bodies.items() if name.startswith("worker")]
+        ends = [body.ends_next() for body in workers]
+        waits = [due, *(end - self.virtual.monotonic for end in ends if end is not None)]
+        if self.broker.queue:
+            waits.append(1.0)
+        if any(body.busy for body in workers):
+            waits.append(10.0)  # heartbeats, which keep alive what runs
+        wait = min(waits)
+        return None if wait >= LONGEST else max(0.001, wait)
+
+    def close(self) -> None:
+        """End everything, as kill -9 does."""
+        for process in self.processes.values():
+            process.kill()
+        for wires in self.wires.values():
+            for wire in wires:
+                wire.cut()
+        self.book.close()
+
+    def _write(self, step: Step) -> None:
+        where = {name: one.at for name, one in self.processes.items() if one.at}
+        at = f"+{self.virtual.wall:g} s"
+        self.trace.lines.append(f"{at:>10}  {step}   {_brief(where)}")
+
+
+_BASE = int(BASE.timestamp() * 1e6)
+
+
+def play(plan: Plan, *, trace: list[str] | None = None) -> list[str]:
+    """Play a plan to its end; return what broke a rule, the first first.
+
+    Args:
+        plan: the plan.
+        trace: where to write what happened, if anybody wants to read it.
+    """
+    given = ground()
+    with installed(given.virtual):
+        world = World(given, plan)
+        world.keep_trace = trace is not None
+        try:
+            return _played(world)
+        except ViolationError as error:
+            return [str(error)]
+        finally:
+            world.close()
+            if trace is not None:
+                trace += world.trace.lines
+
+
+def _brief(where: dict[str, tuple[str, str]]) -> str:
+    return ", ".join(
+        f"{name} at {kind}: {' '.join(what.split())[:60]}" for name, (kind, what) in where.items()
+    )
+
+
+def _fits(process: Process, order: str) -> bool:
+    """Say whether an order makes sense where a process has stopped."""
+    kind = process.at[0] if process.at else ""
+    if order == "refuse":
+        return kind == "publish"
+    if order == "term":
+        return process.kind == "beat"
+    if order == "undo":
+        return kind not in ("acknowledge", "begin")
+    return kind != "acknowledge"
+
+
+def _played(world: World) -> list[str]:
+    world.set_up()
+    found = world.judge.found
+    for step in world.plan.steps:
+        world.step(step)
+        if found:
+            return found
+    world.settle()
+    if not found:
+        world.judge.rest()
+    return found
+
+
+class Ground:
+    """What all schedules of this process share: an app, an engine, and empty tables."""
+
+    def __init__(self) -> None:
+        self.virtual = Virtual()
+        self._home = Path(tempfile.mkdtemp(prefix="beatstore-sim-", dir=_memory()))
+        self._empty = self._home / "empty.db"
+        self._path = self._home / "tables.db"
+        self._played = 0
+        self._world: World | None = None
+        made = Store(f"sqlite:///{self._empty}")
+        made.migrate()
+        made.close()
+        with sqlite3.connect(self._empty) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        url = checked(f"sqlite:///{self._path}")
+        engine = make_engine(url, creator=self._connect, poolclass=NullPool)
+        prepare_engine(engine)
+        self.app = Celery("sim", set_as_current=False, broker="memory://", loader="default")
+        self.app.conf.update(timezone="UTC", beatstore_url=str(url))
+        for name in (PLAIN, GUARDED, LATE):
+            self.app.task(name=name, shared=False)(_nothing)
+        self.app.finalize()
+        self.store = Store(engine, settings=Settings(url=str(url), listen=False))
+
+    def fresh(self, world: World) -> Path:
+        """Put empty tables in place; return their path."""
+        self._world = world
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        # Connections of the schedule before may live on for a moment: they keep their file.
+        self._played += 1
+        self._path = self._home / f"{self._played}.db"
+        shutil.copyfile(self._empty, self._path)
+        return self._path
+
+    def close(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _connect(self) -> Any:
+        world = self._world
+        assert world is not None
+        wire = connect(world.path, self.virtual, world.commit)
+        process = Kernel.current()
+        if process is not None:
+            world.wires.setdefault(process.name, []).append(wire)
+        return wire
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing: workers of a schedule play their tasks."""
+
+
+def _memory() -> str | None:
+    """Return where files are in memory, if there is such a place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@functools.cache
+def ground() -> Ground:
+    """Return that of this process."""
+    return Ground()

@@ -1,0 +1,184 @@
+"""A worker: takes messages, runs tasks that last and end as the plan says, and reports them.
+
+What it writes is written by `beatstore.tick.reports`, as by any worker. What stands between
+the tasks and that, the queue of `beatstore.worker.reporter`, is played here without its
+thread: a report is kept until it is written, and a start waits for the end that overtakes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from beatstore import Store
+from beatstore.errors import HeldError, UnavailableError
+from beatstore.tick.reports import Origin, Report, Reports
+from tests.simulation.broker import Broker, Message
+from tests.simulation.kernel import Kernel
+from tests.simulation.virtual import Virtual
+
+__all__ = ["GUARDED", "LATE", "PLAIN", "Deed", "Ends", "Worker"]
+
+#: The tasks: with the start-once guard; without; and one that is acknowledged at its end.
+GUARDED, PLAIN, LATE = "sim.guarded", "sim.plain", "sim.late"
+
+#: How many tasks a worker runs at a time.
+SLOTS = 2
+
+#: How long the start-once guard waits for the database is no time here: the answer is there
+#: when the process goes on, or the database is out of reach.
+_HEARTBEAT = 10.0
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What a worker did to a message: `start`, `drop`, `succeeded`, `failed`, `cancelled`."""
+
+    worker: str
+    what: str
+    message: Message
+    at: float
+
+
+class Ends:
+    """How the tasks end, by entry, in the order in which they start, and how long they take."""
+
+    def __init__(self, given: dict[str, list[tuple[str, float]]]) -> None:
+        self._left = {name: list(ends) for name, ends in given.items()}
+
+    def next(self, name: str) -> tuple[str, float]:
+        """Return the end of the next run of an entry."""
+        left = self._left.get(name)
+        return left.pop(0) if left else ("succeeded", 0.0)
+
+
+@dataclass
+class _Running:
+    message: Message
+    origin: Origin
+    began: float
+    ends_at: float
+    end: str
+
+
+class Worker:
+    """The operations of one worker, from its start to its end."""
+
+    def __init__(
+        self, name: str, store: Store, broker: Broker, *, clock: Virtual, ends: Ends
+    ) -> None:
+        self._name = name
+        self._broker = broker
+        self._clock = clock
+        self._ends = ends
+        self._reports = Reports(store.database, store.settings)
+        self._alive = Reports(store.database, store.settings)
+        self._id = str(clock.new_id())
+        self._kept: list[Report] = []
+        self._running: list[_Running] = []
+        self._heartbeat_at = 0.0
+        self.deeds: list[Deed] = []
+        #: The message that it is about to start.
+        self.hand: Message | None = None
+        #: By task id, when the latest heartbeat for it began that was written.
+        self.beaten: dict[str, float] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has a task, or a report to write."""
+        return bool(self._running or self._kept)
+
+    def ends_next(self) -> float | None:
+        """Return when the next of its tasks ends."""
+        return min((one.ends_at for one in self._running), default=None)
+
+    def next(self) -> Callable[[], object] | None:
+        """Return what it does next; None if there is nothing to do now."""
+        now = self._clock.monotonic
+        if self._running and now >= self._heartbeat_at:
+            return self._heartbeat
+        if self._kept:
+            return self._write
+        if any(one.ends_at <= now for one in self._running):
+            return self._end
+        waiting = any(message.visible_at <= now for message in self._broker.queue)
+        if len(self._running) < SLOTS and waiting and self._broker.up:
+            return self._take
+        return None
+
+    # -- operations ------------------------------------------------------------------------
+
+    def _heartbeat(self) -> None:
+        now = self._clock.monotonic
+        self._heartbeat_at = now + _HEARTBEAT
+        running = [one.origin for one in self._running]
+        try:
+            self._alive.heartbeat(self._id, self._name, 1, running)
+        except UnavailableError:
+            self._heartbeat_at = self._clock.monotonic + 1.0
+            return
+        self.beaten.update({origin.task_id: now for origin in running})
+
+    def _write(self) -> None:
+        given = list(self._kept)
+        try:
+            unwritten = self._reports.write(given)
+        except UnavailableError:
+            return
+        self._kept = [one for one in self._kept if one in unwritten.held or one not in given]
+
+    def _take(self) -> None:
+        message = self.hand = self._broker.receive(self._name, self._clock.monotonic)
+        if message is None:
+            return
+        if message.task != LATE:
+            self._acknowledge(message)
+        origin = Origin(message.run_id, message.task_id)
+        began = self._clock.monotonic
+        report = Report(origin, "started", began, self._name)
+        if message.task == PLAIN:
+            self._kept.append(report)
+        elif not self._may_start(report, message):
+            self._did("drop", message)
+            if message.task == LATE:
+                self._acknowledge(message)
+            return
+        end, seconds = self._ends.next(message.name)
+        began = self._clock.monotonic
+        if not self._running:
+            self._heartbeat_at = max(self._heartbeat_at, began + _HEARTBEAT / 2)
+        self._running.append(_Running(message, origin, began, began + seconds, end))
+        self._did("start", message)
+
+    def _may_start(self, report: Report, message: Message) -> bool:
+        """Ask the start-once guard; without an answer the task starts."""
+        again = message.task == LATE and message.redelivered
+        try:
+            return self._reports.start(report, again=again) is None
+        except (HeldError, UnavailableError):
+            self._kept.append(report)
+            return True
+
+    def _end(self) -> None:
+        now = self._clock.monotonic
+        one = min(self._running, key=lambda one: one.ends_at)
+        self._running.remove(one)
+        self._did(one.end, one.message)
+        error = "ValueError: made to fail" if one.end == "failed" else None
+        report = Report(one.origin, one.end, now, self._name, started=one.began, error=error)
+        # A start that is not written yet is written with the end.
+        begun = [kept for kept in self._kept if kept.of == one.origin and kept.state == "started"]
+        self._kept = [kept for kept in self._kept if kept not in begun]
+        self._kept.append(replace(report, reason=None))
+        if one.message.task == LATE:
+            self._write()
+            self._acknowledge(one.message)
+
+    def _acknowledge(self, message: Message) -> None:
+        process = Kernel.current()
+        assert process is not None
+        process.point("acknowledge", f"{message.name} {message.due_at}")
+        self._broker.acknowledge(self._name, message)
+
+    def _did(self, what: str, message: Message) -> None:
+        self.deeds.append(Deed(self._name, what, message, self._clock.monotonic))
