@@ -280,6 +280,10 @@ def _finish_late(
             RUN.c.attempt == run.attempt + 1,
         )
     ).first()
+    if following is None and ending.state == "cancelled":
+        # The failure is counted. A row that says `cancelled` would say that nothing is.
+        _note_later(connection, run, ending)
+        return
     if following is None or ending.state == "failed":
         # It was counted as a failure when beat ended it, or its next attempt will be counted.
         if write_ending(connection, ending, now, (state,)) and ending.state == "succeeded":
@@ -299,9 +303,14 @@ def _finish_late(
         if write_ending(connection, ending, now, (state,)):
             _follow(connection, run, ending, now, tally)
     else:
-        words = f"reported later: {ending.state}"
-        reason = f"{run.reason}; {words}" if run.reason else words
-        connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
+        _note_later(connection, run, ending)
+
+
+def _note_later(connection: Connection, run: Row[Any], ending: Ending) -> None:
+    """Note in the reason of a run what was reported too late to count."""
+    words = f"reported later: {ending.state}"
+    reason = f"{run.reason}; {words}" if run.reason else words
+    connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
 
 
 def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:

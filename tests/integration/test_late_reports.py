@@ -136,6 +136,20 @@ def test_started_before_it_is_counted(play: Play, reports: Reports) -> None:
     assert (started.state, started.wake_at) == ("started", now + timedelta(seconds=3 * HEARTBEAT))
 
 
+def test_lost_then_cancelled_then_done(play: Play, reports: Reports) -> None:
+    """A lost run whose message comes twice is counted once, whatever the two of them report."""
+    run = begin(play, run_timeout=60)
+    play.at("13:02")
+    assert (play.last("a").state, counts(play)) == ("lost", (0, 1, 1))
+    reports.write([said(run, "cancelled", reason="the task raised Ignore")])
+    late = play.last("a")
+    assert (late.state, counts(play)) == ("lost", (0, 1, 1))
+    assert late.reason is not None
+    assert late.reason.endswith("; reported later: cancelled")
+    reports.write([said(run, "succeeded", by="two")])
+    assert (play.last("a").state, counts(play)) == ("succeeded", (1, 1, 1))
+
+
 def test_a_cancelled_attempt_is_counted_once(play: Play, reports: Reports) -> None:
     """A next attempt that was cancelled on its way, and so counted, is not counted again."""
     run = begin(play, max_retries=1, retry_delay=0)

@@ -28,7 +28,7 @@ __all__ = ["HORIZON", "Plan", "Step", "drawn", "printed"]
 Step = tuple[Any, ...]
 
 #: No clock of an entry goes on after so many seconds.
-HORIZON = 150.0
+HORIZON = 125.0
 
 _STEPS = 60
 _NAMES = ("a", "b", "c", "d")
@@ -60,7 +60,7 @@ class Plan:
 def drawn(seed: int) -> Plan:
     """Make the plan of a seed."""
     chance = random.Random(seed)
-    names = _NAMES[: chance.choice((1, 2, 2, 3, 3, 4))]
+    names = _NAMES[: chance.choice((1, 1, 2, 2, 3, 3, 4))]
     entries: dict[str, dict[str, Any]] = {}
     for name in names:
         entries[name] = _entry(chance, list(entries))
@@ -77,7 +77,7 @@ def _entry(chance: random.Random, others: list[str]) -> dict[str, Any]:
     if kind == "after" and not others:
         kind = "every"
     if kind == "every":
-        given["schedule"] = f"every {chance.choice((30, 60, 60, 90))}"
+        given["schedule"] = f"every {chance.choice((30, 60, 60, 90, 90))}"
     elif kind == "cron":
         given["schedule"] = "*/1 * * * *"
     elif kind == "once":

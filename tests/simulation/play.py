@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from beatstore import Store
@@ -93,8 +94,10 @@ class World:
 
     def set_up(self) -> None:
         """Add the entries of the plan, and start its processes."""
-        for name, given in self.plan.entries.items():
-            add(self.ground.store, name, given)
+        store = self.ground.store
+        with Session(store.database.engine) as session, session.begin():
+            for name, given in self.plan.entries.items():
+                add(store, name, given, session)
         for number in range(self.plan.beats):
             self.start(f"beat-{number + 1}")
         for number in range(self.plan.workers):

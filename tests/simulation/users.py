@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from beatstore import After, Every, Once, Store
 from beatstore.errors import BeatstoreError, UnavailableError
@@ -108,11 +109,12 @@ class User:
             return by_itself.execute(sa.text(statement), given).rowcount
 
 
-def add(store: Store, name: str, given: dict[str, Any]) -> Any:
-    """Add an entry as a plan describes it."""
+def add(store: Store, name: str, given: dict[str, Any], session: Session | None = None) -> Any:
+    """Add an entry as a plan describes it, in a transaction of its own or in the one given."""
     options = changes(given)
     after = [After(up, **asked) for up, asked in given.get("after", {}).items()]
-    return store.add(name, given["task"], options.pop("schedule", None), after=after, **options)
+    schedule = options.pop("schedule", None)
+    return store.add(name, given["task"], schedule, after=after, session=session, **options)
 
 
 def changes(given: dict[str, Any]) -> dict[str, Any]:
