@@ -7,7 +7,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from beatstore import InvalidEntryError
-from beatstore.models import WorkerModel
+from beatstore.models import RunModel, WorkerModel
 from beatstore.tick.reports import Reports
 from tests.support.harness.play import Play, held
 from tests.support.marks import on_servers
@@ -49,6 +49,19 @@ def test_a_failed_one_gets_its_next_attempt(play: Play) -> None:
     assert play.last("up").attempt == 2
     play.store.end(play.last("up"), "succeeded")
     assert later(play) == ["down"]
+
+
+def test_the_run_of_a_removed_entry_is_over(play: Play) -> None:
+    """Nothing is left to do for a run that was ended by hand while its entry was removed."""
+    play.add("a", HOURLY, max_retries=1)
+    play.at("13:00")
+    run = play.last("a")
+    play.store.end(run, "failed")
+    play.store.remove("a")
+    later(play)
+    with Session(play.store.database.engine) as session:
+        row = session.get_one(RunModel, run.id)
+        assert (row.state, row.follow_up, row.wake_at) == ("failed", None, None)
 
 
 def test_a_retry_of_a_triggered_run_is_sent_though_the_entry_is_paused(play: Play) -> None:
