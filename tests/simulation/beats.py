@@ -46,6 +46,10 @@ class Beat:
         """Return what it does next."""
         return self._stop if self.ending else self._tick
 
+    def close(self) -> None:
+        """Drop its connection, as the end of its process does."""
+        self._scheduler.queue.close(orderly=False)
+
     def _tick(self) -> None:
         self.wait = self._scheduler.tick()
 

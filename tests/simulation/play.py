@@ -173,8 +173,7 @@ class World:
         at = str(process.at and process.at[0])
         self.trace.faults.append(Fault("kill", process.name, self.virtual.monotonic, at))
         process.kill()
-        for wire in self.wires.pop(process.name, []):
-            wire.cut()
+        self._bury(process.name)
         self.broker.give_back(process.name, self.virtual.monotonic)
         self.start(process.name)
 
@@ -202,6 +201,7 @@ class World:
         if process.idle:
             self.judge.idle(process, process.began)
         if process.idle and process.kind == "beat" and self.bodies[process.name].stopped:
+            self._bury(process.name)
             self.start(process.name)
 
     # -- to rest ---------------------------------------------------------------------------
@@ -267,12 +267,16 @@ class World:
 
     def close(self) -> None:
         """End everything, as kill -9 does."""
-        for process in self.processes.values():
+        for name, process in self.processes.items():
             process.kill()
-        for wires in self.wires.values():
-            for wire in wires:
-                wire.cut()
+            self._bury(name)
         self.book.close()
+
+    def _bury(self, name: str) -> None:
+        """Have the database roll back what a dead process has begun, and close what it had open."""
+        for wire in self.wires.pop(name, []):
+            wire.cut()
+        self.bodies[name].close()
 
     def _write(self, step: Step) -> None:
         where = {name: one.at for name, one in self.processes.items() if one.at}

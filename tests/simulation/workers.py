@@ -106,6 +106,11 @@ class Worker:
             return self._take
         return None
 
+    def close(self) -> None:
+        """Drop its connections, as the end of its process does."""
+        for reports in (self._reports, self._alive):
+            reports._kept.drop(orderly=False)
+
     # -- operations ------------------------------------------------------------------------
 
     def _heartbeat(self) -> None:
