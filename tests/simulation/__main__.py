@@ -7,6 +7,7 @@ printed as a test. `--replay SEED` plays one seed and prints what happened.
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ def main(given: list[str] | None = None) -> int:
     arguments = _arguments().parse_args(given)
     logging.getLogger("beatstore").setLevel(logging.CRITICAL + 1)
     if arguments.replay is not None:
-        return _replay(arguments.replay)
+        return _replay(arguments.replay, arguments.backend)
     return _play_all(arguments)
 
 
@@ -36,14 +37,17 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=1_000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--backend", default="sqlite", choices=("sqlite", "postgresql", "mariadb"), help="where"
+    )
     parser.add_argument("--replay", type=int, help="play this seed alone, and print its steps")
     parser.add_argument("--no-shrink", action="store_true", help="print a failing plan as it is")
     return parser
 
 
-def _replay(seed: int) -> int:
+def _replay(seed: int, backend: str) -> int:
     lines: list[str] = []
-    found = play(drawn(seed), trace=lines)
+    found = play(drawn(seed), backend=backend, trace=lines)
     print(*lines, *found, sep="\n")
     return 1 if found else 0
 
@@ -51,15 +55,16 @@ def _replay(seed: int) -> int:
 def _play_all(arguments: argparse.Namespace) -> int:
     began, played = time.monotonic(), 0
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    for count, seed in _played(seeds, arguments.jobs):
+    played_by = functools.partial(play, backend=arguments.backend)
+    for count, seed in _played(seeds, arguments.jobs, arguments.backend):
         played += count
         if seed is not None:
             plan = drawn(seed)
-            violation = play(plan)[0]
+            violation = played_by(plan)[0]
             print(f"seed {seed}: {violation}\n", flush=True)
             if not arguments.no_shrink:
-                plan = shrunk(plan, play)
-                violation = play(plan)[0]
+                plan = shrunk(plan, played_by)
+                violation = played_by(plan)[0]
             print(printed(plan, violation))
             print(f"violation in seed {seed} after {played} schedules")
             return 1
@@ -69,20 +74,20 @@ def _play_all(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _played(seeds: range, jobs: int) -> Iterator[tuple[int, int | None]]:
+def _played(seeds: range, jobs: int, backend: str) -> Iterator[tuple[int, int | None]]:
     """Play seeds; yield how many were played, and one that broke a rule, if one did."""
     shares = [seeds[start : start + _SHARE] for start in range(0, len(seeds), _SHARE)]
     if jobs == 1:
-        yield from map(_share, shares)
+        yield from map(functools.partial(_share, backend), shares)
         return
     # Each process makes its own tables.
     with multiprocessing.get_context("spawn").Pool(jobs, _quiet) as pool:
-        yield from pool.imap(_share, shares)
+        yield from pool.imap(functools.partial(_share, backend), shares)
 
 
-def _share(seeds: range) -> tuple[int, int | None]:
+def _share(backend: str, seeds: range) -> tuple[int, int | None]:
     for number, seed in enumerate(seeds):
-        if play(drawn(seed)):
+        if play(drawn(seed), backend=backend):
             return number + 1, seed
     return len(seeds), None
 

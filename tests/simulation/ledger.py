@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Book", "Edge", "Entry", "Run", "State"]
+__all__ = [
+    "EDGE",
+    "ENTRY_COLUMNS",
+    "RUN_COLUMNS",
+    "Book",
+    "Edge",
+    "Entry",
+    "Run",
+    "SQLiteBook",
+    "State",
+]
 
-_ENTRY = (
+Rows = Iterable[Sequence[Any]]
+
+ENTRY_COLUMNS = (
     *("id", "name", "task", "kind", "spec", "end_at", "max_runs", "misfire", "grace_s", "overlap"),
     *("run_timeout_s", "max_retries", "retry_delay_s", "state", "wake_at", "cursor_at"),
     *("pending_due_at", "pending_since", "pending_reason", "blocked_by", "success_seq"),
     *("failure_seq", "done_seq", "created_at", "error"),
 )
-_RUN = (
+RUN_COLUMNS = (
     *("id", "entry_id", "due_at", "attempt", "task_id", "state", "reason", "first_missed_at"),
     *("missed_count", "claimed_by", "wake_at", "sent_at", "started_at", "finished_at", "worker"),
     *("follow_up", "tries"),
 )
-_EDGE = (
+EDGE = (
     *("downstream_id", "upstream_id", '"on"', "first_free", "align", "consumed_seq"),
     *("on_upstream_failure", "timeout_s"),
 )
@@ -102,6 +116,16 @@ class State:
     runs: dict[int, Run]
     edges: dict[tuple[int, int], Edge]
 
+    @classmethod
+    def of(cls, entries: Rows, runs: Rows, edges: Rows) -> State:
+        """Make it of the rows of the three tables."""
+        edges_read = [Edge(*row) for row in edges]
+        return cls(
+            {one.id: one for one in (Entry(*row) for row in entries)},
+            {one.id: one for one in (Run(*row) for row in runs)},
+            {(one.downstream_id, one.upstream_id): one for one in edges_read},
+        )
+
     def runs_of(self, entry_id: int) -> list[Run]:
         """Return the runs of an entry, in the order of their ids."""
         return [run for run in self.runs.values() if run.entry_id == entry_id]
@@ -115,23 +139,31 @@ class State:
         return next((one for one in self.entries.values() if one.name == name), None)
 
 
-class Book:
+class Book(ABC):
     """Reads the tables of one schedule."""
+
+    @abstractmethod
+    def read(self) -> State:
+        """Read what is committed."""
+
+    @abstractmethod
+    def next_wake(self) -> str | None:
+        """Return the earliest `wake_at` of all rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class SQLiteBook(Book):
+    """Reads them beside SQLAlchemy, since it is asked after each commit."""
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=16)
 
     def read(self) -> State:
         """Read what is committed."""
-        rows = self._connection.execute
-        entries = [Entry(*row) for row in rows(_ENTRIES)]
-        runs = [Run(*row) for row in rows(_RUNS)]
-        edges = [Edge(*row) for row in rows(_EDGES)]
-        return State(
-            {one.id: one for one in entries},
-            {one.id: one for one in runs},
-            {(one.downstream_id, one.upstream_id): one for one in edges},
-        )
+        return State.of(*(self._connection.execute(statement) for statement in _STATE))
 
     def next_wake(self) -> str | None:
         """Return the earliest `wake_at` of all rows."""
@@ -143,13 +175,15 @@ class Book:
         self._connection.close()
 
 
-def _select(columns: Any, table: str) -> str:
+def _select(columns: Iterable[str], table: str) -> str:
     return f"SELECT {', '.join(columns)} FROM beatstore_{table} ORDER BY 1, 2"
 
 
-_ENTRIES = _select(_ENTRY, "entry")
-_RUNS = _select(_RUN, "run")
-_EDGES = _select(_EDGE, "dependency")
+_STATE = (
+    _select(ENTRY_COLUMNS, "entry"),
+    _select(RUN_COLUMNS, "run"),
+    _select(EDGE, "dependency"),
+)
 _NEXT = (
     "SELECT min(at) FROM (SELECT min(wake_at) AS at FROM beatstore_entry "
     "UNION ALL SELECT min(wake_at) FROM beatstore_run)"

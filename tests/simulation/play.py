@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
-import sqlite3
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from celery import Celery
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
-from beatstore import Store
-from beatstore.config import Settings
-from beatstore.database.address import checked
-from beatstore.database.drivers import prepare_engine
-from beatstore.database.engine import make_engine
 from tests.simulation.beats import Beat
 from tests.simulation.broker import Broker
+from tests.simulation.ground import Ground, ground
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import Book
 from tests.simulation.oracle import Judge
 from tests.simulation.plan import Plan, Step
 from tests.simulation.users import Call, User, add
-from tests.simulation.virtual import BASE, Virtual, installed, micros
-from tests.simulation.wire import Wire, connect
-from tests.simulation.workers import GUARDED, LATE, PLAIN, Deed, Ends, Worker
+from tests.simulation.virtual import BASE, installed, micros
+from tests.simulation.workers import Deed, Ends, Worker
 
 __all__ = ["Fault", "Trace", "World", "play"]
 
@@ -79,12 +66,11 @@ class World:
         self.ends = Ends(plan.ends)
         self.processes: dict[str, Process] = {}
         self.bodies: dict[str, Any] = {}
-        self.wires: dict[str, list[Wire]] = {}
+        self.wires: dict[str, list[Any]] = {}
         self.deeds: list[Deed] = []
         self.calls: list[Call] = []
         self.beats: dict[str, str] = {}
-        self.path = ground.fresh(self)
-        self.book = Book(self.path)
+        self.book: Book = ground.fresh(self)
         self.judge: Judge
         self.judging = False
         self.commits = 0
@@ -134,9 +120,10 @@ class World:
         """Do what a step says, if it makes sense here."""
         verb, *given = step
         if verb == "time":
-            self.virtual.advance(given[0])
+            self._pass(given[0])
         elif verb == "clock":
             self.virtual.step(given[0])
+            self.ground.time_moved()
         elif verb == "broker":
             self.broker.fail(given[0], given[1], self.virtual.monotonic)
             self.trace.faults.append(Fault(given[0], "broker", self.virtual.monotonic))
@@ -146,6 +133,10 @@ class World:
             self._look_after(process)
         if self.keep_trace:
             self._write(step)
+
+    def _pass(self, seconds: float) -> None:
+        self.virtual.advance(seconds)
+        self.ground.time_moved()
 
     def _go(self, process: Process, points: int) -> None:
         if process.idle and not self._begin(process):
@@ -160,7 +151,7 @@ class World:
             raise ViolationError(f"endless: {process.name} never ends its operation: {process.at}")
 
     def _order(self, process: Process, order: str) -> None:
-        if process.idle or not _fits(process, order):
+        if process.idle or process.blocked or not _fits(process, order):
             return
         self.trace.faults.append(
             Fault(order, process.name, self.virtual.monotonic, str(process.at and process.at[0]))
@@ -170,6 +161,8 @@ class World:
         process.go(order)
 
     def _kill(self, process: Process) -> None:
+        if process.blocked and not self.ground.serial:
+            return  # its statement waits in a thread of its own
         at = str(process.at and process.at[0])
         self.trace.faults.append(Fault("kill", process.name, self.virtual.monotonic, at))
         process.kill()
@@ -223,7 +216,7 @@ class World:
             wait = self._wait()
             if wait is None or self.virtual.monotonic > ends_at:
                 return
-            self.virtual.advance(wait)
+            self._pass(wait)
         raise ViolationError(f"no rest: something is done again and again, for {ROUNDS} rounds")
 
     def _round(self) -> bool:
@@ -287,14 +280,15 @@ class World:
 _BASE = int(BASE.timestamp() * 1e6)
 
 
-def play(plan: Plan, *, trace: list[str] | None = None) -> list[str]:
+def play(plan: Plan, *, backend: str = "sqlite", trace: list[str] | None = None) -> list[str]:
     """Play a plan to its end; return what broke a rule, the first first.
 
     Args:
         plan: the plan.
+        backend: the kind of database.
         trace: where to write what happened, if anybody wants to read it.
     """
-    given = ground()
+    given = ground(backend)
     with installed(given.virtual):
         world = World(given, plan)
         world.keep_trace = trace is not None
@@ -337,68 +331,3 @@ def _played(world: World) -> list[str]:
     if not found:
         world.judge.rest()
     return found
-
-
-class Ground:
-    """What all schedules of this process share: an app, an engine, and empty tables."""
-
-    def __init__(self) -> None:
-        self.virtual = Virtual()
-        self._home = Path(tempfile.mkdtemp(prefix="beatstore-sim-", dir=_memory()))
-        self._empty = self._home / "empty.db"
-        self._path = self._home / "tables.db"
-        self._played = 0
-        self._world: World | None = None
-        made = Store(f"sqlite:///{self._empty}")
-        made.migrate()
-        made.close()
-        with sqlite3.connect(self._empty) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        url = checked(f"sqlite:///{self._path}")
-        engine = make_engine(url, creator=self._connect, poolclass=NullPool)
-        prepare_engine(engine)
-        self.app = Celery("sim", set_as_current=False, broker="memory://", loader="default")
-        self.app.conf.update(timezone="UTC", beatstore_url=str(url))
-        for name in (PLAIN, GUARDED, LATE):
-            self.app.task(name=name, shared=False)(_nothing)
-        self.app.finalize()
-        self.store = Store(engine, settings=Settings(url=str(url), listen=False))
-
-    def fresh(self, world: World) -> Path:
-        """Put empty tables in place; return their path."""
-        self._world = world
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        # Connections of the schedule before may live on for a moment: they keep their file.
-        self._played += 1
-        self._path = self._home / f"{self._played}.db"
-        shutil.copyfile(self._empty, self._path)
-        return self._path
-
-    def close(self) -> None:
-        """Remove the files."""
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def _connect(self) -> Any:
-        world = self._world
-        assert world is not None
-        wire = connect(world.path, self.virtual, world.commit)
-        process = Kernel.current()
-        if process is not None:
-            world.wires.setdefault(process.name, []).append(wire)
-        return wire
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Do nothing: workers of a schedule play their tasks."""
-
-
-def _memory() -> str | None:
-    """Return where files are in memory, if there is such a place."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-@functools.cache
-def ground() -> Ground:
-    """Return that of this process."""
-    return Ground()

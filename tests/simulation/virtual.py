@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from tests.simulation.kernel import Kernel
+
 __all__ = ["BASE", "Virtual", "installed", "micros", "text_of"]
 
 #: When each schedule begins.
@@ -78,6 +80,13 @@ class _Time:
     def monotonic(self) -> float:
         """Return the virtual monotonic clock."""
         return self._virtual.monotonic
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and others go on: whoever sleeps waits for them."""
+        self._virtual.advance(seconds)
+        process = Kernel.current()
+        if process is not None:
+            process.point("sleep", f"{seconds:g} s")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.broker import Publication
 from tests.simulation.kernel import Process
@@ -75,8 +75,8 @@ class Judge(Memory):
                 self.found.append(f"at rest, {rule.__name__}: {sentence}")
 
     def _looked(self, process: Process) -> int:
-        looked = getattr(self.world.bodies.get(process.name), "looked", None)
-        return self.now if looked is None else round(looked.timestamp() * 1e6)
+        looked: Any = getattr(self.world.bodies.get(process.name), "looked", None)
+        return self.now if looked is None else int(looked.timestamp() * 1_000_000)
 
     # -- what the rules ask ----------------------------------------------------------------
 

@@ -1,0 +1,121 @@
+"""Where schedules are played: an app, a store, and a database that is empty for each of them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sqlite3
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from sqlalchemy import Engine
+from sqlalchemy.pool import NullPool
+
+from beatstore import Store
+from beatstore.config import Settings
+from beatstore.database.address import checked
+from beatstore.database.drivers import prepare_engine
+from beatstore.database.engine import make_engine
+from tests.simulation.kernel import Kernel
+from tests.simulation.ledger import Book, SQLiteBook
+from tests.simulation.virtual import Virtual
+from tests.simulation.wire import connect
+from tests.simulation.workers import GUARDED, LATE, PLAIN
+
+if TYPE_CHECKING:
+    from tests.simulation.play import World
+
+__all__ = ["Ground", "ground"]
+
+
+class Ground(ABC):
+    """What all schedules of this process share.
+
+    Attributes:
+        serial: whether writers take turns, so that nothing changes under one of them.
+        store: that of all processes; each has connections of its own.
+    """
+
+    serial = True
+    store: Store
+
+    def __init__(self) -> None:
+        self.virtual = Virtual()
+        self.app = Celery("sim", set_as_current=False, broker="memory://", loader="default")
+        for name in (PLAIN, GUARDED, LATE):
+            self.app.task(name=name, shared=False)(_nothing)
+        self.app.finalize()
+
+    def open(self, engine: Engine, url: str) -> None:
+        """Make the store."""
+        self.app.conf.update(timezone="UTC", beatstore_url=url)
+        self.store = Store(engine, settings=Settings(url=url, listen=False))
+
+    @abstractmethod
+    def fresh(self, world: World) -> Book:
+        """Put empty tables in place for a schedule, and return what reads them."""
+
+    def time_moved(self) -> None:  # noqa: B027  (SQLite asks for the time at each statement)
+        """Tell the database what the time is."""
+
+
+class SQLiteGround(Ground):
+    """SQLite, in files that are in memory where there is such a place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self._home = Path(tempfile.mkdtemp(prefix="beatstore-sim-", dir=where))
+        self._empty, self._path = self._home / "empty.db", self._home / "0.db"
+        self._played = 0
+        self._world: World | None = None
+        made = Store(f"sqlite:///{self._empty}")
+        made.migrate()
+        made.close()
+        with sqlite3.connect(self._empty) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        url = checked(f"sqlite:///{self._path}")
+        engine = make_engine(url, creator=self._connect, poolclass=NullPool)
+        prepare_engine(engine)
+        self.open(engine, str(url))
+
+    def fresh(self, world: World) -> Book:
+        """Copy the empty file."""
+        self._world = world
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+        self._played += 1
+        self._path = self._home / f"{self._played}.db"
+        shutil.copyfile(self._empty, self._path)
+        return SQLiteBook(self._path)
+
+    def __del__(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _connect(self) -> Any:
+        world = self._world
+        assert world is not None
+        wire = connect(self._path, self.virtual, world.commit)
+        process = Kernel.current()
+        if process is not None:
+            world.wires.setdefault(process.name, []).append(wire)
+        return wire
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Do nothing: workers of a schedule play their tasks."""
+
+
+@functools.cache
+def ground(backend: str = "sqlite") -> Ground:
+    """Return that of this process for a kind of database."""
+    if backend == "sqlite":
+        return SQLiteGround()
+    from tests.simulation.servers import ServerGround
+
+    return ServerGround(backend)
