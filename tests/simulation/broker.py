@@ -40,6 +40,11 @@ class Message:
     visible_at: float = 0.0
     redelivered: bool = False
 
+    def of_another_database(self) -> Message:
+        """Return one of a run with the same id in another database with the same broker."""
+        other = f"other-{self.task_id}"[:60]
+        return Message(self.run_id, other, self.task, self.name, self.due_at, self.attempt)
+
     def again(self, visible_at: float) -> Message:
         """Return it as it is delivered once more."""
         return Message(
@@ -130,6 +135,8 @@ class Broker:
             self.lost.add(self.queue.pop(number).task_id)
         elif what == "double":
             self.queue.insert(number, self.queue[number].again(now))
+        elif what == "foreign":
+            self.queue.insert(number, self.queue[number].of_another_database())
         elif what == "delay":
             self.queue[number].visible_at = now + 45.0
         elif what == "turn":

@@ -166,7 +166,9 @@ class _Mood:
         return "order", self._chance.choice(pool), order
 
     def _broker(self) -> Step:
-        what = self._chance.choice(("down", "up", "up", "lose", "double", "delay", "turn"))
+        what = self._chance.choice(
+            ("down", "up", "up", "lose", "double", "delay", "turn", "foreign")
+        )
         return "broker", what, self._chance.randrange(4)
 
     def _call(self) -> Step:

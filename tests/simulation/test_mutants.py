@@ -1,4 +1,4 @@
-"""What `tests.simulation.mutants` adds to the planted faults, and how it says what came of them."""
+"""The planted faults fit the code, and `make mutants` says what came of each."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import mutants
-from tests.simulation.mutants import ALL, FURTHER, main, planted
-from tests.simulation.planted import Mutant
+from tests.simulation.mutants import main, planted, sought
+from tests.simulation.planted import MUTANTS, Mutant
 
 _ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("mutant", FURTHER, ids=lambda mutant: str(mutant.name))
-def test_a_further_fault_can_be_planted(mutant: Mutant) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: str(mutant.name))
+def test_a_fault_can_be_planted(mutant: Mutant) -> None:
     """Its place is in the file once, and what stands there instead is Python."""
     source = (_ROOT / mutant.file).read_text()
     faulty = mutant.applied(source)
@@ -25,19 +25,40 @@ def test_a_further_fault_can_be_planted(mutant: Mutant) -> None:
     compile(faulty, mutant.file, "exec")
 
 
-def test_names_and_reasons() -> None:
-    """Each fault of all has a name, a place and a reason of its own; these go by file."""
-    assert len(ALL) >= 40
-    assert len({mutant.name for mutant in ALL}) == len(ALL)
-    assert len({(mutant.file, mutant.old, mutant.new) for mutant in ALL}) == len(ALL)
-    assert all(mutant.why.endswith(".") for mutant in FURTHER)
-    files = [mutant.file for mutant in FURTHER]
-    assert files == sorted(files)
+def test_there_are_enough() -> None:
+    """At least forty faults, each with a name, a place and a reason of its own."""
+    assert len(MUTANTS) >= 40
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({(mutant.file, mutant.old, mutant.new) for mutant in MUTANTS}) == len(MUTANTS)
+    assert all(mutant.why.endswith(".") for mutant in MUTANTS)
+
+
+def test_the_copy_with_the_fault_is_what_runs(tmp_path: Path) -> None:
+    """A process that is started there imports the copy, not what is installed."""
+    planted(MUTANTS[0], tmp_path)
+    asked = "import beatstore.tick.mark as mark; print(mark.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(tmp_path / "beatstore/tick/mark.py")
+
+
+def test_a_fault_is_sought_and_found() -> None:
+    """The first that breaks every schedule is found at once, and said in words."""
+    mutant = next(one for one in MUTANTS if one.name == "plan-claim-never-expires")
+    result = sought(mutant, 20)
+    assert result.after is not None
+    assert "nobody will look at it" in result.said
 
 
 def test_a_fault_of_the_migrations_is_in_the_copy(tmp_path: Path) -> None:
     """A process that is started there makes its triggers by the copy's migrations."""
-    planted(next(one for one in FURTHER if one.name == "sql-edit-asleep"), tmp_path)
+    planted(next(one for one in MUTANTS if one.name == "sql-edit-asleep"), tmp_path)
     asked = (
         "from beatstore import Store; import sqlite3;"
         "store = Store('sqlite:///made.db'); store.migrate(); store.close();"
@@ -69,7 +90,7 @@ def test_a_copy_that_cannot_run_is_not_found(
     """A fault with which nothing starts counts as not found, and the table goes on after it."""
     line = "from __future__ import annotations\n"
     crash = Mutant("crash", "beatstore/tick/mark.py", line, f"{line}raise OSError('no')\n", "It.")
-    monkeypatch.setattr(mutants, "ALL", (crash, *FURTHER))
+    monkeypatch.setattr(mutants, "MUTANTS", (crash, *MUTANTS))
     assert main(["crash", "mark-before-send", "--schedules", "5", "--jobs", "1"]) == 1
     crashed, found, total = capsys.readouterr().out.splitlines()
     assert "NOT FOUND" in crashed

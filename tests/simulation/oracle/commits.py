@@ -200,6 +200,22 @@ def used_up(change: Change) -> Iterator[str]:
             yield f"edge {key}: a completion is used up, and nothing was sent for it"
 
 
+def resumes(change: Change) -> Iterator[str]:
+    """An entry without a schedule does not run for what its upstreams did while it was paused."""
+    if change.who.kind != "user" or not change.world.ground.serial:
+        return
+    for number, entry in change.after.entries.items():
+        was = change.before.entries.get(number)
+        by_call = change.world.bodies[change.who.name].verb == "resume"
+        if was is None or was.state != "paused" or entry.state != "active" or not by_call:
+            continue
+        for edge in change.after.upstreams(number) if entry.kind == "after" else ():
+            up = change.after.entries.get(edge.upstream_id)
+            latest = edge.align != "same" and edge.consumed_seq >= 0
+            if up is not None and latest and count_of(up, edge) > edge.consumed_seq:
+                yield f"{entry.name!r} was resumed, and what {up.name!r} did meanwhile counts"
+
+
 def awake(change: Change) -> Iterator[str]:
     """`wake_at` may be early, and is never late: an active entry is looked at when it is due."""
     if change.world.virtual.stepped:

@@ -100,6 +100,13 @@ class Judge(Memory):
                 names |= {str(call.given.get("upstream", ""))} | set(call.given.get("after", ()))
         return names
 
+    def untouched(self, entry_id: int) -> bool:
+        """Say whether nobody has changed an entry, or any that it waits for."""
+        entry = self.state.entries.get(entry_id)
+        ups = self.state.upstreams(entry_id)
+        calm = entry is not None and entry.name not in self.touched
+        return calm and all(self.untouched(edge.upstream_id) for edge in ups)
+
     def broken(self, *, since: float) -> bool:
         """Say whether something was broken, or stood still, that may repeat a message."""
         claim = self.world.ground.store.settings.claim_ttl

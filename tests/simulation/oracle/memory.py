@@ -20,6 +20,7 @@ class Memory:
         dropped: runs that a beat or a user has cancelled.
         given_up: runs that are records of what was given up, which count as failures.
         stopped: by entry, when it was paused or cancelled, unless it is active again.
+        resumed: by entry, when it became active last, as microseconds of the database's clock.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class Memory:
         self.dropped: set[int] = set()
         self.given_up: set[int] = set()
         self.stopped: dict[int, float] = {}
+        self.resumed: dict[int, int] = {}
 
     def note(self, change: Change) -> None:
         """Remember what a commit did."""
@@ -75,6 +77,8 @@ class Memory:
     def _note_entries(self, change: Change) -> None:
         for number, entry in change.after.entries.items():
             if entry.state not in ("paused", "cancelled"):
-                self.stopped.pop(number, None)
+                was_stopped = self.stopped.pop(number, None) is not None
+                if was_stopped and entry.state == "active":
+                    self.resumed[number] = change.now
             elif number not in self.stopped:
                 self.stopped[number] = change.world.virtual.monotonic

@@ -111,6 +111,19 @@ def misfires(change: Change) -> Iterator[str]:
             )
 
 
+def resumed(change: Change) -> Iterator[str]:
+    """What was due while an entry was paused is neither run nor counted as missed."""
+    if change.world.virtual.stepped:
+        return
+    for was, _, runs in _decided(change):
+        since = change.world.judge.resumed.get(was.id)
+        if since is None or period_of(was) is None:
+            continue
+        for run in runs:
+            if micros(run.first_missed_at or run.due_at) <= since:
+                yield f"{said(run)} stands for a due time at which {was.name!r} was paused"
+
+
 def dependencies(change: Change) -> Iterator[str]:
     """A run is made only when each edge is satisfied, and uses up what it saw."""
     for was, _, runs in _decided(change):
@@ -172,4 +185,4 @@ def _times(dues: list[int]) -> list[float]:
 
 
 #: All of them.
-RULES = (alive, due, covered, misfires, dependencies, same)
+RULES = (alive, due, covered, misfires, resumed, dependencies, same)

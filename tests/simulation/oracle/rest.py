@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tests.simulation.ledger import Entry, Run
+from tests.simulation.ledger import Edge, Entry, Run
 from tests.simulation.oracle.change import OPEN, said
 from tests.simulation.oracle.dues import between, count_of, period_of
 from tests.simulation.virtual import micros
@@ -88,6 +88,30 @@ def standing(judge: Judge) -> Iterator[str]:
             yield f"{entry.name!r} has all it waits for, and stands still: {entry.pending_reason}"
 
 
+def shared(judge: Judge) -> Iterator[str]:
+    """With `align="same"`, each due time at which all upstreams have ended as asked has a row."""
+    for entry in judge.state.entries.values():
+        edges = judge.state.upstreams(entry.id)
+        aligned = all(edge.align == "same" and not edge.first_free for edge in edges)
+        if entry.kind != "after" or not edges or not aligned or not judge.untouched(entry.id):
+            continue
+        mine = {run.due_at for run in judge.state.runs_of(entry.id)}
+        first, *others = (_ended_as_asked(judge, edge) for edge in edges)
+        for due_at in first.intersection(*others) - mine:
+            yield f"{entry.name!r} has no row for {due_at}, at which its upstreams ended as asked"
+
+
+def _ended_as_asked(judge: Judge, edge: Edge) -> set[str]:
+    """Return the due times at which an upstream has ended for good, and as an edge asks."""
+    last: dict[str, Run] = {}
+    for run in judge.state.runs_of(edge.upstream_id):
+        if run.state != "cancelled" and run.attempt >= getattr(last.get(run.due_at), "attempt", 0):
+            last[run.due_at] = run
+    wanted = {"success": ("succeeded",), "failure": ("failed", "lost")}
+    states = wanted.get(edge.on, ("succeeded", "failed", "lost"))
+    return {due_at for due_at, run in last.items() if run.state in states}
+
+
 def counters(judge: Judge) -> Iterator[str]:
     """The counters are what the ledger says: one for each occurrence that has ended for good."""
     for entry in judge.state.entries.values():
@@ -168,5 +192,17 @@ def doubles(judge: Judge) -> Iterator[str]:
 
 #: All of them.
 RULES = (
-    *(ends, accounts, one_shots, broken, standing, counters, retries, triggers, messages, doubles),
+    *(
+        ends,
+        accounts,
+        one_shots,
+        broken,
+        standing,
+        shared,
+        counters,
+        retries,
+        triggers,
+        messages,
+        doubles,
+    ),
 )

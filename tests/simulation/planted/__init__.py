@@ -1,8 +1,8 @@
 """The faults that `tests.simulation.mutants` plants: where, what instead, and what it breaks."""
 
-from tests.simulation.planted import deciding, following, sending
+from tests.simulation.planted import between, deciding, following, sending
 from tests.simulation.planted.mutant import Mutant
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = (*sending.FAULTS, *deciding.FAULTS, *following.FAULTS)
+MUTANTS = (*sending.FAULTS, *deciding.FAULTS, *following.FAULTS, *between.FAULTS)

@@ -211,11 +211,4 @@ FAULTS = (
         "        pass",
         "Resuming runs nothing by itself.",
     ),
-    Mutant(
-        "collision-swallows",
-        "beatstore/tick/collisions.py",
-        "        elif is_triggered(reasons[run.due_at]):\n            aside",
-        "        elif False:\n            aside",
-        "A run triggered at the very due time does not take its place.",
-    ),
 )
