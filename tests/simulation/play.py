@@ -126,7 +126,8 @@ class World:
             self.ground.time_moved()
         elif verb == "broker":
             self.broker.fail(given[0], given[1], self.virtual.monotonic)
-            self.trace.faults.append(Fault(given[0], "broker", self.virtual.monotonic))
+            if given[0] in ("down", "lose", "double"):
+                self.trace.faults.append(Fault(given[0], "broker", self.virtual.monotonic))
         elif given[0] in self.processes:
             process = self.processes[given[0]]
             getattr(self, f"_{verb}")(process, *given[1:])
