@@ -7,6 +7,7 @@ session. A statement that waits for a lock waits in a thread, while others go on
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import tempfile
 from collections.abc import Callable
@@ -81,6 +82,7 @@ class ServerGround(Ground):
         self.open(engine, url)
         if backend == "postgresql":
             self.store.migrate()
+        atexit.register(self.close)
 
     def fresh(self, world: World) -> Book:
         """Delete all rows, and begin to count anew."""

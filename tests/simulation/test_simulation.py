@@ -15,6 +15,7 @@ from beatstore.tick import complete, mark
 from tests.simulation.plan import Plan, drawn, printed
 from tests.simulation.play import play
 from tests.simulation.shrink import rule_of, shrunk
+from tests.support.marks import on_servers
 
 #: How many seeds one test plays, and the first of each.
 _SHARE = 50
@@ -37,6 +38,16 @@ def test_schedules(first: int) -> None:
     for seed in range(first, first + _SHARE):
         plan = drawn(seed)
         assert play(plan) == [], printed(plan, f"seed {seed}")
+
+
+@on_servers
+@pytest.mark.usefixtures("database_server")
+@pytest.mark.parametrize("first", [0, 5])
+def test_schedules_on_servers(backend: str, first: int) -> None:
+    """Nor does one on a server, where rows are locked and processes wait for each other."""
+    for seed in range(first, first + 5):
+        plan = drawn(seed)
+        assert play(plan, backend=backend) == [], printed(plan, f"seed {seed}")
 
 
 @pytest.mark.parametrize("seed", [3, 34, 154])
