@@ -33,6 +33,8 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
         yield f"{name} was sent twice, and nothing had broken"
     entry = judge.state.entries.get(run.entry_id)
     if entry is not None and since > judge.stopped.get(run.entry_id, math.inf):
-        allowed = entry.state == "paused" and run.id in judge.asked
+        # A retry of what was asked for by hand is asked for, too.
+        chain = (one.id for one in judge.state.runs_of(entry.id) if one.due_at == run.due_at)
+        allowed = entry.state == "paused" and not judge.asked.isdisjoint(chain)
         if not allowed:
             yield f"{name} was claimed and sent after its entry had been {entry.state}"
