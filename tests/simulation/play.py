@@ -328,6 +328,7 @@ def _played(world: World) -> list[str]:
         world.step(step)
         if found:
             return found
+    world.judge.midway()
     world.settle()
     if not found:
         world.judge.rest()

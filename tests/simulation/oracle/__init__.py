@@ -6,6 +6,7 @@
     planning.py  what must be true where a beat decides about an entry
     sending.py   what must be true of each message that the broker takes
     memory.py    what the rules need to know of the past
+    explaining.py  what must be true of the answers of `Store.explain`
     rest.py      what must be true when nothing is left to do
 
 A rule yields a sentence for whatever breaks it. Its docstring is the promise.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.broker import Publication
 from tests.simulation.kernel import Process
-from tests.simulation.oracle import commits, planning, rest, sending
+from tests.simulation.oracle import commits, explaining, planning, rest, sending
 from tests.simulation.oracle.change import Change, said
 from tests.simulation.oracle.memory import Memory
 from tests.simulation.virtual import BASE
@@ -18,6 +18,9 @@ __all__ = ["Judge"]
 
 #: The share of `beatstore_claim_ttl` in which a beat sends: docs/reliability.md.
 TRUSTED = 0.75
+
+#: Of how many schedules one is asked to explain itself, which costs as much as some steps.
+ASKED = 10
 
 _BASE = int(BASE.timestamp()) * 1_000_000
 
@@ -67,10 +70,18 @@ class Judge(Memory):
         for sentence in sending.message(self, sent):
             self.found.append(f"message: {sentence}")
 
+    def midway(self) -> None:
+        """Judge what people are told before everything is made healthy, of some schedules."""
+        if self.world.plan.seed % ASKED == 0:
+            self.found += [f"midway, ahead: {sentence}" for sentence in explaining.ahead(self)]
+
     def rest(self) -> None:
         """Judge what is left at the end."""
         self.state = self.world.book.read()
-        for rule in rest.RULES:
+        rules = list(rest.RULES)
+        if self.world.plan.seed % ASKED == 0:
+            rules.append(explaining.explained)
+        for rule in rules:
             for sentence in rule(self):
                 self.found.append(f"at rest, {rule.__name__}: {sentence}")
 
