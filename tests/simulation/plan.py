@@ -93,6 +93,8 @@ def _entry(chance: random.Random, others: list[str]) -> dict[str, Any]:
         given["overlap"] = chance.choice(("skip", "wait"))
     if chance.random() < 0.4:
         given |= {"max_retries": chance.choice((1, 2)), "retry_delay": chance.choice((0, 10, 30))}
+    if kind != "once" and chance.random() < 0.15:
+        given["max_runs"] = chance.choice((1, 2))
     given["run_timeout"] = chance.choice((20, 60, 120))
     return given
 

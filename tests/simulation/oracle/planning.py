@@ -89,6 +89,7 @@ def misfires(change: Change) -> Iterator[str]:
         return
     for was, entry, runs in _decided(change):
         plain = was.overlap == "allow" and not change.before.upstreams(was.id)
+        plain = plain and was.max_runs is None
         if not plain or period_of(was) is None or was.pending_due_at is not None:
             continue
         begin = micros(was.cursor_at or was.created_at)

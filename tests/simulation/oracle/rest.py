@@ -28,7 +28,7 @@ def ends(judge: Judge) -> Iterator[str]:
 def accounts(judge: Judge) -> Iterator[str]:
     """Every due time of an entry that nobody has touched is in one row, or counted by one."""
     for entry in judge.state.entries.values():
-        if period_of(entry) is None or entry.name in judge.touched:
+        if period_of(entry) is None or entry.name in judge.touched or entry.max_runs is not None:
             continue
         seen: list[int] = []
         for run in judge.state.runs_of(entry.id):
@@ -50,6 +50,25 @@ def accounts(judge: Judge) -> Iterator[str]:
             wrong = len(set(seen)) != len(seen) or not set(dues) <= set(seen)
         if wrong:
             yield f"{entry.name!r} was due at {dues}, and its rows are for {sorted(seen)}"
+
+
+def bounded(judge: Judge) -> Iterator[str]:
+    """`max_runs` bounds how many occurrences are sent, and each of them was due."""
+    for entry in judge.state.entries.values():
+        if entry.max_runs is None or entry.name in judge.touched:
+            continue
+        runs = [run for run in judge.state.runs_of(entry.id) if run.attempt == 1]
+        made = [run for run in runs if run.state not in ("missed", "skipped")]
+        if len([run for run in made if run.id not in judge.asked]) > entry.max_runs:
+            yield f"{entry.name!r} has {len(made)} runs, and max_runs is {entry.max_runs}"
+        if entry.state == "finished" and period_of(entry) is not None:
+            dues = between(entry, micros(entry.created_at), judge.now)
+            if len(made) < entry.max_runs and len(runs) < len(dues) and not _counts_more(runs):
+                yield f"{entry.name!r} is finished after {len(made)} of {entry.max_runs} runs"
+
+
+def _counts_more(runs: list[Run]) -> bool:
+    return any(run.missed_count for run in runs)
 
 
 def one_shots(judge: Judge) -> Iterator[str]:
@@ -93,7 +112,10 @@ def shared(judge: Judge) -> Iterator[str]:
     for entry in judge.state.entries.values():
         edges = judge.state.upstreams(entry.id)
         aligned = all(edge.align == "same" and not edge.first_free for edge in edges)
-        if entry.kind != "after" or not edges or not aligned or not judge.untouched(entry.id):
+        bounded = entry.max_runs is not None
+        if entry.kind != "after" or not edges or not aligned or bounded:
+            continue
+        if not judge.untouched(entry.id):
             continue
         mine = {run.due_at for run in judge.state.runs_of(entry.id)}
         first, *others = (_ended_as_asked(judge, edge) for edge in edges)
@@ -105,7 +127,7 @@ def _ended_as_asked(judge: Judge, edge: Edge) -> set[str]:
     """Return the due times at which an upstream has ended for good, and as an edge asks."""
     last: dict[str, Run] = {}
     for run in judge.state.runs_of(edge.upstream_id):
-        if run.state != "cancelled" and run.attempt >= getattr(last.get(run.due_at), "attempt", 0):
+        if run.due_at not in last or run.attempt > last[run.due_at].attempt:
             last[run.due_at] = run
     wanted = {"success": ("succeeded",), "failure": ("failed", "lost")}
     states = wanted.get(edge.on, ("succeeded", "failed", "lost"))
@@ -186,7 +208,7 @@ def doubles(judge: Judge) -> Iterator[str]:
         return
     published = [one.message.task_id for one in judge.world.broker.published]
     for task_id, times in started.items():
-        if times > published.count(task_id):
+        if task_id in published and times > published.count(task_id):
             yield f"the task {task_id} started {times} times, and nothing had broken"
 
 
@@ -195,6 +217,7 @@ RULES = (
     *(
         ends,
         accounts,
+        bounded,
         one_shots,
         broken,
         standing,
