@@ -13,7 +13,7 @@ unreadable cell is returned as its text, a `str` whose attribute `reason` says w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from beatstore.rules.due import schedule_of
 from beatstore.schedules import Schedule
 from beatstore.types import EntryExtra, EntryKind, EntryState, Misfire, Overlap, RunState
 
-__all__ = ["Audit", "Entry", "EntryExtras", "Run", "with_extras"]
+__all__ = ["Audit", "Entry", "EntryExtras", "Run", "entry_of", "with_extras"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +292,12 @@ class Audit:
 
     def __repr__(self) -> str:
         return f"<Audit {self.id}: {self.action} {self.entry!r} by {self.actor}, at {self.at}>"
+
+
+def entry_of(columns: Sequence[Any], settings: Settings) -> Entry:
+    """Return the entry of a row; `columns` are those of the table, in their order."""
+    make: Callable[..., Entry] = Entry
+    return make(*columns, EntryExtras(settings.default_timezone))
 
 
 def with_extras(

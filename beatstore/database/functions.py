@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger
+from sqlalchemy import BigInteger, Boolean
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["db_now", "micros_between"]
+__all__ = ["db_now", "is_instant", "micros_between"]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
@@ -41,3 +41,17 @@ class micros_between(FunctionElement[int]):  # noqa: N801  (an SQL function, nam
 def _micros_between(element: micros_between, compiler: SQLCompiler, **kw: Any) -> str:
     begin, end = (compiler.process(one, **kw) for one in element.clauses)
     return dialect_of(compiler.dialect).micros_between(begin, end)
+
+
+class is_instant(FunctionElement[bool]):  # noqa: N801  (an SQL function, named like one)
+    """Whether a cell holds an instant: it is not NULL, and no other text written by hand."""
+
+    type = Boolean()
+    inherit_cache = True
+    name = "is_instant"
+
+
+@compiles(is_instant)
+def _is_instant(element: is_instant, compiler: SQLCompiler, **kw: Any) -> str:
+    [column] = (compiler.process(one, **kw) for one in element.clauses)
+    return dialect_of(compiler.dialect).is_instant(column)

@@ -31,7 +31,8 @@ from beatstore.store.editor import Editor
 from beatstore.store.explain.entry import Explanation
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.history import RunDetails
-from beatstore.store.status import BeatStatus, Health, Status, WorkerStatus
+from beatstore.store.processes import BeatStatus, WorkerStatus
+from beatstore.store.status import Health, Status
 from beatstore.store.storage import Storage, TableSize
 from beatstore.store.sync import sync
 from beatstore.store.sync.sync import SyncReport

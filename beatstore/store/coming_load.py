@@ -96,7 +96,8 @@ def upcoming_counts(
         expected = f"an instant after start that is at most {_STEPS:,} steps later"
         raise InvalidEntryError("until", end.isoformat(), expected)
     counts, entries = [0] * steps, 0
-    rows, total = tx.execute(_grouped(end)).all(), tx.execute(_number(end)).scalar_one()
+    rows = tx.execute(_grouped(end)).all()
+    total = int(rows[0].of_all) if rows else 0
     computed = _Computed(tx, begin, end, length)
     for row in rows:
         steps_due = computed.steps(row)
@@ -118,12 +119,10 @@ def _grouped(end: datetime) -> Select[Any]:
     rule += [zone.label("timezone"), ENTRY.c.start_at, ENTRY.c.end_at]
     rule += [anchor.label("anchor"), (ENTRY.c.max_runs - ENTRY.c.run_count).label("remaining")]
     entries = func.count().label("entries")
-    found = select(*rule, entries).where(*_scheduled(end)).group_by(*rule)
+    # How many there are, those beyond the limit included.
+    of_all = func.sum(func.count()).over().label("of_all")
+    found = select(*rule, entries, of_all).where(*_scheduled(end)).group_by(*rule)
     return found.order_by(entries.desc()).limit(_SCHEDULES)
-
-
-def _number(end: datetime) -> Select[Any]:
-    return select(func.count()).select_from(ENTRY).where(*_scheduled(end))
 
 
 def _scheduled(end: datetime) -> list[ColumnElement[bool]]:

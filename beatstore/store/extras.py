@@ -1,6 +1,6 @@
 """Read the tags, upstreams and edits of entries, if they are requested.
 
-This takes one or two statements for each thousand entries.
+This takes one statement for each thousand entries.
 
 Each function joins the open transaction it is given.
 """

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Select, and_, case, func, literal, select
+from sqlalchemy import Select, Text, and_, case, func, literal, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Instant
 from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN
+from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.due import STEP
@@ -156,16 +157,21 @@ def failures(tx: Transaction, name: str | None, since: datetime, limit: int) -> 
     newest = _newest(tx, name, columns, begin, None).limit(_RUNS).subquery("newest")
     wrong = select(newest.c.id).where(newest.c.state.in_(ERRORS)).order_by(newest.c.due_at.desc())
     ids = wrong.limit(_FAILURES).subquery("ids")
-    shown = [func.substr(RUN.c[text], 1, _ERROR_LENGTH).label(text) for text in ("error", "reason")]
+    shown = [
+        func.substr(RUN.c[text], 1, _ERROR_LENGTH, type_=Text()).label(text)
+        for text in ("error", "reason")
+    ]
     read = select(RUN.c.id, RUN.c.entry_name, RUN.c.due_at, RUN.c.state, *shown)
-    read = read.join(ids, ids.c.id == RUN.c.id).order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
-    rows = tx.execute(read).all()
+    read = read.join(ids, ids.c.id == RUN.c.id)
+    beyond = _newest(tx, name, (RUN.c.due_at,), begin, None).offset(_RUNS).limit(1)
+    wrong_runs, older = Question(read, _newest_first), Question(beyond, bool)
+    ask(tx, [wrong_runs, older])
+    rows = wrong_runs.answer
     groups: dict[str, list[Any]] = {}
     for row in rows:
-        if isinstance(row.due_at, datetime):  # else the row was written by hand
-            groups.setdefault(_pattern(row.error or row.reason or row.state), []).append(row)
+        groups.setdefault(_pattern(row.error or row.reason or row.state), []).append(row)
     found = sorted(groups.items(), key=lambda group: len(group[1]), reverse=True)
-    cut = len(found) > limit or len(rows) == _FAILURES or _has_older(tx, name, begin)
+    cut = len(found) > limit or len(rows) == _FAILURES or older.answer
     return Page((_group(error, members) for error, members in found[:limit]), more=cut)
 
 
@@ -174,10 +180,10 @@ def _group(error: str, rows: Sequence[Any]) -> FailureGroup:
     return FailureGroup(error, len(rows), names, rows[0].id, rows[0].due_at)
 
 
-def _has_older(tx: Transaction, name: str | None, begin: datetime) -> bool:
-    """Return whether the window has more runs than are read."""
-    beyond = _newest(tx, name, (RUN.c.due_at,), begin, None).offset(_RUNS).limit(1)
-    return tx.execute(beyond).first() is not None
+def _newest_first(rows: Sequence[Any]) -> list[Any]:
+    """Sort rows, without those whose due time can't be read, as of one written by hand."""
+    known = [row for row in rows if isinstance(row.due_at, datetime)]
+    return sorted(known, key=lambda row: (row.due_at, row.id), reverse=True)
 
 
 def _pattern(error: str) -> str:

@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, get_args
@@ -19,6 +19,7 @@ from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN, TAG
+from beatstore.database.together import Question
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry, Run
@@ -35,6 +36,7 @@ __all__ = [
     "details",
     "errors",
     "found_run",
+    "last",
     "preview",
     "runs",
 ]
@@ -176,6 +178,19 @@ def errors(tx: Transaction, name: str, limit: int) -> Page[Run]:
         found += tx.all(Run, page)
     found.sort(key=lambda run: (run.due_at, run.id), reverse=True)
     return Page.cut(found, limit)
+
+
+def last(entry_id: int, limit: int) -> Question[Page[Run]]:
+    """Ask for the last runs of an entry, newest first."""
+    page = select(RUN).where(RUN.c.entry_id == entry_id)
+    page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit + 1)
+
+    def read(rows: Sequence[Any]) -> Page[Run]:
+        # As text, since a row written by hand may hold anything.
+        ordered = sorted(rows, key=lambda row: (str(row.due_at), row.id), reverse=True)
+        return Page.cut([Run(*row) for row in ordered], limit)
+
+    return Question(page, read)
 
 
 def _chosen(found: Select[Any], chosen: RunFilter) -> Select[Any]:

@@ -24,6 +24,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.models import VERSION_TABLE, EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY
+from beatstore.database.together import Question, ask
 from beatstore.definition import edges
 from beatstore.definition.edges import After
 from beatstore.errors import DependencyCycleError, InvalidEntryError
@@ -37,6 +38,7 @@ from beatstore.tick import cycles
 __all__ = [
     "NODE_COLUMNS",
     "are_as_asked",
+    "asked",
     "edge_row",
     "link",
     "prepare",
@@ -57,8 +59,19 @@ def read(tx: Transaction, entry: Entry) -> list[After]:
 
 def read_all(tx: Transaction, chosen: ColumnElement[bool]) -> dict[int, list[After]]:
     """Return, by the id of each chosen downstream, its edges, sorted by name."""
+    found = asked(chosen)
+    ask(tx, [found])
+    return found.answer
+
+
+def asked(chosen: ColumnElement[bool]) -> Question[dict[int, list[After]]]:
+    """Ask for the same as `read_all` returns."""
+    return Question(_EDGES.where(chosen), _by_downstream)
+
+
+def _by_downstream(rows: Sequence[Any]) -> dict[int, list[After]]:
     found: dict[int, list[After]] = {}
-    for row in tx.execute(_EDGES.where(chosen)):
+    for row in sorted(rows, key=lambda row: str(row[1])):
         found.setdefault(row[0], []).append(After(*tuple(row)[1:]))
     return found
 
@@ -67,11 +80,9 @@ _COLUMNS = tuple("timeout_s" if one.name == "timeout" else one.name for one in f
 _UP = ENTRY.alias("up")
 #: Selects the downstream's id and the fields of `After`. Built once, because building it takes
 #: longer than executing it.
-_EDGES = (
-    select(DEPENDENCY.c.downstream_id, _UP.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS))
-    .join(_UP, _UP.c.id == DEPENDENCY.c.upstream_id)
-    .order_by(_UP.c.name)
-)
+_EDGES = select(
+    DEPENDENCY.c.downstream_id, _UP.c.name, *(DEPENDENCY.c[name] for name in _COLUMNS)
+).join(_UP, _UP.c.id == DEPENDENCY.c.upstream_id)
 
 
 def are_as_asked(there: Sequence[After], asked: Sequence[After]) -> bool:

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from beatstore.records import Run
-from beatstore.store import coming_load, figures, status
+from beatstore.store import coming_load, figures, processes
 from beatstore.store.base import Base
 from beatstore.store.coming_load import UpcomingCounts
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.last_runs import last_runs
-from beatstore.store.status import BeatStatus, WorkerStatus
+from beatstore.store.processes import BeatStatus, WorkerStatus
 from beatstore.store.storage import Storage, storage
 from beatstore.types import Duration, Page, SessionLike
 
@@ -133,11 +133,11 @@ class Overview(Base):
 
     def beats(self, *, session: SessionLike | None = None) -> list[BeatStatus]:
         """Return the beats on record, the newest first."""
-        return self._read(session, lambda tx: status.beats(tx, tx.now()))
+        return self._read(session, lambda tx: processes.beats(tx, tx.now()))
 
     def workers(self, *, session: SessionLike | None = None) -> list[WorkerStatus]:
         """Return the workers on record that report outcomes, the newest first."""
-        return self._read(session, lambda tx: status.workers(tx, tx.now()))
+        return self._read(session, lambda tx: processes.workers(tx, tx.now()))
 
     def storage(self, *, session: SessionLike | None = None) -> Storage:
         """Return what the database holds of beatstore: its revision, tables, sizes and triggers.

@@ -388,7 +388,7 @@ class Reader(Overview):
     def health(self, *, session: SessionLike | None = None) -> Health:
         """Return whether due entries are sent: if a beat is alive, and what is overdue or stalled.
 
-        This is cheap enough for a monitor that asks every minute: one statement counts all
-        entries, and the others follow an index.
+        This is cheap enough for a monitor that asks every minute: all entries are counted once,
+        and all else follows an index.
         """
         return self._read(session, status.health)

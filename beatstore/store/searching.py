@@ -1,7 +1,8 @@
 """Search the entries for a condition that has no index, some hundred at a time.
 
 A search ends when it has found what was asked for, or when its time is up: then it says at which
-name it stopped, and the next page goes on from there.
+name it stopped, and the next page goes on from there. It reads a few hundred entries first, and
+from how long that took follows how many it reads next.
 
 Each function joins the open transaction it is given.
 """
@@ -28,18 +29,23 @@ __all__ = ["SEARCHED", "search"]
 #: For how many seconds a search goes on. It reads one page of entries at least.
 _BUDGET = 0.05
 
+#: How many entries a page has at most.
+_MOST = 20_000
+
 
 @dataclass(frozen=True, slots=True)
 class _Search:
     """How to search for one condition.
 
     Attributes:
-        page: how many entries one statement reads.
+        page: how many entries the first statement reads.
+        pages: how many times entries are read at most.
         columns: what it reads of each, besides its name.
         chosen: yields the names of those that fulfil the condition, in the order of the rows.
     """
 
     page: int
+    pages: int
     columns: Sequence[ColumnElement[Any]]
     chosen: Callable[[Transaction, Sequence[Row[Any]]], Iterator[str]]
 
@@ -48,7 +54,7 @@ def _by(condition: ColumnElement[bool], page: int) -> _Search:
     def chosen(tx: Transaction, rows: Sequence[Row[Any]]) -> Iterator[str]:
         return (row.name for row in rows if row.fits)
 
-    return _Search(page, [case((condition, 1)).label("fits")], chosen)
+    return _Search(page, 3, [case((condition, 1)).label("fits")], chosen)
 
 
 def _edited(tx: Transaction, rows: Sequence[Row[Any]]) -> Iterator[str]:
@@ -64,7 +70,7 @@ _COMPARED = ("id", "state", "declared", *merge.COLUMNS)
 SEARCHED: Mapping[EntryOnly, _Search] = {
     "failing": _by(FAILING, 500),
     "waiting": _by(WAITING, 1000),
-    "edited": _Search(200, [ENTRY.c[name] for name in _COMPARED], _edited),
+    "edited": _Search(200, 2, [ENTRY.c[name] for name in _COMPARED], _edited),
 }
 
 
@@ -78,17 +84,22 @@ def search(tx: Transaction, names: Select[Any], only: EntryOnly, limit: int) -> 
         limit: the maximum number of names.
     """
     how = SEARCHED[only]
-    rest = names.add_columns(*how.columns).limit(how.page)
+    rest = names.add_columns(*how.columns)
     found: list[str] = []
-    ends_at = time.monotonic() + _BUDGET
-    while True:
-        rows = tx.execute(rest).all()
+    size, began = how.page, time.monotonic()
+    for left in reversed(range(how.pages)):
+        page_began = time.monotonic()
+        rows = tx.execute(rest.limit(size)).all()
         found += how.chosen(tx, rows)
         if len(found) > limit:
             return Page(found[:limit], more=True, after=found[limit - 1])
-        if len(rows) < how.page:
+        if len(rows) < size:
             return Page(found)
         after = rows[-1].name
-        if time.monotonic() >= ends_at:
+        now = time.monotonic()
+        if not left or now - began >= _BUDGET:
             return Page(found, more=True, after=after)
         rest = rest.where(ENTRY.c.name > after)
+        in_time = (began + _BUDGET - now) / max(now - page_began, 1e-6) * size
+        size = min(_MOST, max(how.page, int(in_time)))
+    raise AssertionError("unreachable")

@@ -4,107 +4,50 @@ Invariants:
     * The cost does not grow with the history: samples and counts of waiting rows are capped, and
       counts of runs follow an index of the last hour's runs or of those that wait. Counting
       entries by state reads all entries, and looking for a cycle reads all edges.
+    * Whatever is wrong, it takes four statements: for the time, for nearly all else, for the
+      edges, and for the names of what a warning is about.
     * A warning is a sentence that says what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, Table, case, func, or_, select
+from sqlalchemy import Integer, Select, and_, case, exists, func, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.columns import Unreadable
+from beatstore.database.columns import Instant
+from beatstore.database.functions import is_instant, micros_between
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, WORKER
+from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
+from beatstore.database.together import Question, ask
 from beatstore.rules.graph import find_cycle
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.conditions import SIMPLY_DUE, WAITING, overdue
 from beatstore.store.explain import stalls
+from beatstore.store.explain.blocked import Blocked
+from beatstore.store.processes import (
+    SILENCE,
+    BeatStatus,
+    WorkerStatus,
+    beats_asked,
+    workers_asked,
+)
 
-__all__ = [
-    "BeatStatus",
-    "Health",
-    "Status",
-    "WorkerStatus",
-    "beats",
-    "health",
-    "status",
-    "workers",
-]
-
-P = TypeVar("P", "BeatStatus", "WorkerStatus")
-
-#: A beat or worker without a heartbeat for this long counts as dead.
-SILENCE = timedelta(seconds=60)
+__all__ = ["Health", "Status", "health", "status"]
 
 _OVERDUE_LIMIT = 1000
 _LATENESS_SAMPLE = 10_000
+_PERCENTS = (50, 99)
 _NAMES_SHOWN = 3
 _MEMBERS_SHOWN = 10
 
 #: An entry that has been due for less than this is not called overdue.
 _PATIENCE = timedelta(seconds=10)
-
-
-@dataclass(frozen=True, slots=True)
-class BeatStatus:
-    """One beat process, as it last reported itself.
-
-    Attributes:
-        id: the id that its claims carry.
-        host: the host it runs on.
-        pid: its process id there.
-        version: its version of beatstore.
-        started_at: when it started.
-        heartbeat_at: when it sent its last heartbeat.
-        stopped_at: when it was shut down in order; None: it was not.
-        alive: whether it was not shut down and sent a heartbeat in the last 60 s.
-        tick_s: how long its last tick took, in seconds.
-        planned: how many runs it has claimed since it started.
-        sent: how many messages it has sent since it started.
-    """
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    started_at: datetime
-    heartbeat_at: datetime
-    stopped_at: datetime | None
-    alive: bool
-    tick_s: float | None
-    planned: int
-    sent: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """One worker that reports the outcomes of runs, as it last reported itself.
-
-    Attributes:
-        name: its node name, such as `celery@host`.
-        pid: the id of its main process.
-        version: its version of beatstore.
-        started_at: when it started.
-        heartbeat_at: when it sent its last heartbeat.
-        stopped_at: when it was shut down in order; None: it was not.
-        alive: whether it was not shut down and sent a heartbeat in the last 60 s.
-        running: how many runs it was working on then.
-    """
-
-    name: str
-    pid: int
-    version: str
-    started_at: datetime
-    heartbeat_at: datetime
-    stopped_at: datetime | None
-    alive: bool
-    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,49 +115,70 @@ class Health:
 def health(tx: Transaction) -> Health:
     """Return whether due entries are sent; see `Store.health`."""
     now = tx.now()
-    known = beats(tx, now)
-    alive = sum(beat.alive for beat in known)
-    last = max(known, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
-    waiting = [*_overdue_since(tx, now), *_unswept_since(tx, now)]
+    known, overdue, unswept = beats_asked(now), _overdue_since(now), _unswept_since(now)
     bad = {"broken": ENTRY.c.state == "broken", "forgotten": stalls.FORGOTTEN}
-    counts = (func.count(case((is_bad, 1))).label(name) for name, is_bad in bad.items())
-    counted = tx.execute(select(*counts)).one()
-    broken, forgotten = counted.broken, counted.forgotten
-    warnings = [_broken_warning(tx, broken)] if broken else []
-    warnings += stalls.forgotten(tx) if forgotten else []
-    warnings += stalls.stalls(tx, now)
+    counts: list[ColumnElement[Any]] = [
+        func.count(case((is_bad, 1))).label(name) for name, is_bad in bad.items()
+    ]
+    counted: Question[Any] = Question(select(*counts), lambda rows: rows[0])
+    standing, blocked = stalls.stalls(now, tx.settings), Blocked(now, tx.settings)
+    ask(tx, [known, overdue, unswept, counted, *standing, blocked.chains])
+    broken = counted.answer.broken
+    first = [_broken_warning(broken)] if broken else []
+    first += [stalls.forgotten()] if counted.answer.forgotten else []
+    ask(tx, [*first, *blocked.details()])
+    alive = sum(beat.alive for beat in known.answer)
+    last = max(known.answer, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
+    since = [one.answer.since for one in (overdue, unswept) if one.answer.since is not None]
     return Health(
         now=now,
         beats_alive=alive,
         beat_stopped_at=last.stopped_at if last is not None and not alive else None,
-        overdue_since=min(waiting, default=None),
+        overdue_since=min(since, default=None),
         broken=broken,
-        warnings=tuple(warnings),
+        warnings=(*_said(first), *_said(standing), *blocked.sentences()),
     )
+
+
+def _said(asked: Iterable[stalls.Stalls]) -> list[str]:
+    return [sentence for one in asked for sentence in one.answer]
 
 
 def status(tx: Transaction) -> Status:
     """Return the status; see `Store.status`."""
     now = tx.now()
     hour_ago = now - timedelta(hours=1)
-    entries = _entries(tx)
-    overdue = _overdue_since(tx, now)
-    lateness = _lateness(tx, hour_ago)
-    last_hour = _by_state(tx, select(RUN.c.state).where(RUN.c.due_at >= hour_ago))
+    entries, overdue, lateness = _entries(), _overdue_since(now), _lateness(hour_ago)
+    last_hour = _by_state(select(RUN.c.state).where(RUN.c.due_at >= hour_ago))
+    # Without reporting workers a run stays `sent` for good: only the last hour's count then.
+    waits = (RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
+    older = _by_state(select(RUN.c.state).where(*waits))
+    known = (beats_asked(now), workers_asked(now))
+    standing, paused = stalls.stalls(now, tx.settings), stalls.retries_of_paused()
+    blocked = Blocked(now, tx.settings)
+    of_entries: list[Question[Any]] = [entries, overdue, *standing, paused, blocked.chains]
+    ask(tx, [*of_entries, lateness, last_hour, older, *known])
     found = Status(
         now=now,
-        entries=entries.by_state,
-        waiting=entries.waiting,
-        runs=_unfinished(tx, hour_ago, last_hour),
-        runs_last_hour=last_hour,
-        overdue=len(overdue),
-        oldest_overdue_at=min(overdue, default=None),
-        lateness_p50_s=_percentile(lateness, 50),
-        lateness_p99_s=_percentile(lateness, 99),
-        beats=beats(tx, now),
-        workers=workers(tx, now),
+        entries=entries.answer.by_state,
+        waiting=entries.answer.waiting,
+        runs=_unfinished(older.answer, last_hour.answer),
+        runs_last_hour=last_hour.answer,
+        overdue=overdue.answer.count,
+        oldest_overdue_at=overdue.answer.since,
+        lateness_p50_s=lateness.answer.get(50),
+        lateness_p99_s=lateness.answer.get(99),
+        beats=known[0].answer,
+        workers=known[1].answer,
     )
-    found.warnings.extend(_warnings(tx, found, entries))
+    cycle = _cycle(tx)
+    first = _warnings(found, entries.answer)
+    named = [one for one in first if isinstance(one, Question)]
+    ask(tx, [*named, *blocked.details(), *([cycle] if cycle else [])])
+    for one in first:
+        found.warnings.extend([one] if isinstance(one, str) else one.answer)
+    found.warnings.extend((*_said(standing), *blocked.sentences(), *paused.answer))
+    found.warnings.extend(cycle.answer if cycle else [])
     return found
 
 
@@ -229,123 +193,116 @@ class _Entries:
     lack_outcomes: bool
 
 
-def _entries(tx: Transaction) -> _Entries:
+def _entries() -> Question[_Entries]:
     """Count the entries in one pass, and find out whether outcomes are needed and reported."""
     asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
-    waiting = func.count(case((WAITING, 1))).label("waiting")
-    counts = (func.count().label("entries"), waiting)
-    known = func.max(ENTRY.c.success_seq).label("known")
-    forgotten = func.count(case((stalls.FORGOTTEN, 1))).label("forgotten")
-    found = select(ENTRY.c.state, *counts, func.count(asks).label("asking"), forgotten, known)
-    rows = tx.execute(found.group_by(ENTRY.c.state)).all()
-    linked = tx.execute(select(DEPENDENCY.c.upstream_id).limit(1)).first() is not None
+    counts = {
+        "entries": func.count(),
+        "waiting": func.count(case((WAITING, 1))),
+        "asking": func.count(asks),
+        "forgotten": func.count(case((stalls.FORGOTTEN, 1))),
+        "known": func.max(ENTRY.c.success_seq),
+        "linked": case((exists(select(DEPENDENCY.c.upstream_id)), 1), else_=0),
+    }
+    labelled = (column.label(name) for name, column in counts.items())
+    query: Select[Any] = select(ENTRY.c.state, *labelled).group_by(ENTRY.c.state)
+    return Question(query, _counted)
+
+
+def _counted(rows: Sequence[Any]) -> _Entries:
+    needed = any(row.asking or row.linked for row in rows)
     return _Entries(
         {row.state: row.entries for row in rows},
         sum(row.waiting for row in rows),
         sum(row.forgotten for row in rows),
-        (linked or any(row.asking for row in rows)) and not any(row.known for row in rows),
+        needed and not any(row.known for row in rows),
     )
 
 
-def _overdue_since(tx: Transaction, now: datetime) -> list[datetime]:
-    """Return since when each overdue entry has been waiting for a beat, capped."""
+@dataclass(frozen=True, slots=True)
+class _Overdue:
+    """How many rows wait for a beat, capped, and since when the first of them has waited."""
+
+    count: int
+    since: datetime | None
+
+
+def _overdue_since(now: datetime) -> Question[_Overdue]:
+    """Ask since when entries have been waiting for a beat."""
     # A new row has the epoch as its wake_at: use the time of its edit instead.
-    return _waiting_since(tx, ENTRY.c.wake_at, ENTRY.c.updated_at, now)
+    return _waiting_since(ENTRY.c.wake_at, ENTRY.c.updated_at, now)
 
 
-def _unswept_since(tx: Transaction, now: datetime) -> list[datetime]:
-    """Return since when each overdue run has been waiting for a beat, capped."""
+def _unswept_since(now: datetime) -> Question[_Overdue]:
+    """Ask since when runs have been waiting for a beat."""
     # A triggered run has the epoch as its wake_at: use its due time instead.
-    return _waiting_since(tx, RUN.c.wake_at, RUN.c.due_at, now)
+    return _waiting_since(RUN.c.wake_at, RUN.c.due_at, now)
 
 
 def _waiting_since(
-    tx: Transaction, wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
-) -> list[datetime]:
-    """Return the past `wake_at` of each row, or `otherwise` where that is the epoch."""
+    wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
+) -> Question[_Overdue]:
+    """Ask for the first past `wake_at`, or `otherwise` where that is the epoch."""
     waiting = select(wake_at.label("came"), otherwise.label("other")).where(overdue(wake_at, now))
-    recent = EPOCH + timedelta(days=1)
-    rows = tx.execute(waiting.order_by(wake_at).limit(_OVERDUE_LIMIT))
-    since = (
-        row.came if isinstance(row.came, datetime) and row.came >= recent else row.other
-        for row in rows
-    )
-    return [at if isinstance(at, datetime) else now for at in since]
+    first = waiting.order_by(wake_at).limit(_OVERDUE_LIMIT).subquery()
+    recent = literal(EPOCH + timedelta(days=1), Instant())
+    came = case((and_(first.c.came >= recent, is_instant(first.c.came)), first.c.came))
+    other = case((is_instant(first.c.other), first.c.other))
+    since = func.min(func.coalesce(came, other, literal(now, Instant()))).label("since")
+    query = select(func.count().label("count_of"), since).select_from(first)
+    return Question(query, lambda rows: _Overdue(rows[0].count_of, rows[0].since))
 
 
 # -- runs ------------------------------------------------------------------------------
 
 
-def _by_state(tx: Transaction, states: Select[Any]) -> dict[str, int]:
-    """Return how often each state occurs in a query that selects nothing else."""
+def _by_state(states: Select[Any]) -> Question[dict[str, int]]:
+    """Ask how often each state occurs in a query that selects nothing else."""
     [state] = states.selected_columns
-    rows = tx.execute(states.add_columns(func.count().label("rows")).group_by(state))
-    return {row.state: row.rows for row in rows}
+    query = states.add_columns(func.count().label("rows")).group_by(state)
+    return Question(query, lambda found: {row.state: row.rows for row in found})
 
 
-def _unfinished(tx: Transaction, hour_ago: datetime, last_hour: dict[str, int]) -> dict[str, int]:
-    """Count the runs that have not ended.
-
-    Without reporting workers a run stays `sent` for good: only the last hour's count then.
-    """
-    older = select(RUN.c.state).where(RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
-    found = _by_state(tx, older)
-    counts = {state: found.get(state, 0) + last_hour.get(state, 0) for state in sorted(UNFINISHED)}
+def _unfinished(older: dict[str, int], last_hour: dict[str, int]) -> dict[str, int]:
+    """Return how many runs have not ended."""
+    counts = {state: older.get(state, 0) + last_hour.get(state, 0) for state in sorted(UNFINISHED)}
     return {state: count for state, count in counts.items() if count}
 
 
-def _lateness(tx: Transaction, since: datetime) -> list[float]:
-    """Return the sorted lateness, in seconds, of runs that had no reason to be late."""
+def _lateness(since: datetime) -> Question[dict[int, float]]:
+    """Ask for percentiles of the lateness, in seconds, of runs that had no reason to be late.
+
+    Each is the smallest value that so many percent of the values do not exceed.
+    """
+    readable = and_(is_instant(RUN.c.due_at), is_instant(RUN.c.sent_at))
     sent = (
-        select(RUN.c.due_at, RUN.c.sent_at)
+        select(case((readable, micros_between(RUN.c.due_at, RUN.c.sent_at))).label("micros"))
         .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
         .where(RUN.c.due_at >= since, ENTRY.c.kind != "after", SIMPLY_DUE)
         .order_by(RUN.c.due_at.desc())
         .limit(_LATENESS_SAMPLE)
+        .subquery()
     )
-    return sorted(
-        (row.sent_at - row.due_at).total_seconds()
-        for row in tx.execute(sent)
-        if isinstance(row.sent_at, datetime) and isinstance(row.due_at, datetime)
-    )
+    at = func.row_number(type_=Integer).over(order_by=sent.c.micros).label("at")
+    known = select(sent.c.micros, at, func.count().over().label("of_all"))
+    ordered = known.where(sent.c.micros.is_not(None)).subquery()
+    wanted = [ordered.c.at == (ordered.c.of_all * percent + 99) // 100 for percent in _PERCENTS]
+    query = select(ordered.c.micros, ordered.c.at, ordered.c.of_all).where(or_(*wanted))
+    return Question(query, _percentiles)
 
 
-def _percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the smallest value that `percent` of the values do not exceed."""
-    if not ordered:
-        return None
-    return ordered[-(-len(ordered) * percent // 100) - 1]
-
-
-# -- processes -------------------------------------------------------------------------
-
-
-def beats(tx: Transaction, now: datetime) -> list[BeatStatus]:
-    """Return the beats on record, the newest first."""
-    return _processes(tx, now, BEAT, BeatStatus)
-
-
-def workers(tx: Transaction, now: datetime) -> list[WorkerStatus]:
-    """Return the workers on record, the newest first."""
-    return _processes(tx, now, WORKER, WorkerStatus)
-
-
-def _processes(tx: Transaction, now: datetime, table: Table, kind: type[P]) -> list[P]:
-    names = [field.name for field in fields(kind) if field.name != "alive"]
-    columns = [table.c[name] for name in names]
-    rows = tx.execute(select(*columns).order_by(table.c.started_at.desc(), table.c.id))
-    return [
-        kind(**row._mapping, alive=row.stopped_at is None and now - row.heartbeat_at <= SILENCE)
-        for row in rows
-        if Unreadable not in map(type, row)
-    ]
+def _percentiles(rows: Sequence[Any]) -> dict[int, float]:
+    by_rank = {row.at: row.micros / 1_000_000 for row in rows}
+    count = max((row.of_all for row in rows), default=0)
+    return {percent: by_rank[-(-count * percent // 100)] for percent in _PERCENTS if count}
 
 
 # -- warnings --------------------------------------------------------------------------
 
 
-def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
-    warnings: list[str] = []
+def _warnings(found: Status, entries: _Entries) -> list[str | stalls.Stalls]:
+    """Return the warnings about entries, or the questions that name them, in their order."""
+    warnings: list[str | stalls.Stalls] = []
     if entries.lack_outcomes and not found.workers:
         warnings.append(
             "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
@@ -363,46 +320,51 @@ def _warnings(tx: Transaction, found: Status, entries: _Entries) -> list[str]:
         )
     behind = waited_since is not None and found.now - waited_since > SILENCE
     if behind and any(beat.alive for beat in found.beats):
-        warnings.append(_behind_warning(tx, found))
+        warnings.append(_behind_warning(found))
     if found.entries.get("broken"):
-        warnings.append(_broken_warning(tx, found.entries["broken"]))
-    warnings += [] if not entries.forgotten else stalls.forgotten(tx)
-    warnings += stalls.stalls(tx, found.now)
-    warnings += stalls.retries_of_paused(tx)
-    cycle = _cycle(tx)
-    if cycle:
-        warnings.append(
-            f"A dependency cycle keeps these entries from running: {cycle}. Unlink one of them, "
-            "or give an edge first_free=True."
-        )
+        warnings.append(_broken_warning(found.entries["broken"]))
+    if entries.forgotten:
+        warnings.append(stalls.forgotten())
     return warnings
 
 
-def _behind_warning(tx: Transaction, found: Status) -> str:
+def _behind_warning(found: Status) -> stalls.Stalls:
     """Name the entries that are overdue though a beat is alive."""
-    due = select(ENTRY.c.name).where(ENTRY.c.wake_at <= found.now - _PATIENCE)
-    rows = tx.execute(due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN))
-    names = ", ".join(map(repr, rows.scalars()))
+    due = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.wake_at)
+    due = due.where(ENTRY.c.wake_at <= found.now - _PATIENCE)
+    due = due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN)
     more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
     have = "entry has" if found.overdue == 1 else "entries have"
-    return (
-        f"{found.overdue:,}{more} {have} been overdue since "
-        f"{found.oldest_overdue_at:%Y-%m-%d %H:%M:%S} UTC, though a beat is alive: {names}. Beat "
-        "is behind, its broker is unreachable, or another transaction has locked these rows: see "
-        "its log."
-    )
+
+    def said(rows: Sequence[Any]) -> list[str]:
+        ordered = sorted(rows, key=lambda row: (str(row.wake_at), row.id))
+        names = ", ".join(repr(row.name) for row in ordered)
+        return [
+            f"{found.overdue:,}{more} {have} been overdue since "
+            f"{found.oldest_overdue_at:%Y-%m-%d %H:%M:%S} UTC, though a beat is alive: {names}. "
+            "Beat is behind, its broker is unreachable, or another transaction has locked these "
+            "rows: see its log."
+        ]
+
+    return Question(due, said)
 
 
-def _broken_warning(tx: Transaction, count: int) -> str:
+def _broken_warning(count: int) -> stalls.Stalls:
     broken = select(ENTRY.c.name).where(ENTRY.c.state == "broken").order_by(ENTRY.c.name)
-    names = [repr(name) for name in tx.execute(broken.limit(_NAMES_SHOWN)).scalars()]
-    more = f" and {count - len(names):,} more" if count > len(names) else ""
-    are = "entry is" if count == 1 else "entries are"
-    return f"{count:,} {are} broken and will not run: {', '.join(names)}{more}; see explain()."
+
+    def said(rows: Sequence[Any]) -> list[str]:
+        names = [repr(name) for name in sorted(row.name for row in rows)]
+        more = f" and {count - len(names):,} more" if count > len(names) else ""
+        are = "entry is" if count == 1 else "entries are"
+        return [
+            f"{count:,} {are} broken and will not run: {', '.join(names)}{more}; see explain()."
+        ]
+
+    return Question(broken.limit(_NAMES_SHOWN), said)
 
 
-def _cycle(tx: Transaction) -> str | None:
-    """Return the names on a cycle that plain SQL has created; None if there is none."""
+def _cycle(tx: Transaction) -> stalls.Stalls | None:
+    """Ask for the names on a cycle that plain SQL has created; None if there is none."""
     columns = (DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
     edges = tx.execute(select(*columns).where(DEPENDENCY.c.first_free.is_(False)))
     members = find_cycle((row.upstream_id, row.downstream_id) for row in edges)
@@ -411,9 +373,15 @@ def _cycle(tx: Transaction) -> str | None:
     first = members.index(min(members))  # the same words for any order of rows
     members = members[first:] + members[:first]
     shown = members[:_MEMBERS_SHOWN]
-    named = select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(shown))
-    names = {row.id: repr(row.name) for row in tx.execute(named)}
-    if len(members) > len(shown):
-        more = f"… ({len(members) - len(shown):,} more)"
-        return " → ".join([*(names.get(member, "?") for member in shown), more])
-    return " → ".join(names.get(member, "?") for member in [*members, members[0]])
+    further = members[len(shown) :]
+
+    def said(rows: Sequence[Any]) -> list[str]:
+        names = {row.id: repr(row.name) for row in rows}
+        last = f"… ({len(further):,} more)" if further else names.get(members[0], "?")
+        cycle = " → ".join([*(names.get(member, "?") for member in shown), last])
+        return [
+            f"A dependency cycle keeps these entries from running: {cycle}. Unlink one of them, "
+            "or give an edge first_free=True."
+        ]
+
+    return Question(select(ENTRY.c.id, ENTRY.c.name).where(ENTRY.c.id.in_(shown)), said)

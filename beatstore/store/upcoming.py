@@ -31,6 +31,7 @@ from beatstore.config import Settings
 from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
+from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.rules.due import (
@@ -49,8 +50,12 @@ __all__ = ["Occurrence", "upcoming"]
 
 _MOST = 10_000
 
-#: How many entries a page reads: the limit asked for, within these bounds.
+#: How many entries the first page reads: the limit asked for, within these bounds.
 _LEAST, _PAGE = 50, 500
+
+#: How many times as many each further page reads. Where so many are due at once that one page
+#: does not decide what comes first, a few pages do.
+_GROWTH = 10
 
 _READ = [
     ENTRY.c[name]
@@ -146,16 +151,18 @@ class _Merged:
         if self._start is not None:
             yield from self._tx.execute(held)
             return
-        for order in (ENTRY.c.pending_due_at, ENTRY.c.next_due_at):
-            given = held.where(order.is_not(None))
-            yield from self._tx.execute(given.order_by(order, ENTRY.c.id).limit(self._limit))
+        orders = (ENTRY.c.pending_due_at, ENTRY.c.next_due_at)
+        firsts = (held.where(one.is_not(None)).order_by(one, ENTRY.c.id) for one in orders)
+        asked = [Question(first.limit(self._limit), list) for first in firsts]
+        ask(self._tx, asked)
+        yield from (row for one in asked for row in one.answer)
 
     def _by_wake_at(self) -> Iterator[datetime | None]:
         """Read page after page; yield the `wake_at` up to which all were read, None at the end."""
         page = self._select.where(ENTRY.c.wake_at.is_not(None), ENTRY.c.kind != "after")
         size = min(_PAGE, max(_LEAST, self._limit))
-        page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(size)
-        rows = self._tx.execute(page).all()
+        page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id)
+        rows = self._tx.execute(page.limit(size)).all()
         while rows:
             for row in rows:
                 self._take(row)
@@ -166,7 +173,8 @@ class _Merged:
             if self._until is not None and last.wake_at >= self._until:
                 break
             yield last.wake_at
-            rows = self._tx.execute(page.where(_after(last.wake_at, last.id))).all()
+            size *= _GROWTH
+            rows = self._tx.execute(page.where(_after(last.wake_at, last.id)).limit(size)).all()
         while True:
             yield None
 

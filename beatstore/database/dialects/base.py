@@ -103,6 +103,8 @@ class DatabaseDialect(ABC):
         locks_rows: whether SELECT … FOR UPDATE locks the rows. Otherwise the first write locks
             all, and a row must be written before it is read to be written.
         has_lateral: whether a query in FROM may name the tables before it (LATERAL).
+        unites_untyped_nulls: whether the parts of a UNION may have NULL in a column of any type.
+            Otherwise each NULL needs a type.
         edges_read_entries: whether an UPDATE of edges may read entries, though the trigger of
             edges writes them.
         triggers_have_definers: whether a trigger runs as the account that made it, and fails
@@ -131,6 +133,7 @@ class DatabaseDialect(ABC):
     claim_isolation: ClassVar[str] = "READ COMMITTED"
     locks_rows: ClassVar[bool] = True
     has_lateral: ClassVar[bool] = True
+    unites_untyped_nulls: ClassVar[bool] = True
     edges_read_entries: ClassVar[bool] = True
     triggers_have_definers: ClassVar[bool] = False
     triggers: ClassVar[frozenset[str]] = frozenset(
@@ -193,6 +196,10 @@ class DatabaseDialect(ABC):
     @abstractmethod
     def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
         """Return what the driver is given for an instant, which is aware and in UTC."""
+
+    def is_instant(self, column: str) -> str:
+        """Return the SQL of the condition that a cell holds an instant."""
+        return f"({column}) IS NOT NULL"
 
     def select_instant(self, column: str) -> str:
         """Return the SQL by which an instant is selected, so that no driver reads it wrong."""

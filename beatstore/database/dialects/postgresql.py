@@ -81,6 +81,7 @@ class PostgreSQL(DatabaseDialect):
     server_schemas = frozenset({"information_schema"})
     # psycopg prepares what it is asked often, and the server keeps the plan: one made while a
     # table was empty reads all of it for each thousand names, when it no longer is.
+    unites_untyped_nulls = False
     force_custom_plans = "SET LOCAL plan_cache_mode = force_custom_plan"
     triggers = DatabaseDialect.triggers | {"beatstore_entry_due", "beatstore_run_due"}
     notification = select(func.pg_notify(CHANNEL, ""))

@@ -60,6 +60,12 @@ class SQLite(DatabaseDialect):
 
         return f"({count(end)} - {count(begin)})"
 
+    def is_instant(self, column: str) -> str:
+        """Look at the text: SQLite also takes a number alone for a time, and a time alone."""
+        date = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*"
+        is_time = f"strftime('%s', substr({column}, 1, 19)) IS NOT NULL"
+        return f"(typeof({column}) = 'text' AND {column} GLOB '{date}' AND {is_time})"
+
     def insert_ignore(self, table: Table) -> Insert:
         """Do nothing on a conflict."""
         return sqlite.insert(table).on_conflict_do_nothing()

@@ -2,30 +2,45 @@
 
 From each entry that has been waiting for long, follow the chain of upstreams to the last one:
 that one decides. An upstream that is running, or is not due yet, is not a stall.
+
+One question finds the chains, whatever their length; further ones read the entries in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Row, case, or_, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Select,
+    case,
+    exists,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+)
 
 from beatstore.config import Settings
-from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
+from beatstore.database.together import Question
 from beatstore.errors import ScheduleError
-from beatstore.records import Entry
+from beatstore.records import Entry, entry_of
 from beatstore.rules.due import schedule_of
 from beatstore.rules.reasons import duration
 from beatstore.rules.states import UNFINISHED
-from beatstore.store.explain.upstreams import readable
+from beatstore.store.explain.upstreams import newest_unfinished, readable
 from beatstore.tick.edges import NOT_SUCCEEDED, SAME_DUE_TIME, unsatisfied_by_any
 
-__all__ = ["NAMES_SHOWN", "STALLED_FOR", "blocked", "marked_lost", "utc"]
+__all__ = ["NAMES_SHOWN", "STALLED_FOR", "Blocked", "marked_lost", "utc"]
 
 #: How long an entry may wait before it is called stalled.
 STALLED_FOR = timedelta(minutes=10)
@@ -39,10 +54,14 @@ NAMES_SHOWN, _DEEPEST = 3, 10
 #: How many due times may pass while an entry waits; without a schedule, how long it may wait.
 _RHYTHMS, _DAY = 3, timedelta(days=1)
 
+#: The states of runs that have not ended: `started`, then `sent`, then `claimed`.
+_OPEN = sorted(UNFINISHED, reverse=True)
+
 #: An upstream that has failed this often in a row is reported.
 _IN_A_ROW = 2
 
-_UP = ENTRY.alias("up")
+#: An upstream in a chain, and one that it waits for itself.
+_UP, _NEXT = ENTRY.alias("up"), ENTRY.alias("further")
 _EDGE = DEPENDENCY.c
 
 _MUST = {"success": "to succeed", "done": "to end", "failure": "to fail"}
@@ -54,31 +73,95 @@ class _Chain:
 
     Attributes:
         entry: the waiting entry.
-        ups: the upstreams followed so far.
-        next_id: the id of the next upstream; None: the chain ends here.
+        ups: its upstreams, each of which waits for the next one.
         gone: whether the last upstream was removed.
         run: a run of the last upstream that has not ended.
         edge: the edge to the last upstream.
     """
 
     entry: Entry
-    next_id: int | None
     ups: list[Entry] = field(default_factory=list)
     gone: bool = False
-    run: Row[Any] | None = None
-    edge: Row[Any] | None = None
-
-    @property
-    def last_edge(self) -> tuple[int, int]:
-        """Return the key of the edge to the last upstream."""
-        *_, down, up = (self.entry, *self.ups)
-        return down.id, up.id
+    run: Any = None
+    edge: Any = None
 
 
-def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Yield a sentence for each of a few entries whose upstreams will not deliver."""
+class Blocked:
+    """Finds a few entries whose upstreams will not deliver.
+
+    Ask `chains` first, then `details()`, if there are any; then call `sentences()`.
+
+    Args:
+        now: the database's time.
+        settings: the default time zone.
+        entry_id: only this entry; None: all entries.
+    """
+
+    def __init__(self, now: datetime, settings: Settings, entry_id: int | None = None) -> None:
+        self._now, self._settings = now, settings
+        self.chains = Question(_chains(now, entry_id), _by_entry)
+        self._entries: Question[dict[int, Entry]] | None = None
+        self._runs: Question[dict[int, Any]]
+        self._edges: Question[dict[tuple[int, int], Any]]
+
+    def details(self) -> list[Question[Any]]:
+        """Return the questions about the entries in the chains that were found."""
+        found = self.chains.answer
+        if not found:
+            return []
+        ups = {up for chain in found.values() for up in chain}
+        pairs = {pair for entry_id, chain in found.items() for pair in pairwise((entry_id, *chain))}
+        key = (_EDGE.downstream_id, _EDGE.upstream_id)
+        edges = select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(list(pairs)))
+        self._entries = Question(select(ENTRY).where(ENTRY.c.id.in_({*found, *ups})), self._by_id)
+        self._runs = Question(
+            newest_unfinished(ups, _OPEN), lambda rows: {row.entry_id: row for row in rows}
+        )
+        self._edges = Question(
+            edges, lambda rows: {(row.downstream_id, row.upstream_id): row for row in rows}
+        )
+        return [self._entries, self._runs, self._edges]
+
+    def sentences(self) -> list[str]:
+        """Return a sentence for each of a few entries."""
+        if self._entries is None:
+            return []
+        chains = [self._chain(*one) for one in self.chains.answer.items()]
+        said = (
+            _sentence(chain, self._now, self._settings)
+            for chain in sorted((one for one in chains if one is not None), key=_urgency)
+        )
+        return [one for one in said if one is not None][:NAMES_SHOWN]
+
+    def _chain(self, entry_id: int, ids: Sequence[int]) -> _Chain | None:
+        """Return a chain with what is known of it; None if its entry was removed meanwhile."""
+        assert self._entries is not None
+        entries = self._entries.answer
+        if entry_id not in entries:
+            return None
+        chain = _Chain(entries[entry_id])
+        for up_id in ids:
+            up = entries.get(up_id)
+            if up in chain.ups:
+                break  # a cycle, which plain SQL has made
+            chain.gone = up is None
+            if up is None:
+                break
+            chain.ups.append(up)
+        if chain.ups:
+            chain.run = self._runs.answer.get(chain.ups[-1].id)
+            *_, down, up = (chain.entry, *chain.ups)
+            chain.edge = self._edges.answer.get((down.id, up.id))
+        return chain
+
+    def _by_id(self, rows: Sequence[Any]) -> dict[int, Entry]:
+        return {row.id: readable(entry_of(row, self._settings)) for row in rows}
+
+
+def _chains(now: datetime, entry_id: int | None) -> Select[Any]:
+    """Return a query for the upstreams in each chain: the waiting entry, an upstream, its depth."""
     waits = (
-        select(ENTRY.c.id)
+        select(ENTRY.c.id.label("entry_id"), ENTRY.c.blocked_by.label("up_id"))
         .outerjoin(_UP, _UP.c.id == ENTRY.c.blocked_by)
         .where(ENTRY.c.state == "active", ENTRY.c.blocked_by.is_not(None))
         .where(ENTRY.c.blocked_by != ENTRY.c.id, ENTRY.c.pending_since < now - STALLED_FOR)
@@ -87,82 +170,51 @@ def blocked(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
     )
     if entry_id is not None:
         waits = waits.where(ENTRY.c.id == entry_id)
-    ids = list(tx.execute(waits).scalars())
-    if not ids:
-        return
-    entries = {entry.id: readable(entry) for entry in _entries(tx, ids)}
-    chains = [_Chain(entries[at], entries[at].blocked_by) for at in ids if at in entries]
-    for _ in range(_DEEPEST):
-        going = [chain for chain in chains if chain.next_id is not None]
-        if not going:
-            break
-        _follow(tx, going)
-    _read_edges(tx, chains)
-    sentences = (_sentence(chain, now, tx.settings) for chain in chains)
-    yield from islice((one for one in sentences if one is not None), NAMES_SHOWN)
-
-
-def _follow(tx: Transaction, chains: Sequence[_Chain]) -> None:
-    """Extend each chain by one upstream."""
-    ids = {chain.next_id for chain in chains}
-    ups = {up.id: readable(up) for up in _entries(tx, ids)}
-    columns = [RUN.c[name] for name in ("entry_id", "id", "state", "sent_at", "wake_at")]
-    open_runs = select(*columns).where(
-        RUN.c.entry_id.in_(ids), RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED
+    first = waits.subquery("waits")
+    zero: ColumnElement[int] = literal_column("0", Integer)
+    chain = select(first, zero.label("depth")).cte("chain", recursive=True)
+    further = (
+        select(chain.c.entry_id, _waits_for().label("up_id"), (chain.c.depth + 1).label("depth"))
+        .join(_UP, _UP.c.id == chain.c.up_id)
+        .where(chain.c.depth < _DEEPEST - 1)
     )
-    # The last row wins: a started run, if there is one.
-    ordered = open_runs.order_by(case((RUN.c.state == "started", 1), else_=0), RUN.c.sent_at)
-    runs = {row.entry_id: row for row in tx.execute(ordered)}
-    asleep = [up.id for up in ups.values() if up.state == "active" and _sleeps(up)]
-    behind = _behind(tx, asleep)
-    for chain in chains:
-        up = ups.get(chain.next_id or 0)
-        chain.next_id = None
-        chain.gone = up is None
-        if up is None or up in chain.ups:
-            continue
-        chain.ups.append(up)
-        chain.run = runs.get(up.id)
-        if up.state == "active" and chain.run is None:
-            waits = up.blocked_by if up.pending_since is not None else behind.get(up.id)
-            chain.next_id = None if waits == up.id else waits
+    found = chain.union_all(further)
+    return select(found).where(found.c.up_id.is_not(None))
 
 
-def _entries(tx: Transaction, ids: Collection[int | None]) -> list[Entry]:
-    return tx.all(Entry, select(ENTRY).where(ENTRY.c.id.in_(ids)))
-
-
-def _sleeps(up: Entry) -> bool:
-    return up.kind == "after" and up.pending_since is None
-
-
-def _behind(tx: Transaction, ids: Sequence[int]) -> dict[int, int]:
-    """Return, for each of these entries without a schedule, an upstream that will wake it."""
-    if not ids:
-        return {}
-    unmet = or_(SAME_DUE_TIME, unsatisfied_by_any(_UP))
-    edges = (
-        select(_EDGE.downstream_id, _EDGE.upstream_id)
-        .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(_EDGE.downstream_id.in_(ids), unmet)
-        # The last row wins: an inactive upstream blocks the entry for good.
-        .order_by(case((_UP.c.state == "active", 0), else_=1), _EDGE.upstream_id)
+def _waits_for() -> ColumnElement[int | None]:
+    """Return the id of what an upstream waits for itself; NULL where the chain ends."""
+    is_open = exists().where(RUN.c.entry_id == _UP.c.id, RUN.c.state.in_(UNFINISHED), NOT_SUCCEEDED)
+    # Without a schedule, an entry that does not wait yet will be woken by one of its upstreams;
+    # an inactive one blocks it for good.
+    unmet = or_(SAME_DUE_TIME, unsatisfied_by_any(_NEXT))
+    waker = (
+        select(_EDGE.upstream_id)
+        .outerjoin(_NEXT, _NEXT.c.id == _EDGE.upstream_id)
+        .where(_EDGE.downstream_id == _UP.c.id, unmet)
+        .order_by(case((_NEXT.c.state == "active", 1), else_=0), _EDGE.upstream_id.desc())
+        .limit(1)
     )
-    return {row.downstream_id: row.upstream_id for row in tx.execute(edges)}
-
-
-def _read_edges(tx: Transaction, chains: Sequence[_Chain]) -> None:
-    """Read the edge to the last upstream of each chain."""
-    pairs = {chain.last_edge for chain in chains if chain.ups}
-    if not pairs:
-        return
-    key = (_EDGE.downstream_id, _EDGE.upstream_id)
-    rows = tx.execute(
-        select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(list(pairs)))
+    waits_for = case(
+        (or_(_UP.c.state != "active", is_open), null()),
+        (_UP.c.pending_since.is_not(None), _UP.c.blocked_by),
+        (_UP.c.kind == "after", waker.correlate(_UP).scalar_subquery()),
     )
-    edges = {(row.downstream_id, row.upstream_id): row for row in rows}
-    for chain in chains:
-        chain.edge = edges.get(chain.last_edge) if chain.ups else None
+    return func.nullif(waits_for, _UP.c.id, type_=BigInteger)
+
+
+def _by_entry(rows: Sequence[Any]) -> dict[int, list[int]]:
+    """Return the ids of the upstreams in each chain, by the id of the entry."""
+    found: dict[int, list[int]] = {}
+    for row in sorted(rows, key=lambda row: row.depth):
+        found.setdefault(row.entry_id, []).append(row.up_id)
+    return found
+
+
+def _urgency(chain: _Chain) -> tuple[bool, str]:
+    """Sort the chains as they were chosen: first those whose upstream is not active."""
+    is_active = bool(chain.ups) and chain.ups[0].state == "active"
+    return is_active, str(chain.entry.pending_since)
 
 
 # -- wording -------------------------------------------------------------------------------
@@ -189,7 +241,7 @@ def utc(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def marked_lost(run: Row[Any]) -> str:
+def marked_lost(run: Any) -> str:
     """Say when a sent run is marked lost; "" if it never is."""
     if not isinstance(run.wake_at, datetime):
         return ""
@@ -214,14 +266,14 @@ def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> s
     return None
 
 
-def _failures(edge: Row[Any] | None, up: Entry) -> int:
+def _failures(edge: Any, up: Entry) -> int:
     """Return how often an upstream that must succeed has failed since it last counted."""
     if edge is None or edge.on != "success" or not isinstance(edge.failure_seen, int):
         return 0
     return up.failure_seq - edge.failure_seen
 
 
-def _unreported(chain: _Chain, run: Row[Any], now: datetime, settings: Settings) -> str | None:
+def _unreported(chain: _Chain, run: Any, now: datetime, settings: Settings) -> str | None:
     """Return what to do about a sent run that no worker has reported."""
     since = chain.entry.pending_since
     if run.state != "sent" or not isinstance(run.sent_at, datetime) or since is None:

@@ -1,13 +1,15 @@
 """Why has it not run? Explain an entry in facts and in sentences.
 
 Nothing here writes. The cost of an answer does not grow with the history: it counts the entry's
-own edges, and reads everything else from an index, a few rows at a time.
+own edges, and reads everything else from an index, a few rows at a time. It takes a statement
+for the entry, one for what is on record of it, and one for the upstreams that hold it up.
 
 On failure: an entry whose schedule can't be read is explained too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +17,8 @@ from typing import Any
 from sqlalchemy import select
 
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import AUDIT
+from beatstore.database.tables import AUDIT, RUN
+from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
@@ -24,19 +27,21 @@ from beatstore.rules.gate import run_timeout
 from beatstore.rules.states import CANCELS_RUNS, LIVE
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
-from beatstore.store import status
+from beatstore.store import processes
 from beatstore.store.explain import stalls
+from beatstore.store.explain.blocked import Blocked
 from beatstore.store.explain.upstreams import (
     Upstream,
+    Upstreams,
     changed_to,
-    last_runs,
+    changes,
     readable,
+    runs,
     unfinished,
-    unmet,
 )
 from beatstore.store.explain.wording import SILENT, Wording, maker, sentence
 
-__all__ = ["Answer", "Explanation", "explain", "gone", "next_due", "owed_since"]
+__all__ = ["Answer", "Explanation", "Facts", "explain", "explained", "gone"]
 
 #: How many runs of each kind are shown.
 _RUNS_SHOWN = 3
@@ -108,7 +113,14 @@ def explain(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     entry = tx.find(name)
     if entry is None:
         return gone(tx, name, timezone)
-    answer = Answer(tx, entry, timezone)
+    facts = Facts(tx, entry)
+    facts.read(tx)
+    return explained(tx, facts, timezone)
+
+
+def explained(tx: Transaction, facts: Facts, timezone: str | None) -> Explanation:
+    """Return the explanation of an entry of which the facts were read."""
+    answer = Answer(tx, facts, timezone)
     answer.describe_state()
     answer.describe_overdue()
     answer.describe_wait()
@@ -141,17 +153,79 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     return replace(answer, sentences=[removal])
 
 
+class Facts:
+    """What is on record of an entry, besides its own row.
+
+    Args:
+        tx: the open transaction.
+        entry: the entry's row.
+        at_present: whether its state of now is to be explained. Otherwise the facts that this
+            alone takes are left out.
+    """
+
+    def __init__(self, tx: Transaction, entry: Entry, *, at_present: bool = True) -> None:
+        self.entry = entry = readable(entry)
+        self.now = tx.now()
+        self.workers = processes.workers_asked(self.now)
+        self.beats = processes.beats_asked(self.now)
+        self.changes = changes(entry.name)
+        self._asked: list[Question[Any]] = [self.workers, self.beats, self.changes]
+        self.upstreams = Upstreams(entry, tx.settings) if _may_wait(entry) else None
+        self._asked += self.upstreams.questions if self.upstreams else []
+        self._blocked: Blocked | None = None
+        if at_present:
+            newest = select(RUN).where(RUN.c.entry_id == entry.id)
+            newest = newest.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
+            self.last = runs(newest.limit(2 * _RUNS_SHOWN))
+            self._unfinished = unfinished(entry.id, _RUNS_SHOWN)
+            self._stalls = [stalls.forgotten(entry.id)]
+            self._stalls += stalls.stalls(self.now, tx.settings, entry.id)
+            self._asked += [self.last, *self._unfinished, *self._stalls]
+            self._blocked = Blocked(self.now, tx.settings, entry.id)
+            self._asked.append(self._blocked.chains)
+
+    def read(self, tx: Transaction, more: Iterable[Question[Any]] = ()) -> None:
+        """Read the facts by one or two statements, and answer further questions by the first."""
+        ask(tx, [*self._asked, *more])
+        details = self.upstreams.details() if self.upstreams else []
+        ask(tx, details + (self._blocked.details() if self._blocked else []))
+
+    @property
+    def unfinished(self) -> list[Run]:
+        """A few runs that have not ended, the started ones first, and one more if there are."""
+        return [run for of_state in self._unfinished for run in of_state.answer]
+
+    @property
+    def stalls(self) -> list[str]:
+        """Why the entry is stalled, in sentences."""
+        blocked = self._blocked.sentences() if self._blocked else []
+        return [said for kind in self._stalls for said in kind.answer] + blocked
+
+
+def _may_wait(entry: Entry) -> bool:
+    """Return whether upstreams may be what the entry waits for."""
+    if entry.pending_since is None:
+        return entry.kind == "after" and entry.state == "active"
+    return not _waits_for_itself(entry)
+
+
+def _waits_for_itself(entry: Entry) -> bool:
+    reason = entry.pending_reason or ""
+    return entry.blocked_by == entry.id and not reason.startswith("waits for")
+
+
 class Answer:
     """Collects facts and sentences about one entry."""
 
-    def __init__(self, tx: Transaction, entry: Entry, timezone: str | None) -> None:
+    def __init__(self, tx: Transaction, facts: Facts, timezone: str | None) -> None:
         self.tx = tx
-        self.entry = readable(entry)
-        own = _zone_name(tx, entry)
+        self.entry = facts.entry
+        self.known = facts
+        own = _zone_name(tx, facts.entry)
         asked = timezone not in (None, own)
-        self.wording = Wording(timezone or own, tx.now(), own if asked else "UTC")
-        self.now = self.wording.now
-        self.workers = status.workers(tx, self.now)
+        self.wording = Wording(timezone or own, facts.now, own if asked else "UTC")
+        self.now = facts.now
+        self.workers = facts.workers.answer
         self.facts: dict[str, Any] = {}
         self.sentences: list[str] = []
         self._described: set[int] = set()
@@ -165,7 +239,7 @@ class Answer:
     def describe_state(self) -> None:
         """Describe the entry's state, since when it has it, and who set it."""
         entry = self.entry
-        change = changed_to(self.tx, entry.name, entry.state)
+        change = changed_to(self.known.changes.answer, entry.state)
         if change is not None:
             self.facts |= {"since": change.at, "by": change.actor, "reason": change.reason}
         self.facts["error"] = entry.error if entry.state == "broken" else None
@@ -182,7 +256,7 @@ class Answer:
 
     def describe_beats(self, *, always: bool = True) -> None:
         """Say which beats are alive; without `always`, only if the entry needs one and none is."""
-        beats = status.beats(self.tx, self.now)
+        beats = self.known.beats.answer
         alive = self.facts["beats_alive"] = sum(beat.alive for beat in beats)
         if always or (not alive and self.entry.state == "active"):
             last = max(beats, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
@@ -197,7 +271,7 @@ class Answer:
             return entry.wake_at
         if entry.pending_since is not None:
             return None  # it was woken just now, and `describe_wait` says so
-        owed = owed_since(self.tx, entry)
+        owed = _owed_since(self.tx, entry)
         if owed is None or owed > self.now or entry.updated_at > until:
             return None
         return max(owed, entry.updated_at)
@@ -207,18 +281,19 @@ class Answer:
     def describe_wait(self) -> None:
         """Describe what an occurrence waits for and what its upstreams are doing."""
         entry = self.entry
-        asleep = entry.kind == "after" and entry.state == "active"
-        if entry.pending_since is None and not asleep:
+        upstreams = self.known.upstreams
+        if entry.pending_since is None and upstreams is None:
             return
         self.facts |= {"waits_since": entry.pending_since, "waits_due_at": entry.pending_due_at}
-        reason = entry.pending_reason or ""
-        if entry.blocked_by == entry.id and not reason.startswith("waits for"):
+        if upstreams is None:
             self.facts["waits_for_itself"] = True
             self.sentences.append(
                 self.wording.waits(entry, "for its own run to end (overlap: wait)")
             )
             return
-        edges, count, ups = unmet(self.tx, entry, self.wording)
+        reason = entry.pending_reason or ""
+        ups = upstreams.described(self.wording)
+        edges, count = upstreams.edges, upstreams.unmet
         self.facts |= {"waits_for": tuple(ups), "waits_for_count": count}
         if count:
             self._describe_upstreams(edges, count, ups)
@@ -248,7 +323,8 @@ class Answer:
 
     def describe_unfinished(self) -> None:
         """Describe the runs that have not ended, and why no worker may have reported them."""
-        more, runs = unfinished(self.tx, self.entry.id, _RUNS_SHOWN)
+        found = self.known.unfinished
+        more, runs = len(found) > _RUNS_SHOWN, found[:_RUNS_SHOWN]
         self.facts["unfinished"] = tuple(runs)
         if not self.workers:
             # No worker reports outcomes: a sent run stays `sent` for good.
@@ -266,8 +342,7 @@ class Answer:
 
     def describe_stalls(self) -> None:
         """Say why the entry is stalled, if it is, and what to do."""
-        self.sentences += stalls.forgotten(self.tx, self.entry.id)
-        self.sentences += stalls.stalls(self.tx, self.now, self.entry.id)
+        self.sentences += self.known.stalls
 
     def describe_silence(self, run: Run) -> None:
         """Say why no worker may have reported a run."""
@@ -286,7 +361,7 @@ class Answer:
 
     def describe_next(self) -> None:
         """Say when the entry is due next."""
-        at = next_due(self.tx, self.entry, self.now)
+        at = _next_due(self.tx, self.entry, self.now)
         if at is not None:
             offset = jitter_offset(self.entry.id, self.entry.jitter_s)
             self.facts["next_due_at"] = at
@@ -294,7 +369,7 @@ class Answer:
 
     def describe_last(self) -> None:
         """Describe the last runs."""
-        runs = last_runs(self.tx, self.entry.id, _RUNS_SHOWN + len(self._described))
+        runs = self.known.last.answer
         shown = [run for run in runs if run.id not in self._described][:_RUNS_SHOWN]
         self.facts["runs"] = tuple(runs[:_RUNS_SHOWN])
         if not runs:
@@ -316,12 +391,12 @@ def _zone_name(tx: Transaction, entry: Entry) -> str:
 # -- when it is due ------------------------------------------------------------------------
 
 
-def owed_since(tx: Transaction, entry: Entry) -> datetime | None:
+def _owed_since(tx: Transaction, entry: Entry) -> datetime | None:
     """Return the first occurrence that is not accounted for, even if it is in the future."""
     return _after(tx, entry, accounted_for(entry))
 
 
-def next_due(tx: Transaction, entry: Entry, now: datetime) -> datetime | None:
+def _next_due(tx: Transaction, entry: Entry, now: datetime) -> datetime | None:
     """Return the next occurrence of an entry, also of a paused one."""
     if entry.state not in LIVE or remaining_runs(entry) == 0:
         return None

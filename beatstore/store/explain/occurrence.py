@@ -14,21 +14,22 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, RUN
+from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.due import DueTimes, accounted_for, counts_after, just_before
 from beatstore.rules.reasons import duration
 from beatstore.rules.states import RECORDS
-from beatstore.store.explain.entry import Answer, Explanation, gone
-from beatstore.store.explain.upstreams import read_runs
+from beatstore.store.explain.entry import Answer, Explanation, Facts, gone
+from beatstore.store.explain.upstreams import changes, newest_first, runs
 from beatstore.store.explain.wording import clause, maker, sentence
 
-__all__ = ["explain_at"]
+__all__ = ["Around", "explain_at", "explained_at"]
 
 #: How many changes, and how many following runs, are searched.
 _CHANGES_READ = 1000
@@ -66,7 +67,16 @@ def explain_at(tx: Transaction, name: str, at: object, timezone: str | None) -> 
     entry = tx.find(name)
     if entry is None:
         return _of_removed(tx, name, given, timezone)
-    answer = _Occurrence(tx, entry, _meant(tx, entry, given), timezone)
+    facts, around = Facts(tx, entry, at_present=False), Around(entry, given)
+    facts.read(tx, around.questions)
+    return explained_at(tx, facts, around, timezone)
+
+
+def explained_at(
+    tx: Transaction, facts: Facts, around: Around, timezone: str | None
+) -> Explanation:
+    """Return the explanation of an occurrence of which the facts were read."""
+    answer = _Occurrence(tx, facts, around, timezone)
     for step in (
         answer.as_run,
         answer.as_folded,
@@ -84,39 +94,76 @@ def explain_at(tx: Transaction, name: str, at: object, timezone: str | None) -> 
     return answer.explanation()
 
 
-def _meant(tx: Transaction, entry: Entry, given: datetime) -> datetime:
-    """Return the due time that was asked about; for a whole second, the first one within it."""
-    if given.microsecond:
-        return given
-    within = (RUN.c.due_at >= given, RUN.c.due_at < given + _SECOND)
-    page = select(RUN.c.due_at).where(RUN.c.entry_id == entry.id, *within)
-    found = [tx.execute(page.order_by(RUN.c.due_at).limit(1)).scalar(), entry.pending_due_at]
-    if entry.kind != "after":
-        with suppress(ScheduleError, TypeError, AttributeError):  # a row written by hand
-            found.append(DueTimes.of(entry, tx.settings).next_after(just_before(given)))
-    known = [at for at in found if isinstance(at, datetime) and given <= at < given + _SECOND]
-    return min(known, default=given)
+class Around:
+    """What is on record of an entry around an instant.
+
+    Args:
+        entry: the entry.
+        given: the instant.
+    """
+
+    def __init__(self, entry: Entry, given: datetime) -> None:
+        self.given = given
+        mine = select(RUN).where(RUN.c.entry_id == entry.id)
+        of_then = RUN.c.due_at == given
+        if not given.microsecond:
+            of_then = and_(RUN.c.due_at >= given, RUN.c.due_at < given + _SECOND)
+        self.own = runs(mine.where(of_then).order_by(RUN.c.due_at, RUN.c.attempt).limit(_RUNS_READ))
+        later = mine.where(RUN.c.due_at > given).order_by(RUN.c.due_at, RUN.c.id)
+        self.later = runs(later.limit(_RUNS_READ))
+        earlier = mine.where(RUN.c.due_at < given).order_by(RUN.c.due_at.desc())
+        self.earlier = runs(earlier.limit(1))
+        self.changes = changes(entry.name, AUDIT.c.at > given, limit=_CHANGES_READ)
+        self.questions: list[Question[Any]] = [self.own, self.later, self.earlier, self.changes]
+
+    def meant(self, tx: Transaction, entry: Entry) -> datetime:
+        """Return the due time that was asked about; for a whole second, the first within it."""
+        given = self.given
+        if given.microsecond:
+            return given
+        found = [*(run.due_at for run in self.own.answer[-1:]), entry.pending_due_at]
+        if entry.kind != "after":
+            with suppress(ScheduleError, TypeError, AttributeError):  # a row written by hand
+                found.append(DueTimes.of(entry, tx.settings).next_after(just_before(given)))
+        known = [at for at in found if isinstance(at, datetime) and given <= at < given + _SECOND]
+        return min(known, default=given)
+
+    def runs_at(self, at: datetime) -> list[Run]:
+        """Return the attempts of the occurrence, in their order."""
+        found = (run for run in self.own.answer if run.due_at == at)
+        return sorted(found, key=lambda run: run.attempt)
+
+    def runs_after(self, at: datetime) -> list[Run]:
+        """Return the runs that follow, the earliest first."""
+        return [run for run in reversed(self.later.answer) if run.due_at > at]
+
+    def changes_after(self, at: datetime) -> list[Audit]:
+        """Return the changes that were made later, newest first."""
+        found = self.changes.answer
+        return [one for one in found if not isinstance(one.at, datetime) or one.at > at]
 
 
 def _of_removed(tx: Transaction, name: str, at: datetime, timezone: str | None) -> Explanation:
     found = gone(tx, name, timezone)
     of_then = select(RUN).where(RUN.c.due_at == at, RUN.c.entry_name == name)
-    runs = read_runs(tx, of_then.order_by(RUN.c.attempt.desc()).limit(1))
-    state = runs[0].state if runs else "removed"
-    if runs:
-        found.sentences.append(f"Its run due then is on record: {runs[0].state}.")
-    return replace(found, at=at, verdict=_VERDICTS.get(state, state), run=runs[0] if runs else None)
+    last = tx.execute(of_then.order_by(RUN.c.attempt.desc()).limit(1)).all()
+    run = next(iter(newest_first(last)), None)
+    state = "removed" if run is None else run.state
+    if run is not None:
+        found.sentences.append(f"Its run due then is on record: {run.state}.")
+    return replace(found, at=at, verdict=_VERDICTS.get(state, state), run=run)
 
 
 class _Occurrence(Answer):
     """One occurrence of an entry; each `as_…` explains one case and returns whether it applies."""
 
-    def __init__(self, tx: Transaction, entry: Entry, at: datetime, timezone: str | None) -> None:
-        super().__init__(tx, entry, timezone)
-        self.at = at
-        self.subject = f"The occurrence of {entry.name!r} at {self.wording.when(at)}"
+    def __init__(self, tx: Transaction, facts: Facts, around: Around, timezone: str | None) -> None:
+        super().__init__(tx, facts, timezone)
+        self.at = at = around.meant(tx, self.entry)
+        self.around = around
+        self.subject = f"The occurrence of {self.entry.name!r} at {self.wording.when(at)}"
         self.facts["at"] = at
-        self._later = self._changes(AUDIT.c.at > at)
+        self._later = around.changes_after(at)
         self.then = self._as_of(self._later)
 
     def _say(self, verdict: str, text: str) -> bool:
@@ -128,11 +175,10 @@ class _Occurrence(Answer):
 
     def as_run(self) -> bool:
         """The occurrence has a run or a record of its own."""
-        page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at == self.at)
-        runs = read_runs(self.tx, page.order_by(RUN.c.attempt))
-        if not runs:
+        attempts = self.around.runs_at(self.at)
+        if not attempts:
             return False
-        run = runs[-1]
+        run = attempts[-1]
         verdict = _VERDICTS.get(run.state, run.state)
         if run.state == "claimed" and run.attempt > 1:
             verdict = "retrying"
@@ -143,7 +189,7 @@ class _Occurrence(Answer):
             words += f", {duration(run.sent_at - run.due_at)} late"
         self.facts["run"] = run
         self._say(verdict, f"{self.subject} {words}")
-        self.sentences += [self.wording.ended(one) for one in runs]
+        self.sentences += [self.wording.ended(one) for one in attempts]
         if run.reason and run.state == "succeeded" and not run.missed_count:
             self.sentences.append(f"Its record says: {run.reason}.")
         if run.state == "sent" and self._is_silent(run):
@@ -157,8 +203,7 @@ class _Occurrence(Answer):
 
     def as_folded(self) -> bool:
         """A later run or record covers the occurrence."""
-        page = select(RUN).where(RUN.c.entry_id == self.entry.id, RUN.c.due_at > self.at)
-        following = read_runs(self.tx, page.order_by(RUN.c.due_at, RUN.c.id).limit(_RUNS_READ))
+        following = self.around.runs_after(self.at)
         covers = [run for run in following if run.first_missed_at is not None]
         covers = [run for run in covers if cast(datetime, run.first_missed_at) <= self.at]
         if not covers or not self._is_occurrence():
@@ -227,16 +272,12 @@ class _Occurrence(Answer):
         return True
 
     def _runs_around(self) -> tuple[datetime | None, datetime | None]:
-        mine = select(RUN.c.due_at).where(RUN.c.entry_id == self.entry.id).limit(1)
-        before = mine.where(RUN.c.due_at < self.at).order_by(RUN.c.due_at.desc())
-        after = mine.where(RUN.c.due_at > self.at).order_by(RUN.c.due_at)
-        found = (self.tx.execute(before).scalar(), self.tx.execute(after).scalar())
-        last, following = (at if isinstance(at, datetime) else None for at in found)
-        return last, following
+        before, after = self.around.earlier.answer, self.around.runs_after(self.at)
+        return before[0].due_at if before else None, after[0].due_at if after else None
 
     def _describe_change_of_rule(self) -> None:
         """Say who removed the occurrence, if an edit before that instant did."""
-        for change in self._changes(AUDIT.c.at <= self.at):
+        for change in self._earlier_changes():
             before = change.before if isinstance(change.before, dict) else {}
             if not before.keys() & {"kind", "spec", "timezone", "start_at", "end_at"}:
                 continue
@@ -302,7 +343,7 @@ class _Occurrence(Answer):
         put = next(
             (
                 change
-                for change in self._changes(AUDIT.c.at <= self.at)
+                for change in self._earlier_changes()
                 if isinstance(change.after, dict) and change.after.get("state") == state
             ),
             None,
@@ -346,11 +387,11 @@ class _Occurrence(Answer):
 
     # -- as it was -------------------------------------------------------------------------
 
-    def _changes(self, when: Any) -> Sequence[Audit]:
-        """Return changes of the entry, the newest first."""
-        found = select(AUDIT).where(AUDIT.c.entry == self.entry.name, when)
-        page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(_CHANGES_READ)
-        return self.tx.all(Audit, page)
+    def _earlier_changes(self) -> list[Audit]:
+        """Return the changes until the instant, newest first. Few answers need them."""
+        found = changes(self.entry.name, AUDIT.c.at <= self.at, limit=_CHANGES_READ)
+        ask(self.tx, [found])
+        return found.answer
 
     def _as_of(self, changes: Sequence[Audit], row: Any = None) -> SimpleNamespace:
         """Undo changes, the newest first, and return the entry as it was before them."""

@@ -4,27 +4,33 @@ An entry is stalled if nothing will move it by itself, or if it has not moved fo
 usual. Each kind of stall is one statement that follows an index and names a few entries, the
 oldest stall first. `explain` asks about one entry, `status` and `check` about all of them. What
 takes long but will end (a long task, an upstream that is not due yet) is not a stall.
+
+Each function returns a question, so that the caller can ask many of them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, case, exists, func, literal_column, not_, or_, select
+from sqlalchemy import Select, and_, case, exists, func, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.rows import Transaction
+from beatstore.config import Settings
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
+from beatstore.database.together import Question
 from beatstore.rules.after import NO_UPSTREAMS
 from beatstore.rules.reasons import TRIGGERED
 from beatstore.rules.states import ENTRY_STATES, RUN_STATES
-from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, blocked, marked_lost, utc
+from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, marked_lost, utc
 from beatstore.store.explain.wording import NO_REASON
 from beatstore.words import nearest
 
-__all__ = ["FORGOTTEN", "forgotten", "retries_of_paused", "stalls"]
+__all__ = ["FORGOTTEN", "Stalls", "forgotten", "retries_of_paused", "stalls"]
+
+#: A question whose answer is sentences.
+Stalls = Question[list[str]]
 
 #: How long after its claim expired a run is reported, and how long a row may be locked.
 _PATIENCE, _HELD_FOR = timedelta(seconds=10), timedelta(seconds=30)
@@ -56,17 +62,49 @@ FORGOTTEN: ColumnElement[bool] = and_(
 )
 
 
-def stalls(tx: Transaction, now: datetime, entry_id: int | None = None) -> list[str]:
-    """Return sentences about stalled entries, at most a few of each kind.
+def stalls(now: datetime, settings: Settings, entry_id: int | None = None) -> list[Stalls]:
+    """Return questions for sentences about stalled entries, at most a few of each kind.
+
+    What an upstream holds up is not in them: see `beatstore.store.explain.blocked`.
 
     Args:
-        tx: the open transaction.
         now: the database's time.
+        settings: how long claims are held.
         entry_id: only this entry; None: all entries.
     """
-    kinds: tuple[Callable[[Transaction, datetime, int | None], Iterator[str]], ...]
-    kinds = (held, retried, unclaimed, _not_reported, _never_reported, blocked)
-    return [sentence for kind in kinds for sentence in kind(tx, now, entry_id)]
+    return [
+        held(now, entry_id),
+        retried(now, settings, entry_id),
+        unclaimed(now, entry_id),
+        _not_reported(now, entry_id),
+        _never_reported(now, entry_id),
+    ]
+
+
+def _asked(
+    query: Select[Any],
+    by: str,
+    said: Callable[[Any], str],
+    needed: tuple[str, ...] = (),
+) -> Stalls:
+    """Return a question for a sentence about each row.
+
+    Args:
+        query: what is selected.
+        by: the column that the rows are sorted by, as in the query.
+        said: makes the sentence.
+        needed: further columns with instants; rows written by hand that lack one are left out.
+    """
+
+    def read(rows: Sequence[Any]) -> list[str]:
+        known = [row for row in rows if all(_is_instant(row, one) for one in (by, *needed))]
+        return [said(row) for row in sorted(known, key=lambda row: getattr(row, by))]
+
+    return Question(query, read)
+
+
+def _is_instant(row: Any, column: str) -> bool:
+    return isinstance(getattr(row, column), datetime)
 
 
 def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[bool]]:
@@ -76,33 +114,36 @@ def _of(column: ColumnElement[Any], entry_id: int | None) -> list[ColumnElement[
 # -- rows that no beat processes -------------------------------------------------------------
 
 
-def forgotten(tx: Transaction, entry_id: int | None = None) -> Iterator[str]:
-    """Name entries that no beat will process; without an entry's id this reads all entries."""
+def forgotten(entry_id: int | None = None) -> Stalls:
+    """Ask for entries that no beat will process; without an entry's id this reads all entries."""
     columns = (ENTRY.c.id, ENTRY.c.name, ENTRY.c.state, ENTRY.c.pending_reason)
     found = select(*columns).where(FORGOTTEN, *_of(ENTRY.c.id, entry_id))
-    for row in tx.execute(found.order_by(ENTRY.c.id).limit(NAMES_SHOWN)):
-        name = row.name
-        if row.state not in ENTRY_STATES:
-            state = nearest(row.state, ENTRY_STATES)
-            yield (
-                f"{name!r} has the state {row.state!r}, which does not exist, and no beat will "
-                "ever process it, because its wake_at is NULL: write `UPDATE beatstore_entry SET "
-                f"state = {state!r} WHERE id = {row.id}`."
-            )
-        elif row.pending_reason == NO_UPSTREAMS:
-            yield (
-                f"{name!r} runs after its upstreams, and has none left: write store.link({name!r}, "
-                f"…), or store.remove({name!r})."
-            )
-        else:
-            yield (
-                f"{name!r} is active, but no beat will ever process it, because its wake_at is "
-                f"NULL: write store.pause({name!r}), then store.resume({name!r})."
-            )
+    page = found.order_by(ENTRY.c.id).limit(NAMES_SHOWN)
+    return Question(page, lambda rows: [_lost_sight(row) for row in sorted(rows)])
 
 
-def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries whose rows another transaction has locked for long."""
+def _lost_sight(row: Any) -> str:
+    name = row.name
+    if row.state not in ENTRY_STATES:
+        state = nearest(row.state, ENTRY_STATES)
+        return (
+            f"{name!r} has the state {row.state!r}, which does not exist, and no beat will "
+            "ever process it, because its wake_at is NULL: write `UPDATE beatstore_entry SET "
+            f"state = {state!r} WHERE id = {row.id}`."
+        )
+    if row.pending_reason == NO_UPSTREAMS:
+        return (
+            f"{name!r} runs after its upstreams, and has none left: write store.link({name!r}, "
+            f"…), or store.remove({name!r})."
+        )
+    return (
+        f"{name!r} is active, but no beat will ever process it, because its wake_at is "
+        f"NULL: write store.pause({name!r}), then store.resume({name!r})."
+    )
+
+
+def held(now: datetime, entry_id: int | None) -> Stalls:
+    """Ask for entries whose rows another transaction has locked for long."""
     since = func.min(RUN.c.finished_at).label("since")
     found = (
         select(RUN.c.entry_name, since)
@@ -113,13 +154,15 @@ def held(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
         .order_by(since)
         .limit(NAMES_SHOWN)
     )
-    for row in tx.execute(found):
-        if isinstance(row.since, datetime):
-            yield (
-                f"The outcome of a run of {row.entry_name!r} has been waiting since "
-                f"{utc(row.since)} for a row that another transaction has locked: end the "
-                "transaction that changed this entry or one of its downstreams."
-            )
+    return _asked(
+        found,
+        "since",
+        lambda row: (
+            f"The outcome of a run of {row.entry_name!r} has been waiting since "
+            f"{utc(row.since)} for a row that another transaction has locked: end the "
+            "transaction that changed this entry or one of its downstreams."
+        ),
+    )
 
 
 # -- messages that are not sent -------------------------------------------------------------
@@ -128,9 +171,9 @@ _NAMED = ("id", "entry_name", "due_at", "state", "wake_at", "tries", "claimed_by
 _RUNS = select(*(RUN.c[name] for name in _NAMED))
 
 
-def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name claimed runs that have not been sent for long, though beats can see them."""
-    patience = timedelta(seconds=tx.settings.claim_ttl) + _PATIENCE
+def retried(now: datetime, settings: Settings, entry_id: int | None) -> Stalls:
+    """Ask for claimed runs that have not been sent for long, though beats can see them."""
+    patience = timedelta(seconds=settings.claim_ttl) + _PATIENCE
     late = RUN.c.due_at < now - patience
     # A first attempt may be claimed long after it was due; the entry says when.
     old_claim = exists().where(
@@ -146,12 +189,10 @@ def retried(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[st
         .order_by(RUN.c.due_at)
         .limit(NAMES_SHOWN)
     )
-    for run in tx.execute(found):
-        if isinstance(run.due_at, datetime) and isinstance(run.wake_at, datetime):
-            yield _unsent(run, now)
+    return _asked(found, "due_at", lambda run: _unsent(run, now), ("wake_at",))
 
 
-def _unsent(run: Row[Any], now: datetime) -> str:
+def _unsent(run: Any, now: datetime) -> str:
     which = f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, has not been sent"
     if run.tries:
         why = " ".join(str(run.reason or NO_REASON).split()).rstrip(".")
@@ -169,27 +210,29 @@ def _unsent(run: Row[Any], now: datetime) -> str:
     )
 
 
-def unclaimed(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name unsent runs that no beat will ever send; of all entries, those of the last hour."""
+def unclaimed(now: datetime, entry_id: int | None) -> Stalls:
+    """Ask for unsent runs that no beat will ever send; of all entries, those of the last hour."""
     due = RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
     unsent = or_(RUN.c.state == "claimed", RUN.c.state.not_in(RUN_STATES))
     found = _RUNS.where(
         due, RUN.c.wake_at.is_(None), unsent, literal_column("state <> 'succeeded'")
     )
-    for run in tx.execute(found.order_by(RUN.c.due_at).limit(NAMES_SHOWN)):
-        if isinstance(run.due_at, datetime):
-            known = run.state in RUN_STATES
-            state = "is claimed" if known else f"has the state {run.state!r}, which does not exist"
-            values = "" if known else f"state = {nearest(run.state, RUN_STATES)!r}, "
-            yield (
-                f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, {state}, but no beat "
-                "will ever send it, because its wake_at is NULL: write `UPDATE beatstore_run SET "
-                f"{values}wake_at = due_at WHERE id = {run.id}`."
-            )
+    return _asked(found.order_by(RUN.c.due_at).limit(NAMES_SHOWN), "due_at", _never_sent)
 
 
-def retries_of_paused(tx: Transaction) -> Iterator[str]:
-    """Name the retries that will be cancelled because somebody has paused their entry."""
+def _never_sent(run: Any) -> str:
+    known = run.state in RUN_STATES
+    state = "is claimed" if known else f"has the state {run.state!r}, which does not exist"
+    values = "" if known else f"state = {nearest(run.state, RUN_STATES)!r}, "
+    return (
+        f"Run {run.id} of {run.entry_name!r}, due {utc(run.due_at)}, {state}, but no beat "
+        "will ever send it, because its wake_at is NULL: write `UPDATE beatstore_run SET "
+        f"{values}wake_at = due_at WHERE id = {run.id}`."
+    )
+
+
+def retries_of_paused() -> Stalls:
+    """Ask for the retries that will be cancelled because somebody has paused their entry."""
     by_hand = RUN.c.reason.startswith(TRIGGERED)
     columns = [RUN.c[name] for name in ("entry_name", "attempt", "due_at", "wake_at")]
     found = (
@@ -200,61 +243,63 @@ def retries_of_paused(tx: Transaction) -> Iterator[str]:
         .order_by(RUN.c.wake_at)
         .limit(NAMES_SHOWN)
     )
-    for run in tx.execute(found):
-        if isinstance(run.due_at, datetime) and isinstance(run.wake_at, datetime):
-            yield (
-                f"Attempt {run.attempt} of the run of {run.entry_name!r} due {utc(run.due_at)} "
-                f"would be sent at {utc(run.wake_at)}, but {run.entry_name!r} is paused: it will "
-                f"be cancelled then, unless you write store.resume({run.entry_name!r}) before."
-            )
+    return _asked(
+        found,
+        "wake_at",
+        lambda run: (
+            f"Attempt {run.attempt} of the run of {run.entry_name!r} due {utc(run.due_at)} "
+            f"would be sent at {utc(run.wake_at)}, but {run.entry_name!r} is paused: it will "
+            f"be cancelled then, unless you write store.resume({run.entry_name!r}) before."
+        ),
+        ("due_at",),
+    )
 
 
 # -- outcomes that never come ---------------------------------------------------------------
 
 
-def _some_report(tx: Transaction) -> bool:
-    return tx.execute(select(WORKER.c.id).limit(1)).first() is not None
+#: Some worker reports outcomes. Where none does, `status` warns of that instead.
+_SOME_REPORT: ColumnElement[bool] = exists(select(WORKER.c.id))
+
+_LATER = {"skip": "are skipped", "wait": "wait"}
 
 
-def _not_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries that are blocked by a run of their own that no worker has reported.
+def _not_reported(now: datetime, entry_id: int | None) -> Stalls:
+    """Ask for entries that are blocked by a run of their own that no worker has reported.
 
     The queue may simply be long, but later occurrences are blocked by now.
     """
-    if not _some_report(tx):
-        return  # `status` warns that no worker reports at all
     run = RUN.alias("open")
     passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
     indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
     found = (
         select(run.c.id, run.c.sent_at, run.c.wake_at, ENTRY.c.name, ENTRY.c.overlap)
         .join(run, run.c.entry_id == ENTRY.c.id)
-        .where(ENTRY.c.state == "active", ENTRY.c.overlap != "allow", passed)
+        .where(ENTRY.c.state == "active", ENTRY.c.overlap.in_(_LATER), passed, _SOME_REPORT)
         .where(run.c.state == "sent", indexed, run.c.sent_at < now - STALLED_FOR)
         .where(*_of(ENTRY.c.id, entry_id))
         .order_by(run.c.sent_at)
         .limit(NAMES_SHOWN)
     )
-    later = {"skip": "are skipped", "wait": "wait"}
-    for row in tx.execute(found):
-        if isinstance(row.sent_at, datetime) and row.overlap in later:
-            yield (
-                f"{row.name!r} is stalled: its run {row.id} was sent at {utc(row.sent_at)}, no "
-                f"worker has reported it, and later occurrences {later[row.overlap]}."
-                f"{marked_lost(row)} If its message is gone, write `beatstore end {row.id} --as "
-                "failed`; a shorter run_timeout of the entry applies to this run too."
-            )
+    return _asked(
+        found,
+        "sent_at",
+        lambda row: (
+            f"{row.name!r} is stalled: its run {row.id} was sent at {utc(row.sent_at)}, no "
+            f"worker has reported it, and later occurrences {_LATER[row.overlap]}."
+            f"{marked_lost(row)} If its message is gone, write `beatstore end {row.id} --as "
+            "failed`; a shorter run_timeout of the entry applies to this run too."
+        ),
+    )
 
 
-def _never_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Iterator[str]:
-    """Name entries of which several runs in a row were sent and never reported.
+def _never_reported(now: datetime, entry_id: int | None) -> Stalls:
+    """Ask for entries of which several runs in a row were sent and never reported.
 
     Only entries with retries or downstreams count: without outcomes, those never happen.
     """
-    if not _some_report(tx):
-        return
     sent = select(RUN.c.entry_id, RUN.c.state, RUN.c.sent_at).where(
-        RUN.c.due_at < now - STALLED_FOR, RUN.c.sent_at.is_not(None)
+        RUN.c.due_at < now - STALLED_FOR, RUN.c.sent_at.is_not(None), _SOME_REPORT
     )
     sent = sent.where(
         RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
@@ -267,16 +312,23 @@ def _never_reported(tx: Transaction, now: datetime, entry_id: int | None) -> Ite
     unheard = rows.having(func.count() >= _IN_A_ROW, func.count() == silent).subquery()
     downstream = exists().where(DEPENDENCY.c.upstream_id == ENTRY.c.id)
     found = (
-        select(ENTRY.c.name)
+        select(unheard.c.first, ENTRY.c.id, ENTRY.c.name)
         .join(unheard, unheard.c.entry_id == ENTRY.c.id)
         .where(ENTRY.c.overlap == "allow", or_(ENTRY.c.max_retries > 0, downstream))
         .where(unheard.c.first < now - STALLED_FOR)
         .order_by(unheard.c.first, ENTRY.c.id)
         .limit(NAMES_SHOWN)
     )
-    for name in tx.execute(found).scalars():
-        yield (
-            f"No worker has reported any of the last {_IN_A_ROW} or more runs of {name!r}, so its "
-            "retries and downstreams wait. Perhaps no worker listens to its queue, or the one that "
-            "does lacks beatstore.setup(app)."
-        )
+    return Question(found, lambda rows: [_unheard_of(row.name) for row in sorted(rows, key=_first)])
+
+
+def _first(row: Any) -> tuple[str, int]:
+    return str(row.first), row.id  # as text, since a row written by hand may hold anything
+
+
+def _unheard_of(name: str) -> str:
+    return (
+        f"No worker has reported any of the last {_IN_A_ROW} or more runs of {name!r}, so its "
+        "retries and downstreams wait. Perhaps no worker listens to its queue, or the one that "
+        "does lacks beatstore.setup(app)."
+    )

@@ -18,7 +18,7 @@ from beatstore.schedules import local_time, retold, shown_in, zone
 from beatstore.schedules.every import period_in_words
 
 if TYPE_CHECKING:
-    from beatstore.store.status import BeatStatus
+    from beatstore.store.processes import BeatStatus
 
 __all__ = ["NO_REASON", "SILENT", "Wording", "clause", "maker", "sentence"]
 

@@ -14,6 +14,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
+from beatstore.database.together import Question, ask
 from beatstore.definition.edges import After
 from beatstore.records import Entry
 from beatstore.store import links
@@ -88,10 +89,13 @@ def related_of_sources(tx: Transaction, sources: Iterable[str]) -> Related:
 
 
 def _read_related(tx: Transaction, found: Related, ids: list[int] | Select[Any]) -> None:
-    tags = select(TAG.c.entry_id, TAG.c.tag).where(TAG.c.entry_id.in_(ids))
-    for row in tx.execute(tags):
-        found.tags.setdefault(row.entry_id, []).append(row.tag)
-    found.after |= links.read_all(tx, DEPENDENCY.c.downstream_id.in_(ids))
+    chosen = select(TAG.c.entry_id, TAG.c.tag).where(TAG.c.entry_id.in_(ids))
+    tags = Question(chosen, lambda rows: [(row.entry_id, row.tag) for row in rows])
+    after = links.asked(DEPENDENCY.c.downstream_id.in_(ids))
+    ask(tx, [tags, after])
+    for entry_id, tag in tags.answer:
+        found.tags.setdefault(entry_id, []).append(tag)
+    found.after |= after.answer
 
 
 def locked(tx: Transaction, ids: Iterable[int], *, lock: bool = True) -> dict[int, Entry]:

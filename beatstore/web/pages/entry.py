@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response
 from beatstore.definition.spec import COLUMNS
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry
+from beatstore.store.one_entry import one_entry
 from beatstore.types import SessionLike
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
@@ -19,42 +20,24 @@ from beatstore.web.words import in_words
 __all__ = ["entry"]
 
 _NEXT = 10
-_RUNS = 30
-_CHANGES = 20
-
-#: How far back the heat map goes.
-_BACK = timedelta(days=90)
 
 
 def entry(call: Call) -> Response:
     """Return the page of one entry."""
     name = call.request.args.get("name", "")
     with call.reading() as session:
-        found = call.store.get(name, session=session)
         asked, problem = _instant(call)
-        runs = call.store.runs(name, limit=_RUNS, session=session)
-        since = call.now - _BACK
-        counts = call.store.run_counts(
-            name, since=since, until=call.now, step=timedelta(days=1), session=session
-        )
-        edges = call.store.edges(name, session=session)
+        found = one_entry(call.store, name, asked, call.zone.key, session)
         return call.render(
             "entry.html",
-            entry=found,
-            words=in_words(found),
-            why=call.store.explain(name, timezone=call.zone.key, session=session),
-            asked=asked
-            and call.store.explain(name, asked, timezone=call.zone.key, session=session),
+            entry=found.entry,
+            found=found,
+            words=in_words(found.entry),
             problem=problem,
-            next=_next(call, found, session),
-            runs=bars(runs),
-            more_runs=runs.more,
-            heat=days(call, counts),
-            upstreams=[edge for edge in edges if edge.downstream == name],
-            downstreams=[edge for edge in edges if edge.upstream == name],
-            changes=call.store.audit(name, _CHANGES, session=session),
-            failures=call.store.failures(name=name, since=since, session=session),
-            fields=_fields(call, found),
+            next=_next(call, found.entry, session),
+            runs=bars(found.runs),
+            heat=days(call, found.counts),
+            fields=_fields(call, found.entry),
         )
 
 
