@@ -39,6 +39,7 @@ from beatstore.errors import (
     SessionError,
     StoreError,
     UnavailableError,
+    UnknownDatabaseError,
 )
 from beatstore.rules.graph import Graph
 from beatstore.schedules import (
@@ -165,6 +166,7 @@ __all__ = [
     "TableSize",
     "Task",
     "UnavailableError",
+    "UnknownDatabaseError",
     "UpcomingCounts",
     "WorkerStatus",
     "__version__",

@@ -2,6 +2,7 @@
 
     BeatstoreError
     ├── ConfigError (ValueError)          a beatstore_* setting is wrong
+    │   └── UnknownDatabaseError          the URL is of a database that beatstore can't use
     ├── ScheduleError (ValueError)        a schedule is invalid or can never match
     ├── EntryError
     │   ├── InvalidEntryError (ValueError)   a field of an entry can't be stored
@@ -40,6 +41,7 @@ __all__ = [
     "SessionError",
     "StoreError",
     "UnavailableError",
+    "UnknownDatabaseError",
 ]
 
 
@@ -77,6 +79,27 @@ class _FieldError(BeatstoreError, ValueError):
 
 class ConfigError(_FieldError):
     """A `beatstore_*` setting is unknown or has a value that can't be used."""
+
+
+class UnknownDatabaseError(ConfigError):
+    """The URL or engine is of a database that beatstore does not run on.
+
+    Args:
+        field: the name of the argument or setting.
+        given: the URL, without a password, or the name of the database.
+        write: what to write instead; None where beatstore can't use that server.
+        why: what is to be known about this database, or None.
+    """
+
+    def __init__(self, field: str, given: object, write: str | None, why: str | None) -> None:
+        super().__init__(field, given, "PostgreSQL, MySQL/MariaDB or SQLite", write)
+        self.why = why
+        self.args = (field, given, write, why)
+
+    def __str__(self) -> str:
+        text = f"beatstore runs on PostgreSQL, MySQL/MariaDB and SQLite; got {_short(self.given)}"
+        parts = [f"{self.field}: {text}", self.why, f"write {self.write}" if self.write else None]
+        return "; ".join(part for part in parts if part)
 
 
 class ScheduleError(_FieldError):

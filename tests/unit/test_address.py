@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from beatstore import Store
-from beatstore.errors import ConfigError
+from beatstore.database.dialects import PostgreSQL
+from beatstore.errors import ConfigError, UnknownDatabaseError
 
 ASYNC = {
     "postgresql+asyncpg://u@h/d": "postgresql+psycopg://",
@@ -19,7 +22,7 @@ ASYNC = {
     "sqlite+aiosqlite:///x.db": "sqlite:///",
 }
 
-UNKNOWN = ("duckdb:///x", "mssql+pyodbc://u@h/d", "oracle+oracledb://h", "cockroachdb://h/d")
+UNKNOWN = ("duckdb:///x", "mssql+pyodbc://u@h/d", "oracle+oracledb://h", "snowflake://u@h/d")
 
 
 @pytest.mark.parametrize("url", ASYNC)
@@ -44,9 +47,26 @@ def test_async_engines_are_refused() -> None:
 @pytest.mark.parametrize("url", UNKNOWN)
 def test_other_databases_are_refused_by_name(url: str) -> None:
     """A database that beatstore doesn't know is refused, whether its driver is there or not."""
-    name = url.partition(":")[0].partition("+")[0]
-    with pytest.raises(ConfigError, match=f"'{name}' is none of them"):
+    sentence = "beatstore runs on PostgreSQL, MySQL/MariaDB and SQLite; got "
+    with pytest.raises(UnknownDatabaseError) as refused:
         Store(url)
+    assert str(refused.value).startswith(f"url: {sentence}{refused.value.given!r}; ")
+    assert str(refused.value).endswith(f"write {PostgreSQL.example_url}")
+
+
+@pytest.mark.parametrize("name", ["cockroachdb", "oceanbase", "postgres", "tidb", "yugabytedb"])
+def test_relatives_of_the_known_ones_are_explained(name: str) -> None:
+    """For a dialect of a server that speaks a known protocol, the error says how to go on."""
+    with pytest.raises(UnknownDatabaseError) as refused:
+        Store(f"{name}://u:secret@h/d")
+    error = pickle.loads(pickle.dumps(refused.value))
+    assert str(error) == str(refused.value)
+    assert error.why in str(error)
+    assert "secret" not in str(error)
+    if error.write is None:
+        assert name in {"cockroachdb", "tidb"}
+    else:
+        assert Store(error.write).url == error.write
 
 
 def test_an_engine_of_another_database_is_refused() -> None:
@@ -58,7 +78,7 @@ def test_an_engine_of_another_database_is_refused() -> None:
     engine = create_engine("sqlite://")
     engine.dialect = Stranger()
     engine.url = engine.url.set(drivername="stranger")
-    with pytest.raises(ConfigError, match="'stranger' is none of them"):
+    with pytest.raises(UnknownDatabaseError, match=r"SQLite; got 'stranger://'"):
         Store(engine)
 
 

@@ -25,7 +25,7 @@ from beatstore.database.dialects import (
 )
 from beatstore.database.functions import db_now, micros_between
 from beatstore.database.tables import ENTRY, WAIT
-from beatstore.errors import ConfigError, InvalidEntryError, SessionError
+from beatstore.errors import InvalidEntryError, SessionError, UnknownDatabaseError
 
 URLS = {
     "sqlite:///x.db": SQLite,
@@ -61,12 +61,12 @@ def test_a_server_says_that_it_is_mariadb() -> None:
 @pytest.mark.parametrize("dialect", [mssql.dialect(), oracle.dialect()])
 def test_an_unknown_database_is_refused_by_name(dialect: Dialect) -> None:
     """A database that beatstore does not know is named, with those it knows and what to write."""
-    known = "SQLite, PostgreSQL, MySQL or MariaDB"
-    with pytest.raises(ConfigError, match=f"{known}, and '{dialect.name}' is none") as refused:
+    known = "beatstore runs on PostgreSQL, MySQL/MariaDB and SQLite"
+    with pytest.raises(UnknownDatabaseError, match=f"{known}; got '{dialect.name}'") as refused:
         dialect_of(dialect)
     assert refused.value.write == PostgreSQL.example_url
     for statement in (select(db_now()), select(ENTRY), CreateTable(WAIT)):
-        with pytest.raises(ConfigError, match=dialect.name):
+        with pytest.raises(UnknownDatabaseError, match=dialect.name):
             statement.compile(dialect=dialect)
 
 

@@ -21,7 +21,7 @@ from beatstore.database.dialects.base import DatabaseDialect, GivenRows, TableSi
 from beatstore.database.dialects.mysql import MariaDB, MySQL
 from beatstore.database.dialects.postgresql import CHANNEL, PostgreSQL
 from beatstore.database.dialects.sqlite import SQLite
-from beatstore.errors import ConfigError
+from beatstore.errors import UnknownDatabaseError
 
 __all__ = [
     "CHANNEL",
@@ -44,6 +44,22 @@ _DIALECTS: dict[str, DatabaseDialect] = {
     dialect.name: dialect for dialect in (SQLite(), PostgreSQL(), MySQL(), MariaDB())
 }
 
+#: What to write for names that SQLAlchemy knows, or that others' dialects give it, and why. A
+#: server that speaks PostgreSQL's or MySQL's protocol is spoken to as one of these.
+_RELATIVES = {
+    "cockroachdb": (None, "CockroachDB lacks what beatstore's triggers and migrations need"),
+    "oceanbase": (
+        "mysql+pymysql://user@host:2881/database",
+        "OceanBase is spoken to as MySQL",
+    ),
+    "postgres": (PostgreSQL.example_url, "PostgreSQL's name in a URL is postgresql"),
+    "tidb": (None, "TiDB has no triggers and no SKIP LOCKED"),
+    "yugabytedb": (
+        "postgresql+psycopg://user@host:5433/database",
+        "YugabyteDB is spoken to as PostgreSQL",
+    ),
+}
+
 #: SQLAlchemy prints a statement in a dialect of this name where nobody says for which database.
 _PRINTED = "default"
 
@@ -52,7 +68,7 @@ def dialect_of(dialect: Dialect) -> DatabaseDialect:
     """Return the dialect of a connection or engine, by SQLAlchemy's own.
 
     Raises:
-        ConfigError: beatstore does not know that database.
+        UnknownDatabaseError: beatstore does not know that database.
     """
     # A server that is spoken to as MySQL's says when it is MariaDB.
     name = MariaDB.name if getattr(dialect, "is_mariadb", False) else dialect.name
@@ -68,7 +84,7 @@ def dialect_at(url: URL, given: Any = None) -> DatabaseDialect:
         given: what the user wrote, for the error, with no password in it.
 
     Raises:
-        ConfigError: beatstore does not know that database.
+        UnknownDatabaseError: beatstore does not know that database.
     """
     name = url.get_backend_name()
     return _DIALECTS.get(name) or _refuse(name, "url", given or name)
@@ -80,9 +96,8 @@ def supports(url: URL) -> bool:
 
 
 def _refuse(name: str, setting: str, given: Any) -> NoReturn:
-    *others, last = (dialect.label for dialect in _DIALECTS.values())
-    expected = f"{', '.join(others)} or {last}, and {name!r} is none of them"
-    raise ConfigError(setting, given, expected, PostgreSQL.example_url)
+    write, why = _RELATIVES.get(name, (PostgreSQL.example_url, None))
+    raise UnknownDatabaseError(setting, given, write, why)
 
 
 def table_options() -> dict[str, str]:
