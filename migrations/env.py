@@ -36,7 +36,7 @@ from sqlalchemy.dialects.mysql import DOUBLE
 from beatstore.database import migration_types
 from beatstore.database.columns import BigId, Instant, Json
 from beatstore.database.engine import Database
-from beatstore.database.functions import db_now
+from beatstore.database.functions import clock_default
 from beatstore.database.migrate import locked, session_sql
 from beatstore.database.models import VERSION_TABLE, Base
 from beatstore.errors import BeatstoreError
@@ -142,7 +142,7 @@ def bare(default: str) -> str:
 def is_clock(item: object) -> bool:
     """Say whether a column, or a column's default, is the database's clock."""
     default = item.server_default if isinstance(item, Column) else item
-    return isinstance(default, DefaultClause) and isinstance(default.arg, db_now)
+    return isinstance(default, DefaultClause) and isinstance(default.arg, clock_default)
 
 
 def render_item(kind: str, item: object, autogen: AutogenContext) -> str | Literal[False]:

@@ -13,11 +13,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["db_now", "is_instant", "micros_between"]
+__all__ = ["clock_default", "db_now", "is_instant", "micros_between"]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
-    """The database's clock, as an `Instant`."""
+    """The database's time at the beginning of a statement, as an `Instant`."""
 
     type = Instant()
     inherit_cache = True
@@ -27,6 +27,19 @@ class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named 
 @compiles(db_now)
 def _now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return dialect_of(compiler.dialect).now()
+
+
+class clock_default(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
+    """The database's time, as the default of a column."""
+
+    type = Instant()
+    inherit_cache = True
+    name = "clock_default"
+
+
+@compiles(clock_default)
+def _clock_default(element: clock_default, compiler: SQLCompiler, **kw: Any) -> str:
+    return dialect_of(compiler.dialect).clock_default()
 
 
 class micros_between(FunctionElement[int]):  # noqa: N801  (an SQL function, named like one)

@@ -40,7 +40,7 @@ from beatstore.database.columns import (
     Whole,
 )
 from beatstore.database.dialects import table_options
-from beatstore.database.functions import db_now
+from beatstore.database.functions import clock_default
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [
@@ -159,8 +159,8 @@ class EntryModel(Base):
     last_run_at: Mapped[datetime | None]
 
     version: Mapped[int] = mapped_column(Whole, default=1, server_default="1")
-    created_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    created_at: Mapped[datetime] = mapped_column(server_default=clock_default())
+    updated_at: Mapped[datetime] = mapped_column(server_default=clock_default())
 
     __table_args__ = (
         UniqueConstraint("name"),
@@ -245,7 +245,7 @@ class WaitModel(Base):
     )
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     state: Mapped[str] = mapped_column(Name(16), default="look", server_default="look")
-    since: Mapped[datetime] = mapped_column(server_default=db_now())
+    since: Mapped[datetime] = mapped_column(server_default=clock_default())
     blocked_by: Mapped[int | None] = mapped_column(BigWhole)
     timeout_s: Mapped[float | None] = mapped_column(Number)
 
@@ -323,7 +323,7 @@ class AuditModel(Base):
     __tablename__ = "beatstore_audit"
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=db_now())
+    at: Mapped[datetime] = mapped_column(server_default=clock_default())
     actor: Mapped[str] = mapped_column(Name(255))
     action: Mapped[str] = mapped_column(Name(32))
     entry: Mapped[str] = mapped_column(Name(255))
@@ -344,8 +344,8 @@ class BeatModel(Base):
     pid: Mapped[int] = mapped_column(Whole)
     version: Mapped[str] = mapped_column(Name(64))
     tzdata: Mapped[str] = mapped_column(Name(32))
-    started_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    started_at: Mapped[datetime] = mapped_column(server_default=clock_default())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=clock_default())
     stopped_at: Mapped[datetime | None]
     tick_s: Mapped[float | None] = mapped_column(Number)
     planned: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
@@ -361,7 +361,7 @@ class WorkerModel(Base):
     name: Mapped[str] = mapped_column(Name(255))
     pid: Mapped[int] = mapped_column(Whole)
     version: Mapped[str] = mapped_column(Name(64))
-    started_at: Mapped[datetime] = mapped_column(server_default=db_now())
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=db_now())
+    started_at: Mapped[datetime] = mapped_column(server_default=clock_default())
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=clock_default())
     stopped_at: Mapped[datetime | None]
     running: Mapped[int] = mapped_column(Whole, default=0, server_default="0")

@@ -327,6 +327,8 @@ def _postgresql() -> None:
                 autovacuum_analyze_scale_factor = 0.02)
             """
         )
+    # The clock's time, not the statement's: an edit may wait long for a beat to let go of the row,
+    # and the cursor must not go back before what that beat has accounted for meanwhile.
     op.execute(
         f"""
         CREATE FUNCTION beatstore_entry_edit() RETURNS trigger LANGUAGE plpgsql AS $$

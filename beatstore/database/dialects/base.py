@@ -156,7 +156,15 @@ class DatabaseDialect(ABC):
 
     @abstractmethod
     def now(self) -> str:
-        """Return the SQL of the time of the clock, which goes on within a transaction."""
+        """Return the SQL of the time at which a statement begins.
+
+        It goes on within a transaction, statement by statement. A statement that waits for a lock
+        has the time of before: what must be later than a lock is read by a statement of its own.
+        """
+
+    def clock_default(self) -> str:
+        """Return the SQL of the default of columns that hold when their row was made."""
+        return self.now()
 
     @abstractmethod
     def micros_between(self, begin: str, end: str) -> str:
