@@ -62,6 +62,8 @@ class Settings:
             seconds; None sends every eta to the broker.
         allowed_tasks: patterns of the task names that messages may run; None allows all.
         listen: let PostgreSQL wake a sleeping beat when a due row is committed.
+        notify: let transactions tell the beats that listen. False: no transaction of beatstore's,
+            and none that fires its triggers, executes NOTIFY; beat polls.
         heartbeat: seconds between the heartbeats of a worker. After three missed ones, its
             runs are stale.
         overlap_timeout: default `run_timeout`, in seconds, of entries with `overlap`, so that
@@ -83,6 +85,7 @@ class Settings:
     eta_threshold: float | None = None
     allowed_tasks: tuple[str, ...] | None = None
     listen: bool = True
+    notify: bool = True
     heartbeat: float = 10.0
     overlap_timeout: float = 86400.0
     web_links: Mapping[str, str] = field(default_factory=dict)
@@ -242,6 +245,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "eta_threshold": _seconds(0, "3600"),
     "allowed_tasks": _patterns,
     "listen": _flag,
+    "notify": _flag,
     "heartbeat": _seconds(0.1, "10"),
     "overlap_timeout": _seconds(1, "86400"),
     "web_links": link_templates,

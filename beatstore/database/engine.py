@@ -21,7 +21,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, select
+from sqlalchemy import URL, Engine, Select, create_engine, event, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
@@ -37,7 +37,14 @@ from beatstore.database.drivers import (
     prepare_engine,
     prepare_nothing,
 )
-from beatstore.database.faults import codes, contended, rolled_back, unavailable, unprepared
+from beatstore.database.faults import (
+    codes,
+    contended,
+    refused,
+    rolled_back,
+    unavailable,
+    unprepared,
+)
 from beatstore.database.functions import db_now
 from beatstore.database.models import EntryModel
 from beatstore.errors import ConfigError, PoolerError, SessionError, UnavailableError
@@ -73,6 +80,7 @@ class Database:
         engine_options: keyword arguments for `create_engine`, with a URL only.
         schema: database schema of the tables.
         clock: replaces the database's clock.
+        notify: whether transactions tell the beats that listen what is due.
 
     Attributes:
         kind: what kind of database it is, by the URL.
@@ -91,12 +99,14 @@ class Database:
         engine_options: Mapping[str, Any] | None = None,
         schema: str | None = None,
         clock: Clock | None = None,
+        notify: bool = True,
     ) -> None:
         self.schema = schema
         self.clock = clock
+        self.notify = notify
         self._own = not isinstance(target, Engine)
         self._engine_options = dict(engine_options or {})
-        self._pooled, self._listens = False, True
+        self._pooled, self._listens = False, notify
         self._engine: Engine | None = target if isinstance(target, Engine) else None
         self._making = Lock()
         self.url: URL = checked(target)
@@ -128,6 +138,11 @@ class Database:
     def options(self) -> dict[str, Any]:
         """Execution options that put beatstore's tables into their schema."""
         return {"schema_translate_map": {None: self.schema}} if self.schema else {}
+
+    @property
+    def notification(self) -> Select[Any] | None:
+        """The statement that wakes the beats that listen, or None where none is to be executed."""
+        return self.kind.notification if self.notify else None
 
     @property
     def safe_url(self) -> str:
@@ -206,14 +221,19 @@ class Database:
         try:
             return Listener.open(self.engine)
         except PoolerError:
-            self._listens = False
-            logger.info(
-                "a connection pooler stands before PostgreSQL: what is added is noticed at the "
-                "next look, not at once"
-            )
-            return None
+            self._polls("a connection pooler stands before PostgreSQL")
         except (OSError, SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
+            if refused(error):
+                first = next(iter(str(error).splitlines()), "")
+                self._polls(f"the server refuses LISTEN ({first})")
+                return None
             raise UnavailableError(f"{type(error).__name__}: {error}") from error
+        return None
+
+    def _polls(self, why: str) -> None:
+        """Listen no more; say so once."""
+        self._listens = False
+        logger.info("%s: what is added is noticed at the next look, not at once", why)
 
     def learn(self, error: BaseException | None) -> None:
         """Prepare nothing from now on, if `error` says that a pooler stands in between."""

@@ -17,7 +17,16 @@ from __future__ import annotations
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-__all__ = ["codes", "contended", "lost", "rolled_back", "timed_out", "unavailable", "unprepared"]
+__all__ = [
+    "codes",
+    "contended",
+    "lost",
+    "refused",
+    "rolled_back",
+    "timed_out",
+    "unavailable",
+    "unprepared",
+]
 
 #: SQLSTATE classes of PostgreSQL that mean an outage: connection exceptions, refused logins,
 #: insufficient resources, operator intervention, system errors.
@@ -107,6 +116,11 @@ def unavailable(error: BaseException) -> bool:
     not helped, there is nothing but to wait.
     """
     return lost(error) or rolled_back(error) or contended(error) or _outage(error)
+
+
+def refused(error: BaseException) -> bool:
+    """Say whether the server has answered that it does not do this: a mistake, not an outage."""
+    return bool(codes(error)) and not unavailable(error)
 
 
 def rolled_back(error: BaseException | None) -> bool:

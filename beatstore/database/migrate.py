@@ -11,6 +11,7 @@ each statement by itself; there, running `upgrade` again goes on where it broke 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 __all__ = ["check", "downgrade", "locked", "revision_of", "session_sql", "upgrade"]
+
+logger = logging.getLogger(__name__)
 
 # Alembic keeps the running environment in module globals.
 _alembic = threading.Lock()
@@ -70,6 +73,12 @@ def check(database: Database) -> None:
             f"{database.where}: the triggers {names} belong to an account that is gone "
             f"({accounts}), and the server refuses what would fire them: {database.to_migrate}"
         )
+    if not database.notify and _notifies_wrongly(database):
+        logger.warning(
+            "beatstore_notify is False, but the triggers of %s still notify: %s",
+            database.where,
+            database.to_migrate,
+        )
 
 
 def upgrade(database: Database) -> None:
@@ -95,13 +104,30 @@ def upgrade(database: Database) -> None:
     with _alembic, locked(database) as connection:
         command.upgrade(_config(connection, database.schema), "head")
         triggers.repair(connection, database.schema)
+        _set_notifying(connection, database)
 
 
 def _repair(database: Database) -> None:
-    """Make triggers anew that may be refused; nothing is locked where there are none."""
-    if dialect_of(database.engine.dialect).triggers_have_definers:
+    """Make triggers anew that are not as they should be; nothing is locked where all are."""
+    dialect = dialect_of(database.engine.dialect)
+    if dialect.triggers_have_definers or _notifies_wrongly(database):
         with locked(database) as connection:
             triggers.repair(connection, database.schema)
+            _set_notifying(connection, database)
+
+
+def _notifies_wrongly(database: Database) -> bool:
+    """Say whether the triggers do other than the setting says."""
+    with database.engine.connect() as connection:
+        dialect = dialect_of(connection.dialect)
+        return bool(dialect.notifying_sql(connection, database.schema, database.notify))
+
+
+def _set_notifying(connection: Connection, database: Database) -> None:
+    dialect = dialect_of(connection.dialect)
+    driver = connection.execution_options(no_parameters=True)
+    for statement in dialect.notifying_sql(connection, database.schema, database.notify):
+        driver.exec_driver_sql(statement)
 
 
 def downgrade(database: Database, revision: str = "base") -> None:

@@ -181,7 +181,7 @@ class Transaction:
 
         For updates: inserted rows are announced by a trigger of the database.
         """
-        notification = dialect_of(self.dialect).notification
+        notification = self.database.notification
         if wake_at is None or notification is None:
             return
         self.execute(notification.where(self.database.now_sql() >= wake_at - _SOON))

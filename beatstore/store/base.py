@@ -61,6 +61,7 @@ class Base:
             engine_options=engine_options or self.settings.engine_options,
             schema=schema or self.settings.schema,
             clock=clock,
+            notify=self.settings.notify,
         )
 
     @classmethod

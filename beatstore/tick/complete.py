@@ -107,7 +107,7 @@ def finish(
     unwritten.unknown += [
         one for one in endings if task_ids.get(one.run_id, one.task_id) != one.task_id
     ]
-    count_and_wake(connection, tally, now, patience=patience)
+    count_and_wake(connection, database, tally, now, patience=patience)
     return unwritten
 
 
@@ -165,7 +165,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
             if some:
                 later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
                 connection.execute(later.values(values))
-    count_and_wake(connection, tally, now, patience=0.0)
+    count_and_wake(connection, database, tally, now, patience=0.0)
 
 
 def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:

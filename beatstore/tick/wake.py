@@ -23,6 +23,7 @@ from sqlalchemy import Row, bindparam, case, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import dialect_of
+from beatstore.database.engine import Database
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.outcomes import (
     COUNTERS,
@@ -117,11 +118,14 @@ _DOWNSTREAMS = (
 _LOCK = _DOWNSTREAMS.with_for_update(skip_locked=True)
 
 
-def count_and_wake(connection: Connection, tally: Tally, now: datetime, *, patience: float) -> None:
+def count_and_wake(
+    connection: Connection, database: Database, tally: Tally, now: datetime, *, patience: float
+) -> None:
     """Update the counters of entries, and wake downstreams that may have waited.
 
     Args:
         connection: in the transaction that locked the completed entries.
+        database: knows how beats are notified.
         tally: the completions.
         now: the database's time.
         patience: how many seconds to wait for locked downstreams.
@@ -141,9 +145,8 @@ def count_and_wake(connection: Connection, tally: Tally, now: datetime, *, patie
     for some in chunks(sorted(woken)):
         these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
         connection.execute(update(ENTRY).where(these).values(wake_at=now))
-    notification = dialect_of(connection.dialect).notification
-    if woken and notification is not None:
-        connection.execute(notification)
+    if woken and database.notification is not None:
+        connection.execute(database.notification)
 
 
 def _waiting(connection: Connection, tally: Tally, now: datetime, patience: float) -> set[int]:

@@ -61,7 +61,10 @@ class OwnReports(Reports):
 
     def __init__(self, settings: Settings) -> None:
         self._own = Database(
-            settings.url, engine_options=settings.engine_options, schema=settings.schema
+            settings.url,
+            engine_options=settings.engine_options,
+            schema=settings.schema,
+            notify=settings.notify,
         )
         self._own.program = "beatstore-worker"
         super().__init__(self._own, settings)

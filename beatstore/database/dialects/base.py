@@ -271,6 +271,16 @@ class DatabaseDialect(ABC):
         """
         return []
 
+    def notifying_sql(self, connection: Connection, schema: str | None, on: bool) -> list[str]:
+        """Return the SQL by which the triggers notify from now on, or don't; none if they do so.
+
+        Args:
+            connection: to the database.
+            schema: that of the tables.
+            on: whether they are to notify.
+        """
+        return []
+
     @abstractmethod
     def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
         """Wait until no other process changes the tables of this database.

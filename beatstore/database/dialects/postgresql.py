@@ -67,6 +67,21 @@ _TRIGGERS = text(
 )
 
 
+#: How the triggers' functions notify, and what stands there instead where they are not to.
+_LOUD = f"PERFORM pg_notify('{CHANNEL}', '');"
+_SILENT = "NULL; -- beatstore_notify = False"
+
+#: The functions of the triggers in which a text stands, as statements that make them anew.
+_FUNCTIONS = text(
+    """
+    SELECT pg_get_functiondef(p.oid) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = COALESCE(:at, current_schema()) AND p.proname LIKE 'beatstore!_%' ESCAPE '!'
+        AND position(CAST(:part AS TEXT) IN p.prosrc) > 0
+    ORDER BY p.proname
+    """
+)
+
+
 class PostgreSQL(DatabaseDialect):
     """PostgreSQL."""
 
@@ -194,6 +209,12 @@ class PostgreSQL(DatabaseDialect):
         """Set the zone: defaults that are instants are read in it when a table is made."""
         zone = ["SET LOCAL TIME ZONE 'UTC'"]
         return [*zone, f"SET LOCAL search_path TO {schema}"] if schema else zone
+
+    def notifying_sql(self, connection: Connection, schema: str | None, on: bool) -> list[str]:
+        """Exchange the line that notifies in the functions of the triggers."""
+        there, wanted = (_SILENT, _LOUD) if on else (_LOUD, _SILENT)
+        found = connection.execute(_FUNCTIONS, {"at": schema, "part": there}).scalars()
+        return [definition.replace(there, wanted) for definition in found]
 
     def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
         """Take an advisory lock of the transaction."""
