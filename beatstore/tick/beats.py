@@ -7,6 +7,7 @@ On failure: as in `beatstore.tick.queue`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
@@ -84,27 +85,24 @@ class Upkeep:
             may be wrong.
         """
         others = select(BEAT.c.tzdata).where(BEAT.c.id != self._beat_id)
-        with self._kept.claiming() as connection:
+        row = {"id": self._beat_id, "host": host, "pid": pid, "version": version, "tzdata": tzdata}
+
+        def write(connection: Connection) -> str | None:
             now = read_now(connection, self._database)
-            before = connection.scalar(others.order_by(BEAT.c.started_at.desc()).limit(1))
+            latest = others.order_by(BEAT.c.started_at.desc()).limit(1)
+            before: str | None = connection.scalar(latest)
             insert = dialect_of(connection.dialect).insert_ignore(BEAT)
-            connection.execute(
-                insert.values(
-                    id=self._beat_id,
-                    host=host,
-                    pid=pid,
-                    version=version,
-                    tzdata=tzdata,
-                    started_at=now,
-                    heartbeat_at=now,
-                )
-            )
+            connection.execute(insert.values(**row, started_at=now, heartbeat_at=now))
             connection.execute(BEAT.delete().where(BEAT.c.heartbeat_at < now - KEPT))
+            return before
+
+        before = self._kept.claiming_again(write)
         return before is not None and before != tzdata
 
     def heartbeat(self, figures: BeatFigures) -> bool:
         """Update the beat's heartbeat and figures; return whether its row existed."""
-        with self._kept.claiming() as connection:
+
+        def write(connection: Connection) -> bool:
             written = connection.execute(
                 update(BEAT)
                 .where(BEAT.c.id == self._beat_id)
@@ -116,12 +114,15 @@ class Upkeep:
                     sent=figures.sent,
                 )
             )
-        return written.rowcount > 0
+            return written.rowcount > 0
+
+        return self._kept.claiming_again(write)
 
     def release(self) -> None:
         """Release the claims of this beat, so that the next sweep of any beat takes them."""
-        with self._kept.claiming() as connection:
-            self._release(connection, read_now(connection, self._database))
+        self._kept.claiming_again(
+            lambda connection: self._release(connection, read_now(connection, self._database))
+        )
 
     def withdraw(self, *, keep: bool = True) -> None:
         """Mark this beat as stopped, and release its claims.
@@ -133,11 +134,14 @@ class Upkeep:
             keep: whether to keep the row for a day, or delete it now.
         """
         mine = BEAT.c.id == self._beat_id
-        with self._kept.claiming() as connection:
+
+        def write(connection: Connection) -> None:
             now = read_now(connection, self._database)
             self._release(connection, now)
             stop = update(BEAT).where(mine).values(stopped_at=now)
             connection.execute(stop if keep else BEAT.delete().where(mine))
+
+        self._kept.claiming_again(write)
 
     def _release(self, connection: Connection, now: datetime) -> None:
         """Make the claims of this beat due for a sweep now.
@@ -189,22 +193,9 @@ class Upkeep:
         Returns:
             The last id of this page, or None after the last page.
         """
-        page = select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
-        to_wake: set[int] = set()
-        with self._kept.claiming() as connection:
-            ids = connection.scalars(page).all()
-            for some in chunks({*ids, *self._held_zones}):
-                zoned = select(ENTRY.c.id).where(
-                    dialect_of(connection.dialect).among(ENTRY.c.id, some),
-                    ENTRY.c.kind.in_(("cron", "rrule")),
-                    ENTRY.c.wake_at.is_not(None),
-                )
-                to_wake |= set(connection.scalars(zoned))
-            free = free_entries(connection, to_wake)
-            for some in chunks(free):
-                these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
-                connection.execute(update(ENTRY).where(these).values(wake_at=EPOCH))
-        self._held_zones = to_wake - set(free)
+        ids, self._held_zones = self._kept.claiming_again(
+            lambda connection: _replan_zones(connection, after_id, self._held_zones, limit)
+        )
         if not ids and not self._held_zones:
             return None
         return ids[-1] if ids else after_id
@@ -212,6 +203,34 @@ class Upkeep:
     def listener(self) -> Listener | None:
         """Open a listener that wakes a sleeping beat early; None if the database has none."""
         return self._database.listener()
+
+
+def _replan_zones(
+    connection: Connection, after_id: int, held: set[int], limit: int
+) -> tuple[Sequence[int], set[int]]:
+    """Wake a page of entries with a zone; return the page's ids, and those that are locked.
+
+    Args:
+        connection: in a transaction.
+        after_id: the last id of the previous page.
+        held: the ids that were locked in previous pages.
+        limit: the size of the page.
+    """
+    page = select(ENTRY.c.id).where(ENTRY.c.id > after_id).order_by(ENTRY.c.id).limit(limit)
+    to_wake: set[int] = set()
+    ids = connection.scalars(page).all()
+    for some in chunks({*ids, *held}):
+        zoned = select(ENTRY.c.id).where(
+            dialect_of(connection.dialect).among(ENTRY.c.id, some),
+            ENTRY.c.kind.in_(("cron", "rrule")),
+            ENTRY.c.wake_at.is_not(None),
+        )
+        to_wake |= set(connection.scalars(zoned))
+    free = free_entries(connection, to_wake)
+    for some in chunks(free):
+        these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
+        connection.execute(update(ENTRY).where(these).values(wake_at=EPOCH))
+    return ids, to_wake - set(free)
 
 
 def _wake_forgotten(connection: Connection, limit: int) -> int:

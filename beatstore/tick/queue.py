@@ -42,7 +42,7 @@ from beatstore.tick import complete, mark, sweep
 from beatstore.tick.beats import Upkeep
 from beatstore.tick.claims import Claim, Ending, Look, Outcome
 from beatstore.tick.locks import LOCK_WAIT_S, NO_WAIT_S, lock_runs
-from beatstore.tick.notices import log_notices
+from beatstore.tick.notices import Notice, log_notices
 from beatstore.tick.plan import Planner, quarantine
 from beatstore.tick.sweep import Swept
 
@@ -237,8 +237,8 @@ class Queue:
     def _due_ids(self, rows: Table, due: ColumnElement[bool]) -> Sequence[int]:
         """Return the ids of a due batch, without reading any other column."""
         ids = select(rows.c.id).where(due).order_by(rows.c.wake_at, rows.c.id)
-        with self._kept.claiming() as connection:
-            return connection.scalars(ids.limit(self.settings.batch_size)).all()
+        batch = ids.limit(self.settings.batch_size)
+        return self._kept.claiming_again(lambda connection: connection.scalars(batch).all())
 
     def _plan(self, claims: list[Claim], now: datetime, which: ColumnElement[bool]) -> int:
         """Plan in one transaction, add to `claims`, and return how many entries were decided.
@@ -255,8 +255,9 @@ class Queue:
         return planned.count
 
     def _quarantine(self, entry_id: int, reason: str) -> None:
-        with self._kept.claiming() as connection:
-            notice = quarantine(connection, entry_id, reason)
+        notice = self._kept.claiming_again(
+            lambda connection: quarantine(connection, entry_id, reason)
+        )
         log_notices([notice])
 
     def _sweep(self, swept: Swept, now: datetime, which: ColumnElement[bool]) -> int:
@@ -281,17 +282,21 @@ class Queue:
         return found.count
 
     def _give_up(self, run_id: int, reason: str) -> None:
-        with self._kept.claiming() as connection:
+        def write(connection: Connection) -> Notice:
             now = read_now(connection, self._database)
-            notice = sweep.give_up(connection, run_id, now, reason)
-        log_notices([notice])
+            return sweep.give_up(connection, run_id, now, reason)
+
+        log_notices([self._kept.claiming_again(write)])
 
     def _wake_earliest(self, rows: Table) -> None:
         """Overwrite the earliest `wake_at` of a table with a past instant."""
         first = select(rows.c.id).where(rows.c.wake_at.is_not(None)).order_by(rows.c.wake_at)
-        with self._kept.claiming() as connection:
+
+        def write(connection: Connection) -> None:
             earliest = connection.scalar(first.limit(1))
             connection.execute(update(rows).where(rows.c.id == earliest).values(wake_at=EPOCH))
+
+        self._kept.claiming_again(write)
 
 
 def _tagged(entry_id: Column[int], tag: str | None) -> ColumnElement[bool]:

@@ -200,8 +200,11 @@ class Reports:
 
         Transaction: opens and commits its own.
         """
-        with self._kept.claiming() as connection:
+
+        def write(connection: Connection) -> None:
             workers.withdraw(connection, worker_id, read_now(connection, self._database))
+
+        self._kept.claiming_again(write)
 
     def close(self) -> None:
         """Release the connection; the next call opens another."""
