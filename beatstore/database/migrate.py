@@ -1,7 +1,8 @@
 """The revision of the tables: read whenever beat starts, changed only on request.
 
 Invariants:
-    * One process at a time changes the tables; others wait, and find the work done.
+    * One process at a time changes the tables; others wait, and find the work done. Where the
+      server's lock does nothing, they fail at what the first one has made, and try again.
     * A table is made or dropped by `upgrade` and `downgrade` and by nothing else.
     * Alembic is imported when a table must change, so asking costs beat's start nothing.
 
@@ -13,18 +14,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateSchema
 
 from beatstore.database import triggers
 from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import unlimit_answers
 from beatstore.database.engine import Database
+from beatstore.database.faults import codes, rolled_back, unavailable
 from beatstore.database.models import REVISION, VERSION_TABLE
 from beatstore.errors import SchemaError
 
@@ -34,6 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["check", "downgrade", "locked", "revision_of", "session_sql", "upgrade"]
 
 logger = logging.getLogger(__name__)
+
+#: How many seconds an upgrade waits for another process whose work it found in its way.
+_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+
+#: What is to be made is there already: PostgreSQL, then MySQL and MariaDB.
+_THERE: set[object] = {
+    *("23505", "42P07", "42710", "42723", "42P06", "42701"),
+    *(1007, 1050, 1060, 1061, 1062, 1091, 1359, 1826),
+}
 
 # Alembic keeps the running environment in module globals.
 _alembic = threading.Lock()
@@ -93,18 +107,54 @@ def upgrade(database: Database) -> None:
             MySQL's lock for ten minutes.
         ConfigError: a schema was asked for, and the database is SQLite.
     """
-    found = revision_of(database)
-    if found == REVISION:
-        _repair(database)
-        return
-    if _unknown(found):
-        raise SchemaError(_mismatch(database, found))
+    for pause in (*_PAUSES_S, None):
+        found = revision_of(database)
+        if found == REVISION:
+            _repair(database)
+            return
+        if _unknown(found):
+            raise SchemaError(_mismatch(database, found))
+        try:
+            _upgrade(database)
+        except Exception as error:
+            if pause is None or not _overtaken(database, error, found):
+                raise
+            logger.info("another process migrates %s too, trying again", database.where)
+            time.sleep(pause)
+        else:
+            return
+
+
+def _upgrade(database: Database) -> None:
     from alembic import command  # noqa: PLC0415  (see the module's docstring)
 
-    with _alembic, locked(database) as connection:
+    with _alembic, _quiet(), locked(database) as connection:
         command.upgrade(_config(connection, database.schema), "head")
         triggers.repair(connection, database.schema)
         _set_notifying(connection, database)
+
+
+def _overtaken(database: Database, error: Exception, found: str | None) -> bool:
+    """Say whether an upgrade failed because another process does the same.
+
+    That is so only where the lock does nothing: some servers and poolers have the function, and
+    no lock behind it. There whoever comes second fails at what exists already, at the revision
+    that it does not find any more, or at a conflict; and it can go on from what the first made.
+    """
+    if codes(error) & _THERE or rolled_back(error):
+        return True
+    return not unavailable(error) and revision_of(database) != found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let SQLAlchemy say nothing of what OceanBase adds when it describes its tables.
+
+    Called with the lock of this process, as it changes the filters of all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unknown schema content", SAWarning)
+        yield
 
 
 def _repair(database: Database) -> None:
@@ -138,7 +188,7 @@ def downgrade(database: Database, revision: str = "base") -> None:
     """
     from alembic import command  # noqa: PLC0415  (see the module's docstring)
 
-    with _alembic, locked(database) as connection:
+    with _alembic, _quiet(), locked(database) as connection:
         command.downgrade(_config(connection, database.schema), revision)
 
 

@@ -29,11 +29,18 @@ _logger = logging.getLogger("beatstore.migrate")
 _EPOCH = "1970-01-01 00:00:00.000000"
 _AWAKE = "wake_at IS NOT NULL"
 
+#: "BLOB, TEXT, GEOMETRY or JSON column can't have a default value": OceanBase, not MySQL 8.
+_NO_JSON_DEFAULT = 1101
+
+#: Columns whose range is read in order. YugabyteDB would put the first one of an index into a
+#: hash, unless it is told the order; elsewhere ASC says nothing.
+_IN_ORDER = ("wake_at", "due_at")
+
 
 def upgrade() -> None:
     """Create everything."""
     left = _left_behind()
-    _create_entry(left)
+    _create_entry_as_possible(left)
     _create_run(left)
     _create_dependency(left)
     _create_small_tables(left)
@@ -86,19 +93,71 @@ def _create(
     for index, names in (indexes or {}).items():
         only = sa.text(_AWAKE) if "wake_at" in names else None
         if index not in left:
-            op.create_index(index, name, names, postgresql_where=only, sqlite_where=only)
+            first = sa.text(f"{names[0]} ASC") if names[0] in _IN_ORDER else names[0]
+            op.create_index(
+                index, name, [first, *names[1:]], postgresql_where=only, sqlite_where=only
+            )
 
 
-def _create_entry(left: set[str]) -> None:
+def _create_entry_as_possible(left: set[str]) -> None:
+    """Create entries, without the defaults of JSON columns where the server has none.
+
+    There a trigger gives the empty value to an INSERT that leaves such a column out. It gets
+    past the server only if the column may be NULL.
+    """
+    try:
+        _create_entry(left)
+    except sa.exc.DBAPIError as error:
+        if _code(error) != _NO_JSON_DEFAULT:
+            raise
+        _create_entry(left, has_json_defaults=False)
+    if _dialect() in ("mysql", "mariadb") and _lacks_json_defaults():
+        _empty_json_trigger()
+
+
+def _lacks_json_defaults() -> bool:
+    if context.is_offline_mode():
+        return False
+    schema = op.get_context().version_table_schema
+    columns = sa.inspect(op.get_bind()).get_columns("beatstore_entry", schema)
+    return any(column["name"] == "args" and column["nullable"] for column in columns)
+
+
+def _empty_json_trigger() -> None:
+    name = "beatstore_entry_insert"
+    given = {"args": "[]", "kwargs": "{}", "options": "{}"}
+    values = (f"NEW.{name} = COALESCE(NEW.{name}, '{empty}')" for name, empty in given.items())
+    try:
+        op.execute(f"DROP TRIGGER IF EXISTS {name}")
+        op.execute(
+            f"CREATE TRIGGER {name} BEFORE INSERT ON beatstore_entry FOR EACH ROW "
+            f"SET {', '.join(values)}"
+        )
+    except sa.exc.DBAPIError as error:
+        if not _refused(error):
+            raise
+        _logger.warning(
+            "This server has no defaults for JSON, and refused to make a trigger (%s). Here an "
+            "INSERT by plain SQL must give args, kwargs and options: '[]', '{}' and '{}'.",
+            error.orig,
+        )
+
+
+def _create_entry(left: set[str], *, has_json_defaults: bool = True) -> None:
+    def json(name: str, empty: str) -> sa.Column[Any]:
+        if not has_json_defaults:
+            return sa.Column(name, Json)
+        return sa.Column(name, Json, server_default=sa.text(f"('{empty}')"), nullable=False)
+
     _create(
         left,
         "beatstore_entry",
         sa.Column("id", BigId, nullable=False),
         sa.Column("name", Name(255), nullable=False),
         sa.Column("task", Name(255), nullable=False),
-        sa.Column("args", Json, server_default=sa.text("('[]')"), nullable=False),
-        sa.Column("kwargs", Json, server_default=sa.text("('{}')"), nullable=False),
-        sa.Column("options", Json, server_default=sa.text("('{}')"), nullable=False),
+        json("args", "[]"),
+        json("kwargs", "{}"),
+        json("options", "{}"),
         sa.Column("kind", Name(16), nullable=False),
         sa.Column("spec", sa.Text, nullable=False),
         sa.Column("timezone", Name(64)),
@@ -312,8 +371,12 @@ def _refused(error: sa.exc.DBAPIError) -> bool:
     1044, 1142 and 1227: the user may not; 1419: without `log_bin_trust_function_creators`,
     a server that writes a binary log asks for SUPER.
     """
-    code = getattr(error.orig, "errno", None) or (error.orig.args if error.orig else (0,))[0]
-    return code in (1044, 1142, 1227, 1419)
+    return _code(error) in (1044, 1142, 1227, 1419)
+
+
+def _code(error: sa.exc.DBAPIError) -> object:
+    """Return MySQL's number of an error."""
+    return getattr(error.orig, "errno", None) or (error.orig.args if error.orig else (0,))[0]
 
 
 def _postgresql() -> None:

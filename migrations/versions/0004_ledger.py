@@ -118,7 +118,8 @@ def _create_wait() -> None:
     )
     columns = ["downstream_id", "state", "due_at"]
     op.create_index("ix_beatstore_wait_downstream_id_state_due_at", "beatstore_wait", columns)
-    op.create_index("ix_beatstore_wait_due_at", "beatstore_wait", ["due_at"])
+    # For YugabyteDB, as in revision 0001.
+    op.create_index("ix_beatstore_wait_due_at", "beatstore_wait", [sa.text("due_at ASC")])
 
 
 def _keep_waiting() -> None:
