@@ -17,7 +17,7 @@ class Memory:
         asked: the runs that a `trigger` or a `rerun` made.
         ended: the runs that a user has ended by hand.
         failed: runs that had failed or been lost for good at some time.
-        dropped: runs that a beat or a user has cancelled.
+        dropped: runs that a beat or a user has cancelled before they were sent.
         given_up: runs that are records of what was given up, which count as failures.
         stopped: by entry, when it was paused or cancelled, unless it is active again.
         resumed: by entry, when it became active last, as microseconds of the database's clock.
@@ -42,8 +42,9 @@ class Memory:
                 self.asked.add(run.id)
             if run.state == "skipped" and "overlap" not in (run.reason or ""):
                 self.given_up.add(run.id)
-        for _, run in change.moved():
-            if run.state == "cancelled" and change.who.kind != "worker":
+        for was, run in change.moved():
+            dropped = was.state == "claimed" and run.state == "cancelled"
+            if dropped and change.who.kind != "worker":
                 self.dropped.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):
                 self.ended.add(run.id)
