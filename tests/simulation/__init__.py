@@ -8,7 +8,9 @@ one seed is one schedule, repeated exactly, and a failing one can be made shorte
     plan.py      what a schedule is made of, as data, and how a seed makes one
     virtual.py   the time, of the processes and of the database
     kernel.py    processes that stop at each point
-    wire.py      the connections to the database
+    ground.py    an app, a store and empty tables, on SQLite
+    servers.py   the same on PostgreSQL and MariaDB
+    wire.py      the connections to SQLite
     broker.py    the broker
     beats.py     beatstore's beat, whole
     workers.py   a worker that reports by `beatstore.tick.reports`
@@ -16,8 +18,10 @@ one seed is one schedule, repeated exactly, and a failing one can be made shorte
     play.py      one schedule, from the first step to rest
     ledger.py    what the tables say after each commit
     oracle/      what they must say, written from the docs
+    many.py      many schedules, in several processes
     shrink.py    from a failing plan to the shortest
-    mutants.py   faults planted in beatstore, each of which must be found
+    planted/     faults to plant in beatstore, each of which must be found
+    mutants.py   plants them
 
 `python -m tests.simulation --seeds 1000` plays schedules; `make simulate` does the same.
 """

@@ -9,18 +9,13 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
 
 from tests.simulation.plan import drawn, printed
 from tests.simulation.play import play
 from tests.simulation.shrink import shrunk
-
-#: How many seeds a process plays before it tells of them.
-_SHARE = 25
 
 
 def main(given: list[str] | None = None) -> int:
@@ -53,11 +48,11 @@ def _replay(seed: int, backend: str) -> int:
 
 
 def _play_all(arguments: argparse.Namespace) -> int:
-    began, played = time.monotonic(), 0
+    began, total = time.monotonic(), 0
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     played_by = functools.partial(play, backend=arguments.backend)
-    for count, seed in _played(seeds, arguments.jobs, arguments.backend):
-        played += count
+    for count, seed in played(seeds, arguments.jobs, arguments.backend):
+        total += count
         if seed is not None:
             plan = drawn(seed)
             violation = played_by(plan)[0]
@@ -66,34 +61,12 @@ def _play_all(arguments: argparse.Namespace) -> int:
                 plan = shrunk(plan, played_by)
                 violation = played_by(plan)[0]
             print(printed(plan, violation))
-            print(f"violation in seed {seed} after {played} schedules")
+            print(f"violation in seed {seed} after {total} schedules")
             return 1
     took = time.monotonic() - began
-    rate = played / took if took else 0.0
-    print(f"no violation in {played} schedules, {took:.1f} s, {rate:.1f} schedules a second")
+    rate = total / took if took else 0.0
+    print(f"no violation in {total} schedules, {took:.1f} s, {rate:.1f} schedules a second")
     return 0
-
-
-def _played(seeds: range, jobs: int, backend: str) -> Iterator[tuple[int, int | None]]:
-    """Play seeds; yield how many were played, and one that broke a rule, if one did."""
-    shares = [seeds[start : start + _SHARE] for start in range(0, len(seeds), _SHARE)]
-    if jobs == 1:
-        yield from map(functools.partial(_share, backend), shares)
-        return
-    # Each process makes its own tables.
-    with multiprocessing.get_context("spawn").Pool(jobs, _quiet) as pool:
-        yield from pool.imap(functools.partial(_share, backend), shares)
-
-
-def _share(backend: str, seeds: range) -> tuple[int, int | None]:
-    for number, seed in enumerate(seeds):
-        if play(drawn(seed), backend=backend):
-            return number + 1, seed
-    return len(seeds), None
-
-
-def _quiet() -> None:
-    logging.getLogger("beatstore").setLevel(logging.CRITICAL + 1)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,16 @@ def test_a_seed_repeats_exactly(seed: int) -> None:
     assert len(said.pop().splitlines()) > 30  # the steps, each with where all processes stand
 
 
+def test_several_processes_play() -> None:
+    """The command plays seeds in two processes, and says how many and how fast."""
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "30", "--jobs", "2"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("no violation in 30 schedules, ")
+
+
 def test_a_fault_is_found_and_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A next attempt that is not made is found, and a few steps are left that show it."""
     monkeypatch.setattr(complete, "_add_attempt", lambda *given: None)

@@ -36,6 +36,7 @@ _MOVES: dict[tuple[str, str], str] = {
     ("cancelled", "succeeded"): "worker",
     ("cancelled", "failed"): "worker",
     ("failed", "succeeded"): "worker",
+    ("failed", "cancelled"): "worker",
     ("lost", "succeeded"): "worker",
     ("lost", "failed"): "worker",
     ("lost", "cancelled"): "worker",
