@@ -13,6 +13,7 @@ import os
 import sys
 import time
 
+from tests.simulation.many import played
 from tests.simulation.plan import drawn, printed
 from tests.simulation.play import play
 from tests.simulation.shrink import shrunk
