@@ -125,10 +125,15 @@ def median_of(call: Any) -> float:
 
 
 def fill_history(url: str, count: int, runs_each: int) -> None:
-    """Store entries, two tags, a chain and a fan of edges, and a month of runs."""
+    """Store entries, two tags, a chain and a fan of edges, and a month of runs.
+
+    A third of the entries is due once in the coming day, each at a time of its own.
+    """
     total = runs_each * count
     fill(url, count)
     engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        _spread(connection)
     with engine.begin() as connection:
         rows = connection.execute(sa.select(ENTRY.c.id, ENTRY.c.name).order_by(ENTRY.c.id)).all()
         ids = [row.id for row in rows]
@@ -154,6 +159,22 @@ def fill_history(url: str, count: int, runs_each: int) -> None:
         connection.execute(held)
     engine.dispose()
     optimize(url)
+
+
+def _spread(connection: sa.Connection) -> None:
+    """Give the rows the instants that beats leave in them."""
+    after = {
+        "postgresql": "clock_timestamp() + (600 + {0}) * interval '1 s'",
+        "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now', (600 + {0}) || ' seconds')",
+    }.get(connection.dialect.name, "UTC_TIMESTAMP(6) + INTERVAL (600 + {0}) SECOND")
+    within = after.format("id * 7919 % 85000")
+    week_ago = after.format("id * 7919 % 85000 - 7 * 86400")
+    for kind, columns in {
+        "every": f"wake_at = {within}, next_due_at = {within}, created_at = {week_ago}",
+        "once": "wake_at = '2999-01-01', next_due_at = '2999-01-01'",
+        "cron": "wake_at = '2028-02-29', next_due_at = '2028-02-29'",
+    }.items():
+        connection.execute(sa.text(f"UPDATE {ENTRY.name} SET {columns} WHERE kind = '{kind}'"))
 
 
 def _run(entry: Any, number: int, due_at: float) -> dict[str, Any]:

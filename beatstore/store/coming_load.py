@@ -1,7 +1,11 @@
 """How many occurrences of all entries are due in each minute to come.
 
 Entries with the same schedule are counted together: the database groups them, and each schedule
-is computed once, the most frequent first, until the time for that is up.
+is computed once, the most frequent first, until the time for that is up. Intervals that each entry
+counts from an instant of its own are alike if their due times fall into the same steps.
+
+An entry whose `wake_at` is after the time in question is not due in it, as in
+`beatstore.store.upcoming`; so of an entry that is due in a year not even the schedule is read.
 
 Each function joins the open transaction it is given.
 """
@@ -14,8 +18,22 @@ from datetime import datetime, timedelta
 from heapq import nsmallest
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+)
 
+from beatstore.database.columns import Instant
+from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
@@ -39,6 +57,8 @@ _STEPS = 10_000
 _PAGE = 500
 
 _FULLEST = 5
+
+_SECOND = timedelta(seconds=1)
 
 #: The kinds that count from an instant of their entry.
 _ANCHORED = ENTRY.c.kind.in_(["every", "rrule"])
@@ -96,7 +116,7 @@ def upcoming_counts(
         expected = f"an instant after start that is at most {_STEPS:,} steps later"
         raise InvalidEntryError("until", end.isoformat(), expected)
     counts, entries = [0] * steps, 0
-    rows = tx.execute(_grouped(end)).all()
+    rows = tx.execute(_grouped(begin, end, length)).all()
     total = int(rows[0].of_all) if rows else 0
     computed = _Computed(tx, begin, end, length)
     for row in rows:
@@ -111,13 +131,19 @@ def upcoming_counts(
     return UpcomingCounts(begin, length, tuple(counts), fullest, entries, total - entries)
 
 
-def _grouped(end: datetime) -> Select[Any]:
+def _grouped(begin: datetime, end: datetime, length: timedelta) -> Select[Any]:
     """Return a query for the different schedules, and how many entries have each."""
-    anchor = case((and_(_ANCHORED, ENTRY.c.start_at.is_(None)), ENTRY.c.created_at))
+    first = _first(begin, end, length)
+    is_anchored = and_(_ANCHORED, ENTRY.c.start_at.is_(None), first.is_(None))
+    anchor = case((is_anchored, ENTRY.c.created_at))
     zone = case((ENTRY.c.kind.in_(["cron", "rrule"]), ENTRY.c.timezone))
     rule: list[ColumnElement[Any]] = [ENTRY.c[name] for name in ("kind", "spec")]
     rule += [zone.label("timezone"), ENTRY.c.start_at, ENTRY.c.end_at]
-    rule += [anchor.label("anchor"), (ENTRY.c.max_runs - ENTRY.c.run_count).label("remaining")]
+    rule += [
+        first.label("first"),
+        anchor.label("anchor"),
+        (ENTRY.c.max_runs - ENTRY.c.run_count).label("remaining"),
+    ]
     entries = func.count().label("entries")
     # How many there are, those beyond the limit included.
     of_all = func.sum(func.count()).over().label("of_all")
@@ -127,9 +153,35 @@ def _grouped(end: datetime) -> Select[Any]:
 
 def _scheduled(end: datetime) -> list[ColumnElement[bool]]:
     """Return the conditions of entries with due times to come."""
-    # Of the one-shots, which have a schedule each, only those that are near.
-    near = or_(ENTRY.c.kind != "once", ENTRY.c.wake_at < end)
+    # With jitter, `wake_at` is after the due time.
+    near = or_(ENTRY.c.wake_at < end, ENTRY.c.blocked_by.is_not(None), ENTRY.c.jitter_s > 0)
     return [ENTRY.c.state == "active", ENTRY.c.kind != "after", near]
+
+
+def _first(begin: datetime, end: datetime, length: timedelta) -> ColumnElement[int]:
+    """Return how many microseconds after `begin` an interval is due next, to the step it is in.
+
+    It is NULL where that is not enough to count all its due times: for other kinds, for what has
+    bounds, or has not been looked at yet, and for intervals that no whole number of steps fits.
+    """
+    step, minute = length // _SECOND, 60
+    settled = and_(
+        ENTRY.c.kind == "every",
+        *(ENTRY.c[bound].is_(None) for bound in ("start_at", "end_at", "max_runs", "blocked_by")),
+        ENTRY.c.created_at < begin,
+        ENTRY.c.wake_at >= begin,
+        ENTRY.c.jitter_s == 0,
+    )
+    if length % _SECOND or (end - begin) % length:
+        settled = and_(settled, false())
+    whole = case((ENTRY.c.spec.regexp_match("^[1-9][0-9]{0,9}$"), ENTRY.c.spec))
+    period = cast(whole, BigInteger)
+    fits = or_(period % step == 0, step % period == 0)
+    grain: list[Any] = [(and_(settled, fits), length // STEP)]
+    if step % minute == 0:
+        grain.append((and_(settled, period % minute == 0), minute * (_SECOND // STEP)))
+    since = micros_between(literal(begin, Instant()), ENTRY.c.wake_at)
+    return since - since % case(*grain)
 
 
 class _Computed:
@@ -144,23 +196,28 @@ class _Computed:
         """Return how often a schedule is due in each step; None if the time is up."""
         if time.thread_time() >= self._ends_at:
             return None
+        if row.first is not None:
+            period = int(row.spec) * (_SECOND // STEP)
+            first = self._begin + row.first % period * STEP
+            return self._at_intervals(first, period, self._end)
         made_at = row.anchor or EPOCH
         rule = _Rule(row.kind, row.spec, row.timezone, row.start_at, row.end_at, made_at)
         try:
             times = DueTimes.of(rule, self._settings)
+            after = just_before(self._begin)
             if row.remaining is None and isinstance(times.schedule, Every):
-                return self._at_intervals(times, times.schedule)
-            return self._one_by_one(times, row.remaining)
+                end = self._end if times.end_at is None else min(self._end, times.end_at + STEP)
+                period = round(times.schedule.seconds / STEP.total_seconds())
+                return self._at_intervals(times.next_after(after), period, end)
+            return self._one_by_one(times, after, row.remaining)
         except (ScheduleError, TypeError, ValueError, OverflowError):
             return {}  # a row written by hand, which beat will mark broken
 
-    def _at_intervals(self, times: DueTimes, schedule: Every) -> dict[int, int]:
+    def _at_intervals(self, first: datetime | None, period: int, end: datetime) -> dict[int, int]:
         """Count by arithmetic, since a period may be far shorter than a step."""
-        first = times.next_after(just_before(self._begin))
-        end = self._end if times.end_at is None else min(self._end, times.end_at + STEP)
         if first is None or first >= end:
             return {}
-        period, length = round(schedule.seconds / STEP.total_seconds()), self._length // STEP
+        length = self._length // STEP
         offset, left = (first - self._begin) // STEP, (end - first - STEP) // STEP // period + 1
         found: dict[int, int] = {}
         while left:
@@ -171,9 +228,10 @@ class _Computed:
             left -= times_in_it
         return found
 
-    def _one_by_one(self, times: DueTimes, remaining: int | None) -> dict[int, int] | None:
+    def _one_by_one(
+        self, times: DueTimes, after: datetime, left: int | None
+    ) -> dict[int, int] | None:
         found: dict[int, int] = {}
-        after, left = just_before(self._begin), remaining
         while left is None or left > 0:
             page = times.between(after, just_before(self._end), min(_PAGE, left or _PAGE))
             for due_at in page:

@@ -6,6 +6,7 @@ is not used. The index on `wake_at` bounds the work:
 * The `wake_at` of an active entry that does not wait is the sending time of its next occurrence,
   or earlier. So entries are read in the order of `wake_at`, until the next occurrence found comes
   before every `wake_at` that was not read.
+* Until its `wake_at` comes up in that order, the schedule of an entry is not computed.
 * A row that was just written or edited by plain SQL has a `wake_at` in the past, so it is among the
   first to be read, until a beat has processed it.
 * With jitter, an entry is sent after its due time, and its `wake_at` is the time of sending.
@@ -19,13 +20,13 @@ is not used. The index on `wake_at` bounds the work:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 
 from beatstore.config import Settings
 from beatstore.database.columns import Unreadable
@@ -53,9 +54,9 @@ _MOST = 10_000
 #: How many entries the first page reads: the limit asked for, within these bounds.
 _LEAST, _PAGE = 50, 500
 
-#: How many times as many each further page reads. Where so many are due at once that one page
-#: does not decide what comes first, a few pages do.
-_GROWTH = 10
+#: How many times as many each further page reads. Where so many are due at once, or have just been
+#: written, that one page does not decide what comes first, a few pages do.
+_GROWTH = (4, 4, 4, 40)
 
 _READ = [
     ENTRY.c[name]
@@ -123,14 +124,13 @@ class _Merged:
             raise InvalidEntryError("until", self._until.isoformat(), expected)
         self._limit = limit
         self._seen: set[int] = set()
-        #: The next occurrence of each entry that was read; the id breaks ties in the order of
-        #: reading.
-        self._heap: list[tuple[datetime, int, Occurrence, Iterator[Occurrence]]] = []
+        #: Of each entry that was read, when its next occurrence is sent, at the earliest. Then its
+        #: id, which breaks ties, and the occurrence with those that follow, or the row while
+        #: they are not computed.
+        self._heap: list[tuple[datetime, int, Occurrence | None, Any]] = []
 
     def occurrences(self) -> Iterator[Occurrence]:
         """Yield the occurrences in the order of their sending times."""
-        for row in self._blocked():
-            self._take(row)
         pages = self._by_wake_at()
         read_to: datetime | None = EPOCH
         while True:
@@ -140,49 +140,69 @@ class _Merged:
             if not self._heap:
                 return
             _, entry_id, first, following = heapq.heappop(self._heap)
-            yield first
+            if first is None:
+                following = self._of_entry(following)
+            else:
+                yield first
             self._push(entry_id, following)
 
     # -- reading -----------------------------------------------------------------------
 
-    def _blocked(self) -> Iterator[Row[Any]]:
-        """Yield the blocked entries with the earliest waiting and the earliest next occurrences."""
+    def _blocked(self) -> list[Select[Any]]:
+        """Return queries for the blocked entries that wait longest, and that are due first."""
         held = self._select.where(ENTRY.c.blocked_by.is_not(None), ENTRY.c.kind != "after")
         if self._start is not None:
-            yield from self._tx.execute(held)
-            return
+            return [held]
         orders = (ENTRY.c.pending_due_at, ENTRY.c.next_due_at)
         firsts = (held.where(one.is_not(None)).order_by(one, ENTRY.c.id) for one in orders)
-        asked = [Question(first.limit(self._limit), list) for first in firsts]
-        ask(self._tx, asked)
-        yield from (row for one in asked for row in one.answer)
+        return [first.limit(self._limit) for first in firsts]
 
     def _by_wake_at(self) -> Iterator[datetime | None]:
-        """Read page after page; yield the `wake_at` up to which all were read, None at the end."""
+        """Read page after page; yield the `wake_at` up to which all were read, None at the end.
+
+        The first one has the blocked entries, too.
+        """
         page = self._select.where(ENTRY.c.wake_at.is_not(None), ENTRY.c.kind != "after")
         size = min(_PAGE, max(_LEAST, self._limit))
         page = page.order_by(ENTRY.c.wake_at, ENTRY.c.id)
-        rows = self._tx.execute(page.limit(size)).all()
+        first = Question(page.limit(size), list)
+        blocked = [Question(query, list) for query in self._blocked()]
+        ask(self._tx, [*blocked, first])
+        for row in (row for one in blocked for row in one.answer):
+            self._take(row)
+        # As text, since a value that can't be read, in a row written by hand, is no instant.
+        rows: Sequence[Any] = sorted(first.answer, key=lambda row: (str(row.wake_at), row.id))
+        growth = iter(_GROWTH)
         while rows:
             for row in rows:
-                self._take(row)
-            # A value that can't be read, in a row written by hand, has no place in the order.
+                self._take(row, row.wake_at)
+            # One that can't be read has no place in the order.
             last = next((row for row in reversed(rows) if isinstance(row.wake_at, datetime)), None)
             if len(rows) < size or last is None:
                 break
             if self._until is not None and last.wake_at >= self._until:
                 break
             yield last.wake_at
-            size *= _GROWTH
+            size *= next(growth, _GROWTH[-1])
             rows = self._tx.execute(page.where(_after(last.wake_at, last.id)).limit(size)).all()
         while True:
             yield None
 
-    def _take(self, row: Row[Any]) -> None:
+    def _take(self, row: Any, wake_at: object = None) -> None:
+        """Take an entry into the merge.
+
+        Args:
+            row: the entry.
+            wake_at: an instant before which no occurrence of it is sent, if that is known.
+        """
         if row.id in self._seen:
             return
         self._seen.add(row.id)
-        if Unreadable not in map(type, row):
+        if Unreadable in map(type, row):
+            return
+        if isinstance(wake_at, datetime):
+            heapq.heappush(self._heap, (wake_at, row.id, None, row))
+        else:
             self._push(row.id, self._of_entry(row))
 
     def _push(self, entry_id: int, following: Iterator[Occurrence]) -> None:

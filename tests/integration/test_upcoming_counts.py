@@ -123,3 +123,59 @@ def test_steps_that_cant_be_counted(store: Store, asked: dict[str, Any]) -> None
     """No time, and more steps than a page can show, are refused."""
     with pytest.raises(InvalidEntryError):
         store.upcoming_counts(**{"until": NOON + DAY, **asked})
+
+
+@pytest.mark.usefixtures("budget")
+@pytest.mark.parametrize("seconds", [7, 60, 420, 3600, 5400, 86_400])
+@pytest.mark.parametrize("step", [MINUTE, 7 * MINUTE, 90 * MINUTE])
+def test_intervals_of_entries_that_were_added_one_by_one(
+    store: Store, clock: ManualClock, seconds: int, step: timedelta
+) -> None:
+    """Each counts from its own creation, to the microsecond; together they are exact."""
+    clock.set(NOON - DAY - timedelta(seconds=3, microseconds=250_000))
+    for number in range(40):
+        store.add(f"{number}", "t", Every(seconds))
+        clock.advance(61.7)
+    store.add("later", "t", Every(seconds), start_at=NOON + HOUR)
+    clock.set(NOON)
+    until = NOON + 9 * HOUR
+    expected: Counter[int] = Counter()
+    for entry in store.entries():
+        times = store.preview(entry.name, 10_000, NOON)
+        alter(store, entry.name, wake_at=times[0])
+        expected.update((at - NOON) // step for at in times if at < until)
+    found = store.upcoming_counts(until=until, step=step)
+    assert {at: count for at, count in enumerate(found.counts) if count} == dict(expected)
+    assert found.left_out == 0
+
+
+@pytest.mark.usefixtures("budget")
+def test_intervals_that_are_alike_are_counted_together(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many entries share an interval, there is one group for each step of it."""
+    clock.set(NOON - DAY)
+    for number in range(50):
+        store.add(f"{number}", "t", Every(3600))
+        clock.advance(130.5)
+    clock.set(NOON)
+    for entry in store.entries():
+        alter(store, entry.name, wake_at=store.preview(entry.name, 1)[0])
+    monkeypatch.setattr(coming_load, "_SCHEDULES", 3)
+    found = store.upcoming_counts(until=NOON + 12 * HOUR, step=30 * MINUTE)
+    assert (sum(found.counts), found.entries, found.left_out) == (600, 50, 0)
+
+
+def test_what_is_due_later_is_not_computed(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither counted nor left out: beat has found that it is due after the time in question."""
+    for number in range(5):
+        store.add(f"far {number}", "t", Cron(f"{number} 0 1 7 *"))
+        alter(store, f"far {number}", wake_at=NOON + 160 * DAY)
+    store.add("near", "t", Cron("0 13 * * *"))
+    store.add("spread", "t", Cron("0 14 * * *"), jitter=7200)
+    alter(store, "spread", wake_at=NOON + 14 * HOUR)
+    monkeypatch.setattr(coming_load, "_SCHEDULES", 2)
+    found = store.upcoming_counts(until=NOON + 3 * HOUR)
+    assert (sum(found.counts), found.entries, found.left_out) == (2, 2, 0)
