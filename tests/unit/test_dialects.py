@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from beatstore.database.dialects import (
 )
 from beatstore.database.functions import db_now, micros_between
 from beatstore.database.tables import ENTRY, WAIT
-from beatstore.errors import InvalidEntryError, SessionError, UnknownDatabaseError
+from beatstore.errors import ConfigError, InvalidEntryError, SessionError, UnknownDatabaseError
 
 URLS = {
     "sqlite:///x.db": SQLite,
@@ -127,6 +128,21 @@ def test_a_url_of_one_protocol_may_name_the_same_database() -> None:
 def test_only_a_file_has_a_path(url: str, path: str | None) -> None:
     """A server has no path, nor has a database in memory."""
     assert dialect_at(make_url(url)).file_of(make_url(url)) == path
+
+
+def test_an_old_sqlite_is_refused() -> None:
+    """A library that takes fewer parameters than statements have is named at the first connect."""
+
+    class Old:
+        sqlite_version_info = (3, 31, 1)
+        OperationalError = sqlite3.OperationalError
+
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(ConfigError, match=r"expected 3\.32 or newer, got '3\.31\.1'"):
+        SQLite().set_up(connection, Old)
+    Old.sqlite_version_info = (3, 32, 0)
+    SQLite().set_up(connection, Old)
+    connection.close()
 
 
 def test_only_mariadb_limits_levels() -> None:

@@ -16,8 +16,12 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
 from beatstore.database.dialects.base import DatabaseDialect, TableSize, execute
+from beatstore.errors import ConfigError
 
 __all__ = ["SQLite"]
+
+#: Older ones take 999 parameters at most, and beatstore's statements have more.
+_OLDEST = (3, 32)
 
 #: What stands for a path where the database is in memory.
 _IN_MEMORY = ("", ":memory:")
@@ -87,7 +91,14 @@ class SQLite(DatabaseDialect):
 
         Write-ahead logging lets readers and a writer work side by side, and 30 s is how
         long one waits for another's write.
+
+        Raises:
+            ConfigError: the library is too old.
         """
+        found = getattr(dbapi, "sqlite_version_info", _OLDEST)
+        if found < _OLDEST:
+            version, oldest = (".".join(map(str, one)) for one in (found, _OLDEST))
+            raise ConfigError("sqlite3.sqlite_version", version, f"{oldest} or newer")
         execute(connection, "PRAGMA busy_timeout=30000")
         execute(connection, "PRAGMA foreign_keys=ON")
         # SQLite does not wait here when several processes open a new file at once; then
