@@ -19,6 +19,7 @@ from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
     HTTPException,
+    LengthRequired,
     NotFound,
     RequestEntityTooLarge,
 )
@@ -166,6 +167,11 @@ class Dashboard:
     def _answer(self, call: Call, original: object) -> Response:
         if from_another_site(call.request, self.trusted_origins):
             raise Forbidden("Another site sent this form. Open the dashboard and try again.")
+        if _has_no_end(call.request):
+            raise LengthRequired(
+                "The form came without its length (in chunks), and this server does not say where "
+                "it ends. Send it with a Content-Length."
+            )
         if (call.request.content_length or 0) > LONGEST_FORM:
             raise RequestEntityTooLarge(f"A form may have {LONGEST_FORM:,} bytes.")
         if not call.links.path_info.startswith("/static/"):  # which a refusal needs, too
@@ -200,6 +206,16 @@ class Dashboard:
         page = self.templates.get_template("error.html")
         text = page.render(call=call, status=status, said=hide(said))
         return Response(text, status=status, headers=headers, mimetype="text/html")
+
+
+def _has_no_end(request: Request) -> bool:
+    """Return whether a form has neither a length nor an end that the server marks.
+
+    Werkzeug takes such a form for an empty one, lest it waits for ever for what follows. Servers
+    that read chunks set `wsgi.input_terminated`; a2wsgi does not.
+    """
+    ends = request.content_length is not None or request.environ.get("wsgi.input_terminated")
+    return request.method == "POST" and not ends
 
 
 def _matched(links: MapAdapter) -> tuple[str, Mapping[str, Any]]:

@@ -1,8 +1,14 @@
-"""The coming day as a heat map: a row for each hour, a cell for each minute that is not empty."""
+"""The coming day as a heat map: a row for each hour, with its minutes that are not empty.
+
+Minutes in a row that are equally full are one cell, so that a page with something due in every
+minute is no larger than others.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from beatstore.store.coming_load import UpcomingCounts
@@ -10,7 +16,7 @@ from beatstore.store.coming_load import UpcomingCounts
 if TYPE_CHECKING:
     from beatstore.web.call import Call
 
-__all__ = ["Hour", "Minute", "hours"]
+__all__ = ["Hour", "Minutes", "hours"]
 
 #: How dark a cell is: the share of the fullest minute, up to 1, in this many steps.
 _LEVELS = 4
@@ -23,16 +29,18 @@ CELL = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Minute:
-    """One minute in which something is due.
+class Minutes:
+    """One or several minutes in a row that are equally full.
 
     Attributes:
-        x: where its cell stands.
-        level: how full it is, from 1 to 4.
-        text: how many due times it has, in words.
+        x: where their cell stands.
+        width: how wide it is.
+        level: how full they are, from 1 to 4.
+        text: how many due times each has, in words.
     """
 
     x: int
+    width: int
     level: int
     text: str
 
@@ -49,7 +57,7 @@ class Hour:
 
     label: str
     total: int
-    minutes: tuple[Minute, ...]
+    minutes: tuple[Minutes, ...]
 
 
 def hours(call: Call, counts: UpcomingCounts) -> list[Hour]:
@@ -64,14 +72,28 @@ def hours(call: Call, counts: UpcomingCounts) -> list[Hour]:
     for first in range(0, len(counts.counts), _MINUTES):
         begin = counts.start + first * counts.step
         of_hour = counts.counts[first : first + _MINUTES]
-        cells = [
-            Minute(
-                minute * CELL,
-                1 + min(_LEVELS - 1, (count - 1) * _LEVELS // most),
-                f"{call.plain(begin + minute * counts.step)[-5:]}: {count:,} due",
-            )
-            for minute, count in enumerate(of_hour)
-            if count
-        ]
+        cells = []
+        for level, minutes in _alike(of_hour, most):
+            at = [call.plain(begin + one * counts.step)[-5:] for one in (minutes[0], minutes[-1])]
+            due = of_hour[minutes[0] : minutes[-1] + 1]
+            text = f"{_span(*at)}: {_span(f'{min(due):,}', f'{max(due):,}')} due"
+            text += " each" if len(due) > 1 else ""
+            cells.append(Minutes(minutes[0] * CELL, len(due) * CELL - 1, level, text))
         found.append(Hour(call.plain(begin)[-5:], sum(of_hour), tuple(cells)))
     return found
+
+
+def _alike(counts: Sequence[int], most: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield the minutes in a row that are equally full, but for empty ones, with their level."""
+
+    def level(minute: int) -> int:
+        count = counts[minute]
+        return 1 + min(_LEVELS - 1, (count - 1) * _LEVELS // most) if count else 0
+
+    for known, minutes in groupby(range(len(counts)), level):
+        if known:
+            yield known, list(minutes)
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"

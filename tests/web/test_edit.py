@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from beatstore import After, Cron, Every, Once, Store
-from beatstore.web import Dashboard
+from beatstore.web import Actor, Dashboard
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -258,3 +258,29 @@ def test_a_reader_has_no_form(store: Store) -> None:
     data = {"name": "nightly", "version": "1", "spec": "5m", "save": "1"}
     assert browser.post("/entry/edit", data=data).status_code == 403
     assert store.get("nightly").version == 1
+
+
+def test_an_entry_is_renamed(browser: Client, store: Store) -> None:
+    """The form has the name, too; what comes of it says so, and its page follows."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    form = opened(browser, "nightly")
+    checked = sent(browser, form, save=False, new_name="nightly load")
+    assert "Changed: name." in said(checked)
+    response = sent(browser, form, new_name="nightly load", task="t.y")
+    assert response.location == "/entry?name=nightly+load&done=change"
+    assert store.get("nightly load").task == "t.y"
+    assert store.audit("nightly")[0].after["name"] == "nightly load"
+    store.add("other", "t.x", Every(60))
+    refused = sent(browser, opened(browser, "other"), new_name="nightly load")
+    assert refused.status_code == 400
+    assert "nightly load" in said(refused)
+
+
+def test_a_new_name_needs_the_right_as_well(store: Store) -> None:
+    """Whoever may change only some entries can't give one the name of others."""
+    rights = Actor("eva", True, lambda _, entry: entry is None or entry.name.startswith("etl"))
+    browser = Client(Dashboard(store, authorize=lambda _: rights))
+    store.add("etl.load", "t.x", Every(60))
+    form = opened(browser, "etl.load")
+    assert sent(browser, form, new_name="billing").status_code == 403
+    assert sent(browser, form, new_name="etl.new").status_code == 303

@@ -200,3 +200,23 @@ def test_a_broken_run_is_shown(browser: Client, store: Store, path: str) -> None
     response = browser.get(path)
     assert response.status_code == 200
     assert "nightly" in response.text
+
+
+def test_the_runs_of_nobody_keep_the_form(browser: Client, store: Store) -> None:
+    """A misspelt name is told with the one that is meant, and the form has what was typed."""
+    store.add("nightly", "t.x", Every(60))
+    response = browser.get("/runs?name=nightyl&state=failed")
+    assert response.status_code == 404
+    page = unescape(response.text)
+    assert 'value="nightyl"' in page
+    assert "did you mean 'nightly'" in page
+    assert "No run matches" not in page
+
+
+def test_a_full_day_is_a_small_page(browser: Client, store: Store) -> None:
+    """Minutes in a row that are equally full are one cell, which says how many are due in each."""
+    store.add("minutely", "t.x", Cron("* * * * *"))
+    page = browser.get("/upcoming").text
+    assert page.count('<rect class="l') == 24
+    assert "1 due each" in page
+    assert len(page) < 60_000

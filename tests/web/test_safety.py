@@ -81,6 +81,21 @@ def test_rights_may_depend_on_the_entry(store: Store) -> None:
     assert store.get("other").state == "active"
 
 
+@pytest.mark.parametrize("sure", [{}, {"sure": "1"}])
+def test_several_entries_change_together_or_not_at_all(store: Store, sure: dict[str, str]) -> None:
+    """If one of them may not be changed, none is, and nobody is asked about it first."""
+    store.add("other", "t.x", Every(60))
+    rights = Actor("eva", True, lambda _, entry: entry is None or entry.name == "nightly")
+    browser = Client(Dashboard(store, authorize=lambda _: rights))
+    chosen = {"entry": ["nightly", "other"], "action": "pause", **sure}
+    assert browser.post("/entries/bulk", data=chosen).status_code == 403
+    assert store.get("nightly").state == "active"
+    gone = {"entry": ["nightly", "gone"], "action": "pause", "sure": "1"}
+    response = browser.post("/entries/bulk", data=gone)
+    assert (response.status_code, "gone" in response.text) == (409, True)
+    assert store.get("nightly").state == "paused"
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

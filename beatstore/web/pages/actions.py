@@ -6,12 +6,13 @@ Every action asks whether the actor may do it, with the entry as it is now.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast, get_args
 
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response
 
-from beatstore.errors import BeatstoreError, UnavailableError
+from beatstore.errors import BeatstoreError, EntryNotFoundError, UnavailableError
 from beatstore.records import Entry
 from beatstore.store import Store
 from beatstore.types import EndState
@@ -65,9 +66,8 @@ def bulk(call: Call) -> Response:
         raise BadRequest("No entry is chosen. Go back and tick the entries.")
     if len(names) > _MOST:
         raise BadRequest(f"At most {_MOST:,} entries can be changed at once.")
+    _require_all(call, action, names)
     if "sure" not in form:
-        if not call.actor.can_write:
-            call.require(action, None)
         return call.render("confirm.html", action=action, names=names, back=None)
     done, failed = 0, []
     for name in names:
@@ -78,11 +78,27 @@ def bulk(call: Call) -> Response:
             done += 1
         except UnavailableError:
             raise
+        except Forbidden as error:  # it got another tag meanwhile, say
+            failed.append((name, error.description or ""))
         except BeatstoreError as error:
             failed.append((name, str(error)))
     if failed:
         return call.render("partly.html", 409, action=action, done=done, failed=failed)
     return call.see("entries", done=action, count=done)
+
+
+def _require_all(call: Call, action: str, names: Sequence[str]) -> None:
+    """Refuse the request unless the actor may do that to all these entries, before one changes.
+
+    Raises:
+        Forbidden: they may not.
+    """
+    if not call.actor.can_write:
+        call.require(action, None)
+    with call.reading() as session:
+        for name in names:
+            with suppress(EntryNotFoundError):  # which the answer lists with what failed
+                call.require(action, call.store.get(name, session=session))
 
 
 def _do(call: Call, action: str, entry: Entry) -> None:

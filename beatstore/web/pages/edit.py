@@ -16,7 +16,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
-from beatstore.definition import edits
+from beatstore.definition import edits, fields
 from beatstore.errors import BeatstoreError, EntryChangedError, ScheduleError, UnavailableError
 from beatstore.records import Entry
 from beatstore.rules.due import LATEST, DueTimes
@@ -57,7 +57,7 @@ def edit(call: Call) -> Response:
     name = call.request.values.get("name", "")
     with call.reading() as session:
         entry = call.store.get(name, session=session)
-        shown = texts_of(call, entry)
+        shown = {**texts_of(call, entry), "new_name": name}
         now = call.now
     call.require("change", entry)
     if call.request.method == "GET":
@@ -68,6 +68,12 @@ def edit(call: Call) -> Response:
         return _form(call, entry, form, problems=problems)
     try:
         preview = _preview(call, given, entry, now)
+        new_name = fields.text("new_name", form["new_name"].strip())
+        if new_name != name:
+            # Who may change only some entries may not let one slip out of these, or into others.
+            call.require("change", replace(entry, name=new_name))
+            preview = replace(preview, changes=["name", *preview.changes])
+            given["new_name"] = new_name
         if "save" not in form or not given:
             return _form(call, entry, form, preview=preview)
         version = _version(form)
@@ -76,7 +82,7 @@ def edit(call: Call) -> Response:
         raise
     except BeatstoreError as error:
         return _form(call, entry, form, problems=_named(error))
-    return call.see("entry", name=name, done="change")
+    return call.see("entry", name=new_name, done="change")
 
 
 def add(call: Call) -> Response:

@@ -8,7 +8,9 @@ from typing import Any
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response
 
+from beatstore.errors import EntryNotFoundError
 from beatstore.rules.states import RUN_STATES
+from beatstore.types import Page
 from beatstore.web.call import Call
 
 __all__ = ["runs"]
@@ -26,18 +28,18 @@ def runs(call: Call) -> Response:
             "since": _instant(call, "since"),
             "until": _instant(call, "until"),
         }
-        page = call.store.runs(
-            call.given("name"),
-            **chosen,
-            limit=_SHOWN,
-            before_id=before,
-            session=session,
-        )
+        name, problem = call.given("name"), ""
+        try:
+            page = call.store.runs(name, **chosen, limit=_SHOWN, before_id=before, session=session)
+        except EntryNotFoundError as error:
+            page, problem = Page(), str(error)
         return call.render(
             "runs.html",
+            404 if problem else 200,
+            problem=problem,
             runs=page,
             more_before=page[-1].id if page.more else None,
-            filtered=any(chosen.values()) or call.given("name") is not None,
+            filtered=any(chosen.values()) or name is not None,
             states=RUN_STATES,
         )
 

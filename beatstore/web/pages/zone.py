@@ -21,8 +21,10 @@ def choose(call: Call) -> Response:
         ScheduleError: there is no such zone.
     """
     name = call.form().get("zone", "").strip()
-    path = call.url("today")
-    response = Response(status=303, headers={"Location": _came_from(call, path)})
+    root = call.url("today")
+    response = Response(status=303, headers={"Location": _came_from(call, root)})
+    # Without the slash at the end: a mount at /beat is reached as /beat, too.
+    path = root.rstrip("/") or "/"
     if name:
         name = zone(name).key
         response.set_cookie(
@@ -42,6 +44,7 @@ def choose(call: Call) -> Response:
 def _came_from(call: Call, root: str) -> str:
     """Return the page of this dashboard that the form was on."""
     page = urlsplit(call.request.referrer or "")
-    if page.netloc != call.request.host or not page.path.startswith(root):
+    inside = page.path.startswith(root) or page.path == root.rstrip("/")
+    if page.netloc != call.request.host or not inside:
         return root
     return f"{page.path}?{page.query}" if page.query else page.path
