@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ def test_a_search_ends_early(
 
 def small(how: Any) -> Any:
     """Return a search that reads two entries at a time."""
-    return type(how)(2, how.columns, how.chosen)
+    return replace(how, page=2)
 
 
 def pages(store: Store, only: EntryOnly, limit: int) -> list[str]:

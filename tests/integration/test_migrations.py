@@ -125,6 +125,7 @@ def catalogue(database: Database) -> list[tuple[Any, ...]]:
 def _lines(sql: str) -> list[str]:
     """Split a statement into its columns and constraints; a column added later comes last."""
     sql = re.sub(r"AUTO_INCREMENT=\d+ ", "", sql)
+    sql = sql.replace(" ASC", "")  # the migrations say it for YugabyteDB; it is so everywhere
     parts = re.split(r",\s+(?![^(]*\))|\n", sql)
     stripped = (part.strip(" ,\n\t").rstrip(",) ").replace("\t", " ") for part in parts)
     return [part for part in stripped if part]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -102,10 +103,28 @@ class _Uuid:
         return getattr(uuid, name)
 
 
+class _OfThread:
+    """Stands for a module in the thread that plays, and is that module in all others.
+
+    Threads of beatstore that other tests have left go on: their sleep is no time of a schedule.
+    """
+
+    def __init__(self, thread: int, ours: Any, module: Any) -> None:
+        self._thread, self._ours, self._module = thread, ours, module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ours if threading.get_ident() == self._thread else self._module, name)
+
+
 @contextmanager
 def installed(virtual: Virtual) -> Iterator[None]:
     """Give beatstore's modules the virtual clocks, and chance from the seed."""
-    instead: dict[Any, Any] = {time: _Time(virtual), random: virtual.random, uuid: _Uuid(virtual)}
+    mine = threading.get_ident()
+    instead: dict[Any, Any] = {
+        time: _OfThread(mine, _Time(virtual), time),
+        random: _OfThread(mine, virtual.random, random),
+        uuid: _OfThread(mine, _Uuid(virtual), uuid),
+    }
     replaced: list[tuple[Any, str, Any]] = []
     for name, module in list(sys.modules.items()):
         if not name.startswith("beatstore."):
