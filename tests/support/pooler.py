@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -21,12 +23,13 @@ class PrivatePgBouncer(PrivateServer):
     Args:
         server: the URL of a database.
         sessions: how many sessions of the server all clients share.
+        settings: further lines of its settings, such as `max_prepared_statements = 200`.
     """
 
     name = "pgbouncer"
 
-    def __init__(self, server: str, sessions: int = 3) -> None:
-        super().__init__()
+    def __init__(self, server: str, sessions: int = 3, *settings: str) -> None:
+        super().__init__(*settings)
         self._server = make_url(server)
         self._sessions = sessions
         if os.geteuid() == 0:
@@ -43,6 +46,21 @@ class PrivatePgBouncer(PrivateServer):
         """The URL of the same database through the pooler."""
         made = self._server.set(host="127.0.0.1", port=self.port)
         return made.render_as_string(hide_password=False)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Its version, such as (1, 18)."""
+        told = subprocess.run(
+            [self.program, "--version"], check=False, capture_output=True, text=True
+        )
+        found = re.search(r"PgBouncer (\d+)\.(\d+)", told.stdout)
+        assert found, told
+        return tuple(map(int, found.groups()))
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it was told to prepare statements for its clients."""
+        return any("max_prepared_statements" in setting for setting in self.options)
 
     def prepare(self) -> None:
         """Write its settings: all as they are by default, but for transaction mode."""
@@ -63,6 +81,7 @@ auth_file = {self.directory / "users"}
 pool_mode = transaction
 default_pool_size = {self._sessions}
 """
+            + "\n".join(self.options)
         )
 
     def argv(self) -> list[str]:
