@@ -24,7 +24,7 @@ TICKS = "BEATSTORE_BENCH_TICKS"
 
 
 def with_task(app: Celery) -> Celery:
-    """Register the task that is sent and never runs: nothing here starts a worker."""
+    """Register the task that is sent."""
 
     @app.task(name=TASK, shared=False)
     def work(*args: Any, **kwargs: Any) -> None:

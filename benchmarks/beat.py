@@ -25,6 +25,7 @@ __all__ = [
     "local_app",
     "local_beat",
     "peak_mb",
+    "ticks_in",
 ]
 
 
@@ -68,10 +69,7 @@ class RealBeat:
 
     def ticks(self) -> list[tuple[float, float, float]]:
         """Return (time, seconds, CPU seconds so far) of each tick so far."""
-        if not self._file.exists():
-            return []
-        lines = self._file.read_text().split("\n")[:-1]
-        return [tuple(json.loads(line)) for line in lines]
+        return ticks_in(self._file)
 
     def wait_for_ticks(self, count: int) -> list[tuple[float, float, float]]:
         """Wait until there are `count` ticks, and return all there are."""
@@ -90,6 +88,14 @@ class RealBeat:
         if self.process.running:
             self.process.terminate()
         self._project.close()
+
+
+def ticks_in(file: Path) -> list[tuple[float, float, float]]:
+    """Return (time, seconds, CPU seconds so far) of each tick that is written in a file."""
+    if not file.exists():
+        return []
+    lines = file.read_text().split("\n")[:-1]
+    return [tuple(json.loads(line)) for line in lines]
 
 
 def headers_of(message: bytes) -> dict[str, Any]:

@@ -133,8 +133,6 @@ def fill_history(url: str, count: int, runs_each: int) -> None:
     fill(url, count)
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        _spread(connection)
-    with engine.begin() as connection:
         rows = connection.execute(sa.select(ENTRY.c.id, ENTRY.c.name).order_by(ENTRY.c.id)).all()
         ids = [row.id for row in rows]
         tags = [{"entry_id": entry_id, "tag": "many"} for entry_id in ids[::10]]
@@ -156,6 +154,8 @@ def fill_history(url: str, count: int, runs_each: int) -> None:
         held = (
             sa.update(ENTRY).where(ENTRY.c.id.in_(ids[::1000])).values(state="paused", wake_at=None)
         )
+        # Last, since the triggers have beats look at whatever is new or edited.
+        _spread(connection)
         connection.execute(held)
     engine.dispose()
     optimize(url)
@@ -164,13 +164,14 @@ def fill_history(url: str, count: int, runs_each: int) -> None:
 def _spread(connection: sa.Connection) -> None:
     """Give the rows the instants that beats leave in them."""
     after = {
-        "postgresql": "clock_timestamp() + (600 + {0}) * interval '1 s'",
+        "postgresql": "statement_timestamp() + (600 + {0}) * interval '1 s'",
         "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', 'now', (600 + {0}) || ' seconds')",
     }.get(connection.dialect.name, "UTC_TIMESTAMP(6) + INTERVAL (600 + {0}) SECOND")
     within = after.format("id * 7919 % 85000")
-    week_ago = after.format("id * 7919 % 85000 - 7 * 86400")
+    day_ago, week_ago = (after.format(f"id * 7919 % 85000 - {days} * 86400") for days in (1, 7))
     for kind, columns in {
-        "every": f"wake_at = {within}, next_due_at = {within}, created_at = {week_ago}",
+        "every": f"wake_at = {within}, next_due_at = {within}, cursor_at = {day_ago}, "
+        f"created_at = {week_ago}",
         "once": "wake_at = '2999-01-01', next_due_at = '2999-01-01'",
         "cron": "wake_at = '2028-02-29', next_due_at = '2028-02-29'",
     }.items():

@@ -19,7 +19,7 @@ from beatstore.models import EntryModel, RunModel
 from tests.support.brokers import Broker, BrokerSource, open_broker
 from tests.support.databases import DatabaseServer, migrate, open_database_server
 
-__all__ = ["Places", "fill", "insert_due", "optimize", "reset", "server_of"]
+__all__ = ["Places", "analyze", "fill", "insert_due", "optimize", "reset", "server_of"]
 
 _ENTRY: Any = EntryModel.__table__
 _RUN: Any = RunModel.__table__
@@ -48,8 +48,8 @@ class Places:
         self._stack.close()
 
     @contextmanager
-    def database(self, kind: str) -> Iterator[str]:
-        """Make a database with beatstore's tables, and yield its URL.
+    def database(self, kind: str, *, empty: bool = False) -> Iterator[str]:
+        """Make a database with beatstore's tables, or without any, and yield its URL.
 
         Raises:
             Unavailable: there is no such server.
@@ -61,7 +61,8 @@ class Places:
         server = self._servers[kind]
         url = server.create()
         try:
-            migrate(url)
+            if not empty:
+                migrate(url)
             if kind == "postgresql":
                 # Test databases don't wait for the disk; a user's do.
                 _run(url, f'ALTER DATABASE "{sa.make_url(url).database}" RESET synchronous_commit')
@@ -165,6 +166,18 @@ def optimize(url: str) -> None:
             _run(url, f"ANALYZE {table}")
         else:
             _run(url, f"ANALYZE TABLE {table}")
+
+
+def analyze(url: str) -> None:
+    """Give the planner its figures of all tables, whosever they are."""
+    kind = sa.make_url(url).get_backend_name()
+    if kind in ("postgresql", "sqlite"):
+        _run(url, "VACUUM (ANALYZE)" if kind == "postgresql" else "ANALYZE")
+        return
+    engine = sa.create_engine(url)
+    for table in sa.inspect(engine).get_table_names():
+        _run(url, f"ANALYZE TABLE {table}")
+    engine.dispose()
 
 
 def server_of(url: str) -> str:

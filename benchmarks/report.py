@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-__all__ = ["Table", "machine", "ms", "quantile", "verdict"]
+__all__ = ["Table", "machine", "ms", "quantile", "save", "verdict"]
 
 _PACKAGES = ("beatstore", "celery", "kombu", "sqlalchemy", "psycopg", "pymysql", "redis", "amqp")
 
 
 @dataclass
 class Table:
-    """A heading, columns, rows of text, and what there is to say about them."""
+    """A heading, columns, rows of text, and what there is to say about them.
+
+    Attributes:
+        title: the heading.
+        columns: their headings.
+        rows: the text of each cell.
+        notes: a line each.
+        ratios: by name, what was measured within one run; other machines have much the same.
+        figures: by name, further values, with their unit in the name.
+    """
 
     title: str
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
 
     def add(self, *cells: object) -> None:
         """Append a row."""
@@ -34,6 +47,13 @@ class Table:
         table = "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in shown)
         notes = "".join(f"\n{note}" for note in self.notes)
         return f"### {self.title}\n\n{table}\n{notes}"
+
+
+def save(file: Path, described: str, tables: Iterable[Table]) -> None:
+    """Write the machine, and all tables with their ratios and figures, as JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    found = {"machine": described, "tables": [asdict(table) for table in tables]}
+    file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
 def quantile(values: Sequence[float], share: float) -> float:

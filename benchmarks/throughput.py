@@ -25,7 +25,7 @@ from benchmarks.places import Places, fill, insert_due, reset, server_of
 from benchmarks.report import Table, verdict
 from tests.support.brokers import Broker
 
-__all__ = ["KINDS", "Lap", "burst", "due_rows", "measure"]
+__all__ = ["KINDS", "Lap", "bare", "burst", "due_rows", "measure"]
 
 _ZONES = (
     *("Africa/Cairo", "Africa/Lagos", "America/Bogota", "America/Chicago", "America/New_York"),
@@ -79,13 +79,14 @@ def measure(places: Places) -> list[Table]:
 def _row(
     table: Table, kind: str, broker: str, pairs: list[tuple[Lap, Lap]], target: float | None = None
 ) -> None:
-    ratio = median(ours.rate / bare.rate for ours, bare in pairs)
+    ratio = median(ours.rate / plain.rate for ours, plain in pairs)
     cpu = [f"{1e6 * median(lap.cpu / lap.messages for lap in laps):.0f}" for laps in zip(*pairs)]  # noqa: B905
+    table.ratios[f"{kind}, {broker}"] = ratio
     table.add(
         kind,
         broker,
         f"{median(ours.rate for ours, _ in pairs):,.0f}",
-        f"{median(bare.rate for _, bare in pairs):,.0f}",
+        f"{median(plain.rate for _, plain in pairs):,.0f}",
         f"{ratio:.2f}",
         " / ".join(cpu),
         "" if target is None else f"> {target}: {verdict(ratio, target, above=True)}",
@@ -97,13 +98,15 @@ def _compare(url: str, broker: Broker, kind: str, count: int, laps: int) -> list
     pairs = []
     with local_beat(app) as scheduler:
         burst(scheduler, url, broker, kind, 200)
-        _bare(app, broker, 200)
+        bare(app, broker, 200)
         for turn in range(laps):
             if turn % 2:
-                bare, ours = _bare(app, broker, count), burst(scheduler, url, broker, kind, count)
+                plain = bare(app, broker, count)
+                ours = burst(scheduler, url, broker, kind, count)
             else:
-                ours, bare = burst(scheduler, url, broker, kind, count), _bare(app, broker, count)
-            pairs.append((ours, bare))
+                ours = burst(scheduler, url, broker, kind, count)
+                plain = bare(app, broker, count)
+            pairs.append((ours, plain))
     app.close()
     return pairs
 
@@ -122,7 +125,8 @@ def burst(scheduler: DBScheduler, url: str, broker: Broker, kind: str, count: in
     return lap
 
 
-def _bare(app: Celery, broker: Broker, count: int) -> Lap:
+def bare(app: Celery, broker: Broker, count: int) -> Lap:
+    """Send so many messages in a loop of `apply_async`, and remove them."""
     task = app.tasks[TASK]
 
     def work() -> None:

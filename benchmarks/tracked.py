@@ -1,4 +1,4 @@
-"""The app of the worker that is measured: `celery -A benchmarks.tracked`."""
+"""The app of the workers that are measured: `celery -A benchmarks.tracked`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,31 @@ import redis
 from celery import Celery
 
 import beatstore
+from benchmarks.app import with_task
 
-__all__ = ["ENDS", "app", "end"]
+__all__ = ["ENDS", "SILENT", "app", "end", "nothing"]
 
 #: The Redis list to which the task adds the time of its end.
 ENDS = "beatstore-bench-ends"
 
-app = Celery("benchmarks.tracked")
+#: Set for a worker that reports nothing.
+SILENT = "BEATSTORE_BENCH_SILENT"
+
+app = with_task(Celery("benchmarks.tracked"))
 app.conf.update(json.loads(os.environ.get("BEATSTORE_TEST_APP", "{}")))
-beatstore.setup(app)
+
+
+@app.task(name="bench.nothing", shared=False)
+def nothing() -> None:
+    """Do nothing."""
+
+
+if SILENT not in os.environ:
+    beatstore.setup(app)
+
+    @app.task(name="bench.nothing_guarded", base=beatstore.Task, shared=False)
+    def nothing_guarded() -> None:
+        """Do nothing, with the start-once guard."""
 
 
 @app.task(name="bench.end", shared=False)

@@ -64,10 +64,11 @@ def _run(url: str, count: int, work: float, *, guard: bool) -> tuple[list[float]
     ids = _runs(url, count)
     plain: list[float] = []
     tracked: list[float] = []
-    for run_id in ids:
+    for run_id, task_id in ids:
         plain.append(_once(trace, {}))
-        tracked.append(_once(trace, {"beatstore_run_id": run_id}))
-    _wait_until_written(url, ids)
+        headers = {"beatstore_run_id": run_id, "beatstore_task_id": task_id}
+        tracked.append(_once(trace, headers))
+    _wait_until_written(url, [run_id for run_id, _ in ids])
     app.close()
     return plain, tracked
 
@@ -86,8 +87,8 @@ def _once(trace: Any, headers: dict[str, Any]) -> float:
     return time.perf_counter() - started
 
 
-def _runs(url: str, count: int) -> list[int]:
-    """Store one entry with `count` runs that were sent, and return their ids."""
+def _runs(url: str, count: int) -> list[tuple[int, str]]:
+    """Store one entry with `count` runs that were sent; return their ids and task ids."""
     store = Store(url)
     name = f"tracked-{uuid.uuid4()}"
     entry = store.add(name, "bench.body", "0 0 29 2 *")
@@ -104,9 +105,10 @@ def _runs(url: str, count: int) -> list[int]:
     ]
     with store.database.engine.begin() as connection:
         connection.execute(sa.insert(_RUN), rows)
-        ids = connection.scalars(sa.select(_RUN.c.id).where(_RUN.c.entry_id == entry.id)).all()
+        of_entry = sa.select(_RUN.c.id, _RUN.c.task_id).where(_RUN.c.entry_id == entry.id)
+        found = [(row.id, row.task_id) for row in connection.execute(of_entry)]
     store.close()
-    return list(ids)
+    return found
 
 
 def _wait_until_written(url: str, ids: list[int]) -> None:
