@@ -18,9 +18,13 @@ from tests.support.absent import Unavailable
 from tests.support.site import Site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
+    from playwright.sync_api._generated import LocatorAssertions
 
-__all__ = ["Watch", "open_browser", "violations"]
+__all__ = ["PATIENCE", "Watch", "expect", "open_browser", "violations"]
+
+#: Milliseconds after which something that does not appear is missing, on a busy machine too.
+PATIENCE = 30_000
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -74,6 +78,18 @@ def _program(of_playwright: str) -> str:
         "no Chromium; install one, name it in BEATSTORE_TEST_BROWSER, "
         "or run `playwright install chromium`"
     )
+
+
+def expect(what: Locator, message: str | None = None) -> LocatorAssertions:
+    """Return Playwright's assertions about a part of a page, which wait until they hold.
+
+    A click returns before the next page is there, so a test that reads a page at once may read
+    the one before it.
+    """
+    from playwright import sync_api
+
+    sync_api.expect.set_options(timeout=PATIENCE)
+    return sync_api.expect(what, message)
 
 
 class Watch:

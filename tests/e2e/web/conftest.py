@@ -6,6 +6,9 @@ new_page    opens a page in a context of its own; takes what `Browser.new_contex
 page        one page
 watch       what may go wrong on any of these pages; it must be nothing when the test ends
 
+What a test reads of a page after a click, it asserts with `expect` of tests/support/browser.py,
+which waits for the page that the click leads to.
+
 The database is a file of SQLite unless the test names another one.
 """
 
@@ -19,14 +22,11 @@ import pytest
 
 from beatstore import Store
 from tests.support.absent import Unavailable, absent
-from tests.support.browser import Watch, open_browser
+from tests.support.browser import PATIENCE, Watch, open_browser
 from tests.support.site import Site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-#: Milliseconds after which something that does not appear is missing, on a busy machine too.
-PATIENCE = 30_000
 
 
 @pytest.fixture(scope="module")

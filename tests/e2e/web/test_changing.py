@@ -9,7 +9,7 @@ import pytest
 
 from beatstore import Cron, Every
 from beatstore.web import Actor
-from tests.support.browser import Watch
+from tests.support.browser import Watch, expect
 from tests.support.site import Site
 
 if TYPE_CHECKING:
@@ -41,15 +41,14 @@ def test_an_edit_shows_the_next_ten_before_it_is_saved(page: Page, site: Site) -
     page.get_by_label("Reason, for the audit").fill("after the backup")
     page.get_by_label("When").fill("30 4 * * *")
     rows = page.locator("#preview tbody tr")
-    rows.first.wait_for()
-    assert rows.count() == 10
+    expect(rows).to_have_count(10)
     cells = [row.get_by_role("cell").all_inner_texts() for row in rows.all()]
     assert all("03:00" in now and "04:30" in then for now, then in cells)
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Changed.").wait_for()
     difference = page.get_by_role("row").filter(has_text="after the backup")
-    assert difference.locator("del").inner_text() == "0 3 * * *"
-    assert difference.locator("ins").inner_text() == "30 4 * * *"
+    expect(difference.locator("del")).to_have_text("0 3 * * *")
+    expect(difference.locator("ins")).to_have_text("30 4 * * *")
 
 
 def test_two_tabs_edit_the_same_entry(page: Page, site: Site, watch: Watch) -> None:
@@ -67,10 +66,10 @@ def test_two_tabs_edit_the_same_entry(page: Page, site: Site, watch: Watch) -> N
     with watch.refused(400):
         second.get_by_role("button", name="Save").click()
         second.get_by_text("changed this entry meanwhile").wait_for()
-    assert second.get_by_label("Description").input_value() == "at 0 5 * * *"
+    expect(second.get_by_label("Description")).to_have_value("at 0 5 * * *")
     assert site.store.get("nightly").spec == "0 4 * * *"
     second.get_by_role("link", name="Open it as it is now").click()
-    assert second.get_by_label("When").input_value() == "0 4 * * *"
+    expect(second.get_by_label("When")).to_have_value("0 4 * * *")
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -91,7 +90,7 @@ def test_three_entries_are_paused(new_page: Callable[..., Page], site: Site, scr
     page.get_by_text("Paused. 3 times.").wait_for()
     assert [entry.state for entry in site.store.entries()] == ["paused"] * 3 + ["active"]
     page.get_by_role("link", name="Audit").click()
-    assert page.get_by_text("the disk is full").count() == 3
+    expect(page.get_by_text("the disk is full")).to_have_count(3)
     assert next(change.reason for change in site.store.audit("b")) == "the disk is full"
 
 
@@ -104,7 +103,7 @@ def test_an_entry_is_triggered(page: Page, site: Site) -> None:
     (run,) = site.store.runs("nightly")
     page.get_by_role("table", name="Runs of nightly").get_by_role("link").first.click()
     page.get_by_role("heading", name=f"Run {run.id} of nightly").wait_for()
-    assert page.get_by_text(run.task_id).is_visible()
+    expect(page.get_by_text(run.task_id)).to_be_visible()
 
 
 def test_cancel_asks_first(page: Page, site: Site) -> None:
@@ -127,7 +126,7 @@ def test_a_forged_form_of_a_reader_is_refused(page: Page, site: Site, watch: Wat
     site.store.add("nightly", "etl.extract", Cron("0 3 * * *"))
     site.actor = Actor("rita")
     page.goto("./entry?name=nightly")
-    assert page.get_by_role("button", name="Pause").count() == 0
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     with watch.refused(403):
         page.evaluate(_FORGE, "./entry/act")
         page.get_by_text("rita may not pause 'nightly'").wait_for()

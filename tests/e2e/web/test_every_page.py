@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import Watch, violations
+from tests.support.browser import Watch, expect, violations
 from tests.support.busy import fill
 from tests.support.site import Site
 from tests.support.tour import tour
@@ -65,7 +65,7 @@ def test_every_page_works_without_scripts(
     fill(site.store)
     page = new_page(java_script_enabled=False)
     for one in tour(page, site, watches[0], scripts=False):
-        assert page.get_by_role("heading", level=1).is_visible(), one
+        expect(page.get_by_role("heading", level=1), one).to_be_visible()
 
 
 def test_markup_is_shown_and_not_executed(page: Page, site: Site, watch: Watch) -> None:
@@ -73,9 +73,9 @@ def test_markup_is_shown_and_not_executed(page: Page, site: Site, watch: Watch) 
     fill(site.store, MARKUP)
     for one in tour(page, site, watch, mark=MARKUP):
         assert page.evaluate("window.executed") is None, one
-        assert page.locator("img, b").count() == 0, one
+        expect(page.locator("img, b"), one).to_have_count(0)
     page.goto("./entries")
-    assert page.get_by_text(f"etl.load{MARKUP}").first.is_visible()
+    expect(page.get_by_text(f"etl.load{MARKUP}").first).to_be_visible()
 
 
 def test_a_reader_sees_no_buttons(page: Page, site: Site, watch: Watch) -> None:
