@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from beatstore.discovery.marks import scheduled
     from beatstore.records import Audit, Entry, Run
     from beatstore.store import (
+        AddReport,
         After,
         BeatStatus,
         Explanation,
@@ -70,8 +71,10 @@ if TYPE_CHECKING:
         Health,
         LoadReport,
         Occurrence,
+        Refused,
         RunCount,
         RunDetails,
+        StateReport,
         Status,
         Storage,
         Store,
@@ -97,12 +100,15 @@ _LAZY = {
     "Explanation": "beatstore.store",
     "FailureGroup": "beatstore.store",
     "Health": "beatstore.store",
+    "AddReport": "beatstore.store",
     "LoadReport": "beatstore.store",
+    "Refused": "beatstore.store",
     "Occurrence": "beatstore.store",
     "Page": "beatstore.types",
     "Run": "beatstore.records",
     "RunCount": "beatstore.store",
     "RunDetails": "beatstore.store",
+    "StateReport": "beatstore.store",
     "Status": "beatstore.store",
     "Storage": "beatstore.store",
     "Store": "beatstore.store",
@@ -118,6 +124,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AddReport",
     "After",
     "Audit",
     "BeatStatus",
@@ -148,6 +155,7 @@ __all__ = [
     "Page",
     "QueryTimeoutError",
     "RRule",
+    "Refused",
     "Run",
     "RunCount",
     "RunDetails",
@@ -157,6 +165,7 @@ __all__ = [
     "SessionError",
     "Settings",
     "Solar",
+    "StateReport",
     "Status",
     "Storage",
     "Store",

@@ -32,6 +32,9 @@ PREFIX = "beatstore_"
 #: The misfire policies, as the column `misfire` holds them.
 MISFIRES: tuple[Misfire, ...] = get_args(Misfire)
 
+#: How messages may be sent; see `beatstore.beat.ladder`.
+STEPS = ("auto", "hooks")
+
 #: What `grace` must be: beat always sees an occurrence some time after it is due.
 NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', or every occurrence is skipped"
 
@@ -66,15 +69,19 @@ class Settings:
             and none that fires its triggers, executes NOTIFY; beat polls.
         heartbeat: seconds between the heartbeats of a worker. After three missed ones, its
             runs are stale.
+        report_wait: seconds that a task waits for the database, at its start (with the start-once
+            guard) and at its end.
         overlap_timeout: default `run_timeout`, in seconds, of entries with `overlap`, so that
             a run without reports does not block them for ever.
+        send: how beat sends messages: "auto", as fast as is safe with what is hooked into
+            Celery; "hooks", always by `apply_entry` and `apply_async`.
         web_links: links of a run's page to other systems: templates by their titles.
     """
 
     url: str = ""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     schema: str | None = None
-    batch_size: int = 100
+    batch_size: int = 500
     claim_ttl: float = 30.0
     auto_migrate: bool | None = None
     default_timezone: str = "UTC"
@@ -87,7 +94,9 @@ class Settings:
     listen: bool = True
     notify: bool = True
     heartbeat: float = 10.0
+    report_wait: float = 0.04
     overlap_timeout: float = 86400.0
+    send: str = "auto"
     web_links: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -197,6 +206,12 @@ def _misfire(key: str, value: Any) -> Misfire:
     raise ConfigError(key, value, f"one of {', '.join(MISFIRES)}", "'coalesce'")
 
 
+def _send(key: str, value: Any) -> str:
+    if value in STEPS:
+        return str(value)
+    raise ConfigError(key, value, f"one of {', '.join(STEPS)}", "'auto'")
+
+
 def _patterns(key: str, value: Any) -> tuple[str, ...]:
     if (
         isinstance(value, Sequence)
@@ -247,6 +262,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "listen": _flag,
     "notify": _flag,
     "heartbeat": _seconds(0.1, "10"),
+    "report_wait": _seconds(0, "0.04"),
     "overlap_timeout": _seconds(1, "86400"),
+    "send": _send,
     "web_links": link_templates,
 }

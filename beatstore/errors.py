@@ -307,6 +307,10 @@ class UnsureError(Exception):
     """It is unknown whether the broker has the message."""
 
 
+class OutOfTimeError(Exception):
+    """No time is left to send claims: another beat may hold them by now."""
+
+
 class NackedError(Exception):
     """RabbitMQ rejected the message: a policy of its queue forbids it, or its disk is full."""
 

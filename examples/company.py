@@ -184,6 +184,7 @@ def _processes(session, now: datetime) -> None:
         beat = {"id": str(uuid.UUID(int=int(number))), "host": f"lumen-{number}", "pid": 41}
         alive = {"version": "0.1.0", "started_at": up, "heartbeat_at": now + timedelta(days=1)}
         figures = {"tzdata": "2026b", "tick_s": 0.004, "planned": 73_412, "sent": 73_410}
+        figures["step"] = "push: from templates, with one LPUSH for each queue and batch"
         session.execute(insert(BeatModel).values(**beat, **alive, **figures))
         worker = {"id": str(uuid.UUID(int=10 + int(number))), "name": f"celery@lumen-{number}"}
         session.execute(insert(WorkerModel).values(**worker, pid=57, **alive, running=0))

@@ -60,8 +60,8 @@ class DBScheduler(Scheduler):
     `schedule` is always empty; use `Store` to write them.
     """
 
-    #: Threads that are in the middle of creating a scheduler.
-    _starting: ClassVar[set[int]] = set()
+    #: The schedulers that are in the middle of their start, by the threads that create them.
+    _starting: ClassVar[dict[int, DBScheduler]] = {}
 
     #: Maximum seconds between two polls of the database.
     max_interval: float = 1.0  # type: ignore[assignment]  # celery counts in whole seconds
@@ -101,8 +101,10 @@ class DBScheduler(Scheduler):
         if thread in self._starting:
             # Celery's signal handler makes a scheduler only to close it, if there is none yet.
             # Here another one is still starting, so the second need not wait for the database.
+            # It notes the request, since Python drops this exception inside a destructor.
+            self._starting[thread]._ending = True
             raise SystemExit
-        self._starting.add(thread)
+        self._starting[thread] = self
         try:
             self._prepare()
         except UnavailableError as error:
@@ -110,7 +112,7 @@ class DBScheduler(Scheduler):
         except BeatstoreError as error:
             raise SystemExit(f"beatstore: {error}") from error
         finally:
-            self._starting.discard(thread)
+            del self._starting[thread]
 
     def _prepare(self) -> None:
         prepare(self.store, self.app)
@@ -163,6 +165,7 @@ class DBScheduler(Scheduler):
             tick_s=time.monotonic() - started,
             planned=self._figures.planned + len(fired.outcomes),
             sent=self._figures.sent + sum(one.state == "sent" for one in fired.outcomes),
+            step=str(self.sender.ladder.step) if self.sender.ladder.step else None,
         )
         return 0.0
 

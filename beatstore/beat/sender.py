@@ -1,9 +1,10 @@
 """Send claims as messages, and return the outcome of each.
 
-Every message goes through the scheduler's inherited `apply_entry`, which monitoring packages
-hook into, and then through Celery's own `Task.apply_async` or `send_task`, which tracing,
-routing and locking packages hook into. beatstore only groups the messages: it writes them to
-the broker in batches if the transport supports that (see `beatstore.beat.batches`).
+A message goes through the scheduler's inherited `apply_entry`, which monitoring packages hook
+into, and then through Celery's own `Task.apply_async` or `send_task`, which tracing, routing and
+locking packages hook into. If nothing is hooked there, it is made from a template instead (see
+`beatstore.beat.ladder`). Either way beatstore groups the messages: it writes them to the broker in
+batches if the transport supports that (see `beatstore.beat.batches`).
 
 Invariants:
     * A claim is `sent` only after the broker has accepted its message.
@@ -21,7 +22,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -31,22 +31,19 @@ from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from beatstore.beat.attempt import Attempt, Sent, refusal
 from beatstore.beat.batches import (
     Batch,
-    Confirmed,
-    Fate,
     batch_of,
     broker_errors,
-    cause_of,
     check_writable,
-    is_full,
-    is_refusal,
 )
 from beatstore.beat.confirms import (
     EXTENSION_S,
     Unconfirmed,
     loose_exchanges,
 )
+from beatstore.beat.ladder import Ladder, Publish, Push, Rendered
 from beatstore.beat.message import (
     BeatEntry,
     is_message_error,
@@ -57,9 +54,7 @@ from beatstore.beat.message import (
 from beatstore.errors import (
     BlockedError,
     BrokerError,
-    NackedError,
-    UnroutableError,
-    UnsureError,
+    OutOfTimeError,
 )
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import Store
@@ -70,10 +65,6 @@ from beatstore.tick.tick import BATCH
 __all__ = ["Sender"]
 
 logger = logging.getLogger(__name__)
-
-
-class _TooLateError(Exception):
-    """Another beat may hold the claims by now."""
 
 
 class Scheduling(Protocol):
@@ -107,7 +98,8 @@ class Sender:
         self._scheduler = scheduler
         self._failing: dict[str, int] = {}
         self._looked = EPOCH, 0.0
-        self._unconfirmed: Unconfirmed[BeatEntry] | None = None
+        self._unconfirmed: Unconfirmed[Sent] | None = None
+        self.ladder = Ladder(scheduler)
 
     def send(
         self, claims: Sequence[Claim], *, now: datetime, until: float
@@ -125,16 +117,12 @@ class Sender:
                 nobody knows.
         """
         self._looked = now, time.monotonic()
-        app = self._scheduler.app
         for start in range(0, len(claims), BATCH):
-            for _, alike in groupby(
-                claims[start : start + BATCH], partial(overrides_apply_async, app)
-            ):
-                batch = list(alike)
+            for attempt in self._attempts(claims[start : start + BATCH]):
                 if time.monotonic() >= until:
-                    yield [Outcome(claim, "claimed") for claim in batch]
+                    yield [Outcome(claim, "claimed") for claim in attempt.claims]
                     continue
-                for known in self._send_alike(batch, until):
+                for known in self._send_alike(attempt, until):
                     try:
                         self._log(known)
                     finally:  # a signal during logging must not lose outcomes
@@ -161,7 +149,7 @@ class Sender:
         known: list[Outcome] = []
         try:
             for entry, fate in self._unconfirmed.answered():
-                refused = None if fate is None else _refusal(self._connection(), entry.claim, fate)
+                refused = None if fate is None else refusal(self._connection(), entry.claim, fate)
                 known.append(refused or entry.outcome())
         except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
             logger.debug("lost the connection while RabbitMQ's alarm was on: %r", error)
@@ -172,9 +160,29 @@ class Sender:
 
     # -- attempts ----------------------------------------------------------------------
 
-    def _send_alike(self, claims: Sequence[Claim], until: float) -> Iterator[list[Outcome]]:
+    def _attempts(self, claims: Sequence[Claim]) -> Iterator[Attempt]:
+        """Yield first attempts for claims that are sent alike, in the order of the claims.
+
+        Raises:
+            BrokerError: the broker can't be reached.
+        """
+        connection = self._connection()
+        try:
+            rendered = self.ladder.render(claims)
+        except broker_errors(connection) as error:
+            self._scheduler.disconnect()
+            raise BrokerError(f"{type(error).__name__}: {error}") from error
+        alone = partial(overrides_apply_async, self._scheduler.app)
+        for (is_rendered, _), alike in groupby(
+            zip(claims, rendered, strict=True),
+            lambda one: (one[1] is not None, one[1] is None and alone(one[0])),
+        ):
+            some, messages = zip(*alike, strict=True)
+            yield Attempt(some, rendered=messages if is_rendered else None)
+
+    def _send_alike(self, first: Attempt, until: float) -> Iterator[list[Outcome]]:
         """Send claims as a batch, and send again those that the broker may not have."""
-        attempts = deque([Attempt(claims)])
+        attempts = deque([first])
         while attempts:
             attempt = attempts.popleft()
             try:
@@ -196,6 +204,7 @@ class Sender:
                 # The queue may have been deleted since it was declared.
                 declared: set[Any] = self._scheduler.producer.connection.declared_entities
                 declared.clear()
+                self.ladder.forget()
             if attempt.failure is not None and attempt.is_hopeless:
                 yield [try_later(attempt.rest[0], attempt.failure)]
             else:
@@ -235,20 +244,31 @@ class Sender:
         """Write a batch to the broker, and store the error that ended it."""
         app = self._scheduler.app
         errors = broker_errors(self._connection())
-        ending: tuple[type[Exception], ...] = (_TooLateError, BlockedError, *errors)
+        ending: tuple[type[Exception], ...] = (OutOfTimeError, BlockedError, *errors)
         try:
-            attempt.batch = batch_of(
-                self._scheduler.producer,
-                one_by_one=overrides_apply_async(app, attempt.claims[0]),
-                loose=partial(loose_exchanges, app),
-            )
+            attempt.batch, entries = self._batch_of(attempt, until, errors)
             with attempt.batch as batch, without_results(app):
-                for entry in self._apply_each(attempt.claims, until, errors):
+                for entry in entries:
                     attempt.entries.append(entry)
                     batch.mark()
                 _check_time(until)  # most transports have written them, but not all
         except ending as error:
             attempt.failure = error
+
+    def _batch_of(
+        self, attempt: Attempt, until: float, errors: tuple[type[Exception], ...]
+    ) -> tuple[Batch, Iterator[Sent]]:
+        """Return the batch of an attempt, and what writes its messages into it, one by one."""
+        if attempt.rendered is not None:
+            made = self.ladder.batch()
+            return made, _put_each(made, attempt.rendered, until)
+        app = self._scheduler.app
+        batch = batch_of(
+            self._scheduler.producer,
+            one_by_one=overrides_apply_async(app, attempt.claims[0]),
+            loose=partial(loose_exchanges, app),
+        )
+        return batch, self._apply_each(attempt.claims, until, errors)
 
     def _apply_each(
         self, claims: Sequence[Claim], until: float, errors: tuple[type[Exception], ...]
@@ -318,114 +338,17 @@ class Sender:
         return connection
 
 
-@dataclass
-class Attempt:
-    """One attempt to send claims in a batch, and its results.
-
-    Attributes:
-        claims: in the order in which they are sent.
-        repeated: whether they were sent before without a clear answer.
-        entries: the claims that were passed to the transport.
-        batch: the batch that wrote them.
-        failure: the error that ended the writing.
-        known: the known outcomes.
-        rest: claims whose messages the broker may not have.
-        returned: claims whose messages RabbitMQ returned: no queue receives them.
-        full: the broker's answer, if it accepts no messages at all.
-        refused: whether the broker refused some claims for good.
-    """
-
-    claims: Sequence[Claim]
-    repeated: bool = False
-    entries: list[BeatEntry] = field(default_factory=list)
-    batch: Batch | None = None
-    failure: Exception | None = None
-    known: list[Outcome] = field(default_factory=list)
-    rest: list[Claim] = field(default_factory=list)
-    returned: list[Claim] = field(default_factory=list)
-    full: Exception | None = None
-    refused: bool = False
-
-    @property
-    def is_late(self) -> bool:
-        """Return whether time ran out."""
-        return isinstance(self.failure, _TooLateError)
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Return whether the last remaining claim has failed again."""
-        return self.repeated and not self._made_progress and len(self.rest) == 1
-
-    @property
-    def _made_progress(self) -> bool:
-        """Return whether fewer claims remain than before this attempt."""
-        return self.refused or self.failure is None
-
-    def fates(self) -> list[Fate]:
-        """Return the fate of each claim; see `beatstore.beat.batches`."""
-        fates = [] if self.batch is None else self.batch.fates()
-        under_way = len(fates) < len(self.claims) and not self.is_late
-        if self.batch is not None and self.failure is not None and under_way:
-            fates.append(self.batch.blame(self.failure))
-        return fates + [UnsureError("not sent")] * (len(self.claims) - len(fates))
-
-    def accepted(self) -> list[Outcome]:
-        """Return the outcomes of messages that the broker has, even in an aborted attempt."""
-        fates = zip(self.entries, self.fates(), strict=False)
-        return [entry.outcome() for entry, fate in fates if fate is None]
-
-    def sort(self, connection: Connection) -> None:
-        """Sort the claims into known outcomes and claims to send again."""
-        for number, (claim, fate) in enumerate(zip(self.claims, self.fates(), strict=True)):
-            if fate is None:
-                self.known.append(self.entries[number].outcome())
-            elif _is_full(connection, fate):
-                self.full = fate
-            elif isinstance(fate, UnroutableError) and not self.repeated:
-                self.returned.append(claim)
-            elif outcome := _refusal(connection, claim, fate):
-                self.refused = True
-                self.known.append(outcome)
-            else:
-                self.rest.append(claim)
-
-    def unconfirmed(self) -> Unconfirmed[BeatEntry]:
-        """Return the messages that RabbitMQ received but has not confirmed."""
-        assert isinstance(self.batch, Confirmed)
-        messages = zip(self.entries, self.batch.numbers(), self.batch.fates(), strict=True)
-        unsure = [(entry, span) for entry, span, fate in messages if isinstance(fate, UnsureError)]
-        return Unconfirmed(self.batch.confirms, unsure)
-
-    def next_attempts(self) -> Iterator[Attempt]:
-        """Yield the next attempts for the rest: together, together once more, then one by one."""
-        if self.returned:
-            yield Attempt(self.returned, repeated=True)
-        if self.rest and self._made_progress:
-            yield Attempt(self.rest, self.repeated)
-        elif self.rest and not self.repeated:
-            yield Attempt(self.rest, repeated=True)
-        else:
-            yield from (Attempt([claim], repeated=True) for claim in self.rest)
-
-
-def _refusal(connection: Connection, claim: Claim, fate: Exception) -> Outcome | None:
-    """Return the outcome of a message that the broker refused, or None to send it again."""
-    if isinstance(fate, NackedError):
-        return try_later(claim, fate)
-    if isinstance(fate, UnroutableError):
-        return Outcome(claim, "failed", f"no queue receives it: {fate}")
-    if not isinstance(fate, UnsureError) and is_refusal(connection, fate):
-        cause = cause_of(fate)
-        return Outcome(claim, "failed", f"{type(cause).__name__}: {cause}")
-    return None
-
-
-def _is_full(connection: Connection, fate: Exception) -> bool:
-    # Errors of a task class's own Redis are not wrapped by kombu or celery.
-    return isinstance(fate, OperationalError) and is_full(connection, fate.__cause__)
+def _put_each(
+    batch: Push | Publish, messages: Sequence[Rendered], until: float
+) -> Iterator[Rendered]:
+    """Put messages from templates into their batch."""
+    for message in messages:
+        _check_time(until)
+        batch.put(message.message)
+        yield message
 
 
 def _check_time(until: float) -> None:
     """End the batch if time ran out: a process or machine can freeze at any point."""
     if time.monotonic() >= until:
-        raise _TooLateError
+        raise OutOfTimeError

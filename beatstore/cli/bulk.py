@@ -1,7 +1,8 @@
 """The verbs that do one thing to one or many entries: pause, resume, remove, trigger, cancel.
 
 Entries are chosen by name, or by the filters of `list`. Each entry is a transaction of its
-own. One that is refused does not stop the others: the verb reports it, and exits with 1.
+own; for pause and resume, each thousand. One that is refused does not stop the others: the verb
+reports it, and exits with 1.
 
 On failure: the verb ends when it loses the database; what it has printed is done.
 """
@@ -21,7 +22,7 @@ from beatstore.cli.options import filters, json_option, reason_option
 from beatstore.cli.output import View
 from beatstore.cli.writing import note
 from beatstore.errors import EntryError, ScheduleError
-from beatstore.store import Store
+from beatstore.store import StateReport, Store
 
 __all__ = ["cancel", "pause", "remove", "resume", "trigger"]
 
@@ -37,6 +38,18 @@ _CHOSEN = ("tag", "state", "name", "source")
 
 #: What a verb does to one entry; returns the result as facts.
 _Act = Callable[[Store, str], Mapping[str, Any]]
+
+#: What a verb does to a page of entries.
+_ActOnMany = Callable[[Store, Sequence[str]], StateReport]
+
+#: Does a verb's work on entries, and yields what came of each as facts.
+_Work = Callable[[Store, Sequence[str]], Iterator[dict[str, Any]]]
+
+#: The facts about an entry, before anything is done to it.
+_NOTHING: Mapping[str, Any] = {"name": None, "state": None, "error": None}
+
+#: How many entries are changed in a transaction.
+_AT_ONCE = 1000
 
 
 def _many(command: F) -> F:
@@ -62,12 +75,7 @@ def pause(context: click.Context, /, **params: Any) -> None:
     A paused entry sends nothing until you resume it. Entries that are over or broken stay
     as they are.
     """
-
-    def act(store: Store, name: str) -> Mapping[str, Any]:
-        state = store.pause(name).state
-        return {"state": state, _REMARK: "" if state == "paused" else ", unchanged"}
-
-    _do(context, params, "pause", act, "active")
+    _do(context, params, "pause", _in_pages(Store.pause_many, "paused"), "active")
 
 
 @click.command()
@@ -77,11 +85,7 @@ def resume(context: click.Context, /, **params: Any) -> None:
 
     Due times during the pause are not run, and do not count as missed.
     """
-
-    def act(store: Store, name: str) -> Mapping[str, Any]:
-        return {"state": store.resume(name).state}
-
-    _do(context, params, "resume", act, "paused", "broken")
+    _do(context, params, "resume", _in_pages(Store.resume_many, "active"), "paused", "broken")
 
 
 @click.command()
@@ -96,7 +100,7 @@ def remove(context: click.Context, /, **params: Any) -> None:
         store.remove(name)
         return {"state": "removed"}
 
-    _do(context, params, "remove", act)
+    _do(context, params, "remove", _one_by_one(act))
 
 
 @click.command()
@@ -112,7 +116,7 @@ def trigger(context: click.Context, /, **params: Any) -> None:
         facts = {"state": "triggered", "run_id": run.id, "task_id": run.task_id}
         return {**facts, _REMARK: f" (run {run.id})"}
 
-    _do(context, params, "trigger", act, "active", "paused", "finished", "missed")
+    _do(context, params, "trigger", _one_by_one(act), "active", "paused", "finished", "missed")
 
 
 @click.command()
@@ -131,22 +135,22 @@ def cancel(context: click.Context, /, **params: Any) -> None:
         entry = store.get(name)
         return {"state": entry.state, "error": f"too late to cancel: it is already {entry.state}"}
 
-    _do(context, params, "cancel", act, "active", "paused", "broken")
+    _do(context, params, "cancel", _one_by_one(act), "active", "paused", "broken")
 
 
 # -- which, and whether ----------------------------------------------------------------------
 
 
 def _do(
-    context: click.Context, params: Mapping[str, Any], verb: str, act: _Act, *states: str
+    context: click.Context, params: Mapping[str, Any], verb: str, work: _Work, *states: str
 ) -> None:
-    """Call `act` for each chosen entry.
+    """Do the work on the chosen entries, and report it.
 
     Args:
         context: of the verb.
         params: its options.
         verb: its name, for questions.
-        act: what it does to one entry.
+        work: what it does to them.
         states: the states that a filter without --state selects; none: all.
     """
     store = open_store(context)
@@ -157,7 +161,7 @@ def _do(
     if verb in ("remove", "cancel") or not by_name:
         _ask(context, params, verb, names)
     view = View(context, json=params["as_json"])
-    if _report(view, _results(store, names, act)):
+    if _report(view, work(store, names)):
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -209,14 +213,34 @@ def can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-def _results(store: Store, names: Sequence[str], act: _Act) -> Iterator[dict[str, Any]]:
-    """Call `act` for each entry, and yield the results."""
-    for name in names:
-        row: dict[str, Any] = {"name": name, "state": None, "error": None}
-        try:
-            yield {**row, **act(store, name)}
-        except (EntryError, ScheduleError) as error:
-            yield {**row, "error": str(error)}
+def _one_by_one(act: _Act) -> _Work:
+    """Return work that calls `act` for each entry."""
+
+    def work(store: Store, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for name in names:
+            try:
+                yield {**_NOTHING, "name": name, **act(store, name)}
+            except (EntryError, ScheduleError) as error:
+                yield {**_NOTHING, "name": name, "error": str(error)}
+
+    return work
+
+
+def _in_pages(act: _ActOnMany, state: str) -> _Work:
+    """Return work that calls `act` for a thousand entries at a time; they are to have `state`."""
+
+    def work(store: Store, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(names), _AT_ONCE):
+            page = names[start : start + _AT_ONCE]
+            report = act(store, page)
+            errors = {page[one.index]: one.error for one in report.refused}
+            for name in page:
+                found = report.states.get(name)
+                remark = "" if found == state else ", unchanged"
+                facts = {"state": found, "error": errors.get(name), _REMARK: remark}
+                yield {"name": name, **facts}
+
+    return work
 
 
 def _report(view: View, done: Iterator[dict[str, Any]]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from beatstore.cli.output import View
 from beatstore.store import BeatStatus, Status, WorkerStatus
 
-__all__ = ["by_state", "lateness", "overdue", "processes"]
+__all__ = ["by_state", "lateness", "overdue", "processes", "runs_last_hour"]
 
 #: How many stopped processes are shown.
 _STOPPED_SHOWN = 3
@@ -16,6 +16,14 @@ _STOPPED_SHOWN = 3
 def by_state(counts: Mapping[str, int]) -> str:
     """Return counts by state; "" if there are none."""
     return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
+
+
+def runs_last_hour(found: Status, view: View) -> str:
+    """Return how many runs were due in the last hour, by state; "" if there are none."""
+    counts = by_state(found.runs_last_hour)
+    if found.runs_counted_since is None:
+        return counts
+    return f"{counts}; of the newest, due since {view.with_zone(found.runs_counted_since)}"
 
 
 def overdue(found: Status, view: View) -> str:
@@ -53,6 +61,8 @@ def _line(process: BeatStatus | WorkerStatus, view: View) -> str:
     else:
         took = "" if process.tick_s is None else f", last tick {process.tick_s:.3g} s"
         facts = f"{process.host} pid {process.pid}: {lives}, {process.sent:,} sent{took}"
+        if process.step is not None:
+            return f"{facts}, {process.version}; {process.step}"
     return f"{facts}, {process.version}"
 
 

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from beatstore.beat.pulse import directory, signs
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
-from beatstore.cli.figures import by_state, lateness, overdue, processes
+from beatstore.cli.figures import by_state, lateness, overdue, processes, runs_last_hour
 from beatstore.cli.group import REFUSED, UNREACHABLE, fail
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View
@@ -69,7 +69,7 @@ def _status_lines(store: Store, found: Status, view: View) -> Iterator[tuple[str
     yield "entries", (by_state(found.entries) or "none") + waiting
     yield "overdue", overdue(found, view)
     yield "unfinished runs", by_state(found.runs) or "none"
-    yield "runs in the last hour", by_state(found.runs_last_hour) or "none"
+    yield "runs in the last hour", runs_last_hour(found, view) or "none"
     yield "sent late by", lateness(found)
     yield "beats", _listed(found.beats, view) or "none on record"
     yield "workers", _listed(found.workers, view) or "none has reported"

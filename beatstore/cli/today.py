@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from beatstore.cli.figures import by_state, lateness, overdue, processes
+from beatstore.cli.figures import by_state, lateness, overdue, processes, runs_last_hour
 from beatstore.cli.output import View
 from beatstore.cli.table import Column, Layout, clipped, folded, padded, width_of
 from beatstore.cli.writing import clean, writable
@@ -213,7 +213,7 @@ def _figures(status: Status, view: View) -> Iterator[Line]:
         "overdue": overdue(status, view),
         "waiting": f"{status.waiting:,}" if status.waiting else "none",
         "sent late by": lateness(status) or "no runs in the last hour",
-        "last hour": by_state(status.runs_last_hour) or "no runs",
+        "last hour": runs_last_hour(status, view) or "no runs",
     }
     width = max(map(len, facts)) + 1
     for name, value in facts.items():

@@ -28,9 +28,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from beatstore.database.dialects import dialect_of
-from beatstore.database.drivers import prepare_connection
+from beatstore.database.drivers import ANSWER, prepare_connection
 from beatstore.database.engine import Database
-from beatstore.database.faults import rolled_back, unavailable
+from beatstore.database.faults import read_only, rolled_back, unavailable
 from beatstore.database.functions import db_now
 from beatstore.errors import UnavailableError
 
@@ -42,6 +42,10 @@ _NOW = select(db_now())
 
 #: How often work is tried that the database undid.
 TRIES = 5
+
+#: For how many seconds a beat or worker may be silent in a transaction before the server ends it:
+#: for as long as they wait for an answer of the server.
+SILENCE = int(ANSWER)
 
 #: In how many seconds a server says that it has closed a connection.
 PROMPT = 5.0
@@ -87,9 +91,18 @@ class KeptConnection:
         ):
             yield connection
 
-    def connected_again(self, work: Callable[[Connection], T]) -> T:
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open no transaction, where that would be a round trip; see `begin_statement`."""
+        with (
+            self.connected() as connection,
+            dialect_of(connection.dialect).begin_statement(connection),
+        ):
+            yield connection
+
+    def reading_again(self, work: Callable[[Connection], T]) -> T:
         """Return `work(connection)`, which writes nothing; tried as the module's text says."""
-        return self._again(self.connected, work)
+        return self._again(self.reading, work)
 
     def claiming_again(self, work: Callable[[Connection], T]) -> T:
         """Return `work(connection)`, committed; tried as the module's text says."""
@@ -145,9 +158,7 @@ class KeptConnection:
         if isinstance(engine.pool, QueuePool):
             connection.detach()
             prepare_connection(self._driver)
-        if dialect.session_lock_limit:
-            connection.exec_driver_sql(dialect.session_lock_limit)
-            connection.rollback()
+        dialect.limit_session(connection, SILENCE)
         return connection
 
 
@@ -155,7 +166,8 @@ class Attempt:
     """One try of work in a transaction.
 
     Attributes:
-        committing: whether the work is done, and only the commit is left.
+        committing: whether only the commit is left of the work, or a statement of it may commit
+            by itself.
     """
 
     def __init__(self, number: int) -> None:
@@ -166,14 +178,22 @@ class Attempt:
     def repeatable(self, error: BaseException | None) -> bool:
         """Say whether the work is to be done again, on a new connection.
 
-        Whether it counts nobody knows when the commit has failed, unless the server says
-        that it has rolled back. And a server that was silent is not asked again at once.
+        Whether it counts nobody knows when the commit has failed, or a statement that commits by
+        itself, unless the server says that it has rolled back, or that it takes no writes. And a
+        server that was silent is not asked again at once.
         """
         if self._number >= TRIES:
             return False
         cut = isinstance(error, DBAPIError) and error.connection_invalidated
         at_once = cut and time.monotonic() - self._began < PROMPT
-        return rolled_back(error) or (at_once and self._number == 1 and not self.committing)
+        unsure = self.committing and not (read_only(error) or _only_reads(error))
+        return rolled_back(error) or (at_once and self._number == 1 and not unsure)
+
+
+def _only_reads(error: BaseException | None) -> bool:
+    """Say whether what failed is a plain query; one that inserts by the way begins with WITH."""
+    statement = getattr(error, "statement", None)
+    return statement is not None and statement.lstrip().startswith("SELECT")
 
 
 def read_now(connection: Connection, database: Database) -> datetime:

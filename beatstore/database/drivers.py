@@ -3,6 +3,7 @@
     connect_defaults    arguments with which to connect
     prepare_engine      what is done with each new connection of an engine of our own
     prepare_connection  the same, of psycopg, with a connection of an engine of the user's
+    ping_idle           ask only those connections of a pool that may be gone
     Listener            the early wake-up on PostgreSQL
 
 Invariants:
@@ -27,16 +28,19 @@ from typing import Any
 
 from sqlalchemy import URL, event
 from sqlalchemy.engine import Engine
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from beatstore.database.dialects import CHANNEL, dialect_of, execute
+from beatstore.database.faults import read_only
 from beatstore.errors import PoolerError
 
 __all__ = [
     "ANSWER",
     "Listener",
     "connect_defaults",
+    "ping_idle",
     "prepare_connection",
     "prepare_engine",
     "prepare_nothing",
@@ -49,8 +53,17 @@ ANSWER = 30.0
 #: How long to wait for a connection, in seconds.
 _CONNECT = 10
 
+#: For how many seconds after its last use a pooled connection is not asked whether it is alive.
+_RECENT = 5.0
+
+#: Where the record of a pooled connection holds when it was last given back.
+_RETURNED = "beatstore_returned"
+
 #: The drivers that stand on libpq.
 _LIBPQ = ("psycopg", "psycopg2")
+
+#: The options of most entries, and the arguments of many, which need no parser.
+_EMPTY: Mapping[bytes, Any] = {b"{}": dict, b"[]": list}
 
 
 # -- connecting --------------------------------------------------------------------------
@@ -117,9 +130,65 @@ def prepare_engine(engine: Engine) -> None:
     set_up, dbapi = dialect_of(engine.dialect).set_up, engine.dialect.loaded_dbapi
     # Before SQLAlchemy itself looks at what the session's settings are.
     _on_connect(engine, lambda connection: set_up(connection, dbapi), first=True)
+    event.listen(engine, "handle_error", _leave_read_only)
     if engine.dialect.driver == "psycopg":
         _on_connect(engine, prepare_connection, first=True)
         _on_connect(engine, read_leniently)
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Take a server that takes no writes for one that is gone.
+
+    After a failover it may still be there, and only new connections find the one that has taken
+    over. So the pool keeps none that is older than this.
+    """
+    if read_only(context.original_exception):
+        context.is_disconnect = True
+
+
+def ping_idle(engine: Engine) -> None:
+    """Ping a pooled connection before it is used, unless it was in use a moment ago.
+
+    A ping is a round trip. It is saved where the connection was given back a few seconds ago and
+    its server has said nothing since: what ends a connection says so, and its socket shows that.
+    """
+    dialect = engine.dialect
+
+    def give_back(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info[_RETURNED] = time.monotonic()
+
+    def take(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+        returned = record.info.get(_RETURNED)  # None: it is new
+        if returned is None or (time.monotonic() - returned < _RECENT and _is_silent(connection)):
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            if not dialect.is_disconnect(error, connection, None):
+                raise
+            # The pool opens a new one, and no other that is as old is used.
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkin", give_back)  # codespell:ignore
+    event.listen(engine, "checkout", take)
+
+
+def _is_silent(connection: Any) -> bool:
+    """Say whether nothing has come from the server; False where the driver shows no socket."""
+    # Of psycopg and psycopg2, of PyMySQL, of pg8000.
+    places = (connection, *(getattr(connection, name, None) for name in ("_sock", "_usock")))
+    try:
+        return next((not _can_be_read(one) for one in places if hasattr(one, "fileno")), False)
+    except Exception:  # noqa: BLE001  (it is closed: the ping tells)
+        return False
+
+
+def _can_be_read(socket: Any) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()  # which takes numbers above 1023, too
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _on_connect(engine: Engine, do: Callable[[Any], object], *, first: bool = False) -> None:
@@ -150,6 +219,8 @@ def _lenient(kind: Any) -> Any:
             self._load = kind(oid, context).load
 
         def load(self, data: Any) -> Any:
+            if (make := _EMPTY.get(bytes(data))) is not None:
+                return make()
             try:
                 return self._load(data)
             except Exception:  # noqa: BLE001  (its own errors, and RecursionError)

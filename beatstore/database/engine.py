@@ -34,6 +34,7 @@ from beatstore.database.dialects import dialect_at
 from beatstore.database.drivers import (
     Listener,
     connect_defaults,
+    ping_idle,
     prepare_engine,
     prepare_nothing,
 )
@@ -125,11 +126,15 @@ class Database:
         return engine
 
     def _made(self) -> Engine:
-        options = {"pool_pre_ping": True, **self._engine_options}
+        options = dict(self._engine_options)
+        if self.kind.session_isolation is not None:
+            options.setdefault("isolation_level", self.kind.session_isolation)
         given = options.get("connect_args", {})
         options["connect_args"] = connect_defaults(self.url, given, self.program) | given
         engine = make_engine(self.url, **options)
         prepare_engine(engine)
+        if self.kind.is_server and "pool_pre_ping" not in options:
+            ping_idle(engine)
         if self._pooled:
             event.listen(engine, "checkout", prepare_nothing)
         return engine
@@ -138,6 +143,12 @@ class Database:
     def options(self) -> dict[str, Any]:
         """Execution options that put beatstore's tables into their schema."""
         return {"schema_translate_map": {None: self.schema}} if self.schema else {}
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether sessions have the isolation level of claims already, without being told."""
+        level = self._engine_options.get("isolation_level", self.kind.session_isolation)
+        return self._own and level is not None and level == self.kind.claim_isolation
 
     @property
     def notification(self) -> Select[Any] | None:

@@ -21,6 +21,7 @@ __all__ = [
     "codes",
     "contended",
     "lost",
+    "read_only",
     "refused",
     "rolled_back",
     "timed_out",
@@ -34,6 +35,9 @@ _OUTAGE_CLASSES = ("08", "28", "53", "57", "58")
 
 #: Other states of PostgreSQL that do: no such database, read-only, timeouts of transactions.
 _OUTAGE_STATES = {"3D000", "25006", "25P03", "25P04"}
+
+#: A server that takes no writes: PostgreSQL, then MySQL and MariaDB.
+_READ_ONLY: set[object] = {"25006", 1290, 1792, 1836}
 
 #: Transactions that the server undid: serialization failures and deadlocks.
 _UNDONE_STATES = {"40000", "40001", "40003", "40P01"}
@@ -137,6 +141,11 @@ def contended(error: BaseException | None) -> bool:
     found = codes(error)
     number = _number(found)
     return number in _CONTENDED if number is not None else bool(found & _CONTENDED)
+
+
+def read_only(error: BaseException | None) -> bool:
+    """Say whether the server takes no writes, as one that another has taken over from."""
+    return bool(codes(error) & _READ_ONLY)
 
 
 def timed_out(error: BaseException | None) -> bool:

@@ -58,13 +58,20 @@ __all__ = [
 ]
 
 #: The Alembic revision whose tables these classes describe.
-REVISION = "0005"
+REVISION = "0007"
 
 #: Where Alembic keeps that revision; a table of our own leaves the user's history alone.
 VERSION_TABLE = "beatstore_version"
 
 #: The edges that can end a wait by themselves; the index of them is partial.
 ENDS_WAIT = "(on_upstream_failure = 'skip' OR timeout_s IS NOT NULL)"
+
+#: Active entries that no beat looks at, though nothing may be going to wake them; the index of
+#: them is partial. On MySQL and MariaDB it has all entries, and serves to count them.
+ASLEEP = (
+    "(wake_at IS NULL AND state = 'active' AND "
+    "(kind <> 'after' OR pending_since IS NOT NULL OR pending_reason IS NOT NULL))"
+)
 
 _EPOCH_SQL = text("'1970-01-01 00:00:00.000000'")
 
@@ -166,6 +173,12 @@ class EntryModel(Base):
         UniqueConstraint("name"),
         _index_where("wake_at IS NOT NULL", "wake_at", "id"),
         _index_where("blocked_by IS NOT NULL", "blocked_by"),
+        # What people ask for; of what they have added and is active, both have nothing.
+        _index_where("state <> 'active'", "state", "name"),
+        _index_where("source <> 'api'", "source", "name"),
+        # What the status counts and warns of.
+        _index_where("pending_since IS NOT NULL", "pending_since"),
+        _index_where(ASLEEP, "id", name="ix_beatstore_entry_asleep"),
         {"sqlite_autoincrement": True, **_OPTIONS},
     )
 
@@ -350,6 +363,7 @@ class BeatModel(Base):
     tick_s: Mapped[float | None] = mapped_column(Number)
     planned: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
     sent: Mapped[int] = mapped_column(BigWhole, default=0, server_default="0")
+    step: Mapped[str | None] = mapped_column(Note)
 
 
 class WorkerModel(Base):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import CursorResult, Executable, Select, Table, select, text, update
+from sqlalchemy import ColumnElement, CursorResult, Executable, Table, select, text, update
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 
@@ -86,9 +86,13 @@ class Transaction:
             assert isinstance(at, datetime)
             return at
 
-        return self._known(("now",), read)
+        return self.known(("now",), read)
 
-    def _known(self, key: tuple[str, ...], read: Callable[[], K]) -> K:
+    def stamp(self) -> dict[str, ColumnElement[Any]]:
+        """Return the columns by which a row of an entry says that somebody has edited it."""
+        return {"version": ENTRY.c.version + 1, "updated_at": self.database.now_sql()}
+
+    def known(self, key: tuple[str, ...], read: Callable[[], K]) -> K:
         """Return `read()`; in `Store.reading`, which sees one state, what it returned before."""
         if not isinstance(self.session, ReadingSession):
             return read()
@@ -115,12 +119,23 @@ class Transaction:
         counted = statement.inline().execution_options(preserve_rowcount=True)
         return self.execute(counted).rowcount == 1
 
-    def all(self, kind: type[T], statement: Select[Any]) -> list[T]:
-        """Return the rows of a statement that selects all columns of the table of `kind`."""
+    def all(
+        self,
+        kind: type[T],
+        statement: Executable,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[T]:
+        """Return the rows of a statement that selects all columns of the table of `kind`.
+
+        Args:
+            kind: what to make of each row.
+            statement: a query, or one that writes and returns rows.
+            rows: the parameters of the statement; see `execute`.
+        """
         # The fields of a value are the columns, in their order.
         make: Callable[..., T] = kind
         more = (EntryExtras(self.settings.default_timezone),) if kind is Entry else ()
-        return [make(*row, *more) for row in self.execute(statement)]
+        return [make(*row, *more) for row in self.execute(statement, rows)]
 
     def find(self, name: str, *, lock: bool = False) -> Entry | None:
         """Return the entry of that name, or None.
@@ -133,9 +148,7 @@ class Transaction:
             return None
         statement = select(ENTRY).where(ENTRY.c.name == name)
         if not lock:
-            return self._known(
-                ("entry", name), lambda: next(iter(self.all(Entry, statement)), None)
-            )
+            return self.known(("entry", name), lambda: next(iter(self.all(Entry, statement)), None))
         if dialect_of(self.dialect).locks_rows:
             statement = statement.with_for_update()
         else:

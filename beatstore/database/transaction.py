@@ -9,8 +9,10 @@ Invariants:
       writing it: SQLite queues the writers, the others lock rows.
 
 On failure: where nothing can have been committed (a deadlock, a connection that was cut in
-the middle, a statement that a pooler forgot), the work is done again, a few times. An outage
-is an `UnavailableError`; missing tables are a `SchemaError` with the command that makes them.
+the middle, a statement that a pooler forgot), the work is done again, a few times. Where a
+connection was cut in a commit, or in a statement that commits by itself, nobody knows whether it
+counts: that is reported, and not done again. An outage is an `UnavailableError`; missing tables are
+a `SchemaError` with the command that makes them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from sqlalchemy.orm import Session
 from beatstore.database.connection import TRIES, Attempt
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.faults import codes, timed_out, unavailable, unprepared
+from beatstore.database.faults import codes, read_only, timed_out, unavailable, unprepared
 from beatstore.errors import QueryTimeoutError, SchemaError, SessionError, UnavailableError
 
 __all__ = ["ReadingSession", "explained", "read", "reading", "write"]
@@ -86,10 +88,19 @@ def read(database: Database, given: Any, work: Callable[[Session], T]) -> T:
         return work(session)
 
 
-def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
+def write(
+    database: Database, given: Any, work: Callable[[Session], T], *, at_once: bool = False
+) -> T:
     """Return `work(session)`, committed when this returns, or done in the caller's transaction.
 
     In a transaction of our own, `work` may be called again after a deadlock.
+
+    Args:
+        database: where.
+        given: None, or the caller's session.
+        work: executes its statements on the session it is given.
+        at_once: whether one statement of `work` writes all, where a query may write by the way.
+            There it commits by itself, without BEGIN and COMMIT.
     """
     if isinstance(given, ReadingSession):
         raise SessionError(
@@ -98,16 +109,20 @@ def write(database: Database, given: Any, work: Callable[[Session], T]) -> T:
         )
     if given is not None:
         return read(database, given, work)
-    return _again(database, lambda: _writing(database), work)
+    at_once = at_once and database.kind.writes_in_queries
+    return _again(database, lambda: _writing(database, at_once), work, at_once=at_once)
 
 
 def _again(
     database: Database,
     opened: Callable[[], AbstractContextManager[Session]],
     work: Callable[[Session], T],
+    *,
+    at_once: bool = False,
 ) -> T:
     for tried in range(1, TRIES + 1):
         attempt = Attempt(tried)
+        attempt.committing = at_once
         try:
             with explained(database, own=True), opened() as session:
                 with _left_clean(session):
@@ -124,29 +139,35 @@ def _again(
 
 @contextmanager
 def _left_clean(session: Session) -> Iterator[None]:
-    """Close the connection of a session, and not keep it, if its prepared statements are off."""
+    """Close the connection of a session, and not keep it, if no later call can use it.
+
+    Its prepared statements are off; or its server takes no writes, and after a failover another
+    does, which only a new connection finds.
+    """
     try:
         yield
     except SQLAlchemyError as error:
-        if unprepared(error):
+        if unprepared(error) or read_only(error):
             session.invalidate()
         raise
 
 
 @contextmanager
-def _writing(database: Database) -> Iterator[Session]:
+def _writing(database: Database, at_once: bool) -> Iterator[Session]:
     """Open a transaction in which a row that was read can be written.
 
-    The same as the one beats claim in; see `DatabaseDialect.begin_claim`.
+    The same as the one beats claim in; see `DatabaseDialect.begin_claim`. With `at_once`, each
+    statement is a transaction of its own.
     """
     connection = database.engine.connect()
     dialect = dialect_of(connection.dialect)
     try:
-        connection.execution_options(isolation_level=dialect.claim_isolation)
-        with (
-            dialect.begin_claim(connection),
-            Session(connection, expire_on_commit=False) as session,
-        ):
+        if at_once:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        elif not database.is_isolated:
+            connection.execution_options(isolation_level=dialect.claim_isolation)
+        begun = connection.begin() if at_once else dialect.begin_claim(connection)
+        with begun, Session(connection, expire_on_commit=False) as session:
             yield session
     finally:
         # Giving it back executes a statement, and one that was cut by now raises the driver's

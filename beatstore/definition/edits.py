@@ -26,19 +26,21 @@ from beatstore.errors import InvalidEntryError
 from beatstore.rules.decision import EntryRow
 from beatstore.rules.due import EARLIEST, STEP, from_start, has_one_run, schedule_of
 from beatstore.rules.states import STOPPED
-from beatstore.schedules import Schedule, as_schedule, parse, zone
+from beatstore.schedules import Once, Schedule, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
 
 __all__ = [
     "NOTHING_PENDING",
     "CheckedFields",
     "StoredEntry",
+    "call_columns",
     "changes",
     "check",
     "check_span",
     "consequences",
     "first_due",
     "mended",
+    "moved",
     "new_row",
 ]
 
@@ -224,6 +226,20 @@ def _call(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None)
             asked = {**{name: getattr(old, name) for name in _CALL}, **asked}
     call = make_call(**asked, allowed=settings.allowed_tasks)
     return {"task": call.task, "args": call.args, "kwargs": call.kwargs, "options": call.options}
+
+
+def call_columns(task: object, options: object, settings: Settings) -> dict[str, Any]:
+    """Return the columns of a one-shot's message; `options` are those besides the signature's."""
+    given = {"task": task, "args": None, "kwargs": None, "options": options}
+    columns = _call(given, settings, None)
+    check_id(columns["options"], once=True)
+    return columns
+
+
+def moved(row: Mapping[str, Any], due_at: datetime) -> dict[str, Any]:
+    """Return the row of a new one-shot with another due time."""
+    found = {**row, "spec": Once(due_at).spec, "next_due_at": due_at}
+    return found if row["wake_at"] is None else {**found, "wake_at": _wake_at(row, due_at)}
 
 
 def _keep_id(columns: dict[str, Any], old: StoredEntry | None) -> None:

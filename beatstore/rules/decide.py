@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.errors import ScheduleError
@@ -51,6 +52,8 @@ KINDS = (*(one.kind for one in (Once, Cron, Every, RRule, Solar)), "after")
 
 #: The most runs of one entry per look; the next look continues from there.
 BURST = 100
+
+_due_at = attrgetter("due_at")
 
 #: Missed occurrences are counted exactly up to this number; one more means "more than that".
 COUNT_LIMIT = 1000
@@ -168,7 +171,8 @@ class Look:
         window = self.window
         if not window.is_due:
             cursor_at = window.after if window.taken else self.entry.cursor_at
-            return replace(self.next_due((), cursor_at, window.oldest), unmatched=unmatched(self))
+            found = self.next_due((), cursor_at, window.oldest)
+            return replace(found, unmatched=odd) if (odd := unmatched(self)) else found
         if remaining_runs(self.entry) == 0:
             return Decision(state="finished", cursor_at=window.latest)
         if self.gate.shared is not None:
@@ -202,8 +206,10 @@ class Look:
 
     def let_through(self, records: tuple[PlannedRun, ...], verdict: Verdict) -> Decision:
         """Return the decision that writes a verdict's runs and `records`."""
-        runs = tuple(sorted((*records, *verdict.runs), key=lambda run: run.due_at))
+        runs = tuple(sorted((*records, *verdict.runs), key=_due_at))
         found = self.all_decided(runs)
+        if not (verdict.consume or verdict.spares_free):
+            return found
         return replace(found, consume=verdict.consume, spares_free=verdict.spares_free)
 
     def all_decided(self, runs: tuple[PlannedRun, ...]) -> Decision:

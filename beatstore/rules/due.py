@@ -189,7 +189,7 @@ class Window:
 
     def past(self, at: datetime) -> Window:
         """Return the window with everything up to `at` accounted for."""
-        return replace(self, after=max(self.after, at))
+        return self if at <= self.after else replace(self, after=at)
 
     def accounted_before(self, at: datetime | None) -> datetime:
         """Return the last accounted instant before `at`, the first that is not accounted for."""

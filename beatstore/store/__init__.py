@@ -25,12 +25,14 @@ from beatstore.definition.edges import After
 from beatstore.definition.spec import DEFAULTS, Declared
 from beatstore.errors import LoadError
 from beatstore.records import Entry, Run
-from beatstore.store import actions, links, retention
+from beatstore.store import actions, insertion, links, many, retention
 from beatstore.store.coming_load import UpcomingCounts
 from beatstore.store.editor import Editor
 from beatstore.store.explain.entry import Explanation
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.store.history import RunDetails
+from beatstore.store.many import AddReport, Refused
+from beatstore.store.pausing import StateReport
 from beatstore.store.processes import BeatStatus, WorkerStatus
 from beatstore.store.status import Health, Status
 from beatstore.store.storage import Storage, TableSize
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = [
+    "AddReport",
     "After",
     "BeatStatus",
     "Explanation",
@@ -61,8 +64,10 @@ __all__ = [
     "Health",
     "LoadReport",
     "Occurrence",
+    "Refused",
     "RunCount",
     "RunDetails",
+    "StateReport",
     "Status",
     "Storage",
     "Store",
@@ -134,8 +139,48 @@ class Store(Editor):
         asked |= {"name": name, "after": asked["after"] and edges.checked(asked["after"])}
         warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
-            session, lambda tx: actions.schedule(tx, signature, at, countdown, asked)
+            session,
+            lambda tx: actions.schedule(tx, signature, at, countdown, asked),
+            at_once=insertion.is_at_once(asked),
         )
+
+    @takes(OneShotOptions, DEFAULTS)
+    def schedule_many(
+        self,
+        calls: Iterable[tuple[TaskLike, datetime | Duration]],
+        *,
+        page: int | None = None,
+        session: SessionLike | None = None,
+        **given: Unpack[OneShotOptions],
+    ) -> AddReport:
+        """Add many one-shots with the same options, a thousand in a statement.
+
+            report = store.schedule_many(
+                ((remind.s(user.id), user.ends_at) for user in users), tags=["remind"]
+            )
+            report.names, report.refused
+
+        Args:
+            calls: pairs of a task and its time. The task is what `schedule` takes; the time is an
+                aware datetime, or the seconds (or a timedelta) until it is due.
+            page: commit after each so many one-shots, and read no more of `calls` in advance; an
+                error or an outage then leaves the pages before it. None: one transaction.
+            session: the caller's session, to join its transaction; `page` does not count then.
+            given: the options of all of them (`beatstore.types.OneShotOptions`).
+
+        Returns:
+            The names of what was added, and each refused one with the reason. A name is the id of
+            the task if its signature has one, else a generated one.
+
+        Raises:
+            InvalidEntryError: `calls` is not an iterable, `page` is no whole number above 0, or
+                an option does not exist.
+        """
+        refuse_unknown(given, OneShotOptions)
+        asked = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
+        asked["after"] = asked["after"] and edges.checked(asked["after"])
+        write = partial(many.schedule_many, options=asked)
+        return self._add_many("calls", calls, page, session, write)
 
     def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
         """Run an entry once now, in addition to its schedule.

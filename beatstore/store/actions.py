@@ -34,13 +34,23 @@ from beatstore.rules.states import (
 )
 from beatstore.schedules import Once
 from beatstore.schedules.instants import EPOCH
-from beatstore.store import audit, entries
+from beatstore.store import audit, entries, insertion
 from beatstore.store.history import found_run
 from beatstore.tick.claims import Ending
 from beatstore.tick.endings import write_ending
 from beatstore.types import EndState
 
-__all__ = ["END_STATES", "cancel", "end", "rerun", "reschedule", "schedule", "trigger"]
+__all__ = [
+    "END_STATES",
+    "ahead",
+    "cancel",
+    "end",
+    "generated_name",
+    "rerun",
+    "reschedule",
+    "schedule",
+    "trigger",
+]
 
 #: The states in which `end` can end a run.
 END_STATES: tuple[EndState, ...] = get_args(EndState)
@@ -76,13 +86,18 @@ def schedule(
     checked = edits.check(named, tx.settings)
     made = None
     if task_id is not None:
-        made = entries.insert(tx, "schedule", task_id, checked)
+        made = insertion.insert(tx, "schedule", task_id, checked)
         if made is None:
             raise EntryExistsError(task_id, _ID_TAKEN)
-    stem = checked.columns["task"].rpartition(".")[2][:200].strip() or "task"
     while made is None:
-        made = entries.insert(tx, "schedule", f"{stem}-{uuid.uuid4().hex[:12]}", checked)
+        made = insertion.insert(tx, "schedule", generated_name(checked.columns["task"]), checked)
     return made
+
+
+def generated_name(task: str) -> str:
+    """Return a new name for a one-shot of this task."""
+    stem = task.rpartition(".")[2][:200].strip() or "task"
+    return f"{stem}-{uuid.uuid4().hex[:12]}"
 
 
 def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[str, Any]:
@@ -98,11 +113,11 @@ def _once(tx: Transaction, times: Mapping[str, object], after: object) -> dict[s
         )
     [(field, value)] = times.items()
     if field == "countdown":
-        return {"schedule": Once(_ahead(tx.now(), value))}
+        return {"schedule": Once(ahead(tx.now(), value))}
     return {"schedule": Once(fields.instant(field, value))}
 
 
-def _ahead(now: datetime, countdown: object) -> datetime:
+def ahead(now: datetime, countdown: object) -> datetime:
     """Return the instant after a countdown of seconds, up to thousands of years."""
     try:
         if isinstance(countdown, timedelta) and countdown >= timedelta(0):
@@ -217,8 +232,7 @@ def cancel(tx: Transaction, name: str) -> bool:
         "wake_at": None,
         "next_due_at": None,
         **edits.NOTHING_PENDING,
-        "version": ENTRY.c.version + 1,
-        "updated_at": tx.database.now_sql(),
+        **tx.stamp(),
     }
     tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
     entries.cancel_runs(tx, old, "entry cancelled before it was sent")

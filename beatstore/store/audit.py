@@ -32,6 +32,7 @@ __all__ = [
     "Differences",
     "Edit",
     "audits",
+    "author",
     "check_actor",
     "check_reason",
     "entry_columns",
@@ -85,12 +86,7 @@ def record_all(
     tx: Transaction, action: str, changes: Iterable[Change], reason: str | None = None
 ) -> None:
     """Record many changes with the same action; see `record`."""
-    same = {
-        "at": tx.database.now_sql(),
-        "action": action,
-        "actor": tx.actor or os_user(),
-        "reason": reason or tx.reason,
-    }
+    same = {"at": tx.database.now_sql(), "action": action, **author(tx, reason)}
     rows = [
         {"entry": entry, "before": _json(before), "after": _json(after)}
         for entry, before, after in changes
@@ -98,6 +94,11 @@ def record_all(
     ]
     if rows:
         tx.execute(insert(AUDIT).values(same).inline(), rows)
+
+
+def author(tx: Transaction, reason: str | None = None) -> dict[str, Any]:
+    """Return the columns that say who makes a change, and why."""
+    return {"actor": tx.actor or os_user(), "reason": reason or tx.reason}
 
 
 def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None) -> Page[Audit]:

@@ -149,8 +149,15 @@ class Base:
     def _read(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
         return transaction.read(self.database, session, self._in_transaction(work))
 
-    def _write(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
-        return transaction.write(self.database, session, self._in_transaction(work))
+    def _write(
+        self,
+        session: SessionLike | None,
+        work: Callable[[Transaction], T],
+        *,
+        at_once: bool = False,
+    ) -> T:
+        inside = self._in_transaction(work)
+        return transaction.write(self.database, session, inside, at_once=at_once)
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
         self._warn_of_settings()

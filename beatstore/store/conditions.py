@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, not_, or_, select
+from sqlalchemy import and_, func, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.reasons import TRIGGERED, WAITED
 from beatstore.rules.states import ERRORS, REPORTED
 
-__all__ = ["FAILING", "SIMPLY_DUE", "WAITING", "overdue"]
+__all__ = ["FAILING", "NOT_ACTIVE", "SIMPLY_DUE", "WAITING", "overdue"]
+
+#: The condition of the partial index of states, of which a parameter would hide the state.
+NOT_ACTIVE: ColumnElement[bool] = ENTRY.c.state != literal_column("'active'")
 
 #: An occurrence that is due waits for an upstream or for a run of the entry's own.
 WAITING: ColumnElement[bool] = and_(ENTRY.c.state == "active", ENTRY.c.pending_since.is_not(None))

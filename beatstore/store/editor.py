@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from beatstore.definition import edges
-from beatstore.definition.spec import DEFAULTS, EntrySpec
+from beatstore.database.rows import Transaction
+from beatstore.definition import edges, fields
+from beatstore.definition.spec import DEFAULTS, Declared, EntrySpec
+from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
-from beatstore.store import entries
+from beatstore.store import entries, insertion, many, pausing
+from beatstore.store.many import AddReport
+from beatstore.store.pausing import StateReport
 from beatstore.store.reader import Reader
 from beatstore.store.unknown_tasks import warn_of_tasks
 from beatstore.types import (
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Editor"]
+
+R = TypeVar("R", AddReport, StateReport)
 
 
 class Editor(Reader):
@@ -65,7 +73,75 @@ class Editor(Reader):
         """
         asked = _with_defaults(name, task, schedule, given)
         warn_of_tasks(self._app(), [task], imported=False)
-        return self._write(session, lambda tx: entries.add(tx, name, asked))
+        return self._write(
+            session, lambda tx: entries.add(tx, name, asked), at_once=insertion.is_at_once(asked)
+        )
+
+    def add_many(
+        self,
+        entries: Iterable[Declared],
+        *,
+        page: int | None = None,
+        session: SessionLike | None = None,
+    ) -> AddReport:
+        """Add many entries, a thousand in a statement where the database can.
+
+        An entry that is refused stops no other. Entries with upstreams are added one by one; an
+        upstream comes before its downstreams, or is stored already.
+
+            report = store.add_many(
+                [Declared(f"tenant-{n}", "app.invoice", "0 3 1 * *", args=[n]) for n in tenants]
+            )
+            for one in report.refused:
+                print(one.index, one.name, one.error)
+
+        Args:
+            entries: what is to be added: each a `Declared`, with the arguments of `add`.
+            page: commit after each so many entries, and read no more of `entries` in advance; an
+                error or an outage then leaves the pages before it. None: one transaction.
+            session: the caller's session, to join its transaction; `page` does not count then.
+
+        Returns:
+            The names of what was added, and each refused entry with the reason.
+
+        Raises:
+            InvalidEntryError: `entries` is not an iterable, or `page` is no whole number above 0.
+        """
+        return self._add_many("entries", entries, page, session, many.add_many)
+
+    def _add_many(
+        self,
+        field: str,
+        given: Iterable[Any],
+        page: int | None,
+        session: SessionLike | None,
+        write: Callable[[Transaction, Sequence[tuple[int, Any]]], AddReport],
+    ) -> AddReport:
+        return self._write_many(
+            field, given, page, session, write, report=AddReport(), task_of=many.task_of
+        )
+
+    def _write_many(
+        self,
+        field: str,
+        given: Iterable[Any],
+        page: int | None,
+        session: SessionLike | None,
+        write: Callable[[Transaction, Sequence[tuple[int, Any]]], R],
+        *,
+        report: R,
+        task_of: Callable[[Any], object] | None = None,
+    ) -> R:
+        """Write what is given, in pages if that is asked for; add what came of each to `report`."""
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+            raise InvalidEntryError(field, given, "an iterable", "[…]")
+        size = None if page is None else fields.whole("page", page, least=1)
+        numbered = enumerate(given)
+        while some := list(islice(numbered, size if session is None else None)):
+            if task_of is not None:
+                warn_of_tasks(self._app(), (task_of(one) for _, one in some), imported=False)
+            report += self._write(session, _with(write, some))
+        return report
 
     @takes(EntryOptions, DEFAULTS)
     def put(
@@ -156,7 +232,7 @@ class Editor(Reader):
         Raises:
             EntryNotFoundError: there is no such entry.
         """
-        return self._write(session, lambda tx: entries.pause(tx, name))
+        return self._write(session, lambda tx: pausing.pause(tx, name))
 
     def resume(self, name: str, *, session: SessionLike | None = None) -> Entry:
         """Resume a paused or broken entry; an active one is left as it is.
@@ -168,7 +244,58 @@ class Editor(Reader):
             EntryNotFoundError: there is no such entry.
             InvalidEntryError: it is finished, missed or cancelled.
         """
-        return self._write(session, lambda tx: entries.resume(tx, name))
+        return self._write(session, lambda tx: pausing.resume(tx, name))
+
+    def pause_many(
+        self,
+        names: Iterable[str],
+        *,
+        page: int | None = None,
+        session: SessionLike | None = None,
+    ) -> StateReport:
+        """Pause many entries, a thousand in a statement; each as `pause` does.
+
+            store.pause_many(store.names(tag="etl", limit=100_000))
+
+        Args:
+            names: the names of the entries.
+            page: commit after each so many entries; see `add_many`. None: one transaction, in
+                which no beat sends any of these entries until it is over.
+            session: the caller's session, to join its transaction; `page` does not count then.
+
+        Returns:
+            The state of each entry now, and each refused name with the reason: no entry has it,
+            or it is no text.
+
+        Raises:
+            InvalidEntryError: `names` is not an iterable, or `page` is no whole number above 0.
+        """
+        write = pausing.pause_many
+        return self._write_many("names", names, page, session, write, report=StateReport())
+
+    def resume_many(
+        self,
+        names: Iterable[str],
+        *,
+        page: int | None = None,
+        session: SessionLike | None = None,
+    ) -> StateReport:
+        """Resume many entries, a thousand in a statement; each as `resume` does.
+
+        Args:
+            names: the names of the entries.
+            page: commit after each so many entries; see `add_many`. None: one transaction.
+            session: the caller's session, to join its transaction; `page` does not count then.
+
+        Returns:
+            The state of each entry now, and each refused name with the reason: no entry has it,
+            or it is finished, missed or cancelled; or it is no text.
+
+        Raises:
+            InvalidEntryError: `names` is not an iterable, or `page` is no whole number above 0.
+        """
+        write = pausing.resume_many
+        return self._write_many("names", names, page, session, write, report=StateReport())
 
     def remove(self, name: str, *, session: SessionLike | None = None) -> None:
         """Delete an entry. Its runs stay on record; unsent ones are cancelled.
@@ -177,6 +304,13 @@ class Editor(Reader):
             EntryNotFoundError: there is no such entry.
         """
         self._write(session, lambda tx: entries.remove(tx, name))
+
+
+def _with(
+    write: Callable[[Transaction, Sequence[tuple[int, Any]]], R],
+    page: Sequence[tuple[int, Any]],
+) -> Callable[[Transaction], R]:
+    return lambda tx: write(tx, page)
 
 
 def _with_defaults(

@@ -15,7 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, get_args
 
-from sqlalchemy import Select, case, delete, literal, or_, select, update
+from sqlalchemy import (
+    Select,
+    bindparam,
+    case,
+    delete,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
@@ -25,14 +34,13 @@ from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
 from beatstore.definition import edges, edits, fields
-from beatstore.errors import EntryChangedError, EntryExistsError, InvalidEntryError
+from beatstore.errors import EntryChangedError, EntryExistsError
 from beatstore.records import Entry
-from beatstore.rules.states import ENTRY_STATES, LIVE
+from beatstore.rules.states import ENTRY_STATES
 from beatstore.store import audit, links
-from beatstore.store.conditions import overdue
+from beatstore.store.conditions import NOT_ACTIVE, overdue
+from beatstore.store.insertion import insert
 from beatstore.store.searching import SEARCHED, search
-from beatstore.store.shared_times import reset_account
-from beatstore.tick.gates import consume
 from beatstore.types import EntryOnly, Page
 
 __all__ = [
@@ -42,13 +50,10 @@ __all__ = [
     "change",
     "edit",
     "entries",
-    "insert",
     "matching",
     "names",
-    "pause",
     "put",
     "remove",
-    "resume",
     "write",
 ]
 
@@ -109,26 +114,6 @@ def change(
     return edit(tx, "change", old, checked, touched=renamed)
 
 
-def pause(tx: Transaction, name: str) -> Entry:
-    """Pause an entry; see `Store.pause`."""
-    return edit(tx, "pause", tx.get(name, lock=True), edits.CheckedFields({}, paused=True))
-
-
-def resume(tx: Transaction, name: str) -> Entry:
-    """Resume an entry; see `Store.resume`."""
-    old = tx.get(name, lock=True)
-    if old.kind == "after" and old.state != "active":
-        # Resuming runs nothing by itself: discard what its upstreams did meanwhile.
-        consume(tx, [old.id])
-        reset_account(tx, [old.id])
-    if old.state in LIVE:
-        return edit(tx, "resume", old, edits.CheckedFields({}, paused=False))
-    if old.state == "broken":
-        return write(tx, "resume", old, edits.mended(old, tx.now()))
-    instead = f"store.change({name!r}, schedule=…), which makes it active"
-    raise InvalidEntryError("state", old.state, "a paused or broken entry", instead)
-
-
 def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
@@ -156,7 +141,7 @@ def entries(
 ) -> Page[Entry]:
     """Return a page of entries, sorted by name; see `Store.entries`."""
     if _only(chosen) not in SEARCHED:
-        found = tx.all(Entry, _page(tx, select(ENTRY), chosen, limit, after))
+        found = tx.all(Entry, _whole_page(tx, chosen, limit, after))
         more = len(found) > limit
         return Page(found[:limit], more=more, after=found[limit - 1].name if more else None)
     page = names(tx, chosen, limit, after)
@@ -193,6 +178,18 @@ def _page(
     return found.order_by(ENTRY.c.name).limit(fields.whole("limit", limit, least=1) + 1)
 
 
+def _whole_page(
+    tx: Transaction, chosen: Mapping[str, str | None], limit: int, after: str | None
+) -> Select[Any]:
+    """Return a query for all columns; servers search names in their index, without the rows."""
+    dialect = dialect_of(tx.dialect)
+    if chosen.get("name") is None or not dialect.is_server:
+        return _page(tx, select(ENTRY), chosen, limit, after)
+    page = _page(tx, select(ENTRY.c.name), chosen, limit, after).subquery("page")
+    found = select(ENTRY).join_from(page, ENTRY, page.c.name == ENTRY.c.name)
+    return dialect.joined_in_order(found).order_by(ENTRY.c.name)
+
+
 def _only(chosen: Mapping[str, str | None]) -> EntryOnly | None:
     only = chosen.get("only")
     return None if only is None else fields.choice("only", only, ENTRY_ONLY)
@@ -204,7 +201,7 @@ def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | Non
         tagged = select(TAG.c.entry_id).where(TAG.c.tag == fields.sought("tag", tag))
         found = found.where(ENTRY.c.id.in_(tagged))
     if (state := chosen.get("state")) is not None:
-        found = found.where(ENTRY.c.state == fields.choice("state", state, ENTRY_STATES))
+        found = found.where(*_in_state(fields.choice("state", state, ENTRY_STATES)))
     if (source := chosen.get("source")) is not None:
         found = found.where(ENTRY.c.source == fields.sought("source", source))
     if (name := chosen.get("name")) is not None:
@@ -212,25 +209,17 @@ def matching(tx: Transaction, found: Select[Any], chosen: Mapping[str, str | Non
     return found
 
 
+def _in_state(state: str) -> list[ColumnElement[bool]]:
+    """Return the conditions that entries are in a state.
+
+    The state stands in the text of the statement: a plan made for any state would walk all names
+    where few entries have this one. And the index has those that are not active.
+    """
+    chosen = ENTRY.c.state == bindparam("state", state, literal_execute=True)
+    return [chosen] if state == "active" else [chosen, NOT_ACTIVE]
+
+
 # -- writing ---------------------------------------------------------------------------
-
-
-def insert(tx: Transaction, action: str, name: str, checked: edits.CheckedFields) -> Entry | None:
-    """Insert an entry with its tags; None if the name is taken."""
-    now = None if checked.columns["kind"] == "once" else tx.now()
-    row = edits.new_row(name, checked, now, tx.settings)
-    if now is None:
-        row["created_at"] = row["updated_at"] = tx.database.now_sql()
-    if not tx.insert(ENTRY, row):
-        return None
-    made = tx.get(name)
-    for tag in checked.tags or ():
-        tx.insert(TAG, {"entry_id": made.id, "tag": tag})
-    after: list[Any] = []
-    if checked.after:
-        _, after = links.write(tx, made, checked.after, new=True)["after"]
-    audit.record(tx, action, name, None, audit.entry_columns(made, checked.tags or (), after))
-    return made
 
 
 def edit(
@@ -274,8 +263,7 @@ def write(
     """
     written = bool(changed or others or touched)
     if written:
-        stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
-        tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **stamp}))
+        tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values({**changed, **tx.stamp()}))
         tx.notify(changed.get("wake_at"))
     new = tx.all(Entry, select(ENTRY).where(ENTRY.c.id == old.id))[0]
     if written:

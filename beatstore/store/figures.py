@@ -2,7 +2,7 @@
 
 Invariants:
     * Only the newest runs of a window are read, by an index, up to a limit; each answer says
-      where that left something out.
+      where that left something out. Runs with the same due time may be read beyond the limit.
 
 Each function joins the open transaction it is given.
 """
@@ -19,6 +19,7 @@ from sqlalchemy import Select, Text, and_, case, func, literal, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Instant
+from beatstore.database.dialects import dialect_of
 from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY, RUN
@@ -43,6 +44,9 @@ _STEPS = 10_000
 _LATE = timedelta(seconds=60)
 
 _NAMES = 3
+
+#: Runs are read by a range of ids, if it has at most so many times as many ids as runs.
+_SPREAD = 4
 
 #: How much of an error is read, and what stands for a number or an id in it.
 _ERROR_LENGTH = 300
@@ -139,7 +143,8 @@ def _counted(
     # The kind is looked up for the few that may be late.
     late = case((and_(SIMPLY_DUE, behind), case((kind != "after", 1), else_=0)), else_=0)
     columns = (RUN.c.due_at, RUN.c.state, late.label("late"))
-    newest = _newest(tx, name, columns, begin, end).limit(_RUNS + 1).subquery("newest")
+    window = _window(tx, name, columns, begin, end)
+    newest = _newest(tx, window, end, of_all=name is None).subquery("newest")
     elapsed = micros_between(literal(begin, Instant()), newest.c.due_at)
     step = (elapsed // length).label("step")
     inner = select(step, newest.c.state, newest.c.late).subquery("steps")
@@ -154,7 +159,8 @@ def failures(tx: Transaction, name: str | None, since: datetime, limit: int) -> 
     limit = fields.whole("limit", limit, least=1)
     begin = fields.instant("since", since)
     columns = (RUN.c.id, RUN.c.due_at, RUN.c.state)
-    newest = _newest(tx, name, columns, begin, None).limit(_RUNS).subquery("newest")
+    window = _window(tx, name, columns, begin, None)
+    newest = _newest(tx, window, None, of_all=name is None).subquery("newest")
     wrong = select(newest.c.id).where(newest.c.state.in_(ERRORS)).order_by(newest.c.due_at.desc())
     ids = wrong.limit(_FAILURES).subquery("ids")
     shown = [
@@ -163,7 +169,8 @@ def failures(tx: Transaction, name: str | None, since: datetime, limit: int) -> 
     ]
     read = select(RUN.c.id, RUN.c.entry_name, RUN.c.due_at, RUN.c.state, *shown)
     read = read.join(ids, ids.c.id == RUN.c.id)
-    beyond = _newest(tx, name, (RUN.c.due_at,), begin, None).offset(_RUNS).limit(1)
+    dues = window.with_only_columns(RUN.c.due_at).order_by(RUN.c.due_at.desc())
+    beyond = dues.offset(_RUNS + 1).limit(1)
     wrong_runs, older = Question(read, _newest_first), Question(beyond, bool)
     ask(tx, [wrong_runs, older])
     rows = wrong_runs.answer
@@ -192,14 +199,14 @@ def _pattern(error: str) -> str:
     return _VARYING.sub("#", lines[0].strip() if lines else "")
 
 
-def _newest(
+def _window(
     tx: Transaction,
     name: str | None,
     columns: Sequence[ColumnElement[Any]],
     begin: datetime,
     end: datetime | None,
 ) -> Select[Any]:
-    """Return a query for the runs due in a window, the newest first, by an index.
+    """Return a query for the runs due in a window.
 
     Raises:
         EntryNotFoundError: there is no entry of that name.
@@ -209,4 +216,50 @@ def _newest(
         found = found.where(RUN.c.due_at < end)
     if name is not None:
         found = found.where(RUN.c.entry_id == tx.get(name).id)
-    return found.order_by(RUN.c.due_at.desc())
+    return found
+
+
+def _newest(
+    tx: Transaction, window: Select[Any], end: datetime | None, *, of_all: bool
+) -> Select[Any]:
+    """Return a query for the newest runs due in a window, by an index or by a range of ids.
+
+    It returns one more than `_RUNS`, if there are so many.
+
+    Args:
+        tx: the open transaction.
+        window: a query for all of them.
+        end: where the window ends.
+        of_all: whether it is one of all entries.
+    """
+    keys = _keys(tx) if of_all else None
+    if keys is None or (end is not None and end <= keys.latest):
+        return window.order_by(RUN.c.due_at.desc()).limit(_RUNS + 1)
+    near = RUN.c.id.between(keys.first, keys.last), RUN.c.due_at >= keys.oldest
+    return dialect_of(tx.dialect).by_key(window.where(*near), RUN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Between which ids the newest runs are, and between which due times."""
+
+    first: int
+    last: int
+    oldest: datetime
+    latest: datetime
+
+
+def _keys(tx: Transaction) -> _Keys | None:
+    """Return where the newest runs are; None if they are not read by a range of ids."""
+    newest = select(RUN.c.id, RUN.c.due_at).order_by(RUN.c.due_at.desc()).limit(_RUNS + 1)
+    one = newest.subquery("newest").c
+    ends = (func.min(one.id), func.max(one.id), func.min(one.due_at), func.max(one.due_at))
+
+    def read() -> _Keys | None:
+        row: Any = tx.execute(select(*ends, func.count())).one()
+        first, last, oldest, latest, count = row
+        if not (isinstance(oldest, datetime) and isinstance(latest, datetime)):
+            return None  # there is none, or one that was written by hand
+        return _Keys(first, last, oldest, latest) if last - first < _SPREAD * count else None
+
+    return tx.known(("newest runs",), read) if dialect_of(tx.dialect).stores_by_key else None

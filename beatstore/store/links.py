@@ -153,8 +153,7 @@ def _edit(tx: Transaction, action: str, entry: Entry, asked: Sequence[After]) ->
     """Set the upstreams of a locked entry, record the edit, and return the entry."""
     differences = write(tx, entry, asked, new=False)
     if differences:
-        stamp = {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
-        tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(stamp))
+        tx.execute(update(ENTRY).where(ENTRY.c.id == entry.id).values(tx.stamp()))
         audit.record_edit(tx, action, entry, entry, differences)
     return tx.get(entry.name)
 

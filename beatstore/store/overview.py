@@ -115,10 +115,12 @@ class Overview(Base):
         """Return how many occurrences of all active entries are due in each minute to come.
 
         The due times are those of the schedules, with `start_at`, `end_at` and `max_runs`, and
-        without jitter, which only spreads what is sent. Retries, and entries without a schedule,
-        are not in it. The database reads all entries once and groups them by their schedules;
-        the most frequent ones are computed for a limited time, and `left_out` says how many
-        entries that leaves out.
+        without jitter, which only spreads what is sent; but what jitter delays until an hour after
+        `until` is left out. Retries, and entries without a schedule, are not in it. The database
+        groups the entries by their schedules; the most frequent ones are computed for a limited
+        time, and `left_out` says how many entries that leaves out. If more than some 2,500
+        entries may be due, a sample of them is read, and the numbers are estimates: `share` says
+        from how many.
 
         Args:
             start: the time begins here, and so does the first step; None: now.

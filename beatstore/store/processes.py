@@ -46,6 +46,8 @@ class BeatStatus:
         tick_s: how long its last tick took, in seconds.
         planned: how many runs it has claimed since it started.
         sent: how many messages it has sent since it started.
+        step: how it sent its latest batch of messages, and why not by a faster step, as in its
+            log, such as "push: from templates, …"; None: it has not sent any.
     """
 
     id: str
@@ -59,6 +61,7 @@ class BeatStatus:
     tick_s: float | None
     planned: int
     sent: int
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The status: figures, beats and workers, and warnings about what somebody should fix.
 
 Invariants:
-    * The cost does not grow with the history: samples and counts of waiting rows are capped, and
-      counts of runs follow an index of the last hour's runs or of those that wait. Counting
-      entries by state reads all entries, and looking for a cycle reads all edges.
-    * Whatever is wrong, it takes four statements: for the time, for nearly all else, for the
-      edges, and for the names of what a warning is about.
+    * The cost does not grow with the history or with the rate of messages: samples and counts of
+      runs and of waiting rows are capped, or follow an index of what waits. Counting
+      entries reads an index of all of them, and looking for a cycle reads the keys of all edges.
+    * Whatever is wrong, it takes three statements: for the time, for nearly all else, and for the
+      names of what a warning is about.
     * A warning is a sentence that says what to do.
 """
 
@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Integer, Select, and_, case, exists, func, literal, or_, select
+from sqlalchemy import (
+    Integer,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Instant
@@ -27,7 +37,7 @@ from beatstore.database.together import Question, ask
 from beatstore.rules.graph import find_cycle
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.conditions import SIMPLY_DUE, WAITING, overdue
+from beatstore.store.conditions import NOT_ACTIVE, SIMPLY_DUE, WAITING, overdue
 from beatstore.store.explain import stalls
 from beatstore.store.explain.blocked import Blocked
 from beatstore.store.processes import (
@@ -41,10 +51,20 @@ from beatstore.store.processes import (
 __all__ = ["Health", "Status", "health", "status"]
 
 _OVERDUE_LIMIT = 1000
-_LATENESS_SAMPLE = 10_000
+_LATENESS_SAMPLE = 5_000
+_OUTCOME_SAMPLE = 10_000
+
+#: How many of the last hour's runs are counted by state: at full speed there are millions.
+_COUNTED = 20_000
+
 _PERCENTS = (50, 99)
 _NAMES_SHOWN = 3
 _MEMBERS_SHOWN = 10
+
+_NO_OUTCOMES = (
+    "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
+    "reported one: call beatstore.setup(app) in the module of the Celery app."
+)
 
 #: An entry that has been due for less than this is not called overdue.
 _PATIENCE = timedelta(seconds=10)
@@ -59,13 +79,15 @@ class Status:
         entries: how many entries there are, by state.
         waiting: how many active entries have a due occurrence that waits for an upstream or for
             a run of their own.
-        runs: how many runs have not ended, by state. Of the sent runs, only those due in the last
-            hour or with a `run_timeout` count.
-        runs_last_hour: how many runs were due in the last hour, by their state now.
+        runs: how many runs have not ended, by state. Of the sent runs without a `run_timeout`,
+            only those of `runs_last_hour` count.
+        runs_last_hour: how many runs were due in the last hour, by their state now. If they are
+            more than 20,000, about so many of the newest are counted.
+        runs_counted_since: the due time of the oldest of those; None: all of the hour are counted.
         overdue: how many entries no beat has picked up in time; 1,000 means 1,000 or more.
         oldest_overdue_at: since when the longest of them has been overdue.
         lateness_p50_s: the median lateness in seconds, from due time to sending, of the last
-            hour's runs (at most the 10,000 newest). It leaves out triggered runs, retries, runs
+            hour's runs (at most the 5,000 newest). It leaves out triggered runs, retries, runs
             that waited, runs of entries without a schedule, and runs that cover earlier
             occurrences.
         lateness_p99_s: the 99th percentile of the same.
@@ -80,6 +102,7 @@ class Status:
     waiting: int = 0
     runs: dict[str, int] = field(default_factory=dict)
     runs_last_hour: dict[str, int] = field(default_factory=dict)
+    runs_counted_since: datetime | None = None
     overdue: int = 0
     oldest_overdue_at: datetime | None = None
     lateness_p50_s: float | None = None
@@ -116,16 +139,11 @@ def health(tx: Transaction) -> Health:
     """Return whether due entries are sent; see `Store.health`."""
     now = tx.now()
     known, overdue, unswept = beats_asked(now), _overdue_since(now), _unswept_since(now)
-    bad = {"broken": ENTRY.c.state == "broken", "forgotten": stalls.FORGOTTEN}
-    counts: list[ColumnElement[Any]] = [
-        func.count(case((is_bad, 1))).label(name) for name, is_bad in bad.items()
-    ]
-    counted: Question[Any] = Question(select(*counts), lambda rows: rows[0])
+    broken = _count(NOT_ACTIVE, ENTRY.c.state == "broken")
+    forgotten = stalls.forgotten()
     standing, blocked = stalls.stalls(now, tx.settings), Blocked(now, tx.settings)
-    ask(tx, [known, overdue, unswept, counted, *standing, blocked.chains])
-    broken = counted.answer.broken
-    first = [_broken_warning(broken)] if broken else []
-    first += [stalls.forgotten()] if counted.answer.forgotten else []
+    ask(tx, [known, overdue, unswept, broken, *forgotten, *standing, blocked.chains])
+    first = [_broken_warning(broken.answer)] if broken.answer else []
     ask(tx, [*first, *blocked.details()])
     alive = sum(beat.alive for beat in known.answer)
     last = max(known.answer, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
@@ -135,8 +153,8 @@ def health(tx: Transaction) -> Health:
         beats_alive=alive,
         beat_stopped_at=last.stopped_at if last is not None and not alive else None,
         overdue_since=min(since, default=None),
-        broken=broken,
-        warnings=(*_said(first), *_said(standing), *blocked.sentences()),
+        broken=broken.answer,
+        warnings=(*_said([*first, *forgotten, *standing]), *blocked.sentences()),
     )
 
 
@@ -148,22 +166,24 @@ def status(tx: Transaction) -> Status:
     """Return the status; see `Store.status`."""
     now = tx.now()
     hour_ago = now - timedelta(hours=1)
-    entries, overdue, lateness = _entries(), _overdue_since(now), _lateness(hour_ago)
-    last_hour = _by_state(select(RUN.c.state).where(RUN.c.due_at >= hour_ago))
-    # Without reporting workers a run stays `sent` for good: only the last hour's count then.
-    waits = (RUN.c.wake_at.is_not(None), RUN.c.due_at < hour_ago)
-    older = _by_state(select(RUN.c.state).where(*waits))
+    entries, overdue, lateness = _count(), _overdue_since(now), _lateness(hour_ago)
+    inactive, waiting = _by_state(select(ENTRY.c.state).where(NOT_ACTIVE)), _count(WAITING)
+    last_hour = _newest_runs(hour_ago)
+    waits = _by_state(select(RUN.c.state).where(RUN.c.wake_at.is_not(None)))
     known = (beats_asked(now), workers_asked(now))
     standing, paused = stalls.stalls(now, tx.settings), stalls.retries_of_paused()
-    blocked = Blocked(now, tx.settings)
-    of_entries: list[Question[Any]] = [entries, overdue, *standing, paused, blocked.chains]
-    ask(tx, [*of_entries, lateness, last_hour, older, *known])
+    blocked, forgotten = Blocked(now, tx.settings), stalls.forgotten()
+    of_entries: list[Question[Any]] = [entries, inactive, waiting, overdue, *forgotten, *standing]
+    cycle = _cycle()
+    ask(tx, [*of_entries, paused, blocked.chains, cycle, lateness, last_hour, waits, *known])
+    active = entries.answer - sum(inactive.answer.values())
     found = Status(
         now=now,
-        entries=entries.answer.by_state,
-        waiting=entries.answer.waiting,
-        runs=_unfinished(older.answer, last_hour.answer),
-        runs_last_hour=last_hour.answer,
+        entries=inactive.answer | ({"active": active} if active else {}),
+        waiting=waiting.answer,
+        runs=_unfinished(waits.answer, last_hour.answer),
+        runs_last_hour=last_hour.answer.states,
+        runs_counted_since=last_hour.answer.since,
         overdue=overdue.answer.count,
         oldest_overdue_at=overdue.answer.since,
         lateness_p50_s=lateness.answer.get(50),
@@ -171,52 +191,24 @@ def status(tx: Transaction) -> Status:
         beats=known[0].answer,
         workers=known[1].answer,
     )
-    cycle = _cycle(tx)
-    first = _warnings(found, entries.answer)
+    first = _warnings(found)
     named = [one for one in first if isinstance(one, Question)]
-    ask(tx, [*named, *blocked.details(), *([cycle] if cycle else [])])
-    for one in first:
+    members = [_cycle_warning(cycle.answer)] if cycle.answer else []
+    ask(tx, [*named, *blocked.details(), *members])
+    for one in (*first, *forgotten, *standing):
         found.warnings.extend([one] if isinstance(one, str) else one.answer)
-    found.warnings.extend((*_said(standing), *blocked.sentences(), *paused.answer))
-    found.warnings.extend(cycle.answer if cycle else [])
+    found.warnings.extend((*blocked.sentences(), *paused.answer))
+    found.warnings.extend(sentence for one in members for sentence in one.answer)
     return found
 
 
 # -- entries ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Entries:
-    by_state: dict[str, int]
-    waiting: int
-    forgotten: int
-    lack_outcomes: bool
-
-
-def _entries() -> Question[_Entries]:
-    """Count the entries in one pass, and find out whether outcomes are needed and reported."""
-    asks = case((or_(ENTRY.c.max_retries > 0, ENTRY.c.overlap != "allow"), 1))
-    counts = {
-        "entries": func.count(),
-        "waiting": func.count(case((WAITING, 1))),
-        "asking": func.count(asks),
-        "forgotten": func.count(case((stalls.FORGOTTEN, 1))),
-        "known": func.max(ENTRY.c.success_seq),
-        "linked": case((exists(select(DEPENDENCY.c.upstream_id)), 1), else_=0),
-    }
-    labelled = (column.label(name) for name, column in counts.items())
-    query: Select[Any] = select(ENTRY.c.state, *labelled).group_by(ENTRY.c.state)
-    return Question(query, _counted)
-
-
-def _counted(rows: Sequence[Any]) -> _Entries:
-    needed = any(row.asking or row.linked for row in rows)
-    return _Entries(
-        {row.state: row.entries for row in rows},
-        sum(row.waiting for row in rows),
-        sum(row.forgotten for row in rows),
-        needed and not any(row.known for row in rows),
-    )
+def _count(*which: ColumnElement[bool]) -> Question[int]:
+    """Count the entries that fulfil these conditions."""
+    query = select(func.count().label("count_of")).select_from(ENTRY).where(*which)
+    return Question(query, lambda rows: rows[0].count_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +255,48 @@ def _by_state(states: Select[Any]) -> Question[dict[str, int]]:
     return Question(query, lambda found: {row.state: row.rows for row in found})
 
 
-def _unfinished(older: dict[str, int], last_hour: dict[str, int]) -> dict[str, int]:
-    """Return how many runs have not ended."""
-    counts = {state: older.get(state, 0) + last_hour.get(state, 0) for state in sorted(UNFINISHED)}
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """How many of the newest runs there are by state, and since when; None: all are counted.
+
+    Attributes:
+        states: all of them.
+        silent: those that nothing but a report moves.
+        since: the due time of the oldest.
+    """
+
+    states: dict[str, int]
+    silent: dict[str, int]
+    since: datetime | None
+
+
+def _newest_runs(since: datetime) -> Question[_Newest]:
+    """Count the newest runs due since then, by state."""
+    silent = case((RUN.c.wake_at.is_(None), 1)).label("silent")
+    due = select(RUN.c.state, RUN.c.due_at, silent).where(RUN.c.due_at >= since)
+    newest = due.order_by(RUN.c.due_at.desc()).limit(_COUNTED + 1).subquery("newest")
+    first = func.min(case((is_instant(newest.c.due_at), newest.c.due_at))).label("since")
+    counts = [func.count().label("rows"), func.count(newest.c.silent).label("silent")]
+    query = select(newest.c.state, *counts, first).group_by(newest.c.state)
+
+    def read(found: Sequence[Any]) -> _Newest:
+        states = {row.state: row.rows for row in found}
+        known = [row.since for row in found if isinstance(row.since, datetime)]
+        cut = sum(states.values()) > _COUNTED
+        oldest = min(known, default=since) if cut else None
+        return _Newest(states, {row.state: row.silent for row in found}, oldest)
+
+    return Question(query, read)
+
+
+def _unfinished(waiting: dict[str, int], newest: _Newest) -> dict[str, int]:
+    """Return how many runs have not ended.
+
+    Without reporting workers a run stays `sent` for good: of those that nothing else moves, only
+    the newest count.
+    """
+    silent = newest.silent
+    counts = {state: waiting.get(state, 0) + silent.get(state, 0) for state in sorted(UNFINISHED)}
     return {state: count for state, count in counts.items() if count}
 
 
@@ -300,14 +331,26 @@ def _percentiles(rows: Sequence[Any]) -> dict[int, float]:
 # -- warnings --------------------------------------------------------------------------
 
 
-def _warnings(found: Status, entries: _Entries) -> list[str | stalls.Stalls]:
+def _lack_of_outcomes() -> stalls.Stalls:
+    """Ask whether outcomes are needed, though none was ever reported, by the newest entries."""
+    needed = ("max_retries", "overlap", "success_seq")
+    newest = select(*(ENTRY.c[name] for name in needed)).order_by(ENTRY.c.id.desc())
+    some = newest.limit(_OUTCOME_SAMPLE).subquery("newest")
+    asking = case((or_(some.c.max_retries > 0, some.c.overlap != "allow"), 1))
+    linked = case((exists(select(DEPENDENCY.c.upstream_id)), 1), else_=0)
+    counts = {"asking": func.count(asking), "known": func.max(some.c.success_seq), "linked": linked}
+    query = select(*(count.label(name) for name, count in counts.items())).select_from(some)
+
+    def said(rows: Sequence[Any]) -> list[str]:
+        [row] = rows
+        return [] if row.known or not (row.asking or row.linked) else [_NO_OUTCOMES]
+
+    return Question(query, said)
+
+
+def _warnings(found: Status) -> list[str | stalls.Stalls]:
     """Return the warnings about entries, or the questions that name them, in their order."""
-    warnings: list[str | stalls.Stalls] = []
-    if entries.lack_outcomes and not found.workers:
-        warnings.append(
-            "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
-            "reported one: call beatstore.setup(app) in the module of the Celery app."
-        )
+    warnings: list[str | stalls.Stalls] = [] if found.workers else [_lack_of_outcomes()]
     waited_since = found.oldest_overdue_at
     overdue = waited_since is not None and found.now - waited_since > _PATIENCE
     if overdue and not any(beat.alive for beat in found.beats):
@@ -323,8 +366,6 @@ def _warnings(found: Status, entries: _Entries) -> list[str | stalls.Stalls]:
         warnings.append(_behind_warning(found))
     if found.entries.get("broken"):
         warnings.append(_broken_warning(found.entries["broken"]))
-    if entries.forgotten:
-        warnings.append(stalls.forgotten())
     return warnings
 
 
@@ -350,7 +391,8 @@ def _behind_warning(found: Status) -> stalls.Stalls:
 
 
 def _broken_warning(count: int) -> stalls.Stalls:
-    broken = select(ENTRY.c.name).where(ENTRY.c.state == "broken").order_by(ENTRY.c.name)
+    broken = select(ENTRY.c.name).where(NOT_ACTIVE, ENTRY.c.state == "broken")
+    broken = broken.order_by(ENTRY.c.name)
 
     def said(rows: Sequence[Any]) -> list[str]:
         names = [repr(name) for name in sorted(row.name for row in rows)]
@@ -363,13 +405,26 @@ def _broken_warning(count: int) -> stalls.Stalls:
     return Question(broken.limit(_NAMES_SHOWN), said)
 
 
-def _cycle(tx: Transaction) -> stalls.Stalls | None:
-    """Ask for the names on a cycle that plain SQL has created; None if there is none."""
-    columns = (DEPENDENCY.c.upstream_id, DEPENDENCY.c.downstream_id)
-    edges = tx.execute(select(*columns).where(DEPENDENCY.c.first_free.is_(False)))
-    members = find_cycle((row.upstream_id, row.downstream_id) for row in edges)
-    if not members:
-        return None
+def _cycle() -> Question[list[int] | None]:
+    """Ask for the ids on a cycle that plain SQL has created; None if there is none.
+
+    On a cycle, what an edge comes from has an upstream, and what it leads to has a downstream. So
+    the first and the last edges of all chains stay where they are.
+    """
+    edge, before, beyond = DEPENDENCY, DEPENDENCY.alias("before"), DEPENDENCY.alias("beyond")
+    inner = (
+        edge.c.first_free.is_(False),
+        exists(select(before.c.upstream_id).where(before.c.downstream_id == edge.c.upstream_id)),
+        exists(select(beyond.c.upstream_id).where(beyond.c.upstream_id == edge.c.downstream_id)),
+    )
+    query = select(edge.c.upstream_id, edge.c.downstream_id).where(*inner)
+    return Question(
+        query, lambda rows: find_cycle((row.upstream_id, row.downstream_id) for row in rows)
+    )
+
+
+def _cycle_warning(members: list[int]) -> stalls.Stalls:
+    """Ask for the names of the entries on a cycle."""
     first = members.index(min(members))  # the same words for any order of rows
     members = members[first:] + members[:first]
     shown = members[:_MEMBERS_SHOWN]

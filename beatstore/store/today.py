@@ -137,6 +137,8 @@ def _cut(past: Sequence[RunCount], coming: UpcomingCounts) -> str:
     said = []
     if not all(count.complete for count in past):
         said.append("The oldest columns are not complete: there are too many runs")
+    if coming.share < 1:
+        said.append(f"What is to come is estimated from {coming.share:.0%} of the entries")
     if coming.cut:
         said.append(f"{coming.left_out:,} entries are left out of what is to come")
     return ". ".join(said)

@@ -56,7 +56,7 @@ _LEAST, _PAGE = 50, 500
 
 #: How many times as many each further page reads. Where so many are due at once, or have just been
 #: written, that one page does not decide what comes first, a few pages do.
-_GROWTH = (4, 4, 4, 40)
+_GROWTH = (3, 3, 8, 40)
 
 _READ = [
     ENTRY.c[name]

@@ -26,9 +26,6 @@ from beatstore.version import __version__
 
 __all__ = ["Simulation"]
 
-#: The most entries per tick: no other beat needs the rows.
-_BATCH = 1000
-
 #: The most runs reported in one transaction: SQLite may accept only 999 values.
 _REPORTED = 900
 
@@ -56,7 +53,7 @@ class Simulation:
         self._workers = workers
         self._away = away
         database, settings = store.database, store.settings
-        self._queue = Queue(database, replace(settings, batch_size=_BATCH), _WORKER)
+        self._queue = Queue(database, settings, _WORKER)
         self._tick = Tick(self._queue, _send_all, _all_lost)
         self._reports = Reports(database, replace(settings, heartbeat=_FOREVER))
         self._dying = Reports(database, settings)

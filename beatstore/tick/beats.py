@@ -42,11 +42,19 @@ KEPT = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class BeatFigures:
-    """A beat's figures: seconds of its last tick with work, and totals since its start."""
+    """A beat's figures.
+
+    Attributes:
+        tick_s: how long its last tick with work took, in seconds.
+        planned: how many runs it has claimed since its start.
+        sent: how many messages it has sent since its start.
+        step: how it sent the latest batch, and why not by a faster step; None before the first.
+    """
 
     tick_s: float | None
     planned: int
     sent: int
+    step: str | None = None
 
 
 class Pruner(Protocol):
@@ -112,6 +120,7 @@ class Upkeep:
                     tick_s=figures.tick_s,
                     planned=figures.planned,
                     sent=figures.sent,
+                    step=figures.step,
                 )
             )
             return written.rowcount > 0

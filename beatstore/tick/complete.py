@@ -34,12 +34,13 @@ from beatstore.rules.reasons import reworded
 from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
+from beatstore.tick.counted import write_counted
 from beatstore.tick.edges import outcome_of
 from beatstore.tick.endings import HELD, SUSPECTED, UnwrittenEndings, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, lock_later, lock_runs
 from beatstore.tick.wake import Tally, count_and_wake
 
-__all__ = ["count", "finish", "finish_kept"]
+__all__ = ["count", "finish", "finish_alone", "finish_kept"]
 
 _OF_RUN = (
     *("id", "entry_id", "due_at", "attempt", "state", "reason", "error", "sent_at"),
@@ -109,6 +110,30 @@ def finish(
     ]
     count_and_wake(connection, database, tally, now, patience=patience)
     return unwritten
+
+
+def finish_alone(
+    connection: Connection, database: Database, endings: Sequence[Ending], *, patience: float
+) -> set[int]:
+    """Record the ends that only count, without locking the runs before; see `tick/counted`.
+
+    Args:
+        connection: in the caller's transaction.
+        database: provides the clock.
+        endings: at most one for each run.
+        patience: how many seconds to wait for locked downstreams.
+
+    Returns:
+        The ids of the runs whose ends were written. `finish` records the others.
+    """
+    written, waited_for = write_counted(connection, database, endings)
+    if waited_for:
+        tally = Tally()
+        rows, now = _lock(connection, database, waited_for)
+        for row in rows:
+            tally.wake_again(row)
+        count_and_wake(connection, database, tally, now, patience=patience)
+    return written
 
 
 def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:

@@ -15,7 +15,14 @@ from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN
 from beatstore.tick.claims import Ending, legible
 
-__all__ = ["ERROR_LENGTH", "HELD", "SUSPECTED", "UnwrittenEndings", "write_ending"]
+__all__ = [
+    "ERROR_LENGTH",
+    "HELD",
+    "SUSPECTED",
+    "UnwrittenEndings",
+    "texts_of",
+    "write_ending",
+]
 
 #: The value of `claimed_by` for a stale run: no worker has reported on it for too long.
 SUSPECTED = "suspected"
@@ -79,13 +86,20 @@ def write_ending(
         "b_finished_at": finished_at,
         "b_wake_at": now + HELD if follow_up else None,
         "b_follow_up": follow_up,
-        "b_error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
-        "b_traceback": _end(ending.traceback),
-        "b_reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
-        "b_worker": legible(ending.worker, 255) if ending.worker else None,
+        **{f"b_{name}": text for name, text in texts_of(ending).items()},
         "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
     }
     return bool(connection.execute(_WRITE, given).rowcount == 1)
+
+
+def texts_of(ending: Ending) -> dict[str, str | None]:
+    """Return the columns of an ending that are texts, in a form that can be stored."""
+    return {
+        "error": legible(ending.error, ERROR_LENGTH) if ending.error else None,
+        "traceback": _end(ending.traceback),
+        "reason": legible(ending.reason, ERROR_LENGTH) if ending.reason else None,
+        "worker": legible(ending.worker, 255) if ending.worker else None,
+    }
 
 
 def _span(seconds: float) -> timedelta:

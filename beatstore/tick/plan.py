@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 from beatstore.config import Settings
 from beatstore.database.columns import Instant, Unreadable
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import UpdateEach, dialect_of
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.definition.calls import Call, check_allowed, check_id
 from beatstore.errors import CollisionError
@@ -113,6 +113,7 @@ class Planner:
         which: ColumnElement[bool],
         now: datetime,
         *,
+        limit: int,
         careful: bool = False,
     ) -> Planned:
         """Plan a batch of the entries that `which` selects.
@@ -121,13 +122,13 @@ class Planner:
             connection: with a transaction that the caller commits.
             which: the condition that selects entries.
             now: the database's time.
+            limit: the most entries to plan.
             careful: first check which due times have a run already.
 
         Raises:
             CollisionError: a due time has a run already: roll back, and plan again with
                 `careful`.
         """
-        limit = self._settings.batch_size
         rows = connection.execute(_LOCK.where(which).limit(limit)).all()
         if not rows:
             return Planned()
@@ -179,8 +180,8 @@ class Planner:
         good = [_columns(plan.entry, plan.decision, now) for plan in plans if plan.problem is None]
         bad = [_broken(plan.entry.id, plan.problem) for plan in plans if plan.problem is not None]
         if good:
-            writes = _writes(connection.dialect)
-            connection.execute(writes.entries, writes.parameters(good))
+            entries = _writes(connection.dialect).entries
+            connection.execute(entries.statement, entries.parameters(good))
         if bad:
             connection.execute(_WRITE_ENTRY, bad)
         for spares_free in (False, True):
@@ -212,7 +213,7 @@ class Planner:
             return []
         rows = [self._run_row(plan, run, now, expires_at) for plan, run in planned]
         writes = _writes(connection.dialect)
-        done = connection.execute(writes.runs, writes.parameters(rows))
+        done = connection.execute(writes.runs, writes.run_parameters(rows))
         inserted = done.all() if done.returns_rows else None
         if (done.rowcount if inserted is None else len(inserted)) != len(rows) and not careful:
             raise CollisionError
@@ -272,30 +273,26 @@ def quarantine(connection: Connection, entry_id: int, reason: str) -> Notice:
 
 @dataclass(frozen=True, slots=True)
 class _Writes:
-    """The two statements that write a batch, and the function that makes their parameters.
+    """The two statements that write a batch, and the functions that make their parameters.
 
     MySQL can't return the inserted runs, so there they are read back.
     """
 
     runs: Executable
-    entries: Executable
-    parameters: Callable[[list[dict[str, Any]]], Any]
+    run_parameters: Callable[[list[dict[str, Any]]], Any]
+    entries: UpdateEach
 
 
 @lru_cache
 def _writes(dialect: Dialect) -> _Writes:
     database = dialect_of(dialect)
     insert = database.insert_ignore(RUN).execution_options(preserve_rowcount=True)
-    runs, entries = (database.given_rows(dialect, columns) for columns in (_RUN_ROW, _ENTRY_ROW))
-    if runs is None or entries is None:
-        return _Writes(insert, _WRITE_ENTRY, lambda rows: rows)
-    values = {name: entries.table.c[name] for name in _ENTRY_ROW if name != "b_id"}
+    runs = database.given_rows(dialect, _RUN_ROW)
+    entries = database.update_each(dialect, ENTRY, _ENTRY_ROW)
+    if runs is None:
+        return _Writes(insert, lambda rows: rows, entries)
     inserts = insert.from_select(list(_RUN_ROW), select(runs.table), include_defaults=False)
-    return _Writes(
-        inserts.returning(*_KNOWN),
-        update(ENTRY).where(ENTRY.c.id == entries.table.c.b_id).values(values),
-        runs.parameters,
-    )
+    return _Writes(inserts.returning(*_KNOWN), runs.parameters, entries)
 
 
 def _columns(entry: Row[Any], decision: Decision, now: datetime) -> dict[str, Any]:

@@ -46,7 +46,10 @@ from beatstore.tick.notices import Notice, log_notices
 from beatstore.tick.plan import Planner, quarantine
 from beatstore.tick.sweep import Swept
 
-__all__ = ["Queue"]
+__all__ = ["FIRST_BATCH", "Queue"]
+
+#: How many rows the first transaction of a burst claims.
+FIRST_BATCH = 100
 
 _UNREADABLE = literal("unreadable")
 
@@ -62,6 +65,7 @@ class Queue:
 
     Attributes:
         settings: as given.
+        limit: the most rows that the next transaction claims; see `Tick`.
         upkeep: the SQL of the beat's background work.
     """
 
@@ -70,6 +74,7 @@ class Queue:
     ) -> None:
         self._database = database
         self.settings = settings
+        self.limit = min(FIRST_BATCH, settings.batch_size)
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
@@ -84,7 +89,7 @@ class Queue:
 
     def look(self) -> Look:
         """Read the database's time, and the earliest `wake_at` of entries and of runs."""
-        row = self._kept.connected_again(self._read_look)
+        row = self._kept.reading_again(self._read_look)
         at = list(row[1:])
         for number, rows in enumerate((ENTRY, RUN)):
             if isinstance(at[number], str):
@@ -191,7 +196,6 @@ class Queue:
                 raise
             connection.rollback()
             row = connection.execute(select(db_now(), _UNREADABLE, _UNREADABLE)).one()
-        connection.rollback()
         return row
 
     def _together_or_alone(
@@ -237,7 +241,7 @@ class Queue:
     def _due_ids(self, rows: Table, due: ColumnElement[bool]) -> Sequence[int]:
         """Return the ids of a due batch, without reading any other column."""
         ids = select(rows.c.id).where(due).order_by(rows.c.wake_at, rows.c.id)
-        batch = ids.limit(self.settings.batch_size)
+        batch = ids.limit(self.limit)
         return self._kept.claiming_again(lambda connection: connection.scalars(batch).all())
 
     def _plan(self, claims: list[Claim], now: datetime, which: ColumnElement[bool]) -> int:
@@ -245,7 +249,7 @@ class Queue:
 
         If a due time has a run already, plan again carefully.
         """
-        plan = partial(self._planner.plan_where, which=which, now=now)
+        plan = partial(self._planner.plan_where, which=which, now=now, limit=self.limit)
         try:
             planned = self._kept.claiming_again(plan)
         except CollisionError:
@@ -265,8 +269,11 @@ class Queue:
 
         Runs that have ended are counted in another transaction.
         """
+        settings, most = self.settings, self.limit
         found = self._kept.claiming_again(
-            lambda connection: sweep.sweep(connection, which, now, self.settings, self._beat_id)
+            lambda connection: sweep.sweep(
+                connection, which, now, settings, self._beat_id, limit=most
+            )
         )
         log_notices(found.notices)
         if found.uncounted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ __all__ = [
     "each_run_once",
     "ending_of",
     "is_end",
+    "only_ends",
     "seconds_since",
     "until",
 ]
@@ -79,6 +81,16 @@ def each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
         seen.add(run)
     if part:
         yield part
+
+
+def only_ends(reports: Sequence[Report]) -> list[Report]:
+    """Return the ends of runs of which nothing else is reported; not those of parts."""
+    count = Counter(report.of.run_id for report in reports)
+    return [
+        report
+        for report in reports
+        if count[report.of.run_id] == 1 and report.of.part is None and is_end(report)
+    ]
 
 
 def is_end(report: Report) -> bool:

@@ -34,7 +34,8 @@ from beatstore.database.tables import ENTRY, RUN
 from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
-from beatstore.tick.complete import finish
+from beatstore.tick.complete import finish, finish_alone
+from beatstore.tick.guard import start_free
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
 from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.parts import Parts
@@ -45,6 +46,7 @@ from beatstore.tick.report import (
     each_run_once,
     ending_of,
     is_end,
+    only_ends,
     seconds_since,
     until,
 )
@@ -162,16 +164,51 @@ class Reports:
             HeldError: another transaction has locked the run.
             UnavailableError: the database did not answer.
         """
+        return self.start_and_end(report, (), again=again)[0]
+
+    def start_and_end(
+        self, report: Report, reports: Sequence[Report], *, again: bool
+    ) -> tuple[str | None, list[Report]]:
+        """Mark a run as started, as `start` does, and write the ends among other reports with it.
+
+        Args:
+            report: of state `started`.
+            reports: the others.
+            again: as in `start`.
+
+        Returns:
+            None, or why the run must not start; and those of `reports` that were written: ends from
+            which nothing follows, of runs that nobody has locked.
+
+        Transaction: opens and commits its own.
+
+        Raises:
+            HeldError: another transaction has locked the run that starts; nothing was written.
+            UnavailableError: the database did not answer.
+        """
+        ends = [one for one in only_ends([report, *reports]) if one is not report]
+
+        def write(connection: Connection) -> tuple[str | None, set[int]]:
+            at, answer = start_free(connection, self._database, report, self._silence), None
+            if at is None:
+                answer = self._start(connection, report, again)
+            else:
+                self._begun[report.of] = at
+            given = [ending_of(one) for one in ends]
+            return answer, finish_alone(connection, self._database, given, patience=0.0)
+
         try:
-            return self._kept.claiming_again(
-                lambda connection: self._start(connection, report, again)
-            )
+            answer, written = self._kept.claiming_again(write)
         except UnavailableError as error:
             if contended(error.__cause__):
                 raise HeldError(
                     f"run {report.of.run_id} is locked by another transaction"
                 ) from error
             raise
+        done = [one for one in ends if one.of.run_id in written]
+        for one in done:
+            self._begun.pop(one.of, None)
+        return answer, done
 
     def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
         """Update the heartbeat of a worker and of the runs that it executes.
@@ -214,6 +251,11 @@ class Reports:
 
     def _write(self, connection: Connection, reports: Sequence[Report]) -> Unwritten:
         patience = LOCK_WAIT_S if time.monotonic() >= self._no_wait_until else 0.0
+        given = [ending_of(report) for report in only_ends(reports)]
+        written = finish_alone(connection, self._database, given, patience=patience)
+        reports = [report for report in reports if report.of.run_id not in written]
+        if not reports:
+            return Unwritten()
         held = lock_runs(connection, {report.of.run_id for report in reports}, patience)
         unwritten = Unwritten(held=[report for report in reports if report.of.run_id in held])
         reports = [report for report in reports if report.of.run_id not in held]

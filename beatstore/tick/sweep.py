@@ -59,13 +59,15 @@ def sweep(
     now: datetime,
     settings: Settings,
     beat_id: str,
+    *,
+    limit: int,
 ) -> Swept:
     """Lock a batch of due runs, and handle each by its state; see `Queue.sweep`."""
     runs = connection.execute(
         select(RUN)
         .where(due)
         .order_by(RUN.c.wake_at, RUN.c.id)
-        .limit(settings.batch_size)
+        .limit(limit)
         .with_for_update(skip_locked=True)
     ).all()
     batch = _Batch(connection, now, settings, beat_id, Swept(len(runs)))

@@ -27,12 +27,12 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun
-from beatstore.tick.queue import Queue
+from beatstore.tick.queue import FIRST_BATCH, Queue
 
 __all__ = ["BATCH", "Fired", "Tick", "contended_pause"]
 
-#: How many sent messages may be unmarked at a time.
-BATCH = 100
+#: How many messages are sent together, and how many sent ones may be unmarked at a time.
+BATCH = 500
 
 #: The share of `claim_ttl` during which a claim may be sent.
 TRUSTED = 0.75
@@ -40,6 +40,10 @@ TRUSTED = 0.75
 
 #: How long to wait if other beats have locked all due rows, in seconds.
 CONTENDED_S = 0.05
+
+#: The shares of `claim_ttl` in which a tick is quick, so that the next one may claim twice as
+#: much; and slow, so that it claims half as much.
+QUICK, SLOW = 0.1, 0.25
 
 
 class Send(Protocol):
@@ -127,7 +131,9 @@ class Tick:
         self._in_doubt = False
         now = look.now + timedelta(seconds=time.monotonic() - self._looked_at)
         until = self._looked_at + self._queue.settings.claim_ttl * TRUSTED
-        return Fired(found, self._send_and_mark(claims, now, until))
+        fired = Fired(found, self._send_and_mark(claims, now, until))
+        self._fit(found)
+        return fired
 
     def mark(self, outcomes: Sequence[Outcome] = ()) -> None:
         """Write outcomes of claims and ends of runs, including those kept from before."""
@@ -138,6 +144,22 @@ class Tick:
             self._endings = []
         if self._outcomes:
             self._outcomes = self._queue.mark(self._outcomes)
+
+    def _fit(self, found: int) -> None:
+        """Say how much the next tick claims: the first of a burst little, so that it is sent soon.
+
+        The others claim more, since each transaction has a price of its own; but no more than
+        what is sent long before a claim expires.
+        """
+        queue, settings = self._queue, self._queue.settings
+        took = time.monotonic() - self._looked_at
+        first = min(FIRST_BATCH, settings.batch_size)
+        if took > settings.claim_ttl * SLOW:
+            queue.limit = max(queue.limit // 2, first)
+        elif found < queue.limit:
+            queue.limit = first
+        elif took < settings.claim_ttl * QUICK:
+            queue.limit = min(2 * queue.limit, settings.batch_size)
 
     def _claim(self, look: Look) -> tuple[list[Claim], int]:
         """Return the claims to send, and the number of due rows that were handled."""

@@ -32,6 +32,7 @@ from beatstore.rules.outcomes import (
     counters_of,
     failure_ends_wait,
 )
+from beatstore.tick.counted import MOST_COUNT
 from beatstore.tick.locks import lock_later
 from beatstore.tick.tokens import FinalOutcome, write_tokens
 
@@ -44,9 +45,6 @@ _INCREMENTS = {
     "late success": (counter_of("success"),),
     None: (),
 }
-
-#: The largest value of a counter; one that was set to it by hand stays there.
-_MOST = 2**63 - 1
 
 #: How long until a locked downstream is woken.
 _AGAIN = timedelta(seconds=1)
@@ -97,7 +95,7 @@ _COUNT = (
     .values(
         {
             name: case(
-                (ENTRY.c[name] > _MOST - bindparam(f"b_{name}"), ENTRY.c[name]),
+                (ENTRY.c[name] > MOST_COUNT - bindparam(f"b_{name}"), ENTRY.c[name]),
                 else_=ENTRY.c[name] + bindparam(f"b_{name}"),
             )
             for name in COUNTERS

@@ -7,6 +7,7 @@ Invariants:
       unavailable or slow.
     * Reports are written in order, and kept as long as the process lives; beyond `LIMIT`,
       `started` reports are dropped first.
+    * A report is written at once; in a burst for which no task waits, see `beatstore.worker.pace`.
     * Only the thread uses the connection, and it releases the connection when it is idle.
 
 On failure: if the database is unavailable, or accepts no report at all, this is logged once and
@@ -25,13 +26,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from beatstore.errors import BeatstoreError, HeldError, StoreError
 from beatstore.outage import MAX_WAIT_S, Outage
-from beatstore.tick.reports import Origin, Report, Unwritten
+from beatstore.tick.reports import Origin, Report
+from beatstore.worker.pace import LEAST, Pace
+from beatstore.worker.writer import Writer
 
-__all__ = ["Reporter", "Writer"]
+__all__ = ["Reporter"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,37 +46,11 @@ BATCH = 50
 #: Seconds without a report after which the connection is released.
 IDLE = 10.0
 
-#: How long a `started` report waits for the end of its run, to be written with it.
-LINGER = 0.005
-
-
 #: Seconds until a report on a locked run is retried, if there are no other reports.
 HELD = 0.5
 
 #: The origin of a test report, which belongs to no run.
 NO_RUN = Origin(0, "")
-
-
-class Writer(Protocol):
-    """The methods of `beatstore.tick.reports.Reports` that the reporter needs.
-
-    Attributes:
-        max_wait_s: the longest wait between two attempts in an outage, in seconds.
-    """
-
-    max_wait_s: float
-
-    def write(self, reports: Sequence[Report]) -> Unwritten:
-        """Write reports in one transaction, and return those that were not written.
-
-        Writing them again changes nothing.
-        """
-
-    def start(self, report: Report, *, again: bool) -> str | None:
-        """Mark a run started, or return why it must not start."""
-
-    def close(self) -> None:
-        """Release the connection until it is needed again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +86,7 @@ class Reporter:
         open_writer: makes the writer, in the reporter's thread, when it is first needed.
         limit: the maximum number of reports in the queue.
         idle: seconds without a report after which the connection is released.
-        linger: seconds that a `started` report waits for the end of its run.
+        linger: the least seconds that reports are gathered for; see `beatstore.worker.pace`.
     """
 
     def __init__(
@@ -119,12 +95,12 @@ class Reporter:
         *,
         limit: int = LIMIT,
         idle: float = IDLE,
-        linger: float = LINGER,
+        linger: float = LEAST,
     ) -> None:
         self._open_writer = open_writer
         self._limit = limit
         self._idle = idle
-        self._linger = linger
+        self._pace = Pace(linger)
         self._changed = threading.Condition()
         self._numbers = itertools.count()
         self._items: OrderedDict[int, _Item] = OrderedDict()
@@ -173,6 +149,11 @@ class Reporter:
             if item.again is not None:
                 self._let_start(item)
         return None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a whole batch waits; then tasks should wait, too."""
+        return len(self._items) >= BATCH
 
     def prepare(self, wait: float) -> bool:
         """Connect early, so that the first question is fast; return whether it is connected."""
@@ -276,18 +257,30 @@ class Reporter:
             while not self._items:
                 if self._ending or not self._changed.wait(self._idle if self._open else None):
                     return []
-            self._changed.wait_for(self._worth_writing, self._linger)
+            self._gather()
+            self._pace.write(self._ends)
             batch: list[_Item] = []
             for item in self._items.values():
-                if item.again is not None:  # a question goes alone
-                    return batch or [item]
+                if item.again is not None and item.report.of in {one.report.of for one in batch}:
+                    break  # what was reported of the run before it is asked about
                 batch.append(item)
-                if len(batch) == BATCH:
+                if item.again is not None or len(batch) == BATCH:
                     break
             return batch
 
-    def _worth_writing(self) -> bool:
-        return len(self._items) > len(self._started) or len(self._items) >= BATCH or self._hurry
+    def _gather(self) -> None:
+        """Wait for reports to be written with those that are there."""
+        began = time.monotonic()
+        while not self._is_urgent() and (left := self._pace.left(began, self._ends)) > 0:
+            self._changed.wait(left)
+
+    @property
+    def _ends(self) -> int:
+        return len(self._items) - len(self._started)
+
+    def _is_urgent(self) -> bool:
+        waited = any(item.over is not None for item in self._items.values())
+        return waited or self._hurry or len(self._items) >= BATCH
 
     def _write(self, items: list[_Item]) -> bool:
         """Write a batch; return whether the database is available."""
@@ -308,7 +301,7 @@ class Reporter:
             # The connection may be in a bad state: use a new one.
             self._close()
             if len(items) > 1:
-                return all(self._write([one]) for one in items)
+                return all(self._write([one]) for one in items if one.number in self._items)
             return self._refused(items[0], error)
         return True
 
@@ -339,32 +332,43 @@ class Reporter:
         return False
 
     def _write_together(self, writer: Writer, items: list[_Item]) -> None:
-        first = items[0]
-        again = first.again
-        held: list[_Item] = []
-        if again is None:
+        again = items[-1].again
+        if again is not None:
+            items = self._answer(writer, items[-1], items[:-1], again=again)
+        if items:
             unwritten = writer.write([item.report for item in items])
             self._log_unknown(unwritten.unknown)
             held = [item for item in items if item.report in unwritten.held]
-        else:
-            try:
-                first.answer = writer.start(first.report, again=again)
-            except HeldError:
-                with self._changed:
-                    self._let_start(first)
-                held = [first]
-        self._outage.end()
-        self._slow = False
-        self._take_out([item for item in items if item not in held], written=True)
-        if held:
-            self._put_off(held, alone=len(held) == len(items))
-        if first.answer is not None and first.again is None:
-            run_id = first.report.of.run_id
+            written = [item for item in items if item not in held]
+            self._settle(written, held, alone=not written)
+
+    def _answer(
+        self, writer: Writer, question: _Item, others: list[_Item], *, again: bool
+    ) -> list[_Item]:
+        """Answer a question, and return the other reports that were not written with it."""
+        reports = [item.report for item in others]
+        try:
+            question.answer, ends = writer.start_and_end(question.report, reports, again=again)
+        except HeldError:
+            with self._changed:
+                self._let_start(question)
+            self._settle([], [question], alone=not others)
+            return others
+        written = [item for item in others if item.report in ends]
+        self._settle([question, *written], [], alone=False)
+        if question.answer is not None and question.again is None:
             logger.warning(
                 "run %d started before the database answered that it must not: %s",
-                run_id,
-                first.answer,
+                *(question.report.of.run_id, question.answer),
             )
+        return [item for item in others if item not in written]
+
+    def _settle(self, written: list[_Item], held: list[_Item], *, alone: bool) -> None:
+        self._outage.end()
+        self._slow = False
+        self._take_out(written, written=True)
+        if held:
+            self._put_off(held, alone=alone)
 
     def _put_off(self, held: list[_Item], *, alone: bool) -> None:
         """Move reports on locked runs to the end of the queue."""

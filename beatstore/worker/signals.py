@@ -17,8 +17,9 @@ Facts about celery that shape this file:
 
 Invariants:
     * Only messages with the id of a run are handled, and only of apps that were set up.
-    * A task waits for the database twice, at most `BUDGET` seconds each. Handlers outside a task
-      do not wait.
+    * A task waits for the database twice, at most `beatstore_report_wait` seconds each. Handlers
+      outside a task do not wait, and neither does the end of a short task whose message is
+      acknowledged already.
 
 On failure: see `beatstore.worker.reporter`.
 """
@@ -47,8 +48,9 @@ from beatstore.worker.tracker import Tracker, active_requests, origin_of
 
 __all__ = ["refusal", "setup"]
 
-#: How many seconds a task waits for the database: at its start (with the guard) and its end.
-BUDGET = 0.04
+#: Tasks that took less than this, in seconds, do not wait at their end: the wait could take longer
+#: than the task.
+SHORT = 0.1
 
 
 def setup(app: Celery) -> None:
@@ -82,7 +84,7 @@ def refusal(task: Any) -> str | None:
     info = request.delivery_info or {}
     redelivered = task.acks_late and info.get("redelivered") and not request.get(RUNNING)
     again = bool(request.retries or redelivered or request.get(GOES_ON))
-    answer = tracker.reporter.ask(report, again=again, wait=BUDGET)
+    answer = tracker.reporter.ask(report, again=again, wait=tracker.wait_s)
     request.refused = answer is not None
     return answer
 
@@ -111,7 +113,7 @@ def _on_prerun(*, sender: Any, **_: Any) -> None:
         _report(sender.app, request, "started", at=at)
 
 
-def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: Any) -> None:
+def on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: Any) -> None:
     """Continue a run in the message that replaces its task, and note the message's eta."""
     task: Any = current_task
     if not task or headers is None or task.app not in _trackers:
@@ -139,7 +141,7 @@ def _on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: 
 
 
 def _on_success(*, sender: Any, **_: Any) -> None:
-    _report(sender.app, sender.request, "succeeded")
+    _report(sender.app, sender.request, "succeeded", acknowledged=not sender.acks_late)
 
 
 def _on_failure(
@@ -151,7 +153,8 @@ def _on_failure(
     if isinstance(exception, TimeLimitExceeded) and _comes_again(sender):
         _report(sender.app, request, "sent", reason=f"put back in the queue: {exception!r}")
         return
-    _report(sender.app, request, "failed", error=exception, einfo=einfo)
+    acknowledged = not sender.acks_late
+    _report(sender.app, request, "failed", error=exception, einfo=einfo, acknowledged=acknowledged)
 
 
 def _on_retry(*, sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
@@ -250,6 +253,7 @@ def _report(
     reason: str | None = None,
     error: BaseException | None = None,
     einfo: Any = None,
+    acknowledged: bool = False,
 ) -> None:
     """Report on the run of a request, if it belongs to one.
 
@@ -261,6 +265,8 @@ def _report(
         reason: why, in words.
         error: the exception.
         einfo: Celery's exception info, with the traceback.
+        acknowledged: whether the broker has forgotten the message, so that nothing is to be done
+            after the report.
     """
     tracker = _trackers.get(app)
     if tracker is None or request is None:
@@ -284,7 +290,9 @@ def _report(
     )
     # The main process also reports runs that it did not start; it must not wait.
     waits = since is not None and state != "started"
-    tracker.reporter.report(report, wait=BUDGET if waits else 0.0)
+    if waits and acknowledged and at - since < SHORT:
+        waits = tracker.reporter.is_behind
+    tracker.reporter.report(report, wait=tracker.wait_s if waits else 0.0)
 
 
 def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
@@ -364,7 +372,7 @@ def _error_text(error: BaseException) -> str:
 
 
 _RECEIVERS: dict[str, Callable[..., None]] = {
-    "before_task_publish": _on_publish,
+    "before_task_publish": on_publish,
     "task_received": _on_received,
     "task_prerun": _on_prerun,
     "task_success": _on_success,

@@ -40,8 +40,8 @@ class Task(_Task):
     drops, and logs, a second message of a run that is started or has ended. Celery's own retries
     may start again. So may, with `acks_late`, a message that is redelivered after a worker died.
 
-    The task waits only briefly for the answer (`beatstore.worker.signals.BUDGET`). Without an
-    answer it starts: running twice is better than running late or never because the database
+    The task waits only briefly for the answer (`beatstore_report_wait`). Without an answer it
+    starts: running twice is better than running late or never because the database
     is unavailable.
 
     A subclass that overrides `before_start` must call `super().before_start(…)`. With several

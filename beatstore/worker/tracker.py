@@ -96,6 +96,7 @@ class Tracker:
         self._reporter: Reporter | None = None
         self._heartbeat: Heartbeat | None = None
         self._stopped_at: float | None = None
+        self._wait_s: float | None = None
 
     def forked(self) -> None:
         """Reset the state in a forked child."""
@@ -112,6 +113,17 @@ class Tracker:
                 if self._reporter is None:
                     self._reporter = Reporter(lambda: self.open()[0])
         return self._reporter
+
+    @property
+    def wait_s(self) -> float:
+        """Return how many seconds a task waits for the database."""
+        if self._wait_s is None:
+            try:
+                settings = read_settings(self._app())
+            except Exception:  # noqa: BLE001  (whatever reading a configuration can raise)
+                settings = Settings()  # the reporter says what is wrong
+            self._wait_s = settings.report_wait
+        return self._wait_s
 
     def open(self) -> tuple[OwnReports, Settings]:
         """Open the writer of reports."""

@@ -17,7 +17,14 @@ from typing import Any, NoReturn
 from sqlalchemy import URL
 from sqlalchemy.engine import Dialect
 
-from beatstore.database.dialects.base import DatabaseDialect, GivenRows, TableSize, execute, in_utc
+from beatstore.database.dialects.base import (
+    DatabaseDialect,
+    GivenRows,
+    TableSize,
+    UpdateEach,
+    execute,
+    in_utc,
+)
 from beatstore.database.dialects.mysql import MariaDB, MySQL
 from beatstore.database.dialects.postgresql import CHANNEL, PostgreSQL
 from beatstore.database.dialects.sqlite import SQLite
@@ -32,6 +39,7 @@ __all__ = [
     "PostgreSQL",
     "SQLite",
     "TableSize",
+    "UpdateEach",
     "dialect_at",
     "dialect_of",
     "execute",

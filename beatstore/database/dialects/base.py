@@ -22,13 +22,31 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, ColumnElement, FromClause, Insert, Select, Table
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Executable,
+    FromClause,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    update,
+)
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
 from beatstore.errors import ConfigError
 
-__all__ = ["DatabaseDialect", "GivenRows", "TableSize", "execute", "in_utc", "milliseconds"]
+__all__ = [
+    "DatabaseDialect",
+    "GivenRows",
+    "TableSize",
+    "UpdateEach",
+    "execute",
+    "in_utc",
+    "milliseconds",
+]
 
 _LOCAL_HOST = "127.0.0.1"
 
@@ -82,6 +100,19 @@ class GivenRows:
     parameters: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class UpdateEach:
+    """An UPDATE that gives each of some rows values of its own.
+
+    Attributes:
+        statement: the UPDATE.
+        parameters: makes the statement's parameters of the rows.
+    """
+
+    statement: Executable
+    parameters: Callable[[list[dict[str, Any]]], Any]
+
+
 class DatabaseDialect(ABC):
     """A kind of database.
 
@@ -100,8 +131,13 @@ class DatabaseDialect(ABC):
         migrates_at_start: whether beat makes and changes the tables when it starts, unless
             the user says otherwise.
         claim_isolation: the isolation level under which `begin_claim` is right.
+        session_isolation: the isolation level of the sessions of an engine made by beatstore;
+            None: the server's default.
+        writes_in_queries: whether a query may insert rows by the way (WITH … AS (INSERT …)).
         locks_rows: whether SELECT … FOR UPDATE locks the rows. Otherwise the first write locks
             all, and a row must be written before it is read to be written.
+        stores_by_key: whether a table is stored in the order of its primary key, so that rows are
+            read faster by a range of keys than one by one, as another index finds them.
         has_lateral: whether a query in FROM may name the tables before it (LATERAL).
         unites_untyped_nulls: whether the parts of a UNION may have NULL in a column of any type.
             Otherwise each NULL needs a type.
@@ -112,8 +148,6 @@ class DatabaseDialect(ABC):
         triggers: the names of the triggers that migrations make.
         json_levels: how many levels of lists and dicts JSON may have, where that is less than
             beatstore itself allows; None: it is not.
-        session_lock_limit: the statement that limits how long a session waits for a lock, where
-            it is a setting of the session; see `limit_lock_wait`.
         force_custom_plans: the statement by which each following one is planned for the tables
             as they are, until the transaction ends; None: it always is.
         notification: the statement that wakes the beats that listen; None: none can.
@@ -131,7 +165,10 @@ class DatabaseDialect(ABC):
     server_schemas: ClassVar[frozenset[str]] = frozenset()
     migrates_at_start: ClassVar[bool] = False
     claim_isolation: ClassVar[str] = "READ COMMITTED"
+    session_isolation: ClassVar[str | None] = None
+    writes_in_queries: ClassVar[bool] = False
     locks_rows: ClassVar[bool] = True
+    stores_by_key: ClassVar[bool] = False
     has_lateral: ClassVar[bool] = True
     unites_untyped_nulls: ClassVar[bool] = True
     edges_read_entries: ClassVar[bool] = True
@@ -145,7 +182,6 @@ class DatabaseDialect(ABC):
         }
     )
     json_levels: ClassVar[int | None] = None
-    session_lock_limit: ClassVar[str | None] = None
     force_custom_plans: ClassVar[str | None] = None
     notification: ClassVar[Select[Any] | None] = None
 
@@ -186,6 +222,14 @@ class DatabaseDialect(ABC):
         escaped = "".join(f"!{char}" if char in "!%_" else char for char in pattern)
         return column.like(escaped.replace("*", "%").replace("?", "_"), escape="!")
 
+    def by_key(self, query: Select[Any], table: Table) -> Select[Any]:
+        """Return a query that finds the rows of a table in a range of its primary key."""
+        return query
+
+    def joined_in_order(self, query: Select[Any]) -> Select[Any]:
+        """Return a query whose first table is read first; most databases see that by themselves."""
+        return query
+
     def given_rows(
         self, dialect: Dialect, columns: Mapping[str, TypeEngine[Any]]
     ) -> GivenRows | None:
@@ -194,6 +238,26 @@ class DatabaseDialect(ABC):
         Then each row is a set of parameters of its own, as in SQLAlchemy's `executemany`.
         """
         return None
+
+    def update_each(
+        self, dialect: Dialect, table: Table, columns: Mapping[str, TypeEngine[Any]]
+    ) -> UpdateEach:
+        """Return how rows of a table get values of their own, by one statement where that can be.
+
+        Args:
+            dialect: SQLAlchemy's.
+            table: with a column `id`.
+            columns: the columns to write, and `b_id`, the id of the row to write.
+        """
+        values = {name: table.c[name] for name in columns if name != "b_id"}
+        given = self.given_rows(dialect, columns)
+        if given is None:
+            each = {name: bindparam(name, type_=column.type) for name, column in values.items()}
+            one = update(table).where(table.c.id == bindparam("b_id")).values(each)
+            return UpdateEach(one, lambda rows: rows)
+        of_each = {name: given.table.c[name] for name in values}
+        all_of_them = update(table).where(table.c.id == given.table.c.b_id).values(of_each)
+        return UpdateEach(all_of_them, given.parameters)
 
     # -- instants --------------------------------------------------------------------------
 
@@ -240,6 +304,19 @@ class DatabaseDialect(ABC):
         with connection.begin():
             yield connection
 
+    @contextmanager
+    def begin_statement(self, connection: Connection) -> Iterator[Connection]:
+        """Begin what is one statement that only reads, each in a transaction of its own.
+
+        Here that is the one that the driver begins. What fails leaves the connection unfit for
+        anything else.
+
+        Args:
+            connection: in no transaction; and in none at the end.
+        """
+        yield connection
+        connection.rollback()
+
     @abstractmethod
     def begin_reading(
         self, connection: Connection, timeout: float | None = None
@@ -256,6 +333,22 @@ class DatabaseDialect(ABC):
     @abstractmethod
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Let no statement wait longer than this for a lock, until the transaction ends."""
+
+    @abstractmethod
+    def limit_session(self, connection: Connection, silence_s: int) -> None:
+        """Limit for how long a session of beatstore's own can keep locks from others.
+
+        The server ends a transaction in which it has heard nothing for so long: a client that
+        has vanished, or stands still, would keep its locks for as long as the server takes it
+        to be there, which may be hours. A stricter limit of the server's stays. Where waits
+        for locks are limited by the session, they are limited to a second.
+
+        Called once on a new connection. Opens and ends a transaction of its own.
+
+        Args:
+            connection: in no transaction; no part of a pool.
+            silence_s: in seconds.
+        """
 
     def reads_snapshot(self, connection: Connection) -> bool:
         """Say whether an open transaction reads the past, and sees what is new only by locking."""

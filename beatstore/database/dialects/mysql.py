@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import Insert, Table, bindparam, text
+from sqlalchemy import (
+    ClauseElement,
+    Executable,
+    Insert,
+    Select,
+    String,
+    Table,
+    bindparam,
+    text,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from beatstore.database.dialects.base import DatabaseDialect, TableSize, execute, milliseconds
+from beatstore.database.dialects.base import (
+    DatabaseDialect,
+    TableSize,
+    UpdateEach,
+    execute,
+    in_utc,
+    milliseconds,
+)
 from beatstore.errors import SchemaError
 
 __all__ = ["MariaDB", "MySQL"]
@@ -42,11 +62,16 @@ _TRIGGERS = text(
 )
 
 
+#: MariaDB's limit of silence within a transaction, in seconds; 0 is none.
+_IDLE = "idle_transaction_timeout"
+
+
 class MySQL(DatabaseDialect):
     """MySQL. It commits each statement that changes tables by itself.
 
-    There is no `given_rows`: given a join, it may lock the wrong rows. And the limit of 100
-    levels of JSON is one that beatstore has for every database.
+    There is no `given_rows`: given a join, it may lock the wrong rows, unless the order of the
+    tables is written down, as in `update_each`. And the limit of 100 levels of JSON is one that
+    beatstore has for every database.
 
     Attributes:
         time_limit: the setting of a session that limits how long a statement may take.
@@ -69,11 +94,13 @@ class MySQL(DatabaseDialect):
     }
     # It does not even describe its own tables.
     server_schemas = frozenset({"information_schema", "performance_schema", "mysql", "sys"})
+    # The level of claims: to set it for each of them, and back, takes four round trips.
+    session_isolation = "READ COMMITTED"
+    stores_by_key = True
     # It refuses the statement as a whole, whatever the trigger comes to.
     edges_read_entries = False
     triggers_have_definers = True
     triggers = DatabaseDialect.triggers | {"beatstore_dependency_free"}
-    session_lock_limit = "SET SESSION innodb_lock_wait_timeout = 1"
     time_limit: ClassVar[str] = "max_execution_time"
     counts_seconds: ClassVar[bool] = False
 
@@ -88,6 +115,23 @@ class MySQL(DatabaseDialect):
     def insert_ignore(self, table: Table) -> Insert:
         """Ignore the error of a key that exists, and others with it."""
         return mysql.insert(table).prefix_with("IGNORE")
+
+    def by_key(self, query: Select[Any], table: Table) -> Select[Any]:
+        """Say so: it takes the index of another condition, and looks up each row."""
+        return query.with_hint(table, "FORCE INDEX (PRIMARY)")
+
+    def joined_in_order(self, query: Select[Any]) -> Select[Any]:
+        """Say so: it takes a subquery of a few ids for the larger table."""
+        return query.prefix_with("STRAIGHT_JOIN")
+
+    def update_each(
+        self, dialect: Dialect, table: Table, columns: Mapping[str, TypeEngine[Any]]
+    ) -> UpdateEach:
+        """Give the rows as one JSON document, which is read first, and find each by its key.
+
+        Left to itself, the server reads all rows of a small table, and locks them.
+        """
+        return UpdateEach(_UpdateByDocument(table, columns), _document)
 
     def instant_type(self, dialect: Dialect) -> TypeEngine[Any]:
         """Use DATETIME(6), in UTC: TIMESTAMP ends in 2038."""
@@ -135,7 +179,12 @@ class MySQL(DatabaseDialect):
             connection.invalidate()
 
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
-        """Do nothing: `session_lock_limit` has set it, since here it is the session's."""
+        """Do nothing: `limit_session` has set it, since here it is the session's."""
+
+    def limit_session(self, connection: Connection, silence_s: int) -> None:
+        """Limit the waits for locks. MySQL has no limit of silence within a transaction."""
+        connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 1")
+        connection.rollback()
 
     def reads_snapshot(self, connection: Connection) -> bool:
         """Ask for the level: the default, REPEATABLE READ, is the one under which this is so."""
@@ -179,3 +228,48 @@ class MariaDB(MySQL):
     has_lateral = False
     time_limit = "max_statement_time"
     counts_seconds = True
+
+    def limit_session(self, connection: Connection, silence_s: int) -> None:
+        """Limit both, by one statement."""
+        limit = f"IF(@@{_IDLE} = 0, {silence_s}, LEAST(@@{_IDLE}, {silence_s}))"
+        connection.exec_driver_sql(f"SET SESSION innodb_lock_wait_timeout = 1, {_IDLE} = {limit}")
+        connection.rollback()
+
+
+class _UpdateByDocument(Executable, ClauseElement):
+    """An UPDATE of the rows whose ids are in a JSON document, by the values there."""
+
+    inherit_cache = False
+
+    def __init__(self, table: Table, columns: Mapping[str, TypeEngine[Any]]) -> None:
+        self.table = table
+        self.columns = columns
+
+
+@compiles(_UpdateByDocument)
+def _update_by_document(element: _UpdateByDocument, compiler: SQLCompiler, **kw: Any) -> str:
+    quoted = compiler.preparer.quote
+    shape, values = [], []
+    for name, kind in element.columns.items():
+        charset = " CHARACTER SET utf8mb4" if isinstance(kind, String) else ""
+        column = f"{quoted(name)} {kind.compile(compiler.dialect)}{charset}"
+        # NULL is a name that is absent.
+        shape.append(f"{column} PATH '$.{name}' NULL ON EMPTY ERROR ON ERROR")
+        if name != "b_id":
+            values.append(f"written.{quoted(name)} = given.{quoted(name)}")
+    rows = compiler.process(bindparam("rows", type_=String()), **kw)
+    table = compiler.process(element.table, asfrom=True, **kw)
+    return (
+        f"UPDATE JSON_TABLE({rows}, '$[*]' COLUMNS ({', '.join(shape)})) AS given "
+        f"STRAIGHT_JOIN {table} AS written FORCE INDEX (PRIMARY) "
+        f"ON written.id = given.b_id SET {', '.join(values)}"
+    )
+
+
+def _document(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    @cache  # the same few instants stand in every row
+    def encode(value: datetime) -> str:
+        return in_utc(value).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+    given = [{name: one for name, one in row.items() if one is not None} for row in rows]
+    return {"rows": json.dumps(given, default=encode)}

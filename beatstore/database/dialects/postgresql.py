@@ -82,6 +82,20 @@ _FUNCTIONS = text(
 )
 
 
+#: Sets a limit of the session, in milliseconds, where there is none yet or a longer one. Through
+#: a pooler it does nothing: the number of the session, as the client knows it, is another there.
+_LIMIT_SILENCE = text(
+    """
+    SELECT set_config(name, CAST(:ms AS TEXT), false) FROM pg_settings
+    WHERE pg_backend_pid() = :session
+        AND CASE name
+            WHEN 'idle_in_transaction_session_timeout'
+            THEN CAST(setting AS BIGINT) NOT BETWEEN 1 AND CAST(:ms AS BIGINT)
+            ELSE false END
+    """
+)
+
+
 class PostgreSQL(DatabaseDialect):
     """PostgreSQL."""
 
@@ -94,6 +108,7 @@ class PostgreSQL(DatabaseDialect):
         "psycopg2": "pip install psycopg2-binary; or postgresql+psycopg:// for the usual driver",
     }
     server_schemas = frozenset({"information_schema"})
+    writes_in_queries = True
     # psycopg prepares what it is asked often, and the server keeps the plan: one made while a
     # table was empty reads all of it for each thousand names, when it no longer is.
     unites_untyped_nulls = False
@@ -179,6 +194,15 @@ class PostgreSQL(DatabaseDialect):
         """Leave it as it is: what its drivers need, `beatstore.database.drivers` does."""
 
     @contextmanager
+    def begin_statement(self, connection: Connection) -> Iterator[Connection]:
+        """Leave it to the server: BEGIN and ROLLBACK would take a round trip each."""
+        driver: Any = connection.connection.dbapi_connection
+        driver.autocommit = True
+        yield connection
+        connection.rollback()
+        driver.autocommit = False
+
+    @contextmanager
     def begin_reading(
         self, connection: Connection, timeout: float | None = None
     ) -> Iterator[Connection]:
@@ -193,6 +217,14 @@ class PostgreSQL(DatabaseDialect):
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Set a limit that is the transaction's own."""
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(milliseconds)}")
+
+    def limit_session(self, connection: Connection, silence_s: int) -> None:
+        """Limit the silence, unless a pooler answers, which gives its sessions to others too."""
+        info = getattr(connection.connection.dbapi_connection, "info", None)
+        session = getattr(info, "backend_pid", None)
+        if session is not None:
+            connection.execute(_LIMIT_SILENCE, {"ms": silence_s * 1000, "session": session})
+            connection.commit()
 
     def table_sizes(
         self, connection: Connection, schema: str | None, tables: Iterable[str]

@@ -174,6 +174,9 @@ class SQLite(DatabaseDialect):
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
         """Do nothing: a transaction that has begun to write waits for nobody."""
 
+    def limit_session(self, connection: Connection, silence_s: int) -> None:
+        """Do nothing: the system frees a file that a process has locked when that ends."""
+
     def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
         """Do nothing: the transaction has waited for its turn."""
 

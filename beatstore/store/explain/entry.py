@@ -178,7 +178,7 @@ class Facts:
             newest = newest.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
             self.last = runs(newest.limit(2 * _RUNS_SHOWN))
             self._unfinished = unfinished(entry.id, _RUNS_SHOWN)
-            self._stalls = [stalls.forgotten(entry.id)]
+            self._stalls = stalls.forgotten(entry.id)
             self._stalls += stalls.stalls(self.now, tx.settings, entry.id)
             self._asked += [self.last, *self._unfinished, *self._stalls]
             self._blocked = Blocked(self.now, tx.settings, entry.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, literal_column, select
 
 from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
@@ -48,7 +48,9 @@ class Related:
 
 def sources(tx: Transaction, prefix: str) -> list[str]:
     """Return the stored sources with a prefix, sorted."""
-    found = tx.execute(select(ENTRY.c.source).distinct()).scalars()
+    # The condition is that of the index, which has no entries that people have added.
+    declared = select(ENTRY.c.source).where(ENTRY.c.source != literal_column("'api'")).distinct()
+    found = tx.execute(declared).scalars()
     return sorted(source for source in found if source.startswith(prefix))
 
 

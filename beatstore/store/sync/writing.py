@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import ENTRY
 from beatstore.records import Entry
 from beatstore.store import audit, entries, links
 from beatstore.store.sync import bulk, entry, stored
@@ -44,7 +43,7 @@ def update(
     """
     olds = [(one.old, one) for one in declared.values() if one.old is not None]
     seen = [(old, one) for old, one in olds if one.is_updated]
-    bulk.write(tx, {old.id: one.row for old, one in seen}, **_stamp(tx))
+    bulk.write(tx, {old.id: one.row for old, one in seen}, **tx.stamp())
     bulk.write(tx, {old.id: one.row for old, one in olds if one.row and not one.is_updated})
     ids = {**new, **{old.name: old.id for old, _ in olds}}
     _write_tags(tx, ids, declared)
@@ -61,15 +60,11 @@ def let_go(tx: Transaction, left: Iterable[Entry]) -> None:
     """Cancel entries that are no longer declared; only mark declared that are over."""
     columns = [(old, entry.let_go(old)) for old in left]
     served = [(old, row) for old, row in columns if entry.is_in_service(old)]
-    bulk.write(tx, {old.id: row for old, row in served}, **_stamp(tx))
+    bulk.write(tx, {old.id: row for old, row in served}, **tx.stamp())
     bulk.write(tx, {old.id: row for old, row in columns if not entry.is_in_service(old)})
     entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry is no longer declared")
     cancelled = {"state": "cancelled"}
     audit.record_all(tx, "sync", ((old.name, {"state": old.state}, cancelled) for old, _ in served))
-
-
-def _stamp(tx: Transaction) -> dict[str, Any]:
-    return {"version": ENTRY.c.version + 1, "updated_at": tx.database.now_sql()}
 
 
 def _audited(one: DeclaredEntry, entry_id: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from beatstore.errors import BeatstoreError, EntryNotFoundError, UnavailableError
 from beatstore.records import Entry
-from beatstore.store import Store
+from beatstore.store import StateReport, Store
 from beatstore.types import EndState
 from beatstore.web.call import Call
 
@@ -31,6 +31,12 @@ ACTIONS: Mapping[str, Callable[[Store, str], object]] = {
     "trigger": Store.trigger,
     "cancel": Store.cancel,
     "remove": Store.remove,
+}
+
+#: The actions that the store takes for many entries at once.
+_MANY: Mapping[str, Callable[[Store, Sequence[str]], StateReport]] = {
+    "pause": Store.pause_many,
+    "resume": Store.resume_many,
 }
 
 #: The actions that can't be undone, so a page asks first.
@@ -66,39 +72,62 @@ def bulk(call: Call) -> Response:
         raise BadRequest("No entry is chosen. Go back and tick the entries.")
     if len(names) > _MOST:
         raise BadRequest(f"At most {_MOST:,} entries can be changed at once.")
-    _require_all(call, action, names)
+    names = list(dict.fromkeys(names))
+    allowed = _require_all(call, action, names)
     if "sure" not in form:
         return call.render("confirm.html", action=action, names=names, back=None)
-    done, failed = 0, []
+    if action in _MANY:
+        failed = [(name, str(EntryNotFoundError(name))) for name in names if name not in allowed]
+        failed += _together(call, action, allowed)
+    else:
+        failed = _each(call, action, names)
+    done = len(names) - len(failed)
+    if failed:
+        return call.render("partly.html", 409, action=action, done=done, failed=failed)
+    return call.see("entries", done=action, count=done)
+
+
+def _together(call: Call, action: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Do it to all entries in one transaction; return the names that were refused, and why."""
+    report = _MANY[action](call.changing(), names)
+    return [(one.name or "", one.error) for one in report.refused]
+
+
+def _each(call: Call, action: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Do it to one entry after another; return the names that were refused, and why."""
+    failed = []
     for name in names:
         try:
             entry = call.store.get(name)
             call.require(action, entry)
             _do(call, action, entry)
-            done += 1
         except UnavailableError:
             raise
         except Forbidden as error:  # it got another tag meanwhile, say
             failed.append((name, error.description or ""))
         except BeatstoreError as error:
             failed.append((name, str(error)))
-    if failed:
-        return call.render("partly.html", 409, action=action, done=done, failed=failed)
-    return call.see("entries", done=action, count=done)
+    return failed
 
 
-def _require_all(call: Call, action: str, names: Sequence[str]) -> None:
+def _require_all(call: Call, action: str, names: Sequence[str]) -> list[str]:
     """Refuse the request unless the actor may do that to all these entries, before one changes.
+
+    Returns:
+        The names that are there.
 
     Raises:
         Forbidden: they may not.
     """
     if not call.actor.can_write:
         call.require(action, None)
+    there = []
     with call.reading() as session:
         for name in names:
             with suppress(EntryNotFoundError):  # which the answer lists with what failed
                 call.require(action, call.store.get(name, session=session))
+                there.append(name)
+    return there
 
 
 def _do(call: Call, action: str, entry: Entry) -> None:
