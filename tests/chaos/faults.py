@@ -1,7 +1,8 @@
 """What happens to the processes and servers, drawn from a seed before anything starts.
 
     script(rng, minutes, …)   what is to happen when
-    Faults(cluster, …)        makes it happen, in a thread, and writes it down
+    Trouble(over)             a thread that makes something happen, and writes it down
+    Faults(cluster, …)        the one that makes a script happen
 
 One thing at a time happens to a kind of victim: a freeze, a window or an outage ends before
 the next one begins, and at least one beat and one worker are left or come back.
@@ -14,14 +15,15 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.ledger import Event
 
-__all__ = ["Fault", "Faults", "script"]
+__all__ = ["Fault", "Faults", "Trouble", "script"]
 
 #: How often each kind is drawn, compared with the others.
 _WEIGHTS = {
@@ -83,7 +85,36 @@ def script(rng: random.Random, seconds: float, database: str, broker: str) -> li
     return found
 
 
-class Faults(threading.Thread):
+class Trouble(threading.Thread):
+    """Makes things happen until they are all over, or `over` is set.
+
+    Attributes:
+        events: what has happened.
+        error: what it failed with, if it did.
+    """
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__(name="trouble", daemon=True)
+        self.over = over
+        self.events: list[Event] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Make all of it happen."""
+        try:
+            for kind, happen in self.happenings():
+                at = time.time()
+                target = happen()
+                self.events.append(Event(kind, at, time.time(), target))
+        except BaseException as error:  # noqa: BLE001  (told by the thread that waits)
+            self.error = error
+
+    def happenings(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield each kind of thing when it is to happen, and what does it and returns to whom."""
+        raise NotImplementedError
+
+
+class Faults(Trouble):
     """Makes a script happen.
 
     Args:
@@ -93,15 +124,12 @@ class Faults(threading.Thread):
     """
 
     def __init__(self, cluster: Cluster, faults: Sequence[Fault], over: threading.Event) -> None:
-        super().__init__(name="faults", daemon=True)
+        super().__init__(over)
         self.cluster = cluster
         self.script = faults
-        self.over = over
-        self.events: list[Event] = []
-        self.error: BaseException | None = None
 
-    def run(self) -> None:
-        """Make all of it happen."""
+    def happenings(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Yield the faults of the script, with a pause before each."""
         kinds: dict[str, Callable[[Fault], str]] = {
             "kill beat": self._kill_beat,
             "kill worker": self._kill_worker,
@@ -113,15 +141,10 @@ class Faults(threading.Thread):
             "broker cut": self._cut_broker,
             "broker restart": self._restart_broker,
         }
-        try:
-            for fault in self.script:
-                if self.over.wait(fault.after):
-                    return
-                at = time.time()
-                target = kinds[fault.kind](fault)
-                self.events.append(Event(fault.kind, at, time.time(), target))
-        except BaseException as error:  # noqa: BLE001  (told by the thread that waits)
-            self.error = error
+        for fault in self.script:
+            if self.over.wait(fault.after):
+                return
+            yield fault.kind, partial(kinds[fault.kind], fault)
 
     # -- processes ---------------------------------------------------------------------------
 

@@ -167,6 +167,7 @@ class Ledger:
         stopped_by: when the last of them had it.
         ended: when the rows were read.
         at_rest: whether everything had come to rest by then.
+        slack: how many seconds later all may be than with everything on one machine.
     """
 
     title: str
@@ -183,6 +184,7 @@ class Ledger:
     events: Sequence[Event] = ()
     lines: Sequence[Line] = ()
     samples: Sequence[Sample] = ()
+    slack: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write it to a file."""

@@ -5,18 +5,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from beatstore import BeatstoreError, Store
 from tests.chaos.cluster import Cluster
 from tests.chaos.collect import read_lines, read_tables, sample, unrest
-from tests.chaos.faults import Fault, Faults, script
+from tests.chaos.faults import Faults, Trouble, script
 from tests.chaos.ledger import Event, Ledger, Sample
 from tests.chaos.user import User
 
-__all__ = ["Plan", "play"]
+__all__ = ["Plan", "play", "play_on"]
 
 #: After the last fault all is healthy, and clocks go on for so long.
 _RECOVERY = 20.0
@@ -69,26 +68,44 @@ def play(plan: Plan, directory: Path) -> Ledger:
     faults = script(rng, plan.minutes * 60, plan.database, plan.broker)
     cluster = Cluster(directory, plan.database, plan.broker)
     try:
-        return _played(plan, cluster, faults, rng)
+        trouble = Faults(cluster, faults, threading.Event())
+        return play_on(cluster, trouble, str(plan), plan.minutes * 60, rng)
     finally:
         cluster.close()
 
 
-def _played(plan: Plan, cluster: Cluster, faults: Sequence[Fault], rng: random.Random) -> Ledger:
+def play_on(
+    cluster: Cluster,
+    trouble: Trouble,
+    title: str,
+    seconds: float,
+    rng: random.Random,
+    *,
+    slack: float = 0.0,
+) -> Ledger:
+    """Play the world on a cluster while there is trouble, and return what is known of it.
+
+    Args:
+        cluster: started by this, and left to the caller to close.
+        trouble: what happens to it; its `over` is set at the end.
+        title: of the ledger.
+        seconds: how long it goes on; less, where the trouble says that it is over.
+        rng: what the user's acts are drawn from.
+        slack: of the ledger.
+    """
     store = Store(cluster.url)
     store.migrate()
-    over, watched = threading.Event(), threading.Event()
+    over, watched = trouble.over, threading.Event()
     user = User(store, random.Random(rng.random()), over)
     watcher = _Watcher(store, watched)
     begun = time.time()
     user.set_up()
     cluster.start()
     nobody = Event("no beat", begun, time.time())
-    trouble = Faults(cluster, faults, over)
     watcher.start()
     user.start()
     trouble.start()
-    over.wait(plan.minutes * 60)
+    over.wait(seconds)
     over.set()
     for thread in (trouble, user):
         thread.join(120)
@@ -103,7 +120,7 @@ def _played(plan: Plan, cluster: Cluster, faults: Sequence[Fault], rng: random.R
     runs, entries, edges, now = read_tables(store)
     store.close()
     return Ledger(
-        str(plan),
+        title,
         begun,
         stopped,
         stopped_by,
@@ -117,6 +134,7 @@ def _played(plan: Plan, cluster: Cluster, faults: Sequence[Fault], rng: random.R
         [nobody, *trouble.events, *user.transactions],
         read_lines(cluster.directory / "runs.jsonl"),
         watcher.samples,
+        slack,
     )
 
 

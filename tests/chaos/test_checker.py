@@ -357,18 +357,20 @@ def test_what_is_planted_is_found(plant: str) -> None:
     ("event", "number"),
     [
         (Event("kill beat", 113.0, 113.0), 50),
+        (Event("beat partition", 112.0, 113.0), 50),
         (Event("database cut", 116.0, 116.0), 12),
     ],
-    ids=["a beat was killed, and there is no guard", "the guard could not ask"],
+    ids=["a beat was killed, no guard", "a beat was cut off, no guard", "the guard could not ask"],
 )
 def test_what_the_failure_table_allows_is_none(event: Event, number: int) -> None:
     """A second start is no violation where the failure table has a cause for it."""
     assert check(replace(started_again(good(), number), events=[event])) == []
 
 
-def test_a_guard_holds_when_a_beat_is_killed() -> None:
-    """A killed beat explains no second start of a task with the guard."""
-    ledger = replace(started_again(good(), 12), events=[Event("kill beat", 114.0, 114.0)])
+@pytest.mark.parametrize("kind", ["kill beat", "beat partition"])
+def test_a_guard_holds_when_a_beat_is_killed_or_cut_off(kind: str) -> None:
+    """What one beat suffers explains no second start of a task with the guard."""
+    ledger = replace(started_again(good(), 12), events=[Event(kind, 114.0, 114.0)])
     assert [violation.rule for violation in check(ledger)] == ["started twice"]
 
 

@@ -88,7 +88,7 @@ def _each(
     """Between two completions that are far enough apart there is a run."""
     kinds = {event.kind for event in view.ledger.events}
     for end, following in pairwise(ends):
-        apart = following - end >= _APART
+        apart = following - end >= _APART + view.ledger.slack
         if not apart or view.near(end, kinds, 2 * _APART, _APART) is not None:
             continue
         if not any(end - _TOLERANCE <= run.due_at < following for run in runs):

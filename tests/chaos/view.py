@@ -22,8 +22,12 @@ V = TypeVar("V")
 #: The states of a run that has not ended.
 OPEN = ("claimed", "sent", "started")
 
-#: The events in which beats, workers or the user may not reach the database or the broker.
-OUTAGES = ("database cut", "read-only", "broker cut", "broker restart", "no beat")
+#: The events in which nobody, or no worker, may reach the database or the broker. While one beat
+#: can't, the others go on: that is no outage.
+OUTAGES = (
+    *("database cut", "read-only", "broker cut", "broker restart", "no beat"),
+    "worker partition",
+)
 
 
 #: Why a run is called lost.

@@ -32,10 +32,13 @@ _RECOVERY = 15.0
 #: An event explains what is seen so many seconds after it.
 _AFTERMATH = 25.0
 
-#: What may bring a message twice: a beat that dies or stands still between sending and
-#: marking, a broker that gives an unacknowledged message to another worker, and whatever
+#: What keeps one beat from sending, or from marking what it has sent.
+_BEAT = ("kill beat", "freeze beat", "beat partition")
+
+#: What may bring a message twice: a beat that dies, stands still or is cut off between sending
+#: and marking, a broker that gives an unacknowledged message to another worker, and whatever
 #: keeps the guard from asking.
-DOUBLING = (*OUTAGES, "kill beat", "freeze beat", "kill worker", "freeze worker", "kill child")
+DOUBLING = (*OUTAGES, *_BEAT, "kill worker", "freeze worker", "kill child")
 
 
 def agreement(view: View) -> Iterator[Violation]:
@@ -175,7 +178,10 @@ def silence(view: View) -> Iterator[Violation]:
                 at = run.sent_at
                 if at is None or view.is_manual(run) or not act.ended + _HELD < at < until:
                     continue
-                if view.near(at, (*OUTAGES, "freeze beat"), _AFTERMATH, 0) is None:
+                if (
+                    view.near(at, (*OUTAGES, "freeze beat", "beat partition"), _AFTERMATH, 0)
+                    is None
+                ):
                     text = f"was sent {at - act.ended:.1f} s after {act.verb}"
                     yield Violation("not silent", act.name, text, [run])
 
@@ -228,16 +234,20 @@ def _late(
         excuses: further events that may hold it up.
     """
     sent_at = run.sent_at or since
-    late = sent_at - since
-    if late <= _LATE:
+    late, limit = sent_at - since, _LATE + view.ledger.slack
+    if late <= limit:
         return
     middle, half = since + late / 2, late / 2
     held = _held(view, since, sent_at)
     down = view.near(middle, (*OUTAGES, *excuses), half + _RECOVERY, half)
     if down is not None or concerned & set(held):
         return
-    beats = view.near(middle, ("kill beat", "freeze beat"), half + _RECOVERY, half)
-    if late > _LATE + (0 if beats is None else _HELD):
+    beats = view.near(middle, _BEAT, half + _RECOVERY, half)
+    allowed = limit + (0 if beats is None else _HELD)
+    if beats is not None and beats.kind == "beat partition":
+        # What it has locked stays so until its connection works again, or the server ends it.
+        allowed += beats.ended - beats.begun
+    if late > allowed:
         text = f"was sent {late:.1f} s after it could be, and nothing was down"
         if held:
             text += f"; an application held {', '.join(held)}"
@@ -260,7 +270,8 @@ def stillness(view: View) -> Iterator[Violation]:
         for name, seconds in {**sample.entries, **sample.runs}.items():
             down = view.near(sample.at - seconds / 2, OUTAGES, seconds / 2 + 5, seconds / 2)
             held = _held(view, sample.at - 5, sample.at)
-            if seconds > _LATE + _HELD and down is None and not name.endswith((*held, "\0")):
+            limit = _LATE + _HELD + view.ledger.slack
+            if seconds > limit and down is None and not name.endswith((*held, "\0")):
                 seen[name].append(seconds)
     for name, spans in seen.items():
         text = f"was due for {max(spans):.0f} s, and no beat looked at it"

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from beatstore import Every, Store
+from beatstore.database.connection import KeptConnection
 from tests.support.absent import Unavailable, absent
 from tests.support.brokers import Broker
 from tests.support.pooler import PrivatePgBouncer
@@ -68,6 +69,16 @@ def test_pgbouncer(
         assert beat.output().count("a connection pooler stands before PostgreSQL") == 1
     assert said(worker, "ERROR") == []
     assert "beatstore" not in "".join(said(worker, "WARNING"))
+
+
+@on_postgresql
+def test_no_limit_is_set_through_a_pooler(pooler: PrivatePgBouncer) -> None:
+    """The limits of a beat's session are its own, and no other client of a pooler gets them."""
+    asked = text("SHOW idle_in_transaction_session_timeout")
+    with closing(Store(pooler.url)) as store:
+        kept = KeptConnection(store.database)
+        assert kept.claiming_again(lambda connection: connection.scalar(asked)) == "0"
+        kept.drop(orderly=True)
 
 
 @on_postgresql

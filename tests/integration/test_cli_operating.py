@@ -18,6 +18,7 @@ from celery import Celery
 from beatstore import Once, Store
 from beatstore.database.models import REVISION
 from beatstore.models import RunModel, WorkerModel
+from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.command import Command
@@ -77,6 +78,21 @@ def test_status_shows_how_things_stand(call: Command, store: Store, beat: Queue)
     assert found["entries"] == {"active": 1, "paused": 1}
     assert found["beats"][0]["host"] == "here"
     assert found["database"] == store.url
+
+
+def test_status_says_what_is_counted_and_how_a_beat_sends(
+    call: Command, store: Store, beat: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since when runs are counted, if there are too many, and the step of each beat."""
+    entry, now = store.add("a", "t.a", 3600), store.now()
+    write(store, RunModel, *(run(entry, now - n * MINUTE) for n in (1, 2, 3)))
+    beat.upkeep.heartbeat(BeatFigures(None, 3, 3, step="hooks: by hand"))
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 1)
+    said = call("status").out
+    assert "2 sent; of the newest, due since 20" in said
+    assert "; hooks: by hand" in said
+    assert "2 sent; of the newest" in call("top", "--once").out
+    assert call("status", "--json").json["beats"][0]["step"] == "hooks: by hand"
 
 
 def test_status_shows_the_last_of_those_that_were_stopped(call: Command, store: Store) -> None:

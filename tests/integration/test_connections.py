@@ -65,7 +65,7 @@ def _name(connection: Connection) -> str:
 
 
 @on_servers
-@pytest.mark.parametrize("way", ["connected_again", "claiming_again"])
+@pytest.mark.parametrize("way", ["reading_again", "claiming_again"])
 def test_an_idle_connection_that_was_closed(store: Store, kept: KeptConnection, way: str) -> None:
     """A connection that the server closed while it was idle is replaced, and nobody hears of it."""
     again: Callable[[Callable[[Connection], int]], int] = getattr(kept, way)
@@ -182,6 +182,39 @@ class Switch:
         event.listen(engine, "checkout", checkout)
 
 
+def turn_read_only(engine: Engine, count: int) -> None:
+    """Make so many connections of an engine's pool read-only for good, as a failover does."""
+    connections = [engine.connect() for _ in range(count)]
+    for connection in connections:
+        connection.exec_driver_sql(READ_ONLY[engine.dialect.name][True])
+        connection.commit()
+    for connection in connections:
+        connection.close()
+
+
+@on_servers
+def test_another_server_has_taken_over(migrated_url: str) -> None:
+    """The connections of a pool to a server that takes no writes any more are all left at once."""
+    with closing(Store(migrated_url)) as store:
+        turn_read_only(store.database.engine, 3)
+        for name in ("a", "b", "c"):
+            store.add(name, "t", 60)
+        assert len(store.entries()) == 3
+
+
+@on_servers
+def test_another_server_has_taken_over_from_an_engine_of_the_user_s(migrated_url: str) -> None:
+    """Of a pool of the user's own each such connection is given up by the call that it fails."""
+    engine = create_engine(migrated_url)
+    turn_read_only(engine, 2)
+    store = Store(engine)
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            store.add("a", "t", 60)
+    store.add("a", "t", 60)
+    engine.dispose()
+
+
 @on_servers
 def test_a_database_that_is_read_only(
     store: Store, migrated_url: str, caplog: pytest.LogCaptureFixture
@@ -235,6 +268,84 @@ def test_locks_are_waited_for_briefly(store: Store, kept: KeptConnection) -> Non
     kept.drop(orderly=True)
     with store.database.engine.connect() as connection:
         assert connection.scalar(asked) > 1
+
+
+@on_postgresql
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000"])
+def test_a_look_is_one_round_trip(migrated_url: str, driver: str) -> None:
+    """A look has no transaction around it, which would be a round trip more at either end."""
+    pytest.importorskip(driver)
+    store = Store(make_url(migrated_url).set(drivername=f"postgresql+{driver}"))
+    queue = Queue(store.database, store.settings, "beat")
+    others = text(
+        "SELECT state FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND query LIKE '%beatstore_entry.wake_at%'"
+    )
+    states: list[str] = []
+
+    def ask(*_: object) -> None:
+        with watcher.connect() as connection:
+            states.extend(connection.scalars(others))
+
+    watcher = create_engine(migrated_url)
+    event.listen(store.database.engine, "after_cursor_execute", ask)
+    assert queue.look().now
+    assert states == ["idle"]
+    queue.close()
+    store.close()
+    watcher.dispose()
+
+
+@on_servers
+def test_a_client_that_falls_silent_in_a_transaction(
+    store: Store, kept: KeptConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a beat has locked is free after a limit, also if it stands still or is cut off."""
+    store.add("a", "t", timedelta(hours=1))
+    monkeypatch.setattr(kept_connection, "SILENCE", 1)
+
+    def is_free() -> bool:
+        locked = text("SELECT id FROM beatstore_entry FOR UPDATE SKIP LOCKED")
+        with store.database.engine.connect() as connection:
+            return bool(connection.execute(locked).all())
+
+    def lock_and_say_nothing() -> None:
+        with kept.claiming() as connection:
+            connection.execute(text("UPDATE beatstore_entry SET description = 'locked'"))
+            assert not is_free()
+            wait_until(is_free, 10, "the row is locked for good")
+
+    with pytest.raises(UnavailableError):
+        lock_and_say_nothing()
+    assert kept.claiming_again(number)
+
+
+@on_servers
+def test_a_stricter_limit_of_the_server_stays(migrated_url: str, backend: str) -> None:
+    """A limit of silence that the server has is lowered where it is longer, and never raised."""
+    setting, query, asked = {
+        "postgresql": (
+            "idle_in_transaction_session_timeout",
+            ("options", "-c {}={}s"),
+            "SELECT CAST(setting AS INTEGER) / 1000 FROM pg_settings WHERE name = '{}'",
+        ),
+        "mariadb": (
+            "idle_transaction_timeout",
+            ("init_command", "SET SESSION {}={}"),
+            "SELECT @@SESSION.{}",
+        ),
+    }[backend]
+    for there, expected in ((0, 30), (7, 7), (3600, 30)):
+        given = {query[0]: query[1].format(setting, there)}
+        store = Store(make_url(migrated_url).update_query_dict(given))
+        kept = KeptConnection(store.database)
+        limit = text(asked.format(setting))
+        assert (
+            kept.claiming_again(lambda connection, limit=limit: connection.scalar(limit))
+            == expected
+        )
+        kept.drop(orderly=True)
+        store.close()
 
 
 @pytest.fixture

@@ -166,6 +166,40 @@ def test_failures_that_were_left_out(
     assert store.failures(since=since, limit=2).more
     monkeypatch.setattr(figures, "_RUNS", 4)
     assert store.failures(since=since).more
-    assert sum(one.count for one in store.failures(since=since)) == 4
+    # The fifth says that there is more to read.
+    assert sum(one.count for one in store.failures(since=since)) == 5
     monkeypatch.setattr(figures, "_FAILURES", 2)
     assert sum(one.count for one in store.failures("a", since=since)) == 2
+
+
+def test_runs_whose_ids_say_nothing_of_their_time(store: Store, entry: Entry) -> None:
+    """They are counted alike, wherever they are stored: new ones first, or far from each other."""
+    rows = [run(entry, NOON - n * MINUTE, state="failed", error="E") for n in range(1, 30)]
+    write(store, RunModel, *rows)
+    first = [one.states for one in store.run_counts(since=NOON - HOUR, step=MINUTE)]
+    assert sum(states.get("failed", 0) for states in first) == 29
+    assert store.failures(since=NOON - HOUR)[0].count == 29
+    # The oldest run gets an id far from all others.
+    old = run(entry, NOON - 31 * MINUTE, state="failed", error="E") | {"id": 1_000_000}
+    write(store, RunModel, old)
+    again = [one.states for one in store.run_counts(since=NOON - HOUR, step=MINUTE)]
+    assert sum(states.get("failed", 0) for states in again) == 30
+    assert store.failures(since=NOON - HOUR)[0].count == 30
+    [few] = store.run_counts(since=NOON - 10 * MINUTE, until=NOON - 5 * MINUTE, step=5 * MINUTE)
+    assert few.states == {"failed": 5}
+
+
+def test_runs_due_at_the_same_instant_are_all_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More runs than are read, due at midnight: the step says that it is not complete."""
+    monkeypatch.setattr(figures, "_RUNS", 4)
+    entries = [store.add(f"n{number}", "t", 60) for number in range(8)]
+    write(store, RunModel, *(run(one, NOON - 2 * MINUTE, state="succeeded") for one in entries))
+    write(store, RunModel, run(entries[0], NOON - MINUTE, state="failed", error="E"))
+    [before, after] = store.run_counts(since=NOON - 2 * MINUTE, step=MINUTE)
+    assert after.states == {"failed": 1}
+    assert after.complete
+    assert not before.complete
+    assert 4 <= before.states["succeeded"] <= 8
+    assert store.failures(since=NOON - HOUR).more

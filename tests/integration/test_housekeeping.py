@@ -80,6 +80,18 @@ def test_old_rows_are_cleared_in_the_breaks(
     assert [run.entry_name for run in scheduler.store.runs()] == ["daily"]
 
 
+def test_the_status_says_how_a_beat_sends(scheduler: DBScheduler, clock: ManualClock) -> None:
+    """Each heartbeat tells on which step the latest batch was sent, and why on no higher one."""
+    scheduler.tick()
+    assert [beat.step for beat in scheduler.store.status().beats] == [None]
+    send_one(scheduler)
+    scheduler.housekeeping._heartbeat_due = 0.0
+    scheduler.tick()
+    [beat] = scheduler.store.status().beats
+    expected = "the broker is neither Redis nor RabbitMQ, but memory"
+    assert beat.step == f"hooks: by apply_async for each message, since {expected}"
+
+
 def test_a_run_nobody_knows_of_is_lost(
     scheduler: DBScheduler, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

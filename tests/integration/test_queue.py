@@ -156,7 +156,9 @@ def test_beats_do_not_wait_for_each_other(
     for number in range(6):
         store.add(f"e{number}", "t", Once(due + timedelta(microseconds=number)))
     with first._kept.claiming() as connection:  # the open transaction is the point
-        held = first._planner.plan_where(connection, ENTRY.c.wake_at <= clock.now(), clock.now())
+        held = first._planner.plan_where(
+            connection, ENTRY.c.wake_at <= clock.now(), clock.now(), limit=3
+        )
         assert held.count == 3
         other = plan(second)
     names = sorted(claim.name for claim in [*held.claims, *other])

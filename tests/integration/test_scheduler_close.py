@@ -13,6 +13,7 @@ from beatstore import Once, Store
 from beatstore.beat import scheduler as module
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
+from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
 from tests.support.harness.inprocess import (
     NOWHERE,
@@ -174,8 +175,9 @@ def test_a_beat_ends_though_the_signals_exception_was_dropped(
     scheduler: DBScheduler, memory_broker: Broker
 ) -> None:
     """Closed in the middle of a tick, it sends no other batch, whatever became of SystemExit."""
-    for number in range(250):
-        scheduler.store.add(f"a-{number}", "tests.note", Once(NOON))
+    count = 2 * BATCH + 50
+    scheduler.store.schedule_many(("tests.note", NOON) for _ in range(count))
+    scheduler.queue.limit = count  # as many as one look can claim that makes up for much
     signals.before_task_publish.connect(lambda **_: scheduler.close(), weak=False, dispatch_uid="x")
     try:
         with pytest.raises(SystemExit):
@@ -184,4 +186,4 @@ def test_a_beat_ends_though_the_signals_exception_was_dropped(
             scheduler.tick()
     finally:
         signals.before_task_publish.disconnect(dispatch_uid="x")
-    assert len(memory_broker.drain()) == 100
+    assert len(memory_broker.drain()) == BATCH

@@ -16,6 +16,7 @@ from celery import Celery, beat, signals
 from celery.apps.beat import Beat
 
 from beatstore import Once, Store
+from beatstore.beat import scheduler as scheduler_module
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.clock import ManualClock
 from tests.support.brokers import Broker
@@ -109,6 +110,23 @@ def test_it_has_the_interface_of_a_scheduler(scheduler: DBScheduler) -> None:
     assert isinstance(scheduler, beat.Scheduler)
     assert not hasattr(DBScheduler, "__slots__")
     assert scheduler.tick() == 1.0
+
+
+def test_a_signal_that_is_dropped_while_beat_starts(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python drops an exception inside a destructor; beat ends at its first tick all the same."""
+
+    def prepare(*_: object) -> None:
+        # What celery's handler of SIGTERM does.
+        with pytest.raises(SystemExit):
+            DBScheduler(app=app, lazy=False)
+
+    monkeypatch.setattr(scheduler_module, "prepare", prepare)
+    scheduler = DBScheduler(app=app, lazy=False)
+    with pytest.raises(SystemExit):
+        scheduler.tick()
+    scheduler.close()
 
 
 def test_syncing_costs_nothing(memory_broker: Broker) -> None:

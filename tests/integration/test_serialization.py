@@ -68,7 +68,8 @@ def undoing(store: Store, monkeypatch: pytest.MonkeyPatch) -> Undoing:
 
 
 CALLS: dict[str, Callable[[Store], object]] = {
-    "add": lambda store: store.add("new", "t", Cron("0 3 * * *")),
+    # With upstreams, since one statement would commit by itself.
+    "add": lambda store: store.add("new", "t", Cron("0 3 * * *"), after=["above"]),
     "sync": lambda store: store.sync([Declared("d", "t", "* * * * *")], source="code"),
     "cancel": lambda store: store.cancel("there"),
     "change": lambda store: store.change("there", schedule="0 4 * * *"),
@@ -96,11 +97,12 @@ def test_calls_of_the_api(store: Store, undoing: Undoing, call: str) -> None:
 
 def test_a_server_that_undoes_everything(store: Store, undoing: Undoing) -> None:
     """After some tries it counts as an outage."""
+    above = store.add("above", "t", Cron("0 1 * * *"))
     undoing.next(TRIES)
     with pytest.raises(UnavailableError):
-        store.add("new", "t", Cron("0 3 * * *"))
+        store.add("new", "t", Cron("0 3 * * *"), after=["above"])
     assert undoing.left == 0
-    assert store.entries() == []
+    assert store.entries() == [above]
 
 
 def test_a_session_of_the_caller(store: Store, undoing: Undoing) -> None:

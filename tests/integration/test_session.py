@@ -20,7 +20,7 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
-from beatstore import Store
+from beatstore import Declared, Store
 from beatstore.database.models import Base
 from beatstore.errors import EntryExistsError, EntryNotFoundError, SessionError
 from beatstore.models import EntryModel
@@ -129,8 +129,12 @@ def test_every_method_takes_part(store: Store, session: Any) -> None:
     store.change("a", description="d", session=session)
     store.pause("a", session=session)
     store.resume("a", session=session)
+    assert store.pause_many(["a"], session=session).states == {"a": "paused"}
+    assert store.resume_many(["a"], session=session).states == {"a": "active"}
     run = store.trigger("a", session=session)
     name = store.schedule("t", at=LATEST, session=session).name
+    assert store.add_many([Declared("b", "t", 60)], session=session).names == ("b",)
+    store.remove("b", session=session)
     assert store.reschedule(name, LATEST - timedelta(days=1), session=session)
     assert store.cancel(name, session=session)
     assert [entry.name for entry in store.entries(tag="y", session=session)] == ["a"]

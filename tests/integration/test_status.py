@@ -13,7 +13,8 @@ from beatstore.models import BeatModel, DependencyModel, RunModel, WorkerModel
 from beatstore.store.status import Status
 from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
-from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, write
+from tests.support.marks import on_sqlite
+from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, sql, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
@@ -36,6 +37,61 @@ def test_the_status_counts_by_state(store: Store, clock: ManualClock) -> None:
     status = store.status()
     assert status.entries == {"active": 1, "paused": 1}
     assert status.runs_last_hour == {"sent": 3, "missed": 1}
+    assert status.runs_counted_since is None
+
+
+def test_a_full_hour_is_counted_in_part(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more runs than are counted, the newest are, and it says since when; no other is lost."""
+    entry = store.add("a", "t", 3600)
+    rows = [run(entry, NOON - n * MINUTE) for n in range(1, 8)]
+    rows[4]["wake_at"] = rows[6]["wake_at"] = NOON + HOUR
+    write(store, RunModel, *rows)
+    assert store.status().runs == {"sent": 7}
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 3)
+    found = store.status()
+    assert found.runs_last_hour == {"sent": 4}
+    assert found.runs_counted_since == NOON - 4 * MINUTE
+    assert found.runs == {"sent": 6}
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 7)
+    assert store.status().runs_counted_since is None
+
+
+def test_runs_of_one_instant_are_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More claimed runs due at midnight than are counted: none of those that wait is left out."""
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 3)
+    for number in range(9):
+        entry = store.add(f"n{number}", "t", 3600)
+        write(store, RunModel, run(entry, NOON - MINUTE, state="claimed", wake_at=NOON))
+    found = store.status()
+    assert found.runs == {"claimed": 9}
+    assert found.runs_counted_since == NOON - MINUTE
+
+
+@on_sqlite
+def test_a_due_time_that_is_none_is_no_reason_to_fail(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run written by hand, alone in its state, whose due time nobody can read."""
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 2)
+    entry = store.add("a", "t", 3600)
+    write(store, RunModel, *(run(entry, NOON - n * MINUTE) for n in (1, 2, 3)))
+    write(store, RunModel, run(entry, NOON - 4 * MINUTE, state="missed"))
+    sql(store, "UPDATE beatstore_run SET due_at = 'tomorrow' WHERE state = 'missed'")
+    assert store.status().runs_counted_since == NOON - 2 * MINUTE
+
+
+def test_the_newest_runs_are_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that no beat will send is found among so many, however many there are."""
+    entry = store.add("a", "t", 3600)
+    rows = [run(entry, NOON - n * MINUTE) for n in range(1, 8)]
+    rows[2] |= {"state": "claimed", "wake_at": None}
+    write(store, RunModel, *rows)
+    sql(store, "UPDATE beatstore_run SET wake_at = NULL")
+    assert "no beat will ever send it" in " ".join(store.status().warnings)
+    monkeypatch.setattr("beatstore.store.explain.stalls._SAMPLE", 3)
+    assert "no beat will ever send it" in " ".join(store.status().warnings)
+    monkeypatch.setattr("beatstore.store.explain.stalls._SAMPLE", 2)
+    assert "no beat will ever send it" not in " ".join(store.status().warnings)
 
 
 def test_the_status_says_what_waits_for_a_beat(
@@ -111,11 +167,12 @@ def test_the_status_lists_the_beats(store: Store, queue: Queue, clock: ManualClo
         },
     )
     queue.upkeep.introduce(host="here", pid=7, version="0.1", tzdata="x")
-    queue.upkeep.heartbeat(BeatFigures(tick_s=0.25, planned=3, sent=2))
+    queue.upkeep.heartbeat(BeatFigures(tick_s=0.25, planned=3, sent=2, step="push: x"))
     new, old = store.status().beats
     assert (new.host, new.pid, new.version, new.alive) == ("here", 7, "0.1", True)
-    assert (new.tick_s, new.planned, new.sent) == (0.25, 3, 2)
+    assert (new.tick_s, new.planned, new.sent, new.step) == (0.25, 3, 2, "push: x")
     assert (old.id, old.alive, old.tick_s, old.stopped_at) == ("old", False, None, None)
+    assert old.step is None
     queue.upkeep.withdraw()
     stopped = store.status().beats[0]
     assert (stopped.host, stopped.alive, stopped.stopped_at) == ("here", False, NOON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -107,7 +108,8 @@ def test_what_can_not_be_marked_is_marked_by_a_later_look(store: Store, queue: Q
 
 def test_after_each_full_batch_the_driver_is_asked(store: Store, queue: Queue) -> None:
     """Between two batches the first is marked, and the driver may end the tick."""
-    add(store, *(f"e{number}" for number in range(2 * BATCH)))
+    store.schedule_many(("tests.note", NOON) for _ in range(2 * BATCH))
+    queue.limit = 2 * BATCH
     seen: list[int] = []
 
     def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
@@ -123,6 +125,54 @@ def test_after_each_full_batch_the_driver_is_asked(store: Store, queue: Queue) -
         tick.fire(tick.look())
     assert seen == [BATCH]
     assert list(states(store).values()).count("sent") == BATCH
+
+
+def burst(queue: Queue, seconds: float, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tick until nothing is due, each tick so many seconds; return how much each has claimed."""
+    clock = [0.0]
+    monkeypatch.setattr("beatstore.tick.tick.time.monotonic", lambda: clock[0])
+
+    def send(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
+        clock[0] += seconds
+        yield [Outcome(claim, "sent") for claim in claims]
+
+    tick, sizes = Tick(queue, send, lost), []
+    while (look := tick.look()).is_entry_due:
+        sizes.append(tick.fire(look).found)
+    monkeypatch.undo()
+    return sizes
+
+
+def test_a_burst_is_claimed_in_batches_that_grow(
+    store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of a burst is small, so that it is sent soon, and the next burst's is again."""
+    for _ in range(2):
+        store.schedule_many(("tests.note", NOON) for _ in range(1350))
+        assert burst(queue, 0.1, monkeypatch) == [100, 200, 400, 500, 150]
+
+
+def test_slow_batches_do_not_grow(
+    store: Store, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes a tenth of a claim's life stays, and what takes a quarter is halved."""
+    ttl = store.settings.claim_ttl
+    store.schedule_many(("tests.note", NOON) for _ in range(650))
+    assert burst(queue, ttl * 0.15, monkeypatch) == [100] * 6 + [50]
+    store.schedule_many(("tests.note", NOON) for _ in range(500))
+    queue.limit = 400
+    assert burst(queue, ttl * 0.3, monkeypatch) == [400, 100]
+
+
+def test_the_setting_limits_the_batches(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`beatstore_batch_size` is the most, from the first one on."""
+    store.database.clock = clock
+    queue = Queue(store.database, replace(store.settings, batch_size=30), "a-beat")
+    store.schedule_many(("tests.note", NOON) for _ in range(70))
+    assert burst(queue, 0.1, monkeypatch) == [30, 30, 10]
+    queue.close()
 
 
 def test_an_answer_that_comes_late_is_written_by_a_later_look(

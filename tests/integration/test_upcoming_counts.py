@@ -106,6 +106,27 @@ def test_a_schedule_without_end_is_left_out(store: Store, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("budget")
+def test_a_sample_stands_for_all(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If too many entries may be due, some are read, and the numbers are near the true ones."""
+    made = {"task": "t", "kind": "cron", "created_at": NOON - HOUR, "wake_at": NOON + HOUR}
+    specs = {"0 13 * * *": 900, "30 13 * * *": 300}
+    for spec, count in specs.items():
+        rows = ({"name": f"{spec} {n}", "spec": spec, **made} for n in range(count))
+        write(store, EntryModel, *rows)
+    write(store, EntryModel, {**made, "name": "far", "spec": "0 9 * * *", "wake_at": NOON + DAY})
+    asked = {"until": NOON + 3 * HOUR, "step": 30 * MINUTE}
+    exact = store.upcoming_counts(**asked)
+    assert (exact.counts, exact.entries, exact.share) == ((0, 0, 900, 300, 0, 0), 1200, 1)
+    monkeypatch.setattr(coming_load, "_SAMPLE", 400)
+    found = store.upcoming_counts(**asked)
+    assert found.share == pytest.approx(1 / 3, abs=0.01)
+    assert found.counts[2] == pytest.approx(900, rel=0.15)
+    assert found.counts[3] == pytest.approx(300, rel=0.25)
+    assert found.entries == pytest.approx(1200, rel=0.1)
+    assert (found.left_out, found.counts[:2], found.counts[4:]) == (0, (0, 0), (0, 0))
+
+
+@pytest.mark.usefixtures("budget")
 def test_a_broken_row_harms_nobody(store: Store) -> None:
     """A schedule that can't be read has no occurrences, and the others are counted."""
     store.add("good", "t", Cron("0 13 * * *"))
@@ -174,8 +195,8 @@ def test_what_is_due_later_is_not_computed(
         store.add(f"far {number}", "t", Cron(f"{number} 0 1 7 *"))
         alter(store, f"far {number}", wake_at=NOON + 160 * DAY)
     store.add("near", "t", Cron("0 13 * * *"))
-    store.add("spread", "t", Cron("0 14 * * *"), jitter=7200)
-    alter(store, "spread", wake_at=NOON + 14 * HOUR)
+    store.add("spread", "t", Cron("55 14 * * *"), jitter=1800)
+    alter(store, "spread", wake_at=NOON + 3 * HOUR + 20 * MINUTE)
     monkeypatch.setattr(coming_load, "_SCHEDULES", 2)
     found = store.upcoming_counts(until=NOON + 3 * HOUR)
     assert (sum(found.counts), found.entries, found.left_out) == (2, 2, 0)

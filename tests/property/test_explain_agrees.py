@@ -178,7 +178,7 @@ def counts(entry: Entry) -> dict[str, int]:
 
 
 CASES = settings(
-    max_examples=tries(80, quick=10),
+    max_examples=tries(30, quick=10),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

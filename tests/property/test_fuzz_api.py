@@ -56,6 +56,7 @@ GOOD: dict[str, Any] = {
     "names": ("there",),
     "documents": (),
     "entries": (),
+    "calls": (),
     "sources": {},
     "source": "code",
     "state": "failed",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from waitress.server import BaseWSGIServer
 
 from beatstore import Store
 from beatstore.cli import VERBS, beatstore
@@ -40,6 +42,7 @@ GOOD: dict[str, list[str]] = {
     "errors": ["there"],
     "prune": ["--yes"],
     "import": ["--from", "django-celery-beat"],
+    "web": ["--port", "0"],
 }
 
 #: Beat's own work, of which each call is a whole beat.
@@ -97,6 +100,21 @@ def url(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     store.trigger("there")
     yield migrated_url
     store.close()
+
+
+@pytest.fixture(autouse=True)
+def served_and_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `web` listen, and end at once instead of waiting for browsers; give signals back."""
+
+    def end(server: BaseWSGIServer) -> None:
+        server.task_dispatcher.shutdown()
+        server.close()
+
+    monkeypatch.setattr(BaseWSGIServer, "run", end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def tried(call: Command, name: str, parameter: str, typed: list[str]) -> None:

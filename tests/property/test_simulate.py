@@ -129,7 +129,7 @@ def tell(rows: list[Row]) -> list[object]:
 
 
 @settings(
-    max_examples=tries(80, quick=10),
+    max_examples=tries(40, quick=10),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -159,10 +159,12 @@ class Worker:
         """Ask the start-once guard; without an answer the task starts."""
         again = message.task == LATE and message.redelivered
         try:
-            return self._reports.start(report, again=again) is None
+            answer, written = self._reports.start_and_end(report, self._kept, again=again)
         except (HeldError, UnavailableError):
             self._kept.append(report)
             return True
+        self._kept = [one for one in self._kept if one not in written]
+        return answer is None
 
     def _end(self) -> None:
         now = self._clock.monotonic

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 from celery import Task
 from celery.signals import before_task_publish
 from kombu.messaging import Producer
@@ -24,6 +25,7 @@ __all__ = [
     "AlreadyQueued",
     "NewScheduler",
     "arrived",
+    "count_pipelines",
     "locking",
     "lose_the_broker",
     "new_claims",
@@ -38,6 +40,19 @@ NewScheduler = Callable[..., DBScheduler]
 with_pipelines = pytest.mark.skipif(
     not hasattr(Producer, "supports_batch_publish"), reason="kombu before 5.7 has no batches"
 )
+
+
+def count_pipelines(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each pipeline of redis-py adds how many commands it has sent."""
+    sizes: list[int] = []
+    execute = redis.client.Pipeline.execute
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(self))
+        return execute(self, *args, **kwargs)
+
+    monkeypatch.setattr(redis.client.Pipeline, "execute", counted)
+    return sizes
 
 
 def new_claims(count: int) -> list[Claim]:

@@ -34,14 +34,14 @@ class PrivateRedis(PrivateServer):
     @property
     def url(self) -> str:
         """The URL of database 0."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def argv(self) -> list[str]:
         """Return the command; each write is in the system's hands before it is answered."""
         return [
-            *(str(self.program), "--bind", "127.0.0.1", "--port", str(self.port)),
-            *("--dir", str(self.directory), "--save", "", "--appendonly", "yes"),
-            *("--appendfsync", "no", *self.options),
+            *(str(self.program), "--bind", *self.listens_on, "--port", str(self.port)),
+            *("--protected-mode", "no", "--dir", str(self.directory), "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "no", *self.options),
         ]
 
     def answers(self) -> bool:

@@ -104,4 +104,5 @@ def _process(now: datetime, number: int, **columns: Any) -> dict[str, Any]:
     row: dict[str, Any] = {"id": str(uuid.uuid4()), "pid": 4000 + number, "version": "1.0"}
     if "host" in columns:
         row |= {"tzdata": "2026a", "tick_s": 0.004, "planned": 1200, "sent": 1200}
+        row |= {"step": "hooks: by apply_async for each message, since beatstore_send says so"}
     return row | {"started_at": now - DAY, "heartbeat_at": seen, **columns}

@@ -1,4 +1,4 @@
-"""PostgreSQL and MariaDB of our own, on a free port and with their own data."""
+"""PostgreSQL, MariaDB and OceanBase of our own, on a free port and with their own data."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import pwd
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pymysql
 
 from tests.support.absent import Unavailable
 from tests.support.servers import PrivateServer, on_path, package
+from tests.support.wait import wait_until
 
-__all__ = ["PrivateMariaDB", "PrivatePostgreSQL", "someone"]
+__all__ = ["PrivateMariaDB", "PrivateOceanBase", "PrivatePostgreSQL", "PrivateStandby", "someone"]
 
 
 class PrivatePostgreSQL(PrivateServer):
@@ -47,7 +49,7 @@ class PrivatePostgreSQL(PrivateServer):
     @property
     def url(self) -> str:
         """The URL of the database `postgres`."""
-        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql+psycopg://postgres@{self.host}:{self.port}/postgres"
 
     def prepare(self) -> None:
         """Run initdb."""
@@ -62,11 +64,13 @@ class PrivatePostgreSQL(PrivateServer):
             "--username=postgres",
             f"--pgdata={self.directory / 'data'}",
         )
+        with (self.directory / "data" / "pg_hba.conf").open("a") as known:
+            known.write(f"host all all {self.host}/24 trust\n")
 
     def argv(self) -> list[str]:
         """Return the command: TCP only, and no flush to the disk."""
         settings = (
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={','.join(self.listens_on)}",
             "unix_socket_directories=",
             f"port={self.port}",
             "fsync=off",
@@ -79,12 +83,59 @@ class PrivatePostgreSQL(PrivateServer):
     def answers(self) -> bool:
         """Say whether it takes connections."""
         try:
-            psycopg.connect(
-                host="127.0.0.1", port=self.port, user="postgres", connect_timeout=2
-            ).close()
+            self._connect().close()
         except psycopg.OperationalError:
             return False
         return True
+
+    def execute(self, statement: str) -> Any:
+        """Execute a statement outside a transaction; return the first value, if there is one."""
+        with self._connect() as connection:
+            cursor = connection.execute(statement.encode())
+            row = cursor.fetchone() if cursor.description else None
+            return row[0] if row else None
+
+    def _connect(self) -> psycopg.Connection:
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user="postgres", autocommit=True, connect_timeout=2
+        )
+
+
+class PrivateStandby(PrivatePostgreSQL):
+    """A hot standby of a running PostgreSQL of our own.
+
+    From its start the primary commits nothing that this one has not.
+    """
+
+    name = "postgresql"
+
+    def __init__(self, primary: PrivatePostgreSQL, *options: str) -> None:
+        super().__init__(*options)
+        self.primary = primary
+
+    def prepare(self) -> None:
+        """Copy the primary's data, with the settings to follow it."""
+        self.program = self.primary.program
+        self._run(
+            str(self.program.with_name("pg_basebackup")),
+            f"--dbname=host=127.0.0.1 port={self.primary.port} user=postgres",
+            f"--pgdata={self.directory / 'data'}",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        )
+
+    def start(self, timeout: float = 60.0) -> None:
+        """Start it, and wait until the primary waits for it at each commit."""
+        super().start(timeout)
+        self.primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.primary.execute("SELECT pg_reload_conf()")
+        asked = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+        wait_until(lambda: self.primary.execute(asked) == 1, timeout, self._tail)
+
+    def promote(self) -> None:
+        """Make it a primary, and wait until it is."""
+        assert self.execute("SELECT pg_promote()") is True
 
 
 class PrivateMariaDB(PrivateServer):
@@ -100,7 +151,7 @@ class PrivateMariaDB(PrivateServer):
     @property
     def url(self) -> str:
         """The URL of the server, without a database."""
-        return f"mysql+pymysql://root@127.0.0.1:{self.port}/"
+        return f"mysql+pymysql://root@{self.host}:{self.port}/"
 
     def prepare(self) -> None:
         """Run mariadb-install-db."""
@@ -124,7 +175,7 @@ class PrivateMariaDB(PrivateServer):
             f"--pid-file={self.directory / 'pid'}",
             f"--port={self.port}",
             f"--user={getpass.getuser()}",
-            "--bind-address=127.0.0.1",
+            f"--bind-address={','.join(self.listens_on)}",
             "--skip-log-bin",
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-log-file-size=16M",
@@ -138,6 +189,47 @@ class PrivateMariaDB(PrivateServer):
                 host="127.0.0.1", port=self.port, user="root", connect_timeout=2
             ).close()
         except pymysql.err.OperationalError:
+            return False
+        return True
+
+
+class PrivateOceanBase(PrivateServer):
+    """OceanBase, as the wheel of seekdb has it: user `root`, no password, MySQL's protocol."""
+
+    name = "oceanbase"
+
+    @classmethod
+    def find(cls) -> Path:
+        """Find `seekdb` in the wheel `pylibseekdb`."""
+        for root in package("pylibseekdb"):
+            if (root / "seekdb").exists():
+                return root / "seekdb"
+        raise Unavailable("no seekdb on this machine: pip install pylibseekdb")
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, without a database."""
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/?ssl_disabled=1"
+
+    def argv(self) -> list[str]:
+        """Return the command, with little memory and the smallest log."""
+        return [
+            str(self.program),
+            "--nodaemon",
+            f"--port={self.port}",
+            f"--base-dir={self.directory / 'data'}",
+            "--log-level=ERROR",
+            "--parameter=memory_budget=1G",
+            "--parameter=log_disk_size=2G",
+        ]
+
+    def answers(self) -> bool:
+        """Say whether it takes connections."""
+        try:
+            pymysql.connect(
+                host="127.0.0.1", port=self.port, user="root", connect_timeout=2
+            ).close()
+        except pymysql.err.MySQLError:
             return False
         return True
 

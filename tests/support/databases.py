@@ -288,8 +288,12 @@ class _MariaDB(DatabaseServer):
             *(f"SHOW CREATE TRIGGER `{row[0]}`" for row in triggers),
         )
         return (
-            # Where the numbering stands is no part of the shape.
-            {row[0]: re.sub(r" AUTO_INCREMENT=\d+", "", row[1]) for [row] in made[: len(tables)]},
+            # Where the numbering stands is no part of the shape, and no more is the database,
+            # which OceanBase names in foreign keys.
+            {
+                row[0]: re.sub(rf" AUTO_INCREMENT=\d+|`{_database(url)}`\.", "", row[1])
+                for [row] in made[: len(tables)]
+            },
             {row[0]: row[2] for [row] in made[len(tables) :]},
         )
 

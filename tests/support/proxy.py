@@ -23,6 +23,7 @@ class Proxy:
     Attributes:
         port: where clients connect to.
         accepted: how many connections were relayed so far.
+        trips: how often a client has begun to send, at first or after an answer.
         refuse: whether new connections are closed at once.
     """
 
@@ -31,6 +32,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
+        self.trips = 0
         self.refuse = False
         self._answers = threading.Event()
         self._answers.set()
@@ -87,14 +89,22 @@ class Proxy:
             self.accepted += 1
             with self._lock:
                 self._open |= {client, server}
-            self._start(self._relay, client, server, False)
-            self._start(self._relay, server, client, True)
+            answered = threading.Event()
+            answered.set()
+            self._start(self._relay, client, server, False, answered)
+            self._start(self._relay, server, client, True, answered)
 
-    def _relay(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+    def _relay(
+        self, source: socket.socket, sink: socket.socket, answers: bool, answered: threading.Event
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if answers:
                     self._answers.wait()
+                    answered.set()
+                elif answered.is_set():
+                    answered.clear()
+                    self.trips += 1
                 sink.sendall(data)
         with self._lock:
             self._open -= {source, sink}

@@ -75,13 +75,18 @@ class Recorder:
         self.batches.append([report for report in reports if report not in held])
         return Unwritten([report for report in reports if self.strange(report)], held)
 
-    def start(self, report: Report, *, again: bool) -> str | None:
-        """Note a question, and give the answer."""
-        self._answer([report])
+    def start_and_end(
+        self, report: Report, reports: Sequence[Report], *, again: bool
+    ) -> tuple[str | None, list[Report]]:
+        """Note a question and what comes with it, and give the answer."""
+        ends = [one for one in reports if one.state != "started"]
+        self._answer([report, *ends])
         if self.holds(report):
             raise HeldError
         self.asked.append((report, again))
-        return self.answer
+        if ends:
+            self.batches.append(ends)
+        return self.answer, ends
 
     def close(self) -> None:
         """Note that the connection was given back."""

@@ -52,6 +52,8 @@ class PrivateServer(ABC):
         self.options = options
         self.program = self.find()
         self.port = free_port()
+        #: Where clients find it; it listens on the loopback device in any case.
+        self.host = "127.0.0.1"
         # Not pytest's directories: only their owner may enter those.
         self.directory = Path(tempfile.mkdtemp(prefix=f"beatstore-{self.name}-"))
         self.user: str | None = None
@@ -81,6 +83,11 @@ class PrivateServer(ABC):
     def env(self) -> Mapping[str, str]:
         """Return variables it needs."""
         return {}
+
+    @property
+    def listens_on(self) -> list[str]:
+        """The addresses that it listens on."""
+        return sorted({"127.0.0.1", self.host})
 
     @property
     def running(self) -> bool:

@@ -58,6 +58,8 @@ def _around(
 
 
 def _set(catcher: _Catcher) -> None:
+    from beatstore.beat.ladder.publish import Publish
+    from beatstore.beat.ladder.push import Push
     from beatstore.beat.sender import Sender
     from beatstore.tick import mark
     from beatstore.tick.plan import Planner
@@ -78,10 +80,14 @@ def _set(catcher: _Catcher) -> None:
     def always(_: Any) -> None:
         catcher.passed()
 
+    def at_messages() -> None:
+        for owner, name in ((Sender, "_apply"), (Push, "put"), (Publish, "put")):
+            _around(owner, name, after=always)
+
     ways: dict[str, Callable[[], None]] = {
         "planned": lambda: _around(Planner, "plan_where", after=with_plans),
         "claimed": lambda: _around(Queue, "plan", after=with_claims),
-        "message": lambda: _around(Sender, "_apply", after=always),
+        "message": at_messages,
         "writing": lambda: _set_half_way(catcher),
         "settling": lambda: _around(Queue, "mark", before=with_sent),
         "settled": lambda: _around(mark, "_mark_sent", after=always),
@@ -103,7 +109,7 @@ def _set_after_mark(catcher: _Catcher, queue: Any) -> None:
 
 
 def _set_half_way(catcher: _Catcher) -> None:
-    """Catch the beat when half of the bytes of a pipeline have left."""
+    """Catch the beat when half of the bytes of a batch have left: a pipeline, or one command."""
     from redis.connection import AbstractConnection
 
     redis: Any = AbstractConnection
@@ -111,7 +117,7 @@ def _set_half_way(catcher: _Catcher) -> None:
 
     def send_half(self: Any, command: Any, check_health: bool = True) -> None:
         data = b"".join(command) if isinstance(command, list) else b""
-        if data.count(b"LPUSH") <= 1:
+        if data.count(b"correlation_id") <= 1:
             send(self, command, check_health)
             return
         half = len(data) // 2

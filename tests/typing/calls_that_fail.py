@@ -113,6 +113,10 @@ def returned(store: Store) -> None:
     store.runs()[0].state = "failed"  # type: ignore[misc]
     store.audit()[0].actor = "me"  # type: ignore[misc]
     store.entries(include="tag")  # type: ignore[arg-type]
+    store.add_many(["a"])  # type: ignore[list-item]
+    store.schedule_many(["a"])  # type: ignore[list-item]
+    store.pause_many([1])  # type: ignore[list-item]
+    store.schedule_many([("a", "2030-01-01")])  # type: ignore[list-item]
     store.entries(include=["tags", "runs"])  # type: ignore[list-item]
 
 

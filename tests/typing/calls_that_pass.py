@@ -98,6 +98,10 @@ def stores() -> None:
 
 def tasks(store: Store) -> None:
     store.add("a", "proj.report", "0 2 * * *")
+    store.add_many(Declared(f"a{number}", report, 60) for number in range(3))
+    store.schedule_many([(report, AT), ("proj.report", 60)], tags=["x"], page=100)
+    store.pause_many(store.names(tag="x"), page=100).states["a"].upper()
+    store.resume_many(["a", "b"]).refused[0].error.upper()
     store.add("a", report, "0 2 * * *")
     store.add("a", bound, "0 2 * * *")
     store.add("a", kept, "0 2 * * *")

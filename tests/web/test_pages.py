@@ -10,7 +10,9 @@ import pytest
 from werkzeug.test import Client
 
 from beatstore import After, Cron, Every, Store
+from beatstore.models import BeatModel, RunModel
 from beatstore.web import Dashboard
+from tests.support.written import MINUTE, run, write
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -220,3 +222,26 @@ def test_a_full_day_is_a_small_page(browser: Client, store: Store) -> None:
     assert page.count('<rect class="l') == 24
     assert "1 due each" in page
     assert len(page) < 60_000
+
+
+def test_a_beat_shows_how_it_sends(browser: Client, store: Store) -> None:
+    """The step of its latest batch, and why it is not a faster one."""
+    now = store.now()
+    beat = {"id": "b", "host": "here", "pid": 7, "version": "1", "tzdata": "x"}
+    step = "hooks: by apply_async, since <somebody> looks on"
+    write(store, BeatModel, {**beat, "started_at": now, "heartbeat_at": now, "step": step})
+    page = shown(browser, "/processes")
+    assert 'hooks<span class="under">by apply_async, since <somebody> looks on</span>' in page
+
+
+def test_a_full_hour_says_what_is_counted(
+    browser: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page counts the newest runs, and says since when."""
+    entry, now = store.add("a", "t.x", Every(3600)), store.now()
+    write(store, RunModel, *(run(entry, now - n * MINUTE) for n in (1, 2, 3)))
+    assert "counted are the newest" not in shown(browser, "/")
+    monkeypatch.setattr("beatstore.store.status._COUNTED", 1)
+    page = shown(browser, "/")
+    assert '<p class="figure">2+</p>' in page
+    assert "of the newest, due since" in page

@@ -22,6 +22,7 @@ from beatstore.tick.tick import BATCH
 from tests.support.batches import (
     NewScheduler,
     arrived,
+    count_pipelines,
     locking,
     lose_the_broker,
     new_claims,
@@ -52,17 +53,10 @@ def test_redis_gets_a_batch_in_one_round_trip(
     redis_broker: Broker, new_scheduler: NewScheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The messages of a batch are written together."""
-    scheduler = new_scheduler(redis_broker)
+    scheduler = new_scheduler(redis_broker, beatstore_send="hooks")
     send(scheduler, new_claim())
     assert isinstance(batch_of(scheduler.producer), Pipeline)
-    sizes: list[int] = []
-    execute = redis.client.Pipeline.execute
-
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        sizes.append(len(self))
-        return execute(self, *args, **kwargs)
-
-    monkeypatch.setattr(redis.client.Pipeline, "execute", counted)
+    sizes = count_pipelines(monkeypatch)
     claims = new_claims(2 * BATCH)
     assert states(send(scheduler, *claims), claims) == ["sent"] * 2 * BATCH
     assert [size for size in sizes if size >= BATCH] == [BATCH, BATCH]
@@ -200,7 +194,8 @@ def test_redis_that_is_full_in_the_middle_of_a_batch_has_what_it_took(
 ) -> None:
     """The messages that fitted in are sent; only the others wait for room."""
     broker = Broker("redis", private_redis.url)
-    scheduler = new_scheduler(broker)
+    # From templates a batch is one command, of which Redis takes all or nothing.
+    scheduler = new_scheduler(broker, beatstore_send="hooks")
     send(scheduler, new_claim())
     arrived(broker)
     claims = [new_claim(args=["z" * 3000]) for _ in range(90)]

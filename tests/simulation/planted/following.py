@@ -12,7 +12,6 @@ _TOKENS = "beatstore/tick/tokens.py"
 _WAITS = "beatstore/tick/waits.py"
 _REPORTS = "beatstore/tick/reports.py"
 _ACTIONS = "beatstore/store/actions.py"
-_ENTRIES = "beatstore/store/entries.py"
 
 FAULTS = (
     # -- completion ------------------------------------------------------------------------
@@ -206,8 +205,8 @@ FAULTS = (
     ),
     Mutant(
         "resume-keeps-completions",
-        _ENTRIES,
-        "        consume(tx, [old.id])\n        reset_account(tx, [old.id])",
+        "beatstore/store/pausing.py",
+        "        consume(tx, some)\n        reset_account(tx, some)",
         "        pass",
         "Resuming runs nothing by itself.",
     ),

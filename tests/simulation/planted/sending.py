@@ -10,6 +10,7 @@ _MARK = "beatstore/tick/mark.py"
 _SWEEP = "beatstore/tick/sweep.py"
 _TICK = "beatstore/tick/tick.py"
 _SENDER = "beatstore/beat/sender.py"
+_ATTEMPT = "beatstore/beat/attempt.py"
 
 FAULTS = (
     # -- claim, send, mark -----------------------------------------------------------------
@@ -64,18 +65,18 @@ FAULTS = (
     ),
     Mutant(
         "forget-unanswered",
-        _SENDER,
+        _ATTEMPT,
         "            else:\n                self.rest.append(claim)",
         '            else:\n                self.known.append(Outcome(claim, "sent"))',
         "A message without an answer is not taken for sent.",
     ),
     Mutant(
         "refused-is-sent",
-        _SENDER,
-        "            elif outcome := _refusal(connection, claim, fate):\n"
+        _ATTEMPT,
+        "            elif outcome := refusal(connection, claim, fate):\n"
         "                self.refused = True\n"
         "                self.known.append(outcome)",
-        "            elif outcome := _refusal(connection, claim, fate):\n"
+        "            elif outcome := refusal(connection, claim, fate):\n"
         "                self.refused = True\n"
         '                self.known.append(Outcome(claim, "sent"))',
         "A message that the broker refused is `failed`.",

@@ -5,6 +5,7 @@
     races.Beats         several beats without a broker, each in a thread, for races
     stage.Stage         real beats and workers of a `Project`, and runs made by hand
     scene.Scene         a stage whose messages nobody takes, and the account of them
+    steady.Steady       entries of a stage that are due each second, and the reckoning of all runs
     diamond.Diamond     a stage with four levels of entries that are fed, and their reckoning
 
 What can be said of several of them has the same name and meaning everywhere:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, exists, func, or_, select
 
 from beatstore import Store
 from beatstore.database.tables import BEAT, ENTRY, RUN
+from beatstore.rules.states import UNFINISHED
 
 __all__ = ["Harness", "entry_states"]
 
@@ -67,6 +68,16 @@ class Harness:
             waiting = select(func.count()).where(ENTRY.c.wake_at <= now)
             claimed = select(func.count()).where(RUN.c.state == "claimed")
             return sum(session.scalar(count) or 0 for count in (waiting, claimed))
+
+    def is_quiet(self) -> bool:
+        """Say whether no run is open or uncounted, and no entry is to be looked at."""
+        with self.store.database.session() as session:
+            now = self.store.database.now(session)
+            # In one statement, or the three would be true of three moments.
+            open_runs = exists().where(RUN.c.state.in_(UNFINISHED))
+            uncounted = exists().where(RUN.c.wake_at.is_not(None))
+            due = exists().where(ENTRY.c.wake_at <= now)
+            return not session.scalar(select(or_(open_runs, uncounted, due)))
 
     def close(self) -> None:
         """Close the store."""

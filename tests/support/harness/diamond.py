@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, exists, or_, select
+from sqlalchemy import Row, select
 
 from beatstore import After, Every
-from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
-from beatstore.rules.states import UNFINISHED
+from beatstore.database.tables import DEPENDENCY
 from beatstore.types import Align
 from tests.support.harness.stage import Stage
 from tests.support.processes import Process, below
@@ -103,17 +102,7 @@ class Diamond:
 
     def wait_until_quiet(self, timeout: float = 90) -> None:
         """Wait until no run is open, and no entry or run is to be looked at."""
-
-        def quiet() -> bool:
-            with self.store.database.session() as session:
-                now = self.store.database.now(session)
-                # In one statement, or the three would be true of three moments.
-                open_runs = exists().where(RUN.c.state.in_(UNFINISHED))
-                uncounted = exists().where(RUN.c.wake_at.is_not(None))
-                due = exists().where(ENTRY.c.wake_at <= now)
-                return not session.scalar(select(or_(open_runs, uncounted, due)))
-
-        wait_until(quiet, timeout, self.tell, interval=0.1)
+        wait_until(self.stage.is_quiet, timeout, self.tell, interval=0.1)
 
     # -- the reckoning -------------------------------------------------------------------------
 

@@ -183,12 +183,22 @@ def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
 def ending(
     reports: Reports, runs: Sequence[Origin] | Origin, state: str = "succeeded"
 ) -> Callable[[], None]:
-    """Return what a worker does when these runs have come to `state`."""
+    """Return what a worker does when these runs have come to `state`.
+
+    It writes again what was held by another transaction, until everything is written.
+    """
     origins = [runs] if isinstance(runs, Origin) else runs
 
     def end() -> None:
         at = time.monotonic()
-        reports.write([Report(origin, state, at, "worker@test") for origin in origins])
+        held: Sequence[Report] = [Report(one, state, at, "worker@test") for one in origins]
+
+        def written() -> bool:
+            nonlocal held
+            held = reports.write(held).held
+            return not held
+
+        wait_until(written, 60, lambda: f"still held: {held}", interval=0.01)
 
     return end
 

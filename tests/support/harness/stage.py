@@ -89,7 +89,7 @@ class Stage(Harness):
         Args:
             pool: its `--pool`.
             arguments: further ones of `celery worker`.
-            budget: what stands for `beatstore.worker.signals.BUDGET`.
+            budget: what `beatstore_report_wait` is set to.
         """
         env = {} if budget is None else {"BEATSTORE_TEST_BUDGET": str(budget)}
         return self.project.worker("--pool", pool, *arguments, env=env)

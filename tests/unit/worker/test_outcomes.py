@@ -15,15 +15,16 @@ import beatstore
 from beatstore.tick.reports import Origin
 from beatstore.worker import signals as worker
 from beatstore.worker import tracker
+from beatstore.worker.reporter import BATCH
 from tests.support.processes import ROOT
 from tests.support.recorder import Recorder
 from tests.support.tracer import only, run, told
 
 
 def test_success(app: Celery, writer: Recorder) -> None:
-    """A run that ends well is written before its message can be acknowledged."""
+    """A run that ends well is written before its message can be acknowledged late."""
 
-    @app.task(shared=False)
+    @app.task(shared=False, acks_late=True)
     def fine() -> int:
         return 1
 
@@ -34,6 +35,55 @@ def test_success(app: Celery, writer: Recorder) -> None:
     assert report.started is not None
     assert began <= report.started <= report.at
     assert report.error is report.reason is report.traceback is None
+
+
+@pytest.mark.parametrize(
+    ("late", "short", "waits"), [(False, 60.0, False), (False, 0.0, True), (True, 60.0, True)]
+)
+def test_who_waits_for_the_report(  # noqa: PLR0917  (parameters and fixtures)
+    app: Celery,
+    writer: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    late: bool,
+    short: float,
+    waits: bool,
+) -> None:
+    """A short task that is acknowledged goes on at once; a longer one, or a late one, waits."""
+
+    @app.task(shared=False, acks_late=late)
+    def fine() -> None: ...
+
+    monkeypatch.setattr(worker, "SHORT", short)
+    app.conf.beatstore_report_wait = 1.0
+    run(fine)
+    assert only(app, writer).state == "succeeded"
+    writer.hang()
+    began = time.monotonic()
+    run(fine, 2)
+    assert (time.monotonic() - began >= 1.0) == waits
+    writer.release()
+    assert only(app, writer).of.run_id == 2
+
+
+def test_short_tasks_wait_when_too_many_reports_do(
+    app: Celery, writer: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When more reports are left than one transaction takes, the next task waits for them."""
+
+    @app.task(shared=False)
+    def fine() -> None: ...
+
+    monkeypatch.setattr(worker, "SHORT", 60.0)
+    app.conf.beatstore_report_wait = 1.0
+    run(fine)
+    assert only(app, writer).state == "succeeded"
+    writer.hang()
+    began = time.monotonic()
+    for run_id in range(2, 4 + BATCH):
+        run(fine, run_id)
+    assert time.monotonic() - began >= 1.0
+    writer.release()
+    assert len(told(app, writer)) == 3 + BATCH
 
 
 def test_failure(app: Celery, writer: Recorder) -> None:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Thread
 
 import pytest
 
@@ -73,6 +74,19 @@ def test_a_start_is_written_with_its_end(reporter: Reporter, writer: Recorder) -
     assert reporter.flush(10)
     assert writer.states[1:] == [(2, "started"), (1, "succeeded")]
     assert writer.reports[-1].started == start.at
+
+
+def test_a_burst_is_written_together(writer: Recorder) -> None:
+    """What comes soon after a write is gathered, unless somebody waits for it."""
+    reporter = Reporter(lambda: writer, linger=30)
+    reporter.report(ended(1))
+    wait_until(lambda: writer.calls == 1)
+    reporter.report(ended(2))
+    reporter.report(ended(3))
+    assert writer.states == [(1, "succeeded")]
+    assert reporter.report(ended(4), wait=10)
+    assert [len(batch) for batch in writer.batches] == [1, 3]
+    reporter.stop(10)
 
 
 def test_a_retried_run_keeps_its_story(reporter: Reporter, writer: Recorder) -> None:
@@ -228,6 +242,51 @@ def test_the_guard_is_asked(reporter: Reporter, writer: Recorder, answer: str | 
     assert reporter.ask(started(1), again=True, wait=10) == answer
     assert [(report.of.run_id, again) for report, again in writer.asked] == [(1, True)]
     assert writer.reports == []
+
+
+def test_a_question_takes_the_ends_with_it(reporter: Reporter, writer: Recorder) -> None:
+    """Ends of other runs are written with the answer, and what is left just after it."""
+    stall(reporter, writer)
+    for report in (ended(1), started(2), ended(3)):
+        reporter.report(report)
+    Thread(target=lambda: reporter.ask(started(4), again=False, wait=30)).start()
+    wait_until(lambda: len(reporter._items) == 5)
+    writer.release()
+    assert reporter.flush(10)
+    assert [[one.of.run_id for one in batch] for batch in writer.batches] == [[0], [1, 3], [2]]
+    assert [report.of.run_id for report, _ in writer.asked] == [4]
+
+
+def test_what_a_question_takes_with_it_is_written_once(
+    reporter: Reporter, writer: Recorder
+) -> None:
+    """When a report beside a question is refused, or the run is held, all else is written."""
+    stall(reporter, writer)
+    writer.refuses = lambda report: report.of.run_id == 2
+    writer.holds = lambda report: report.of.run_id == 4 and writer.calls < 8
+    for report in (ended(1), ended(2), ended(3)):
+        reporter.report(report)
+    Thread(target=lambda: reporter.ask(started(4), again=False, wait=30)).start()
+    wait_until(lambda: len(reporter._items) == 5)
+    writer.release()
+    assert reporter.flush(10)
+    told = [run_id for run_id, state in writer.states if state == "succeeded"]
+    assert told == [0, 1, 3]
+    asked = [report.of.run_id for report, _ in writer.asked]
+    assert asked == [4] or (4, "started") in writer.states
+
+
+def test_a_question_comes_after_what_was_said_of_its_run(
+    reporter: Reporter, writer: Recorder
+) -> None:
+    """A run that went back to the queue is asked about when the database knows it."""
+    stall(reporter, writer)
+    reporter.report(ended(1, "sent"))
+    Thread(target=lambda: reporter.ask(started(1), again=True, wait=30)).start()
+    wait_until(lambda: len(reporter._items) == 3)
+    writer.release()
+    wait_until(lambda: len(writer.asked) == 1)
+    assert writer.states == [(0, "succeeded"), (1, "sent")]
 
 
 def test_an_answer_too_late_is_no_answer(

@@ -1,0 +1,165 @@
+"""How many round trips to the server a call of the API takes, counted between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from itertools import count
+from typing import Any
+
+import pytest
+from celery import Celery
+from sqlalchemy import make_url, text
+from sqlalchemy.orm import Session
+
+import beatstore
+from beatstore import Store
+from beatstore.database import drivers
+from beatstore.errors import UnavailableError
+from beatstore.store.shared import store_of
+from tests.support.marks import on_servers
+from tests.support.proxy import Proxy
+from tests.support.wait import wait_until
+
+pytestmark = [pytest.mark.every_database, on_servers]
+
+PORTS = {"postgresql": 5432, "mariadb": 3306}
+
+FAR = datetime(2525, 11, 11, 9, 30, tzinfo=timezone.utc)
+
+#: Keeps names apart.
+NUMBERS = count()
+
+#: Ends the sessions of others in this database, as a server does with what is idle.
+END_OTHERS = {
+    "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    "mariadb": "SELECT id FROM information_schema.processlist "
+    "WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+}
+
+
+@pytest.fixture
+def proxy(migrated_url: str, backend: str) -> Iterator[Proxy]:
+    """Stand between the test and its server, and count."""
+    with Proxy(make_url(migrated_url).port or PORTS[backend]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(migrated_url: str, proxy: Proxy) -> Iterator[Store]:
+    """Return a store behind the proxy, with a connection in its pool."""
+    store = Store(make_url(migrated_url).set(host="127.0.0.1", port=proxy.port))
+    store.entries()
+    yield store
+    store.close()
+
+
+@contextmanager
+def at_most(proxy: Proxy, trips: int) -> Iterator[None]:
+    """Fail if what is done inside takes more round trips."""
+    before = proxy.trips
+    yield
+    assert proxy.trips - before <= trips
+
+
+def test_a_connection_in_use_is_not_pinged(far: Store, proxy: Proxy) -> None:
+    """A call that follows another begins with its own statement, not with a ping."""
+    far.entries()
+    with at_most(proxy, 3):  # begin, select, roll back
+        far.entries()
+
+
+def test_an_idle_connection_is_pinged(
+    far: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that nobody has used for a while is pinged: a network may have dropped it."""
+    before = proxy.trips
+    far.entries()
+    in_use = proxy.trips - before
+    monkeypatch.setattr(drivers, "_RECENT", 0.0)
+    far.entries()
+    assert proxy.trips - before == 2 * in_use + 1
+
+
+#: A call, and how many round trips it takes: to PostgreSQL, and to MariaDB,
+#: with the COMMIT there, and a ROLLBACK that SQLAlchemy's pool adds.
+CALLS: dict[str, tuple[Callable[[Store], Any], int, int]] = {
+    "schedule": (lambda store: store.schedule("t", at=FAR), 1, 4),
+    "schedule, in a while": (lambda store: store.schedule("t", countdown=9), 2, 5),
+    "schedule, named and tagged": (
+        lambda store: store.schedule("t", at=FAR, name=f"n{next(NUMBERS)}", tags=["a", "b"]),
+        *(1, 5),
+    ),
+    "add": (lambda store: store.add(f"n{next(NUMBERS)}", "t", 60), 2, 5),
+    "add, tagged": (
+        lambda store: store.add(f"n{next(NUMBERS)}", "t", "0 2 * * *", tags=["a", "b"]),
+        *(2, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_writing(far: Store, proxy: Proxy, backend: str, call: str) -> None:
+    """One statement writes an entry, its tags and its audit; a recurrence asks for the time."""
+    write, *trips = CALLS[call]
+    write(far)
+    with at_most(proxy, trips[backend == "mariadb"]):
+        write(far)
+
+
+def test_task_schedule(migrated_url: str, proxy: Proxy, backend: str) -> None:
+    """A task that is stored for later takes as many round trips as an entry."""
+    url = make_url(migrated_url).set(host="127.0.0.1", port=proxy.port)
+    app = Celery("far", broker="memory://", set_as_current=False)
+    app.conf.beatstore_url = url.render_as_string(hide_password=False)
+    app.conf.result_backend = None
+
+    @app.task(base=beatstore.Task, name="t", shared=False)
+    def task() -> None:
+        """Do nothing."""
+
+    task.schedule(eta=FAR)
+    with at_most(proxy, 1 if backend == "postgresql" else 4):
+        task.schedule(eta=FAR)
+    with at_most(proxy, 2 if backend == "postgresql" else 5):
+        task.schedule(countdown=60)
+    store_of(app).close()
+    app.close()
+
+
+def test_a_caller_s_session(far: Store, proxy: Proxy, backend: str) -> None:
+    """In a caller's transaction, a one-shot takes one round trip on PostgreSQL, and two else."""
+    with Session(far.database.engine) as session:
+        far.schedule("t", at=FAR, session=session)
+        with at_most(proxy, 1 if backend == "postgresql" else 2):
+            far.schedule("t", at=FAR, session=session)
+
+
+def test_an_answer_that_is_lost(far: Store, proxy: Proxy, store: Store, backend: str) -> None:
+    """If the answer to what writes is lost, that is an outage, and nothing is written twice."""
+    if backend != "postgresql":
+        pytest.skip("it waits for the answer to a COMMIT, not to what writes")
+    proxy.hold()
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(far.schedule, "t", at=FAR)
+        wait_until(store.entries)
+        proxy.cut()
+        proxy.release()
+        with pytest.raises(UnavailableError):
+            made.result()
+    assert len(store.entries()) == 1
+
+
+def test_a_connection_that_was_closed_at_once(far: Store, store: Store, backend: str) -> None:
+    """A connection that the server has closed since its last use is replaced without a word."""
+    far.add("a", "t", 60)
+    with store.database.engine.connect() as connection:
+        found = connection.execute(text(END_OTHERS[backend])).scalars().all()
+        for session in found if backend == "mariadb" else ():
+            connection.execute(text(f"KILL CONNECTION {session}"))
+    assert found
+    assert far.add("b", "t", 60).id
+    assert far.get("a")
