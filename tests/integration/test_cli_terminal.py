@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from beatstore import After, Cron, Every, ManualClock, Once, Run, Store
+from beatstore import After, Cron, Every, Once, Run, Store
 from beatstore.cli import VERBS
 from beatstore.models import RunModel
 from tests.support.command import Command
@@ -236,12 +236,6 @@ def test_a_name_is_found_in_the_c_locale(migrated_url: str, store: Store, tmp_pa
 # -- times that are pasted -----------------------------------------------------------------
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    """Let the store stand a day after Berlin's clocks were put back."""
-    return ManualClock(datetime(2026, 10, 26, 1, 0, 0, 250_000, tzinfo=UTC))
-
-
 @pytest.mark.parametrize("zone_name", ["UTC", "Europe/Berlin", "America/New_York"])
 @pytest.mark.parametrize("width", [80, None])
 def test_what_runs_shows_why_takes(
@@ -259,7 +253,9 @@ def test_what_runs_shows_why_takes(
     now = store.now()
     begin = datetime(2026, 10, 25, 0, 0, tzinfo=UTC)
     hours = [begin + half * timedelta(minutes=30) for half in range(6)] if now > begin else []
-    dues = [*hours, now.replace(microsecond=123_456) - HOUR, now - timedelta(days=300)]
+    # Not at one of the entry's due times, which would be the answer for their whole second.
+    between = now.replace(minute=17, microsecond=123_456)
+    dues = [*hours, between - HOUR, between - timedelta(days=300)]
     alter(store, "a", created_at=datetime(2020, 1, 1, tzinfo=UTC))
     write(store, RunModel, *(run(entry, at, state="succeeded", finished_at=at) for at in dues))
     monkeypatch.setattr("beatstore.cli.output.terminal_width", lambda: width)
