@@ -212,6 +212,20 @@ def test_runs_of_which_nobody_needs_to_know(play: Play) -> None:
     assert stalled(play, "a") == []
 
 
+def test_of_many_runs_the_newest_are_examined(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nearly all are skipped, the search for silent workers does not read them all."""
+    play.add("a", Every(300), max_retries=1)
+    for minute in range(5, 35, 5):
+        play.at(f"12:{minute:02}")
+    assert len(stalled(play, "a")) == 1
+    entry, since = play.store.get("a"), NOON + 16 * MINUTE
+    skipped = [run(entry, since + at * MINUTE, state="skipped") for at in range(4)]
+    write(play.store, RunModel, *skipped)
+    for sample in ("_SAMPLE", "_SAMPLE_OF_ONE"):
+        monkeypatch.setattr(f"beatstore.store.explain.stalls.{sample}", 6)
+    assert stalled(play, "a") == []
+
+
 # -- beats that are behind ------------------------------------------------------------------
 
 

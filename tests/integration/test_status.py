@@ -148,6 +148,19 @@ def test_lateness_is_of_what_was_simply_due(store: Store, columns: dict[str, obj
     assert store.status().lateness_p50_s == store.status().lateness_p99_s == 60
 
 
+def test_lateness_is_of_the_newest_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nearly all were triggered, it does not read the whole hour for the others."""
+    entry = store.add("a", "t", 60)
+    at = NOON - 10 * MINUTE
+    write(store, RunModel, run(entry, at, sent_at=at + MINUTE))
+    for late in range(2):
+        asked = run(entry, NOON - (1 + late) * MINUTE, sent_at=NOON, reason="triggered")
+        write(store, RunModel, asked)
+    assert store.status().lateness_p50_s == 60
+    monkeypatch.setattr("beatstore.store.status._LATENESS_RUNS", 2)
+    assert store.status().lateness_p50_s is None
+
+
 def test_an_entry_without_a_clock_is_not_late(store: Store) -> None:
     """Its due time is that of its upstream, after whose end it is sent."""
     store.add("up", "t", 3600)

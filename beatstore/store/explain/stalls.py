@@ -57,6 +57,7 @@ _IN_A_ROW = 3
 
 #: How many of the newest runs of all entries are examined, and how far back.
 _SAMPLE, _WINDOW = 10_000, timedelta(minutes=70)
+_SAMPLE_OF_ONE = 100
 
 #: The condition that no beat will ever process an active entry, though it is due or will be.
 #: The words of the partial index are repeated, since a parameter would hide them.
@@ -333,14 +334,18 @@ def _never_reported(now: datetime, entry_id: int | None) -> Stalls:
 
     Only entries with retries or downstreams count: without outcomes, those never happen.
     """
-    sent = select(RUN.c.entry_id, RUN.c.state, RUN.c.sent_at).where(
-        RUN.c.due_at < now - STALLED_FOR, RUN.c.sent_at.is_not(None), _SOME_REPORT
-    )
-    sent = sent.where(
+    columns = (RUN.c.entry_id, RUN.c.state, RUN.c.sent_at, RUN.c.due_at)
+    due = select(*columns).where(RUN.c.due_at < now - STALLED_FOR, _SOME_REPORT)
+    due = due.where(
         RUN.c.due_at >= now - _WINDOW if entry_id is None else RUN.c.entry_id == entry_id
     )
-    most = _SAMPLE if entry_id is None else _IN_A_ROW
-    recent = sent.order_by(RUN.c.due_at.desc()).limit(most).subquery()
+    # The newest first: nearly all may have been skipped.
+    most = _SAMPLE if entry_id is None else _SAMPLE_OF_ONE
+    newest = due.order_by(RUN.c.due_at.desc()).limit(most).subquery("newest").c
+    sent = select(newest.entry_id, newest.state, newest.sent_at).where(newest.sent_at.is_not(None))
+    if entry_id is not None:
+        sent = sent.order_by(newest.due_at.desc()).limit(_IN_A_ROW)
+    recent = sent.subquery()
     silent = func.count(case((recent.c.state == "sent", 1)))
     first = func.min(recent.c.sent_at).label("first")
     rows = select(recent.c.entry_id, first).group_by(recent.c.entry_id)

@@ -77,7 +77,8 @@ def bulk(call: Call) -> Response:
     if "sure" not in form:
         return call.render("confirm.html", action=action, names=names, back=None)
     if action in _MANY:
-        failed = [(name, str(EntryNotFoundError(name))) for name in names if name not in allowed]
+        there = set(allowed)
+        failed = [(name, str(EntryNotFoundError(name))) for name in names if name not in there]
         failed += _together(call, action, allowed)
     else:
         failed = _each(call, action, names)
