@@ -25,6 +25,7 @@ from operator import attrgetter
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.errors import ScheduleError
+from beatstore.rules import alike
 from beatstore.rules.after import AfterLook
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
 from beatstore.rules.due import (
@@ -69,15 +70,27 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
         return _broken(entry, problem)
     if entry.state != "active":
         return Decision(state=entry.state, cursor_at=entry.cursor_at, error=entry.error)
-    problem = call_problem(entry) or _policy_problem(entry, settings)
+    problem = call_problem(entry)
+    if problem:
+        return _broken(entry, problem)
+    known = alike.kept(entry, now, settings) if gate is OPEN else None
+    return known or _look(entry, now, settings, gate)
+
+
+def _look(entry: EntryRow, now: datetime, settings: Settings, gate: Gate) -> Decision:
+    problem = _policy_problem(entry, settings)
     if problem:
         return _broken(entry, problem)
     try:
         if entry.kind == "after":
             return AfterLook(entry, now, gate).decision()
-        return Look.at(entry, now, settings, gate).decision()
+        look = Look.at(entry, now, settings, gate)
+        decision = look.decision()
     except ScheduleError as error:
         return _broken(entry, str(error))
+    if gate is OPEN:
+        alike.keep(look, decision, settings)
+    return decision
 
 
 def _broken(entry: EntryRow, reason: str) -> Decision:

@@ -54,7 +54,7 @@ _OVERDUE_LIMIT = 1000
 _OUTCOME_SAMPLE = 10_000
 
 #: The lateness is that of so many runs at most, out of so many of the last hour's newest.
-_LATENESS_SAMPLE, _LATENESS_RUNS = 5_000, 10_000
+_LATENESS_SAMPLE, _LATENESS_RUNS = 2_000, 5_000
 
 #: How many of the last hour's runs are counted by state: at full speed there are millions.
 _COUNTED = 20_000
@@ -89,9 +89,9 @@ class Status:
         overdue: how many entries no beat has picked up in time; 1,000 means 1,000 or more.
         oldest_overdue_at: since when the longest of them has been overdue.
         lateness_p50_s: the median lateness in seconds, from due time to sending, of the last
-            hour's runs (at most 5,000, out of the 10,000 newest). It leaves out triggered runs, retries, runs
-            that waited, runs of entries without a schedule, and runs that cover earlier
-            occurrences.
+            hour's runs (at most 2,000, out of the 5,000 newest). It leaves out triggered runs,
+            retries, runs that waited, runs of entries without a schedule, and runs that cover
+            earlier occurrences.
         lateness_p99_s: the 99th percentile of the same.
         beats: the beat processes on record, the newest first. One that was stopped or is dead
             stays on record for at least a day.

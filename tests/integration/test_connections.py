@@ -348,6 +348,21 @@ def test_a_stricter_limit_of_the_server_stays(migrated_url: str, backend: str) -
         store.close()
 
 
+@on_postgresql
+def test_no_plan_of_a_beat_reads_a_whole_table(kept: KeptConnection) -> None:
+    """The server keeps the plans of a session, also those made for a table that was empty.
+
+    Elsewhere a table without rows is read as a whole, and goes on being read so as it grows.
+    """
+    asked = text("EXPLAIN SELECT id FROM beatstore_run WHERE id = ANY(ARRAY[1, 2])")
+
+    def explained(connection: Connection) -> str:
+        assert connection.scalar(text("SHOW jit")) == "off"
+        return str(connection.execute(asked).all())
+
+    assert "Seq Scan" not in kept.claiming_again(explained)
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let servers be silent for a second, and connections take two."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from beatstore import Every, InvalidEntryError, QueryTimeoutError, Store, UnavailableError
 from beatstore.database.dialects import dialect_of
 from beatstore.errors import SessionError, StoreError
+from tests.support.marks import on_postgresql
 
 pytestmark = pytest.mark.every_database
 
@@ -113,6 +114,18 @@ def test_the_connection_is_as_it_was(store: Store, end: str) -> None:
             session.execute(statement).all()
     assert settings(store) == before
     assert store.add("a", "t", 60).state == "active"
+
+
+@on_postgresql
+def test_questions_are_not_compiled(store: Store) -> None:
+    """A question of ours is over before its compiled form would pay; PostgreSQL can't know."""
+    asked = text("SHOW jit")
+    with store.database.engine.connect() as connection:
+        before = connection.scalar(asked)
+    with store.reading() as session:
+        assert session.scalar(asked) == "off"
+    with store.database.engine.connect() as connection:
+        assert connection.scalar(asked) == before
 
 
 def settings_inside(session: Any) -> list[Any]:

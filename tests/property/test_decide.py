@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from beatstore.config import Settings
+from beatstore.rules import alike
 from beatstore.rules.decide import COUNT_LIMIT, decide
 from beatstore.schedules import parse
 from tests.support.thorough import tries
@@ -89,3 +90,54 @@ def test_an_extra_look_changes_nothing(steps: list[int]) -> None:
         again = decide(row, now, Settings())
         assert again.runs == ()
         assert again == replace(first, runs=())
+
+
+PLAIN = {
+    "spec": st.sampled_from(["*/20 * * * *", "5 * * * *"]),
+    "cursor_at": st.sampled_from([START, START + timedelta(minutes=20)]),
+    "misfire": st.sampled_from([None, "skip", "coalesce", "all"]),
+    "grace_s": st.sampled_from([None, 60.0, 1500.0, 1e6]),
+    "overlap": st.sampled_from(["allow", "skip", "wait"]),
+}
+
+OTHERS = PLAIN | {
+    "spec": st.just("*/20 * * * *"),
+    "timezone": st.sampled_from([None, "Europe/Berlin", "Asia/Kolkata"]),
+    "start_at": st.sampled_from([None, START + timedelta(minutes=30)]),
+    "end_at": st.sampled_from([None, START + timedelta(minutes=90)]),
+    "max_runs": st.sampled_from([None, 1, 5]),
+    "run_count": st.sampled_from([0, 1, 4]),
+    "jitter_s": st.sampled_from([0.0, 600.0]),
+    "pending_due_at": st.sampled_from([None, START + timedelta(minutes=20)]),
+    "pending_since": st.sampled_from([None, START]),
+    "created_at": st.sampled_from([START - timedelta(days=1), START + timedelta(minutes=10)]),
+    "state": st.sampled_from(["active", "active", "paused"]),
+}
+
+EVERY = OTHERS | {"kind": st.just("every"), "spec": st.just("1200")}
+
+ENTRIES = st.one_of(*(st.builds(Row, **columns) for columns in (PLAIN, PLAIN, OTHERS, EVERY)))
+
+
+@settings(max_examples=tries(400, 200), deadline=None)
+@given(
+    rows=st.lists(ENTRIES, min_size=1, max_size=12),
+    nows=st.lists(st.integers(0, 150), min_size=1, max_size=6),
+    zone=st.sampled_from(["UTC", "Europe/London", "Asia/Kathmandu"]),
+    misfire=st.sampled_from(["coalesce", "all"]),
+)
+def test_a_shared_decision_is_that_of_the_entry_alone(
+    rows: list[Row], nows: list[int], zone: str, misfire: str
+) -> None:
+    """Whatever was decided before, of other entries and at other instants."""
+    for config in (Settings(), Settings(default_timezone=zone, default_misfire=misfire)):
+        for minute in nows:
+            now = START + timedelta(minutes=minute)
+            together = [decide(row, now, config) for row in rows]
+            alone = []
+            for row in rows:
+                alike._known.clear()
+                alone.append(decide(row, now, config))
+            assert together == alone
+            for row in rows:  # so that the next instant meets decisions of this one
+                decide(row, now, config)

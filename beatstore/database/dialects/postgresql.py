@@ -82,17 +82,35 @@ _FUNCTIONS = text(
 )
 
 
-#: Sets a limit of the session, in milliseconds, where there is none yet or a longer one. Through
-#: a pooler it does nothing: the number of the session, as the client knows it, is another there.
-_LIMIT_SILENCE = text(
+#: Prepares the session of a beat or worker: a limit of its silence, in milliseconds, where there is
+#: none yet or a longer one; no compiling, as in `_BEGIN_READING`; and no reading of whole tables,
+#: since all its statements look up rows by an index. The server keeps the plans of statements, and
+#: one made for a small table would go on reading all of it when it has grown. Through a pooler this
+#: does nothing: the number of the session, as the client knows it, is another there.
+_PREPARE_SESSION = text(
     """
-    SELECT set_config(name, CAST(:ms AS TEXT), false) FROM pg_settings
+    SELECT set_config(
+        name,
+        CASE name
+            WHEN 'idle_in_transaction_session_timeout' THEN CAST(:ms AS TEXT) ELSE 'off'
+        END,
+        false
+    )
+    FROM pg_settings
     WHERE pg_backend_pid() = :session
         AND CASE name
             WHEN 'idle_in_transaction_session_timeout'
             THEN CAST(setting AS BIGINT) NOT BETWEEN 1 AND CAST(:ms AS BIGINT)
-            ELSE false END
+            ELSE name IN ('jit', 'enable_seqscan')
+        END
     """
+)
+
+#: Sets the time limit of each statement of a transaction, in milliseconds, and has none compiled:
+#: for the time that a question of ours takes, compiling costs more than it saves.
+_BEGIN_READING = text(
+    "SELECT set_config('statement_timeout', CAST(:ms AS TEXT), true), "
+    "CASE WHEN current_setting('jit', true) = 'on' THEN set_config('jit', 'off', true) END"
 )
 
 
@@ -210,8 +228,7 @@ class PostgreSQL(DatabaseDialect):
         connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with connection.begin():
             if timeout is not None:
-                limit = milliseconds(timeout)
-                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
+                connection.execute(_BEGIN_READING, {"ms": milliseconds(timeout)})
             yield connection
 
     def limit_lock_wait(self, connection: Connection, milliseconds: int) -> None:
@@ -219,11 +236,14 @@ class PostgreSQL(DatabaseDialect):
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(milliseconds)}")
 
     def limit_session(self, connection: Connection, silence_s: int) -> None:
-        """Limit the silence, unless a pooler answers, which gives its sessions to others too."""
+        """Limit the silence, and say how to plan.
+
+        Not if a pooler answers, which gives its sessions to others too.
+        """
         info = getattr(connection.connection.dbapi_connection, "info", None)
         session = getattr(info, "backend_pid", None)
         if session is not None:
-            connection.execute(_LIMIT_SILENCE, {"ms": silence_s * 1000, "session": session})
+            connection.execute(_PREPARE_SESSION, {"ms": silence_s * 1000, "session": session})
             connection.commit()
 
     def table_sizes(
