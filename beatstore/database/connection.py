@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import select
@@ -28,7 +29,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from beatstore.database.dialects import dialect_of
-from beatstore.database.drivers import ANSWER, prepare_connection
+from beatstore.database.drivers import ANSWER, RECENT, prepare_connection
 from beatstore.database.engine import Database
 from beatstore.database.faults import read_only, rolled_back, unavailable
 from beatstore.database.functions import db_now
@@ -71,6 +72,12 @@ class KeptConnection:
         self.database = database
         self._connection: Connection | None = None
         self._driver: DBAPIConnection | None = None
+        self._answered_at = -inf
+
+    @property
+    def in_use(self) -> bool:
+        """Whether the server has just answered on it, so that it is hardly closed by now."""
+        return self._connection is not None and time.monotonic() - self._answered_at < RECENT
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -108,6 +115,13 @@ class KeptConnection:
         """Return `work(connection)`, committed; tried as the module's text says."""
         return self._again(self.claiming, work)
 
+    def writing_at_once(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(connection)`, one statement that commits by itself where others may do so.
+
+        It is tried again only if it can't have been committed, so use a connection that is in use.
+        """
+        return self._again(self.reading, work, at_once=True)
+
     def drop(self, *, orderly: bool) -> None:
         """Close the connection; if not `orderly`, cut it, also under a thread that waits."""
         connection, self._connection = self._connection, None
@@ -127,10 +141,12 @@ class KeptConnection:
         self,
         opened: Callable[[], AbstractContextManager[Connection]],
         work: Callable[[Connection], T],
+        *,
+        at_once: bool = False,
     ) -> T:
         for tried in range(1, TRIES + 1):
             kept = self._connection is not None
-            attempt = Attempt(tried)
+            attempt = Attempt(tried, committing=at_once)
             try:
                 with opened() as connection:
                     result = work(connection)
@@ -140,9 +156,10 @@ class KeptConnection:
                     raise
                 self.database.learn(error.__cause__)
             except DBAPIError:
-                if attempt.committing or not kept:
+                if (attempt.committing and not at_once) or not kept:
                     raise
             else:
+                self._answered_at = time.monotonic()
                 return result
         raise AssertionError("unreachable")
 
@@ -170,10 +187,10 @@ class Attempt:
             by itself.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, committing: bool = False) -> None:
         self._number = number
         self._began = time.monotonic()
-        self.committing = False
+        self.committing = committing
 
     def repeatable(self, error: BaseException | None) -> bool:
         """Say whether the work is to be done again, on a new connection.

@@ -38,6 +38,7 @@ from beatstore.errors import PoolerError
 
 __all__ = [
     "ANSWER",
+    "RECENT",
     "Listener",
     "connect_defaults",
     "ping_idle",
@@ -54,7 +55,7 @@ ANSWER = 30.0
 _CONNECT = 10
 
 #: For how many seconds after its last use a pooled connection is not asked whether it is alive.
-_RECENT = 5.0
+RECENT = 5.0
 
 #: Where the record of a pooled connection holds when it was last given back.
 _RETURNED = "beatstore_returned"
@@ -159,7 +160,7 @@ def ping_idle(engine: Engine) -> None:
 
     def take(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
         returned = record.info.get(_RETURNED)  # None: it is new
-        if returned is None or (time.monotonic() - returned < _RECENT and _is_silent(connection)):
+        if returned is None or (time.monotonic() - returned < RECENT and _is_silent(connection)):
             return
         try:
             dialect.do_ping(connection)

@@ -121,8 +121,7 @@ def _again(
     at_once: bool = False,
 ) -> T:
     for tried in range(1, TRIES + 1):
-        attempt = Attempt(tried)
-        attempt.committing = at_once
+        attempt = Attempt(tried, committing=at_once)
         try:
             with explained(database, own=True), opened() as session:
                 with _left_clean(session):

@@ -21,6 +21,7 @@ from operator import add
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Executable,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    any_,
     bindparam,
     case,
     func,
@@ -98,6 +100,7 @@ def write_counted(
         return set(), []
     clock = database.clock
     given = write.parameters([_row(ending) for ending in endings])
+    given["ids"] = [ending.run_id for ending in endings]
     given["now"] = None if clock is None else clock.now()
     written = {row.id: row.entry_id for row in connection.execute(write.statement, given)}
     if not written:
@@ -130,10 +133,14 @@ def _write(dialect: Dialect) -> _Write | None:
     one = given.table.c
     now = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
     last = and_(one.b_state == "failed", RUN.c.attempt > ENTRY.c.max_retries)
+    # The join alone would do, but where the server has no figures of a table yet, it may read all
+    # unfinished runs for it.
+    ids = bindparam("ids", type_=ARRAY(BigInteger()))
     locked = (
         select(RUN.c.id, now.label("now"), *(one[name] for name in _GIVEN))
         .join_from(given.table, RUN, and_(RUN.c.id == one.b_id, RUN.c.task_id == one.b_task_id))
         .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
+        .where(RUN.c.id == any_(ids))
         .where(or_(*(RUN.c.state == state for state in sorted(UNFINISHED))))
         .where(or_(one.b_state == "succeeded", last), _NOT_WAITED_FOR)
         .order_by(ENTRY.c.id, RUN.c.id)

@@ -180,13 +180,16 @@ class Reports:
             None, or why the run must not start; and those of `reports` that were written: ends from
             which nothing follows, of runs that nobody has locked.
 
-        Transaction: opens and commits its own.
+        Transaction: opens and commits its own; a start alone is one statement, where that can
+        commit by itself.
 
         Raises:
             HeldError: another transaction has locked the run that starts; nothing was written.
             UnavailableError: the database did not answer.
         """
         ends = [one for one in only_ends([report, *reports]) if one is not report]
+        if not ends and self._start_at_once(report):
+            return None, []
 
         def write(connection: Connection) -> tuple[str | None, set[int]]:
             at, answer = start_free(connection, self._database, report, self._silence), None
@@ -209,6 +212,18 @@ class Reports:
         for one in done:
             self._begun.pop(one.of, None)
         return answer, done
+
+    def _start_at_once(self, report: Report) -> bool:
+        """Mark a run as started by one statement that commits by itself; return whether it is."""
+        dialect = dialect_of(self._database.engine.dialect)
+        if not (dialect.writes_in_queries and self._kept.in_use):
+            return False
+        at = self._kept.writing_at_once(
+            lambda connection: start_free(connection, self._database, report, self._silence)
+        )
+        if at is not None:
+            self._begun[report.of] = at
+        return at is not None
 
     def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
         """Update the heartbeat of a worker and of the runs that it executes.

@@ -8,6 +8,7 @@ Invariants:
     * Reports are written in order, and kept as long as the process lives; beyond `LIMIT`,
       `started` reports are dropped first.
     * A report is written at once; in a burst for which no task waits, see `beatstore.worker.pace`.
+      A question does not wait for the reports; see `beatstore.worker.queued`.
     * Only the thread uses the connection, and it releases the connection when it is idle.
 
 On failure: if the database is unavailable, or accepts no report at all, this is logged once and
@@ -25,12 +26,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from beatstore.errors import BeatstoreError, HeldError, StoreError
 from beatstore.outage import MAX_WAIT_S, Outage
 from beatstore.tick.reports import Origin, Report
 from beatstore.worker.pace import LEAST, Pace
+from beatstore.worker.queued import BATCH, Item, next_batch
 from beatstore.worker.writer import Writer
 
 __all__ = ["Reporter"]
@@ -40,9 +42,6 @@ logger = logging.getLogger(__name__)
 #: The maximum number of reports in the queue.
 LIMIT = 10_000
 
-#: How many reports are written in one transaction.
-BATCH = 50
-
 #: Seconds without a report after which the connection is released.
 IDLE = 10.0
 
@@ -51,32 +50,6 @@ HELD = 0.5
 
 #: The origin of a test report, which belongs to no run.
 NO_RUN = Origin(0, "")
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    """A report in the queue.
-
-    Attributes:
-        report: the report to write.
-        again: the argument of `Reports.start` if this is a question; None for a report.
-        answer: why the run must not start.
-        written: whether the database has it.
-        refused: whether the database has refused it once, alone.
-        over: an event that ends the wait of the caller; None if nobody waits.
-    """
-
-    number: int
-    report: Report
-    again: bool | None
-    over: threading.Event | None
-    answer: str | None = None
-    written: bool = False
-    refused: bool = False
-
-    def end_wait(self) -> None:
-        if self.over is not None:
-            self.over.set()
 
 
 class Reporter:
@@ -103,7 +76,7 @@ class Reporter:
         self._pace = Pace(linger)
         self._changed = threading.Condition()
         self._numbers = itertools.count()
-        self._items: OrderedDict[int, _Item] = OrderedDict()
+        self._items: OrderedDict[int, Item] = OrderedDict()
         #: The numbers of queued `started` reports, by run and part.
         self._started: OrderedDict[Origin, int] = OrderedDict()
         #: Runs that are not in this database, as logged already.
@@ -182,11 +155,11 @@ class Reporter:
 
     # -- the queue, with `_changed` held -----------------------------------------------------
 
-    def _put(self, report: Report, again: bool | None, *, waited: bool) -> _Item:
+    def _put(self, report: Report, again: bool | None, *, waited: bool) -> Item:
         waited = waited and self._outage.over and not self._slow
         over = threading.Event() if waited else None
         with self._changed:
-            item = _Item(next(self._numbers), report, again if waited else None, over)
+            item = Item(next(self._numbers), report, again if waited else None, over)
             if self._useless:
                 item.end_wait()
                 return item
@@ -203,7 +176,7 @@ class Reporter:
             self._changed.notify_all()
         return item
 
-    def _merge(self, item: _Item) -> None:
+    def _merge(self, item: Item) -> None:
         """Merge a queued `started` report into the report of the end."""
         if item.report.state == "started":
             return
@@ -226,13 +199,13 @@ class Reporter:
         if dropped is not None:
             dropped.end_wait()
 
-    def _let_start(self, item: _Item) -> None:
+    def _let_start(self, item: Item) -> None:
         """Turn an unanswered question into a `started` report: the run starts anyway."""
         item.again = None
         if item.number in self._items:
             self._started[item.report.of] = item.number
 
-    def _await(self, item: _Item, wait: float) -> bool:
+    def _await(self, item: Item, wait: float) -> bool:
         if item.over is not None and not item.over.wait(wait):
             self._slow = True  # until the next report is written
         return item.written
@@ -251,21 +224,18 @@ class Reporter:
                     self._thread = None
                     return
 
-    def _next(self) -> list[_Item]:
-        """Wait for reports, and return the oldest ones; none if it is time to disconnect."""
+    def _next(self) -> list[Item]:
+        """Wait for reports, and return what to write; nothing if it is time to disconnect."""
         with self._changed:
             while not self._items:
                 if self._ending or not self._changed.wait(self._idle if self._open else None):
                     return []
             self._gather()
-            self._pace.write(self._ends)
-            batch: list[_Item] = []
-            for item in self._items.values():
-                if item.again is not None and item.report.of in {one.report.of for one in batch}:
-                    break  # what was reported of the run before it is asked about
-                batch.append(item)
-                if item.again is not None or len(batch) == BATCH:
-                    break
+            left = self._pace.left(time.monotonic(), self._ends)
+            overdue = left <= 0 or self._hurry or self.is_behind
+            batch = next_batch(self._items.values(), overdue=overdue)
+            if batch[0].again is None:
+                self._pace.write(self._ends)
             return batch
 
     def _gather(self) -> None:
@@ -280,9 +250,9 @@ class Reporter:
 
     def _is_urgent(self) -> bool:
         waited = any(item.over is not None for item in self._items.values())
-        return waited or self._hurry or len(self._items) >= BATCH
+        return waited or self._hurry or self.is_behind
 
-    def _write(self, items: list[_Item]) -> bool:
+    def _write(self, items: list[Item]) -> bool:
         """Write a batch; return whether the database is available."""
         if self._writer is None:
             try:
@@ -305,7 +275,7 @@ class Reporter:
             return self._refused(items[0], error)
         return True
 
-    def _refused(self, item: _Item, error: Exception) -> bool:
+    def _refused(self, item: Item, error: Exception) -> bool:
         """Retry a report that the database has refused alone, and drop it the second time."""
         if not item.refused:
             item.refused = True
@@ -331,7 +301,7 @@ class Reporter:
             return True
         return False
 
-    def _write_together(self, writer: Writer, items: list[_Item]) -> None:
+    def _write_together(self, writer: Writer, items: list[Item]) -> None:
         again = items[-1].again
         if again is not None:
             items = self._answer(writer, items[-1], items[:-1], again=again)
@@ -343,8 +313,8 @@ class Reporter:
             self._settle(written, held, alone=not written)
 
     def _answer(
-        self, writer: Writer, question: _Item, others: list[_Item], *, again: bool
-    ) -> list[_Item]:
+        self, writer: Writer, question: Item, others: list[Item], *, again: bool
+    ) -> list[Item]:
         """Answer a question, and return the other reports that were not written with it."""
         reports = [item.report for item in others]
         try:
@@ -363,14 +333,14 @@ class Reporter:
             )
         return [item for item in others if item not in written]
 
-    def _settle(self, written: list[_Item], held: list[_Item], *, alone: bool) -> None:
+    def _settle(self, written: list[Item], held: list[Item], *, alone: bool) -> None:
         self._outage.end()
         self._slow = False
         self._take_out(written, written=True)
         if held:
             self._put_off(held, alone=alone)
 
-    def _put_off(self, held: list[_Item], *, alone: bool) -> None:
+    def _put_off(self, held: list[Item], *, alone: bool) -> None:
         """Move reports on locked runs to the end of the queue."""
         with self._changed:
             for item in held:
@@ -395,7 +365,7 @@ class Reporter:
                 *(of.run_id, of.task_id),
             )
 
-    def _take_out(self, items: list[_Item], *, written: bool) -> None:
+    def _take_out(self, items: list[Item], *, written: bool) -> None:
         with self._changed:
             for item in items:
                 item.written = written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,12 +17,16 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import Store
+from beatstore.database import connection as kept_connection
 from beatstore.database import drivers
 from beatstore.errors import UnavailableError
+from beatstore.models import RunModel
 from beatstore.store.shared import store_of
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.marks import on_servers
 from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
+from tests.support.written import run, write
 
 pytestmark = [pytest.mark.every_database, on_servers]
 
@@ -79,7 +84,7 @@ def test_an_idle_connection_is_pinged(
     before = proxy.trips
     far.entries()
     in_use = proxy.trips - before
-    monkeypatch.setattr(drivers, "_RECENT", 0.0)
+    monkeypatch.setattr(drivers, "RECENT", 0.0)
     far.entries()
     assert proxy.trips - before == 2 * in_use + 1
 
@@ -163,3 +168,67 @@ def test_a_connection_that_was_closed_at_once(far: Store, store: Store, backend:
     assert found
     assert far.add("b", "t", 60).id
     assert far.get("a")
+
+
+# -- the start-once guard -------------------------------------------------------------------
+
+
+@pytest.fixture
+def guard(far: Store) -> Iterator[Reports]:
+    """Return what a worker asks, on a connection that it has just used."""
+    reports = Reports(far.database, far.settings)
+    assert reports.start(started(Origin(0, "")), again=False) is None
+    yield reports
+    reports.close()
+
+
+def started(run: Origin) -> Report:
+    """Return a report of now."""
+    return Report(run, "started", time.monotonic(), "celery@there")
+
+
+def sent_run(store: Store) -> Origin:
+    """Store a run that was sent."""
+    entry = store.add(f"n{next(NUMBERS)}", "t", 60)
+    write(store, RunModel, run(entry, FAR, state="sent", sent_at=FAR))
+    [made] = store.runs(entry.name)
+    return Origin(made.id, made.task_id)
+
+
+def test_a_guarded_start(guard: Reports, proxy: Proxy, store: Store, backend: str) -> None:
+    """One statement marks a run as started; a second message of it is refused as ever."""
+    mine, other = sent_run(store), sent_run(store)
+    with at_most(proxy, 1 if backend == "postgresql" else 5):
+        assert guard.start(started(mine), again=False) is None
+    assert [store.run(one.run_id).run.state for one in (mine, other)] == ["started", "sent"]
+    assert guard.start(started(mine), again=False) is not None
+    assert guard.start(started(mine), again=True) is None
+
+
+def test_a_guarded_start_whose_answer_is_lost(
+    guard: Reports, proxy: Proxy, store: Store, backend: str
+) -> None:
+    """That is an outage: asked again, the guard would take the run's own start for another's."""
+    if backend != "postgresql":
+        pytest.skip("its start is a transaction")
+    mine = sent_run(store)
+    proxy.hold()
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(guard.start, started(mine), again=False)
+        wait_until(lambda: store.run(mine.run_id).run.state == "started")
+        proxy.cut()
+        proxy.release()
+        with pytest.raises(UnavailableError):
+            made.result()
+    assert guard.start(started(sent_run(store)), again=False) is None
+
+
+def test_a_guard_that_was_not_asked_for_long(
+    guard: Reports, proxy: Proxy, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that may be gone by now gets a transaction, which is done again on a new one."""
+    mine = sent_run(store)
+    monkeypatch.setattr(kept_connection, "RECENT", 0.0)
+    proxy.cut()
+    assert guard.start(started(mine), again=False) is None
+    assert store.run(mine.run_id).run.state == "started"

@@ -133,7 +133,8 @@ class DatabaseDialect(ABC):
         claim_isolation: the isolation level under which `begin_claim` is right.
         session_isolation: the isolation level of the sessions of an engine made by beatstore;
             None: the server's default.
-        writes_in_queries: whether a query may insert rows by the way (WITH … AS (INSERT …)).
+        writes_in_queries: whether a statement may write and read by the way (WITH … AS (INSERT …);
+            UPDATE … FROM rows that it locks), and commit by itself.
         locks_rows: whether SELECT … FOR UPDATE locks the rows. Otherwise the first write locks
             all, and a row must be written before it is read to be written.
         stores_by_key: whether a table is stored in the order of its primary key, so that rows are
