@@ -12,6 +12,7 @@ FOLDER = Path(os.environ.get("NIGHTLY", "."))
 
 app = Celery("nightly_app", broker="filesystem://")
 app.conf.update(
+    broker_transport="beatstore.testing.files:Transport",
     broker_transport_options={
         "data_folder_in": str(FOLDER / "broker"),
         "data_folder_out": str(FOLDER / "broker"),

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent / "quickstart-data"
 (HERE / "broker").mkdir(parents=True, exist_ok=True)
 
 app = Celery("quickstart", broker="filesystem://")
+app.conf.broker_transport = "beatstore.testing.files:Transport"
 app.conf.broker_transport_options = {
     "data_folder_in": str(HERE / "broker"),
     "data_folder_out": str(HERE / "broker"),

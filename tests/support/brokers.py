@@ -107,7 +107,9 @@ class Broker:
     @property
     def settings(self) -> dict[str, Any]:
         """The Celery settings that send to this broker and queue."""
+        whole = {"broker_transport": "beatstore.testing.files:Transport"}
         return {
+            **(whole if self.name == "filesystem" else {}),
             "broker_url": self.url,
             "broker_transport_options": self.transport_options,
             "broker_connection_retry_on_startup": True,

@@ -76,10 +76,11 @@ def _unsent(tx: Transaction) -> int:
 def documents(tx: Transaction, entries: Sequence[Any]) -> Iterable[dict[str, Any]]:
     """Return a page of entries, or rows of all their columns, as documents."""
     ids = [entry.id for entry in entries]
+    among = dialect_of(tx.dialect).among
     tags: dict[int, list[str]] = {}
-    for row in tx.execute(select(TAG).where(TAG.c.entry_id.in_(ids))):
+    for row in tx.execute(select(TAG.c.entry_id, TAG.c.tag).where(among(TAG.c.entry_id, ids))):
         tags.setdefault(row.entry_id, []).append(row.tag)
-    after = links.read_all(tx, DEPENDENCY.c.downstream_id.in_(ids))
+    after = links.read_all(tx, among(DEPENDENCY.c.downstream_id, ids))
     used = _used(tx, list(after))
     return [
         document(
@@ -101,7 +102,8 @@ def _used(tx: Transaction, ids: Sequence[int]) -> dict[int, dict[str, tuple[int,
     columns = (edge.downstream_id, ENTRY.c.name, edge.consumed_seq, edge.failure_seen)
     of_edges = select(*columns).join(ENTRY, ENTRY.c.id == edge.upstream_id)
     found: dict[int, dict[str, tuple[int, int]]] = {}
-    for row in tx.execute(of_edges.where(edge.downstream_id.in_(ids))):
+    among = dialect_of(tx.dialect).among(edge.downstream_id, ids)
+    for row in tx.execute(of_edges.where(among)):
         pair = (row.consumed_seq, row.failure_seen)
         found.setdefault(row.downstream_id, {})[row.name] = pair
     return found
