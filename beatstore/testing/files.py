@@ -33,7 +33,8 @@ _TRIES, _PAUSE = 20, 0.01
 class Channel(filesystem.Channel):
     """A channel whose messages appear as a whole."""
 
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+    # The stubs name it payload here, and message in a class above.
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Write a message under a name that nobody looks for, and rename it."""
         number = uuid.uuid4()
         # Workers take them in the order of their names.
@@ -41,7 +42,7 @@ class Channel(filesystem.Channel):
         part, whole = (os.path.join(self.data_folder_out, one) for one in (f"{number}.part", name))
         try:
             with open(part, "w", encoding="utf-8") as file:
-                file.write(dumps(message))
+                file.write(dumps(payload))
             os.replace(part, whole)
         except OSError as error:
             raise ChannelError(f"can't write {whole!r}: {error}") from error
