@@ -185,6 +185,10 @@ class Database:
             return bindparam(None, self.clock.now(), Instant())
         return db_now()
 
+    def given_now(self) -> dict[str, datetime | None]:
+        """Return the parameter of `beatstore.database.functions.NOW`, for the same clock."""
+        return {"now": None if self.clock is None else self.clock.now()}
+
     @contextmanager
     def session(self, given: Any = None) -> Iterator[Session]:
         """Open a session and its transaction, or join the caller's.

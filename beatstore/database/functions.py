@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean
+from sqlalchemy import BigInteger, Boolean, bindparam, func
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["clock_default", "db_now", "is_instant", "micros_between"]
+__all__ = ["NOW", "clock_default", "db_now", "is_instant", "micros_between"]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
@@ -27,6 +27,10 @@ class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named 
 @compiles(db_now)
 def _now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
     return dialect_of(compiler.dialect).now()
+
+
+#: The time in a statement that is compiled once: `Database.given_now` gives its parameter.
+NOW = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
 
 
 class clock_default(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, literal, or_, select, update
+from sqlalchemy import Row, bindparam, literal, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -28,7 +28,7 @@ from beatstore.database.columns import Instant, Unreadable
 from beatstore.database.connection import KeptConnection
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.functions import db_now
+from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.reasons import reworded
 from beatstore.rules.retries import retry_delay
@@ -55,7 +55,7 @@ _IDS: Any = bindparam("ids", expanding=True)
 #: Runs joined to their entries, with the database's time.
 _ROWS = (
     select(
-        func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant()).label("now"),
+        NOW.label("now"),
         *(RUN.c[name] for name in _OF_RUN),
         or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("is_counted"),
         outcome_of(RUN).label("outcome"),
@@ -211,9 +211,7 @@ def _lock(
 
 
 def _locked(connection: Connection, database: Database, ids: Iterable[int]) -> list[Row[Any]]:
-    clock = database.clock
-    given = {"ids": list(ids), "now": None if clock is None else clock.now()}
-    return list(connection.execute(_LOCK, given).all())
+    return list(connection.execute(_LOCK, {"ids": list(ids)} | database.given_now()).all())
 
 
 def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:

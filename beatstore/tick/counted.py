@@ -41,10 +41,9 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.expression import null
 
-from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.functions import db_now
+from beatstore.database.functions import NOW
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.rules.outcomes import COUNTERS, counters_of
 from beatstore.rules.states import UNFINISHED
@@ -98,10 +97,8 @@ def write_counted(
     write = _write(connection.dialect)
     if write is None or not endings:
         return set(), []
-    clock = database.clock
     given = write.parameters([_row(ending) for ending in endings])
-    given["ids"] = [ending.run_id for ending in endings]
-    given["now"] = None if clock is None else clock.now()
+    given |= {"ids": [ending.run_id for ending in endings], **database.given_now()}
     written = {row.id: row.entry_id for row in connection.execute(write.statement, given)}
     if not written:
         return set(), []
@@ -131,13 +128,12 @@ def _write(dialect: Dialect) -> _Write | None:
     if given is None:
         return None
     one = given.table.c
-    now = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
     last = and_(one.b_state == "failed", RUN.c.attempt > ENTRY.c.max_retries)
     # The join alone would do, but where the server has no figures of a table yet, it may read all
     # unfinished runs for it.
     ids = bindparam("ids", type_=ARRAY(BigInteger()))
     locked = (
-        select(RUN.c.id, now.label("now"), *(one[name] for name in _GIVEN))
+        select(RUN.c.id, NOW.label("now"), *(one[name] for name in _GIVEN))
         .join_from(given.table, RUN, and_(RUN.c.id == one.b_id, RUN.c.task_id == one.b_task_id))
         .join(ENTRY, ENTRY.c.id == RUN.c.entry_id)
         .where(RUN.c.id == any_(ids))

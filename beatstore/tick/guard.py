@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Interval, bindparam, func, or_, select, update
+from sqlalchemy import Interval, bindparam, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
-from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.functions import db_now
+from beatstore.database.functions import NOW
 from beatstore.database.tables import RUN
 from beatstore.rules.states import NOT_STARTED
 from beatstore.tick.report import Report, seconds_since
@@ -22,11 +21,9 @@ from beatstore.tick.workers import NOT_SUSPECTED
 
 __all__ = ["start_free"]
 
-_NOW = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
-
 #: Locks the run, if it may start and no other transaction has locked it.
 _FREE = (
-    select(RUN.c.id, _NOW.label("now"))
+    select(RUN.c.id, NOW.label("now"))
     .where(RUN.c.id == bindparam("b_id"), RUN.c.task_id == bindparam("b_task_id"))
     .where(or_(*(RUN.c.state == state for state in sorted(NOT_STARTED))))
     .with_for_update(skip_locked=True)
@@ -70,7 +67,7 @@ def start_free(
         "b_worker": report.worker[:255],
         "b_age": timedelta(seconds=seconds_since(report.at)),
         "b_silence": silence,
-        "now": None if database.clock is None else database.clock.now(),
+        **database.given_now(),
     }
     at: datetime | None = connection.scalar(_START, row)
     return at

@@ -102,8 +102,8 @@ def _used(tx: Transaction, ids: Sequence[int]) -> dict[int, dict[str, tuple[int,
     columns = (edge.downstream_id, ENTRY.c.name, edge.consumed_seq, edge.failure_seen)
     of_edges = select(*columns).join(ENTRY, ENTRY.c.id == edge.upstream_id)
     found: dict[int, dict[str, tuple[int, int]]] = {}
-    among = dialect_of(tx.dialect).among(edge.downstream_id, ids)
-    for row in tx.execute(of_edges.where(among)):
+    chosen = dialect_of(tx.dialect).among(edge.downstream_id, ids)
+    for row in tx.execute(of_edges.where(chosen)):
         pair = (row.consumed_seq, row.failure_seen)
         found.setdefault(row.downstream_id, {})[row.name] = pair
     return found
