@@ -75,9 +75,14 @@ class KeptConnection:
         self._answered_at = -inf
 
     @property
-    def in_use(self) -> bool:
-        """Whether the server has just answered on it, so that it is hardly closed by now."""
-        return self._connection is not None and time.monotonic() - self._answered_at < RECENT
+    def may_write_at_once(self) -> bool:
+        """Whether `writing_at_once` is right here and now.
+
+        The database must have such statements. And the server must have answered a moment ago, so
+        that the connection is hardly closed by now: nobody knows what was written on one that is.
+        """
+        in_use = self._connection is not None and time.monotonic() - self._answered_at < RECENT
+        return in_use and dialect_of(self.database.engine.dialect).writes_in_queries
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -116,9 +121,9 @@ class KeptConnection:
         return self._again(self.claiming, work)
 
     def writing_at_once(self, work: Callable[[Connection], T]) -> T:
-        """Return `work(connection)`, one statement that commits by itself where others may do so.
+        """Return `work(connection)`, one statement that commits by itself; see `may_write_at_once`.
 
-        It is tried again only if it can't have been committed, so use a connection that is in use.
+        It is tried again only if it can't have been committed.
         """
         return self._again(self.reading, work, at_once=True)
 

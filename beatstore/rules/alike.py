@@ -20,7 +20,7 @@ from beatstore.rules.due import LATEST, just_before
 if TYPE_CHECKING:
     from beatstore.rules.decide import Look
 
-__all__ = ["keep", "kept"]
+__all__ = ["keep", "kept", "rule_of"]
 
 #: How many decisions are kept.
 _MOST = 4096
@@ -45,18 +45,24 @@ class _Kept:
 _known: dict[Any, _Kept] = {}
 
 
-def kept(entry: EntryRow, now: datetime, settings: Settings) -> Decision | None:
-    """Return the decision about an entry with an open gate; None if none is kept for it."""
-    if not _is_plain(entry):
-        return None
-    found = _known.get((_rule_of(entry), _defaults_of(settings)))
+def rule_of(entry: EntryRow, settings: Settings) -> Any:
+    """Return what the decision about an entry with an open gate depends on, beside the instant.
+
+    None: it depends on more than its rule, so it is not shared.
+    """
+    return (_rule_of(entry), _defaults_of(settings)) if _is_plain(entry) else None
+
+
+def kept(rule: Any, now: datetime) -> Decision | None:
+    """Return the decision about an entry with this rule; None if none is kept for it."""
+    found = _known.get(rule)
     return found.decision if found is not None and found.begin <= now <= found.end else None
 
 
-def keep(look: Look, decision: Decision, settings: Settings) -> None:
-    """Keep the decision of a look with an open gate, if it is one that other entries share."""
-    entry, window = look.entry, look.window
-    if not (_is_plain(entry) and window.is_due and decision.state == "active"):
+def keep(rule: Any, look: Look, decision: Decision) -> None:
+    """Keep the decision of a look, if it is one that other entries with the rule share."""
+    window = look.window
+    if rule is None or not window.is_due or decision.state != "active":
         return
     if decision.runs != (PlannedRun(window.first),) or window.following is None:
         return
@@ -67,8 +73,7 @@ def keep(look: Look, decision: Decision, settings: Settings) -> None:
     end = min(in_time, just_before(window.following))
     if len(_known) >= _MOST:
         _known.clear()
-    key = _rule_of(entry), _defaults_of(settings)
-    _known[key] = _Kept(decision, window.first, end)
+    _known[rule] = _Kept(decision, window.first, end)
 
 
 def _is_plain(entry: EntryRow) -> bool:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import Any
 
 from beatstore.config import MISFIRES, NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.errors import ScheduleError
@@ -73,11 +74,12 @@ def decide(entry: EntryRow, now: datetime, settings: Settings, gate: Gate = OPEN
     problem = call_problem(entry)
     if problem:
         return _broken(entry, problem)
-    known = alike.kept(entry, now, settings) if gate is OPEN else None
-    return known or _look(entry, now, settings, gate)
+    rule = alike.rule_of(entry, settings) if gate is OPEN else None
+    return alike.kept(rule, now) or _alone(entry, now, settings, gate, rule)
 
 
-def _look(entry: EntryRow, now: datetime, settings: Settings, gate: Gate) -> Decision:
+def _alone(entry: EntryRow, now: datetime, settings: Settings, gate: Gate, rule: Any) -> Decision:
+    """Decide an entry by itself, and keep the decision for others with its `rule`."""
     problem = _policy_problem(entry, settings)
     if problem:
         return _broken(entry, problem)
@@ -88,8 +90,7 @@ def _look(entry: EntryRow, now: datetime, settings: Settings, gate: Gate) -> Dec
         decision = look.decision()
     except ScheduleError as error:
         return _broken(entry, str(error))
-    if gate is OPEN:
-        alike.keep(look, decision, settings)
+    alike.keep(rule, look, decision)
     return decision
 
 

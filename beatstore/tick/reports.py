@@ -215,8 +215,7 @@ class Reports:
 
     def _start_at_once(self, report: Report) -> bool:
         """Mark a run as started by one statement that commits by itself; return whether it is."""
-        dialect = dialect_of(self._database.engine.dialect)
-        if not (dialect.writes_in_queries and self._kept.in_use):
+        if not self._kept.may_write_at_once:
             return False
         at = self._kept.writing_at_once(
             lambda connection: start_free(connection, self._database, report, self._silence)

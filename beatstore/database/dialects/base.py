@@ -307,10 +307,11 @@ class DatabaseDialect(ABC):
 
     @contextmanager
     def begin_statement(self, connection: Connection) -> Iterator[Connection]:
-        """Begin what is one statement that only reads, each in a transaction of its own.
+        """Begin what is one statement, each in a transaction of its own.
 
-        Here that is the one that the driver begins. What fails leaves the connection unfit for
-        anything else.
+        Here that is the one that the driver begins, and what it writes is rolled back; where
+        `writes_in_queries` is true, the statement commits by itself. What fails leaves the
+        connection unfit for anything else.
 
         Args:
             connection: in no transaction; and in none at the end.
