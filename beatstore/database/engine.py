@@ -22,8 +22,10 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Engine, Select, create_engine, event, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.expression import bindparam
 
@@ -208,9 +210,13 @@ class Database:
             yield session
 
     def dispose(self) -> None:
-        """Close the pooled connections of an engine made here."""
+        """Close the pooled connections of an engine made here; those in use, when given back."""
         if self._own and self._engine is not None:
+            pool = self._engine.pool
             self._engine.dispose()
+            # Another thread gives its connection back to this pool, which nobody asks any more.
+            event.listen(pool, "checkin", _close)  # codespell:ignore
+            pool.dispose()  # what came back in the meantime
 
     def forget_connections(self) -> None:
         """Drop the pool without touching its sockets, which belong to the parent process.
@@ -271,6 +277,10 @@ class Database:
             f"session: bound to {theirs.render_as_string(hide_password=True)}, but beatstore's "
             f"tables are in {self.safe_url}; write without session=, or give both one database"
         )
+
+
+def _close(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.close()
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -111,7 +111,10 @@ class Base:
         return theirs
 
     def close(self) -> None:
-        """Close the pooled connections. The store stays usable and opens new ones."""
+        """Close the pooled connections. The store stays usable and opens new ones.
+
+        A connection that another thread is using is closed when that thread gives it back.
+        """
         self.database.dispose()
 
     def migrate(self) -> None:

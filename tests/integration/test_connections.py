@@ -192,6 +192,16 @@ def turn_read_only(engine: Engine, count: int) -> None:
         connection.close()
 
 
+def test_a_connection_in_use_is_closed_when_it_is_given_back(store: Store) -> None:
+    """A store that is closed leaves no connection open that another thread was using."""
+    engine = store.database.engine
+    with engine.connect() as used:
+        connection = used.connection.dbapi_connection
+        store.close()
+    with pytest.raises(engine.dialect.loaded_dbapi.Error):
+        connection.cursor().execute("SELECT 1")
+
+
 @on_servers
 def test_another_server_has_taken_over(migrated_url: str) -> None:
     """The connections of a pool to a server that takes no writes any more are all left at once."""

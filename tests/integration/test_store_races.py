@@ -181,7 +181,11 @@ def test_a_writer_on_sqlite_waits_for_the_other(store: Store) -> None:
 
 @on_servers
 def test_a_deadlock_is_tried_again(store: Store) -> None:
-    """The transaction that the database ends to break a deadlock is done once more."""
+    """The transaction that the database ends to break a deadlock is done once more.
+
+    Once, or more often: the one that is done again may take its first row before the other has
+    woken up, and then each waits for the other as before.
+    """
     for name in ("a", "b"):
         store.add(name, "t", 60)
     both_hold_one = Barrier(2)
@@ -203,4 +207,4 @@ def test_a_deadlock_is_tried_again(store: Store) -> None:
         lambda: transaction.write(store.database, None, lock_both("b", "a")),
     )
     assert found == ["b", "a"]
-    assert len(tries) == 3
+    assert len(tries) > 2
