@@ -48,6 +48,9 @@ IDLE = 10.0
 #: Seconds until a report on a locked run is retried, if there are no other reports.
 HELD = 0.5
 
+#: Seconds until a question on a locked run is asked again; the database has waited for the lock.
+HELD_QUESTION = 0.01
+
 #: The origin of a test report, which belongs to no run.
 NO_RUN = Origin(0, "")
 
@@ -320,8 +323,6 @@ class Reporter:
         try:
             question.answer, ends = writer.start_and_end(question.report, reports, again=again)
         except HeldError:
-            with self._changed:
-                self._let_start(question)
             self._settle([], [question], alone=not others)
             return others
         written = [item for item in others if item.report in ends]
@@ -341,14 +342,20 @@ class Reporter:
             self._put_off(held, alone=alone)
 
     def _put_off(self, held: list[Item], *, alone: bool) -> None:
-        """Move reports on locked runs to the end of the queue."""
+        """Move reports on locked runs to the end of the queue.
+
+        A question is asked again for as long as its task waits.
+        """
         with self._changed:
+            asked = False
             for item in held:
-                item.end_wait()
+                if item.again is None:
+                    item.end_wait()
+                asked = asked or item.again is not None
                 if item.number in self._items:
                     self._items.move_to_end(item.number)
             if alone and not self._ending:
-                self._changed.wait(HELD)
+                self._changed.wait(HELD_QUESTION if asked else HELD)
 
     def _log_unknown(self, unknown: Sequence[Report]) -> None:
         """Log once for each run that it is not in this database."""

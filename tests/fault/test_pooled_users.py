@@ -21,7 +21,7 @@ from beatstore import Every, Store
 from tests.support.absent import Unavailable, absent
 from tests.support.brokers import Broker
 from tests.support.harness.stage import Stage
-from tests.support.harness.steady import ENDS, Steady, reckon
+from tests.support.harness.steady import Steady, reckon
 from tests.support.marks import on_postgresql
 from tests.support.pooler import PrivatePgBouncer
 from tests.support.processes import Process
@@ -36,6 +36,8 @@ USERS, SESSIONS = 8, 5
 #: How many entries a user has at most.
 ENTRIES = 4
 
+#: Their tasks, which take any arguments.
+TASKS = ("tests.note", "tests.fail")
 
 #: What no process says while nothing is wrong.
 TROUBLE = ("could not report", "lost connection", "the tick failed", "dropped")
@@ -96,7 +98,7 @@ class User(threading.Thread):
     def _add(self) -> None:
         name = f"user-{self.number}-{self._made}"
         self._made += 1
-        task = self._random.choice(list(ENDS))
+        task = self._random.choice(TASKS)
         self.store.add(name, task, Every(2), args=[self._made], tags=[f"user-{self.number}"])
         self.paused[name] = False
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import timedelta
+from functools import partial
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,7 +18,9 @@ from beatstore.database.tables import RUN
 from beatstore.tick.claims import Claim, Ending, Outcome
 from beatstore.tick.complete import count
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.worker.reporter import Reporter
 from tests.support.harness.play import Play
+from tests.support.marks import on_servers
 
 HEARTBEAT = 10
 
@@ -291,3 +297,23 @@ def test_the_timeout_waits_for_a_part(play: Play, reports: Reports) -> None:
     deadline = play.last("a").wake_at
     assert deadline is not None
     assert abs(deadline - play.clock.now() - timedelta(seconds=3660)) < timedelta(seconds=1)
+
+
+# -- a second message --------------------------------------------------------------------------
+
+
+@on_servers
+def test_a_second_message_while_its_run_is_locked(play: Play, reports: Reports) -> None:
+    """The guard answers as soon as the row is free, to a task that waits for so long."""
+    run = begin(play)
+    reporter = Reporter(lambda: reports)
+    with play.store.database.session() as session:
+        started = {"state": "started", "worker": "one", "started_at": play.clock.now()}
+        session.execute(update(RUN).where(RUN.c.id == run.id).values(**started))
+        answer = Future[str | None]()
+        ask = partial(reporter.ask, said(run, "started", by="two"), again=False, wait=30)
+        Thread(target=lambda: answer.set_result(ask())).start()
+        with pytest.raises(FutureTimeoutError):
+            answer.result(2.5)  # longer than any database waits for a row here
+    assert "one started it" in str(answer.result(30))
+    reporter.stop(10)

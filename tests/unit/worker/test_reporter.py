@@ -272,8 +272,19 @@ def test_what_a_question_takes_with_it_is_written_once(
     assert reporter.flush(10)
     told = [run_id for run_id, state in writer.states if state == "succeeded"]
     assert told == [0, 1, 3]
-    asked = [report.of.run_id for report, _ in writer.asked]
-    assert asked == [4] or (4, "started") in writer.states
+    assert [report.of.run_id for report, _ in writer.asked] == [4]
+
+
+def test_a_question_about_a_locked_run_is_asked_again(reporter: Reporter, writer: Recorder) -> None:
+    """The answer counts if it comes while the task still waits for it."""
+    writer.answer = "it runs elsewhere"
+    writer.holds = lambda report: writer.calls < 4
+    assert reporter.ask(started(1), again=False, wait=30) == "it runs elsewhere"
+    writer.holds = lambda report: True
+    assert reporter.ask(started(2), again=False, wait=0.1) is None
+    writer.holds = lambda report: False
+    assert reporter.flush(10)
+    assert writer.states == [(2, "started")]
 
 
 def test_a_question_comes_after_what_was_said_of_its_run(
