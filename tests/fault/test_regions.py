@@ -76,11 +76,14 @@ def _answered(asking: socket.socket, answering: socket.socket) -> bool:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("database", ["postgresql", "mariadb"])
-def test_every_pair_is_cut(database: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("database", "broker"),
+    [("postgresql", "redis"), ("mariadb", "redis"), ("postgresql", "rabbitmq")],
+)
+def test_every_pair_is_cut(database: str, broker: str, tmp_path: Path) -> None:
     """Whoever can't reach whom, nothing is lost or doubled, and the other beats are in time."""
     try:
-        ledger = play_cuts(CutPlan(SEED, database), tmp_path)
+        ledger = play_cuts(CutPlan(SEED, database, broker), tmp_path)
     except Unavailable as reason:
         absent("namespaces", reason)
     cuts = Counter(event.target for event in ledger.events if "partition" in event.kind)

@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def _measured(options: argparse.Namespace, directory: Path) -> None:
-    load = Load(options.seconds, options.kills, options.claim_ttl)
+    load = Load(options.seconds, options.kills, options.claim_ttl, options.broker)
     found = []
     for round_trip_ms in options.round_trips:
         own = directory / f"{round_trip_ms:g}-ms"
@@ -42,7 +42,7 @@ def _measured(options: argparse.Namespace, directory: Path) -> None:
 
 
 def _cut(options: argparse.Namespace, directory: Path) -> int:
-    plan = CutPlan(options.seed, options.database)
+    plan = CutPlan(options.seed, options.database, options.broker)
     own = directory / "cuts"
     own.mkdir()
     ledger = play_cuts(plan, own)
@@ -62,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=load.kills, help="of beats")
     parser.add_argument("--claim-ttl", type=float, default=load.claim_ttl, help="the setting")
     parser.add_argument("--database", choices=("postgresql", "mariadb"), default="postgresql")
+    parser.add_argument("--broker", choices=("redis", "rabbitmq"), default="redis")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6))
     parser.add_argument("--keep", type=Path, help="an empty directory for logs and the ledger")
     return parser.parse_args()

@@ -27,6 +27,7 @@ class Regions(Cluster):
         network: that has `PLACES`.
         directory: for logs and the witness.
         database: `postgresql` or `mariadb`.
+        broker: `redis` or `rabbitmq`.
         settings: of the app, on top of those of the world.
     """
 
@@ -40,10 +41,11 @@ class Regions(Cluster):
         network: Network,
         directory: Path,
         database: str = "postgresql",
+        broker: str = "redis",
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.network = network
-        super().__init__(directory, database, "redis", settings)
+        super().__init__(directory, database, broker, settings)
 
     def address(self, place: str) -> str:
         """Return the address of a place."""

@@ -30,6 +30,7 @@ class CutPlan:
     Attributes:
         seed: the user's acts are drawn from it.
         database: `postgresql` or `mariadb`.
+        broker: `redis` or `rabbitmq`.
         round_trip_s: between any two places.
         loss: the share of packets that is lost.
         cut_s: how long two are cut off from each other: longer than a claim lives.
@@ -40,6 +41,7 @@ class CutPlan:
 
     seed: int
     database: str = "postgresql"
+    broker: str = "redis"
     round_trip_s: float = 0.02
     loss: float = 0.01
     cut_s: float = 8.0
@@ -48,8 +50,9 @@ class CutPlan:
 
     def __str__(self) -> str:
         return (
-            f"seed {self.seed}, {self.database}, redis, {self.round_trip_s * 1000:g} ms of round "
-            f"trip, {self.loss:.0%} of packets lost, {len(PAIRS)} pairs cut for {self.cut_s:g} s"
+            f"seed {self.seed}, {self.database}, {self.broker}, "
+            f"{self.round_trip_s * 1000:g} ms of round trip, {self.loss:.0%} of packets lost, "
+            f"{len(PAIRS)} pairs cut for {self.cut_s:g} s"
         )
 
 
@@ -90,7 +93,7 @@ def play_cuts(plan: CutPlan, directory: Path) -> Ledger:
     """
     longest = len(PAIRS) * (plan.cut_s + plan.back_s + plan.pause_s) + 60
     with Network(PLACES) as network:
-        cluster = Regions(network, directory, plan.database)
+        cluster = Regions(network, directory, plan.database, plan.broker)
         try:
             network.set(round_trip_s=plan.round_trip_s, loss=plan.loss)
             cuts = _Cuts(network, plan)

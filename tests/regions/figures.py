@@ -42,11 +42,13 @@ class Load:
         seconds: for how long entries are due one after the other.
         kills: how many beats are killed, one after the other.
         claim_ttl: the setting.
+        broker: `redis` or `rabbitmq`.
     """
 
     seconds: float = 100.0
     kills: int = 3
     claim_ttl: float = 10.0
+    broker: str = "redis"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def measure(round_trip_s: float, load: Load, directory: Path) -> Figures:
         "beat_max_loop_interval": 1,
     }
     with Network(PLACES) as network:
-        cluster = Regions(network, directory, settings=settings)
+        cluster = Regions(network, directory, broker=load.broker, settings=settings)
         try:
             network.set(round_trip_s=round_trip_s)
             far = _Far(cluster)

@@ -15,6 +15,9 @@ from tests.support.servers import PrivateServer, on_path, package
 
 __all__ = ["PrivateRabbitMQ", "PrivateRedis"]
 
+#: Lets RabbitMQ's first user in from other addresses than the loopback device's.
+_ANYWHERE = "loopback_users = none\n"
+
 
 class PrivateRedis(PrivateServer):
     """Valkey or Redis. Options are further flags. What it has answered survives `kill9`."""
@@ -75,11 +78,16 @@ class PrivateRabbitMQ(PrivateServer):
     @property
     def url(self) -> str:
         """The URL of the virtual host `/`."""
-        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        return f"amqp://guest:guest@{self.host}:{self.port}//"
 
     def prepare(self) -> None:
         """Switch the plugins off, and start the port mapper that the node asks for."""
         (self.directory / "plugins").write_text("[].\n")
+        lines = [
+            f"listeners.tcp.{number} = {host}:{self.port}"
+            for number, host in enumerate(self.listens_on, 1)
+        ]
+        (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, _ANYWHERE]))
         self._epmd = Process(
             [str(on_path("epmd")), "-port", str(self._ports["ERL_EPMD_PORT"])],
             log=self.directory / "epmd.log",
@@ -93,7 +101,7 @@ class PrivateRabbitMQ(PrivateServer):
             "RABBITMQ_MNESIA_BASE": "data",
             "RABBITMQ_LOG_BASE": "logs",
             "RABBITMQ_ENABLED_PLUGINS_FILE": "plugins",
-            "RABBITMQ_CONFIG_FILE": "absent",
+            "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
             "RABBITMQ_ADVANCED_CONFIG_FILE": "absent.config",
             "RABBITMQ_CONF_ENV_FILE": "absent.env",
         }
@@ -103,8 +111,6 @@ class PrivateRabbitMQ(PrivateServer):
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_NODENAME": f"beatstore-{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
         }
 
     def argv(self) -> list[str]:
