@@ -35,7 +35,7 @@ from beatstore.database.faults import read_only, rolled_back, unavailable
 from beatstore.database.functions import db_now
 from beatstore.errors import UnavailableError
 
-__all__ = ["TRIES", "Attempt", "Executes", "KeptConnection", "read_now", "translated"]
+__all__ = ["GIVE_WAY", "TRIES", "Attempt", "Executes", "KeptConnection", "read_now", "translated"]
 
 T = TypeVar("T")
 
@@ -43,6 +43,10 @@ _NOW = select(db_now())
 
 #: How often work is tried that the database undid.
 TRIES = 5
+
+#: How many seconds work waits then, times the number of the try. Whoever waits for its rows gets
+#: them first: PostgreSQL gives a row to the next who asks until the one that waits has woken up.
+GIVE_WAY = 0.01
 
 #: For how many seconds a beat or worker may be silent in a transaction before the server ends it:
 #: for as long as they wait for an answer of the server.
@@ -160,6 +164,7 @@ class KeptConnection:
                 if not attempt.repeatable(error.__cause__):
                     raise
                 self.database.learn(error.__cause__)
+                attempt.give_way(error.__cause__)
             except DBAPIError:
                 if (attempt.committing and not at_once) or not kept:
                     raise
@@ -210,6 +215,11 @@ class Attempt:
         at_once = cut and time.monotonic() - self._began < PROMPT
         unsure = self.committing and not (read_only(error) or _only_reads(error))
         return rolled_back(error) or (at_once and self._number == 1 and not unsure)
+
+    def give_way(self, error: BaseException | None) -> None:
+        """Let others go first, if the database has undone the work for their sake."""
+        if rolled_back(error):
+            time.sleep(GIVE_WAY * self._number)
 
 
 def _only_reads(error: BaseException | None) -> bool:

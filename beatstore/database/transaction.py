@@ -131,6 +131,7 @@ def _again(
             if not attempt.repeatable(error.__cause__):
                 raise
             database.learn(error.__cause__)
+            attempt.give_way(error.__cause__)
         else:
             return result
     raise AssertionError("unreachable")

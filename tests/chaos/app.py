@@ -27,6 +27,16 @@ class ChaosError(Exception):
     """What tasks raise here."""
 
 
+class Guarded(beatstore.Task):
+    """A task with the start-once guard that knows for how long the guard has kept it waiting."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Ask, and note how long that took."""
+        began = time.monotonic()
+        super().before_start(task_id, args, kwargs)
+        self.request.update(asked_s=time.monotonic() - began)
+
+
 def leave_line(task: Task[..., Any], what: str, part: str | None, run: int | None) -> None:
     """Append what a task does now."""
     request = task.request
@@ -43,6 +53,7 @@ def leave_line(task: Task[..., Any], what: str, part: str | None, run: int | Non
         "redelivered": bool((request.delivery_info or {}).get("redelivered")),
         "worker": str(request.hostname),
         "pid": os.getpid(),
+        "asked_s": round(request.get("asked_s") or 0.0, 3),
     }
     file = os.open(os.environ["BEATSTORE_TEST_RUNS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -93,19 +104,19 @@ def part(
     _work(self, seconds, failing, part)
 
 
-@app.task(name="chaos.guarded", bind=True, shared=False, base=beatstore.Task, ignore_result=True)
+@app.task(name="chaos.guarded", bind=True, shared=False, base=Guarded, ignore_result=True)
 def guarded(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work, and fail at times; with the start-once guard."""
     _work(self, seconds, failing)
 
 
-@app.task(name="chaos.late", bind=True, shared=False, base=beatstore.Task, acks_late=True)
+@app.task(name="chaos.late", bind=True, shared=False, base=Guarded, acks_late=True)
 def late(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work with the guard, and acknowledge the message at the end."""
     _work(self, seconds, failing)
 
 
-@app.task(name="chaos.retrying", bind=True, shared=False, base=beatstore.Task)
+@app.task(name="chaos.retrying", bind=True, shared=False, base=Guarded)
 def retrying(self: Task[..., Any], seconds: float = 0.0, failing: float = 0.0) -> None:
     """Work with the guard, and be retried by celery at times."""
     _work(self, seconds, failing, retrying=0.4)

@@ -131,7 +131,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the witness: a task of a run has started, or ended `ok`, `fail` or `retry`."""
+    """One line of the witness: a task of a run has started, or ended `ok`, `fail` or `retry`.
+
+    `asked_s` is for how many seconds the guard has kept it waiting.
+    """
 
     at: float
     what: str
@@ -145,6 +148,7 @@ class Line:
     redelivered: bool = False
     worker: str = ""
     pid: int = 0
+    asked_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -372,6 +372,10 @@ def test_a_guard_holds_when_a_beat_is_killed_or_cut_off(kind: str) -> None:
     """What one beat suffers explains no second start of a task with the guard."""
     ledger = replace(started_again(good(), 12), events=[Event(kind, 114.0, 114.0)])
     assert [violation.rule for violation in check(ledger)] == ["started twice"]
+    lines = [replace(line, asked_s=5.0) for line in ledger.lines]
+    excused = {"beat partition": [], "kill beat": ["started twice"]}  # whose locks are gone with it
+    found = check(replace(ledger, lines=lines))
+    assert [violation.rule for violation in found] == excused[kind]
 
 
 def test_a_worker_does_not_start_what_it_runs() -> None:

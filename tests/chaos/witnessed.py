@@ -10,6 +10,7 @@ from tests.chaos.ledger import Life, Line, RunRow
 from tests.chaos.view import OUTAGES, View, Violation, given_up
 
 __all__ = [
+    "ASKED",
     "agreement",
     "asked",
     "doubles",
@@ -31,6 +32,9 @@ _RECOVERY = 15.0
 
 #: An event explains what is seen so many seconds after it.
 _AFTERMATH = 25.0
+
+#: For so many seconds the guard asks about a run: the setting `beatstore_report_wait` of the app.
+ASKED = 5.0
 
 #: What keeps one beat from sending, or from marking what it has sent.
 _BEAT = ("kill beat", "freeze beat", "beat partition")
@@ -108,6 +112,9 @@ def explained(view: View, life: Life, starts: Sequence[Line]) -> bool:
     if life.guarded:
         # The guard lets by what it can't ask about, and what a dead worker had.
         kinds = OUTAGES
+        if any(line.asked_s >= ASKED for line in starts[1:]):
+            # It has asked for as long as it may: who is cut off or stands still has locked the run.
+            kinds += ("beat partition", "freeze beat")
         if life.acks_late:
             kinds += ("kill worker", "freeze worker", "kill child")
     return view.near((first + last) / 2, kinds, _AFTERMATH + last - first, last - first) is not None

@@ -7,7 +7,10 @@ undo what they would have committed.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg.errors
@@ -16,7 +19,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from beatstore import Cron, Declared, Once, Store
-from beatstore.database.connection import TRIES
+from beatstore.database import connection
+from beatstore.database.connection import GIVE_WAY, TRIES
 from beatstore.errors import UnavailableError
 from beatstore.store.retention import Pruner
 from beatstore.tick.beats import BeatFigures
@@ -93,6 +97,21 @@ def test_calls_of_the_api(store: Store, undoing: Undoing, call: str) -> None:
     CALLS[call](store)
     assert undoing.undone == TRIES - 1
     assert len(list(store.audit())) - audited == (0 if call in {"now", "get"} else 1)
+
+
+def test_what_is_undone_gives_way(
+    store: Store, undoing: Undoing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is done again it waits, so that the other of a deadlock gets its rows first."""
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=waits.append)
+    monkeypatch.setattr(connection, "time", clock)
+    undoing.next(3)
+    store.now()
+    with closing(Reports(store.database, store.settings)) as reports:
+        undoing.next(1)
+        reports.heartbeat("w", "w@h", 1, [])
+    assert waits == [GIVE_WAY, 2 * GIVE_WAY, 3 * GIVE_WAY, GIVE_WAY]
 
 
 def test_a_server_that_undoes_everything(store: Store, undoing: Undoing) -> None:

@@ -36,8 +36,15 @@ __all__ = ["ServerGround"]
 
 T = TypeVar("T")
 
-#: How long a statement has before it is taken to wait for a lock, in real seconds.
+#: How long a statement has before the server is asked whether it waits for a lock, in real seconds.
 _PROMPT_S = 0.03
+
+#: Whether a session waits for a lock.
+_WAITS = {
+    "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = {}",
+    "mariadb": "SELECT count(*) FROM information_schema.innodb_trx "
+    "WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = {}",
+}
 
 _TABLES = [
     f"beatstore_{name}"
@@ -136,13 +143,20 @@ class ServerGround(Ground):
                 self._set_time(connection)
                 return run(cursor, statement, *given)
 
-            return self._outside(connection, "statement", statement, effect)
+            result = self._outside(connection, "statement", statement, effect)
+            if _commits(connection, statement):
+                self._judge()
+            return result
 
         return stopped
 
     def _commit(self, connection: Any, commit: Callable[[Any], None]) -> None:
-        process = Kernel.current()
         self._outside(connection, "commit", "commit", lambda: commit(connection))
+        self._judge()
+
+    def _judge(self) -> None:
+        """Have what was committed judged; nobody's commits are not."""
+        process = Kernel.current()
         if process is not None and self._world is not None:
             self._world.commit(process)
 
@@ -157,26 +171,35 @@ class ServerGround(Ground):
         if order == "undo":
             connection.rollback()
             raise self._undone()
-        result = self._awaited(process, effect)
+        result = self._awaited(process, connection, effect)
         if order == "lost":
-            if kind == "commit" and self._world is not None:
-                self._world.commit(process)
+            if kind == "commit" or _commits(connection, what):
+                self._judge()
             _Wire(connection).cut()
             raise self._lost()
         return result
 
-    def _awaited(self, process: Process, effect: Callable[[], T]) -> T:
+    def _awaited(self, process: Process, connection: Any, effect: Callable[[], T]) -> T:
         """Do it in a thread, and stop as blocked as long as it waits for a lock."""
         running = self._threads.submit(effect)
         while True:
             try:
                 result = running.result(_PROMPT_S)
             except concurrent.futures.TimeoutError:
-                process.blocked = True
-                process.point("blocked", "a lock")
+                if self._waits(connection):
+                    process.blocked = True
+                    process.point("blocked", "a lock")
             else:
                 process.blocked = False
                 return result
+
+    def _waits(self, connection: Any) -> bool:
+        """Say whether a session waits for a lock, and is not just slow."""
+        driver = getattr(connection, "dbapi_connection", connection)
+        is_postgresql = self._backend == "postgresql"
+        session = driver.info.backend_pid if is_postgresql else driver.thread_id()
+        asked = _WAITS[self._backend].format(session)
+        return bool(self._connection.exec_driver_sql(asked).scalar())
 
     def _set_time(self, connection: Any) -> None:
         if self._backend == "mariadb":
@@ -199,6 +222,12 @@ class ServerGround(Ground):
             return error
         error = dbapi.errors.SerializationFailure("made to be undone")
         return error
+
+
+def _commits(connection: Any, statement: str) -> bool:
+    """Say whether a statement that writes commits by itself; one that only reads is no commit."""
+    by_itself = getattr(connection, "autocommit", None) is True
+    return by_itself and not statement.lstrip().startswith("SELECT")
 
 
 class _Wire:
