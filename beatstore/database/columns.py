@@ -228,8 +228,7 @@ def check_levels(field: str, value: Any, dialect: Dialect, spare: int = _SPARE_L
     Raises:
         _TooDeepError: it has more levels of lists and dicts.
     """
-    database = dialect_of(dialect)
-    if not value or database.json_levels is None:
+    if not value or (database := dialect_of(dialect)).json_levels is None:
         return
     levels = database.json_levels - spare
     if _deeper(value, levels):

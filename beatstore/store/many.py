@@ -211,8 +211,9 @@ class _Page:
     def _checked(self, one: object, now: datetime) -> _New:
         made = self._read(one, now)
         columns = made.row or made.checked.columns
+        dialect = self._tx.dialect
         for column in ("args", "kwargs", "options"):
-            check_levels(column, columns[column], self._tx.dialect)
+            check_levels(column, columns[column], dialect)
         return made
 
     def _refuse(self, index: int, name: object, error: BeatstoreError) -> None:
@@ -244,9 +245,9 @@ def _insert(
     for one in new.values():
         alike.setdefault(tuple(one.row), []).append(one)
     there: dict[str, int] = {}
-    for columns, some in alike.items():
+    for some in alike.values():
         if dialect_of(connection.dialect).writes_in_queries:
-            there |= _insert_at_once(tx, connection.dialect, action, columns, some)
+            there |= _insert_at_once(tx, connection.dialect, action, some)
         else:
             there |= _insert_in_turn(tx, connection.dialect, action, some, now)
     tags = [
@@ -285,32 +286,64 @@ def _insert_in_turn(
 
 
 def _insert_at_once(
-    tx: Transaction, dialect: Dialect, action: str, columns: tuple[str, ...], new: Sequence[_New]
+    tx: Transaction, dialect: Dialect, action: str, new: Sequence[_New]
 ) -> dict[str, int]:
-    """Insert entries and their rows of the audit by one statement."""
-    given, statement = _statement(dialect, tuple({**DEFAULTS, **dict.fromkeys(columns)}))
-    rows = [{**DEFAULTS, **one.row, "audited": audited(_with_tags(one))} for one in new]
-    said = {f"new_{name}": value for name, value in audit.author(tx).items()}
-    parameters = {**given.parameters(rows), **said, "new_action": action, "new_at": tx.now()}
+    """Insert entries with the same columns, and their rows of the audit, by one statement.
+
+    A value that is the same in all of them is given once, so that neither side writes and reads it
+    a thousand times.
+    """
+    first = {**DEFAULTS, **new[0].row}
+    own = ["name"]
+    for column, value in new[0].row.items():
+        if column != "name" and any(one.row[column] is not value for one in new):
+            own.append(column)
+    same = {column: value for column, value in first.items() if column not in own}
+    given, statement = _statement(dialect, tuple(own), tuple(same))
+    rows = []
+    for one in new:
+        row = {column: one.row[column] for column in own}
+        tags = sorted(one.checked.tags or ()) or None
+        rows.append({**row, "audited": audited({**row, "tags": tags})})
+    shared = audited(same)[:-1]
+    said = {**audit.author(tx), "action": action, "at": tx.now()}
+    said["shared"] = f"{shared}, " if shared else ""
+    parameters = {
+        **given.parameters(rows),
+        **{f"same_{column}": value for column, value in same.items()},
+        **{f"new_{name}": value for name, value in said.items()},
+    }
     return {row.name: row.id for row in tx.execute(statement, [parameters])}
 
 
 @lru_cache(maxsize=20)
-def _statement(dialect: Dialect, columns: tuple[str, ...]) -> tuple[GivenRows, Any]:
-    """Return how rows are given, and a query that inserts into two tables and selects ids."""
-    types = {name: ENTRY.c[name].type for name in columns}
+def _statement(
+    dialect: Dialect, own: tuple[str, ...], same: tuple[str, ...]
+) -> tuple[GivenRows, Any]:
+    """Return how rows are given, and a query that inserts into two tables and selects ids.
+
+    Args:
+        dialect: of the database.
+        own: the columns that each row has.
+        same: the columns that are given once.
+    """
+    types = {name: ENTRY.c[name].type for name in own}
     given = dialect_of(dialect).given_rows(dialect, {**types, "audited": Text()})
     assert given is not None
     rows = select(given.table).cte("rows")
     entries = dialect_of(dialect).insert_ignore(ENTRY)
-    new = select(*(rows.c[name] for name in columns))
-    entries = entries.from_select(list(columns), new, include_defaults=False)
+    once = [bindparam(f"same_{name}", type_=ENTRY.c[name].type) for name in same]
+    new = select(*(rows.c[name] for name in own), *once)
+    entries = entries.from_select([*own, *same], new, include_defaults=False)
     made = entries.returning(ENTRY.c.name, ENTRY.c.id).cte("made")
     said = ("at", *SAID)
+    # The text of a JSON object: each part is that of another one, without its brackets.
+    shared = bindparam("new_shared", type_=Text())
+    after = func.concat(literal('{"id": '), made.c.id, ", ", shared, rows.c.audited)
     change = {
         **{name: bindparam(f"new_{name}", type_=AUDIT.c[name].type) for name in said},
         "entry": made.c.name,
-        "after": cast(func.concat(literal('{"id": '), made.c.id, ", ", rows.c.audited), JSON),
+        "after": cast(after, JSON),
     }
     both = made.join(rows, rows.c.name == made.c.name)
     noted = plain_insert(AUDIT).from_select(
