@@ -73,6 +73,28 @@ def test_each_is_what_add_makes_of_it(store: Store, schedule: Any, options: dict
     assert alone.id != made.id
 
 
+def test_what_they_have_in_common_and_what_not(store: Store) -> None:
+    """Entries that differ in any of their fields are each what `add` makes of them."""
+    given: list[tuple[str, Any, dict[str, Any]]] = [
+        ("app.t", "30 2 * * *", OPTIONS),
+        ("app.t", "30 2 * * *", {**OPTIONS, "args": [2], "tags": ["c"], "description": None}),
+        ("app.u", "0 3 * * *", {**OPTIONS, "misfire": "all", "max_retries": 0, "tags": []}),
+        ("app.u", 60, {"jitter": 30}),
+        ("app.v", NOON + HOUR, {"paused": True, "options": {"priority": 1}}),
+    ]
+    report = store.add_many(
+        Declared(f"many-{number}", task, schedule, **options)
+        for number, (task, schedule, options) in enumerate(given)
+    )
+    assert report.refused == ()
+    for name, (task, schedule, options) in zip(report.names, given, strict=True):
+        alone, made = store.add(f"alone-{name}", task, schedule, **options), store.get(name)
+        assert plain(made) == plain(store.get(alone.name))
+        assert made.tags == store.get(alone.name).tags
+        theirs, ours = store.audit(alone.name)[0], store.audit(name)[0]
+        assert ours.after == {**(theirs.after or {}), "id": made.id, "name": name}
+
+
 def test_one_shots_are_what_schedule_makes_of_them(store: Store) -> None:
     """One-shots of many differ from each other in task, arguments, name and time only."""
     options: dict[str, Any] = {"tags": ["t"], "max_retries": 3, "description": "d"}
