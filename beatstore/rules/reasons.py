@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 __all__ = [
+    "BY_HAND",
     "MISFIRE",
     "OVERLAP",
     "TRIGGERED",
     "UPSTREAM",
     "WAITED",
     "duration",
+    "is_by_hand",
     "is_triggered",
     "never_due",
     "reworded",
@@ -30,6 +32,9 @@ WAITED = "waited"
 #: The reason of a record that an unfinished run of the same entry caused begins so.
 OVERLAP = "overlap:"
 
+#: The reason of a run that a user ended begins so, or so after `TRIGGERED`.
+BY_HAND = "ended by hand"
+
 #: The reason of a run or record that a misfire policy made begins so.
 MISFIRE = "misfire:"
 
@@ -40,6 +45,11 @@ UPSTREAM = "upstream "
 def is_triggered(reason: str | None) -> bool:
     """Return True if a user triggered the run with this reason."""
     return (reason or "").startswith(TRIGGERED)
+
+
+def is_by_hand(reason: str | None) -> bool:
+    """Return whether a user ended the run."""
+    return (reason or "").startswith((BY_HAND, f"{TRIGGERED}; {BY_HAND}"))
 
 
 def reworded(reason: str | None, words: str) -> str:

@@ -22,7 +22,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.due import STEP
-from beatstore.rules.reasons import TRIGGERED, reworded
+from beatstore.rules.reasons import BY_HAND, TRIGGERED, reworded
 from beatstore.rules.states import (
     FINAL,
     OVER,
@@ -194,7 +194,7 @@ def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) 
     fields.choice("state", state, END_STATES)
     note = fields.note("reason", reason)
     run = found_run(tx, given)
-    words = f"ended by hand: {note}" if note else "ended by hand"
+    words = f"{BY_HAND}: {note}" if note else BY_HAND
     ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
     # Beat does the rest at its next tick: counters, downstreams, the next attempt.
     written = write_ending(tx, ending, tx.now(), WITH_WORKER, follow_up="end")

@@ -30,7 +30,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.reasons import reworded
+from beatstore.rules.reasons import is_by_hand, reworded
 from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
@@ -189,6 +189,8 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         ):
             if some:
                 later = update(RUN).where(RUN.c.id.in_(some), RUN.c.wake_at.is_not(None))
+                # A worker may have started one since.
+                later = later.where(RUN.c.state.not_in(WITH_WORKER))
                 connection.execute(later.values(values))
     count_and_wake(connection, database, tally, now, patience=0.0)
 
@@ -259,7 +261,9 @@ def _is_counted(run: Row[Any]) -> bool:
     if run.state == "lost":
         return True
     by_beat = run.worker is None and bool(run.is_counted)
-    return by_beat and (run.state == "failed" or (run.state == "cancelled" and run.attempt > 1))
+    # A next attempt that beat has cancelled counts as a failure; one that a user has, for nobody.
+    dropped = run.state == "cancelled" and run.attempt > 1 and not is_by_hand(run.reason)
+    return by_beat and (run.state == "failed" or dropped)
 
 
 def _still_suspected(connection: Connection, ending: Ending) -> bool:

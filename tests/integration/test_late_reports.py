@@ -11,10 +11,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from beatstore import After, Run
-from beatstore.database.tables import RUN
+from beatstore.database.tables import ENTRY, RUN
 from beatstore.tick.claims import Claim, Ending, Outcome
 from beatstore.tick.complete import count
 from beatstore.tick.reports import Origin, Report, Reports
@@ -142,6 +142,24 @@ def test_started_before_it_is_counted(play: Play, reports: Reports) -> None:
     assert (started.state, started.wake_at) == ("started", now + timedelta(seconds=3 * HEARTBEAT))
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_started_before_what_is_left_is_put_off(play: Play, reports: Reports, held: bool) -> None:
+    """A run of an entry that was removed, or is locked, keeps its deadline if it is started."""
+    found = claim(play)
+    database = play.store.database
+    if not held:
+        play.store.remove("a")
+    reports.write([said(found, "started")])
+    started = play.store.run(found.run_id).run
+    assert (started.state, started.wake_at is None) == ("started", False)
+    with database.engine.connect() as connection, database.engine.begin() as other:
+        if held:
+            other.execute(select(ENTRY.c.id).with_for_update())
+        count(connection, database, [found.run_id])
+        connection.commit()
+    assert play.store.run(found.run_id).run.wake_at == started.wake_at
+
+
 def test_lost_then_cancelled_then_done(play: Play, reports: Reports) -> None:
     """A lost run whose message comes twice is counted once, whatever the two of them report."""
     run = begin(play, run_timeout=60)
@@ -169,6 +187,21 @@ def test_a_cancelled_attempt_is_counted_once(play: Play, reports: Reports) -> No
     reports.write([said(claims[0], "started"), said(claims[0], "succeeded")])
     second = next(one for one in play.store.runs("a") if one.attempt == 2)
     assert (second.state, counts(play)) == ("succeeded", (1, 1, 1))
+
+
+def test_an_attempt_that_was_ended_by_hand(play: Play, reports: Reports) -> None:
+    """A next attempt that a user ends as cancelled counts for nobody, until a worker has run it."""
+    run = begin(play, max_retries=1, retry_delay=0)
+    reports.write([said(run, "failed")])
+    assert play.tick() == ["a"]
+    [second] = [one for one in play.store.runs("a") if one.attempt == 2]
+    play.store.end(second, "cancelled", reason="why not")
+    play.store.pause("a")
+    play.clock.advance(600)
+    play.tick()
+    assert (play.store.run(second.id).run.state, counts(play)) == ("cancelled", (0, 0, 0))
+    reports.write([said(second, "started"), said(second, "succeeded")])
+    assert (play.store.run(second.id).run.state, counts(play)) == ("succeeded", (1, 0, 1))
 
 
 def test_what_a_worker_has_revoked_is_over(play: Play, reports: Reports) -> None:
