@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
+
+from beatstore.rules.states import CANCELS_RUNS
 
 __all__ = [
     "BY_HAND",
@@ -17,6 +20,7 @@ __all__ = [
     "WAITED",
     "duration",
     "is_by_hand",
+    "is_dropped",
     "is_triggered",
     "never_due",
     "reworded",
@@ -45,6 +49,20 @@ UPSTREAM = "upstream "
 def is_triggered(reason: str | None) -> bool:
     """Return True if a user triggered the run with this reason."""
     return (reason or "").startswith(TRIGGERED)
+
+
+def is_dropped(entry: Any, reason: str | None) -> bool:
+    """Return whether an unsent run with this reason is cancelled, because of its entry's state.
+
+    A run that a user has triggered is sent all the same, unless plain SQL has cancelled the entry
+    since: then `wake_at` has woken it, and no beat has looked at it yet.
+
+    Args:
+        entry: with `state` and `wake_at`.
+        reason: of the run.
+    """
+    asked = is_triggered(reason) and (entry.state != "cancelled" or entry.wake_at is None)
+    return entry.state in CANCELS_RUNS and not asked
 
 
 def is_by_hand(reason: str | None) -> bool:

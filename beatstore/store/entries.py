@@ -18,9 +18,7 @@ from typing import Any, get_args
 from sqlalchemy import (
     Select,
     bindparam,
-    case,
     delete,
-    literal,
     or_,
     select,
     update,
@@ -28,11 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TAG, chunks
+from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
 from beatstore.definition import edges, edits, fields
 from beatstore.errors import EntryChangedError, EntryExistsError
 from beatstore.records import Entry
@@ -41,6 +38,7 @@ from beatstore.store import audit, links
 from beatstore.store.conditions import NOT_ACTIVE, overdue
 from beatstore.store.insertion import insert
 from beatstore.store.searching import SEARCHED, search
+from beatstore.tick.endings import cancel_unsent
 from beatstore.types import EntryOnly, Page
 
 __all__ = [
@@ -278,15 +276,7 @@ def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = Fals
 
 def cancel_runs_of(tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False) -> None:
     """Cancel the unsent runs of many entries; see `cancel_runs`."""
-    now = tx.now()
-    # Without its retry, an occurrence has failed: beat counts it at the next tick.
-    counted = case((RUN.c.attempt > 1, literal(now, Instant())))
-    done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
-    for some in chunks(ids):
-        unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
-        if not held:
-            unsent.append(RUN.c.claimed_by.is_(None))
-        tx.execute(update(RUN).where(*unsent).values(done))
+    cancel_unsent(tx, ids, tx.now(), reason, held=held)
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:

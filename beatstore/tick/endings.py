@@ -5,14 +5,15 @@ Joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, func, update
+from sqlalchemy import bindparam, case, func, literal, update
 
+from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
-from beatstore.database.tables import RUN
+from beatstore.database.tables import RUN, chunks
 from beatstore.tick.claims import Ending, legible
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HELD",
     "SUSPECTED",
     "UnwrittenEndings",
+    "cancel_unsent",
     "texts_of",
     "write_ending",
 ]
@@ -90,6 +92,23 @@ def write_ending(
         "b_started_at": None if ending.ran_s is None else finished_at - _span(ending.ran_s),
     }
     return bool(connection.execute(_WRITE, given).rowcount == 1)
+
+
+def cancel_unsent(
+    connection: Executes, entries: Sequence[int], now: datetime, reason: str, *, held: bool = False
+) -> None:
+    """Cancel the runs of entries, by their ids, that are not sent.
+
+    With `held`, also those that a beat has claimed. Joins the caller's transaction.
+    """
+    # Without its retry, an occurrence has failed: beat counts it at the next tick.
+    counted = case((RUN.c.attempt > 1, literal(now, Instant())))
+    done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
+    for some in chunks(entries):
+        unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
+        if not held:
+            unsent.append(RUN.c.claimed_by.is_(None))
+        connection.execute(update(RUN).where(*unsent).values(done))
 
 
 def texts_of(ending: Ending) -> dict[str, str | None]:

@@ -33,6 +33,7 @@ from beatstore.rules.gate import OPEN, Gate, run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import CALL, Claim, call_of, legible, task_id_of, unreadable
 from beatstore.tick.collisions import without_written
+from beatstore.tick.endings import cancel_unsent
 from beatstore.tick.gates import consume, read_gates
 from beatstore.tick.locks import free_entries
 from beatstore.tick.mistakes import cycle_problems, misspelt_edges
@@ -135,6 +136,9 @@ class Planner:
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
         new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
         watch_again(connection, (row for row in legible_rows if row.id in new), self._settings, now)
+        # By plain SQL; `Store.cancel` does so itself.
+        cancelled = [row.id for row in legible_rows if row.id in new and row.state == "cancelled"]
+        cancel_unsent(connection, cancelled, now, "entry cancelled before it was sent")
         gates = read_gates(connection, legible_rows, now, self._settings, new)
         linked = [row.id for row in rows if row.id in new and gates.get(row.id, OPEN).edges]
         in_cycles = cycle_problems(connection, linked)

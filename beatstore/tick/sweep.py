@@ -18,8 +18,8 @@ from beatstore.config import Settings
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem
-from beatstore.rules.reasons import duration, is_triggered
-from beatstore.rules.states import CANCELS_RUNS, RUN_STATES, UNFINISHED, WITH_WORKER
+from beatstore.rules.reasons import duration, is_dropped
+from beatstore.rules.states import RUN_STATES, UNFINISHED, WITH_WORKER
 from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unreadable
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.notices import Notice
@@ -117,7 +117,8 @@ class _Batch:
         """Claim the runs that may be sent, and end the others."""
         if not runs:
             return
-        columns = [ENTRY.c[name] for name in ("id", "state", *CALL, "run_timeout_s", "overlap")]
+        names = ("id", "state", "wake_at", *CALL, "run_timeout_s", "overlap")
+        columns = [ENTRY.c[name] for name in names]
         these = dialect_of(self.connection.dialect).among(
             ENTRY.c.id, {run.entry_id for run in runs}
         )
@@ -212,7 +213,7 @@ def _refusal(run: Row[Any], entry: Row[Any] | None) -> tuple[str, str] | None:
     """Return the state and reason of a run that must not be sent, or None."""
     if entry is None:
         return "cancelled", "entry removed before it was sent"
-    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):
+    if is_dropped(entry, run.reason):
         return "cancelled", f"entry {entry.state} before it was sent"
     problem = _unreadable(entry) or call_problem(entry)
     return ("failed", problem) if problem else None

@@ -16,7 +16,7 @@ from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryE
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import tick
+from tests.support.harness.ticks import plan, sweep, tick
 from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -243,6 +243,22 @@ def test_cancelling_stops_what_was_triggered(store: Store, queue: Queue) -> None
     [run] = store.runs("a")
     assert (run.state, run.reason) == ("cancelled", "entry cancelled before it was sent")
     assert (run.wake_at, run.finished_at) == (None, NOON)
+
+
+@pytest.mark.parametrize("first", ["sweep", "plan"])
+def test_cancelling_by_plain_sql_stops_it_too(store: Store, queue: Queue, first: str) -> None:
+    """So does plain SQL, whatever beat looks at first; what is asked for afterwards is sent."""
+    store.add("a", "t", 3600)
+    store.trigger("a")
+    with store.database.session() as session:
+        session.execute(text("UPDATE beatstore_entry SET state = 'cancelled' WHERE name = 'a'"))
+    assert "It will be cancelled then." in str(store.explain("a"))
+    assert {"sweep": sweep, "plan": plan}[first](queue) == []
+    [run] = store.runs("a")
+    assert (run.state, run.reason) == ("cancelled", "entry cancelled before it was sent")
+    assert tick(queue) == []
+    again = store.rerun(run)
+    assert [claim.run_id for claim in tick(queue)] == [again.id]
 
 
 # -- reschedule ------------------------------------------------------------------------

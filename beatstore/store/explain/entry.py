@@ -24,7 +24,7 @@ from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.due import DueTimes, accounted_for, jitter_offset, remaining_runs
 from beatstore.rules.gate import run_timeout
-from beatstore.rules.states import CANCELS_RUNS, LIVE
+from beatstore.rules.states import LIVE
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import processes
@@ -332,7 +332,7 @@ class Answer:
         for run in runs:
             self._described.add(run.id)
             self.sentences.append(sentence(self.wording.under_way(run, self.wording.which(run))))
-            if run.state == "claimed" and self.entry.state in CANCELS_RUNS:
+            if run.state == "claimed":
                 self.sentences += self.wording.will_be_cancelled(self.entry, run)
         silent = [run for run in runs if run.state == "sent" and self._is_silent(run)]
         if silent:

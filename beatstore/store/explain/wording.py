@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.due import has_one_run, remaining_runs
-from beatstore.rules.reasons import duration, is_triggered
+from beatstore.rules.reasons import duration, is_dropped, is_triggered
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
 from beatstore.schedules.every import period_in_words
@@ -224,8 +224,8 @@ class Wording:
         return f"{which} is about to be sent"
 
     def will_be_cancelled(self, entry: Entry, run: Run) -> list[str]:
-        """Say that an unsent run will be cancelled; a triggered run will be sent."""
-        if is_triggered(run.reason):
+        """Say that an unsent run will be cancelled, if it will."""
+        if not is_dropped(entry, run.reason):
             return []
         unless = f", unless you write store.resume({entry.name!r}) before"
         return [f"It will be cancelled then{unless if entry.state == 'paused' else ''}."]

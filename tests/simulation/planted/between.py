@@ -94,7 +94,7 @@ FAULTS = (
     ),
     Mutant(
         "cancelled-retry-uncounted",
-        "beatstore/store/entries.py",
+        "beatstore/tick/endings.py",
         "    counted = case((RUN.c.attempt > 1, literal(now, Instant())))",
         "    counted = case((RUN.c.attempt > 2, literal(now, Instant())))",
         "An occurrence whose next attempt is cancelled has failed, and is counted.",

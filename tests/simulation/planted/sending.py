@@ -99,16 +99,23 @@ FAULTS = (
     Mutant(
         "sweep-sends-paused",
         _SWEEP,
-        "    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):",
-        '    if entry.state == "none" and not is_triggered(run.reason):',
+        "    if is_dropped(entry, run.reason):",
+        '    if entry.state == "none":',
         "An attempt of a cancelled entry is not sent.",
     ),
     Mutant(
         "sweep-cancels-triggered",
         _SWEEP,
-        "    if entry.state in CANCELS_RUNS and not is_triggered(run.reason):",
-        "    if entry.state in CANCELS_RUNS:",
+        "    if is_dropped(entry, run.reason):",
+        '    if entry.state in ("paused", "cancelled"):',
         "What was triggered by hand is sent while the entry is paused.",
+    ),
+    Mutant(
+        "sweep-sends-what-sql-cancelled",
+        _SWEEP,
+        "    if is_dropped(entry, run.reason):",
+        '    if entry.state in ("paused", "cancelled") and not run.reason.startswith("triggered"):',
+        "What was triggered by hand is not sent if plain SQL has cancelled the entry since.",
     ),
     Mutant(
         "sweep-no-count",
