@@ -175,8 +175,12 @@ class _Mood:
 
     def _call(self) -> Step:
         verb = self._chance.choice((*_CALLS, *SQL))
-        name = self._chance.choice(self._names)
-        return "call", self._chance.choice(self._users), verb, name, self._given(verb)
+        name, user = self._chance.choice(self._names), self._chance.choice(self._users)
+        given = self._given(verb)
+        if "schedule" not in given:
+            # An entry without a schedule that waits for itself never rests, as it was asked to.
+            given.get("after", {}).pop(name, None)
+        return "call", user, verb, name, given
 
     def _given(self, verb: str) -> dict[str, Any]:
         choice, other = self._chance.choice, self._chance.choice(self._names)
