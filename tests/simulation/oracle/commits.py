@@ -86,14 +86,20 @@ def sent(change: Change) -> Iterator[str]:
 
 
 def marks(change: Change) -> Iterator[str]:
-    """A beat moves a claimed run only if it holds it, or its claim has expired."""
+    """A beat moves a claimed run only if it holds it, its claim has expired, or it is dropped.
+
+    When plain SQL has cancelled an entry, a beat cancels its runs that no beat holds.
+    """
     if not change.is_beat:
         return
     beat = change.world.bodies[change.who.name].id
     for was, run in change.moved():
         holds = was.claimed_by == beat
         due = was.wake_at is not None and micros(was.wake_at) <= change.now
-        if was.state == "claimed" and not (holds or due):
+        entry = change.after.entries.get(run.entry_id)
+        dropped = entry is not None and entry.state == run.state == "cancelled"
+        dropped = dropped and was.claimed_by is None
+        if was.state == "claimed" and not (holds or due or dropped):
             yield (
                 f"{said(run)} was {was.state} and held by another beat, and {change.who.name} "
                 f"made it {run.state}: {run.reason}"
