@@ -37,7 +37,7 @@ from beatstore.schedules.instants import EPOCH
 from beatstore.store import audit, entries, insertion
 from beatstore.store.history import found_run
 from beatstore.tick.claims import Ending
-from beatstore.tick.endings import write_ending
+from beatstore.tick.endings import cancel_unsent, write_ending
 from beatstore.types import EndState
 
 __all__ = [
@@ -235,7 +235,7 @@ def cancel(tx: Transaction, name: str) -> bool:
         **tx.stamp(),
     }
     tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
-    entries.cancel_runs(tx, old, "entry cancelled before it was sent")
+    cancel_unsent(tx, [old.id], tx.now(), "entry cancelled before it was sent")
     audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
     return True
 

@@ -11,7 +11,7 @@ On failure: arguments are refused before anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, get_args
 
@@ -43,8 +43,6 @@ from beatstore.types import EntryOnly, Page
 
 __all__ = [
     "add",
-    "cancel_runs",
-    "cancel_runs_of",
     "change",
     "edit",
     "entries",
@@ -116,7 +114,7 @@ def remove(tx: Transaction, name: str) -> None:
     """Delete an entry; see `Store.remove`."""
     old = tx.get(name, lock=True)
     was = audit.entry_columns(old, **_related(tx, old))
-    cancel_runs(tx, old, "entry removed", held=True)
+    cancel_unsent(tx, [old.id], tx.now(), "entry removed", held=True)
     delete_entries(tx, [old.id])
     audit.record(tx, "remove", old.name, was, None)
 
@@ -267,16 +265,6 @@ def write(
     if written:
         audit.record_edit(tx, action, old, new, others or {})
     return new
-
-
-def cancel_runs(tx: Transaction, entry: Entry, reason: str, *, held: bool = False) -> None:
-    """Cancel the unsent runs of an entry; with `held`, also those that a beat has claimed."""
-    cancel_runs_of(tx, [entry.id], reason, held=held)
-
-
-def cancel_runs_of(tx: Transaction, ids: Sequence[int], reason: str, *, held: bool = False) -> None:
-    """Cancel the unsent runs of many entries; see `cancel_runs`."""
-    cancel_unsent(tx, ids, tx.now(), reason, held=held)
 
 
 def _rename(tx: Transaction, old: Entry, name: str) -> None:

@@ -277,8 +277,8 @@ def _insert_in_turn(
         made = tx.execute(ours).all()
     ids = {row.name: row.id for row in made}
     added = (
-        (one.name, None, {"id": ids[one.name], **audit.shown(_with_tags(one))})
-        for one in new
+        (one.name, None, {"id": ids[one.name], **audit.shown(_with_tags(one, row))})
+        for one, row in zip(new, rows, strict=True)
         if one.name in ids
     )
     audit.record_all(tx, action, added)
@@ -294,17 +294,17 @@ def _insert_at_once(
     a thousand times.
     """
     first = {**DEFAULTS, **new[0].row}
-    own = ["name"]
-    for column, value in new[0].row.items():
-        if column != "name" and any(one.row[column] is not value for one in new):
-            own.append(column)
+    own = [
+        column
+        for column, value in new[0].row.items()
+        if column == "name" or any(one.row[column] is not value for one in new)
+    ]
     same = {column: value for column, value in first.items() if column not in own}
     given, statement = _statement(dialect, tuple(own), tuple(same))
     rows = []
     for one in new:
         row = {column: one.row[column] for column in own}
-        tags = sorted(one.checked.tags or ()) or None
-        rows.append({**row, "audited": audited({**row, "tags": tags})})
+        rows.append({**row, "audited": audited(_with_tags(one, row))})
     shared = audited(same)[:-1]
     said = {**audit.author(tx), "action": action, "at": tx.now()}
     said["shared"] = f"{shared}, " if shared else ""
@@ -352,5 +352,6 @@ def _statement(
     return given, select(made).add_cte(noted.cte("noted"))
 
 
-def _with_tags(new: _New) -> dict[str, Any]:
-    return {**DEFAULTS, **new.row, "tags": sorted(new.checked.tags or ()) or None}
+def _with_tags(new: _New, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns of an entry, with its tags as the audit has them."""
+    return {**row, "tags": sorted(new.checked.tags or ()) or None}

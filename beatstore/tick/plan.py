@@ -134,11 +134,12 @@ class Planner:
         if not rows:
             return Planned()
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
-        new = {row.id for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW}
-        watch_again(connection, (row for row in legible_rows if row.id in new), self._settings, now)
+        written = [row for row in legible_rows if row.wake_at is not None and row.wake_at < _NEW]
+        new = {row.id for row in written}
+        watch_again(connection, written, self._settings, now)
         # By plain SQL; `Store.cancel` does so itself.
-        cancelled = [row.id for row in legible_rows if row.id in new and row.state == "cancelled"]
-        cancel_unsent(connection, cancelled, now, "entry cancelled before it was sent")
+        if cancelled := [row.id for row in written if row.state == "cancelled"]:
+            cancel_unsent(connection, cancelled, now, "entry cancelled before it was sent")
         gates = read_gates(connection, legible_rows, now, self._settings, new)
         linked = [row.id for row in rows if row.id in new and gates.get(row.id, OPEN).edges]
         in_cycles = cycle_problems(connection, linked)

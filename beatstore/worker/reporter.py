@@ -347,11 +347,10 @@ class Reporter:
         A question is asked again for as long as its task waits.
         """
         with self._changed:
-            asked = False
+            asked = any(item.again is not None for item in held)
             for item in held:
                 if item.again is None:
                     item.end_wait()
-                asked = asked or item.again is not None
                 if item.number in self._items:
                     self._items.move_to_end(item.number)
             if alone and not self._ending:

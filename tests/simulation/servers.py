@@ -195,7 +195,7 @@ class ServerGround(Ground):
 
     def _waits(self, connection: Any) -> bool:
         """Say whether a session waits for a lock, and is not just slow."""
-        driver = getattr(connection, "dbapi_connection", connection)
+        driver = _of_driver(connection)
         is_postgresql = self._backend == "postgresql"
         session = driver.info.backend_pid if is_postgresql else driver.thread_id()
         asked = _WAITS[self._backend].format(session)
@@ -224,6 +224,11 @@ class ServerGround(Ground):
         return error
 
 
+def _of_driver(connection: Any) -> Any:
+    """Return the driver's connection; what a commit is given is SQLAlchemy's, around it."""
+    return getattr(connection, "dbapi_connection", connection)
+
+
 def _commits(connection: Any, statement: str) -> bool:
     """Say whether a statement that writes commits by itself; one that only reads is no commit."""
     by_itself = getattr(connection, "autocommit", None) is True
@@ -234,8 +239,7 @@ class _Wire:
     """A connection that can be cut."""
 
     def __init__(self, connection: Any) -> None:
-        # What a commit is given is SQLAlchemy's, around the driver's.
-        self._connection = getattr(connection, "dbapi_connection", connection)
+        self._connection = _of_driver(connection)
 
     def cut(self) -> None:
         """Close it: the server rolls back what is not committed."""

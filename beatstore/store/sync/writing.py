@@ -11,9 +11,10 @@ from typing import Any
 
 from beatstore.database.rows import Transaction
 from beatstore.records import Entry
-from beatstore.store import audit, entries, links
+from beatstore.store import audit, links
 from beatstore.store.sync import bulk, entry, stored
 from beatstore.store.sync.entry import DeclaredEntry
+from beatstore.tick.endings import cancel_unsent
 from beatstore.tick.gates import consume
 
 __all__ = ["insert", "let_go", "update"]
@@ -62,7 +63,8 @@ def let_go(tx: Transaction, left: Iterable[Entry]) -> None:
     served = [(old, row) for old, row in columns if entry.is_in_service(old)]
     bulk.write(tx, {old.id: row for old, row in served}, **tx.stamp())
     bulk.write(tx, {old.id: row for old, row in columns if not entry.is_in_service(old)})
-    entries.cancel_runs_of(tx, [old.id for old, _ in served], "entry is no longer declared")
+    gone = [old.id for old, _ in served]
+    cancel_unsent(tx, gone, tx.now(), "entry is no longer declared")
     cancelled = {"state": "cancelled"}
     audit.record_all(tx, "sync", ((old.name, {"state": old.state}, cancelled) for old, _ in served))
 

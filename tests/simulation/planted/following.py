@@ -192,7 +192,7 @@ FAULTS = (
     Mutant(
         "cancel-keeps-claims",
         _ACTIONS,
-        '    entries.cancel_runs(tx, old, "entry cancelled before it was sent")',
+        '    cancel_unsent(tx, [old.id], tx.now(), "entry cancelled before it was sent")',
         "    pass",
         "After a `cancel` that was in time nothing is sent.",
     ),
