@@ -15,12 +15,14 @@ __all__ = [
     "BY_HAND",
     "MISFIRE",
     "OVERLAP",
+    "RERUN",
     "TRIGGERED",
     "UPSTREAM",
     "WAITED",
     "duration",
     "is_by_hand",
     "is_dropped",
+    "is_rerun",
     "is_triggered",
     "never_due",
     "reworded",
@@ -30,13 +32,16 @@ __all__ = [
 #: The reason of a run that a user triggered begins so.
 TRIGGERED = "triggered"
 
+#: The reason of a next attempt that a user asked for begins so.
+RERUN = f"{TRIGGERED}: rerun"
+
 #: The reason of a run that waited begins so.
 WAITED = "waited"
 
 #: The reason of a record that an unfinished run of the same entry caused begins so.
 OVERLAP = "overlap:"
 
-#: The reason of a run that a user ended begins so, or so after `TRIGGERED`.
+#: The reason of a run that a user ended begins so, or so after `TRIGGERED` or `RERUN`.
 BY_HAND = "ended by hand"
 
 #: The reason of a run or record that a misfire policy made begins so.
@@ -49,6 +54,15 @@ UPSTREAM = "upstream "
 def is_triggered(reason: str | None) -> bool:
     """Return True if a user triggered the run with this reason."""
     return (reason or "").startswith(TRIGGERED)
+
+
+def is_rerun(reason: str | None) -> bool:
+    """Return whether a user asked for the next attempt with this reason.
+
+    The attempt before it has been counted already, so that nothing is counted if this one is
+    cancelled. A next attempt that beat makes after a failure takes the place of that failure.
+    """
+    return (reason or "").startswith(RERUN)
 
 
 def is_dropped(entry: Any, reason: str | None) -> bool:
@@ -67,12 +81,18 @@ def is_dropped(entry: Any, reason: str | None) -> bool:
 
 def is_by_hand(reason: str | None) -> bool:
     """Return whether a user ended the run."""
-    return (reason or "").startswith((BY_HAND, f"{TRIGGERED}; {BY_HAND}"))
+    said = (BY_HAND, f"{TRIGGERED}; {BY_HAND}", f"{RERUN}; {BY_HAND}")
+    return (reason or "").startswith(said)
 
 
 def reworded(reason: str | None, words: str) -> str:
-    """Return a new reason for a run, which keeps the note that a user triggered it."""
-    return f"{TRIGGERED}; {words}" if is_triggered(reason) else words
+    """Return a new reason for a run, which keeps the note that a user asked for it.
+
+    `beatstore.tick.endings.reworded_reason` is the same in SQL.
+    """
+    if not is_triggered(reason):
+        return words
+    return f"{RERUN if is_rerun(reason) else TRIGGERED}; {words}"
 
 
 def waited(span: timedelta, reason: str | None) -> str:

@@ -30,7 +30,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.reasons import is_by_hand, reworded
+from beatstore.rules.reasons import TRIGGERED, is_by_hand, is_rerun, is_triggered
 from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
@@ -156,7 +156,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
 
     The tick itself has ended the runs without a `follow_up`. To downstreams, these are failures:
     an occurrence that was skipped because of its upstream, a message that could not be sent, and
-    a next attempt that was cancelled. Runs whose entry is locked are swept again after `HELD`.
+    a retry that was cancelled. Runs whose entry is locked are swept again after `HELD`.
     """
     tally = Tally()
     ids = list(ids)
@@ -175,8 +175,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         elif row.follow_up == "wake":
             tally.wake_again(row)
         else:
-            # After a next attempt that was cancelled, the failure before it counts.
-            failed = row.outcome == "failure" or row.attempt > 1
+            failed = row.outcome == "failure" or _is_retry(row)
             tally.add(row, "failure" if failed else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
@@ -261,9 +260,14 @@ def _is_counted(run: Row[Any]) -> bool:
     if run.state == "lost":
         return True
     by_beat = run.worker is None and bool(run.is_counted)
-    # A next attempt that beat has cancelled counts as a failure; one that a user has, for nobody.
-    dropped = run.state == "cancelled" and run.attempt > 1 and not is_by_hand(run.reason)
+    # A retry that beat has cancelled counts as a failure; one that a user has, for nobody.
+    dropped = run.state == "cancelled" and _is_retry(run) and not is_by_hand(run.reason)
     return by_beat and (run.state == "failed" or dropped)
+
+
+def _is_retry(run: Row[Any]) -> bool:
+    """Return whether beat made a run after a failure, which counts if this run is cancelled."""
+    return run.attempt > 1 and not is_rerun(run.reason)
 
 
 def _still_suspected(connection: Connection, ending: Ending) -> bool:
@@ -284,10 +288,13 @@ def _follow(
         tally.add(run, None)
     else:
         delay = None if run.entry_state == "cancelled" else retry_delay(run, run.id, run.attempt)
-        if delay is None or Unreadable in map(type, run):
+        is_retried = (
+            delay is not None
+            and Unreadable not in map(type, run)
+            and _add_attempt(connection, run, now + delay, ending)
+        )
+        if not is_retried:
             tally.add(run, "failure")
-        else:
-            _add_attempt(connection, run, now + delay, ending)
 
 
 def _finish_late(
@@ -301,13 +308,14 @@ def _finish_late(
 ) -> None:
     """Record the late outcome of a run that beat had ended, unless its next attempt decides."""
     following = connection.execute(
-        select(RUN.c.id, RUN.c.state, RUN.c.claimed_by).where(
+        select(RUN.c.id, RUN.c.reason).where(
             RUN.c.entry_id == run.entry_id,
             RUN.c.due_at == run.due_at,
             RUN.c.attempt == run.attempt + 1,
         )
     ).first()
-    if following is None and ending.state == "cancelled":
+    counted = following is None or is_rerun(following.reason)
+    if counted and ending.state == "cancelled":
         # The failure is counted. A row that says `cancelled` would say that nothing is.
         _note_later(connection, run, ending)
         return
@@ -328,7 +336,10 @@ def _finish_late(
     )
     if connection.execute(waiting).rowcount:
         if write_ending(connection, ending, now, (state,)):
-            _follow(connection, run, ending, now, tally)
+            if counted:
+                tally.add(run, "late success")
+            else:
+                _follow(connection, run, ending, now, tally)
     else:
         _note_later(connection, run, ending)
 
@@ -340,16 +351,20 @@ def _note_later(connection: Connection, run: Row[Any], ending: Ending) -> None:
     connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
 
 
-def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> None:
+def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> bool:
     """Insert the next attempt, which covers the same occurrences as this one.
 
-    If it exists already, a person asked for it, and it decides the outcome of the occurrence.
+    Returns:
+        False if a person has asked for it before this one was counted.
     """
     attempt = run.attempt + 1
     why = ending.error or ending.reason or ending.state
     words = f"attempt {attempt}, after: {why[:200]}"
-    insert = dialect_of(connection.dialect).insert_ignore(RUN)
-    connection.execute(
+    if is_triggered(run.reason):
+        words = f"{TRIGGERED}; {words}"  # and no longer a rerun
+    insert = dialect_of(connection.dialect).insert_ignore(RUN).inline()
+    insert = insert.execution_options(preserve_rowcount=True)
+    inserted = connection.execute(
         insert.values(
             entry_id=run.entry_id,
             entry_name=run.entry_name,
@@ -357,9 +372,10 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
             attempt=attempt,
             task_id=task_id_of(run.entry_id, run.entry_created_at, run.due_at, attempt),
             state="claimed",
-            reason=legible(reworded(run.reason, words)),
+            reason=legible(words),
             first_missed_at=run.first_missed_at,
             missed_count=run.missed_count,
             wake_at=wake_at,
         )
     )
+    return inserted.rowcount == 1

@@ -9,11 +9,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, case, func, literal, update
+from sqlalchemy import ColumnElement, bindparam, case, func, literal, update
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN, chunks
+from beatstore.rules.reasons import RERUN, TRIGGERED
 from beatstore.tick.claims import Ending, legible
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SUSPECTED",
     "UnwrittenEndings",
     "cancel_unsent",
+    "reworded_reason",
     "texts_of",
     "write_ending",
 ]
@@ -103,12 +105,22 @@ def cancel_unsent(
     """
     # Without its retry, an occurrence has failed: beat counts it at the next tick.
     counted = case((RUN.c.attempt > 1, literal(now, Instant())))
-    done = {"state": "cancelled", "reason": reason, "wake_at": counted, "finished_at": now}
+    done = {"state": "cancelled", "wake_at": counted, "finished_at": now}
+    done["reason"] = reworded_reason(reason)
     for some in chunks(entries):
         unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
         if not held:
             unsent.append(RUN.c.claimed_by.is_(None))
         connection.execute(update(RUN).where(*unsent).values(done))
+
+
+def reworded_reason(words: str) -> ColumnElement[str]:
+    """Return a new reason for runs; `beatstore.rules.reasons.reworded` is the same in Python."""
+    kept = (
+        (RUN.c.reason.startswith(note, autoescape=True), f"{note}; {words}")
+        for note in (RERUN, TRIGGERED)
+    )
+    return case(*kept, else_=words)
 
 
 def texts_of(ending: Ending) -> dict[str, str | None]:

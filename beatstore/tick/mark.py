@@ -27,9 +27,9 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.gate import run_timeout
-from beatstore.rules.reasons import TRIGGERED
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
+from beatstore.tick.endings import reworded_reason
 
 __all__ = ["mark", "next_check_at", "timeout_in_force"]
 
@@ -116,10 +116,7 @@ def _mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now
     if one.tries:
         values["tries"] = one.tries
     if one.reason:
-        # This prefix marks a run that is sent whatever the state of its entry.
-        asked_for = RUN.c.reason.startswith(TRIGGERED, autoescape=True)
-        reason = legible(one.reason)
-        values["reason"] = case((asked_for, f"{TRIGGERED}; {reason}"), else_=reason)
+        values["reason"] = reworded_reason(legible(one.reason))
     mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
     connection.execute(update(RUN).where(RUN.c.id.in_(ids), *mine).values(values))
     if one.state == "claimed" and one.tries:

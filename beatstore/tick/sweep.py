@@ -18,10 +18,10 @@ from beatstore.config import Settings
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem
-from beatstore.rules.reasons import duration, is_dropped
+from beatstore.rules.reasons import duration, is_dropped, reworded
 from beatstore.rules.states import RUN_STATES, UNFINISHED, WITH_WORKER
 from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unreadable
-from beatstore.tick.endings import SUSPECTED
+from beatstore.tick.endings import SUSPECTED, reworded_reason
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import MISSED_UNTIL_LOST
 from beatstore.words import misspelt
@@ -82,8 +82,9 @@ def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> 
     Returns:
         The event to log after the commit.
     """
-    over = {"state": "failed", "reason": legible(reason), "wake_at": None, "finished_at": now}
-    connection.execute(_END, [{"b_id": run_id, **over}])
+    over = {"state": "failed", "wake_at": None, "finished_at": now}
+    words = reworded_reason(legible(reason))
+    connection.execute(update(RUN).where(RUN.c.id == run_id).values(over | {"reason": words}))
     name = connection.scalar(select(RUN.c.entry_name).where(RUN.c.id == run_id))
     return Notice("refused", name, reason=reason, run_id=run_id)
 
@@ -141,9 +142,10 @@ class _Batch:
         if not ended:
             return
         over = {"wake_at": self.now, "finished_at": self.now}
+        ended = [(run, state, reworded(run.reason, words)) for run, state, words in ended]
         rows = [
-            {"b_id": run.id, "state": state, "reason": legible(reason), **over}
-            for run, state, reason in ended
+            {"b_id": run.id, "state": state, "reason": legible(words), **over}
+            for run, state, words in ended
         ]
         self.connection.execute(_END, rows)
         self.swept.uncounted += [run.id for run, _, _ in ended]

@@ -1,13 +1,15 @@
-"""Overlap and retries of entries that others wait for, on every database."""
+"""Overlap, retries and reruns of entries that others wait for, on every database."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
 import pytest
+from sqlalchemy import text
 
 from beatstore import After, InvalidEntryError
-from tests.support.harness.play import Play
+from tests.support.harness.play import Play, held
+from tests.support.marks import on_servers
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 HOURLY = "0 * * * *"
@@ -76,6 +78,19 @@ def test_retries_are_runs_of_their_own(play: Play) -> None:
     assert [run.error for run in runs[:3]] == ["RuntimeError: no"] * 3
 
 
+def test_a_retry_that_is_cancelled_is_a_failure(play: Play) -> None:
+    """When nobody will try again, whoever waits for the failure is told."""
+    play.add("a", "0 13 * * *", max_retries=1)
+    play.add("alarm", after=[After("a", on="failure")])
+    play.at("13:00")
+    assert play.end("a", "failed") == []
+    play.store.cancel("a")
+    assert play.tick() == ["alarm"]
+
+
+# -- reruns --------------------------------------------------------------------------------
+
+
 def test_rerun_is_one_more_attempt(play: Play) -> None:
     """A run that failed for good is sent again by hand, and its success frees the downstream."""
     play.add("a", "0 13 * * *")
@@ -94,11 +109,73 @@ def test_rerun_is_one_more_attempt(play: Play) -> None:
         play.store.rerun(again)
 
 
-def test_a_retry_that_is_cancelled_is_a_failure(play: Play) -> None:
-    """When nobody will try again, whoever waits for the failure is told."""
-    play.add("a", "0 13 * * *", max_retries=1)
-    play.add("alarm", after=[After("a", on="failure")])
+def counted(play: Play) -> tuple[int, int, int]:
+    """Return how often 'a' has succeeded, failed and ended."""
+    entry = play.store.get("a")
+    return entry.success_seq, entry.failure_seq, entry.done_seq
+
+
+@pytest.mark.parametrize("how", ["cancel", "plain SQL", "end"])
+@pytest.mark.parametrize("first", ["succeeded", "failed"])
+def test_a_rerun_that_is_cancelled_is_not_counted(play: Play, how: str, first: str) -> None:
+    """The attempt before it has been counted, so that nobody is told anything new."""
+    play.add("a", "0 13 * * *")
+    play.add("next", after=[After("a", on="done")])
     play.at("13:00")
-    assert play.end("a", "failed") == []
+    assert play.end("a", first) == ["next"]
+    before = counted(play)
+    again = play.store.rerun(play.last("a"))
+    if how == "cancel":
+        play.store.cancel("a")
+    elif how == "plain SQL":
+        with play.store.database.session() as session:
+            session.execute(text("UPDATE beatstore_entry SET state = 'cancelled' WHERE name = 'a'"))
+    else:
+        play.tick()
+        play.store.end(again.id, "cancelled")
+    assert play.tick() == []
+    [run] = [one for one in play.store.runs("a") if one.id == again.id]
+    words = "ended by hand" if how == "end" else "entry cancelled before it was sent"
+    assert (run.state, run.reason) == ("cancelled", f"triggered: rerun; {words}")
+    assert counted(play) == before
+
+
+def test_a_rerun_whose_retry_is_cancelled_is_a_failure(play: Play) -> None:
+    """The rerun has failed, was not counted because of its retry, and nobody tries again."""
+    play.add("a", "0 13 * * *", max_retries=2, retry_delay=0)
+    play.at("13:00")
+    play.end("a")
+    play.store.rerun(play.last("a"))
+    assert play.tick() == ["a"]
+    play.store.change("a", retry_delay=600)
+    play.end("a", "failed")
+    assert counted(play) == (1, 0, 1)
     play.store.cancel("a")
-    assert play.tick() == ["alarm"]
+    play.tick()
+    assert counted(play) == (1, 1, 2)
+
+
+@on_servers
+def test_a_rerun_asked_for_before_the_failure_was_counted(play: Play) -> None:
+    """A failure that waits for its locked entry is counted, though its next attempt exists."""
+    play.add("a", "0 13 * * *", max_retries=1)
+    play.at("13:00")
+    with held(play, "a"):
+        play.end("a", "failed")
+    play.store.rerun(play.last("a"))
+    play.store.cancel("a")
+    play.clock.advance(2)
+    assert play.tick() == []
+    assert [run.state for run in play.store.runs("a")] == ["cancelled", "failed"]
+    assert counted(play) == (0, 1, 1)
+
+
+def test_a_lost_run_that_succeeds_before_its_rerun_is_sent(play: Play) -> None:
+    """The rerun is not needed, and the success is added to a failure that was counted."""
+    play.add("a", "0 13 * * *", run_timeout=60)
+    play.at("13:00")
+    assert play.at("13:02") == []
+    play.store.rerun(play.last("a"))
+    play.end("a")
+    assert [run.state for run in play.store.runs("a")] == ["cancelled", "succeeded"]
+    assert counted(play) == (1, 1, 1)

@@ -241,7 +241,7 @@ def test_cancelling_stops_what_was_triggered(store: Store, queue: Queue) -> None
     assert store.cancel("a") is True
     assert tick(queue) == []
     [run] = store.runs("a")
-    assert (run.state, run.reason) == ("cancelled", "entry cancelled before it was sent")
+    assert (run.state, run.reason) == ("cancelled", "triggered; entry cancelled before it was sent")
     assert (run.wake_at, run.finished_at) == (None, NOON)
 
 
@@ -255,7 +255,7 @@ def test_cancelling_by_plain_sql_stops_it_too(store: Store, queue: Queue, first:
     assert "It will be cancelled then." in str(store.explain("a"))
     assert {"sweep": sweep, "plan": plan}[first](queue) == []
     [run] = store.runs("a")
-    assert (run.state, run.reason) == ("cancelled", "entry cancelled before it was sent")
+    assert (run.state, run.reason) == ("cancelled", "triggered; entry cancelled before it was sent")
     assert tick(queue) == []
     again = store.rerun(run)
     assert [claim.run_id for claim in tick(queue)] == [again.id]

@@ -15,6 +15,7 @@ class Memory:
         holders: by run, the beat that claims it last and since when, on the monotonic clock.
         claimers: by run, the process that claimed it last.
         asked: the runs that a `trigger` or a `rerun` made.
+        withdrawn: those of them that were there when their entry was cancelled.
         ended: the runs that a user has ended by hand.
         failed: runs that had failed or been lost for good at some time.
         dropped: runs that a beat or a user has cancelled before they were sent.
@@ -27,6 +28,7 @@ class Memory:
         self.holders: dict[int, tuple[str, float]] = {}
         self.claimers: dict[int, str] = {}
         self.asked: set[int] = set()
+        self.withdrawn: set[int] = set()
         self.ended: set[int] = set()
         self.failed: set[int] = set()
         self.dropped: set[int] = set()
@@ -77,6 +79,9 @@ class Memory:
 
     def _note_entries(self, change: Change) -> None:
         for number, entry in change.after.entries.items():
+            was = change.before.entries.get(number)
+            if entry.state == "cancelled" and (was is None or was.state != "cancelled"):
+                self.withdrawn |= self.asked & {run.id for run in change.after.runs_of(number)}
             if entry.state not in ("paused", "cancelled"):
                 was_stopped = self.stopped.pop(number, None) is not None
                 if was_stopped and entry.state == "active":

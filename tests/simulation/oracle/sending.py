@@ -34,7 +34,7 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
     entry = judge.state.entries.get(run.entry_id)
     if entry is not None and since > judge.stopped.get(run.entry_id, math.inf):
         # A retry of what was asked for by hand is asked for, too.
+        asked = judge.asked if entry.state == "paused" else judge.asked - judge.withdrawn
         chain = (one.id for one in judge.state.runs_of(entry.id) if one.due_at == run.due_at)
-        allowed = entry.state == "paused" and not judge.asked.isdisjoint(chain)
-        if not allowed:
+        if asked.isdisjoint(chain):
             yield f"{name} was claimed and sent after its entry had been {entry.state}"

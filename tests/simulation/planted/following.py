@@ -54,15 +54,15 @@ FAULTS = (
     Mutant(
         "retry-lost",
         _COMPLETE,
-        "            _add_attempt(connection, run, now + delay, ending)",
-        "            pass",
+        "            and _add_attempt(connection, run, now + delay, ending)",
+        "            and False",
         "A failed run gets its next attempt.",
     ),
     Mutant(
         "retry-at-once",
         _COMPLETE,
-        "            _add_attempt(connection, run, now + delay, ending)",
-        "            _add_attempt(connection, run, now, ending)",
+        "            and _add_attempt(connection, run, now + delay, ending)",
+        "            and _add_attempt(connection, run, now, ending)",
         "A next attempt waits for `retry_delay`.",
     ),
     Mutant(
@@ -75,9 +75,8 @@ FAULTS = (
     Mutant(
         "retry-counts-too",
         _COMPLETE,
-        "            _add_attempt(connection, run, now + delay, ending)",
-        "            _add_attempt(connection, run, now + delay, ending)\n"
-        '            tally.add(run, "failure")',
+        "        if not is_retried:",
+        "        if True:",
         "Downstreams see the final outcome only.",
     ),
     Mutant(
