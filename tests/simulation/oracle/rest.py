@@ -30,11 +30,15 @@ def accounts(judge: Judge) -> Iterator[str]:
     for entry in judge.state.entries.values():
         if period_of(entry) is None or entry.name in judge.touched or entry.max_runs is not None:
             continue
+        runs = judge.state.runs_of(entry.id)
+        rows = [run for run in runs if run.attempt == 1 and run.id not in judge.asked]
+        of_rows = {micros(run.due_at) for run in rows}
         seen: list[int] = []
-        for run in judge.state.runs_of(entry.id):
-            if run.attempt == 1 and run.id not in judge.asked:
-                first = micros(run.first_missed_at or run.due_at)
-                seen += between(entry, first - 1, micros(run.due_at))
+        for run in rows:
+            counted = _counted(entry, run, of_rows)
+            seen += [micros(run.due_at), *counted]
+            if len(counted) != run.missed_count - (run.state in ("missed", "skipped")):
+                yield f"{said(run)} is {run.state} and counts {run.missed_count}, not {counted}"
         dues = between(entry, micros(entry.created_at), judge.now)
         if entry.state == "active":  # it waits
             since = entry.pending_due_at
@@ -50,6 +54,12 @@ def accounts(judge: Judge) -> Iterator[str]:
             wrong = len(set(seen)) != len(seen) or not set(dues) <= set(seen)
         if wrong:
             yield f"{entry.name!r} was due at {dues}, and its rows are for {sorted(seen)}"
+
+
+def _counted(entry: Entry, run: Run, of_rows: set[int]) -> list[int]:
+    """Return the due times without a row of their own that a run counts."""
+    first = micros(run.first_missed_at or run.due_at)
+    return [due for due in between(entry, first - 1, micros(run.due_at)) if due not in of_rows]
 
 
 def bounded(judge: Judge) -> Iterator[str]:
