@@ -58,7 +58,9 @@ class Judge(Memory):
         """Judge what a beat has left undone at the end of an operation that began then."""
         claim = self.world.ground.store.settings.claim_ttl
         slow = self.world.virtual.monotonic - began >= claim * TRUSTED
-        if slow or self.world.trace.faults or process.kind != "beat":
+        # What a slow operation has given back lies ahead of a clock that was set back since.
+        excused = slow or self.world.virtual.stepped or bool(self.world.trace.faults)
+        if excused or process.kind != "beat":
             return
         for run in self.state.runs.values():
             mine = self.claimers.get(run.id) == process.name
