@@ -72,8 +72,8 @@ def _steps(scheduler: DBScheduler, url: str, broker: Broker, count: int) -> tupl
         ["step", "wall", "CPU of beat"],
     )
     with _timed(*STEPS) as spent:
-        driver: Any = scheduler.queue._kept._connection
-        pid = driver.connection.driver_connection.info.backend_pid
+        driver: Any = scheduler.queue._kept._driver
+        pid = driver.info.backend_pid
         server = cpu_of(pid)
         lap = burst(scheduler, url, broker, KIND, count)
         server = cpu_of(pid) - server
