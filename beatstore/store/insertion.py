@@ -95,7 +95,7 @@ def _insert_row(
 ) -> Entry | None:
     if not is_returned:
         return tx.get(row["name"]) if tx.insert(ENTRY, row) else None
-    statement = _entry_statement(kind, tuple(row)).returning(*ENTRY.columns)
+    statement = _entry_statement(kind, tuple(row))
     return next(iter(tx.all(Entry, statement, [row])), None)
 
 
@@ -125,11 +125,14 @@ def audited(row: Mapping[str, Any]) -> str:
 
 @cache
 def _entry_statement(kind: DatabaseDialect, columns: tuple[str, ...]) -> Any:
-    """Return an INSERT of an entry: the parameters are these columns, the rest has defaults."""
+    """Return an INSERT of an entry, which returns its row.
+
+    The parameters are these columns; the rest has defaults.
+    """
     values: dict[str, Any] = {name: bindparam(name, type_=ENTRY.c[name].type) for name in columns}
     for stamp in ("created_at", "updated_at"):
         values.setdefault(stamp, db_now())
-    return kind.insert_ignore(ENTRY).values(values)
+    return kind.insert_ignore(ENTRY).values(values).returning(*ENTRY.columns)
 
 
 @cache
@@ -137,7 +140,7 @@ def _statement_at_once(
     kind: DatabaseDialect, columns: tuple[str, ...], has_clock: bool, has_tags: bool
 ) -> Any:
     """Return a query that inserts into three tables, and selects the row of the entry."""
-    made = _entry_statement(kind, columns).returning(*ENTRY.columns).cte("made")
+    made = _entry_statement(kind, columns).cte("made")
     now: ColumnElement[Any] = bindparam(_NOW, type_=Instant()) if has_clock else db_now()
     # The id is known only now. The text of a JSON object is that of another one without its `{`.
     after = func.concat(

@@ -15,25 +15,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import (
-    Row,
-    and_,
-    case,
-    exists,
-    func,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Row, Select, and_, bindparam, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
+from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.gate import OPEN, Gate, Missing
 from beatstore.rules.outcomes import unmet_words
@@ -150,26 +142,40 @@ def open_runs(
     A run that is not watched, and was sent longer ago than the timeout, does not count: it was
     sent when no worker could report it, and while the entry's overlap was "allow".
     """
+    given: dict[str, Any] = {"ids": list(ids)}
+    if timeout is not None:
+        given["since"] = now - timeout
+    found = connection.execute(_unfinished(dialect_of(connection.dialect), "since" in given), given)
+    # The due time may be unreadable if somebody wrote it by hand; the run still counts.
+    return {
+        row.entry_id: row.due_at if isinstance(row.due_at, datetime) else EPOCH for row in found
+    }
+
+
+@cache
+def _unfinished(dialect: DatabaseDialect, recent: bool) -> Select[Any]:
+    """Select the latest unfinished runs; if `recent`, what is not watched was sent since then."""
     unfinished = (
-        dialect_of(connection.dialect).among(RUN.c.entry_id, ids),
+        dialect.among(RUN.c.entry_id),
         RUN.c.state.in_(UNFINISHED),
         NOT_SUCCEEDED,
     )
     found = select(RUN.c.entry_id, func.max(RUN.c.due_at).label("due_at")).where(*unfinished)
-    if timeout is not None:
+    if recent:
         watched = or_(RUN.c.state != "sent", RUN.c.wake_at.is_not(None))
-        found = found.where(or_(watched, RUN.c.sent_at > now - timeout))
-    # The due time may be unreadable if somebody wrote it by hand; the run still counts.
-    return {
-        row.entry_id: row.due_at if isinstance(row.due_at, datetime) else EPOCH
-        for row in connection.execute(found.group_by(RUN.c.entry_id))
-    }
+        found = found.where(or_(watched, RUN.c.sent_at > bindparam("since", type_=Instant())))
+    return found.group_by(RUN.c.entry_id)
 
 
 def _have_edges(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
-    these = dialect_of(connection.dialect).among(ENTRY.c.id, (row.id for row in rows))
+    having_edges = _having_edges(dialect_of(connection.dialect))
+    return set(connection.scalars(having_edges, {"ids": [row.id for row in rows]}))
+
+
+@cache
+def _having_edges(dialect: DatabaseDialect) -> Select[Any]:
     edge = exists().where(_EDGE.downstream_id == ENTRY.c.id)
-    return set(connection.scalars(select(ENTRY.c.id).where(these, edge)))
+    return select(ENTRY.c.id).where(dialect.among(ENTRY.c.id), edge)
 
 
 def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[int, Gate]) -> None:
@@ -194,6 +200,27 @@ def _read_edges(connection: Connection, rows: Sequence[Row[Any]], gates: dict[in
 
 def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[int, Row[Any]]:
     """Return for each entry its newest upstream whose edge is not satisfied, if any."""
+    found = connection.execute(
+        _newest_unmet(dialect_of(connection.dialect), resume), {"ids": list(ids)}
+    )
+    pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
+    if not pairs:
+        return {}
+    # In its own statement: joined to the one above, the subquery would run several times.
+    rows = connection.execute(_EDGES, {"pairs": pairs})
+    return {int(row.id): cast("Row[Any]", row) for row in rows}
+
+
+#: Edges with what their upstreams are, by the ids of both ends.
+_EDGES = (
+    select(_EDGE.downstream_id.label("id"), _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state)
+    .join(_UP, _UP.c.id == _EDGE.upstream_id)
+    .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(bindparam("pairs", expanding=True)))
+)
+
+
+@cache
+def _newest_unmet(dialect: DatabaseDialect, resume: bool) -> Select[Any]:
     unsatisfied = (
         select(_EDGE.upstream_id)
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
@@ -208,23 +235,8 @@ def _unmet(connection: Connection, ids: Sequence[int], *, resume: bool) -> dict[
     if resume:
         before = or_(ENTRY.c.blocked_by.is_(None), _EDGE.upstream_id <= ENTRY.c.blocked_by)
         unsatisfied = unsatisfied.where(before)
-    found = connection.execute(
-        select(ENTRY.c.id, unsatisfied.scalar_subquery().label("upstream_id")).where(
-            dialect_of(connection.dialect).among(ENTRY.c.id, ids)
-        )
-    )
-    pairs = [(row.id, row.upstream_id) for row in found if row.upstream_id is not None]
-    if not pairs:
-        return {}
-    # In its own statement: joined to the one above, the subquery would run several times.
-    rows = connection.execute(
-        select(
-            _EDGE.downstream_id.label("id"), _EDGE.upstream_id, _EDGE.on, _UP.c.name, _UP.c.state
-        )
-        .join(_UP, _UP.c.id == _EDGE.upstream_id)
-        .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(pairs))
-    )
-    return {int(row.id): cast("Row[Any]", row) for row in rows}
+    newest = unsatisfied.scalar_subquery().label("upstream_id")
+    return select(ENTRY.c.id, newest).where(dialect.among(ENTRY.c.id))
 
 
 def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
@@ -236,11 +248,15 @@ def _begun(connection: Connection, rows: Sequence[Row[Any]]) -> set[int]:
     sleeping = [row.id for row in rows if row.kind == "after" and row.id not in begun]
     if not sleeping:
         return begun
+    having_begun = _having_begun(dialect_of(connection.dialect))
+    return begun | set(connection.scalars(having_begun, {"ids": sleeping}))
+
+
+@cache
+def _having_begun(dialect: DatabaseDialect) -> Select[Any]:
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, satisfied_by_any(_UP), _EDGE.consumed_seq >= 0)
     of_edge = select(_EDGE.upstream_id).join(_UP, _UP.c.id == _EDGE.upstream_id).where(edge)
-    these = dialect_of(connection.dialect).among(ENTRY.c.id, sleeping)
-    found = select(ENTRY.c.id).where(these, of_edge.correlate(ENTRY).exists())
-    return begun | set(connection.scalars(found))
+    return select(ENTRY.c.id).where(dialect.among(ENTRY.c.id), of_edge.correlate(ENTRY).exists())
 
 
 def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | None, float | None]]:
@@ -250,16 +266,20 @@ def _ends(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str | N
     """
     if not ids:
         return {}
+    ending = connection.execute(_ending(dialect_of(connection.dialect)), {"ids": list(ids)})
+    return {row.downstream_id: (row.failed, row.timeout_s) for row in ending}
+
+
+@cache
+def _ending(dialect: DatabaseDialect) -> Select[Any]:
     failed = and_(FAILURE_ENDS_WAIT, _UP.c.failure_seq > _EDGE.failure_seen)
-    ending = connection.execute(
+    return (
         select(
             _EDGE.downstream_id,
             func.min(case((failed, _UP.c.name))).label("failed"),
             func.min(_EDGE.timeout_s).label("timeout_s"),
         )
         .select_from(DEPENDENCY.join(_UP, _UP.c.id == _EDGE.upstream_id))
-        .where(dialect_of(connection.dialect).among(_EDGE.downstream_id, ids))
-        .where(ENDS_WAIT, unsatisfied_by_any(_UP))
+        .where(dialect.among(_EDGE.downstream_id), ENDS_WAIT, unsatisfied_by_any(_UP))
         .group_by(_EDGE.downstream_id)
     )
-    return {row.downstream_id: (row.failed, row.timeout_s) for row in ending}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 from sqlalchemy.engine import Connection
 
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.tables import ENTRY, RUN, chunks
 
 __all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "lock_later", "lock_runs"]
@@ -58,8 +59,8 @@ def lock_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
     def lock(ids: Iterable[int]) -> list[Row[Any]]:
         found: list[Row[Any]] = []
         for some in chunks(ids):
-            runs = _RUNS.where(dialect_of(connection.dialect).among(RUN.c.id, some))
-            found += connection.execute(runs.with_for_update(skip_locked=True)).all()
+            runs = _free_runs(dialect_of(connection.dialect))
+            found += connection.execute(runs, {"ids": some}).all()
         return found
 
     rest = set(ids)
@@ -68,6 +69,11 @@ def lock_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
         return rest
     there = _existing(connection, rest)
     return there - {row.id for row in lock_later(lock, there, patience)}
+
+
+@cache
+def _free_runs(dialect: DatabaseDialect) -> Select[Any]:
+    return _RUNS.where(dialect.among(RUN.c.id)).with_for_update(skip_locked=True)
 
 
 def free_entries(connection: Connection, ids: Iterable[int]) -> list[int]:

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import and_, case, literal, or_, select, update
+from sqlalchemy import Update, and_, bindparam, case, or_, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.expression import null
 
 from beatstore.config import Settings
 from beatstore.database.columns import Instant
 from beatstore.database.connection import read_now
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.engine import Database
+from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.rules.gate import run_timeout
 from beatstore.schedules.instants import EPOCH
@@ -74,33 +75,38 @@ def _mark_sent(
     A run that was cancelled while its message was being sent is marked sent anyway, unless a
     worker has dropped it.
     """
-    now: Any = database.now_sql()
+    given: dict[str, Any] = {"ids": ids, "beat_id": beat_id, "next_at": None}
+    given |= database.given_now()
     timeout, expires = watch
-    expires_at: Any = None
-    wake_at: Any = null()
     if timeout is not None or expires is not None:
-        now = read_now(connection, database)
+        given["now"] = now = read_now(connection, database)
         expires_at = now + expires if isinstance(expires, timedelta) else expires
-        wake_at = literal(next_check_at(now, timeout, expires_at, now), Instant())
+        given["next_at"] = next_check_at(now, timeout, expires_at, now)
+        if expires is not None:
+            given["expiry"] = expires_at
+    statement = _marking_sent(dialect_of(connection.dialect), expires is not None)
+    connection.execute(statement, given)
+
+
+@cache
+def _marking_sent(dialect: DatabaseDialect, expires: bool) -> Update:
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
     first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
+    next_at = bindparam("next_at", type_=Instant())
     # The order matters: MySQL reads a column as set by the assignments before it.
     values: list[tuple[Any, Any]] = [
-        (RUN.c.wake_at, case((first, wake_at), else_=RUN.c.wake_at)),
+        (RUN.c.wake_at, case((first, next_at), else_=RUN.c.wake_at)),
         (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
-        (RUN.c.sent_at, now),
+        (RUN.c.sent_at, NOW),
     ]
-    if expires_at is not None:
-        values.append((RUN.c.expires_at, literal(expires_at, Instant())))
-    connection.execute(
-        update(RUN)
-        .where(
-            dialect_of(connection.dialect).among(RUN.c.id, ids),
-            RUN.c.claimed_by == beat_id,
-            RUN.c.sent_at.is_(None),
-        )
-        .ordered_values(*values)
+    if expires:
+        values.append((RUN.c.expires_at, bindparam("expiry", type_=Instant())))
+    marking = update(RUN).where(
+        dialect.among(RUN.c.id),
+        RUN.c.claimed_by == bindparam("beat_id"),
+        RUN.c.sent_at.is_(None),
     )
+    return marking.ordered_values(*values)
 
 
 def _mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now: datetime) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, Integer, Row, Text, bindparam, select, update
+from sqlalchemy import BigInteger, Integer, Row, Select, Text, bindparam, select, update
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement, Executable
 from sqlalchemy.types import TypeEngine
@@ -121,7 +121,7 @@ class Planner:
 
         Args:
             connection: with a transaction that the caller commits.
-            which: the condition that selects entries.
+            which: the condition that selects entries, in which the parameter `now` is the time.
             now: the database's time.
             limit: the most entries to plan.
             careful: first check which due times have a run already.
@@ -130,7 +130,7 @@ class Planner:
             CollisionError: a due time has a run already: roll back, and plan again with
                 `careful`.
         """
-        rows = connection.execute(_LOCK.where(which).limit(limit)).all()
+        rows = connection.execute(_locking(which), {"now": now, "limit": limit}).all()
         if not rows:
             return Planned()
         legible_rows = [row for row in rows if Unreadable not in map(type, row)]
@@ -267,6 +267,11 @@ class Planner:
             "wake_at": wake_at,
             "finished_at": None if claimed else now,
         }
+
+
+@lru_cache(maxsize=8)
+def _locking(which: ColumnElement[bool]) -> Select[Any]:
+    return _LOCK.where(which).limit(bindparam("limit", type_=Integer))
 
 
 def quarantine(connection: Connection, entry_id: int, reason: str) -> Notice:

@@ -26,11 +26,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, literal, select, true, update
+from sqlalchemy import Column, ColumnElement, Table, and_, bindparam, literal, select, true, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
+from beatstore.database.columns import Instant
 from beatstore.database.connection import KeptConnection, read_now
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
@@ -77,9 +78,11 @@ class Queue:
         self.limit = min(FIRST_BATCH, settings.batch_size)
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
-        self._entries, self._runs = _tagged(ENTRY.c.id, tag), _tagged(RUN.c.entry_id, tag)
+        mine = {ENTRY: _tagged(ENTRY.c.id, tag), RUN: _tagged(RUN.c.entry_id, tag)}
+        now = bindparam("now", type_=Instant())
+        self._due = {rows: and_(rows.c.wake_at <= now, which) for rows, which in mine.items()}
         # Built once, since an idle beat mostly runs this query.
-        earliest = _earliest(ENTRY, self._entries), _earliest(RUN, self._runs)
+        earliest = [_earliest(rows, which) for rows, which in mine.items()]
         self._look_statement = select(db_now(), *earliest)
         self._no_wait_until = 0.0
         self._kept = KeptConnection(database)
@@ -113,7 +116,7 @@ class Queue:
         """
         claims: list[Claim] = []
         plan = partial(self._plan, claims, now)
-        count = self._together_or_alone(ENTRY, self._entries, now, plan, self._quarantine)
+        count = self._together_or_alone(ENTRY, now, plan, self._quarantine)
         claims.sort(key=lambda claim: claim.due_at)
         return claims, count
 
@@ -135,7 +138,7 @@ class Queue:
         """
         swept = Swept()
         sweep = partial(self._sweep, swept, now)
-        swept.count = self._together_or_alone(RUN, self._runs, now, sweep, self._give_up)
+        swept.count = self._together_or_alone(RUN, now, sweep, self._give_up)
         return swept
 
     def end(self, endings: Sequence[Ending]) -> None:
@@ -201,7 +204,6 @@ class Queue:
     def _together_or_alone(
         self,
         rows: Table,
-        which: ColumnElement[bool],
         now: datetime,
         handle: Callable[[ColumnElement[bool]], int],
         give_up: Callable[[int, str], None],
@@ -214,7 +216,6 @@ class Queue:
 
         Args:
             rows: the table.
-            which: the condition that selects the rows of this queue.
             now: the database's time.
             handle: handles the rows that a condition selects, and returns how many.
             give_up: marks a row that can't be handled, with the reason.
@@ -222,13 +223,12 @@ class Queue:
         Returns:
             The number of rows that were handled or given up.
         """
-        due = and_(rows.c.wake_at <= now, which)
         try:
-            return handle(due)
+            return handle(self._due[rows])
         except UnavailableError:
             raise
         except Exception:  # noqa: BLE001  (one bad row must not stop the others)
-            ids = self._due_ids(rows, due)
+            ids = self._due_ids(rows, now)
         for row_id in ids:
             try:
                 handle(rows.c.id == row_id)
@@ -238,10 +238,10 @@ class Queue:
                 give_up(row_id, f"unreadable row: {error}")
         return len(ids)
 
-    def _due_ids(self, rows: Table, due: ColumnElement[bool]) -> Sequence[int]:
+    def _due_ids(self, rows: Table, now: datetime) -> Sequence[int]:
         """Return the ids of a due batch, without reading any other column."""
-        ids = select(rows.c.id).where(due).order_by(rows.c.wake_at, rows.c.id)
-        batch = ids.limit(self.limit)
+        ids = select(rows.c.id).where(self._due[rows]).order_by(rows.c.wake_at, rows.c.id)
+        batch = ids.limit(self.limit).params(now=now)
         return self._kept.claiming_again(lambda connection: connection.scalars(batch).all())
 
     def _plan(self, claims: list[Claim], now: datetime, which: ColumnElement[bool]) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Integer, Row, Select, bindparam, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.config import Settings
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.tables import ENTRY, RUN, WORKER
 from beatstore.rules.decide import call_problem
 from beatstore.rules.reasons import duration, is_dropped, reworded
@@ -63,17 +64,17 @@ def sweep(
     limit: int,
 ) -> Swept:
     """Lock a batch of due runs, and handle each by its state; see `Queue.sweep`."""
-    runs = connection.execute(
-        select(RUN)
-        .where(due)
-        .order_by(RUN.c.wake_at, RUN.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
+    runs = connection.execute(_locking(due), {"now": now, "limit": limit}).all()
     batch = _Batch(connection, now, settings, beat_id, Swept(len(runs)))
     if runs:
         batch.handle(runs)
     return batch.swept
+
+
+@lru_cache(maxsize=8)
+def _locking(due: ColumnElement[bool]) -> Select[Any]:
+    first = select(RUN).where(due).order_by(RUN.c.wake_at, RUN.c.id)
+    return first.limit(bindparam("limit", type_=Integer)).with_for_update(skip_locked=True)
 
 
 def give_up(connection: Connection, run_id: int, now: datetime, reason: str) -> Notice:
@@ -118,12 +119,9 @@ class _Batch:
         """Claim the runs that may be sent, and end the others."""
         if not runs:
             return
-        names = ("id", "state", "wake_at", *CALL, "run_timeout_s", "overlap")
-        columns = [ENTRY.c[name] for name in names]
-        these = dialect_of(self.connection.dialect).among(
-            ENTRY.c.id, {run.entry_id for run in runs}
-        )
-        found = self.connection.execute(select(*columns).where(these))
+        of_runs = _of_runs(dialect_of(self.connection.dialect))
+        ids = {run.entry_id for run in runs}
+        found = self.connection.execute(of_runs, {"ids": list(ids)})
         entries = {row.id: row for row in found}
         endings = {run.id: _refusal(run, entries.get(run.entry_id)) for run in runs}
         claimed = [run for run in runs if endings[run.id] is None]
@@ -191,6 +189,13 @@ class _Batch:
             ids = [run.id for run in runs]
             these = dialect_of(self.connection.dialect).among(RUN.c.id, ids)
             self.connection.execute(update(RUN).where(these).values(**values))
+
+
+@cache
+def _of_runs(dialect: DatabaseDialect) -> Select[Any]:
+    """Select what a claim takes from its entry."""
+    names = ("id", "state", "wake_at", *CALL, "run_timeout_s", "overlap")
+    return select(*(ENTRY.c[name] for name in names)).where(dialect.among(ENTRY.c.id))
 
 
 def _notice_kind(run: Row[Any], state: str) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -35,7 +36,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
 from beatstore.database.columns import Instant
-from beatstore.database.dialects import dialect_of
+from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, TOKEN, WAIT, chunks
 from beatstore.rules.decision import Decision
 from beatstore.rules.gate import Missing, SharedAccount, SharedTime
@@ -69,8 +70,7 @@ def read_shared(
         now: the database's time.
     """
     by_id = {row.id: row for row in rows}
-    these = dialect_of(connection.dialect).among(ENTRY.c.id, by_id)
-    newest = connection.execute(_newest_edges(these))
+    newest = connection.execute(_newest_edges(dialect_of(connection.dialect)), {"ids": list(by_id)})
     edges = {row.id: row for row in newest if row.up is not None}
     if not edges:
         return {}
@@ -94,7 +94,8 @@ def read_shared(
     }
 
 
-def _newest_edges(these: ColumnElement[bool]) -> Select[Any]:
+@cache
+def _newest_edges(dialect: DatabaseDialect) -> Select[Any]:
     """Select entries with their newest such upstream, and the shortest timeout."""
     of_entry = and_(_EDGE.downstream_id == ENTRY.c.id, SAME_DUE_TIME)
     newest = select(_EDGE.upstream_id).where(of_entry).order_by(_EDGE.upstream_id.desc()).limit(1)
@@ -103,7 +104,7 @@ def _newest_edges(these: ColumnElement[bool]) -> Select[Any]:
         ENTRY.c.id,
         newest.correlate(ENTRY).scalar_subquery().label("up"),
         least.correlate(ENTRY).scalar_subquery().label("timeout_s"),
-    ).where(these)
+    ).where(dialect.among(ENTRY.c.id))
 
 
 def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
@@ -117,17 +118,22 @@ def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
 
 def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
     """Return the oldest unused due times of entries, for each state."""
+    oldest = _oldest_waits(dialect_of(connection.dialect))
+    return list(connection.execute(oldest, {"ids": ids}).all())
+
+
+@cache
+def _oldest_waits(dialect: DatabaseDialect) -> Select[Any]:
     number = func.row_number().over(
         partition_by=(WAIT.c.downstream_id, WAIT.c.state), order_by=WAIT.c.due_at
     )
     numbered = (
         select(WAIT, number.label("number"))
-        .where(dialect_of(connection.dialect).among(WAIT.c.downstream_id, ids))
+        .where(dialect.among(WAIT.c.downstream_id))
         .where(WAIT.c.state.in_((*OPEN, "ahead")))
         .subquery("numbered")
     )
-    page = select(numbered).where(numbered.c.number <= _PAGE).order_by(numbered.c.due_at)
-    return list(connection.execute(page).all())
+    return select(numbered).where(numbered.c.number <= _PAGE).order_by(numbered.c.due_at)
 
 
 class _Found:

@@ -214,9 +214,14 @@ class DatabaseDialect(ABC):
         The caller has checked lengths and types: MySQL's IGNORE would cut values silently.
         """
 
-    def among(self, id_column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
-        """Return the condition that an id is one of these."""
-        return id_column.in_(list(ids))
+    def among(
+        self, id_column: ColumnElement[int], ids: Iterable[int] | None = None
+    ) -> ColumnElement[bool]:
+        """Return the condition that an id is one of these.
+
+        None: of those in the parameter `ids`, a list, of a statement that is built once.
+        """
+        return id_column.in_(bindparam("ids", expanding=True) if ids is None else list(ids))
 
     def matches(self, column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
         """Return the condition that a text matches `*` and `?`, as exactly as = compares."""

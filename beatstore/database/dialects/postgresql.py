@@ -156,12 +156,16 @@ class PostgreSQL(DatabaseDialect):
         """Do nothing on a conflict."""
         return postgresql.insert(table).on_conflict_do_nothing()
 
-    def among(self, id_column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+    def among(
+        self, id_column: ColumnElement[int], ids: Iterable[int] | None = None
+    ) -> ColumnElement[bool]:
         """Give the ids as one array.
 
         With a parameter for each, driver and server read a longer statement anew for each batch.
         """
-        return id_column == any_(literal(list(ids), ARRAY(BigInteger)))
+        array = ARRAY(BigInteger)
+        given = bindparam("ids", type_=array) if ids is None else literal(list(ids), array)
+        return id_column == any_(given)
 
     def given_rows(
         self, dialect: Dialect, columns: Mapping[str, TypeEngine[Any]]

@@ -154,8 +154,8 @@ FAULTS = (
     Mutant(
         "sweep-before-expiry",
         "beatstore/tick/queue.py",
-        "        due = and_(rows.c.wake_at <= now, which)",
-        "        due = and_(rows.c.wake_at.is_not(None), which)",
+        "{rows: and_(rows.c.wake_at <= now, which) for",
+        "{rows: and_(rows.c.wake_at.is_not(None), which) for",
         "A claim is taken over only when it has expired.",
     ),
     Mutant(

@@ -17,8 +17,8 @@ FAULTS = (
     Mutant(
         "mark-any-claim",
         _MARK,
-        "            RUN.c.claimed_by == beat_id,\n            RUN.c.sent_at.is_(None),",
-        "            RUN.c.sent_at.is_(None),",
+        '        RUN.c.claimed_by == bindparam("beat_id"),\n        RUN.c.sent_at.is_(None),',
+        '        bindparam("beat_id").is_not(None),\n        RUN.c.sent_at.is_(None),',
         "A beat marks only runs that it holds.",
     ),
     Mutant(
@@ -38,7 +38,7 @@ FAULTS = (
     Mutant(
         "mark-no-watch",
         _MARK,
-        "        wake_at = literal(next_check_at(now, timeout, expires_at, now), Instant())",
+        '        given["next_at"] = next_check_at(now, timeout, expires_at, now)',
         "        pass",
         "A run that nobody reports is lost after `run_timeout`.",
     ),
