@@ -98,7 +98,7 @@ def test_removing_leaves_the_runs(store: Store, queue: Queue, clock: ManualClock
         store.get("a")
     runs = store.runs("a")
     assert [(run.state, run.reason) for run in runs] == [
-        ("cancelled", "entry removed"),
+        ("cancelled", "triggered; entry removed"),
         ("sent", None),
     ]
     assert runs[0].wake_at is None
