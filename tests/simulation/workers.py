@@ -32,12 +32,16 @@ _HEARTBEAT = 10.0
 
 @dataclass(frozen=True)
 class Deed:
-    """What a worker did to a message: `start`, `drop`, `succeeded`, `failed`, `cancelled`."""
+    """What a worker did to a message: `start`, `drop`, `succeeded`, `failed`, `cancelled`.
+
+    `allowed` says of a start that the guard was asked, and has answered.
+    """
 
     worker: str
     what: str
     message: Message
     at: float
+    allowed: bool = False
 
 
 class Ends:
@@ -141,9 +145,12 @@ class Worker:
         origin = Origin(message.run_id, message.task_id)
         began = self._clock.monotonic
         report = Report(origin, "started", began, self._name)
+        allowed: bool | None = None
         if message.task == PLAIN:
             self._kept.append(report)
-        elif not self._may_start(report, message):
+        else:
+            allowed = self._may_start(report, message)
+        if allowed is False:
             self._did("drop", message)
             if message.task == LATE:
                 self._acknowledge(message)
@@ -153,16 +160,16 @@ class Worker:
         if not self._running:
             self._heartbeat_at = max(self._heartbeat_at, began + _HEARTBEAT / 2)
         self._running.append(_Running(message, origin, began, began + seconds, end))
-        self._did("start", message)
+        self._did("start", message, allowed=bool(allowed))
 
-    def _may_start(self, report: Report, message: Message) -> bool:
-        """Ask the start-once guard; without an answer the task starts."""
+    def _may_start(self, report: Report, message: Message) -> bool | None:
+        """Ask the start-once guard; None is no answer, and the task starts."""
         again = message.task == LATE and message.redelivered
         try:
             answer, written = self._reports.start_and_end(report, self._kept, again=again)
         except (HeldError, UnavailableError):
             self._kept.append(report)
-            return True
+            return None
         self._kept = [one for one in self._kept if one not in written]
         return answer is None
 
@@ -187,5 +194,5 @@ class Worker:
         process.point("acknowledge", f"{message.name} {message.due_at}")
         self._broker.acknowledge(self._name, message)
 
-    def _did(self, what: str, message: Message) -> None:
-        self.deeds.append(Deed(self._name, what, message, self._clock.monotonic))
+    def _did(self, what: str, message: Message, *, allowed: bool = False) -> None:
+        self.deeds.append(Deed(self._name, what, message, self._clock.monotonic, allowed))

@@ -17,6 +17,7 @@ class Memory:
         asked: the runs that a `trigger` or a `rerun` made.
         withdrawn: those of them that were there when their entry was cancelled.
         ended: the runs that a user has ended by hand.
+        lost: runs that had been lost at some time.
         failed: runs that had failed or been lost for good at some time.
         dropped: runs that a beat or a user has cancelled before they were sent.
         given_up: runs that are records of what was given up, which count as failures.
@@ -30,6 +31,7 @@ class Memory:
         self.asked: set[int] = set()
         self.withdrawn: set[int] = set()
         self.ended: set[int] = set()
+        self.lost: set[int] = set()
         self.failed: set[int] = set()
         self.dropped: set[int] = set()
         self.given_up: set[int] = set()
@@ -48,6 +50,8 @@ class Memory:
             dropped = was.state == "claimed" and run.state == "cancelled"
             if dropped and change.who.kind != "worker":
                 self.dropped.add(run.id)
+            if run.state == "lost":
+                self.lost.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):
                 self.ended.add(run.id)
         self._note_claims(change)

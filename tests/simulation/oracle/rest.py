@@ -222,6 +222,18 @@ def doubles(judge: Judge) -> Iterator[str]:
             yield f"the task {task_id} started {times} times, and nothing had broken"
 
 
+def guarded(judge: Judge) -> Iterator[str]:
+    """The start-once guard lets a run start once, unless the run was lost in between."""
+    allowed: set[str] = set()
+    for deed in judge.world.deeds:
+        one = deed.message
+        if deed.what != "start" or not deed.allowed or one.redelivered or one.run_id in judge.lost:
+            continue
+        if one.task_id in allowed:
+            yield f"the guard let {deed.worker} start {one.task_id}, which had started before"
+        allowed.add(one.task_id)
+
+
 #: All of them.
 RULES = (
     *(
@@ -237,5 +249,6 @@ RULES = (
         triggers,
         messages,
         doubles,
+        guarded,
     ),
 )
