@@ -21,7 +21,9 @@ class Memory:
         failed: runs that had failed or been lost for good at some time.
         dropped: runs that a beat or a user has cancelled before they were sent.
         given_up: runs that are records of what was given up, which count as failures.
-        stopped: by entry, when it was paused or cancelled, unless it is active again.
+        commits: how many commits there were.
+        claimed: by run, in which of them it was claimed last.
+        stopped: by entry, in which it was paused or cancelled, unless it is active again.
         resumed: by entry, when it became active last, as microseconds of the database's clock.
     """
 
@@ -35,11 +37,14 @@ class Memory:
         self.failed: set[int] = set()
         self.dropped: set[int] = set()
         self.given_up: set[int] = set()
-        self.stopped: dict[int, float] = {}
+        self.commits = 0
+        self.claimed: dict[int, int] = {}
+        self.stopped: dict[int, int] = {}
         self.resumed: dict[int, int] = {}
 
     def note(self, change: Change) -> None:
         """Remember what a commit did."""
+        self.commits += 1
         by_user = change.who.kind == "user"
         for run in change.new():
             if by_user:
@@ -65,6 +70,7 @@ class Memory:
                 continue
             if run.claimed_by is not None:
                 self.holders[number] = run.claimed_by, change.world.virtual.monotonic
+                self.claimed[number] = self.commits
             if change.is_beat and run.state == "claimed" and (was is not None or run.attempt == 1):
                 self.claimers[number] = change.who.name
 
@@ -91,4 +97,4 @@ class Memory:
                 if was_stopped and entry.state == "active":
                     self.resumed[number] = change.now
             elif number not in self.stopped:
-                self.stopped[number] = change.world.virtual.monotonic
+                self.stopped[number] = self.commits

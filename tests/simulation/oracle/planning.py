@@ -146,6 +146,19 @@ def dependencies(change: Change) -> Iterator[str]:
                 )
 
 
+def given_up(change: Change) -> Iterator[str]:
+    """What is given up uses up what the upstreams have done; a first run that is free stays so."""
+    for was, _, runs in _decided(change):
+        over = [run for run in runs if run.state == "skipped" and "overlap" not in str(run.reason)]
+        for edge in change.before.upstreams(was.id) if over and change.world.ground.serial else ():
+            up = change.before.entries.get(edge.upstream_id)
+            still = change.after.edges.get((edge.downstream_id, edge.upstream_id))
+            if up is None or still is None or edge.align == "same" or edge.consumed_seq < 0:
+                continue
+            if still.consumed_seq != count_of(up, edge):
+                yield f"{said(over[0])} was given up, and did not use up what {up.name!r} had done"
+
+
 def same(change: Change) -> Iterator[str]:
     """With `align="same"` a run is made only when each upstream's run of its due time fits."""
     for was, _, runs in _decided(change):
@@ -186,4 +199,4 @@ def _times(dues: list[int]) -> list[float]:
 
 
 #: All of them.
-RULES = (alive, due, covered, misfires, resumed, dependencies, same)
+RULES = (alive, due, covered, misfires, resumed, dependencies, given_up, same)

@@ -117,6 +117,22 @@ def standing(judge: Judge) -> Iterator[str]:
             yield f"{entry.name!r} has all it waits for, and stands still: {entry.pending_reason}"
 
 
+def patience(judge: Judge) -> Iterator[str]:
+    """An entry that waits for an upstream with a timeout is looked at when that is over."""
+    for entry in judge.state.entries.values():
+        if entry.state != "active" or entry.pending_since is None:
+            continue
+        edges = judge.state.upstreams(entry.id)
+        ups = [(edge, judge.state.entries.get(edge.upstream_id)) for edge in edges]
+        limits = [
+            edge.timeout_s
+            for edge, up in ups
+            if up is not None and edge.timeout_s and count_of(up, edge) <= edge.consumed_seq
+        ]
+        if limits and entry.wake_at is None and all(edge.align != "same" for edge in edges):
+            yield f"{entry.name!r} waits for at most {min(limits):g} s, and nobody will look then"
+
+
 def shared(judge: Judge) -> Iterator[str]:
     """With `align="same"`, each due time at which all upstreams have ended as asked has a row."""
     for entry in judge.state.entries.values():
@@ -190,6 +206,16 @@ def retries(judge: Judge) -> Iterator[str]:
                 yield f"{said(last)} is {last.state}, and was not tried again"
 
 
+def followed(judge: Judge) -> Iterator[str]:
+    """No attempt that beat has made is sent after the one before it has succeeded."""
+    for run in judge.state.runs.values():
+        made = run.attempt > 1 and run.id not in judge.asked and run.state != "cancelled"
+        for one in judge.state.runs_of(run.entry_id) if made else ():
+            before = one.due_at == run.due_at and one.attempt == run.attempt - 1
+            if before and one.state == "succeeded" and one.id not in judge.asked:
+                yield f"{said(run)} is {run.state}, and the attempt before it has succeeded"
+
+
 def triggers(judge: Judge) -> Iterator[str]:
     """What somebody asked for by `trigger` or `rerun` is sent, or its row says why not."""
     for run_id in judge.asked:
@@ -227,7 +253,10 @@ def guarded(judge: Judge) -> Iterator[str]:
     allowed: set[str] = set()
     for deed in judge.world.deeds:
         one = deed.message
-        if deed.what != "start" or not deed.allowed or one.redelivered or one.run_id in judge.lost:
+        run = judge.state.runs.get(one.run_id)
+        if run is None or run.task_id != one.task_id or run.id in judge.lost:
+            continue
+        if deed.what != "start" or not deed.allowed or one.redelivered:
             continue
         if one.task_id in allowed:
             yield f"the guard let {deed.worker} start {one.task_id}, which had started before"
@@ -243,9 +272,11 @@ RULES = (
         one_shots,
         broken,
         standing,
+        patience,
         shared,
         counters,
         retries,
+        followed,
         triggers,
         messages,
         doubles,

@@ -32,7 +32,8 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
     if len(copies) > 1 and not judge.broken(since=min(other.begun for other in copies)):
         yield f"{name} was sent twice, and nothing had broken"
     entry = judge.state.entries.get(run.entry_id)
-    if entry is not None and since > judge.stopped.get(run.entry_id, math.inf):
+    claimed = judge.claimed.get(run.id, 0)
+    if entry is not None and claimed > judge.stopped.get(run.entry_id, math.inf):
         # A retry of what was asked for by hand is asked for, too.
         asked = judge.asked if entry.state == "paused" else judge.asked - judge.withdrawn
         chain = (one.id for one in judge.state.runs_of(entry.id) if one.due_at == run.due_at)

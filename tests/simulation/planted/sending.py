@@ -120,8 +120,8 @@ FAULTS = (
     Mutant(
         "sweep-no-count",
         _SWEEP,
-        "        self.swept.uncounted += [run.id for run, _, _ in ended]",
-        "        pass",
+        '        over = {"wake_at": self.now, "finished_at": self.now}',
+        '        over = {"wake_at": None, "finished_at": self.now}',
         "An attempt that was cancelled is a failure to the downstreams.",
     ),
     Mutant(
