@@ -150,10 +150,12 @@ def given_up(change: Change) -> Iterator[str]:
     """What is given up uses up what the upstreams have done; a first run that is free stays so."""
     for was, _, runs in _decided(change):
         over = [run for run in runs if run.state == "skipped" and "overlap" not in str(run.reason)]
-        for edge in change.before.upstreams(was.id) if over and change.world.ground.serial else ():
+        edges = change.before.upstreams(was.id)
+        one_by_one = any(edge.align == "same" for edge in edges) or not change.world.ground.serial
+        for edge in edges if over and not one_by_one else ():
             up = change.before.entries.get(edge.upstream_id)
             still = change.after.edges.get((edge.downstream_id, edge.upstream_id))
-            if up is None or still is None or edge.align == "same" or edge.consumed_seq < 0:
+            if up is None or still is None or edge.consumed_seq < 0:
                 continue
             if still.consumed_seq != count_of(up, edge):
                 yield f"{said(over[0])} was given up, and did not use up what {up.name!r} had done"
