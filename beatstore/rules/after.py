@@ -123,13 +123,12 @@ class AfterLook:
                 return self._send_or_record(held, oldest, more=len(reported) > 1)
         ends = [one.missing.ends_at(one.since or self.now) for one in reported if one.missing]
         reason = blocked_by = None
-        if oldest.missing is not None:
-            reason, blocked_by = oldest.missing.words, oldest.missing.upstream_id
         if held is not None:
+            # What holds up one due time holds up all of them, and only its end wakes the entry.
             ends.append(held.wake_at)
-            # A satisfied due time waits for the entry that `blocked_by` names.
-            blocked_by = held.blocked_by
-            reason = held.waits if oldest.missing is None else reason
+            reason, blocked_by = held.waits, held.blocked_by
+        elif oldest.missing is not None:
+            reason, blocked_by = oldest.missing.words, oldest.missing.upstream_id
         wake_at = min((at for at in ends if at is not None), default=None)
         return self._waiting(reason, blocked_by, oldest.since or self.now, wake_at, oldest.at)
 

@@ -129,6 +129,26 @@ EVERY_EDGE = Case(
 )
 
 
+#: A case in which an entry without a schedule waits for an upstream of the same due time and for
+#: the next end of another.
+TWO_WAITS = Case(
+    (
+        Node("*/10 * * * *", (), {**PLAIN, "misfire": "skip", "overlap": "wait"}),
+        Node("*/10 * * * *", (After("n0", align="same", timeout=2400),), PLAIN),
+        Node("*/10 * * * *", (After("n0"),), {**PLAIN, "misfire": "skip"}),
+        Node("*/10 * * * *", (After("n0"), After("n1")), {**PLAIN, "misfire": "skip"}),
+        Node(
+            None,
+            (After("n2", on="failure", align="same"), After("n3"), After("n1", align="same")),
+            PLAIN,
+        ),
+    ),
+    seed=0,
+    moments=(49,),
+    downtime=((START + MINUTE, START + 2 * MINUTE),),
+)
+
+
 def play(case: Case) -> Iterator[Store]:
     """Yield the store of a case at each of its moments, of which none is a due time."""
     store = testing.store(START)
@@ -187,6 +207,7 @@ CASES = settings(
 @CASES
 @given(case=cases())
 @example(case=EVERY_EDGE)
+@example(case=TWO_WAITS)
 def test_what_explain_names_is_what_blocks_the_row(case: Case) -> None:
     """For each entry that waits, the answer names the upstream that its row is blocked by."""
     for store in play(case):
