@@ -113,11 +113,8 @@ class Transaction:
         A key that exists raises nothing: on PostgreSQL an error would end the caller's
         transaction.
         """
-        statement = dialect_of(self.dialect).insert_ignore(table).values(row)
-        # Inline, that is without the RETURNING that SQLAlchemy adds for the new id: SQLite
-        # counts the rows of such a statement only when they have been fetched.
-        counted = statement.inline().execution_options(preserve_rowcount=True)
-        return self.execute(counted).rowcount == 1
+        statement = dialect_of(self.dialect).insert_counted(table).values(row)
+        return self.execute(statement).rowcount == 1
 
     def all(
         self,

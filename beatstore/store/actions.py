@@ -22,7 +22,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.due import STEP
-from beatstore.rules.reasons import BY_HAND, TRIGGERED, reworded
+from beatstore.rules.reasons import BY_HAND, RERUN, TRIGGERED, reworded
 from beatstore.rules.states import (
     FINAL,
     OVER,
@@ -178,7 +178,7 @@ def rerun(tx: Transaction, given: int | str) -> Run:
     last = attempts[-1].attempt
     again = {
         **_triggered(entry, run.due_at, last + 1),
-        "reason": f"{TRIGGERED}: rerun of attempt {run.attempt}",
+        "reason": f"{RERUN} of attempt {run.attempt}",
         **_covered_by(run),
     }
     if not tx.insert(RUN, again):

@@ -362,8 +362,7 @@ def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, endin
     words = f"attempt {attempt}, after: {why[:200]}"
     if is_triggered(run.reason):
         words = f"{TRIGGERED}; {words}"  # and no longer a rerun
-    insert = dialect_of(connection.dialect).insert_ignore(RUN).inline()
-    insert = insert.execution_options(preserve_rowcount=True)
+    insert = dialect_of(connection.dialect).insert_counted(RUN)
     inserted = connection.execute(
         insert.values(
             entry_id=run.entry_id,

@@ -214,6 +214,14 @@ class DatabaseDialect(ABC):
         The caller has checked lengths and types: MySQL's IGNORE would cut values silently.
         """
 
+    def insert_counted(self, table: Table) -> Insert:
+        """Return `insert_ignore(table)`; `rowcount` of its result is how many rows are new.
+
+        It has no RETURNING, which SQLAlchemy adds for the new id: SQLite counts the rows of such a
+        statement only when they have been fetched.
+        """
+        return self.insert_ignore(table).inline().execution_options(preserve_rowcount=True)
+
     def among(
         self, id_column: ColumnElement[int], ids: Iterable[int] | None = None
     ) -> ColumnElement[bool]:
