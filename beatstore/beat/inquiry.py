@@ -32,20 +32,25 @@ class Inquiry:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._answers: queue.SimpleQueue[Ending] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[StaleRun, Ending]] = queue.SimpleQueue()
+        #: The runs of the open question, by id, as they were swept last.
+        self._asked: dict[int, StaleRun] = {}
         self._thread: threading.Thread | None = None
 
     def ask(self, stale_runs: Sequence[StaleRun] = ()) -> list[Ending]:
         """Ask about these runs, and return the outcomes that have arrived since the last call.
 
         While an earlier question is still open, new ones are skipped: the sweep returns these
-        runs again after a minute.
+        runs again after a minute. A run of the open question that it has returned again is still
+        silent, so its answer counts.
         """
         if stale_runs:
             self._begin(stale_runs)
         found = []
         while not self._answers.empty():
-            found.append(self._answers.get())
+            run, ending = self._answers.get()
+            newest = self._asked.get(run.run_id, run)
+            found.append(newest.lost if ending.state == "lost" else ending)
         return found
 
     def wait(self, seconds: float) -> None:
@@ -54,9 +59,13 @@ class Inquiry:
             self._thread.join(seconds)
 
     def _begin(self, stale_runs: Sequence[StaleRun]) -> None:
+        newest = {run.run_id: run for run in stale_runs}
         if isinstance(self._app.backend, DisabledBackend):
-            self._put([(run, _lost(run)) for run in stale_runs])
-        elif self._thread is None or not self._thread.is_alive():
+            self._put([(run, run.lost) for run in stale_runs])
+        elif self._thread is not None and self._thread.is_alive():
+            self._asked |= newest
+        else:
+            self._asked = newest
             self._thread = threading.Thread(target=self._ask, args=(stale_runs,), daemon=True)
             self._thread.start()
 
@@ -73,8 +82,8 @@ class Inquiry:
 
     def _put(self, found: Sequence[tuple[StaleRun, Ending]]) -> None:
         """Queue the outcomes, and log all lost runs in one line."""
-        for _, ending in found:
-            self._answers.put(ending)
+        for answer in found:
+            self._answers.put(answer)
         log_notices(
             Notice("lost", run.name, reason=run.reason, run_id=run.run_id)
             for run, ending in found
@@ -82,14 +91,10 @@ class Inquiry:
         )
 
 
-def _lost(run: StaleRun) -> Ending:
-    return Ending(run.run_id, run.task_id, "lost", run.reason, run.reason)
-
-
 def _ending(run: StaleRun, meta: dict[str, Any]) -> Ending:
     state = ENDED.get(str(meta.get("status")))
     if state is None:
-        return _lost(run)
+        return run.lost
     reason = f"{run.reason}; outcome taken from the result backend"
     if state != "failed":
         return Ending(run.run_id, run.task_id, state, reason)

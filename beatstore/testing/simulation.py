@@ -192,7 +192,7 @@ def _send_all(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
 
 def _all_lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
     """Answer as without a result backend: the runs are lost."""
-    return [Ending(run.run_id, run.task_id, "lost", run.reason) for run in stale_runs]
+    return [run.lost for run in stale_runs]
 
 
 def _sent(claim: Claim, now: datetime) -> Sent:

@@ -99,12 +99,21 @@ class StaleRun:
         task_id: its id in the result backend.
         name: its entry's name.
         reason: why it is stale.
+        wake_at: what the sweep that found it wrote to its row.
     """
 
     run_id: int
     task_id: str
     name: str
     reason: str
+    wake_at: datetime
+
+    @property
+    def lost(self) -> Ending:
+        """The ending of the run if nobody knows of another."""
+        return Ending(
+            self.run_id, self.task_id, "lost", self.reason, self.reason, wake_at=self.wake_at
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,8 @@ class Ending:
         worker: the worker that reported it.
         age_s: how many seconds ago it ended.
         ran_s: its duration in seconds, if known.
+        wake_at: of a lost run: that of its row as it was found stale. A row with another value was
+            written since, and is not lost.
     """
 
     run_id: int
@@ -132,6 +143,7 @@ class Ending:
     worker: str | None = None
     age_s: float = 0.0
     ran_s: float | None = None
+    wake_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,9 @@ def finish_alone(
 def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
     """Run `finish` in its own transaction; runs that are locked are left to the sweep.
 
+    A run is lost only if its row is as the sweep that found it stale has left it: whatever a
+    worker, another beat or a user has written since decides.
+
     Raises:
         UnavailableError: the database did not answer.
     """
@@ -146,9 +149,23 @@ def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
     def finishing(connection: Connection) -> None:
         held = lock_runs(connection, [ending.run_id for ending in endings], LOCK_WAIT_S)
         free = [ending for ending in endings if ending.run_id not in held]
+        free = _without_heard_of(connection, free)
         finish(connection, kept.database, free, patience=LOCK_WAIT_S)
 
     kept.claiming_again(finishing)
+
+
+def _without_heard_of(connection: Connection, endings: Sequence[Ending]) -> list[Ending]:
+    """Leave out the lost runs that somebody has written about since; the runs are locked."""
+    lost = [ending.run_id for ending in endings if ending.state == "lost"]
+    stale = select(RUN.c.id, RUN.c.wake_at).where(RUN.c.id.in_(lost), RUN.c.claimed_by == SUSPECTED)
+    found = {row.id: row.wake_at for row in connection.execute(stale)} if lost else {}
+    return [
+        ending
+        for ending in endings
+        if ending.state != "lost"
+        or (ending.run_id in found and found[ending.run_id] == ending.wake_at)
+    ]
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
@@ -196,7 +213,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
 
 def _of_entries(connection: Connection, ids: Collection[int]) -> dict[int, Row[Any]]:
     """Return the runs among these whose entries exist."""
-    runs = select(*(RUN.c[name] for name in ("id", "task_id", "state", "claimed_by")))
+    runs = select(*(RUN.c[name] for name in ("id", "task_id", "state")))
     joined = runs.join(ENTRY, ENTRY.c.id == RUN.c.entry_id).where(RUN.c.id.in_(ids))
     return {row.id: row for row in connection.execute(joined)}
 
@@ -219,8 +236,6 @@ def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now:
     """Write the outcome of a run whose entry is locked; return False to try again later."""
     if run.state == "lost":
         return False  # a late report needs the entry
-    if ending.state == "lost" and run.claimed_by != SUSPECTED:
-        return True  # a worker has just reported on it
     if run.task_id == ending.task_id:
         write_ending(connection, ending, now, MAY_END, follow_up="end")
     return True
@@ -229,8 +244,6 @@ def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now:
 def _finish_one(
     connection: Connection, run: Row[Any], ending: Ending, now: datetime, tally: Tally
 ) -> None:
-    if ending.state == "lost" and (run.state == "lost" or not _still_suspected(connection, ending)):
-        return  # a worker has just reported on it, or it is lost already
     if run.state == "lost" and run.follow_up == "end":
         # Marked lost while its entry was locked, and not counted yet: count this outcome instead.
         if write_ending(connection, ending, now, ("lost",)):
@@ -268,14 +281,6 @@ def _is_counted(run: Row[Any]) -> bool:
 def _is_retry(run: Row[Any]) -> bool:
     """Return whether beat made a run after a failure, which counts if this run is cancelled."""
     return run.attempt > 1 and not is_rerun(run.reason)
-
-
-def _still_suspected(connection: Connection, ending: Ending) -> bool:
-    """Lock a run, and return whether no worker has reported on it since."""
-    of_run = select(RUN.c.id).where(RUN.c.id == ending.run_id, RUN.c.task_id == ending.task_id)
-    suspected = of_run.where(RUN.c.claimed_by == SUSPECTED)
-    found = connection.execute(suspected.with_for_update()).first()
-    return found is not None
 
 
 def _follow(

@@ -178,9 +178,10 @@ class _Batch:
         stale = [run for run in runs if run.state != "started" or run.claimed_by == SUSPECTED]
         grace = timedelta(seconds=self.settings.heartbeat * MISSED_UNTIL_LOST)
         self._write(fresh, claimed_by=SUSPECTED, wake_at=self.now + grace)
-        self._write(stale, claimed_by=SUSPECTED, wake_at=self.now + _ASKING)
+        again_at = self.now + _ASKING
+        self._write(stale, claimed_by=SUSPECTED, wake_at=again_at)
         self.swept.stale_runs += [
-            StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, self.now))
+            StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, self.now), again_at)
             for run in stale
         ]
 

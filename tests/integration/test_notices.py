@@ -276,7 +276,8 @@ def test_lost_runs_are_said_together(play: Play, said: Lines, memory_broker: Bro
     """A queue that was purged is one event, however many messages were in it."""
     inquiry = Inquiry(new_app(memory_broker, "sqlite://"))
     stale_runs = [
-        StaleRun(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats") for n in range(500)
+        StaleRun(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats", NOON)
+        for n in range(500)
     ]
     assert len(inquiry.ask(stale_runs)) == 500
     assert inquiry.ask() == []

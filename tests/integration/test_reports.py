@@ -111,6 +111,54 @@ def test_a_slow_task_with_a_live_worker_is_never_lost(play: Play, reports: Repor
     assert play.last("a").state == "started"
 
 
+def silent(play: Play) -> list[Ending]:
+    """Return what a beat would make of the runs that it finds silent now, and write it later."""
+    return [one.lost for one in play.queue.sweep(play.clock.now()).stale_runs]
+
+
+def test_what_another_beat_suspects_is_not_lost_by_an_older_answer(
+    play: Play, reports: Reports
+) -> None:
+    """A late answer on a silent message says nothing about the worker that has started it since."""
+    run = begin(play, run_timeout=60)
+    play.clock.advance(61)
+    old = silent(play)
+    assert [one.state for one in old] == ["lost"]
+    reports.write([said(run, "started")])
+    play.clock.advance(3 * HEARTBEAT)
+    assert silent(play) == []
+    assert play.last("a").claimed_by == "suspected"
+    play.queue.end(old)
+    assert play.last("a").state == "started"
+    play.clock.advance(2 * HEARTBEAT)
+    play.queue.end(silent(play))
+    assert play.last("a").state == "lost"
+
+
+def test_what_a_worker_has_refused_is_not_lost(play: Play, reports: Reports) -> None:
+    """A run whose task was cancelled while a result backend was asked stays cancelled."""
+    run = begin(play, run_timeout=60, max_retries=1)
+    play.clock.advance(61)
+    old = silent(play)
+    reports.write([said(run, "cancelled")])
+    play.queue.end(old)
+    assert [(one.state, one.attempt) for one in play.store.runs("a")] == [("cancelled", 1)]
+    assert play.store.get("a").failure_seq == 0
+
+
+def test_a_late_answer_does_not_end_what_runs_of_a_removed_entry(
+    play: Play, reports: Reports
+) -> None:
+    """A run whose entry is gone is lost by the same rule as any other."""
+    run = begin(play, run_timeout=60)
+    play.clock.advance(61)
+    old = silent(play)
+    reports.write([said(run, "started")])
+    play.store.remove("a")
+    play.queue.end(old)
+    assert play.last("a").state == "started"
+
+
 def test_the_clock_may_be_put_forward(play: Play, reports: Reports) -> None:
     """A database whose clock jumps by a day loses no run of a worker that lives."""
     run = begin(play)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,6 +101,16 @@ class Broker:
         self.judge(sent)
         if order in ("lost", "undo"):
             raise ConnectionResetError("made to break after the message")
+
+    def put_back(self, message: Message, visible_at: float) -> bool:
+        """Take a message from the task that retries itself; return whether it was taken."""
+        process = Kernel.current()
+        assert process is not None
+        order = process.point("publish", f"{message.name} {message.due_at} again")
+        if order in ("refuse", "cut") or not self.up:
+            return False
+        self.queue.append(replace(message, visible_at=visible_at, redelivered=False))
+        return True
 
     def receive(self, worker: str, now: float) -> Message | None:
         """Deliver the oldest message that can be."""

@@ -25,6 +25,7 @@ __all__ = ["HORIZON", "Plan", "Step", "drawn", "printed"]
 #:     ("clock", seconds)        set the database's clock
 #:     ("broker", what, number)  see `Broker.fail`
 #:     ("call", process, verb, entry, given)   have a user call something
+#:     ("do", process, verb, entry, given)     the same, and let it end
 Step = tuple[Any, ...]
 
 #: No clock of an entry goes on after so many seconds.
@@ -62,8 +63,9 @@ def drawn(seed: int) -> Plan:
     chance = random.Random(seed)
     names = _NAMES[: chance.choice((1, 1, 2, 2, 3, 3, 4))]
     entries: dict[str, dict[str, Any]] = {}
+    periods = chance.choice(((30, 60, 60, 90, 90), (30, 60, 60, 90, 90), (60,)))
     for name in names:
-        entries[name] = _entry(chance, list(entries))
+        entries[name] = _entry(chance, list(entries), periods)
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
     beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
     plan = Plan(seed, beats, workers, chance.random() < 0.1, entries, ends)
@@ -71,21 +73,14 @@ def drawn(seed: int) -> Plan:
     return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
 
 
-def _entry(chance: random.Random, others: list[str]) -> dict[str, Any]:
+def _entry(
+    chance: random.Random, others: list[str], periods: tuple[int, ...] = (30, 60, 90)
+) -> dict[str, Any]:
     given: dict[str, Any] = {"task": chance.choice((PLAIN, GUARDED, GUARDED, LATE))}
     kind = chance.choice(("every", "every", "cron", "once", "after", "after"))
     if kind == "after" and not others:
         kind = "every"
-    if kind == "every":
-        given["schedule"] = f"every {chance.choice((30, 60, 60, 90, 90))}"
-    elif kind == "cron":
-        given["schedule"] = "*/1 * * * *"
-    elif kind == "once":
-        given["schedule"] = f"once {chance.choice((0, 30, 60, 90))}"
-    if kind in ("every", "cron"):
-        given["end_at"] = HORIZON
-        given["misfire"] = chance.choice(("coalesce", "coalesce", "skip", "all"))
-        given["grace"] = chance.choice((5, 20, 60))
+    given |= _clock(chance, kind, periods)
     if kind == "after" or (others and chance.random() < 0.25):
         ups = chance.sample(others, chance.choice((1, 1, 2)) if len(others) > 1 else 1)
         given["after"] = {up: _edge(chance) for up in ups}
@@ -95,8 +90,24 @@ def _entry(chance: random.Random, others: list[str]) -> dict[str, Any]:
         given |= {"max_retries": chance.choice((1, 2)), "retry_delay": chance.choice((0, 10, 30))}
     if kind != "once" and chance.random() < 0.15:
         given["max_runs"] = chance.choice((1, 2))
+    if kind != "once" and chance.random() < 0.15:
+        given["start_at"] = chance.choice((15.0, 30.0, 60.0))
     given["run_timeout"] = chance.choice((20, 60, 120))
     return given
+
+
+def _clock(chance: random.Random, kind: str, periods: tuple[int, ...]) -> dict[str, Any]:
+    if kind == "once":
+        return {"schedule": f"once {chance.choice((0, 30, 60, 90))}"}
+    if kind == "after":
+        return {}
+    every = f"every {chance.choice(periods)}"
+    return {
+        "schedule": every if kind == "every" else "*/1 * * * *",
+        "end_at": chance.choice((HORIZON, HORIZON, HORIZON, 120.0, 90.0)),
+        "misfire": chance.choice(("coalesce", "coalesce", "skip", "all")),
+        "grace": chance.choice((5, 20, 60)),
+    }
 
 
 def _edge(chance: random.Random) -> dict[str, Any]:
@@ -115,7 +126,13 @@ def _edge(chance: random.Random) -> dict[str, Any]:
 
 
 def _end(chance: random.Random) -> tuple[str, float]:
-    state = chance.choice(("succeeded", "succeeded", "succeeded", "failed", "failed", "cancelled"))
+    state = chance.choice(
+        (
+            *("succeeded", "succeeded", "succeeded", "failed", "failed", "cancelled"),
+            "again",
+            "revoked",
+        )
+    )
     return state, float(chance.choice((0, 0, 0, 1, 10, 40)))
 
 
@@ -130,7 +147,7 @@ class _Mood:
         self._workers = [f"worker-{number + 1}" for number in range(plan.workers)]
         self._users = ["user-1", "user-2"]
         faults = chance.choice((0.0, 0.1, 0.3))
-        calls = chance.choice((0.0, 0.3, 1.0))
+        calls = chance.choice((0.0, 0.5, 1.5, 4.0))
         self._draws = {
             self._go: 10.0,
             self._time: 3.0,
@@ -176,16 +193,16 @@ class _Mood:
     def _call(self) -> Step:
         verb = self._chance.choice((*_CALLS, *SQL))
         name, user = self._chance.choice(self._names), self._chance.choice(self._users)
-        given = self._given(verb)
-        if "schedule" not in given:
-            # An entry without a schedule that waits for itself never rests, as it was asked to.
-            given.get("after", {}).pop(name, None)
-        return "call", user, verb, name, given
+        return self._chance.choice(("call", "do")), user, verb, name, self._given(verb)
 
     def _given(self, verb: str) -> dict[str, Any]:
         choice, other = self._chance.choice, self._chance.choice(self._names)
         given: dict[str, Callable[[], dict[str, Any]]] = {
             "add": lambda: _entry(self._chance, list(self._plan.entries)),
+            "put": lambda: _entry(self._chance, list(self._plan.entries)),
+            "pause_many": lambda: {"other": other},
+            "resume_many": lambda: {"other": other},
+            "prune": lambda: {"age": float(choice((0, 0, 30, 60)))},
             "change": self._change,
             "reschedule": lambda: {"at": float(choice((0, 60, 120)))},
             "end": lambda: {"state": choice(("succeeded", "failed", "cancelled"))},
@@ -214,7 +231,8 @@ class _Mood:
 #: What people call, as often as it stands here.
 _CALLS = (
     *("trigger", "trigger", "trigger", "pause", "resume", "resume", "cancel", "remove", "add"),
-    *("rerun", "end", "link", "unlink", "change", "change", "reschedule"),
+    *("rerun", "end", "link", "unlink", "change", "change", "reschedule", "put"),
+    *("pause_many", "resume_many", "prune", "prune", "prune"),
 )
 
 

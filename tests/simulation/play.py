@@ -176,6 +176,11 @@ class World:
             user: User = self.bodies[process.name]
             process.begin(user.begin(verb, name, given, self.virtual.wall))
 
+    def _do(self, process: Process, verb: str, name: str, given: dict[str, Any]) -> None:
+        if process.idle:
+            self._call(process, verb, name, given)
+            self._go(process, 0)
+
     def _begin(self, process: Process) -> bool:
         if process.kind == "user":
             return False
@@ -206,8 +211,13 @@ class World:
         for message in self.broker.queue:
             message.visible_at = min(message.visible_at, self.virtual.monotonic)
 
-    def settle(self) -> None:
-        """Let everybody work until nothing is left to do, and time pass in between."""
+    def settle(self) -> bool:
+        """Let everybody work until nothing is left to do, and time pass in between.
+
+        Returns:
+            Whether there is rest: entries without a schedule that wait for each other in a circle
+            go on for ever, as they were asked to.
+        """
         self.heal()
         ends_at = self.virtual.monotonic + LONGEST
         for _ in range(ROUNDS):
@@ -216,8 +226,10 @@ class World:
                 continue
             wait = self._wait()
             if wait is None or self.virtual.monotonic > ends_at:
-                return
+                return True
             self._pass(wait)
+        if self.judge.circles():
+            return False
         raise ViolationError(f"no rest: something is done again and again, for {ROUNDS} rounds")
 
     def _round(self) -> bool:
@@ -329,7 +341,6 @@ def _played(world: World) -> list[str]:
         if found:
             return found
     world.judge.midway()
-    world.settle()
-    if not found:
+    if world.settle() and not found:
         world.judge.rest()
     return found

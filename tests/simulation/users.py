@@ -98,6 +98,10 @@ class User:
             "link": lambda: store.link(name, After(given["upstream"], on=given["on"])),
             "change": lambda: store.change(name, **changes(given)),
             "reschedule": lambda: store.reschedule(name, BASE + timedelta(seconds=given["at"])),
+            "put": lambda: add(store, name, given, by=store.put),
+            "pause_many": lambda: store.pause_many([name, given["other"]]),
+            "resume_many": lambda: store.resume_many([name, given["other"]]),
+            "prune": lambda: store.prune(given["age"]),
         }
         return verbs.get(call.verb, lambda: getattr(store, call.verb)(name))()
 
@@ -115,12 +119,19 @@ class User:
             return by_itself.execute(sa.text(statement), given).rowcount
 
 
-def add(store: Store, name: str, given: dict[str, Any], session: Session | None = None) -> Any:
+def add(
+    store: Store,
+    name: str,
+    given: dict[str, Any],
+    session: Session | None = None,
+    by: Callable[..., Any] | None = None,
+) -> Any:
     """Add an entry as a plan describes it, in a transaction of its own or in the one given."""
     options = changes(given)
     after = [After(up, **asked) for up, asked in given.get("after", {}).items()]
     schedule = options.pop("schedule", None)
-    return store.add(name, given["task"], schedule, after=after, session=session, **options)
+    write = by or store.add
+    return write(name, given["task"], schedule, after=after, session=session, **options)
 
 
 def changes(given: dict[str, Any]) -> dict[str, Any]:
@@ -128,8 +139,8 @@ def changes(given: dict[str, Any]) -> dict[str, Any]:
     made = {key: value for key, value in given.items() if key not in ("task", "after")}
     if "schedule" in made:
         made["schedule"] = schedule_of(made["schedule"])
-    if "end_at" in made:
-        made["end_at"] = BASE + timedelta(seconds=made["end_at"])
+    for bound in made.keys() & {"start_at", "end_at"}:
+        made[bound] = BASE + timedelta(seconds=made[bound])
     return made
 
 

@@ -25,6 +25,9 @@ GUARDED, PLAIN, LATE = "sim.guarded", "sim.plain", "sim.late"
 #: How many tasks a worker runs at a time.
 SLOTS = 2
 
+#: How long the message of a task that retries itself waits, in seconds.
+COUNTDOWN = 5.0
+
 #: How long the start-once guard waits for the database is no time here: the answer is there
 #: when the process goes on, or the database is out of reach.
 _HEARTBEAT = 10.0
@@ -32,8 +35,9 @@ _HEARTBEAT = 10.0
 
 @dataclass(frozen=True)
 class Deed:
-    """What a worker did to a message: `start`, `drop`, `succeeded`, `failed`, `cancelled`.
+    """What a worker did to a message: `start`, `drop`, `succeeded`, `failed`, `cancelled`, `sent`.
 
+    `sent` is Celery's own retry: the task has put its message back into the queue.
     `allowed` says of a start that the guard was asked, and has answered.
     """
 
@@ -54,6 +58,11 @@ class Ends:
         """Return the end of the next run of an entry."""
         left = self._left.get(name)
         return left.pop(0) if left else ("succeeded", 0.0)
+
+    def revoked(self, name: str) -> bool:
+        """Say whether the next message of an entry is revoked, and go on to the one after it."""
+        left = self._left.get(name)
+        return bool(left) and left[0][0] == "revoked" and bool(left.pop(0))
 
 
 @dataclass
@@ -144,6 +153,12 @@ class Worker:
             self._acknowledge(message)
         origin = Origin(message.run_id, message.task_id)
         began = self._clock.monotonic
+        if self._ends.revoked(message.name):
+            self._did("cancelled", message)
+            self._kept.append(Report(origin, "cancelled", began, self._name))
+            if message.task == LATE:
+                self._acknowledge(message)
+            return
         report = Report(origin, "started", began, self._name)
         allowed: bool | None = None
         if message.task == PLAIN:
@@ -177,9 +192,16 @@ class Worker:
         now = self._clock.monotonic
         one = min(self._running, key=lambda one: one.ends_at)
         self._running.remove(one)
-        self._did(one.end, one.message)
-        error = "ValueError: made to fail" if one.end == "failed" else None
-        report = Report(one.origin, one.end, now, self._name, started=one.began, error=error)
+        end = one.end
+        if end == "again":
+            visible_at = now + COUNTDOWN
+            end = "sent" if self._broker.put_back(one.message, visible_at) else "failed"
+        self._did(end, one.message)
+        error = "ValueError: made to fail" if end == "failed" else None
+        delay = COUNTDOWN if end == "sent" else 0.0
+        report = Report(
+            one.origin, end, now, self._name, started=one.began, error=error, delay=delay
+        )
         # A start that is not written yet is written with the end.
         begun = [kept for kept in self._kept if kept.of == one.origin and kept.state == "started"]
         self._kept = [kept for kept in self._kept if kept not in begun]

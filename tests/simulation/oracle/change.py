@@ -48,6 +48,12 @@ class Change:
             if number not in self.before.runs:
                 yield run
 
+    def gone(self) -> dict[int, Run]:
+        """Return the runs that are not there any more, by id."""
+        return {
+            number: run for number, run in self.before.runs.items() if number not in self.after.runs
+        }
+
     def moved(self) -> Iterator[tuple[Run, Run]]:
         """Yield the runs whose state changed, as before and as after."""
         for number, run in self.after.runs.items():

@@ -13,6 +13,9 @@ __all__ = ["RULES"]
 
 _SECOND = 1_000_000
 
+#: How many of the last errors of a recurring entry stay: docs/reliability.md.
+ERRORS_KEPT = 5
+
 #: Who may move a run from one state to another: docs/lifecycle.md, both tables.
 _MOVES: dict[tuple[str, str], str] = {
     ("claimed", "sent"): "beat",
@@ -54,8 +57,8 @@ def keys(change: Change) -> Iterator[str]:
     for number, was in change.before.runs.items():
         run_now = change.after.runs.get(number)
         if run_now is None:
-            yield f"{said(was)} is gone"
-        elif _key(was) != _key(run_now) and not _moved_aside(change, was, run_now):
+            continue  # see `pruned`
+        if _key(was) != _key(run_now) and not _moved_aside(change, was, run_now):
             yield f"{said(was)} became another run: {said(run_now)}"
 
 
@@ -67,6 +70,24 @@ def _moved_aside(change: Change, was: Run, run: Run) -> bool:
     """Say whether a run that was asked for makes room for the due time of the same instant."""
     asked = run.id in change.world.judge.asked and run.task_id == was.task_id
     return asked and 0 < micros(run.due_at) - micros(was.due_at) < 1_000
+
+
+def pruned(change: Change) -> Iterator[str]:
+    """Who prunes deletes what is over and not needed: the newest run and the errors stay."""
+    for run in change.gone().values():
+        if change.who.kind != "user" or change.world.bodies[change.who.name].verb != "prune":
+            yield f"{said(run)} is gone, by {change.who.name}"
+        if run.state in OPEN or run.follow_up is not None or run.wake_at is not None:
+            yield f"{said(run)} was pruned, and is {run.state}"
+        entry = change.after.entries.get(run.entry_id)
+        if entry is None or entry.kind == "once":
+            continue
+        left = change.after.runs_of(run.entry_id)
+        if not any((one.due_at, one.attempt) > (run.due_at, run.attempt) for one in left):
+            yield f"{said(run)} was pruned, and is the newest of {entry.name!r}"
+        errors = [one for one in left if one.state == run.state]
+        if run.state in ("failed", "lost") and len(errors) < ERRORS_KEPT:
+            yield f"{said(run)} was pruned, and only {len(errors)} other runs are {run.state}"
 
 
 def moves(change: Change) -> Iterator[str]:
@@ -276,6 +297,7 @@ def overlaps(change: Change) -> Iterator[str]:
 RULES = (
     *(
         keys,
+        pruned,
         moves,
         sent,
         marks,

@@ -43,6 +43,8 @@ def between(entry: Entry, after: int, until: int) -> list[int]:
     """Return the due times of an entry after one instant, and not after another."""
     if entry.end_at is not None:
         until = min(until, micros(entry.end_at))
+    if entry.start_at is not None:
+        after = max(after, micros(entry.start_at) - 1)
     period = period_of(entry)
     if period is None:
         return []

@@ -41,6 +41,8 @@ def explained(judge: Judge) -> Iterator[str]:
             yield f"{entry.name!r} waits for {unmet}, and explain says {found.waits_for_count}"
         last: dict[str, Run] = {}
         for run in judge.state.runs_of(entry.id):
+            if run.id in judge.pruned:
+                continue
             if run.due_at not in last or run.attempt > last[run.due_at].attempt:
                 last[run.due_at] = run
         for due_at, run in last.items():

@@ -25,7 +25,7 @@ ASKED = 10
 _BASE = int(BASE.timestamp()) * 1_000_000
 
 #: What a user may do to an entry without changing what becomes of its due times.
-_HARMLESS = {"trigger", "rerun", "end"}
+_HARMLESS = {"trigger", "rerun", "end", "prune"}
 
 
 class Judge(Memory):
@@ -80,6 +80,7 @@ class Judge(Memory):
     def rest(self) -> None:
         """Judge what is left at the end."""
         self.state = self.world.book.read()
+        self.state.runs.update(self.pruned)
         rules = list(rest.RULES)
         if self.world.plan.seed % ASKED == 0:
             rules.append(explaining.explained)
@@ -110,7 +111,8 @@ class Judge(Memory):
         for call in self.world.calls:
             if call.verb not in _HARMLESS:
                 names |= {call.name, str(call.given.get("value", ""))}
-                names |= {str(call.given.get("upstream", ""))} | set(call.given.get("after", ()))
+                names |= {str(call.given.get(key, "")) for key in ("upstream", "other")}
+                names |= set(call.given.get("after", ()))
         return names
 
     def untouched(self, entry_id: int) -> bool:
@@ -125,6 +127,23 @@ class Judge(Memory):
         claim = self.world.ground.store.settings.claim_ttl
         late = self.world.virtual.monotonic - since >= claim * TRUSTED
         return late or bool(self.world.trace.faults)
+
+    def circles(self) -> bool:
+        """Say whether entries without a schedule wait for each other in a circle."""
+        waits = [
+            edge for edge in self.state.edges.values() if self._without_clock(edge.downstream_id)
+        ]
+        left = set(self.state.entries)
+        while True:
+            # What waits for nobody of those who are left is in no circle.
+            waiting = {edge.downstream_id for edge in waits if edge.upstream_id in left}
+            if left == left & waiting:
+                return bool(left)
+            left &= waiting
+
+    def _without_clock(self, entry_id: int) -> bool:
+        entry = self.state.entries.get(entry_id)
+        return entry is not None and entry.kind == "after"
 
     def waits(self, entry_id: int) -> bool:
         """Say whether an entry has edges, and so may still wait at the end."""

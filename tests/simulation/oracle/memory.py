@@ -20,6 +20,7 @@ class Memory:
         lost: runs that had been lost at some time.
         failed: runs that had failed or been lost for good at some time.
         dropped: runs that a beat or a user has cancelled before they were sent.
+        pruned: the runs that were deleted, as they were, by id.
         given_up: runs that are records of what was given up, which count as failures.
         commits: how many commits there were.
         claimed: by run, in which of them it was claimed last.
@@ -36,6 +37,7 @@ class Memory:
         self.lost: set[int] = set()
         self.failed: set[int] = set()
         self.dropped: set[int] = set()
+        self.pruned: dict[int, Run] = {}
         self.given_up: set[int] = set()
         self.commits = 0
         self.claimed: dict[int, int] = {}
@@ -59,6 +61,7 @@ class Memory:
                 self.lost.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):
                 self.ended.add(run.id)
+        self.pruned.update(change.gone())
         self._note_claims(change)
         self._note_failures(change)
         self._note_entries(change)

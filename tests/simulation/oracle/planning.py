@@ -172,6 +172,8 @@ def same(change: Change) -> Iterator[str]:
                 continue
             for edge in edges:
                 mine = change.before.runs_of(edge.upstream_id)
+                pruned = change.world.judge.pruned.values()
+                mine += [one for one in pruned if one.entry_id == edge.upstream_id]
                 up = change.before.entries.get(edge.upstream_id)
                 first = run.first_missed_at or run.due_at
                 fits = any(

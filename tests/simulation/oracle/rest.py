@@ -139,9 +139,11 @@ def shared(judge: Judge) -> Iterator[str]:
         edges = judge.state.upstreams(entry.id)
         aligned = all(edge.align == "same" and not edge.first_free for edge in edges)
         bounded = entry.max_runs is not None
-        if entry.kind != "after" or not edges or not aligned or bounded:
+        # What waits for too long is given up by who prunes.
+        pruned = any(call.verb == "prune" for call in judge.world.calls)
+        if entry.kind != "after" or not edges or not aligned or bounded or pruned:
             continue
-        if not judge.untouched(entry.id):
+        if not judge.untouched(entry.id) or entry.start_at is not None:
             continue
         mine = {run.due_at for run in judge.state.runs_of(entry.id)}
         first, *others = (_ended_as_asked(judge, edge) for edge in edges)
@@ -243,8 +245,9 @@ def doubles(judge: Judge) -> Iterator[str]:
     if judge.world.trace.faults:
         return
     published = [one.message.task_id for one in judge.world.broker.published]
+    again = [deed.message.task_id for deed in judge.world.deeds if deed.what == "sent"]
     for task_id, times in started.items():
-        if task_id in published and times > published.count(task_id):
+        if task_id in published and times > published.count(task_id) + again.count(task_id):
             yield f"the task {task_id} started {times} times, and nothing had broken"
 
 
@@ -256,6 +259,8 @@ def guarded(judge: Judge) -> Iterator[str]:
         run = judge.state.runs.get(one.run_id)
         if run is None or run.task_id != one.task_id or run.id in judge.lost:
             continue
+        if deed.what == "sent":
+            allowed.discard(one.task_id)
         if deed.what != "start" or not deed.allowed or one.redelivered:
             continue
         if one.task_id in allowed:

@@ -124,10 +124,16 @@ FAULTS = (
     Mutant(
         "lost-despite-report",
         "beatstore/tick/complete.py",
-        '    if ending.state == "lost" and '
-        '(run.state == "lost" or not _still_suspected(connection, ending)):',
-        '    if ending.state == "lost" and run.state == "lost":',
+        "        free = _without_heard_of(connection, free)\n",
+        "",
         "A run that a worker has just reported on is not lost.",
+    ),
+    Mutant(
+        "lost-by-another",
+        "beatstore/tick/complete.py",
+        "(ending.run_id in found and found[ending.run_id] == ending.wake_at)",
+        "(ending.run_id in found)",
+        "What a beat has found silent may be heard of, and found silent again by another one.",
     ),
     Mutant(
         "end-again",

@@ -137,8 +137,8 @@ FAULTS = (
     Mutant(
         "sweep-never-lost",
         _SWEEP,
-        "        self._write(stale, claimed_by=SUSPECTED, wake_at=self.now + _ASKING)",
-        "        self._write(stale, claimed_by=None, wake_at=self.now + _ASKING)",
+        "        self._write(stale, claimed_by=SUSPECTED, wake_at=again_at)",
+        "        self._write(stale, claimed_by=None, wake_at=again_at)",
         "A run whose worker is gone is lost.",
     ),
 )

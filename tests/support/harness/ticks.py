@@ -47,7 +47,7 @@ def taken(claims: Sequence[Claim], **_: object) -> Iterator[list[Outcome]]:
 
 def lost(stale_runs: Sequence[StaleRun]) -> list[Ending]:
     """Answer as where there is no result backend."""
-    return [Ending(one.run_id, one.task_id, "lost", one.reason) for one in stale_runs]
+    return [one.lost for one in stale_runs]
 
 
 def report(store: Store, state: str, claims: Sequence[Claim], error: str | None = None) -> None:
