@@ -20,7 +20,6 @@ __all__ = [
     "UPSTREAM",
     "WAITED",
     "duration",
-    "is_by_hand",
     "is_dropped",
     "is_rerun",
     "is_triggered",
@@ -77,12 +76,6 @@ def is_dropped(entry: Any, reason: str | None) -> bool:
     """
     asked = is_triggered(reason) and (entry.state != "cancelled" or entry.wake_at is None)
     return entry.state in CANCELS_RUNS and not asked
-
-
-def is_by_hand(reason: str | None) -> bool:
-    """Return whether a user ended the run."""
-    said = (BY_HAND, f"{TRIGGERED}; {BY_HAND}", f"{RERUN}; {BY_HAND}")
-    return (reason or "").startswith(said)
 
 
 def reworded(reason: str | None, words: str) -> str:

@@ -22,7 +22,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.due import STEP
-from beatstore.rules.reasons import BY_HAND, RERUN, TRIGGERED, reworded
+from beatstore.rules.reasons import BY_HAND, RERUN, TRIGGERED
 from beatstore.rules.states import (
     FINAL,
     OVER,
@@ -195,7 +195,7 @@ def end(tx: Transaction, given: int | str, state: EndState, reason: str | None) 
     note = fields.note("reason", reason)
     run = found_run(tx, given)
     words = f"{BY_HAND}: {note}" if note else BY_HAND
-    ending = Ending(run.id, run.task_id, state, reworded(run.reason, words))
+    ending = Ending(run.id, run.task_id, state, words)
     # Beat does the rest at its next tick: counters, downstreams, the next attempt.
     written = write_ending(tx, ending, tx.now(), WITH_WORKER, follow_up="end")
     made = found_run(tx, run.id)

@@ -18,10 +18,10 @@ from beatstore.store import Store, virtual
 from beatstore.testing.workers import Running, Sent, Workers
 from beatstore.tick.beats import BeatFigures
 from beatstore.tick.claims import Claim, Ending, Look, Outcome, StaleRun
-from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.tick.tick import Tick
+from beatstore.tick.watch import timeout_in_force
 from beatstore.version import __version__
 
 __all__ = ["Simulation"]

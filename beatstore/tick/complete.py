@@ -30,7 +30,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.reasons import TRIGGERED, is_by_hand, is_rerun, is_triggered
+from beatstore.rules.reasons import TRIGGERED, is_rerun, is_triggered
 from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import MAY_END, WITH_WORKER
 from beatstore.tick.claims import Ending, legible, task_id_of
@@ -158,14 +158,13 @@ def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
 def _without_heard_of(connection: Connection, endings: Sequence[Ending]) -> list[Ending]:
     """Leave out the lost runs that somebody has written about since; the runs are locked."""
     lost = [ending.run_id for ending in endings if ending.state == "lost"]
-    stale = select(RUN.c.id, RUN.c.wake_at).where(RUN.c.id.in_(lost), RUN.c.claimed_by == SUSPECTED)
-    found = {row.id: row.wake_at for row in connection.execute(stale)} if lost else {}
-    return [
-        ending
-        for ending in endings
-        if ending.state != "lost"
-        or (ending.run_id in found and found[ending.run_id] == ending.wake_at)
-    ]
+    if not lost:
+        return list(endings)
+    stale = select(RUN.c.id, RUN.c.wake_at).where(
+        RUN.c.id.in_(lost), RUN.c.state.in_(WITH_WORKER), RUN.c.claimed_by == SUSPECTED
+    )
+    silent = {(row.id, row.wake_at) for row in connection.execute(stale)}
+    return [one for one in endings if one.state != "lost" or (one.run_id, one.wake_at) in silent]
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:
@@ -192,8 +191,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         elif row.follow_up == "wake":
             tally.wake_again(row)
         else:
-            failed = row.outcome == "failure" or _is_retry(row)
-            tally.add(row, "failure" if failed else None)
+            tally.add(row, "failure" if row.outcome == "failure" or _is_retry(row) else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
         of_held = _of_entries(connection, rest)
@@ -269,17 +267,18 @@ def _is_lost_by_now(connection: Connection, run_id: int) -> bool:
 
 
 def _is_counted(run: Row[Any]) -> bool:
-    """Return whether beat has ended and counted a run before its worker reported."""
+    """Return whether a run has ended and counts as a failure, before its worker reports."""
     if run.state == "lost":
         return True
-    by_beat = run.worker is None and bool(run.is_counted)
-    # A retry that beat has cancelled counts as a failure; one that a user has, for nobody.
-    dropped = run.state == "cancelled" and _is_retry(run) and not is_by_hand(run.reason)
-    return by_beat and (run.state == "failed" or dropped)
+    dropped = run.state == "cancelled" and _is_retry(run)
+    return bool(run.is_counted) and (dropped or (run.state == "failed" and run.worker is None))
 
 
 def _is_retry(run: Row[Any]) -> bool:
-    """Return whether beat made a run after a failure, which counts if this run is cancelled."""
+    """Return whether beat made a run after a failure, which counts if this run is cancelled.
+
+    Then nobody tries again, whoever has cancelled it, so the failure before it is the outcome.
+    """
     return run.attempt > 1 and not is_rerun(run.reason)
 
 
@@ -290,7 +289,7 @@ def _follow(
     if ending.state == "succeeded":
         tally.add(run, "success")
     elif ending.state == "cancelled":
-        tally.add(run, None)
+        tally.add(run, "failure" if _is_retry(run) else None)
     else:
         delay = None if run.entry_state == "cancelled" else retry_delay(run, run.id, run.attempt)
         is_retried = (

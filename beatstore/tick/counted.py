@@ -48,7 +48,7 @@ from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.rules.outcomes import COUNTERS, counters_of
 from beatstore.rules.states import UNFINISHED
 from beatstore.tick.claims import Ending
-from beatstore.tick.endings import texts_of
+from beatstore.tick.endings import reworded_reason, texts_of
 
 __all__ = ["MOST_COUNT", "write_counted"]
 
@@ -164,7 +164,7 @@ def _write(dialect: Dialect) -> _Write | None:
 def _ended(given: Any) -> Any:
     """Return the statement that writes the ends of the locked runs."""
     finished_at = given.now - given.b_age
-    kept = {"started_at": finished_at - given.b_ran, "reason": given.b_reason}
+    kept = {"started_at": finished_at - given.b_ran, "reason": reworded_reason(given.b_reason)}
     values = {
         "state": given.b_state,
         "finished_at": finished_at,

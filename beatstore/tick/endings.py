@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, bindparam, case, func, literal, update
+from sqlalchemy import ColumnElement, Text, bindparam, case, func, literal, update
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
@@ -39,6 +39,19 @@ TRACEBACK_LENGTH = 20_000
 HELD = timedelta(seconds=1)
 
 
+def reworded_reason(words: str | ColumnElement[str]) -> ColumnElement[str]:
+    """Return a new reason for runs; `beatstore.rules.reasons.reworded` is the same in Python.
+
+    NULL stays NULL.
+    """
+    new = literal(words, Text()) if isinstance(words, str) else words
+    kept = (
+        (RUN.c.reason.startswith(note, autoescape=True), literal(f"{note}; ", Text()) + new)
+        for note in (RERUN, TRIGGERED)
+    )
+    return case(*kept, else_=new)
+
+
 @dataclass(slots=True)
 class UnwrittenEndings:
     """Endings that were not written.
@@ -66,7 +79,12 @@ _WRITE = (
         }
         | {
             name: func.coalesce(bindparam(f"b_{name}", type_=RUN.c[name].type), RUN.c[name])
-            for name in ("reason", "worker", "started_at")
+            for name in ("worker", "started_at")
+        }
+        | {
+            "reason": func.coalesce(
+                reworded_reason(bindparam("b_reason", type_=Text())), RUN.c.reason
+            )
         }
     )
 )
@@ -112,15 +130,6 @@ def cancel_unsent(
         if not held:
             unsent.append(RUN.c.claimed_by.is_(None))
         connection.execute(update(RUN).where(*unsent).values(done))
-
-
-def reworded_reason(words: str) -> ColumnElement[str]:
-    """Return a new reason for runs; `beatstore.rules.reasons.reworded` is the same in Python."""
-    kept = (
-        (RUN.c.reason.startswith(note, autoescape=True), f"{note}; {words}")
-        for note in (RERUN, TRIGGERED)
-    )
-    return case(*kept, else_=words)
 
 
 def texts_of(ending: Ending) -> dict[str, str | None]:

@@ -39,8 +39,8 @@ from beatstore.tick.edges import (
     satisfied_by_any,
     unsatisfied_by_any,
 )
-from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.waits import read_shared
+from beatstore.tick.watch import timeout_in_force
 
 __all__ = ["consume", "open_runs", "read_gates"]
 

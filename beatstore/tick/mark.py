@@ -3,8 +3,7 @@
 Every write checks the beat's claim, so that runs claimed by another beat are not changed. A
 usual batch is one statement.
 
-A sent run is watched: beat checks it after the entry's `run_timeout`
-(see `beatstore.rules.gate.run_timeout`), or when its message has expired, whichever is first.
+A sent run is watched: see `beatstore.tick.watch`.
 
 Each function joins the caller's transaction.
 """
@@ -20,22 +19,18 @@ from typing import Any, TypeVar
 from sqlalchemy import Update, and_, bindparam, case, or_, select, update
 from sqlalchemy.engine import Connection
 
-from beatstore.config import Settings
 from beatstore.database.columns import Instant
 from beatstore.database.connection import read_now
 from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN, chunks
-from beatstore.rules.gate import run_timeout
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
 from beatstore.tick.endings import reworded_reason
+from beatstore.tick.watch import next_check_at
 
-__all__ = ["mark", "next_check_at", "timeout_in_force"]
-
-#: How long after a message expires beat checks its run: a worker may be about to report it.
-_EXPIRY_MARGIN = timedelta(seconds=10)
+__all__ = ["mark"]
 
 #: The run timeout, and when the message expires.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
@@ -157,28 +152,3 @@ def _grouped(outcomes: Iterable[Outcome], key: Callable[[Outcome], T]) -> dict[T
     for item in outcomes:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-# -- watching runs that were sent ------------------------------------------------------
-
-
-def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
-    """Return how long after sending a run may go without a report; None: forever."""
-    return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
-
-
-def next_check_at(
-    since: datetime, timeout: timedelta | None, expires_at: datetime | None, now: datetime
-) -> datetime | None:
-    """Return when beat checks a run that waits for a worker; None: never.
-
-    Args:
-        since: since when it waits.
-        timeout: how long it may wait.
-        expires_at: when its message expires.
-        now: the database's time.
-    """
-    looks = [] if timeout is None else [since + timeout]
-    if expires_at is not None:
-        looks.append(max(expires_at, now) + _EXPIRY_MARGIN)
-    return min(looks, default=None)

@@ -11,7 +11,7 @@ from typing import Any
 
 from beatstore.rules.states import WITH_WORKER
 from beatstore.tick.claims import Ending, legible
-from beatstore.tick.endings import ERROR_LENGTH
+from beatstore.tick.endings import ERROR_LENGTH, reworded_reason
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = [
@@ -103,9 +103,10 @@ def is_end(report: Report) -> bool:
 def columns_of(report: Report) -> dict[str, Any]:
     """Return the columns that a report sets on a run that has not ended."""
     values: dict[str, Any] = {"worker": report.worker[:255], "claimed_by": NOT_SUSPECTED}
-    for name, text in (("reason", report.reason), ("error", report.error)):
-        if text:
-            values[name] = legible(text, ERROR_LENGTH)
+    if report.reason:
+        values["reason"] = reworded_reason(legible(report.reason, ERROR_LENGTH))
+    if report.error:
+        values["error"] = legible(report.error, ERROR_LENGTH)
     return values
 
 

@@ -37,7 +37,6 @@ from beatstore.tick import workers
 from beatstore.tick.complete import finish, finish_alone
 from beatstore.tick.guard import start_free
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
-from beatstore.tick.mark import timeout_in_force
 from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
     Report,
@@ -50,6 +49,7 @@ from beatstore.tick.report import (
     seconds_since,
     until,
 )
+from beatstore.tick.watch import timeout_in_force
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["Origin", "Report", "Reports", "Unwritten"]

@@ -25,6 +25,7 @@ from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unre
 from beatstore.tick.endings import SUSPECTED, reworded_reason
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import MISSED_UNTIL_LOST
+from beatstore.tick.watch import timeout_in_force, waits_since
 from beatstore.words import misspelt
 
 __all__ = ["Swept", "give_up", "sweep"]
@@ -159,14 +160,25 @@ class _Batch:
     def _expire(self, runs: Sequence[Row[Any]]) -> None:
         """Cancel runs whose message expired before a worker reported a start.
 
-        If no worker has ever reported anything, the runs may have run, and are checked later.
+        If no worker has ever reported anything, the runs may have run: they are stale once their
+        timeout is over, as those whose message does not expire, and are checked later until then.
         """
         if not runs:
             return
-        if self.connection.execute(select(WORKER.c.id).limit(1)).first() is None:
-            self._write(runs, wake_at=self.now + _ASKING)
-        else:
+        if self.connection.execute(select(WORKER.c.id).limit(1)).first() is not None:
             self._end([(run, "cancelled", _expired_reason(run)) for run in runs])
+            return
+        of_runs = _of_runs(dialect_of(self.connection.dialect))
+        found = self.connection.execute(of_runs, {"ids": list({run.entry_id for run in runs})})
+        timeouts = {row.id: timeout_in_force(row, self.settings) for row in found}
+        over = {
+            run.id
+            for run in runs
+            if (timeout := timeouts.get(run.entry_id)) is not None
+            and waits_since(run, self.now) + timeout <= self.now
+        }
+        self._mark_stale([run for run in runs if run.id in over])
+        self._write([run for run in runs if run.id not in over], wake_at=self.now + _ASKING)
 
     def _mark_stale(self, runs: Sequence[Row[Any]]) -> None:
         """Mark runs as stale if their worker is silent; note those that were marked before.

@@ -1,4 +1,7 @@
-"""Reschedule the checks of sent runs after an edit of their entries.
+"""When beat checks a run that was sent, and after an edit of its entry.
+
+Beat checks it when the entry's `run_timeout` is over (see `beatstore.rules.gate.run_timeout`), or
+when its message has expired, whichever is first.
 
 Joins the caller's transaction.
 """
@@ -6,7 +9,7 @@ Joins the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row, bindparam, func, or_, select, update
@@ -16,14 +19,45 @@ from beatstore.config import Settings
 from beatstore.database.columns import Unreadable
 from beatstore.database.dialects import dialect_of
 from beatstore.database.tables import RUN
+from beatstore.rules.gate import run_timeout
+from beatstore.tick.claims import timeout_of
 from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.tick.endings import SUSPECTED
-from beatstore.tick.mark import next_check_at, timeout_in_force
 from beatstore.tick.parts import Parts
 
-__all__ = ["watch_again"]
+__all__ = ["next_check_at", "timeout_in_force", "waits_since", "watch_again"]
+
+#: How long after a message expires beat checks its run: a worker may be about to report it.
+_EXPIRY_MARGIN = timedelta(seconds=10)
 
 _WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
+
+
+def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
+    """Return how long after sending a run may go without a report; None: forever."""
+    return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
+
+
+def waits_since(run: Any, now: datetime) -> datetime:
+    """Return since when the message of a sent run waits for a worker; `now` if nothing says so."""
+    return max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
+
+
+def next_check_at(
+    since: datetime, timeout: timedelta | None, expires_at: datetime | None, now: datetime
+) -> datetime | None:
+    """Return when beat checks a run that waits for a worker; None: never.
+
+    Args:
+        since: since when it waits.
+        timeout: how long it may wait.
+        expires_at: when its message expires.
+        now: the database's time.
+    """
+    looks = [] if timeout is None else [since + timeout]
+    if expires_at is not None:
+        looks.append(max(expires_at, now) + _EXPIRY_MARGIN)
+    return min(looks, default=None)
 
 
 def watch_again(
@@ -50,8 +84,7 @@ def watch_again(
     for run in _sent(connection, list(timeouts)) if timeouts else ():
         if Unreadable in map(type, run):
             continue  # the sweep ends this run
-        since = max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
-        wake_at = next_check_at(since, timeouts[run.entry_id], run.expires_at, now)
+        wake_at = next_check_at(waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)
         if wake_at != run.wake_at:
             changed.append({"b_id": run.id, "b_wake_at": wake_at})
     if changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,19 @@ def test_without_reports_nobody_knows(play: Play) -> None:
     play.clock.advance(3600)
     play.tick()
     assert [run.state for run in play.store.runs("a") if run.due_at.hour == 13] == ["sent"]
+
+
+@pytest.mark.parametrize("given", [{"run_timeout": 120}, {"overlap": "wait"}], ids=str)
+def test_without_reports_a_run_is_lost_as_others_are(play: Play, given: dict[str, Any]) -> None:
+    """A message that expires does not hold back an entry for ever where no worker reports."""
+    play.add("a", "0 * * * *", **given)
+    send(play, "13:00")
+    timeout = given.get("run_timeout", play.store.settings.overlap_timeout)
+    play.clock.advance(min(timeout - 1, 3599))
+    play.tick()
+    assert play.store.runs("a")[-1].state == "sent"
+    play.clock.advance(timeout)
+    play.tick()
+    lost = play.store.runs("a")[-1]
+    assert (lost.state, lost.due_at.hour) == ("lost", 13)
+    assert str(lost.reason).startswith("no worker reported it within ")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from beatstore import ManualClock, Run
-from beatstore.tick.claims import Ending
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.databases import DatabaseServer
 from tests.support.harness.play import Play
@@ -106,9 +106,10 @@ def test_an_answer_about_a_foreign_run(play: Play, state: str) -> None:
     play.at("13:00")
     play.clock.advance(61)
     [suspect] = play.queue.sweep(play.queue.look().now).stale_runs
-    play.queue.end([Ending(suspect.run_id, "another", state)])
+    ending = replace(suspect.lost, state=state)
+    play.queue.end([replace(ending, task_id="another")])
     assert play.last("a").state == "sent"
-    play.queue.end([Ending(suspect.run_id, suspect.task_id, state)])
+    play.queue.end([ending])
     assert play.last("a").state == state
 
 

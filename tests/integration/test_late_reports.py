@@ -190,7 +190,7 @@ def test_a_cancelled_attempt_is_counted_once(play: Play, reports: Reports) -> No
 
 
 def test_an_attempt_that_was_ended_by_hand(play: Play, reports: Reports) -> None:
-    """A next attempt that a user ends as cancelled counts for nobody, until a worker has run it."""
+    """A next attempt that a user ends as cancelled leaves the failure; it may succeed after all."""
     run = begin(play, max_retries=1, retry_delay=0)
     reports.write([said(run, "failed")])
     assert play.tick() == ["a"]
@@ -199,9 +199,45 @@ def test_an_attempt_that_was_ended_by_hand(play: Play, reports: Reports) -> None
     play.store.pause("a")
     play.clock.advance(600)
     play.tick()
-    assert (play.store.run(second.id).run.state, counts(play)) == ("cancelled", (0, 0, 0))
+    assert (play.store.run(second.id).run.state, counts(play)) == ("cancelled", (0, 1, 1))
     reports.write([said(second, "started"), said(second, "succeeded")])
-    assert (play.store.run(second.id).run.state, counts(play)) == ("succeeded", (1, 0, 1))
+    assert (play.store.run(second.id).run.state, counts(play)) == ("succeeded", (1, 1, 1))
+
+
+@pytest.mark.parametrize("by", ["worker", "sweep"])
+def test_an_attempt_that_expires_leaves_the_failure(play: Play, reports: Reports, by: str) -> None:
+    """Nobody tries again after it, whoever sees first that its message has expired."""
+    run = begin(play, max_retries=1, retry_delay=0)
+    play.add("c", after=[After("a", on="failure")])
+    reports.heartbeat("w", "worker@test", 1, [])
+    reports.write([said(run, "failed")])
+    [claim] = play.queue.sweep(play.queue.look().now).claims
+    play.queue.mark([Outcome(claim, "sent", expires=60.0)])
+    [second] = [one for one in play.store.runs("a") if one.attempt == 2]
+    if by == "worker":
+        reports.write([said(second, "cancelled", reason="expired in the queue")])
+    else:
+        play.clock.advance(71)
+    assert play.tick() == ["c"]
+    assert (play.store.run(second.id).run.state, counts(play)) == ("cancelled", (0, 1, 1))
+    reports.write([said(second, "succeeded")])
+    assert (play.store.run(second.id).run.state, counts(play)) == ("succeeded", (1, 1, 1))
+
+
+@pytest.mark.parametrize("state", ["cancelled", "sent"])
+def test_a_report_leaves_the_note_that_a_user_asked_for_the_run(
+    play: Play, reports: Reports, state: str
+) -> None:
+    """A rerun that its task retries or cancels is still one, so nothing is counted for it twice."""
+    run = begin(play)
+    reports.write([said(run, "failed")])
+    again = play.store.rerun(run)
+    assert play.tick() == ["a"]
+    reports.write([said(again, "started"), said(again, state, reason="the task said so")])
+    assert play.store.run(again.id).run.reason == "triggered: rerun; the task said so"
+    assert counts(play) == (0, 1, 1)
+    reports.write([said(again, "succeeded")])
+    assert counts(play) == (1, 1, 2)
 
 
 def test_what_a_worker_has_revoked_is_over(play: Play, reports: Reports) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,18 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from beatstore.headers import ATTEMPT, DUE_AT, RUN_ID
+from beatstore.headers import ATTEMPT, DUE_AT, RUN_ID, STEP
 from tests.simulation.kernel import Kernel
 
-__all__ = ["Broker", "Message", "Producer", "Publication"]
+__all__ = ["CHAIN", "EXPIRES", "GROUP", "Broker", "Message", "Producer", "Publication"]
+
+#: After how many seconds a message expires, if any does.
+EXPIRES = 20.0
+
+
+#: Tasks that stand for a canvas: a group of two, and a chain of two. And their first parts.
+GROUP, CHAIN = "sim.group", "sim.chain"
+FIRST: dict[str, tuple[str | None, ...]] = {GROUP: ("1/2", "2/2"), CHAIN: (STEP,)}
 
 
 class RefusedError(Exception):
@@ -29,6 +38,8 @@ class Message:
     Attributes:
         visible_at: when it can be delivered, on the monotonic clock.
         redelivered: whether a worker had it before and died.
+        part: of a canvas: which of its tasks it is; see `beatstore.tick.parts`.
+        expires_at: when no worker starts it any more, on the monotonic clock.
     """
 
     run_id: int
@@ -39,19 +50,20 @@ class Message:
     attempt: int
     visible_at: float = 0.0
     redelivered: bool = False
+    part: str | None = None
+    expires_at: float = math.inf
 
     def of_another_database(self) -> Message:
         """Return one of a run with the same id in another database with the same broker."""
-        other = f"other-{self.task_id}"[:60]
-        return Message(self.run_id, other, self.task, self.name, self.due_at, self.attempt)
+        return replace(self, task_id=f"other-{self.task_id}"[:60])
 
     def again(self, visible_at: float) -> Message:
         """Return it as it is delivered once more."""
-        return Message(
-            *(self.run_id, self.task_id, self.task, self.name, self.due_at, self.attempt),
-            visible_at=visible_at,
-            redelivered=True,
-        )
+        return replace(self, visible_at=visible_at, redelivered=True)
+
+    def tasks(self) -> list[Message]:
+        """Return the messages that are sent for it: of a canvas, those of its first tasks."""
+        return [replace(self, part=part) for part in FIRST.get(self.task, (None,))]
 
 
 @dataclass(frozen=True)
@@ -95,21 +107,25 @@ class Broker:
         if order == "cut" or not self.up:
             raise ConnectionResetError("made to break before the message")
         now = process.kernel.monotonic()
-        self.queue.append(message)
+        self.queue += message.tasks()
         sent = Publication(message, process.name, now, begun)
         self.published.append(sent)
         self.judge(sent)
         if order in ("lost", "undo"):
             raise ConnectionResetError("made to break after the message")
 
-    def put_back(self, message: Message, visible_at: float) -> bool:
-        """Take a message from the task that retries itself; return whether it was taken."""
+    def go_on(self, message: Message, **changed: Any) -> bool:
+        """Take a message from a task: its own again, or the next of its chain.
+
+        Returns:
+            Whether it was taken.
+        """
         process = Kernel.current()
         assert process is not None
-        order = process.point("publish", f"{message.name} {message.due_at} again")
+        order = process.point("publish", f"{message.name} {message.due_at} goes on")
         if order in ("refuse", "cut") or not self.up:
             return False
-        self.queue.append(replace(message, visible_at=visible_at, redelivered=False))
+        self.queue.append(replace(message, redelivered=False, **changed))
         return True
 
     def receive(self, worker: str, now: float) -> Message | None:
@@ -184,6 +200,9 @@ class Producer:
 
     def publish(self, body: Any, headers: dict[str, Any], **properties: Any) -> None:
         """Publish a message of a run."""
+        process = Kernel.current()
+        assert process is not None
+        expires_at = process.kernel.monotonic() + EXPIRES if headers["expires"] else math.inf
         message = Message(
             headers[RUN_ID],
             headers["id"],
@@ -191,5 +210,6 @@ class Producer:
             headers["periodic_task_name"],
             headers[DUE_AT],
             headers[ATTEMPT],
+            expires_at=expires_at,
         )
         self._broker.publish(message)

@@ -20,6 +20,7 @@ from beatstore.config import Settings
 from beatstore.database.address import checked
 from beatstore.database.drivers import prepare_engine
 from beatstore.database.engine import make_engine
+from tests.simulation.broker import CHAIN, GROUP
 from tests.simulation.kernel import Kernel
 from tests.simulation.ledger import Book, SQLiteBook
 from tests.simulation.virtual import Virtual
@@ -46,7 +47,7 @@ class Ground(ABC):
     def __init__(self) -> None:
         self.virtual = Virtual()
         self.app = Celery("sim", set_as_current=False, broker="memory://", loader="default")
-        for name in (PLAIN, GUARDED, LATE):
+        for name in (PLAIN, GUARDED, LATE, GROUP, CHAIN):
             self.app.task(name=name, shared=False)(_nothing)
         self.app.finalize()
 

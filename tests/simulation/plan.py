@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.simulation.broker import CHAIN, EXPIRES, GROUP
 from tests.simulation.users import SQL
 from tests.simulation.workers import GUARDED, LATE, PLAIN
 
@@ -33,6 +34,7 @@ HORIZON = 125.0
 
 _STEPS = 60
 _NAMES = ("a", "b", "c", "d")
+_TASKS = (*(PLAIN, GUARDED, GUARDED, LATE), *(PLAIN, GUARDED, GUARDED, LATE), GROUP, CHAIN)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def drawn(seed: int) -> Plan:
 def _entry(
     chance: random.Random, others: list[str], periods: tuple[int, ...] = (30, 60, 90)
 ) -> dict[str, Any]:
-    given: dict[str, Any] = {"task": chance.choice((PLAIN, GUARDED, GUARDED, LATE))}
+    given: dict[str, Any] = {"task": chance.choice(_TASKS)}
     kind = chance.choice(("every", "every", "cron", "once", "after", "after"))
     if kind == "after" and not others:
         kind = "every"
@@ -92,6 +94,8 @@ def _entry(
         given["max_runs"] = chance.choice((1, 2))
     if kind != "once" and chance.random() < 0.15:
         given["start_at"] = chance.choice((15.0, 30.0, 60.0))
+    if chance.random() < 0.15:
+        given["options"] = {"expires": EXPIRES}
     given["run_timeout"] = chance.choice((20, 60, 120))
     return given
 

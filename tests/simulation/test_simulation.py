@@ -15,10 +15,12 @@ import pytest
 
 from beatstore.database import connection
 from beatstore.tick import complete, mark
+from tests.simulation.broker import CHAIN, GROUP
 from tests.simulation.plan import Plan, drawn, printed
 from tests.simulation.play import play
 from tests.simulation.shrink import rule_of, shrunk
 from tests.simulation.virtual import Virtual, installed
+from tests.simulation.workers import GUARDED, LATE, PLAIN
 from tests.support.marks import on_servers
 
 #: How many seeds one test plays, and the first of each.
@@ -135,8 +137,13 @@ def test_schedules_meet_what_they_are_for() -> None:
         *("cut", "lost", "undo", "refuse", "term"),
     }
     assert {step[0] for step in steps} == {
-        *("go", "order", "kill", "time", "clock", "broker", "call"),
+        *("go", "order", "kill", "time", "clock", "broker", "call", "do"),
     }
-    assert len({step[2] for step in steps if step[0] == "call"}) == 20
+    assert len({step[2] for step in steps if step[0] == "call"}) == 24
     kinds = [given.get("schedule", "after") for plan in plans for given in plan.entries.values()]
     assert {str(kind).split()[0] for kind in kinds} == {"every", "once", "*/1", "after"}
+    assert {given["task"] for plan in plans for given in plan.entries.values()} == {
+        *(PLAIN, GUARDED, LATE, GROUP, CHAIN),
+    }
+    ends = {end for plan in plans for ends in plan.ends.values() for end, _ in ends}
+    assert ends == {"succeeded", "failed", "cancelled", "again", "revoked"}

@@ -8,10 +8,11 @@ thread: a report is kept until it is written, and a start waits for the end that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from beatstore import Store
 from beatstore.errors import HeldError, UnavailableError
+from beatstore.headers import STEP
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.simulation.broker import Broker, Message
 from tests.simulation.kernel import Kernel
@@ -61,7 +62,7 @@ class Ends:
 
     def revoked(self, name: str) -> bool:
         """Say whether the next message of an entry is revoked, and go on to the one after it."""
-        left = self._left.get(name)
+        left = self._left.get(name, [])
         return bool(left) and left[0][0] == "revoked" and bool(left.pop(0))
 
 
@@ -151,20 +152,20 @@ class Worker:
             return
         if message.task != LATE:
             self._acknowledge(message)
-        origin = Origin(message.run_id, message.task_id)
+        origin = Origin(message.run_id, message.task_id, message.part)
         began = self._clock.monotonic
-        if self._ends.revoked(message.name):
+        if message.expires_at <= began or self._ends.revoked(message.name):
             self._did("cancelled", message)
-            self._kept.append(Report(origin, "cancelled", began, self._name))
+            self._kept.append(Report(origin, "cancelled", began, self._name, reason="revoked"))
             if message.task == LATE:
                 self._acknowledge(message)
             return
         report = Report(origin, "started", began, self._name)
         allowed: bool | None = None
-        if message.task == PLAIN:
-            self._kept.append(report)
-        else:
+        if message.task in (GUARDED, LATE):
             allowed = self._may_start(report, message)
+        else:
+            self._kept.append(report)
         if allowed is False:
             self._did("drop", message)
             if message.task == LATE:
@@ -192,23 +193,28 @@ class Worker:
         now = self._clock.monotonic
         one = min(self._running, key=lambda one: one.ends_at)
         self._running.remove(one)
-        end = one.end
-        if end == "again":
-            visible_at = now + COUNTDOWN
-            end = "sent" if self._broker.put_back(one.message, visible_at) else "failed"
+        end = self._go_on(one)
         self._did(end, one.message)
         error = "ValueError: made to fail" if end == "failed" else None
+        reason = {"sent": "retried by the task", "cancelled": "the task raised Ignore"}.get(end)
         delay = COUNTDOWN if end == "sent" else 0.0
-        report = Report(
-            one.origin, end, now, self._name, started=one.began, error=error, delay=delay
-        )
+        report = Report(one.origin, end, now, self._name, one.began, reason, error, delay=delay)
         # A start that is not written yet is written with the end.
         begun = [kept for kept in self._kept if kept.of == one.origin and kept.state == "started"]
         self._kept = [kept for kept in self._kept if kept not in begun]
-        self._kept.append(replace(report, reason=None))
+        self._kept.append(report)
         if one.message.task == LATE:
             self._write()
             self._acknowledge(one.message)
+
+    def _go_on(self, one: _Running) -> str:
+        """Send what the task sends at its end, and return how it ended."""
+        if one.end == "again":
+            at = self._clock.monotonic + COUNTDOWN
+            return "sent" if self._broker.go_on(one.message, visible_at=at) else "failed"
+        if one.end == "succeeded" and one.message.part == STEP:
+            return "succeeded" if self._broker.go_on(one.message, part="1/1") else "failed"
+        return one.end
 
     def _acknowledge(self, message: Message) -> None:
         process = Kernel.current()

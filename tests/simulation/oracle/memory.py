@@ -19,7 +19,8 @@ class Memory:
         ended: the runs that a user has ended by hand.
         lost: runs that had been lost at some time.
         failed: runs that had failed or been lost for good at some time.
-        dropped: runs that a beat or a user has cancelled before they were sent.
+        needless: attempts that were cancelled since the one before them has ended well after all.
+        dropped: other runs that were cancelled, and of which nothing is left to do.
         pruned: the runs that were deleted, as they were, by id.
         given_up: runs that are records of what was given up, which count as failures.
         commits: how many commits there were.
@@ -36,6 +37,7 @@ class Memory:
         self.ended: set[int] = set()
         self.lost: set[int] = set()
         self.failed: set[int] = set()
+        self.needless: set[int] = set()
         self.dropped: set[int] = set()
         self.pruned: dict[int, Run] = {}
         self.given_up: set[int] = set()
@@ -54,9 +56,9 @@ class Memory:
             if run.state == "skipped" and "overlap" not in (run.reason or ""):
                 self.given_up.add(run.id)
         for was, run in change.moved():
-            dropped = was.state == "claimed" and run.state == "cancelled"
-            if dropped and change.who.kind != "worker":
-                self.dropped.add(run.id)
+            # A worker cancels the next attempt of a run that has succeeded after all.
+            if was.state == "claimed" and run.state == "cancelled" and change.who.kind == "worker":
+                self.needless.add(run.id)
             if run.state == "lost":
                 self.lost.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):
@@ -78,8 +80,10 @@ class Memory:
                 self.claimers[number] = change.who.name
 
     def _note_failures(self, change: Change) -> None:
-        """Note which runs have failed for good: no other attempt follows by itself."""
+        """Note which runs have failed for good, or were dropped: no other attempt follows."""
         for number, run in change.after.runs.items():
+            if run.state == "cancelled" and run.wake_at is None and number not in self.needless:
+                self.dropped.add(number)
             over = run.state in ("failed", "lost") and run.follow_up != "end"
             if over and change.before.runs.get(number) != run and not self._followed(run, change):
                 self.failed.add(number)

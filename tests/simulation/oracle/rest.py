@@ -179,15 +179,17 @@ def counters(judge: Judge) -> Iterator[str]:
 def _counts(judge: Judge, entry: Entry, run: Run, runs: list[Run]) -> list[str]:
     """Return the counters that one run has moved."""
     retried = any(
-        one.due_at == run.due_at and one.attempt == run.attempt + 1 and one.id not in judge.asked
+        one.due_at == run.due_at
+        and one.attempt == run.attempt + 1
+        and one.id not in judge.asked | judge.needless
         for one in runs
     )
-    if run.state == "succeeded":
-        late = run.id in judge.failed
-        return ["success_seq", "done_seq", *(["failure_seq"] if late else [])]
-    # An attempt that is not made is a failure, since nobody will try again.
+    # An attempt that is cancelled leaves the failure before it, since nobody will try again.
     retry = run.attempt > 1 and run.id not in judge.asked
-    dropped = run.state == "cancelled" and retry and run.id in judge.dropped
+    dropped = retry and run.id in judge.dropped
+    if run.state == "succeeded":
+        late = dropped or run.id in judge.failed
+        return ["success_seq", "done_seq", *(["failure_seq"] if late else [])]
     failed = run.state in ("failed", "lost") or run.id in judge.failed
     ended = (failed and not retried) or dropped or run.id in judge.given_up
     return ["failure_seq", "done_seq"] if ended else []
@@ -240,7 +242,7 @@ def doubles(judge: Judge) -> Iterator[str]:
     """No task starts more often than its message was sent, unless something broke."""
     started: dict[str, int] = {}
     for deed in judge.world.deeds:
-        if deed.what == "start":
+        if deed.what == "start" and deed.message.part is None:
             started[deed.message.task_id] = started.get(deed.message.task_id, 0) + 1
     if judge.world.trace.faults:
         return

@@ -131,8 +131,8 @@ FAULTS = (
     Mutant(
         "lost-by-another",
         "beatstore/tick/complete.py",
-        "(ending.run_id in found and found[ending.run_id] == ending.wake_at)",
-        "(ending.run_id in found)",
+        "(one.run_id, one.wake_at) in silent]",
+        "one.run_id in {number for number, _ in silent}]",
         "What a beat has found silent may be heard of, and found silent again by another one.",
     ),
     Mutant(
@@ -176,7 +176,8 @@ FAULTS = (
     Mutant(
         "watch-forgotten",
         "beatstore/tick/watch.py",
-        "        wake_at = next_check_at(since, timeouts[run.entry_id], run.expires_at, now)",
+        "        wake_at = next_check_at("
+        "waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)",
         "        wake_at = None",
         "After an edit of its entry, a run that nobody reports is still lost after its timeout.",
     ),

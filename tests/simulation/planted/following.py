@@ -82,9 +82,16 @@ FAULTS = (
     Mutant(
         "cancelled-counts",
         _COMPLETE,
-        '    elif ending.state == "cancelled":\n        tally.add(run, None)',
-        '    elif ending.state == "cancelled":\n        tally.add(run, "failure")',
+        'tally.add(run, "failure" if _is_retry(run) else None)\n    else:',
+        'tally.add(run, "failure")\n    else:',
         "A cancelled run counts for nobody.",
+    ),
+    Mutant(
+        "cancelled-attempt-counts-not",
+        _COMPLETE,
+        'tally.add(run, "failure" if _is_retry(run) else None)\n    else:',
+        "tally.add(run, None)\n    else:",
+        "A next attempt that is cancelled leaves the failure before it.",
     ),
     Mutant(
         "late-report-keeps-attempt",
