@@ -43,6 +43,7 @@ from sqlalchemy import Engine, event, make_url
 from tests.support.absent import Unavailable, absent
 from tests.support.broker_servers import PrivateRabbitMQ, PrivateRedis
 from tests.support.brokers import BROKERS, Broker, BrokerSource, open_broker
+from tests.support.compiled import share
 from tests.support.database_servers import PrivateMariaDB, PrivatePostgreSQL
 from tests.support.databases import BACKENDS, DatabaseServer, found_here, open_database_server
 from tests.support.project import NewProject, Project
@@ -73,9 +74,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--brokers", default=",".join(BROKERS), help="brokers, comma separated")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """End in order on SIGTERM too, so that what was started or made does not stay behind."""
     main = os.getpid()
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    share(patch)
 
     def end(number: int, frame: object) -> None:
         if os.getpid() == main:
