@@ -13,8 +13,10 @@ from beatstore import After, Once
 from beatstore.database.tables import ENTRY, RUN, WAIT
 from beatstore.models import DependencyModel, EntryModel, RunModel
 from beatstore.rules import outcomes
+from beatstore.rules.reasons import reworded
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import edges
+from beatstore.tick.endings import reworded_reason
 from tests.support.harness.play import NOON, Play
 
 HOUR = timedelta(hours=1)
@@ -40,6 +42,23 @@ def test_one_shots_are_the_same_in_sql(play: Play) -> None:
         for row in session.execute(select(ENTRY, shot, over)):
             assert bool(row.shot) is outcomes.is_one_shot(row), row.name
             assert bool(row.over) is outcomes.will_not_run_again(row), row.name
+
+
+def test_a_new_reason_keeps_the_note_of_a_user_in_both(play: Play) -> None:
+    """Whoever words the reason of a run anew keeps that a user asked for it, and nothing else."""
+    play.add("a", "0 * * * *")
+    play.at("13:00")
+    given = [
+        *(None, "", "triggered", "triggered: rerun", "triggered; ended by hand"),
+        *("triggered: rerun; revoked", "misfire: triggered", "waited 2 s; triggered", "rerun"),
+    ]
+    said = []
+    with play.store.database.session() as session:
+        for reason in given:
+            session.execute(update(RunModel).values(reason=reason))
+            session.execute(update(RunModel).values(reason=reworded_reason("the 100 % of it")))
+            said.append(session.scalar(select(RUN.c.reason)))
+    assert said == [reworded(reason, "the 100 % of it") for reason in given]
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "lost", "cancelled", "skipped"])

@@ -206,6 +206,8 @@ class _Mood:
             "put": lambda: _entry(self._chance, list(self._plan.entries)),
             "pause_many": lambda: {"other": other},
             "resume_many": lambda: {"other": other},
+            "sync": lambda: {"entries": self._declared()},
+            "schedule": lambda: {"task": choice((PLAIN, GUARDED)), "at": float(choice((0, 60)))},
             "prune": lambda: {"age": float(choice((0, 0, 30, 60)))},
             "change": self._change,
             "reschedule": lambda: {"at": float(choice((0, 60, 120)))},
@@ -217,6 +219,12 @@ class _Mood:
             "sql_policy": lambda: {"value": choice(("skip", "coalesce", "all"))},
         }
         return given.get(verb, dict)()
+
+    def _declared(self) -> dict[str, dict[str, Any]]:
+        names = self._chance.sample(
+            self._names, self._chance.choice((0, 1, 1, 2)) % len(self._names)
+        )
+        return {name: _entry(self._chance, list(self._plan.entries)) for name in names}
 
     def _change(self) -> dict[str, Any]:
         return self._chance.choice(
@@ -237,6 +245,7 @@ _CALLS = (
     *("trigger", "trigger", "trigger", "pause", "resume", "resume", "cancel", "remove", "add"),
     *("rerun", "end", "link", "unlink", "change", "change", "reschedule", "put"),
     *("pause_many", "resume_many", "prune", "prune", "prune"),
+    *("sync", "sync", "schedule"),
 )
 
 

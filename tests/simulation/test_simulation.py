@@ -139,7 +139,7 @@ def test_schedules_meet_what_they_are_for() -> None:
     assert {step[0] for step in steps} == {
         *("go", "order", "kill", "time", "clock", "broker", "call", "do"),
     }
-    assert len({step[2] for step in steps if step[0] == "call"}) == 24
+    assert len({step[2] for step in steps if step[0] == "call"}) == 26
     kinds = [given.get("schedule", "after") for plan in plans for given in plan.entries.values()]
     assert {str(kind).split()[0] for kind in kinds} == {"every", "once", "*/1", "after"}
     assert {given["task"] for plan in plans for given in plan.entries.values()} == {

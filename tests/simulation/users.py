@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from beatstore import After, Every, Once, Store
+from beatstore import After, Declared, Every, Once, Store
 from beatstore.errors import BeatstoreError, UnavailableError
 from beatstore.rules.states import UNFINISHED
 from tests.simulation.virtual import BASE
@@ -102,6 +102,10 @@ class User:
             "pause_many": lambda: store.pause_many([name, given["other"]]),
             "resume_many": lambda: store.resume_many([name, given["other"]]),
             "prune": lambda: store.prune(given["age"]),
+            "sync": lambda: sync(store, given["entries"]),
+            "schedule": lambda: store.schedule(
+                given["task"], at=BASE + timedelta(seconds=given["at"]), name=name
+            ),
         }
         return verbs.get(call.verb, lambda: getattr(store, call.verb)(name))()
 
@@ -132,6 +136,16 @@ def add(
     schedule = options.pop("schedule", None)
     write = by or store.add
     return write(name, given["task"], schedule, after=after, session=session, **options)
+
+
+def sync(store: Store, entries: dict[str, dict[str, Any]]) -> Any:
+    """Declare these entries, and none else, as the code of an app does."""
+
+    def declare(*given: Any, session: None, **options: Any) -> Declared:
+        return Declared(*given, **options)
+
+    declared = [add(store, name, given, by=declare) for name, given in entries.items()]
+    return store.sync(declared, source="code")
 
 
 def changes(given: dict[str, Any]) -> dict[str, Any]:

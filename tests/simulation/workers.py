@@ -58,7 +58,8 @@ class Ends:
     def next(self, name: str) -> tuple[str, float]:
         """Return the end of the next run of an entry."""
         left = self._left.get(name)
-        return left.pop(0) if left else ("succeeded", 0.0)
+        end, seconds = left.pop(0) if left else ("succeeded", 0.0)
+        return "cancelled" if end == "revoked" else end, seconds  # revoked while it started
 
     def revoked(self, name: str) -> bool:
         """Say whether the next message of an entry is revoked, and go on to the one after it."""

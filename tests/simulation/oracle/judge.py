@@ -113,6 +113,8 @@ class Judge(Memory):
                 names |= {call.name, str(call.given.get("value", ""))}
                 names |= {str(call.given.get(key, "")) for key in ("upstream", "other")}
                 names |= set(call.given.get("after", ()))
+                for name, given in call.given.get("entries", {}).items():
+                    names |= {name, *given.get("after", ())}
         return names
 
     def untouched(self, entry_id: int) -> bool:
