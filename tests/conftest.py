@@ -35,7 +35,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 from celery import _state
+from celery import signals as celery_signals
 from celery.app import builtins
+from celery.utils.dispatch import Signal
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from sqlalchemy import Engine, event, make_url
@@ -62,6 +64,8 @@ T = TypeVar("T")
 S = TypeVar("S", bound=PrivateServer)
 
 _HERE = Path(__file__).parent
+
+_SIGNALS = [one for one in vars(celery_signals).values() if isinstance(one, Signal)]
 
 #: What makes celery's own tasks, such as `celery.chain`, in each app.
 _BUILTIN = {getattr(builtins, name) for name in vars(builtins) if name.startswith("add_")}
@@ -169,6 +173,17 @@ def _broker_sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Found
 def _own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the apps that a test makes no tasks that other tests have declared for all apps."""
     monkeypatch.setattr(_state, "_on_app_finalizers", {*_BUILTIN})
+
+
+@pytest.fixture(autouse=True)
+def _own_receivers() -> Iterator[None]:
+    """Disconnect from celery's signals what a test has connected: a weak one may live on."""
+    before = {one: [*one.receivers] for one in _SIGNALS}
+    yield
+    for one, receivers in before.items():
+        if one.receivers != receivers:
+            one.receivers[:] = receivers
+            one.sender_receivers_cache.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

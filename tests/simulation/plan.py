@@ -208,7 +208,7 @@ class _Mood:
             "resume_many": lambda: {"other": other},
             "sync": lambda: {"entries": self._declared()},
             "schedule": lambda: {"task": choice((PLAIN, GUARDED)), "at": float(choice((0, 60)))},
-            "prune": lambda: {"age": float(choice((0, 0, 30, 60)))},
+            "prune": lambda: {"age": float(choice((0, 0, 0, 30)))},
             "change": self._change,
             "reschedule": lambda: {"at": float(choice((0, 60, 120)))},
             "end": lambda: {"state": choice(("succeeded", "failed", "cancelled"))},
