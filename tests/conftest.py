@@ -183,7 +183,7 @@ def _own_receivers() -> Iterator[None]:
     for one, receivers in before.items():
         if one.receivers != receivers:
             one.receivers[:] = receivers
-            one.sender_receivers_cache.clear()
+            vars(one)["sender_receivers_cache"].clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

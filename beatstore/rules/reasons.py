@@ -67,15 +67,17 @@ def is_rerun(reason: str | None) -> bool:
 def is_dropped(entry: Any, reason: str | None) -> bool:
     """Return whether an unsent run with this reason is cancelled, because of its entry's state.
 
-    A run that a user has triggered is sent all the same, unless plain SQL has cancelled the entry
-    since: then `wake_at` has woken it, and no beat has looked at it yet.
+    A run that a user has triggered is sent though its entry is paused, but not once it is
+    cancelled. A rerun may be of an entry that was cancelled before; it is not sent if plain SQL has
+    cancelled the entry since: then `wake_at` has woken it, and no beat has looked at it yet.
 
     Args:
         entry: with `state` and `wake_at`.
         reason: of the run.
     """
-    asked = is_triggered(reason) and (entry.state != "cancelled" or entry.wake_at is None)
-    return entry.state in CANCELS_RUNS and not asked
+    if entry.state == "cancelled":
+        return not (is_rerun(reason) and entry.wake_at is None)
+    return entry.state in CANCELS_RUNS and not is_triggered(reason)
 
 
 def reworded(reason: str | None, words: str) -> str:

@@ -114,6 +114,8 @@ def _mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now
         "finished_at": None if one.state == "claimed" else now,
         "wake_at": None if one.state == "skipped" else next_at,
     }
+    if one.state == "claimed" and (one.tries or not one.retry_in):
+        values["claimed_by"] = None  # it is given back; other claims are prolonged
     if one.tries:
         values["tries"] = one.tries
     if one.reason:

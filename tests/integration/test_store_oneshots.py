@@ -261,6 +261,39 @@ def test_cancelling_by_plain_sql_stops_it_too(store: Store, queue: Queue, first:
     assert [claim.run_id for claim in tick(queue)] == [again.id]
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["trigger", "rerun"])
+def test_cancelling_stops_what_was_triggered_and_could_not_be_sent(
+    store: Store, queue: Queue, again: bool
+) -> None:
+    """What a beat has given back in an outage of the broker is nobody's, and is cancelled too."""
+    store.add("a", "t", 3600)
+    run = store.trigger("a")
+    if again:
+        tick(queue)
+        store.end(run, "failed")
+        tick(queue)
+        run = store.rerun(run)
+    [claim] = queue.sweep(queue.look().now).claims
+    queue.mark([Outcome(claim, "claimed", retry_in=10, tries=1)])
+    assert store.run(run.id).run.claimed_by is None
+    store.cancel("a")
+    assert store.run(run.id).run.state == "cancelled"
+    assert tick(queue) == []
+
+
+def test_cancelling_stops_what_was_triggered_and_whose_beat_died(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """When the claim of a dead beat expires, the entry has been cancelled: nothing is sent."""
+    store.add("a", "t", 3600)
+    run = store.trigger("a")
+    assert len(queue.sweep(queue.look().now).claims) == 1
+    store.cancel("a")
+    clock.advance(store.settings.claim_ttl)
+    assert tick(queue) == []
+    assert store.run(run.id).run.reason == "triggered; entry cancelled before it was sent"
+
+
 # -- reschedule ------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ class User:
             "prune": lambda: store.prune(given["age"]),
             "sync": lambda: sync(store, given["entries"]),
             "schedule": lambda: store.schedule(
-                given["task"], at=BASE + timedelta(seconds=given["at"]), name=name
+                given["task"], at=BASE + timedelta(seconds=given["at"]), name=name, run_timeout=60
             ),
         }
         return verbs.get(call.verb, lambda: getattr(store, call.verb)(name))()

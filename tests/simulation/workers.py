@@ -95,7 +95,8 @@ class Worker:
         self.deeds: list[Deed] = []
         #: The message that it is about to start.
         self.hand: Message | None = None
-        #: By task id, when the latest heartbeat for it began that was written.
+        #: By task id, when the latest heartbeat for it began that was written. One for a task of
+        #: a canvas says nothing of the run before the start of that task is written.
         self.beaten: dict[str, float] = {}
 
     @property
@@ -137,7 +138,7 @@ class Worker:
         except UnavailableError:
             self._heartbeat_at = self._clock.monotonic + 1.0
             return
-        self.beaten.update({origin.task_id: now for origin in running})
+        self.beaten.update({one.task_id: now for one in running if one.part is None})
 
     def _write(self) -> None:
         given = list(self._kept)

@@ -102,6 +102,8 @@ class Memory:
             if entry.state not in ("paused", "cancelled"):
                 was_stopped = self.stopped.pop(number, None) is not None
                 if was_stopped and entry.state == "active":
-                    self.resumed[number] = change.now
+                    # An edit goes by the time at which it began to read.
+                    lasted = change.world.virtual.monotonic - change.who.began
+                    self.resumed[number] = change.now - round(lasted * 1e6)
             elif number not in self.stopped:
                 self.stopped[number] = self.commits

@@ -111,6 +111,20 @@ FAULTS = (
         "What was triggered by hand is sent while the entry is paused.",
     ),
     Mutant(
+        "sweep-sends-what-was-triggered",
+        "beatstore/rules/reasons.py",
+        "        return not (is_rerun(reason) and entry.wake_at is None)",
+        "        return not (is_triggered(reason) and entry.wake_at is None)",
+        "What was triggered by hand is not sent once its entry is cancelled.",
+    ),
+    Mutant(
+        "unsent-stays-claimed",
+        "beatstore/tick/mark.py",
+        '        values["claimed_by"] = None  # it is given back; other claims are prolonged',
+        "        pass",
+        "A rerun that could not be sent is not sent once its entry is cancelled.",
+    ),
+    Mutant(
         "sweep-sends-what-sql-cancelled",
         _SWEEP,
         "    if is_dropped(entry, run.reason):",
