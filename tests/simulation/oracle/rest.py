@@ -19,6 +19,8 @@ __all__ = ["RULES"]
 def ends(judge: Judge) -> Iterator[str]:
     """Every run ends, and nothing of its end is left to do."""
     for run in judge.state.runs.values():
+        if run.state == "sent" and run.entry_id not in judge.state.entries:
+            continue  # of a removed entry: it is lost after a day
         if run.state in OPEN:
             yield f"{said(run)} is {run.state} for ever: {run.reason}"
         elif run.follow_up is not None:
