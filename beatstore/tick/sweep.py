@@ -25,7 +25,7 @@ from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unre
 from beatstore.tick.endings import SUSPECTED, reworded_reason
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import MISSED_UNTIL_LOST
-from beatstore.tick.watch import timeout_in_force, waits_since
+from beatstore.tick.watch import recheck_at, timeout_in_force
 from beatstore.words import misspelt
 
 __all__ = ["Swept", "give_up", "sweep"]
@@ -34,6 +34,7 @@ __all__ = ["Swept", "give_up", "sweep"]
 _ASKING = timedelta(seconds=60)
 
 _END = update(RUN).where(RUN.c.id == bindparam("b_id"))
+_CHECK = _END.values(wake_at=bindparam("b_wake_at"))
 
 
 @dataclass(slots=True)
@@ -160,8 +161,9 @@ class _Batch:
     def _expire(self, runs: Sequence[Row[Any]]) -> None:
         """Cancel runs whose message expired before a worker reported a start.
 
-        If no worker has ever reported anything, the runs may have run: they are stale once their
-        timeout is over, as those whose message does not expire, and are checked later until then.
+        If no worker has ever reported anything, the runs may have run. They are stale once their
+        timeout is over, as those whose message does not expire. Until then they are checked ever
+        more seldom, and after a day no more.
         """
         if not runs:
             return
@@ -171,14 +173,12 @@ class _Batch:
         of_runs = _of_runs(dialect_of(self.connection.dialect))
         found = self.connection.execute(of_runs, {"ids": list({run.entry_id for run in runs})})
         timeouts = {row.id: timeout_in_force(row, self.settings) for row in found}
-        over = {
-            run.id
-            for run in runs
-            if (timeout := timeouts.get(run.entry_id)) is not None
-            and waits_since(run, self.now) + timeout <= self.now
-        }
-        self._mark_stale([run for run in runs if run.id in over])
-        self._write([run for run in runs if run.id not in over], wake_at=self.now + _ASKING)
+        checks = {run.id: recheck_at(run, timeouts.get(run.entry_id), self.now) for run in runs}
+        later = {number: at for number, at in checks.items() if at is None or at > self.now}
+        self._mark_stale([run for run in runs if run.id not in later])
+        if later:
+            rows = [{"b_id": number, "b_wake_at": at} for number, at in later.items()]
+            self.connection.execute(_CHECK, rows)
 
     def _mark_stale(self, runs: Sequence[Row[Any]]) -> None:
         """Mark runs as stale if their worker is silent; note those that were marked before.

@@ -30,6 +30,8 @@ __all__ = ["next_check_at", "timeout_in_force", "waits_since", "watch_again"]
 #: How long after a message expires beat checks its run: a worker may be about to report it.
 _EXPIRY_MARGIN = timedelta(seconds=10)
 
+_DAY = timedelta(days=1)
+
 _WATCH = update(RUN).where(RUN.c.id == bindparam("b_id")).values(wake_at=bindparam("b_wake_at"))
 
 
@@ -58,6 +60,24 @@ def next_check_at(
     if expires_at is not None:
         looks.append(max(expires_at, now) + _EXPIRY_MARGIN)
     return min(looks, default=None)
+
+
+def recheck_at(run: Any, timeout: timedelta | None, now: datetime) -> datetime | None:
+    """Return when beat checks a run again whose message has expired, where no worker reports.
+
+    Args:
+        run: the row of the run.
+        timeout: how long it may wait; None: it is checked for a day.
+        now: the database's time.
+
+    Returns:
+        None: never again. An instant that is not after `now`: its timeout is over.
+    """
+    since = waits_since(run, now)
+    ends_at = since + (_DAY if timeout is None else timeout)
+    if timeout is None and ends_at <= now:
+        return None
+    return min(ends_at, now + max(now - since, _EXPIRY_MARGIN))
 
 
 def watch_again(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
-from tests.support.harness.play import Play
+from tests.support.harness.play import NOON, Play
+
+HOUR = timedelta(hours=1)
 
 #: As long as a message is good, in seconds, and as long as a beat waits beyond that.
 EXPIRES, MARGIN = 60.0, 10
@@ -86,6 +89,21 @@ def test_without_reports_nobody_knows(play: Play) -> None:
     play.clock.advance(3600)
     play.tick()
     assert [run.state for run in play.store.runs("a") if run.due_at.hour == 13] == ["sent"]
+
+
+def test_without_reports_a_run_is_checked_ever_more_seldom(play: Play) -> None:
+    """What nobody will ever report costs little, and is old history one day."""
+    play.add("a", NOON + HOUR)
+    send(play, "13:00")
+    checks = 0
+    for _ in range(26 * 60):
+        play.clock.advance(60)
+        checks += play.queue.sweep(play.clock.now()).count
+    assert 5 <= checks <= 15
+    run = play.last("a")
+    assert (run.state, run.wake_at) == ("sent", None)
+    assert play.store.prune(HOUR) > 0
+    assert list(play.store.runs(limit=10)) == []
 
 
 @pytest.mark.parametrize("given", [{"run_timeout": 120}, {"overlap": "wait"}], ids=str)
