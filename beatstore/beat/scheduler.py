@@ -253,16 +253,22 @@ class DBScheduler(Scheduler):
             )
             return
         self.queue.close(orderly=withdrawn)
-        self.disconnect()
+        # A signal in the middle of a message has left the broker to wait for the rest of it.
+        self.disconnect(orderly=not self._ending)
         self.store.close()
 
-    def disconnect(self) -> None:
-        """Drop the producer and close its connection."""
+    def disconnect(self, *, orderly: bool = False) -> None:
+        """Drop the producer and close its connection.
+
+        Args:
+            orderly: whether to tell the broker, and to wait for its answer. After an error there
+                may be none.
+        """
         self.__dict__.pop("producer", None)
         connection: Connection | None = self.__dict__.pop("connection", None)
         if connection is not None:
             with suppress(Exception):
-                connection.release()
+                (connection.release if orderly else connection.collect)()
 
     def _ensure_connected(self) -> Connection:
         """Try each configured broker once, or raise: the tick does the waiting."""

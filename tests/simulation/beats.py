@@ -111,5 +111,5 @@ class _Scheduler(DBScheduler):
         self._sim_producer = self._sim_producer or Producer(self._sim_broker)
         return self._sim_producer
 
-    def disconnect(self) -> None:
+    def disconnect(self, *, orderly: bool = False) -> None:
         self._sim_producer = None

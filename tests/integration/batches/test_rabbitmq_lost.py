@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, ClassVar
@@ -192,6 +193,24 @@ def test_rabbitmq_connection_cut_in_the_middle_of_a_batch(
     found = arrived(rabbitmq_broker)
     assert set(found) == set(once(claims))
     assert max(found.values()) <= 2
+
+
+def test_a_message_that_was_broken_off_holds_up_no_end(
+    rabbitmq_broker: Broker, new_scheduler: NewScheduler
+) -> None:
+    """A signal in the middle of a frame leaves RabbitMQ waiting: it would not answer a goodbye."""
+    scheduler = new_scheduler(rabbitmq_broker)
+    send(scheduler, new_claim())
+    connection = scheduler.producer.connection.connection
+    beginning = b"\x01\x00\x01\x00\x00\x01\x00"  # of a frame of 256 bytes
+    connection.transport.sock.sendall(beginning)
+    scheduler._in_tick = True
+    scheduler.close()
+    scheduler._in_tick = False
+    began = time.monotonic()
+    scheduler.close()
+    assert time.monotonic() - began < 5
+    assert connection._transport is None
 
 
 def test_a_lock_on_sending_survives_the_loss_of_rabbitmq(
