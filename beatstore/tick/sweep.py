@@ -25,7 +25,7 @@ from beatstore.tick.claims import CALL, Claim, StaleRun, claim_of, legible, unre
 from beatstore.tick.endings import SUSPECTED, reworded_reason
 from beatstore.tick.notices import Notice
 from beatstore.tick.reports import MISSED_UNTIL_LOST
-from beatstore.tick.watch import recheck_at, timeout_in_force
+from beatstore.tick.watch import recheck_at, timeout_in_force, write_checks
 from beatstore.words import misspelt
 
 __all__ = ["Swept", "give_up", "sweep"]
@@ -34,7 +34,6 @@ __all__ = ["Swept", "give_up", "sweep"]
 _ASKING = timedelta(seconds=60)
 
 _END = update(RUN).where(RUN.c.id == bindparam("b_id"))
-_CHECK = _END.values(wake_at=bindparam("b_wake_at"))
 
 
 @dataclass(slots=True)
@@ -121,10 +120,7 @@ class _Batch:
         """Claim the runs that may be sent, and end the others."""
         if not runs:
             return
-        of_runs = _of_runs(dialect_of(self.connection.dialect))
-        ids = {run.entry_id for run in runs}
-        found = self.connection.execute(of_runs, {"ids": list(ids)})
-        entries = {row.id: row for row in found}
+        entries = self._entries_of(runs)
         endings = {run.id: _refusal(run, entries.get(run.entry_id)) for run in runs}
         claimed = [run for run in runs if endings[run.id] is None]
         for run in claimed:
@@ -170,15 +166,12 @@ class _Batch:
         if self.connection.execute(select(WORKER.c.id).limit(1)).first() is not None:
             self._end([(run, "cancelled", _expired_reason(run)) for run in runs])
             return
-        of_runs = _of_runs(dialect_of(self.connection.dialect))
-        found = self.connection.execute(of_runs, {"ids": list({run.entry_id for run in runs})})
-        timeouts = {row.id: timeout_in_force(row, self.settings) for row in found}
+        entries = self._entries_of(runs).values()
+        timeouts = {entry.id: timeout_in_force(entry, self.settings) for entry in entries}
         checks = {run.id: recheck_at(run, timeouts.get(run.entry_id), self.now) for run in runs}
         later = {number: at for number, at in checks.items() if at is None or at > self.now}
         self._mark_stale([run for run in runs if run.id not in later])
-        if later:
-            rows = [{"b_id": number, "b_wake_at": at} for number, at in later.items()]
-            self.connection.execute(_CHECK, rows)
+        write_checks(self.connection, later)
 
     def _mark_stale(self, runs: Sequence[Row[Any]]) -> None:
         """Mark runs as stale if their worker is silent; note those that were marked before.
@@ -196,6 +189,11 @@ class _Batch:
             StaleRun(run.id, run.task_id, run.entry_name, _stale_reason(run, self.now), again_at)
             for run in stale
         ]
+
+    def _entries_of(self, runs: Sequence[Row[Any]]) -> dict[int, Row[Any]]:
+        ids = {run.entry_id for run in runs}
+        of_runs = _of_runs(dialect_of(self.connection.dialect))
+        return {row.id: row for row in self.connection.execute(of_runs, {"ids": list(ids)})}
 
     def _write(self, runs: Sequence[Row[Any]], **values: Any) -> None:
         if runs:

@@ -8,7 +8,7 @@ Joins the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.tick.endings import SUSPECTED
 from beatstore.tick.parts import Parts
 
-__all__ = ["next_check_at", "timeout_in_force", "waits_since", "watch_again"]
+__all__ = ["next_check_at", "recheck_at", "timeout_in_force", "watch_again", "write_checks"]
 
 #: How long after a message expires beat checks its run: a worker may be about to report it.
 _EXPIRY_MARGIN = timedelta(seconds=10)
@@ -40,7 +40,7 @@ def timeout_in_force(entry: Any, settings: Settings) -> timedelta | None:
     return timeout_of(run_timeout(entry.run_timeout_s, entry.overlap, settings))
 
 
-def waits_since(run: Any, now: datetime) -> datetime:
+def _waits_since(run: Any, now: datetime) -> datetime:
     """Return since when the message of a sent run waits for a worker; `now` if nothing says so."""
     return max(filter(None, (run.sent_at, Parts.read(run.parts).until)), default=now)
 
@@ -73,11 +73,18 @@ def recheck_at(run: Any, timeout: timedelta | None, now: datetime) -> datetime |
     Returns:
         None: never again. An instant that is not after `now`: its timeout is over.
     """
-    since = waits_since(run, now)
+    since = _waits_since(run, now)
     ends_at = since + (_DAY if timeout is None else timeout)
     if timeout is None and ends_at <= now:
         return None
     return min(ends_at, now + max(now - since, _EXPIRY_MARGIN))
+
+
+def write_checks(connection: Connection, checks: Mapping[int, datetime | None]) -> None:
+    """Write when beat checks these runs, by their ids; None: never."""
+    if checks:
+        rows = [{"b_id": run_id, "b_wake_at": at} for run_id, at in checks.items()]
+        connection.execute(_WATCH, rows)
 
 
 def watch_again(
@@ -100,15 +107,14 @@ def watch_again(
         for entry in entries
         if entry.last_run_at is not None
     }
-    changed = []
+    changed = {}
     for run in _sent(connection, list(timeouts)) if timeouts else ():
         if Unreadable in map(type, run):
             continue  # the sweep ends this run
-        wake_at = next_check_at(waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)
+        wake_at = next_check_at(_waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)
         if wake_at != run.wake_at:
-            changed.append({"b_id": run.id, "b_wake_at": wake_at})
-    if changed:
-        connection.execute(_WATCH, changed)
+            changed[run.id] = wake_at
+    write_checks(connection, changed)
 
 
 def _sent(connection: Connection, entry_ids: Sequence[int]) -> Sequence[Row[Any]]:

@@ -177,7 +177,7 @@ FAULTS = (
         "watch-forgotten",
         "beatstore/tick/watch.py",
         "        wake_at = next_check_at("
-        "waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)",
+        "_waits_since(run, now), timeouts[run.entry_id], run.expires_at, now)",
         "        wake_at = None",
         "After an edit of its entry, a run that nobody reports is still lost after its timeout.",
     ),
