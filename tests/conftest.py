@@ -78,12 +78,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--brokers", default=",".join(BROKERS), help="brokers, comma separated")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """End in order on SIGTERM too, so that what was started or made does not stay behind."""
     main = os.getpid()
-    patch = pytest.MonkeyPatch()
-    config.add_cleanup(patch.undo)
-    share(patch)
 
     def end(number: int, frame: object) -> None:
         if os.getpid() == main:
@@ -197,6 +194,14 @@ def _hurried() -> Iterator[None]:
     event.listen(Engine, "connect", hurry)
     yield
     event.remove(Engine, "connect", hurry)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Compile a statement once for all tests of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        share(patch)
+        yield
 
 
 @pytest.fixture(params=BACKENDS)

@@ -116,13 +116,18 @@ def silent(play: Play) -> list[Ending]:
     return [one.lost for one in play.queue.sweep(play.clock.now()).stale_runs]
 
 
+def begin_unheard(play: Play, **given: Any) -> tuple[Run, list[Ending]]:
+    """Let a run be sent that no worker reports; return it, and what a beat makes of it then."""
+    run = begin(play, run_timeout=60, **given)
+    play.clock.advance(61)
+    return run, silent(play)
+
+
 def test_what_another_beat_suspects_is_not_lost_by_an_older_answer(
     play: Play, reports: Reports
 ) -> None:
     """A late answer on a silent message says nothing about the worker that has started it since."""
-    run = begin(play, run_timeout=60)
-    play.clock.advance(61)
-    old = silent(play)
+    run, old = begin_unheard(play)
     assert [one.state for one in old] == ["lost"]
     reports.write([said(run, "started")])
     play.clock.advance(3 * HEARTBEAT)
@@ -137,9 +142,7 @@ def test_what_another_beat_suspects_is_not_lost_by_an_older_answer(
 
 def test_what_a_worker_has_refused_is_not_lost(play: Play, reports: Reports) -> None:
     """A run whose task was cancelled while a result backend was asked stays cancelled."""
-    run = begin(play, run_timeout=60, max_retries=1)
-    play.clock.advance(61)
-    old = silent(play)
+    run, old = begin_unheard(play, max_retries=1)
     reports.write([said(run, "cancelled")])
     play.queue.end(old)
     assert [(one.state, one.attempt) for one in play.store.runs("a")] == [("cancelled", 1)]
@@ -150,9 +153,7 @@ def test_a_late_answer_does_not_end_what_runs_of_a_removed_entry(
     play: Play, reports: Reports
 ) -> None:
     """A run whose entry is gone is lost by the same rule as any other."""
-    run = begin(play, run_timeout=60)
-    play.clock.advance(61)
-    old = silent(play)
+    run, old = begin_unheard(play)
     reports.write([said(run, "started")])
     play.store.remove("a")
     play.queue.end(old)

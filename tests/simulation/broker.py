@@ -19,7 +19,6 @@ __all__ = ["CHAIN", "EXPIRES", "GROUP", "Broker", "Message", "Producer", "Public
 #: After how many seconds a message expires, if any does.
 EXPIRES = 20.0
 
-
 #: Tasks that stand for a canvas: a group of two, and a chain of two. And their first parts.
 GROUP, CHAIN = "sim.group", "sim.chain"
 FIRST: dict[str, tuple[str | None, ...]] = {GROUP: ("1/2", "2/2"), CHAIN: (STEP,)}

@@ -24,19 +24,8 @@ __all__ = [
 Rows = Iterable[Sequence[Any]]
 
 ENTRY_COLUMNS = (
-    *(
-        "id",
-        "name",
-        "task",
-        "kind",
-        "spec",
-        "start_at",
-        "end_at",
-        "max_runs",
-        "misfire",
-        "grace_s",
-        "overlap",
-    ),
+    *("id", "name", "task", "kind", "spec", "start_at", "end_at", "max_runs", "misfire"),
+    *("grace_s", "overlap"),
     *("run_timeout_s", "max_retries", "retry_delay_s", "state", "wake_at", "cursor_at"),
     *("pending_due_at", "pending_since", "pending_reason", "blocked_by", "success_seq"),
     *("failure_seq", "done_seq", "created_at", "error"),

@@ -34,6 +34,10 @@ HORIZON = 125.0
 
 _STEPS = 60
 _NAMES = ("a", "b", "c", "d")
+_ENDS = (
+    *("succeeded", "succeeded", "succeeded", "failed", "failed", "cancelled"),
+    *("again", "revoked"),
+)
 _TASKS = (*(PLAIN, GUARDED, GUARDED, LATE), *(PLAIN, GUARDED, GUARDED, LATE), GROUP, CHAIN)
 
 
@@ -130,13 +134,7 @@ def _edge(chance: random.Random) -> dict[str, Any]:
 
 
 def _end(chance: random.Random) -> tuple[str, float]:
-    state = chance.choice(
-        (
-            *("succeeded", "succeeded", "succeeded", "failed", "failed", "cancelled"),
-            "again",
-            "revoked",
-        )
-    )
+    state = chance.choice(_ENDS)
     return state, float(chance.choice((0, 0, 0, 1, 10, 40)))
 
 

@@ -137,7 +137,8 @@ def reports(change: Change) -> Iterator[str]:
     for was, run in change.moved():
         if was.state == "claimed" and run.state == "cancelled":
             continue  # the next attempt, since the one before it has ended well after all
-        if run.state == "sent" and any(one.message.part for one in mine):
+        parts = [one.message.part for one in mine if one.message.task_id == run.task_id]
+        if run.state == "sent" and any(parts):
             continue  # between two tasks of a canvas
         wanted = "start" if run.state == "started" else run.state
         done = any(one.message.task_id == run.task_id and one.what == wanted for one in mine)

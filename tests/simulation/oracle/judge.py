@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.broker import Publication
@@ -132,20 +133,16 @@ class Judge(Memory):
 
     def circles(self) -> bool:
         """Say whether entries without a schedule wait for each other in a circle."""
-        waits = [
-            edge for edge in self.state.edges.values() if self._without_clock(edge.downstream_id)
-        ]
-        left = set(self.state.entries)
-        while True:
-            # What waits for nobody of those who are left is in no circle.
-            waiting = {edge.downstream_id for edge in waits if edge.upstream_id in left}
-            if left == left & waiting:
-                return bool(left)
-            left &= waiting
-
-    def _without_clock(self, entry_id: int) -> bool:
-        entry = self.state.entries.get(entry_id)
-        return entry is not None and entry.kind == "after"
+        waits = TopologicalSorter[int]()
+        for edge in self.state.edges.values():
+            entry = self.state.entries.get(edge.downstream_id)
+            if entry is not None and entry.kind == "after":
+                waits.add(entry.id, edge.upstream_id)
+        try:
+            waits.prepare()
+        except CycleError:
+            return True
+        return False
 
     def waits(self, entry_id: int) -> bool:
         """Say whether an entry has edges, and so may still wait at the end."""
