@@ -20,7 +20,6 @@ from celery.backends.base import DisabledBackend
 
 from beatstore.beat.results import ENDED
 from beatstore.tick.claims import Ending, StaleRun
-from beatstore.tick.notices import Notice, log_notices
 
 __all__ = ["Inquiry"]
 
@@ -81,14 +80,8 @@ class Inquiry:
         self._put(found)
 
     def _put(self, found: Sequence[tuple[StaleRun, Ending]]) -> None:
-        """Queue the outcomes, and log all lost runs in one line."""
         for answer in found:
             self._answers.put(answer)
-        log_notices(
-            Notice("lost", run.name, reason=run.reason, run_id=run.run_id)
-            for run, ending in found
-            if ending.state == "lost"
-        )
 
 
 def _ending(run: StaleRun, meta: dict[str, Any]) -> Ending:

@@ -14,8 +14,10 @@ from beatstore.rules.states import CANCELS_RUNS
 __all__ = [
     "BY_HAND",
     "MISFIRE",
+    "NOTES",
     "OVERLAP",
     "RERUN",
+    "RERUN_ANYWAY",
     "TRIGGERED",
     "UPSTREAM",
     "WAITED",
@@ -33,6 +35,12 @@ TRIGGERED = "triggered"
 
 #: The reason of a next attempt that a user asked for begins so.
 RERUN = f"{TRIGGERED}: rerun"
+
+#: The reason of a rerun of an entry that was cancelled before begins so.
+RERUN_ANYWAY = f"{RERUN} although its entry is cancelled"
+
+#: What a run's reason may begin with if a user asked for the run; the most special comes first.
+NOTES = (RERUN_ANYWAY, RERUN, TRIGGERED)
 
 #: The reason of a run that waited begins so.
 WAITED = "waited"
@@ -68,15 +76,16 @@ def is_dropped(entry: Any, reason: str | None) -> bool:
     """Return whether an unsent run with this reason is cancelled, because of its entry's state.
 
     A run that a user has triggered is sent though its entry is paused, but not once it is
-    cancelled. A rerun may be of an entry that was cancelled before; it is not sent if plain SQL has
-    cancelled the entry since: then `wake_at` has woken it, and no beat has looked at it yet.
+    cancelled. A rerun of an entry that was cancelled before is sent. It is not if the entry was
+    made active meanwhile, and cancelled again: `beatstore.tick.endings.cancel_unsent` takes its
+    note away. If plain SQL did that, no beat has looked at the entry yet, and `wake_at` wakes it.
 
     Args:
         entry: with `state` and `wake_at`.
         reason: of the run.
     """
     if entry.state == "cancelled":
-        return not (is_rerun(reason) and entry.wake_at is None)
+        return not ((reason or "").startswith(RERUN_ANYWAY) and entry.wake_at is None)
     return entry.state in CANCELS_RUNS and not is_triggered(reason)
 
 
@@ -85,9 +94,8 @@ def reworded(reason: str | None, words: str) -> str:
 
     `beatstore.tick.endings.reworded_reason` is the same in SQL.
     """
-    if not is_triggered(reason):
-        return words
-    return f"{RERUN if is_rerun(reason) else TRIGGERED}; {words}"
+    note = next((note for note in NOTES if (reason or "").startswith(note)), None)
+    return words if note is None else f"{note}; {words}"
 
 
 def waited(span: timedelta, reason: str | None) -> str:

@@ -249,7 +249,8 @@ class Store(Editor):
     def cancel(self, name: str, *, session: SessionLike | None = None) -> bool:
         """Cancel an entry, unless it is too late.
 
-        Triggered runs that have not been sent are cancelled, too.
+        Runs that were triggered or rerun and have not been sent are cancelled, too, also those
+        that were rerun after an earlier call.
 
         Returns:
             True if the entry is cancelled, now or by an earlier call. False if it was too late:

@@ -22,7 +22,7 @@ from beatstore.definition.calls import own_id, split_time
 from beatstore.errors import EntryExistsError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.due import STEP
-from beatstore.rules.reasons import BY_HAND, RERUN, TRIGGERED
+from beatstore.rules.reasons import BY_HAND, RERUN, RERUN_ANYWAY, TRIGGERED
 from beatstore.rules.states import (
     FINAL,
     OVER,
@@ -176,9 +176,10 @@ def rerun(tx: Transaction, given: int | str) -> Run:
             expected = f"a run that has ended; its attempt {one.attempt} is {one.state}"
             raise InvalidEntryError("run", given, expected)
     last = attempts[-1].attempt
+    note = f"{RERUN_ANYWAY}," if entry.state == "cancelled" else RERUN
     again = {
         **_triggered(entry, run.due_at, last + 1),
-        "reason": f"{RERUN} of attempt {run.attempt}",
+        "reason": f"{note} of attempt {run.attempt}",
         **_covered_by(run),
     }
     if not tx.insert(RUN, again):
@@ -225,18 +226,20 @@ def _covered_by(run: Run) -> dict[str, Any]:
 def cancel(tx: Transaction, name: str) -> bool:
     """Cancel an entry unless it is too late; see `Store.cancel`."""
     old = tx.get(name, lock=True)
-    if old.state in OVER:
-        return old.state == "cancelled"
-    done = {
-        "state": "cancelled",
-        "wake_at": None,
-        "next_due_at": None,
-        **edits.NOTHING_PENDING,
-        **tx.stamp(),
-    }
-    tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
+    if old.state in OVER - {"cancelled"}:
+        return False
+    if old.state != "cancelled":
+        done = {
+            "state": "cancelled",
+            "wake_at": None,
+            "next_due_at": None,
+            **edits.NOTHING_PENDING,
+            **tx.stamp(),
+        }
+        tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
+        audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
+    # Also what was rerun after the entry had been cancelled.
     cancel_unsent(tx, [old.id], tx.now(), "entry cancelled before it was sent")
-    audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
     return True
 
 

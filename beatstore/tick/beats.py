@@ -153,7 +153,7 @@ class Upkeep:
         self._kept.claiming_again(write)
 
     def _release(self, connection: Connection, now: datetime) -> None:
-        """Make the claims of this beat due for a sweep now.
+        """Give the claims of this beat back, due for a sweep now.
 
         A run that another transaction has locked stays claimed until its claim expires.
         """
@@ -164,7 +164,8 @@ class Upkeep:
         )
         free = connection.scalars(select(RUN.c.id).where(*mine).with_for_update(skip_locked=True))
         for some in chunks(free):
-            connection.execute(update(RUN).where(RUN.c.id.in_(some), *mine).values(wake_at=now))
+            given_back = {"wake_at": now, "claimed_by": None}
+            connection.execute(update(RUN).where(RUN.c.id.in_(some), *mine).values(given_back))
 
     # -- for all rows --------------------------------------------------------------
 

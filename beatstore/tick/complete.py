@@ -38,6 +38,7 @@ from beatstore.tick.counted import write_counted
 from beatstore.tick.edges import outcome_of
 from beatstore.tick.endings import HELD, SUSPECTED, UnwrittenEndings, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, lock_later, lock_runs
+from beatstore.tick.notices import Notice
 from beatstore.tick.wake import Tally, count_and_wake
 
 __all__ = ["count", "finish", "finish_alone", "finish_kept"]
@@ -136,35 +137,44 @@ def finish_alone(
     return written
 
 
-def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> None:
+def finish_kept(kept: KeptConnection, endings: Sequence[Ending]) -> list[Notice]:
     """Run `finish` in its own transaction; runs that are locked are left to the sweep.
 
     A run is lost only if its row is as the sweep that found it stale has left it: whatever a
     worker, another beat or a user has written since decides.
 
+    Returns:
+        The runs that are lost, for the log.
+
     Raises:
         UnavailableError: the database did not answer.
     """
 
-    def finishing(connection: Connection) -> None:
+    def finishing(connection: Connection) -> list[Notice]:
         held = lock_runs(connection, [ending.run_id for ending in endings], LOCK_WAIT_S)
         free = [ending for ending in endings if ending.run_id not in held]
-        free = _without_heard_of(connection, free)
-        finish(connection, kept.database, free, patience=LOCK_WAIT_S)
+        silent = _silent(connection, [one.run_id for one in free if one.state == "lost"])
+        lost = [one for one in free if one.state == "lost" and (one.run_id, one.wake_at) in silent]
+        known = [one for one in free if one.state != "lost"]
+        finish(connection, kept.database, [*known, *lost], patience=LOCK_WAIT_S)
+        return [
+            Notice("lost", silent[one.run_id, one.wake_at], reason=one.reason, run_id=one.run_id)
+            for one in lost
+        ]
 
-    kept.claiming_again(finishing)
+    return kept.claiming_again(finishing)
 
 
-def _without_heard_of(connection: Connection, endings: Sequence[Ending]) -> list[Ending]:
-    """Leave out the lost runs that somebody has written about since; the runs are locked."""
-    lost = [ending.run_id for ending in endings if ending.state == "lost"]
-    if not lost:
-        return list(endings)
-    stale = select(RUN.c.id, RUN.c.wake_at).where(
-        RUN.c.id.in_(lost), RUN.c.state.in_(WITH_WORKER), RUN.c.claimed_by == SUSPECTED
+def _silent(
+    connection: Connection, run_ids: Sequence[int]
+) -> dict[tuple[int, datetime | None], str]:
+    """Return the names of the runs that are stale still, by id and `wake_at`; they are locked."""
+    if not run_ids:
+        return {}
+    stale = select(RUN.c.id, RUN.c.wake_at, RUN.c.entry_name).where(
+        RUN.c.id.in_(run_ids), RUN.c.state.in_(WITH_WORKER), RUN.c.claimed_by == SUSPECTED
     )
-    silent = {(row.id, row.wake_at) for row in connection.execute(stale)}
-    return [one for one in endings if one.state != "lost" or (one.run_id, one.wake_at) in silent]
+    return {(row.id, row.wake_at): row.entry_name for row in connection.execute(stale)}
 
 
 def count(connection: Connection, database: Database, ids: Iterable[int]) -> None:

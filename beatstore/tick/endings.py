@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Text, bindparam, case, func, literal, upda
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN, chunks
-from beatstore.rules.reasons import RERUN, TRIGGERED
+from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY
 from beatstore.tick.claims import Ending, legible
 
 __all__ = [
@@ -47,7 +47,7 @@ def reworded_reason(words: str | ColumnElement[str]) -> ColumnElement[str]:
     new = literal(words, Text()) if isinstance(words, str) else words
     kept = (
         (RUN.c.reason.startswith(note, autoescape=True), literal(f"{note}; ", Text()) + new)
-        for note in (RERUN, TRIGGERED)
+        for note in NOTES
     )
     return case(*kept, else_=new)
 
@@ -119,17 +119,22 @@ def cancel_unsent(
 ) -> None:
     """Cancel the runs of entries, by their ids, that are not sent.
 
-    With `held`, also those that a beat has claimed. Joins the caller's transaction.
+    With `held`, also those that a beat has claimed. Without it, the beat may send those now, but
+    no beat claims them again. Joins the caller's transaction.
     """
     # Without its retry, an occurrence has failed: beat counts it at the next tick.
     counted = case((RUN.c.attempt > 1, literal(now, Instant())))
     done = {"state": "cancelled", "wake_at": counted, "finished_at": now}
     done["reason"] = reworded_reason(reason)
     for some in chunks(entries):
-        unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
-        if not held:
-            unsent.append(RUN.c.claimed_by.is_(None))
-        connection.execute(update(RUN).where(*unsent).values(done))
+        unsent = (RUN.c.entry_id.in_(some), RUN.c.state == "claimed")
+        if held:
+            connection.execute(update(RUN).where(*unsent).values(done))
+            continue
+        connection.execute(update(RUN).where(*unsent, RUN.c.claimed_by.is_(None)).values(done))
+        anyway = RUN.c.reason.startswith(RERUN_ANYWAY)
+        plain = {"reason": func.replace(RUN.c.reason, RERUN_ANYWAY, RERUN)}
+        connection.execute(update(RUN).where(*unsent, anyway).values(plain))
 
 
 def texts_of(ending: Ending) -> dict[str, str | None]:

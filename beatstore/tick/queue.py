@@ -147,7 +147,7 @@ class Queue:
         Transaction: opens and commits its own.
         """
         try:
-            complete.finish_kept(self._kept, endings)
+            lost = complete.finish_kept(self._kept, endings)
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001  (as in sweep)
@@ -156,6 +156,8 @@ class Queue:
                 return
             for ending in endings:
                 self.end([ending])
+        else:
+            log_notices(lost)
 
     def mark(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         """Write the outcomes of claims to their runs.

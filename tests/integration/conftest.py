@@ -31,11 +31,11 @@ from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Reports
 from tests.support.command import Command
 from tests.support.harness.play import Play
+from tests.support.harness.ticks import MakeQueue
 from tests.support.nights import Night
 from tests.support.stories import MIDNIGHT
 from tests.support.written import DAY, NOON, write
 
-MakeQueue = Callable[..., Queue]
 NewStore = Callable[..., Store]
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import timedelta
 
 import pytest
 
 from beatstore import After, Cron, Every
-from beatstore.beat.inquiry import Inquiry
 from beatstore.beat.scheduler import DBScheduler
 from beatstore.models import DependencyModel, EntryModel
-from beatstore.tick.claims import Outcome, StaleRun
+from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.brokers import Broker
-from tests.support.harness.inprocess import new_app
 from tests.support.harness.play import Play
 from tests.support.written import MINUTE, NOON, alter, write
 
@@ -272,20 +272,24 @@ def test_who_was_paused_is_said_for_information(play: Play, said: Lines) -> None
     assert line.endswith("entry paused before it was sent")
 
 
-def test_lost_runs_are_said_together(play: Play, said: Lines, memory_broker: Broker) -> None:
-    """A queue that was purged is one event, however many messages were in it."""
-    inquiry = Inquiry(new_app(memory_broker, "sqlite://"))
-    stale_runs = [
-        StaleRun(n, f"task-{n}", f"e{n}", "worker w stopped sending heartbeats", NOON)
-        for n in range(500)
-    ]
-    assert len(inquiry.ask(stale_runs)) == 500
-    assert inquiry.ask() == []
-    assert said() == [
-        "500 runs are lost and count as failed: 'e0' (run 0): worker w stopped sending heartbeats; "
-        "'e1' (run 1): worker w stopped sending heartbeats; 'e2' (run 2): worker w stopped sending "
-        "heartbeats; and 497 more"
-    ]
+def test_lost_runs_are_said_together(play: Play, reports: Reports, said: Lines) -> None:
+    """A queue that was purged is one event; what a worker has started meanwhile is none."""
+    for name in "abcdef":
+        play.add(name, HOURLY, run_timeout=60)
+    play.at("13:00")
+    play.clock.advance(61)
+    silent = play.queue.sweep(play.clock.now()).stale_runs
+    started = play.last("d")
+    origin = Origin(started.id, started.task_id)
+    reports.write([Report(origin, "started", time.monotonic(), "w")])
+    play.queue.end([run.lost for run in silent])
+    lost = [f"{one.name!r} (run {one.run_id}): {one.reason}" for one in silent if one.name != "d"]
+    [line] = said()
+    assert line == (
+        f"5 runs are lost and count as failed: {lost[0]}; {lost[1]}; {lost[2]}; and 2 more"
+    )
+    play.queue.end([run.lost for run in silent])
+    assert said() == []
 
 
 def test_each_message_that_was_sent_can_be_read_of(

@@ -13,7 +13,7 @@ from beatstore import After, Once
 from beatstore.database.tables import ENTRY, RUN, WAIT
 from beatstore.models import DependencyModel, EntryModel, RunModel
 from beatstore.rules import outcomes
-from beatstore.rules.reasons import reworded
+from beatstore.rules.reasons import RERUN_ANYWAY, reworded
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick import edges
 from beatstore.tick.endings import reworded_reason
@@ -51,6 +51,7 @@ def test_a_new_reason_keeps_the_note_of_a_user_in_both(play: Play) -> None:
     given = [
         *(None, "", "triggered", "triggered: rerun", "triggered; ended by hand"),
         *("triggered: rerun; revoked", "misfire: triggered", "waited 2 s; triggered", "rerun"),
+        f"{RERUN_ANYWAY}, of attempt 1",
     ]
     said = []
     with play.store.database.session() as session:

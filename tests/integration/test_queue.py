@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -13,12 +12,10 @@ from beatstore.clock import ManualClock
 from beatstore.database.tables import ENTRY
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import plan, sent, sweep
+from tests.support.harness.ticks import MakeQueue, plan, sent, sweep
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
-
-MakeQueue = Callable[..., Queue]
 
 
 def test_look_tells_the_time_and_what_comes_first(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,8 +17,6 @@ from tests.support.harness.ticks import plan, sent, sweep
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
-
-MakeQueue = Callable[..., Queue]
 
 
 def later(claim: Claim, tries: int, seconds: float) -> Outcome:

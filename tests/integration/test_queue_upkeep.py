@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -13,12 +12,10 @@ from beatstore.clock import ManualClock
 from beatstore.models import BeatModel
 from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import plan
+from tests.support.harness.ticks import MakeQueue, plan
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
-
-MakeQueue = Callable[..., Queue]
 
 
 def test_a_beat_is_known_by_its_heartbeat(store: Store, queue: Queue, clock: ManualClock) -> None:

@@ -16,7 +16,7 @@ from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryE
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import plan, sweep, tick
+from tests.support.harness.ticks import MakeQueue, plan, sweep, tick
 from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -281,17 +281,55 @@ def test_cancelling_stops_what_was_triggered_and_could_not_be_sent(
     assert tick(queue) == []
 
 
-def test_cancelling_stops_what_was_triggered_and_whose_beat_died(
-    store: Store, queue: Queue, clock: ManualClock
-) -> None:
-    """When the claim of a dead beat expires, the entry has been cancelled: nothing is sent."""
+def test_a_cancelled_entry_is_rerun_and_cancelled_again(store: Store, queue: Queue) -> None:
+    """A rerun of an entry that was cancelled before is sent, unless it is cancelled once more."""
     store.add("a", "t", 3600)
     run = store.trigger("a")
-    assert len(queue.sweep(queue.look().now).claims) == 1
+    tick(queue)
+    store.end(run, "failed")
     store.cancel("a")
-    clock.advance(store.settings.claim_ttl)
+    tick(queue)
+    first = store.rerun(run)
+    assert first.reason == "triggered: rerun although its entry is cancelled, of attempt 1"
+    assert [claim.run_id for claim in tick(queue)] == [first.id]
+    store.end(first, "failed")
+    tick(queue)
+    second = store.rerun(run)
+    assert store.cancel("a") is True
+    assert store.run(second.id).run.state == "cancelled"
     assert tick(queue) == []
-    assert store.run(run.id).run.reason == "triggered; entry cancelled before it was sent"
+
+
+@pytest.mark.parametrize("leave", ["dies", "ends", "given back"])
+@pytest.mark.parametrize("asked", ["trigger", "rerun", "rerun although cancelled"])
+def test_cancelling_stops_what_a_beat_has_claimed_and_does_not_send(
+    store: Store, make_queue: MakeQueue, clock: ManualClock, asked: str, leave: str
+) -> None:
+    """Whatever becomes of the claim that a beat held at the cancel, no beat claims it again."""
+    leaving, heir = make_queue(), make_queue()
+    leaving.upkeep.introduce(host="h", pid=1, version="0", tzdata="x")
+    store.add("a", "t", 3600)
+    run = store.trigger("a")
+    if asked != "trigger":
+        tick(leaving)
+        store.end(run, "failed")
+        tick(leaving)
+        if asked == "rerun although cancelled":
+            store.cancel("a")
+        run = store.rerun(run)
+    [claim] = sweep(leaving)
+    store.cancel("a")
+    if leave == "ends":
+        leaving.upkeep.withdraw()
+    if leave == "given back":
+        leaving.mark([Outcome(claim, "claimed", retry_in=10, tries=1)])
+    clock.advance(store.settings.claim_ttl)
+    assert tick(heir) == []
+    found = store.run(run.id).run
+    assert (found.state, "entry cancelled before it was sent" in (found.reason or "")) == (
+        "cancelled",
+        True,
+    )
 
 
 # -- reschedule ------------------------------------------------------------------------

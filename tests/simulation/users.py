@@ -58,14 +58,14 @@ class User:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.calls: list[Call] = []
-        #: What it calls now, or called last.
-        self.verb = ""
+        #: What it calls now, or called last, and with which name.
+        self.verb = self.name = ""
 
     def begin(self, verb: str, name: str, given: dict[str, Any], now: float) -> Callable[[], None]:
         """Return the call as an operation."""
         call = Call(verb, name, given, now)
         self.calls.append(call)
-        self.verb = verb
+        self.verb, self.name = verb, name
         return lambda: self._make(call)
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ class Memory:
         holders: by run, the beat that claims it last and since when, on the monotonic clock.
         claimers: by run, the process that claimed it last.
         asked: the runs that a `trigger` or a `rerun` made.
-        withdrawn: those of them that were there when their entry was cancelled.
+        withdrawn: those of them that were there when their entry was cancelled, and in which
+            commit that was.
         ended: the runs that a user has ended by hand.
         lost: runs that had been lost at some time.
         failed: runs that had failed or been lost for good at some time.
@@ -33,7 +34,7 @@ class Memory:
         self.holders: dict[int, tuple[str, float]] = {}
         self.claimers: dict[int, str] = {}
         self.asked: set[int] = set()
-        self.withdrawn: set[int] = set()
+        self.withdrawn: dict[int, int] = {}
         self.ended: set[int] = set()
         self.lost: set[int] = set()
         self.failed: set[int] = set()
@@ -97,8 +98,10 @@ class Memory:
     def _note_entries(self, change: Change) -> None:
         for number, entry in change.after.entries.items():
             was = change.before.entries.get(number)
-            if entry.state == "cancelled" and (was is None or was.state != "cancelled"):
-                self.withdrawn |= self.asked & {run.id for run in change.after.runs_of(number)}
+            anew = was is None or was.state != "cancelled" or _cancels(change, entry.name)
+            if entry.state == "cancelled" and anew:
+                asked = self.asked & {run.id for run in change.after.runs_of(number)}
+                self.withdrawn |= dict.fromkeys(asked, self.commits)
             if entry.state not in ("paused", "cancelled"):
                 was_stopped = self.stopped.pop(number, None) is not None
                 if was_stopped and entry.state == "active":
@@ -107,3 +110,11 @@ class Memory:
                     self.resumed[number] = change.now - round(lasted * 1e6)
             elif number not in self.stopped:
                 self.stopped[number] = self.commits
+
+
+def _cancels(change: Change, name: str) -> bool:
+    """Return whether this is the commit of a user who cancels this entry."""
+    if change.who.kind != "user":
+        return False
+    user = change.world.bodies[change.who.name]
+    return (user.verb, user.name) == ("cancel", name)

@@ -35,7 +35,8 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
     claimed = judge.claimed.get(run.id, 0)
     if entry is not None and claimed > judge.stopped.get(run.entry_id, math.inf):
         # A retry of what was asked for by hand is asked for, too.
-        asked = judge.asked if entry.state == "paused" else judge.asked - judge.withdrawn
+        withdrawn = {run_id for run_id, at in judge.withdrawn.items() if at < claimed}
+        asked = judge.asked if entry.state == "paused" else judge.asked - withdrawn
         chain = (one.id for one in judge.state.runs_of(entry.id) if one.due_at == run.due_at)
         if asked.isdisjoint(chain):
             yield f"{name} was claimed and sent after its entry had been {entry.state}"

@@ -124,8 +124,8 @@ FAULTS = (
     Mutant(
         "lost-despite-report",
         "beatstore/tick/complete.py",
-        "        free = _without_heard_of(connection, free)\n",
-        "",
+        'one.state == "lost" and (one.run_id, one.wake_at) in silent]',
+        'one.state == "lost"]',
         "A run that a worker has just reported on is not lost.",
     ),
     Mutant(

@@ -113,16 +113,16 @@ FAULTS = (
     Mutant(
         "sweep-sends-what-was-triggered",
         "beatstore/rules/reasons.py",
-        "        return not (is_rerun(reason) and entry.wake_at is None)",
+        '        return not ((reason or "").startswith(RERUN_ANYWAY) and entry.wake_at is None)',
         "        return not (is_triggered(reason) and entry.wake_at is None)",
         "What was triggered by hand is not sent once its entry is cancelled.",
     ),
     Mutant(
-        "unsent-stays-claimed",
-        "beatstore/tick/mark.py",
-        '        values["claimed_by"] = None  # it is given back; other claims are prolonged',
-        "        pass",
-        "A rerun that could not be sent is not sent once its entry is cancelled.",
+        "cancel-forgets-held-reruns",
+        "beatstore/tick/endings.py",
+        "        connection.execute(update(RUN).where(*unsent, anyway).values(plain))\n",
+        "",
+        "A rerun that a beat has claimed is not claimed again once its entry is cancelled again.",
     ),
     Mutant(
         "sweep-sends-what-sql-cancelled",

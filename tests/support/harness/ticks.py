@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from beatstore import Store
 from beatstore.store import BeatStatus
@@ -14,6 +14,7 @@ from beatstore.tick.tick import Tick
 from tests.support.wait import wait_until
 
 __all__ = [
+    "MakeQueue",
     "lost",
     "plan",
     "report",
@@ -24,6 +25,9 @@ __all__ = [
     "tick",
     "wait_for_beats",
 ]
+
+#: Makes the queue of one more beat, with these settings.
+MakeQueue = Callable[..., Queue]
 
 
 def tick(queue: Queue) -> list[Claim]:
