@@ -134,6 +134,7 @@ def test_withdrawing_frees_what_a_beat_still_holds(
     store.add("a", "t", Once(NOON))
     plan(leaving)
     leaving.upkeep.withdraw()
+    assert store.runs()[0].claimed_by is None
     assert len(sweep(heir)) == 1
     [beat] = store.status().beats
     assert (beat.alive, beat.stopped_at) == (False, NOON)
