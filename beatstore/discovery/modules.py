@@ -97,7 +97,7 @@ def _modules(app: Celery) -> dict[str, Any]:
     names = {*loader.task_modules, *(task.__module__ for task in app.tasks.values())}
     for name, module in [*sys.modules.items()]:
         held = getattr(module, "__dict__", None)
-        if type(held) is dict and any(value is app for value in [*held.values()]):
+        if type(held) is dict and id(app) in map(id, [*held.values()]):
             names.add(name)
     return {_plain(app, name): sys.modules[name] for name in sorted(names) if name in sys.modules}
 
