@@ -29,7 +29,7 @@ from tests.support.thorough import tries
 pytestmark = pytest.mark.every_database
 
 #: How often each race is run: those for a cycle, and the others.
-ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", tries(10, quick=3)))
+ROUNDS = int(os.environ.get("BEATSTORE_TEST_ROUNDS", tries(10, quick=2)))
 CIRCLES = 2 * ROUNDS
 
 FAR_OFF = datetime(2500, 1, 1, tzinfo=timezone.utc)

@@ -280,8 +280,11 @@ def test_a_column_that_an_upgrade_has_made_is_kept(database: Database) -> None:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
-def test_a_failed_upgrade_undoes_itself(database: Database) -> None:
+def test_a_failed_upgrade_undoes_itself(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where DDL is transactional, an upgrade that fails half-way leaves nothing behind."""
+    monkeypatch.setattr(migrate, "_PAUSES_S", (0.0,))
     execute(database, "CREATE TABLE beatstore_tag (theirs INTEGER)")
     with pytest.raises(sa.exc.DBAPIError):
         migrate.upgrade(database)

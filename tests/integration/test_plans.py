@@ -221,9 +221,12 @@ def outcome(number: int, claim: Claim) -> Outcome:
 
 @pytest.mark.parametrize(
     ("backend", "generic"),
-    [("sqlite", False), ("postgresql", False), ("postgresql", True), ("mariadb", False)],
+    [
+        *(("sqlite", False), ("postgresql", False), ("mariadb", False)),
+        pytest.param("postgresql", True, marks=pytest.mark.heavy),
+    ],
     indirect=["backend"],
-    ids=["sqlite", "postgresql", "postgresql, generic plans", "mariadb"],
+    ids=["sqlite", "postgresql", "mariadb", "postgresql, generic plans"],
 )
 def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
     full_store: Store, generic: bool
@@ -288,9 +291,12 @@ def test_a_batch_takes_as_many_statements_for_one_entry_as_for_a_hundred(
 
 @pytest.mark.parametrize(
     ("backend", "generic"),
-    [("sqlite", False), ("postgresql", False), ("postgresql", True), ("mariadb", False)],
+    [
+        *(("sqlite", False), ("postgresql", False), ("mariadb", False)),
+        pytest.param("postgresql", True, marks=pytest.mark.heavy),
+    ],
     indirect=["backend"],
-    ids=["sqlite", "postgresql", "postgresql, generic plans", "mariadb"],
+    ids=["sqlite", "postgresql", "mariadb", "postgresql, generic plans"],
 )
 def test_few_entries_are_found_among_many(full_store: Store, generic: bool) -> None:
     """Entries that are broken, and the sources of code, are read by an index, however often."""

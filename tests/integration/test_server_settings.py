@@ -69,8 +69,9 @@ def with_driver(url: str, driver: str) -> str:
 
 
 @on_postgresql
+@pytest.mark.by_turns("at")
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("at", INSTANTS)
+@pytest.mark.parametrize("at", INSTANTS, ids=str)
 def test_instants_on_postgresql(odd_url: str, driver: str, at: datetime) -> None:
     """An instant comes back as it was given: to the store, in a user's session, in their query."""
     pytest.importorskip(driver)
@@ -95,8 +96,9 @@ def test_instants_on_postgresql(odd_url: str, driver: str, at: datetime) -> None
 
 
 @on_postgresql
+@pytest.mark.by_turns("at")
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-@pytest.mark.parametrize("at", INSTANTS)
+@pytest.mark.parametrize("at", INSTANTS, ids=str)
 def test_instants_of_async_sessions(odd_url: str, driver: str, at: datetime) -> None:
     """In a user's asyncio session too; asyncpg would make `infinity` of the last instant."""
     pytest.importorskip(driver)
@@ -133,7 +135,7 @@ def test_a_tick_under_odd_settings(odd_url: str, driver: str) -> None:
         assert runs[-1].state == "sent"
 
 
-@pytest.mark.parametrize("at", INSTANTS)
+@pytest.mark.parametrize("at", INSTANTS, ids=str)
 def test_instants_on_every_database(store: Store, at: datetime) -> None:
     """An instant comes back to the microsecond, on every database."""
     store.put("a", "t", at, end_at=INSTANTS[0])

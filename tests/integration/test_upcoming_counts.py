@@ -147,6 +147,7 @@ def test_steps_that_cant_be_counted(store: Store, asked: dict[str, Any]) -> None
 
 
 @pytest.mark.usefixtures("budget")
+@pytest.mark.by_turns("backend")
 @pytest.mark.parametrize("seconds", [7, 60, 420, 3600, 5400, 86_400])
 def test_intervals_of_entries_that_were_added_one_by_one(
     store: Store, clock: ManualClock, seconds: int
@@ -161,7 +162,7 @@ def test_intervals_of_entries_that_were_added_one_by_one(
     until = NOON + 9 * HOUR
     times: list[datetime] = []
     for entry in store.entries():
-        of_entry = store.preview(entry.name, 10_000, NOON)
+        of_entry = store.preview(entry.name, 9 * 3600 // seconds + 2, NOON)
         alter(store, entry.name, wake_at=of_entry[0])
         times += [at for at in of_entry if at < until]
     for step in (MINUTE, 7 * MINUTE, 90 * MINUTE):

@@ -198,7 +198,7 @@ def counts(entry: Entry) -> dict[str, int]:
 
 
 CASES = settings(
-    max_examples=tries(30, quick=10),
+    max_examples=tries(30, quick=5),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

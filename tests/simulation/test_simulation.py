@@ -48,6 +48,7 @@ def test_schedules(first: int) -> None:
 
 @on_servers
 @pytest.mark.usefixtures("database_server")
+@pytest.mark.by_turns("first")
 @pytest.mark.parametrize("first", [0, 5])
 def test_schedules_on_servers(backend: str, first: int) -> None:
     """Nor does one on a server, where rows are locked and processes wait for each other."""
@@ -56,6 +57,7 @@ def test_schedules_on_servers(backend: str, first: int) -> None:
         assert play(plan, backend=backend) == [], printed(plan, f"seed {seed}")
 
 
+@pytest.mark.by_turns("seed")
 @pytest.mark.parametrize("seed", [3, 34, 154])
 def test_a_seed_repeats_exactly(seed: int) -> None:
     """Two processes, in which sets have other orders, play a seed in the same way."""
@@ -94,6 +96,7 @@ def test_other_threads_keep_their_own_time() -> None:
     assert virtual.wall == 0.0
 
 
+@pytest.mark.heavy
 def test_several_processes_play() -> None:
     """The command plays seeds in two processes, and says how many and how fast."""
     command = [sys.executable, "-m", "tests.simulation", "--seeds", "30", "--jobs", "2"]

@@ -8,7 +8,8 @@ In a quick run, what `make test` leaves out is marked `thorough`. A test that ca
 databases is marked so on all but one of them, by turns: each test runs, and each database has
 its share. Other marks change that:
 
-    every_database        it stays on all, since databases differ in what it tests
+    every_database        it stays on SQLite, and on one of the servers by turns, since databases
+                          differ in what it tests
     quick_on("sqlite")    it stays on that one, whatever the turn
     by_turns("broker")    the values of this parameter take turns too
     heavy                 it is left out whole
@@ -99,9 +100,10 @@ def _name_without_turns(item: pytest.Item) -> str:
     """Return what those variants of a test share of which a quick run takes one."""
     turning = {name for one in item.iter_markers("by_turns") for name in one.args}
     every = item.get_closest_marker("every_database") is not None
-    if not every or item.get_closest_marker("quick_on") is not None:
-        turning.add("backend")
     params = params_of(item)
+    fixed = every and item.get_closest_marker("quick_on") is None and "backend" not in turning
+    if not (fixed and params.get("backend") == BACKENDS[0]):
+        turning.add("backend")
     test, _, variant = item.nodeid.partition("[")
     for name in sorted(turning & params.keys()):
         variant = variant.replace(str(params[name]), "*")

@@ -128,6 +128,7 @@ def test_schedulers_need_no_package_here(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.heavy
 def test_pictures_are_the_same_each_time(tmp_path: Path):
     """The same results give the same bytes, with a line for each scheduler that has figures."""
     plots = pytest.importorskip("benchmarks.peers.plots", exc_type=ImportError)

@@ -185,6 +185,7 @@ def test_without_ephem(monkeypatch: pytest.MonkeyPatch) -> None:
 LATITUDES = [48.5, 55.0, 66.0, 66.6, 67.5, 72.0, 79.9, 80.1, 85.0, 89.9, 90.0]
 
 
+@pytest.mark.by_turns("side")
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_sun_that_stays_away_is_not_looked_for_day_by_day(event: str, side: int) -> None:

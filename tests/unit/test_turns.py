@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 from types import SimpleNamespace
@@ -66,10 +67,17 @@ def test_a_database_that_is_not_here_has_no_turn() -> None:
 
 
 def test_marks_keep_databases() -> None:
-    """A module may ask for every database, or for one, and then a test for one of its own."""
+    """A module may ask for SQLite and a server, or for one, and then a test for one of its own."""
     every = pytest.mark.every_database
     only = pytest.mark.quick_on("mariadb")
-    assert len(kept(every)) == 60 * 6
+    shares = Counter(one["backend"] for one in kept(every))
+    assert shares["sqlite"] == shares["postgresql"] + shares["mariadb"] == 120
+    assert min(shares.values()) > 40, shares
+    assert Counter(one["backend"] for one in kept(every, present=("sqlite", "postgresql"))) == {
+        "sqlite": 120,
+        "postgresql": 120,
+    }
+    assert len(kept(every, pytest.mark.by_turns("backend"))) == 120
     for marks in ((only,), (only, every)):
         assert [one["backend"] for one in kept(*marks)] == ["mariadb"] * 120
 
@@ -77,7 +85,7 @@ def test_marks_keep_databases() -> None:
 def test_other_parameters_take_turns_on_request() -> None:
     """Of a parameter that is named, one value stays, beside the database or with each of them."""
     assert len(kept(pytest.mark.by_turns("way"))) == 60
-    assert len(kept(pytest.mark.by_turns("way"), pytest.mark.every_database)) == 180
+    assert len(kept(pytest.mark.by_turns("way"), pytest.mark.every_database)) == 120
 
 
 def test_what_is_the_same_on_any_database_is_not_repeated() -> None:

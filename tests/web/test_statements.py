@@ -76,6 +76,7 @@ def statements(store: Store, browser: Client, path: str) -> list[str]:
     return seen
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_page_takes_few_statements(store: Store, browser: Client, path: str) -> None:

@@ -115,6 +115,7 @@ def some_crontab(pick: random.Random) -> dict[str, str]:
 
 @both
 @on_sqlite
+@pytest.mark.heavy
 @pytest.mark.parametrize("at", [NOW, datetime(2026, 7, 5, 8, 30, 15, 250_000, tzinfo=UTC)])
 def test_due_times_are_theirs(
     package: str, at: datetime, database_url: str, migrated_url: str
