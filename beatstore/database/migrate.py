@@ -209,12 +209,15 @@ def locked(database: Database) -> Iterator[Connection]:
             # may take long.
             connection.detach()
             unlimit_answers(connection.connection.dbapi_connection)
-        with dialect.begin_claim(connection):
-            dialect.wait_for_migrations(connection, database.schema)
-            _ensure_schema(connection, database.schema)
-            for statement in prelude:
-                connection.execute(text(statement))
-            yield connection
+        try:
+            with dialect.begin_claim(connection):
+                dialect.wait_for_migrations(connection, database.schema)
+                _ensure_schema(connection, database.schema)
+                for statement in prelude:
+                    connection.execute(text(statement))
+                yield connection
+        finally:
+            dialect.end_migrations(connection, database.schema)
 
 
 def session_sql(dialect: Dialect, schema: str | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,24 @@ def test_a_failed_upgrade_undoes_itself(
     execute(database, "DROP TABLE beatstore_tag")
     migrate.upgrade(database)
     migrate.check(database)
+
+
+@on_mariadb
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_lock_that_outlives_its_session_is_released(
+    database: Database, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """OceanBase keeps a named lock of a session that is closed; here the session stays open."""
+    monkeypatch.setattr(sa.Connection, "detach", lambda connection: None)
+    monkeypatch.setattr(migrate, "_PAUSES_S", ())
+    if fails:
+        execute(database, "CREATE TABLE beatstore_tag (theirs INTEGER)")
+    with pytest.raises(sa.exc.DBAPIError) if fails else nullcontext():
+        migrate.upgrade(database)
+    other = sa.create_engine(database.url, poolclass=sa.NullPool)
+    name = sa.text("SELECT GET_LOCK(CONCAT('beatstore ', MD5(DATABASE())), 0)")
+    with database.engine.connect(), other.connect() as connection:
+        assert connection.scalar(name) == 1
 
 
 @on_mariadb

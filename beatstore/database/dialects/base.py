@@ -394,10 +394,16 @@ class DatabaseDialect(ABC):
         """Wait until no other process changes the tables of this database.
 
         Called inside the transaction of `begin_claim`. What is locked here is free again when
-        the session ends.
+        the session ends, or by `end_migrations`.
 
         Raises:
             SchemaError: the other process does not finish.
+        """
+
+    def end_migrations(self, connection: Connection, schema: str | None) -> None:  # noqa: B027
+        """Let other processes change the tables, after the transaction of `wait_for_migrations`.
+
+        Where its end does so, there is nothing to do.
         """
 
     # -- what is stored ------------------------------------------------------------------------

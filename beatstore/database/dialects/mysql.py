@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -52,6 +53,10 @@ _TABLES = text(
     ORDER BY table_name
     """
 ).bindparams(bindparam("tables", expanding=True))
+
+#: The name of the lock is the server's, and may be no longer than 64 characters.
+_LOCK = "CONCAT('beatstore ', MD5(COALESCE(:at, DATABASE())))"
+_TAKE, _RELEASE = text(f"SELECT GET_LOCK({_LOCK}, :wait)"), text(f"SELECT RELEASE_LOCK({_LOCK})")
 
 _TRIGGERS = text(
     """
@@ -207,14 +212,17 @@ class MySQL(DatabaseDialect):
 
     def wait_for_migrations(self, connection: Connection, schema: str | None) -> None:
         """Take a named lock of the session, since each change of a table ends a transaction."""
-        # The lock's name is the server's, and may be no longer than 64 characters.
-        lock = text("SELECT GET_LOCK(CONCAT('beatstore ', MD5(COALESCE(:at, DATABASE()))), :wait)")
         given = {"at": schema, "wait": _TURN_S}
-        if not any(connection.scalar(lock, given) == 1 for _ in range(_TURNS)):
+        if not any(connection.scalar(_TAKE, given) == 1 for _ in range(_TURNS)):
             raise SchemaError(
                 f"another process has been migrating this database for {_TURNS * _TURN_S} s; look "
                 "for it in SHOW PROCESSLIST, then run the migration again"
             )
+
+    def end_migrations(self, connection: Connection, schema: str | None) -> None:
+        """Release the named lock: on OceanBase it outlives its session."""
+        with suppress(SQLAlchemyError):  # the connection is broken, and its session over
+            connection.execute(_RELEASE, {"at": schema})
 
 
 class MariaDB(MySQL):
