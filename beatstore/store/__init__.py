@@ -199,7 +199,7 @@ class Store(Editor):
     def rerun(self, run: Run | int | str, *, session: SessionLike | None = None) -> Run:
         """Run an ended run again, as the next attempt of the same occurrence.
 
-        It ignores dependencies and pause. Downstreams count its outcome like any other.
+        It ignores dependencies, pause and an earlier cancel. Downstreams count its outcome too.
 
         Args:
             run: a run, its id, or the id of its task.

@@ -401,9 +401,9 @@ class DatabaseDialect(ABC):
         """
 
     def end_migrations(self, connection: Connection, schema: str | None) -> None:  # noqa: B027
-        """Let other processes change the tables, after the transaction of `wait_for_migrations`.
+        """Free what `wait_for_migrations` has locked, after its transaction has ended.
 
-        Where its end does so, there is nothing to do.
+        Does nothing where the end of the transaction has freed it.
         """
 
     # -- what is stored ------------------------------------------------------------------------
