@@ -53,6 +53,9 @@ _ENTRIES_READ = 10_000
 #: For how many entries a page deletes the account of shared due times.
 _ACCOUNTS = 100
 
+_NEWER = RUN.alias("newer")
+_ENTRY, _DOWN = ENTRY.alias("entry"), ENTRY.alias("down")
+
 #: Where a page of rows ended: (due_at, id) of its last row.
 Mark = tuple[datetime, int]
 
@@ -273,10 +276,11 @@ class Pruner:
 
 def _waited_for() -> ColumnElement[bool]:
     """Return the condition that an entry is the upstream of one that is not over."""
-    down = ENTRY.alias("down")
-    edge = DEPENDENCY.join(down, down.c.id == DEPENDENCY.c.downstream_id)
-    over = and_(one_shot(down), down.c.state.in_(OVER))
-    found = select(down.c.id).select_from(edge).where(DEPENDENCY.c.upstream_id == ENTRY.c.id, ~over)
+    edge = DEPENDENCY.join(_DOWN, _DOWN.c.id == DEPENDENCY.c.downstream_id)
+    over = and_(one_shot(_DOWN), _DOWN.c.state.in_(OVER))
+    found = (
+        select(_DOWN.c.id).select_from(edge).where(DEPENDENCY.c.upstream_id == ENTRY.c.id, ~over)
+    )
     return found.correlate(ENTRY).exists()
 
 
@@ -297,7 +301,7 @@ def _is_settled(row: Row[tuple[int, datetime, int, str, datetime | None]]) -> bo
 
 def _needed() -> ColumnElement[bool]:
     """Return the condition that a run tells occurrences of its entry apart, or blocks it."""
-    newer, entry = RUN.alias("newer"), ENTRY.alias("entry")
+    newer, entry = _NEWER, _ENTRY
     follows = or_(
         newer.c.due_at > RUN.c.due_at,
         and_(newer.c.due_at == RUN.c.due_at, newer.c.attempt > RUN.c.attempt),

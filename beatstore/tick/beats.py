@@ -33,7 +33,7 @@ _AWAKE = EPOCH + timedelta(days=2)
 #: The latest valid instant.
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
 
-_UP = ENTRY.alias("up")
+_UP, _OPEN = ENTRY.alias("up"), RUN.alias("open")
 _EDGE = DEPENDENCY.c
 
 #: How long the row of a stopped or dead beat is kept.
@@ -251,10 +251,9 @@ def _wake_forgotten(connection: Connection, limit: int) -> int:
     """
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
     met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
-    run = RUN.alias("open")
     running = exists().where(
-        run.c.entry_id == ENTRY.c.id,
-        run.c.state.in_(UNFINISHED),
+        _OPEN.c.entry_id == ENTRY.c.id,
+        _OPEN.c.state.in_(UNFINISHED),
         literal_column("open.state <> 'succeeded'"),
     )
     own = ENTRY.c.blocked_by == ENTRY.c.id

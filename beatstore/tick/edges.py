@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _EDGE = DEPENDENCY.c
+_LATER = RUN.alias("later")
 
 #: Databases use the partial index of unfinished and failed runs only with this condition.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
@@ -115,14 +116,13 @@ def is_final(run: Any) -> ColumnElement[bool]:
     A cancelled next attempt does not count: the run reported its outcome after all, or its entry
     was paused.
     """
-    later = RUN.alias()
-    found = select(later.c.id).where(
-        later.c.entry_id == run.c.entry_id,
-        later.c.due_at == run.c.due_at,
-        later.c.attempt > run.c.attempt,
-        later.c.state != "cancelled",
+    found = select(_LATER.c.id).where(
+        _LATER.c.entry_id == run.c.entry_id,
+        _LATER.c.due_at == run.c.due_at,
+        _LATER.c.attempt > run.c.attempt,
+        _LATER.c.state != "cancelled",
     )
-    return ~found.correlate_except(later).exists()
+    return ~found.correlate_except(_LATER).exists()
 
 
 def outcome_of(run: Any) -> ColumnElement[str | None]:

@@ -44,7 +44,7 @@ from beatstore.tick.watch import timeout_in_force
 
 __all__ = ["consume", "open_runs", "read_gates"]
 
-_UP = ENTRY.alias("up")
+_UP, _SEEN = ENTRY.alias("up"), ENTRY.alias("seen")
 _EDGE = DEPENDENCY.c
 
 
@@ -93,17 +93,16 @@ def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = Fals
     mine: ColumnElement[bool] = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     if spare_free:
         mine = and_(mine, _EDGE.consumed_seq >= 0)
-    up = ENTRY.alias("seen")
-    same_row = up.c.id == _EDGE.upstream_id
     if not dialect_of(connection.dialect).edges_read_entries:
         _consume_in_steps(connection, mine)
         return
+    same_row = _SEEN.c.id == _EDGE.upstream_id
     connection.execute(
         update(DEPENDENCY)
         .where(mine)
         .values(
-            consumed_seq=select(counter(up)).where(same_row).scalar_subquery(),
-            failure_seen=select(up.c.failure_seq).where(same_row).scalar_subquery(),
+            consumed_seq=select(counter(_SEEN)).where(same_row).scalar_subquery(),
+            failure_seen=select(_SEEN.c.failure_seq).where(same_row).scalar_subquery(),
         )
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,16 +20,22 @@ from beatstore.database.address import checked
 from beatstore.database.drivers import prepare_engine
 from beatstore.database.engine import make_engine
 from tests.simulation.broker import CHAIN, GROUP
-from tests.simulation.kernel import Kernel
+from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import Book, SQLiteBook
 from tests.simulation.virtual import Virtual
-from tests.simulation.wire import connect
+from tests.simulation.wire import Wires
 from tests.simulation.workers import GUARDED, LATE, PLAIN
 
 if TYPE_CHECKING:
     from tests.simulation.play import World
 
-__all__ = ["Ground", "ground"]
+__all__ = ["TABLES", "Ground", "ground"]
+
+#: All tables with rows; what a DELETE of others would write to comes first.
+TABLES = [
+    f"beatstore_{name}"
+    for name in ("entry", "dependency", "token", "wait", "tag", "run", "audit", "beat", "worker")
+]
 
 
 class Ground(ABC):
@@ -65,35 +70,29 @@ class Ground(ABC):
 
 
 class SQLiteGround(Ground):
-    """SQLite, in files that are in memory where there is such a place."""
+    """SQLite, in a file that is in memory where there is such a place."""
 
     def __init__(self) -> None:
         super().__init__()
         where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self._home = Path(tempfile.mkdtemp(prefix="beatstore-sim-", dir=where))
-        self._empty, self._path = self._home / "empty.db", self._home / "0.db"
-        self._played = 0
-        self._world: World | None = None
-        made = Store(f"sqlite:///{self._empty}")
+        path = self._home / "sim.db"
+        made = Store(f"sqlite:///{path}")
         made.migrate()
         made.close()
-        with sqlite3.connect(self._empty) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-        url = checked(f"sqlite:///{self._path}")
+        self._world: World | None = None
+        self._wires = Wires(path, self.virtual, self._committed)
+        self._book = SQLiteBook(path)
+        url = checked(f"sqlite:///{path}")
         engine = make_engine(url, creator=self._connect, poolclass=NullPool)
         prepare_engine(engine)
         self.open(engine, str(url))
 
     def fresh(self, world: World) -> Book:
-        """Copy the empty file."""
+        """Delete all rows, and begin to count anew."""
         self._world = world
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-        self._played += 1
-        self._path = self._home / f"{self._played}.db"
-        shutil.copyfile(self._empty, self._path)
-        return SQLiteBook(self._path)
+        self._book.empty(("sqlite_sequence", *TABLES))
+        return self._book
 
     def __del__(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
@@ -101,11 +100,15 @@ class SQLiteGround(Ground):
     def _connect(self) -> Any:
         world = self._world
         assert world is not None
-        wire = connect(self._path, self.virtual, world.commit)
+        wire = self._wires.connect()
         process = Kernel.current()
         if process is not None:
             world.wires.setdefault(process.name, []).append(wire)
         return wire
+
+    def _committed(self, process: Process) -> None:
+        assert self._world is not None
+        self._world.commit(process)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

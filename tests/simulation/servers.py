@@ -23,7 +23,7 @@ from beatstore.database.columns import Instant
 from beatstore.database.drivers import prepare_engine
 from beatstore.database.engine import make_engine
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
-from tests.simulation.ground import Ground
+from tests.simulation.ground import TABLES, Ground
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import EDGE, ENTRY_COLUMNS, RUN_COLUMNS, Book, State
 from tests.simulation.virtual import text_of
@@ -45,11 +45,6 @@ _WAITS = {
     "mariadb": "SELECT count(*) FROM information_schema.innodb_trx "
     "WHERE trx_state = 'LOCK WAIT' AND trx_mysql_thread_id = {}",
 }
-
-_TABLES = [
-    f"beatstore_{name}"
-    for name in ("dependency", "token", "wait", "tag", "run", "audit", "beat", "worker", "entry")
-]
 
 _CLOCK = """
 CREATE SCHEMA sim;
@@ -96,10 +91,10 @@ class ServerGround(Ground):
         self._world = world
         run = self._connection.exec_driver_sql
         if self._backend == "postgresql":
-            run(f"TRUNCATE {', '.join(_TABLES)} RESTART IDENTITY CASCADE")
+            run(f"TRUNCATE {', '.join(TABLES)} RESTART IDENTITY CASCADE")
         else:
             run("SET foreign_key_checks = 0")
-            for name in _TABLES:
+            for name in TABLES:
                 run(f"TRUNCATE {name}")
             run("SET foreign_key_checks = 1")
         self.time_moved()

@@ -299,13 +299,15 @@ _SOME_REPORT: ColumnElement[bool] = exists(select(WORKER.c.id))
 
 _LATER = {"skip": "are skipped", "wait": "wait"}
 
+_OPEN = RUN.alias("open")
+
 
 def _not_reported(now: datetime, entry_id: int | None) -> Stalls:
     """Ask for entries that are blocked by a run of their own that no worker has reported.
 
     The queue may simply be long, but later occurrences are blocked by now.
     """
-    run = RUN.alias("open")
+    run = _OPEN
     passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
     indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
     found = (

@@ -146,8 +146,8 @@ FAULTS = (
     Mutant(
         "consume-wrong-counter",
         "beatstore/tick/gates.py",
-        "            consumed_seq=select(counter(up)).where(same_row).scalar_subquery(),",
-        "            consumed_seq=select(up.c.success_seq).where(same_row).scalar_subquery(),",
+        "            consumed_seq=select(counter(_SEEN)).where(same_row).scalar_subquery(),",
+        "            consumed_seq=select(_SEEN.c.success_seq).where(same_row).scalar_subquery(),",
         "An edge uses up the outcomes that it asks for.",
     ),
     Mutant(
