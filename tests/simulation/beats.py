@@ -32,10 +32,16 @@ class Beat:
         ending: whether it has been told to end.
     """
 
-    def __init__(self, app: Celery, store: Store, broker: Broker, *, heartbeats: bool) -> None:
+    def __init__(
+        self, app: Celery, store: Store, broker: Broker, *, heartbeats: bool, wake_checks: bool
+    ) -> None:
         self._scheduler = _Scheduler(app, store, broker, self._note)
         if not heartbeats:
             self._scheduler.housekeeping._heartbeat_due = math.inf
+        if not wake_checks:
+            # Triggers wake whoever an edit concerns. The check that finds who was forgotten would
+            # hide what the schedule is to find.
+            self._scheduler.housekeeping._wake_check_due = math.inf
         self.id = self._scheduler.beat_id
         self.looked: Any = None
         self.wait = 0.0
@@ -90,9 +96,6 @@ class _Scheduler(DBScheduler):
         self._ready = True  # the tables are there
         self._pulse = _NoPulse()
         self.housekeeping._listens = False
-        # Triggers wake whoever an edit concerns. The check that finds who was forgotten would
-        # hide what the schedule is to find.
-        self.housekeeping._wake_check_due = math.inf
         self.housekeeping._prune_due = math.inf
         look = self.queue.look
 

@@ -43,10 +43,11 @@ class Ground(ABC):
 
     Attributes:
         serial: whether writers take turns, so that nothing changes under one of them.
+        cascades_fire: whether triggers fire for rows that a foreign key deletes.
         store: that of all processes; each has connections of its own.
     """
 
-    serial = True
+    serial = cascades_fire = True
     store: Store
 
     def __init__(self) -> None:

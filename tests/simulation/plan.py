@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.simulation.broker import CHAIN, EXPIRES, GROUP
 from tests.simulation.users import SQL
@@ -64,14 +64,35 @@ class Plan:
     steps: tuple[Step, ...] = ()
 
 
+class _Taste(NamedTuple):
+    """What the entries of a plan have in common.
+
+    Attributes:
+        periods: how often they are due.
+        same: how many of the edges ask for the same due time, of one.
+        ups: how many upstreams an entry has.
+    """
+
+    periods: tuple[int, ...] = (30, 60, 90)
+    same: float = 0.25
+    ups: tuple[int, ...] = (1, 1, 2)
+
+
+#: That of entries which people add or change later.
+_LATER = _Taste()
+
+
 def drawn(seed: int) -> Plan:
     """Make the plan of a seed."""
     chance = random.Random(seed)
     names = _NAMES[: chance.choice((1, 1, 2, 2, 3, 3, 4))]
     entries: dict[str, dict[str, Any]] = {}
     periods = chance.choice(((30, 60, 60, 90, 90), (30, 60, 60, 90, 90), (60,)))
+    taste = _Taste(periods)
+    if periods == (60,):
+        taste = _Taste(periods, chance.choice((0.25, 1.0)), (1, 2))
     for name in names:
-        entries[name] = _entry(chance, list(entries), periods)
+        entries[name] = _entry(chance, list(entries), taste)
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
     beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
     plan = Plan(seed, beats, workers, chance.random() < 0.1, entries, ends)
@@ -79,17 +100,15 @@ def drawn(seed: int) -> Plan:
     return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
 
 
-def _entry(
-    chance: random.Random, others: list[str], periods: tuple[int, ...] = (30, 60, 90)
-) -> dict[str, Any]:
+def _entry(chance: random.Random, others: list[str], taste: _Taste) -> dict[str, Any]:
     given: dict[str, Any] = {"task": chance.choice(_TASKS)}
     kind = chance.choice(("every", "every", "cron", "once", "after", "after"))
     if kind == "after" and not others:
         kind = "every"
-    given |= _clock(chance, kind, periods)
+    given |= _clock(chance, kind, taste.periods)
     if kind == "after" or (others and chance.random() < 0.25):
-        ups = chance.sample(others, chance.choice((1, 1, 2)) if len(others) > 1 else 1)
-        given["after"] = {up: _edge(chance) for up in ups}
+        ups = chance.sample(others, min(chance.choice(taste.ups), len(others)))
+        given["after"] = {up: _edge(chance, taste.same) for up in ups}
     if chance.random() < 0.35:
         given["overlap"] = chance.choice(("skip", "wait"))
     if chance.random() < 0.4:
@@ -118,10 +137,10 @@ def _clock(chance: random.Random, kind: str, periods: tuple[int, ...]) -> dict[s
     }
 
 
-def _edge(chance: random.Random) -> dict[str, Any]:
+def _edge(chance: random.Random, same: float) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    if chance.random() < 0.5:
-        made["align"] = chance.choice(("latest", "same"))
+    if chance.random() < 2 * same:
+        made["align"] = "same" if chance.random() < max(0.5, same) else "latest"
     if chance.random() < 0.4:
         made["on"] = chance.choice(("done", "failure"))
     elif chance.random() < 0.3:
@@ -139,7 +158,11 @@ def _end(chance: random.Random) -> tuple[str, float]:
 
 
 class _Mood:
-    """Draws steps; each plan has its own taste for faults and for edits."""
+    """Draws steps; each plan has its own taste for faults and for edits.
+
+    Where all kinds of calls come, of all entries, two that matter to each other are seldom next to
+    each other. So most plans have few kinds, and many stay with an entry.
+    """
 
     def __init__(self, chance: random.Random, plan: Plan) -> None:
         self._chance = chance
@@ -150,6 +173,14 @@ class _Mood:
         self._users = ["user-1", "user-2"]
         faults = chance.choice((0.0, 0.1, 0.3))
         calls = chance.choice((0.0, 0.5, 1.5, 4.0))
+        verbs = [*_CALLS, *SQL]
+        few = set(chance.sample(sorted(set(verbs)), chance.choice((3, 6, len(set(verbs))))))
+        self._verbs = [verb for verb in verbs if verb in few]
+        #: How often a call is of the same entry as the one before, and follows it at once.
+        self._faithful = chance.choice((0.0, 0.5, 0.9))
+        self._hasty = chance.choice((0.0, 0.0, 0.5))
+        self._called = False
+        self._last = chance.choice(self._names)
         self._draws = {
             self._go: 10.0,
             self._time: 3.0,
@@ -164,6 +195,9 @@ class _Mood:
 
     def step(self) -> Step:
         """Draw one."""
+        if self._called and self._chance.random() < self._hasty:
+            return self._call(of_another=0.0)
+        self._called = False
         draw = self._chance.choices(list(self._draws), list(self._draws.values()))[0]
         return draw()
 
@@ -192,16 +226,18 @@ class _Mood:
         )
         return "broker", what, self._chance.randrange(4)
 
-    def _call(self) -> Step:
-        verb = self._chance.choice((*_CALLS, *SQL))
-        name, user = self._chance.choice(self._names), self._chance.choice(self._users)
-        return self._chance.choice(("call", "do")), user, verb, name, self._given(verb)
+    def _call(self, of_another: float = 1.0) -> Step:
+        verb, user = self._chance.choice(self._verbs), self._chance.choice(self._users)
+        if self._chance.random() < of_another * (1.0 - self._faithful):
+            self._last = self._chance.choice(self._names)
+        self._called = True
+        return self._chance.choice(("call", "do")), user, verb, self._last, self._given(verb)
 
     def _given(self, verb: str) -> dict[str, Any]:
         choice, other = self._chance.choice, self._chance.choice(self._names)
         given: dict[str, Callable[[], dict[str, Any]]] = {
-            "add": lambda: _entry(self._chance, list(self._plan.entries)),
-            "put": lambda: _entry(self._chance, list(self._plan.entries)),
+            "add": lambda: _entry(self._chance, list(self._plan.entries), _LATER),
+            "put": lambda: _entry(self._chance, list(self._plan.entries), _LATER),
             "pause_many": lambda: {"other": other},
             "resume_many": lambda: {"other": other},
             "sync": lambda: {"entries": self._declared()},
@@ -222,7 +258,7 @@ class _Mood:
         names = self._chance.sample(
             self._names, self._chance.choice((0, 1, 1, 2)) % len(self._names)
         )
-        return {name: _entry(self._chance, list(self._plan.entries)) for name in names}
+        return {name: _entry(self._chance, list(self._plan.entries), _LATER) for name in names}
 
     def _change(self) -> dict[str, Any]:
         return self._chance.choice(

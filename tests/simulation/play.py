@@ -23,6 +23,9 @@ __all__ = ["Fault", "Trace", "World", "play"]
 #: How long the end may take, in rounds of all processes, and in seconds of the schedule.
 ROUNDS, LONGEST = 400, 1_500.0
 
+#: In how many seconds each beat has looked for entries that no trigger has woken.
+WAKE_CHECK = 120.0
+
 #: How many points an operation may pass before it is taken for an endless one.
 POINTS = 3_000
 
@@ -98,7 +101,9 @@ class World:
         process = self.processes[name] = Process(self.kernel, name)
         ground = self.ground
         if process.kind == "beat":
-            beat = Beat(ground.app, ground.store, self.broker, heartbeats=self.plan.heartbeats)
+            checks = not ground.cascades_fire
+            rare = {"heartbeats": self.plan.heartbeats, "wake_checks": checks}
+            beat = Beat(ground.app, ground.store, self.broker, **rare)
             self.beats[beat.id] = name
             self.bodies[name] = beat
         elif process.kind == "worker":
@@ -220,17 +225,30 @@ class World:
         """
         self.heal()
         ends_at = self.virtual.monotonic + LONGEST
+        checked = self.ground.cascades_fire
         for _ in range(ROUNDS):
             moved = self._round()
             if moved:
                 continue
             wait = self._wait()
             if wait is None or self.virtual.monotonic > ends_at:
-                return True
-            self._pass(wait)
+                if checked:
+                    return True
+                checked = True
+                self._check_wakes()
+            else:
+                self._pass(wait)
         if self.judge.circles():
             return False
         raise ViolationError(f"no rest: something is done again and again, for {ROUNDS} rounds")
+
+    def _check_wakes(self) -> None:
+        """Let each beat find whom no trigger has woken."""
+        self._pass(WAKE_CHECK)
+        for name, process in list(self.processes.items()):
+            if process.kind == "beat":
+                self._go(process, 0)
+                self._look_after(self.processes[name])
 
     def _round(self) -> bool:
         """Let each process that has something to do do it; return whether anything came of it."""

@@ -65,6 +65,7 @@ class ServerGround(Ground):
     def __init__(self, backend: str) -> None:
         super().__init__()
         self._backend = backend
+        self.cascades_fire = backend != "mariadb"
         self._home = tempfile.TemporaryDirectory(prefix="beatstore-sim-")
         self._server = open_database_server(backend, Path(self._home.name), "sim")
         url = self._server.create_migrated() if backend == "mariadb" else self._server.create()
