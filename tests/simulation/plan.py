@@ -49,6 +49,7 @@ class Plan:
         seed: of what beatstore itself leaves to chance.
         beats: how many there are.
         workers: how many there are.
+        patience: how many reports a worker writes together while there is other work.
         heartbeats: whether the beats write that they live.
         entries: what is there at the beginning, by name; the arguments of `users.add`.
         ends: how the tasks of an entry end, and how long they take; see `workers.Ends`.
@@ -58,6 +59,7 @@ class Plan:
     seed: int
     beats: int = 1
     workers: int = 1
+    patience: int = 1
     heartbeats: bool = False
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     ends: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
@@ -95,7 +97,8 @@ def drawn(seed: int) -> Plan:
         entries[name] = _entry(chance, list(entries), taste)
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
     beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
-    plan = Plan(seed, beats, workers, chance.random() < 0.1, entries, ends)
+    patience = chance.choice((1, 1, 2, 4))
+    plan = Plan(seed, beats, workers, patience, chance.random() < 0.1, entries, ends)
     mood = _Mood(chance, plan)
     return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
 
@@ -294,6 +297,7 @@ def printed(plan: Plan, violation: str) -> str:
         f"        seed={plan.seed},\n"
         f"        beats={plan.beats},\n"
         f"        workers={plan.workers},\n"
+        f"        patience={plan.patience},\n"
         f"        heartbeats={plan.heartbeats},\n"
         f"        entries={{\n{entries}        }},\n"
         f"        ends={plan.ends!r},\n"

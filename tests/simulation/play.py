@@ -101,13 +101,24 @@ class World:
         process = self.processes[name] = Process(self.kernel, name)
         ground = self.ground
         if process.kind == "beat":
-            checks = not ground.cascades_fire
-            rare = {"heartbeats": self.plan.heartbeats, "wake_checks": checks}
-            beat = Beat(ground.app, ground.store, self.broker, **rare)
+            beat = Beat(
+                ground.app,
+                ground.store,
+                self.broker,
+                heartbeats=self.plan.heartbeats,
+                wake_checks=not ground.cascades_fire,
+            )
             self.beats[beat.id] = name
             self.bodies[name] = beat
         elif process.kind == "worker":
-            worker = Worker(name, ground.store, self.broker, clock=self.virtual, ends=self.ends)
+            worker = Worker(
+                name,
+                ground.store,
+                self.broker,
+                clock=self.virtual,
+                ends=self.ends,
+                patience=self.plan.patience,
+            )
             worker.deeds = self.deeds
             self.bodies[name] = worker
         else:

@@ -80,12 +80,21 @@ class Worker:
     """The operations of one worker, from its start to its end."""
 
     def __init__(
-        self, name: str, store: Store, broker: Broker, *, clock: Virtual, ends: Ends
+        self,
+        name: str,
+        store: Store,
+        broker: Broker,
+        *,
+        clock: Virtual,
+        ends: Ends,
+        patience: int = 1,
     ) -> None:
         self._name = name
         self._broker = broker
         self._clock = clock
         self._ends = ends
+        #: How many reports it writes together while there is other work.
+        self._patience = patience
         self._reports = Reports(store.database, store.settings)
         self._alive = Reports(store.database, store.settings)
         self._id = str(clock.new_id())
@@ -113,14 +122,14 @@ class Worker:
         now = self._clock.monotonic
         if self._running and now >= self._heartbeat_at:
             return self._heartbeat
-        if self._kept:
+        if len(self._kept) >= self._patience:
             return self._write
         if any(one.ends_at <= now for one in self._running):
             return self._end
         waiting = any(message.visible_at <= now for message in self._broker.queue)
         if len(self._running) < SLOTS and waiting and self._broker.up:
             return self._take
-        return None
+        return self._write if self._kept else None
 
     def close(self) -> None:
         """Drop its connections, as the end of its process does."""

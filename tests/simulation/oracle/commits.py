@@ -34,7 +34,7 @@ _MOVES: dict[tuple[str, str], str] = {
     ("started", "lost"): "beat",
     ("claimed", "started"): "worker",
     ("claimed", "succeeded"): "worker user",
-    ("cancelled", "sent"): "beat",
+    ("cancelled", "sent"): "beat worker",  # a chain's first task has started and ended
     ("cancelled", "started"): "worker",
     ("cancelled", "succeeded"): "worker",
     ("cancelled", "failed"): "worker",

@@ -125,12 +125,6 @@ class Judge(Memory):
         calm = entry is not None and entry.name not in self.touched
         return calm and all(self.untouched(edge.upstream_id) for edge in ups)
 
-    def broken(self, *, since: float) -> bool:
-        """Say whether something was broken, or stood still, that may repeat a message."""
-        claim = self.world.ground.store.settings.claim_ttl
-        late = self.world.virtual.monotonic - since >= claim * TRUSTED
-        return late or bool(self.world.trace.faults)
-
     def circles(self) -> bool:
         """Say whether entries without a schedule wait for each other in a circle."""
         waits = TopologicalSorter[int]()

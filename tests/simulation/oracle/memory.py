@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.ledger import Run
 from tests.simulation.oracle.change import Change
+from tests.simulation.virtual import micros
 
 __all__ = ["Memory"]
 
@@ -14,6 +15,7 @@ class Memory:
     Attributes:
         holders: by run, the beat that claims it last and since when, on the monotonic clock.
         claimers: by run, the process that claimed it last.
+        outlived: the runs whose claim has expired, and which were claimed again.
         asked: the runs that a `trigger` or a `rerun` made.
         withdrawn: those of them that were there when their entry was cancelled, and in which
             commit that was.
@@ -33,6 +35,7 @@ class Memory:
     def __init__(self) -> None:
         self.holders: dict[int, tuple[str, float]] = {}
         self.claimers: dict[int, str] = {}
+        self.outlived: set[int] = set()
         self.asked: set[int] = set()
         self.withdrawn: dict[int, int] = {}
         self.ended: set[int] = set()
@@ -72,6 +75,8 @@ class Memory:
     def _note_claims(self, change: Change) -> None:
         for number, run in change.after.runs.items():
             was = change.before.runs.get(number)
+            if was is not None and was.state == run.state == "claimed" and _expired(was, change):
+                self.outlived.add(number)
             if was is not None and was.claimed_by == run.claimed_by:
                 continue
             if run.claimed_by is not None:
@@ -110,6 +115,11 @@ class Memory:
                     self.resumed[number] = change.now - round(lasted * 1e6)
             elif number not in self.stopped:
                 self.stopped[number] = self.commits
+
+
+def _expired(run: Run, change: Change) -> bool:
+    held = run.claimed_by is not None and run.wake_at is not None
+    return held and micros(str(run.wake_at)) <= change.now
 
 
 def _cancels(change: Change, name: str) -> bool:
