@@ -176,9 +176,7 @@ class _Mood:
         self._users = ["user-1", "user-2"]
         faults = chance.choice((0.0, 0.1, 0.3))
         calls = chance.choice((0.0, 0.5, 1.5, 4.0))
-        verbs = [*_CALLS, *SQL]
-        few = set(chance.sample(sorted(set(verbs)), chance.choice((3, 6, len(set(verbs))))))
-        self._verbs = [verb for verb in verbs if verb in few]
+        self._verbs = _some(chance)
         #: How often a call is of the same entry as the one before, and follows it at once.
         self._faithful = chance.choice((0.0, 0.5, 0.9))
         self._hasty = chance.choice((0.0, 0.0, 0.5))
@@ -284,6 +282,29 @@ _CALLS = (
     *("pause_many", "resume_many", "prune", "prune", "prune"),
     *("sync", "sync", "schedule"),
 )
+
+
+#: What belongs together, since it moves the same rows.
+_KINDS = (
+    ("trigger", "rerun", "end", "prune"),
+    ("pause", "resume", "cancel", "pause_many", "resume_many"),
+    ("sql_pause", "sql_resume", "sql_cancel"),
+    ("link", "unlink", "sql_link", "sql_unlink"),
+    ("add", "put", "remove", "sync", "schedule", "sql_remove", "sql_rename"),
+    ("change", "put", "reschedule", "sql_policy"),
+)
+
+
+def _some(chance: random.Random) -> list[str]:
+    """Return what the people of one plan call: all, a few, or what belongs together."""
+    every = [*_CALLS, *SQL]
+    few = set(every)
+    number = chance.choice((0, 0, 2, 2, 3, 6))
+    if number > 2:
+        few = set(chance.sample(sorted(few), number))
+    elif number:
+        few = {verb for kind in chance.sample(_KINDS, number) for verb in kind}
+    return [verb for verb in every if verb in few]
 
 
 def printed(plan: Plan, violation: str) -> str:

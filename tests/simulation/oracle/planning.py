@@ -76,7 +76,11 @@ def covered(change: Change) -> Iterator[str]:
             if len(mine) != run.missed_count + own and not (own == 0 and run.missed_count == 0):
                 yield f"{said(run)} stands for {len(mine)} and counts {run.missed_count}"
             seen += mine
-        if sorted(seen) != dues and entry.state != "finished":
+        wrong = sorted(seen) != dues
+        if change.world.virtual.stepped:  # what has a row may lie ahead of the clock again
+            of_rows = {micros(run.due_at) for run in change.before.runs_of(was.id)}
+            wrong = not set(dues) - of_rows <= set(seen) <= set(dues)
+        if wrong and entry.state != "finished":
             yield (
                 f"{entry.name!r} went on to {entry.cursor_at[11:19]}: due were {_times(dues)}, "
                 f"and its new rows are for {_times(seen)}"
