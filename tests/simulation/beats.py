@@ -1,4 +1,8 @@
-"""A beat: `DBScheduler` as it is, but for how it starts, and who answers for silent runs."""
+"""A beat: `DBScheduler` as it is, but for how it starts, and who answers for silent runs.
+
+It sends message by message to a broker of ours, or to Redis (see `lists`): in kombu's pipelines, or
+from templates.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,10 @@ from beatstore.store import Store
 from beatstore.tick.claims import Look
 from tests.simulation.broker import Broker, Producer
 
-__all__ = ["Beat"]
+__all__ = ["SIMULATED", "Beat"]
+
+#: The broker's URL of an app whose beats send message by message.
+SIMULATED = "memory://"
 
 
 class Beat:
@@ -35,7 +42,9 @@ class Beat:
     def __init__(
         self, app: Celery, store: Store, broker: Broker, *, heartbeats: bool, wake_checks: bool
     ) -> None:
-        self._scheduler = _Scheduler(app, store, broker, self._note)
+        one_by_one = app.conf.broker_url == SIMULATED
+        kind = _OneByOne if one_by_one else _Scheduler
+        self._scheduler = kind(app, store, broker, self._note)
         if not heartbeats:
             self._scheduler.housekeeping._heartbeat_due = math.inf
         if not wake_checks:
@@ -80,13 +89,12 @@ class _NoPulse(pulse.Pulse):
 
 
 class _Scheduler(DBScheduler):
-    """`DBScheduler` with the broker of the schedule."""
+    """`DBScheduler` in a schedule."""
 
     def __init__(
         self, app: Celery, store: Store, broker: Broker, note: Callable[[Look], None]
     ) -> None:
         self._sim_broker, self._sim_note = broker, note
-        self._sim_producer: Producer | None = None
         was = vars(module)["open_store"]
         vars(module)["open_store"] = lambda app, *, lazy: (store, None)
         try:
@@ -105,6 +113,12 @@ class _Scheduler(DBScheduler):
             return found
 
         self.queue.look = noted  # type: ignore[method-assign]
+
+
+class _OneByOne(_Scheduler):
+    """Sends by a producer of ours."""
+
+    _sim_producer: Producer | None = None
 
     @property
     def producer(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,22 @@ class Message:
     part: str | None = None
     expires_at: float = math.inf
 
+    @classmethod
+    def of(cls, headers: dict[str, Any]) -> Message:
+        """Return the message with these headers, as Celery makes it of a run."""
+        process = Kernel.current()
+        assert process is not None
+        expires_at = process.kernel.monotonic() + EXPIRES if headers["expires"] else math.inf
+        return cls(
+            headers[RUN_ID],
+            headers["id"],
+            headers["task"],
+            headers["periodic_task_name"],
+            headers[DUE_AT],
+            headers[ATTEMPT],
+            expires_at=expires_at,
+        )
+
     def of_another_database(self) -> Message:
         """Return one of a run with the same id in another database with the same broker."""
         return replace(self, task_id=f"other-{self.task_id}"[:60])
@@ -85,6 +102,7 @@ class Broker:
         unacknowledged: by worker, what it has and has not acknowledged.
         published: everything that it ever took.
         lost: the ids of tasks whose messages a fault has lost.
+        chance: decides how much of what was sent has arrived.
         judge: called with each message that it takes.
     """
 
@@ -93,6 +111,7 @@ class Broker:
     unacknowledged: dict[str, list[Message]] = field(default_factory=dict)
     published: list[Publication] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+    chance: random.Random = field(default_factory=random.Random)
     judge: Callable[[Publication], None] = lambda sent: None
 
     def publish(self, message: Message) -> None:
@@ -105,13 +124,18 @@ class Broker:
             raise RefusedError("made to be refused")
         if order == "cut" or not self.up:
             raise ConnectionResetError("made to break before the message")
-        now = process.kernel.monotonic()
-        self.queue += message.tasks()
-        sent = Publication(message, process.name, now, begun)
-        self.published.append(sent)
-        self.judge(sent)
+        self.take(message, begun)
         if order in ("lost", "undo"):
             raise ConnectionResetError("made to break after the message")
+
+    def take(self, message: Message, begun: float) -> None:
+        """Have a message of the process that runs, which has begun to send it then."""
+        process = Kernel.current()
+        assert process is not None
+        self.queue += message.tasks()
+        sent = Publication(message, process.name, process.kernel.monotonic(), begun)
+        self.published.append(sent)
+        self.judge(sent)
 
     def go_on(self, message: Message, **changed: Any) -> bool:
         """Take a message from a task: its own again, or the next of its chain.
@@ -199,16 +223,4 @@ class Producer:
 
     def publish(self, body: Any, headers: dict[str, Any], **properties: Any) -> None:
         """Publish a message of a run."""
-        process = Kernel.current()
-        assert process is not None
-        expires_at = process.kernel.monotonic() + EXPIRES if headers["expires"] else math.inf
-        message = Message(
-            headers[RUN_ID],
-            headers["id"],
-            headers["task"],
-            headers["periodic_task_name"],
-            headers[DUE_AT],
-            headers[ATTEMPT],
-            expires_at=expires_at,
-        )
-        self._broker.publish(message)
+        self._broker.publish(Message.of(headers))

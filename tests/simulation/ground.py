@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from beatstore.config import Settings
 from beatstore.database.address import checked
 from beatstore.database.drivers import prepare_engine
 from beatstore.database.engine import make_engine
+from tests.simulation.beats import SIMULATED
 from tests.simulation.broker import CHAIN, GROUP
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import Book, SQLiteBook
@@ -45,6 +47,7 @@ class Ground(ABC):
         serial: whether writers take turns, so that nothing changes under one of them.
         cascades_fire: whether triggers fire for rows that a foreign key deletes.
         store: that of all processes; each has connections of its own.
+        beats: by how they send, the app and the store of beats.
     """
 
     serial = cascades_fire = True
@@ -52,15 +55,19 @@ class Ground(ABC):
 
     def __init__(self) -> None:
         self.virtual = Virtual()
-        self.app = Celery("sim", set_as_current=False, broker="memory://", loader="default")
-        for name in (PLAIN, GUARDED, LATE, GROUP, CHAIN):
-            self.app.task(name=name, shared=False)(_nothing)
-        self.app.finalize()
+        self.beats: dict[str, tuple[Celery, Store]] = {}
 
     def open(self, engine: Engine, url: str) -> None:
         """Make the store."""
-        self.app.conf.update(timezone="UTC", beatstore_url=url)
-        self.store = Store(engine, settings=Settings(url=url, listen=False))
+        settings = Settings(url=url, listen=False)
+        self.store = Store(engine, settings=settings)
+        hooks = Store(engine, settings=replace(settings, send="hooks"))
+        redis = _app("redis://127.0.0.1", url)
+        self.beats = {
+            "each": (_app(SIMULATED, url), self.store),
+            "pipeline": (redis, hooks),
+            "push": (redis, self.store),
+        }
 
     @abstractmethod
     def fresh(self, world: World) -> Book:
@@ -110,6 +117,15 @@ class SQLiteGround(Ground):
     def _committed(self, process: Process) -> None:
         assert self._world is not None
         self._world.commit(process)
+
+
+def _app(broker: str, url: str) -> Celery:
+    app = Celery("sim", set_as_current=False, broker=broker, loader="default")
+    app.conf.update(timezone="UTC", beatstore_url=url)
+    for name in (PLAIN, GUARDED, LATE, GROUP, CHAIN):
+        app.task(name=name, shared=False)(_nothing)
+    app.finalize()
+    return app
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -50,6 +50,7 @@ class Plan:
         beats: how many there are.
         workers: how many there are.
         patience: how many reports a worker writes together while there is other work.
+        sends: how the beats send: `each` message alone, or Redis in a `pipeline` or by `push`.
         heartbeats: whether the beats write that they live.
         entries: what is there at the beginning, by name; the arguments of `users.add`.
         ends: how the tasks of an entry end, and how long they take; see `workers.Ends`.
@@ -60,6 +61,7 @@ class Plan:
     beats: int = 1
     workers: int = 1
     patience: int = 1
+    sends: str = "each"
     heartbeats: bool = False
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     ends: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
@@ -98,7 +100,8 @@ def drawn(seed: int) -> Plan:
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
     beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
     patience = chance.choice((1, 1, 2, 4))
-    plan = Plan(seed, beats, workers, patience, chance.random() < 0.1, entries, ends)
+    sends = chance.choice(("each", "pipeline", "push"))
+    plan = Plan(seed, beats, workers, patience, sends, chance.random() < 0.1, entries, ends)
     mood = _Mood(chance, plan)
     return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
 
@@ -319,6 +322,7 @@ def printed(plan: Plan, violation: str) -> str:
         f"        beats={plan.beats},\n"
         f"        workers={plan.workers},\n"
         f"        patience={plan.patience},\n"
+        f"        sends={plan.sends!r},\n"
         f"        heartbeats={plan.heartbeats},\n"
         f"        entries={{\n{entries}        }},\n"
         f"        ends={plan.ends!r},\n"

@@ -12,6 +12,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.ground import Ground, ground
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import Book
+from tests.simulation.lists import lists_of
 from tests.simulation.oracle import Judge
 from tests.simulation.plan import Plan, Step
 from tests.simulation.users import Call, User, add
@@ -64,7 +65,7 @@ class World:
         self.virtual = ground.virtual
         self.virtual.reset(plan.seed)
         self.kernel = Kernel(lambda: self.virtual.monotonic)
-        self.broker = Broker()
+        self.broker = Broker(chance=self.virtual.random)
         self.trace = Trace()
         self.ends = Ends(plan.ends)
         self.processes: dict[str, Process] = {}
@@ -102,8 +103,7 @@ class World:
         ground = self.ground
         if process.kind == "beat":
             beat = Beat(
-                ground.app,
-                ground.store,
+                *ground.beats[self.plan.sends],
                 self.broker,
                 heartbeats=self.plan.heartbeats,
                 wake_checks=not ground.cascades_fire,
@@ -335,7 +335,8 @@ def play(plan: Plan, *, backend: str = "sqlite", trace: list[str] | None = None)
         world = World(given, plan)
         world.keep_trace = trace is not None
         try:
-            return _played(world)
+            with lists_of(world.broker):
+                return _played(world)
         except ViolationError as error:
             return [str(error)]
         finally:

@@ -57,7 +57,8 @@ def shrunk(plan: Plan, found: Found, *, tries: int = 2_000) -> Plan:
 def _size(plan: Plan) -> tuple[int, ...]:
     given = sum(len(one) for one in plan.entries.values())
     ends = sum(len(one) for one in plan.ends.values())
-    return len(plan.steps), len(plan.entries), given, ends, plan.beats, plan.workers
+    plain = sum((plan.sends != "each", plan.patience != 1, plan.heartbeats))
+    return len(plan.steps), len(plan.entries), given, ends, plan.beats, plan.workers, plain
 
 
 def _fewer_steps(plan: Plan, breaks: Callable[[Plan], bool]) -> Plan:
@@ -88,6 +89,9 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, beats=plan.beats - 1)
     if plan.workers > 1:
         yield replace(plan, workers=plan.workers - 1)
+    yield replace(plan, sends="each")
+    yield replace(plan, patience=1)
+    yield replace(plan, heartbeats=False)
 
 
 def _fewer_entries(plan: Plan) -> Iterator[Plan]:

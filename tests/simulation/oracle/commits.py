@@ -18,7 +18,7 @@ ERRORS_KEPT = 5
 
 #: Who may move a run from one state to another: docs/lifecycle.md, both tables.
 _MOVES: dict[tuple[str, str], str] = {
-    ("claimed", "sent"): "beat",
+    ("claimed", "sent"): "beat worker",  # the worker's message is back in the queue
     ("claimed", "skipped"): "beat",
     ("claimed", "failed"): "beat worker user",
     ("claimed", "cancelled"): "beat user worker",
@@ -34,7 +34,7 @@ _MOVES: dict[tuple[str, str], str] = {
     ("started", "lost"): "beat",
     ("claimed", "started"): "worker",
     ("claimed", "succeeded"): "worker user",
-    ("cancelled", "sent"): "beat worker",  # a chain's first task has started and ended
+    ("cancelled", "sent"): "beat worker",
     ("cancelled", "started"): "worker",
     ("cancelled", "succeeded"): "worker",
     ("cancelled", "failed"): "worker",

@@ -69,7 +69,8 @@ def ahead(judge: Judge) -> Iterator[str]:
     if judge.world.virtual.stepped:
         return
     for entry in judge.state.entries.values():
-        plain = entry.overlap == "allow" and not judge.state.upstreams(entry.id)
+        plain = entry.overlap == "allow" and entry.max_runs is None
+        plain = plain and not judge.state.upstreams(entry.id)
         if entry.state != "active" or period_of(entry) is None or not plain:
             continue
         after = max(judge.now, micros(entry.cursor_at or entry.created_at))
