@@ -20,6 +20,7 @@ __all__ = ["HORIZON", "Plan", "Step", "drawn", "printed"]
 #: A step: its verb, and what it is given.
 #:
 #:     ("go", process, points)   let it pass so many points; 0: to the end of its operation
+#:     ("to", process, kind)     let it go on until it stops at a point of this kind
 #:     ("order", process, order) let it pass one point as `kernel.Order` says
 #:     ("kill", process)         end it with -9; another one is started in its place
 #:     ("time", seconds)         let time pass
@@ -194,6 +195,9 @@ class _Mood:
             self._broker: 6.0 * faults,
             self._clock: 1.5 * faults * (chance.random() < 0.3),
         }
+        #: How often a process goes on to where a fault matters most.
+        self._stops = chance.choice((0.0, 0.3)) if faults else 0.0
+        self._stands: tuple[str, str] | None = None
         #: How long steps are: whole operations, or single points.
         self._points = chance.choice(((0,), (0, 0, 1, 2), (1, 2, 3, 5, 8), (0, 1, 2, 5, 12)))
 
@@ -202,11 +206,16 @@ class _Mood:
         if self._called and self._chance.random() < self._hasty:
             return self._call(of_another=0.0)
         self._called = False
+        if self._stands is not None:
+            (process, kind), self._stands = self._stands, None
+            return self._fault(process, kind)
         draw = self._chance.choices(list(self._draws), list(self._draws.values()))[0]
         return draw()
 
     def _go(self) -> Step:
         pool = self._beats * 3 + self._workers * 3 + self._users
+        if self._chance.random() < self._stops:
+            return self._to(self._chance.choice(pool))
         return "go", self._chance.choice(pool), self._chance.choice(self._points)
 
     def _time(self) -> Step:
@@ -214,6 +223,25 @@ class _Mood:
 
     def _clock(self) -> Step:
         return "clock", self._chance.choice((-40.0, -5.0, 5.0, 40.0))
+
+    def _to(self, process: str) -> Step:
+        """Let a process come to where a fault matters most; the next step is one."""
+        kind = self._chance.choice(("publish", "commit") if process in self._beats else ("commit",))
+        self._stands = process, kind
+        return "to", process, kind
+
+    def _fault(self, process: str, kind: str) -> Step:
+        orders = ["cut", "lost", "undo", "kill", "stand"]
+        if process in self._beats:
+            orders += ["term"]
+        elif process in self._users:
+            orders.remove("kill")
+        if kind == "publish":
+            orders += ["refuse"]
+        order = self._chance.choice(orders)
+        if order == "stand":
+            return self._time()
+        return ("kill", process) if order == "kill" else ("order", process, order)
 
     def _kill(self) -> Step:
         return "kill", self._chance.choice(self._beats * 2 + self._workers)

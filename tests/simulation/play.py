@@ -167,6 +167,14 @@ class World:
         if not points:
             raise ViolationError(f"endless: {process.name} never ends its operation: {process.at}")
 
+    def _to(self, process: Process, kind: str) -> None:
+        if process.idle and not self._begin(process):
+            return
+        for _ in range(POINTS):
+            if process.idle or process.blocked or (process.at and process.at[0] == kind):
+                return
+            process.go()
+
     def _order(self, process: Process, order: str) -> None:
         if process.idle or process.blocked or not _fits(process, order):
             return

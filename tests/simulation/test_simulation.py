@@ -140,7 +140,7 @@ def test_schedules_meet_what_they_are_for() -> None:
         *("cut", "lost", "undo", "refuse", "term"),
     }
     assert {step[0] for step in steps} == {
-        *("go", "order", "kill", "time", "clock", "broker", "call", "do"),
+        *("go", "to", "order", "kill", "time", "clock", "broker", "call", "do"),
     }
     assert len({step[2] for step in steps if step[0] == "call"}) == 26
     kinds = [given.get("schedule", "after") for plan in plans for given in plan.entries.values()]
@@ -148,5 +148,7 @@ def test_schedules_meet_what_they_are_for() -> None:
     assert {given["task"] for plan in plans for given in plan.entries.values()} == {
         *(PLAIN, GUARDED, LATE, GROUP, CHAIN),
     }
+    assert {plan.sends for plan in plans} == {"each", "pipeline", "push"}
+    assert {plan.patience for plan in plans} == {1, 2, 4}
     ends = {end for plan in plans for ends in plan.ends.values() for end, _ in ends}
     assert ends == {"succeeded", "failed", "cancelled", "again", "revoked"}

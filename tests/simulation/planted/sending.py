@@ -11,6 +11,8 @@ _SWEEP = "beatstore/tick/sweep.py"
 _TICK = "beatstore/tick/tick.py"
 _SENDER = "beatstore/beat/sender.py"
 _ATTEMPT = "beatstore/beat/attempt.py"
+_BATCHES = "beatstore/beat/batches.py"
+_PUSH = "beatstore/beat/ladder/push.py"
 
 FAULTS = (
     # -- claim, send, mark -----------------------------------------------------------------
@@ -154,5 +156,48 @@ FAULTS = (
         "        self._write(stale, claimed_by=SUSPECTED, wake_at=again_at)",
         "        self._write(stale, claimed_by=None, wake_at=again_at)",
         "A run whose worker is gone is lost.",
+    ),
+    # -- batches ---------------------------------------------------------------------------
+    Mutant(
+        "push-unanswered-is-sent",
+        _PUSH,
+        '            return UnsureError("Redis did not answer")',
+        "            return None",
+        "What Redis has not answered is not sent, as far as beat knows.",
+    ),
+    Mutant(
+        "push-refused-is-sent",
+        _PUSH,
+        "            return refused",
+        "            return None",
+        "What Redis has refused is not sent.",
+    ),
+    Mutant(
+        "push-answers-of-others",
+        _PUSH,
+        "        return [self._fate(number) for number in self._in[: self.marked]]",
+        "        return [self._fate(0) for number in self._in[: self.marked]]",
+        "Each message has the fate of its own command.",
+    ),
+    Mutant(
+        "pipeline-unanswered-is-sent",
+        _BATCHES,
+        '                return UnsureError("Redis did not answer")',
+        "                return None",
+        "What a pipeline has not answered is not sent, as far as beat knows.",
+    ),
+    Mutant(
+        "pipeline-refused-is-sent",
+        _BATCHES,
+        "                return refused",
+        "                return None",
+        "What a pipeline has refused is not sent.",
+    ),
+    Mutant(
+        "pipeline-forgets-marks",
+        _BATCHES,
+        "        self._ends.append(0 if pipeline is None else len(pipeline.command_stack))",
+        "        self._ends.append(0)",
+        "Each entry has the fate of its own commands.",
     ),
 )
