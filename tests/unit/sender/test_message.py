@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import pytest
 from celery import Celery, Task, chain, group
 from celery.beat import BeatLazyFunc
 
+from beatstore.beat.message import without_results
 from beatstore.beat.scheduler import DBScheduler
 from tests.support.brokers import Broker
 from tests.support.harness.inprocess import new_claim, send
@@ -232,3 +234,17 @@ def test_a_map_is_one_message(
     assert (message.task, message.id) == (f"celery.{kind}", claim.task_id)
     assert message.kwargs["it"] == [[1, 2], [3, 4]]
     assert message.kwargs["task"]["task"] == "tests.note"
+
+
+def test_beats_that_share_a_backend_leave_it_as_it_was(app: Celery) -> None:
+    """Two beats in one process send at the same time; neither trips over the other's end.
+
+    `result_backend_thread_safe` makes their threads share a backend.
+    """
+    first, second = without_results(app), without_results(app)
+    with ExitStack() as outer:
+        outer.enter_context(second)
+        with first:
+            outer.pop_all().close()
+            assert app.backend.on_task_call(None, "id") in ({}, None)
+    assert not {"on_task_call", "add_pending_result"} & vars(app.backend).keys()
