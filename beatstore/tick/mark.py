@@ -132,7 +132,9 @@ def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> Non
     Otherwise each occurrence meanwhile would become another run that can't be sent. Delayed,
     they are missed, and the misfire policy decides about them.
     """
-    of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids))
+    # Others may have been started, since their messages have arrived after all.
+    given_back = (RUN.c.state == "claimed", RUN.c.claimed_by.is_(None))
+    of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids), *given_back)
     # The wake_at of a row that was just edited is special, and stays.
     planned = ENTRY.c.wake_at > EPOCH + timedelta(days=3)
     early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", planned, ENTRY.c.wake_at < at)

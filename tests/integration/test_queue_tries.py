@@ -13,7 +13,7 @@ from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import plan, sent, sweep
+from tests.support.harness.ticks import plan, report, sent, sweep
 from tests.support.written import NOON
 
 pytestmark = [pytest.mark.every_database, pytest.mark.by_clock]
@@ -60,6 +60,21 @@ def test_an_entry_that_can_not_be_sent_is_looked_at_with_its_run(
     (claim,) = [claim for claim in plan(queue) if claim.name == "each"]
     assert claim.missed_count == 299
     assert len(store.runs("each")) == 2
+
+
+def test_a_run_that_has_started_delays_nothing(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """A beat heard nothing of a message that a worker has: the entry is looked at as planned."""
+    store.add("each", "t", Every(1))
+    plan(queue)
+    clock.advance(1)
+    (claim,) = plan(queue)
+    planned = store.get("each").wake_at
+    report(store, "started", [claim])
+    queue.mark([later(claim, 1, 300.0)])
+    assert (store.runs()[0].state, store.runs()[0].tries) == ("started", 0)
+    assert store.get("each").wake_at == planned
 
 
 def test_an_entry_that_somebody_holds_is_not_waited_for(
