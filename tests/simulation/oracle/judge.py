@@ -61,12 +61,14 @@ class Judge(Memory):
         slow = self.world.virtual.monotonic - began >= claim * TRUSTED
         # What a slow operation has given back lies ahead of a clock that was set back since.
         excused = slow or self.world.virtual.stepped or bool(self.world.trace.faults)
-        if excused or process.kind != "beat":
+        if process.kind != "beat":
             return
         for run in self.state.runs.values():
             mine = self.claimers.get(run.id) == process.name
             if run.state == "claimed" and mine and not run.tries:
-                self.found.append(f"idle: {process.name} has claimed {said(run)} and left it")
+                if not excused:
+                    self.found.append(f"idle: {process.name} has claimed {said(run)} and left it")
+                del self.claimers[run.id]  # whoever claims it again answers for it
 
     def message(self, sent: Publication) -> None:
         """Judge a message that the broker has taken."""
