@@ -68,8 +68,13 @@ class _Socket:
         self._check()
         self._arrived += data
         commands, self._arrived = _complete(self._arrived)
-        if {b"LPUSH", b"EXEC"} & {command[0] for command in commands}:
-            self._publish(commands)
+        messages = [
+            _message(text)
+            for command in (*(self._queued or ()), *commands)
+            for text in _texts(command)
+        ]
+        if messages:
+            self._publish(commands, messages)
         else:
             self._execute(commands)
 
@@ -90,12 +95,10 @@ class _Socket:
             self._broken = True
             raise ConnectionResetError("the connection is closed")
 
-    def _publish(self, commands: list[list[bytes]]) -> None:
+    def _publish(self, commands: list[list[bytes]], messages: list[Message]) -> None:
         process = Kernel.current()
         assert process is not None
         begun = process.kernel.monotonic()
-        waiting = [*(self._queued or ()), *commands]
-        messages = [_message(text) for command in waiting for text in _texts(command)]
         named = ", ".join(f"{message.name} {message.due_at}" for message in messages)
         order = process.point("publish", named)
         if order == "cut":
