@@ -132,8 +132,8 @@ def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> Non
     Otherwise each occurrence meanwhile would become another run that can't be sent. Delayed,
     they are missed, and the misfire policy decides about them.
     """
-    # Others may have been started, since their messages have arrived after all.
-    given_back = (RUN.c.state == "claimed", RUN.c.claimed_by.is_(None))
+    # Others are another beat's by now, or have been started: their messages have arrived after all.
+    given_back = (RUN.c.state == "claimed", RUN.c.wake_at == at)
     of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids), *given_back)
     # The wake_at of a row that was just edited is special, and stays.
     planned = ENTRY.c.wake_at > EPOCH + timedelta(days=3)

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from beatstore import Cron, Every, Once, Store
 from beatstore.clock import ManualClock
+from beatstore.database.tables import RUN
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
 from tests.support.harness.ticks import plan, report, sent, sweep
@@ -74,6 +76,23 @@ def test_a_run_that_has_started_delays_nothing(
     report(store, "started", [claim])
     queue.mark([later(claim, 1, 300.0)])
     assert (store.runs()[0].state, store.runs()[0].tries) == ("started", 0)
+    assert store.get("each").wake_at == planned
+
+
+def test_a_run_that_another_beat_has_given_back_delays_nothing(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """A beat that stood still puts off no entry whose run another beat has taken over."""
+    store.add("each", "t", Every(1))
+    plan(queue)
+    clock.advance(1)
+    (claim,) = plan(queue)
+    planned = store.get("each").wake_at
+    with store.database.session() as session:
+        session.execute(update(RUN).values(claimed_by=None))
+        session.commit()
+    queue.mark([later(claim, 1, 300.0)])
+    assert store.runs()[0].tries == 0
     assert store.get("each").wake_at == planned
 
 
