@@ -89,9 +89,12 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, beats=plan.beats - 1)
     if plan.workers > 1:
         yield replace(plan, workers=plan.workers - 1)
-    yield replace(plan, sends="each")
-    yield replace(plan, patience=1)
-    yield replace(plan, heartbeats=False)
+    if plan.sends != "each":
+        yield replace(plan, sends="each")
+    if plan.patience > 1:
+        yield replace(plan, patience=1)
+    if plan.heartbeats:
+        yield replace(plan, heartbeats=False)
 
 
 def _fewer_entries(plan: Plan) -> Iterator[Plan]:
