@@ -28,6 +28,9 @@ PATIENCE = 30.0
 #: What SQLAlchemy takes for a lost connection, in the words of the driver.
 _CLOSED = "Cannot operate on a closed database."
 
+#: What each connection is set to when it is opened, and keeps.
+_KEPT = ("foreign_keys", "journal_mode")
+
 _ENDS = ("COMMIT", "ROLLBACK")
 
 
@@ -157,10 +160,12 @@ class _Cursor(sqlite3.Cursor):
         word = sql.lstrip()[:8].upper()
         run = super().execute
         if word.startswith("PRAGMA"):
-            # What is set when a connection is opened.
-            if "busy_timeout" not in sql:
+            if "busy_timeout" in sql:
+                return None
+            if any(setting in sql for setting in _KEPT):
                 self.connection.once(sql, lambda: run(sql, *given))
-            return None
+                return None
+            return run(sql, *given)
         kind = "statement"
         if word.startswith(_ENDS):
             kind = word.split()[0].lower()
