@@ -26,6 +26,15 @@ def later(claim: Claim, tries: int, seconds: float) -> Outcome:
     return Outcome(claim, "claimed", "sending failed", seconds, tries)
 
 
+def claimed(store: Store, queue: Queue, clock: ManualClock) -> Claim:
+    """Add an entry that is due each second, and return the claim of its first run."""
+    store.add("each", "t", Every(1))
+    plan(queue)
+    clock.advance(1)
+    (claim,) = plan(queue)
+    return claim
+
+
 def test_tries_are_counted_on_the_row_and_the_claim(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
@@ -68,10 +77,7 @@ def test_a_run_that_has_started_delays_nothing(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
     """A beat heard nothing of a message that a worker has: the entry is looked at as planned."""
-    store.add("each", "t", Every(1))
-    plan(queue)
-    clock.advance(1)
-    (claim,) = plan(queue)
+    claim = claimed(store, queue, clock)
     planned = store.get("each").wake_at
     report(store, "started", [claim])
     queue.mark([later(claim, 1, 300.0)])
@@ -83,10 +89,7 @@ def test_a_run_that_another_beat_has_given_back_delays_nothing(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
     """A beat that stood still puts off no entry whose run another beat has taken over."""
-    store.add("each", "t", Every(1))
-    plan(queue)
-    clock.advance(1)
-    (claim,) = plan(queue)
+    claim = claimed(store, queue, clock)
     planned = store.get("each").wake_at
     with store.database.session() as session:
         session.execute(update(RUN).values(claimed_by=None))
@@ -102,10 +105,7 @@ def test_an_entry_that_somebody_holds_is_not_waited_for(
     """An application's open transaction on the entry holds up no outcome."""
     if backend == "sqlite":
         pytest.skip("SQLite has one writer at a time")
-    store.add("each", "t", Every(1))
-    plan(queue)
-    clock.advance(1)
-    (claim,) = plan(queue)
+    claim = claimed(store, queue, clock)
     with store.database.session() as session:
         store.change("each", description="held", session=session)
         before = time.monotonic()
