@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
@@ -330,6 +330,20 @@ def test_two_due_times_before_the_first_look(store: Store, worker: Reports) -> N
         beats.wait_for("down", 2)
         beats.wait_until_quiet()
     assert [one.due_at for one in store.runs("down")] == [one.due_at for one in store.runs("up")]
+
+
+def test_the_runs_of_these_tests_may_start_at_the_same_instant(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that are started within one millisecond have due times of their own, in order."""
+    store.add("up", "t", SELDOM)
+    with store.database.session() as session:
+        now = store.database.now(session)
+    monkeypatch.setattr(store.database, "now", lambda session: now)
+    for _ in range(3):
+        start_runs(store, ["up"])
+    newest_first = [one.due_at for one in store.runs("up")]
+    assert newest_first == [now + timedelta(milliseconds=later) for later in (2, 1, 0)]
 
 
 # -- two completions -------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from beatstore import After, Every, Store
 from beatstore.database.engine import rolled_back
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 #: A schedule that is not due while a test runs.
 SELDOM = Every(timedelta(days=100))
+
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class Beats:
@@ -159,6 +161,9 @@ def at_once(*calls: Callable[[], T]) -> list[T | Exception]:
 def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
     """Insert a run of each of these entries, all due now, as what workers work on.
 
+    A run that is already there may be of this very instant: the clock of SQLite has
+    milliseconds. The next one is then due a millisecond later.
+
     Returns:
         What the messages of the runs are of.
     """
@@ -167,10 +172,13 @@ def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
         found = []
         for name in names:
             entry_id = session.scalar(select(ENTRY.c.id).where(ENTRY.c.name == name))
+            newest = session.scalar(
+                select(func.max(RUN.c.due_at)).where(RUN.c.entry_id == entry_id)
+            )
             row = {
                 "entry_id": entry_id,
                 "entry_name": name,
-                "due_at": now,
+                "due_at": max(now, newest + MILLISECOND) if newest else now,
                 "task_id": str(uuid.uuid4()),
                 "state": "started",
             }
