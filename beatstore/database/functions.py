@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, bindparam, func
+from sqlalchemy import BigInteger, Boolean, ColumnElement, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["NOW", "clock_default", "db_now", "is_instant", "micros_between"]
+__all__ = ["NOW", "clock_default", "db_now", "fenced", "is_instant", "micros_between"]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
@@ -31,6 +31,16 @@ def _now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 #: The time in a statement that is compiled once: `Database.given_now` gives its parameter.
 NOW = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
+
+
+def fenced(instant: ColumnElement[datetime]) -> ColumnElement[datetime]:
+    """Return an instant as a query of its own, whose value PostgreSQL's planner does not know.
+
+    For the first rows of an index up to an instant. The planner estimates from the table's
+    statistics how many rows there are. They may be older than a burst, and say that there are few;
+    then it reads and sorts all of them to return the first.
+    """
+    return select(instant).scalar_subquery()
 
 
 class clock_default(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)

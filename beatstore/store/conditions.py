@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, literal_column, not_, or_, select
+from sqlalchemy import and_, func, literal, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.database.columns import Instant
+from beatstore.database.functions import fenced
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.reasons import TRIGGERED, WAITED
 from beatstore.rules.states import ERRORS, REPORTED
@@ -21,9 +23,18 @@ NOT_ACTIVE: ColumnElement[bool] = ENTRY.c.state != literal_column("'active'")
 WAITING: ColumnElement[bool] = and_(ENTRY.c.state == "active", ENTRY.c.pending_since.is_not(None))
 
 
-def overdue(wake_at: ColumnElement[Any], now: datetime) -> ColumnElement[bool]:
-    """Return the condition that a row waits for a beat; `wake_at` is the row's."""
-    return wake_at <= now
+def overdue(
+    wake_at: ColumnElement[Any], now: datetime, *, first: bool = False
+) -> ColumnElement[bool]:
+    """Return the condition that a row waits for a beat.
+
+    Args:
+        wake_at: the row's.
+        now: the database's time.
+        first: whether the first rows by `wake_at` are read, of which there may be many more.
+    """
+    at = literal(now, Instant())
+    return wake_at <= (fenced(at) if first else at)
 
 
 def _newest_outcome() -> ColumnElement[str]:

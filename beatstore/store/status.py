@@ -237,7 +237,8 @@ def _waiting_since(
     wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
 ) -> Question[_Overdue]:
     """Ask for the first past `wake_at`, or `otherwise` where that is the epoch."""
-    waiting = select(wake_at.label("came"), otherwise.label("other")).where(overdue(wake_at, now))
+    waiting = select(wake_at.label("came"), otherwise.label("other"))
+    waiting = waiting.where(overdue(wake_at, now, first=True))
     first = waiting.order_by(wake_at).limit(_OVERDUE_LIMIT).subquery()
     recent = literal(EPOCH + timedelta(days=1), Instant())
     came = case((and_(first.c.came >= recent, is_instant(first.c.came)), first.c.came))
@@ -379,7 +380,7 @@ def _warnings(found: Status) -> list[str | stalls.Stalls]:
 def _behind_warning(found: Status) -> stalls.Stalls:
     """Name the entries that are overdue though a beat is alive."""
     due = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.wake_at)
-    due = due.where(ENTRY.c.wake_at <= found.now - _PATIENCE)
+    due = due.where(overdue(ENTRY.c.wake_at, found.now - _PATIENCE, first=True))
     due = due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN)
     more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
     have = "entry has" if found.overdue == 1 else "entries have"

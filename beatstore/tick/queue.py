@@ -35,7 +35,7 @@ from beatstore.database.columns import Instant
 from beatstore.database.connection import KeptConnection, read_now
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended, unavailable
-from beatstore.database.functions import db_now
+from beatstore.database.functions import db_now, fenced
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import CollisionError, UnavailableError
 from beatstore.schedules.instants import EPOCH
@@ -79,7 +79,7 @@ class Queue:
         self._beat_id = beat_id
         self._planner = Planner(settings, beat_id)
         mine = {ENTRY: _tagged(ENTRY.c.id, tag), RUN: _tagged(RUN.c.entry_id, tag)}
-        now = bindparam("now", type_=Instant())
+        now = fenced(bindparam("now", type_=Instant()))
         self._due = {rows: and_(rows.c.wake_at <= now, which) for rows, which in mine.items()}
         # Built once, since an idle beat mostly runs this query.
         earliest = [_earliest(rows, which) for rows, which in mine.items()]

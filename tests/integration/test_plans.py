@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from beatstore.database.tables import ENTRY, RUN
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.queue import Queue
 from tests.support.harness.inprocess import running
-from tests.support.marks import on_servers
+from tests.support.marks import on_postgresql, on_servers
 
 pytestmark = pytest.mark.every_database
 
@@ -244,6 +245,52 @@ def test_no_statement_of_a_tick_reads_rows_that_are_not_due(
         wanted = f"beatstore_{table}_wake_at"
         assert any(wanted in one for one in read[step]), f"{step} does not search {wanted}: {read}"
     assert read["mark"]
+
+
+@on_postgresql
+def test_a_batch_of_a_burst_is_read_alone(store: Store) -> None:
+    """Of 5,000 rows that are due at once, a claim reads those that it takes: they may be a million.
+
+    The server's statistics are older than the burst: they say that hardly any row is due.
+    """
+    now = datetime.now(timezone.utc)
+    past, far = now - timedelta(hours=3), now + timedelta(days=30)
+    for wake_at, prefix, count in ((far, "far", STORED), (past, "due", 20), (past, "burst", 5_000)):
+        entries = entry_rows(prefix, wake_at, count)
+        random.Random(1).shuffle(entries)
+        attempt = {"far": 1, "due": 2, "burst": 3}[prefix]
+        runs = run_rows("claimed", wake_at, count, attempt)
+        for row, entry in zip(runs, entries, strict=True):
+            row["wake_at"] = entry["wake_at"]
+        with store.database.engine.begin() as connection:
+            connection.execute(insert(ENTRY), entries)
+            connection.execute(insert(RUN), runs)
+        if prefix == "due":
+            run(store, *(f"VACUUM ANALYZE {table}" for table in TABLES))
+    queue = Queue(store.database, Settings(), "a-beat")
+    with recorded(store) as claims:
+        look = queue.look().now
+        assert len(queue.sweep(look).claims) == queue.limit == queue.plan(look)[1]
+    with recorded(store) as status:
+        assert store.status().overdue == 1_000
+    for executed, most in (claims, queue.limit), (status, 1_000):
+        found = [rows for each in executed for rows in _read_by_wake_at(store, each)]
+        assert max(found) == most, f"a batch of {most} rows: {found}"
+    queue.close()
+
+
+def _read_by_wake_at(store: Store, executed: Executed) -> list[int]:
+    """Execute a statement again, and return how many rows each part read by `wake_at`."""
+    with store.database.engine.connect() as connection:
+        asked = f"EXPLAIN (ANALYZE, FORMAT JSON) {executed.statement}"
+        found = connection.exec_driver_sql(asked, executed.parameters).scalar_one()
+    steps, read = [found[0]["Plan"]], []
+    while steps:
+        step = steps.pop()
+        steps += step.get("Plans", ())
+        if "_wake_at" in step.get("Index Name", ""):
+            read.append(step["Actual Rows"])
+    return read
 
 
 @pytest.fixture
