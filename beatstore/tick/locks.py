@@ -17,7 +17,15 @@ from sqlalchemy.engine import Connection
 from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.tables import ENTRY, RUN, chunks
 
-__all__ = ["LOCK_WAIT_MS", "LOCK_WAIT_S", "NO_WAIT_S", "free_entries", "lock_later", "lock_runs"]
+__all__ = [
+    "LOCK_WAIT_MS",
+    "LOCK_WAIT_S",
+    "NO_WAIT_S",
+    "free_entries",
+    "free_runs",
+    "lock_later",
+    "lock_runs",
+]
 
 #: How long to wait for locked rows: other beats and workers release them within
 #: milliseconds.
@@ -59,7 +67,7 @@ def lock_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
     def lock(ids: Iterable[int]) -> list[Row[Any]]:
         found: list[Row[Any]] = []
         for some in chunks(ids):
-            runs = _free_runs(dialect_of(connection.dialect))
+            runs = free_runs(dialect_of(connection.dialect))
             found += connection.execute(runs, {"ids": some}).all()
         return found
 
@@ -72,7 +80,8 @@ def lock_runs(connection: Connection, ids: Iterable[int], patience: float) -> se
 
 
 @cache
-def _free_runs(dialect: DatabaseDialect) -> Select[Any]:
+def free_runs(dialect: DatabaseDialect) -> Select[Any]:
+    """Return the query that locks the free runs among `ids`, and returns their ids."""
     return _RUNS.where(dialect.among(RUN.c.id)).with_for_update(skip_locked=True)
 
 

@@ -1,7 +1,7 @@
 """Mark runs after sending: write the outcomes of their messages to their rows.
 
 Every write checks the beat's claim, so that runs claimed by another beat are not changed. A
-usual batch is one statement.
+usual batch is one statement, which on PostgreSQL locks the runs and commits by itself.
 
 A sent run is watched: see `beatstore.tick.watch`.
 
@@ -16,8 +16,9 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import Update, and_, bindparam, case, or_, select, update
+from sqlalchemy import and_, bindparam, case, or_, select, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql import Executable
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import read_now
@@ -28,12 +29,16 @@ from beatstore.database.tables import ENTRY, RUN, chunks
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome, legible, timeout_of
 from beatstore.tick.endings import reworded_reason
+from beatstore.tick.locks import free_runs
 from beatstore.tick.watch import next_check_at
 
-__all__ = ["mark"]
+__all__ = ["mark", "mark_free"]
 
 #: The run timeout, and when the message expires.
 _Watch = tuple[timedelta | None, timedelta | datetime | None]
+
+#: There is no run timeout, and the message does not expire.
+_UNWATCHED: _Watch = (None, None)
 
 #: What the rows of unsent claims are grouped by.
 _result_of = attrgetter("state", "reason", "retry_in", "tries")
@@ -58,17 +63,38 @@ def mark(
                 _mark_unsent(connection, beat_id, alike, now)
 
 
+def mark_free(
+    connection: Connection, database: Database, beat_id: str, outcomes: Sequence[Outcome]
+) -> list[Outcome]:
+    """Mark the usual outcomes, sent and never checked, of runs that no transaction has locked.
+
+    Only where `DatabaseDialect.writes_in_queries` is true.
+
+    Returns:
+        The other outcomes.
+    """
+    usual = [item for item in outcomes if item.state == "sent" and _watch_of(item) == _UNWATCHED]
+    if not usual:
+        return list(outcomes)
+    ids = [item.claim.run_id for item in usual]
+    written = set(_mark_sent(connection, database, beat_id, ids, _UNWATCHED, free=True))
+    return [item for item in outcomes if item.claim.run_id not in written]
+
+
 def _mark_sent(
     connection: Connection,
     database: Database,
     beat_id: str,
     ids: list[int],
     watch: _Watch,
-) -> None:
+    *,
+    free: bool = False,
+) -> Sequence[int]:
     """Mark runs as sent. A worker may have started or ended some already.
 
     A run that was cancelled while its message was being sent is marked sent anyway, unless a
-    worker has dropped it.
+    worker has dropped it. With `free`, those that are locked are left out, and the ids of those
+    that were marked are returned.
     """
     given: dict[str, Any] = {"ids": ids, "beat_id": beat_id, "next_at": None}
     given |= database.given_now()
@@ -79,12 +105,13 @@ def _mark_sent(
         given["next_at"] = next_check_at(now, timeout, expires_at, now)
         if expires is not None:
             given["expiry"] = expires_at
-    statement = _marking_sent(dialect_of(connection.dialect), expires is not None)
-    connection.execute(statement, given)
+    statement = _marking_sent(dialect_of(connection.dialect), expires is not None, free)
+    marked = connection.execute(statement, given)
+    return marked.scalars().all() if free else ()
 
 
 @cache
-def _marking_sent(dialect: DatabaseDialect, expires: bool) -> Update:
+def _marking_sent(dialect: DatabaseDialect, expires: bool, free: bool) -> Executable:
     dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
     first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
     next_at = bindparam("next_at", type_=Instant())
@@ -101,6 +128,9 @@ def _marking_sent(dialect: DatabaseDialect, expires: bool) -> Update:
         RUN.c.claimed_by == bindparam("beat_id"),
         RUN.c.sent_at.is_(None),
     )
+    if free:
+        locked = free_runs(dialect).cte("free")
+        marking = marking.where(RUN.c.id == locked.c.id).returning(RUN.c.id)
     return marking.ordered_values(*values)
 
 

@@ -168,8 +168,14 @@ class Queue:
         Returns:
             The outcomes of runs that are locked: write them again later.
 
-        Transaction: opens and commits its own.
+        Transaction: opens and commits its own; for the usual outcomes, where the database has a
+        statement that does all of it, that one commits by itself.
         """
+        if self._kept.may_write_at_once:
+            free = partial(mark.mark_free, database=self._database, beat_id=self._beat_id)
+            outcomes = self._kept.writing_at_once(partial(free, outcomes=outcomes))
+        if not outcomes:
+            return []
         return self._kept.claiming_again(lambda connection: self._mark(connection, outcomes))
 
     def _mark(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -6,22 +6,25 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from itertools import count
 from typing import Any
 
 import pytest
 from celery import Celery
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url, select, text, update
 from sqlalchemy.orm import Session
 
 import beatstore
-from beatstore import Store
+from beatstore import Once, Store
 from beatstore.database import connection as kept_connection
 from beatstore.database import drivers
+from beatstore.database.tables import RUN
 from beatstore.errors import UnavailableError
 from beatstore.models import RunModel
 from beatstore.store.shared import store_of
+from beatstore.tick.claims import Outcome
+from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.marks import on_servers
 from tests.support.proxy import Proxy
@@ -232,3 +235,82 @@ def test_a_guard_that_was_not_asked_for_long(
     proxy.cut()
     assert guard.start(started(mine), again=False) is None
     assert store.run(mine.run_id).run.state == "started"
+
+
+# -- a tick --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def claimed(far: Store, store: Store) -> Iterator[tuple[Queue, list[Outcome]]]:
+    """Return a beat's queue on a connection in use, and what it has sent: two runs."""
+    for name in ("a", "b"):
+        store.add(name, "t", Once(datetime.now(timezone.utc)))
+    queue = Queue(far.database, far.settings, "a-beat")
+    claims, _ = queue.plan(queue.look().now + timedelta(seconds=1))
+    yield queue, [Outcome(claim, "sent") for claim in claims]
+    queue.close()
+
+
+def states(store: Store) -> list[tuple[str, bool]]:
+    """Return the state of each run, and whether it was sent."""
+    return [(run.state, run.sent_at is not None) for run in store.runs()]
+
+
+def test_a_tick(
+    claimed: tuple[Queue, list[Outcome]], proxy: Proxy, store: Store, backend: str
+) -> None:
+    """A look is one statement, and so is the mark of what was sent, where the server has one."""
+    queue, outcomes = claimed
+    store.add("c", "t", Once(datetime.now(timezone.utc)))
+    with at_most(proxy, {"postgresql": 1, "mariadb": 2}[backend]):
+        now = queue.look().now
+    with at_most(proxy, {"postgresql": 6, "mariadb": 7}[backend]):
+        assert len(queue.plan(now + timedelta(seconds=1))[0]) == 1
+    with at_most(proxy, {"postgresql": 1, "mariadb": 4}[backend]):
+        assert queue.mark(outcomes) == []
+    assert states(store) == [("claimed", False), ("sent", True), ("sent", True)]
+
+
+def test_a_mark_of_a_run_that_is_locked(claimed: tuple[Queue, list[Outcome]], store: Store) -> None:
+    """The other is marked, and the one that another transaction has locked is returned."""
+    queue, outcomes = claimed
+    locked = outcomes[0].claim.run_id
+    with store.database.engine.connect() as connection:
+        connection.execute(select(RUN.c.id).where(RUN.c.id == locked).with_for_update())
+        assert queue.mark(outcomes) == outcomes[:1]
+        assert sorted(states(store)) == [("claimed", False), ("sent", True)]
+    assert queue.mark(outcomes) == []
+    assert states(store) == [("sent", True)] * 2
+
+
+def test_a_mark_of_what_another_beat_has_claimed(
+    claimed: tuple[Queue, list[Outcome]], store: Store
+) -> None:
+    """Nothing is written to the run of another beat, and nobody waits for it."""
+    queue, outcomes = claimed
+    with store.database.engine.begin() as connection:
+        connection.execute(
+            update(RUN).where(RUN.c.id == outcomes[1].claim.run_id).values(claimed_by="another")
+        )
+    assert queue.mark(outcomes) == []
+    assert sorted(states(store)) == [("claimed", False), ("sent", True)]
+
+
+def test_a_mark_whose_answer_is_lost(
+    claimed: tuple[Queue, list[Outcome]], proxy: Proxy, store: Store, backend: str
+) -> None:
+    """That is an outage, and the same outcomes are written again without harm."""
+    if backend != "postgresql":
+        pytest.skip("its mark is a transaction")
+    queue, outcomes = claimed
+    proxy.hold()
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(queue.mark, outcomes)
+        wait_until(lambda: states(store) == [("sent", True)] * 2)
+        proxy.cut()
+        proxy.release()
+        with pytest.raises(UnavailableError):
+            made.result()
+    before = store.runs()
+    assert queue.mark(outcomes) == []
+    assert store.runs() == before

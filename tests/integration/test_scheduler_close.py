@@ -11,7 +11,7 @@ from celery import signals
 
 from beatstore import Once, Store
 from beatstore.beat import scheduler as module
-from beatstore.beat.scheduler import DBScheduler
+from beatstore.beat.scheduler import TOGETHER_S, DBScheduler
 from beatstore.clock import ManualClock
 from beatstore.tick.tick import BATCH
 from tests.support.brokers import Broker
@@ -51,7 +51,7 @@ def test_a_closed_scheduler_opens_again(
     """As in celery's own, what is needed after `close` is simply made again."""
     scheduler.close()
     scheduler.store.add("a", "tests.note", Once(NOON))
-    assert scheduler.tick() == 0
+    assert scheduler.tick() < TOGETHER_S
     assert len(memory_broker.drain()) == 1
 
 
