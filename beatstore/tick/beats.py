@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
-from sqlalchemy import and_, exists, literal, literal_column, or_, select, update
+from sqlalchemy import and_, exists, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.columns import Instant
@@ -22,7 +22,7 @@ from beatstore.database.drivers import Listener
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
-from beatstore.tick.edges import ANY_DUE_TIME, satisfied_by_any
+from beatstore.tick.edges import ANY_DUE_TIME, OPEN, OPEN_NOT_SUCCEEDED, satisfied_by_any
 from beatstore.tick.locks import free_entries
 
 __all__ = ["BeatFigures", "Pruner", "Upkeep"]
@@ -33,7 +33,7 @@ _AWAKE = EPOCH + timedelta(days=2)
 #: The latest valid instant.
 _LAST = datetime.max.replace(tzinfo=timezone.utc)
 
-_UP, _OPEN = ENTRY.alias("up"), RUN.alias("open")
+_UP = ENTRY.alias("up")
 _EDGE = DEPENDENCY.c
 
 #: How long the row of a stopped or dead beat is kept.
@@ -252,9 +252,7 @@ def _wake_forgotten(connection: Connection, limit: int) -> int:
     edge = and_(_EDGE.downstream_id == ENTRY.c.id, _EDGE.upstream_id == ENTRY.c.blocked_by)
     met = and_(ANY_DUE_TIME, satisfied_by_any(_UP))
     running = exists().where(
-        _OPEN.c.entry_id == ENTRY.c.id,
-        _OPEN.c.state.in_(UNFINISHED),
-        literal_column("open.state <> 'succeeded'"),
+        OPEN.c.entry_id == ENTRY.c.id, OPEN.c.state.in_(UNFINISHED), OPEN_NOT_SUCCEEDED
     )
     own = ENTRY.c.blocked_by == ENTRY.c.id
     asleep = (

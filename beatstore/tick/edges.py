@@ -21,6 +21,8 @@ __all__ = [
     "ENDS_WAIT",
     "FAILURE_ENDS_WAIT",
     "NOT_SUCCEEDED",
+    "OPEN",
+    "OPEN_NOT_SUCCEEDED",
     "SAME_DUE_TIME",
     "counter",
     "is_final",
@@ -39,6 +41,10 @@ _LATER = RUN.alias("later")
 
 #: Databases use the partial index of unfinished and failed runs only with this condition.
 NOT_SUCCEEDED: ColumnElement[bool] = literal_column("state <> 'succeeded'")
+
+#: The runs of other rows, in a query that joins them, and the same condition for those.
+OPEN = RUN.alias("open")
+OPEN_NOT_SUCCEEDED: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
 
 #: The same for the index of edges that can end a wait by themselves.
 ENDS_WAIT: ColumnElement[bool] = literal_column(ENDS_WAIT_SQL)

@@ -3,7 +3,7 @@
 Every write checks the beat's claim, so that runs claimed by another beat are not changed. A
 usual batch is one statement, which on PostgreSQL locks the runs and commits by itself.
 
-A sent run is watched: see `beatstore.tick.watch`.
+A sent run is watched: see `beatstore.tick.watch`. What was not sent is in `beatstore.tick.unsent`.
 
 Each function joins the caller's transaction.
 """
@@ -16,7 +16,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from sqlalchemy import and_, bindparam, case, or_, select, update
+from sqlalchemy import and_, bindparam, case, or_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Executable
 
@@ -25,11 +25,10 @@ from beatstore.database.connection import read_now
 from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
-from beatstore.database.tables import ENTRY, RUN, chunks
-from beatstore.schedules.instants import EPOCH
-from beatstore.tick.claims import Outcome, legible, timeout_of
-from beatstore.tick.endings import reworded_reason
+from beatstore.database.tables import RUN, chunks
+from beatstore.tick.claims import Outcome, timeout_of
 from beatstore.tick.locks import free_runs
+from beatstore.tick.unsent import mark_unsent
 from beatstore.tick.watch import next_check_at
 
 __all__ = ["mark", "mark_free"]
@@ -60,7 +59,7 @@ def mark(
         now = read_now(connection, database)
         for items in _grouped(unsent, _result_of).values():
             for alike in chunks(items):
-                _mark_unsent(connection, beat_id, alike, now)
+                mark_unsent(connection, beat_id, alike, now)
 
 
 def mark_free(
@@ -132,47 +131,6 @@ def _marking_sent(dialect: DatabaseDialect, expires: bool, free: bool) -> Execut
         locked = free_runs(dialect).cte("free")
         marking = marking.where(RUN.c.id == locked.c.id).returning(RUN.c.id)
     return marking.ordered_values(*values)
-
-
-def _mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now: datetime) -> None:
-    """Write the same outcome to several claims that were not sent."""
-    one, ids = items[0], [item.claim.run_id for item in items]
-    next_at = now + timedelta(seconds=one.retry_in)
-    # The sweep counts runs that could not be sent. Nothing counts skipped runs.
-    values: dict[str, Any] = {
-        "state": one.state,
-        "finished_at": None if one.state == "claimed" else now,
-        "wake_at": None if one.state == "skipped" else next_at,
-    }
-    if one.state == "claimed" and (one.tries or not one.retry_in):
-        values["claimed_by"] = None  # it is given back; other claims are prolonged
-    if one.tries:
-        values["tries"] = one.tries
-    if one.reason:
-        values["reason"] = reworded_reason(legible(one.reason))
-    mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)
-    connection.execute(update(RUN).where(RUN.c.id.in_(ids), *mine).values(values))
-    if one.state == "claimed" and one.tries:
-        _look_later(connection, ids, next_at)
-
-
-def _look_later(connection: Connection, run_ids: list[int], at: datetime) -> None:
-    """Delay the entries of runs until the runs are retried.
-
-    Otherwise each occurrence meanwhile would become another run that can't be sent. Delayed,
-    they are missed, and the misfire policy decides about them.
-    """
-    # Others are another beat's by now, or have been started: their messages have arrived after all.
-    given_back = (RUN.c.state == "claimed", RUN.c.wake_at == at)
-    of_runs = select(RUN.c.entry_id).where(RUN.c.id.in_(run_ids), *given_back)
-    # The wake_at of a row that was just edited is special, and stays.
-    planned = ENTRY.c.wake_at > EPOCH + timedelta(days=3)
-    early = (ENTRY.c.id.in_(of_runs), ENTRY.c.state == "active", planned, ENTRY.c.wake_at < at)
-    # Locked entries are skipped: they keep their wake_at.
-    free = select(ENTRY.c.id).where(*early).with_for_update(skip_locked=True, of=ENTRY)
-    ids = connection.scalars(free).all()
-    if ids:
-        connection.execute(update(ENTRY).where(ENTRY.c.id.in_(ids)).values(wake_at=at))
 
 
 def _watch_of(item: Outcome) -> _Watch:

@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.every_database, on_servers]
 class Undoing:
     """Undoes the next transactions of an engine at their commits.
 
+    A statement that commits by itself is refused.
+
     Attributes:
         left: how many it will undo.
         undone: how many it has undone.
@@ -47,18 +49,28 @@ class Undoing:
         commit = dialect.do_commit
         is_postgresql = dialect.name == "postgresql"
 
-        def do_commit(connection: Any) -> None:
-            if self.left == 0:
-                commit(connection)
-                return
+        execute = dialect.do_execute
+
+        def undo() -> None:
             self.left -= 1
             self.undone += 1
-            dialect.do_rollback(connection)
             if is_postgresql:
                 raise psycopg.errors.SerializationFailure("restart transaction: retry")
             raise pymysql.err.OperationalError(1213, "Deadlock found; try restarting transaction")
 
+        def do_commit(connection: Any) -> None:
+            if self.left:
+                dialect.do_rollback(connection)
+                undo()
+            commit(connection)
+
+        def do_execute(cursor: Any, statement: str, *given: Any) -> None:
+            if self.left and statement.startswith("WITH") and cursor.connection.autocommit:
+                undo()
+            execute(cursor, statement, *given)
+
         monkeypatch.setattr(dialect, "do_commit", do_commit)
+        monkeypatch.setattr(dialect, "do_execute", do_execute)
 
     def next(self, times: int = 1) -> None:
         """Undo so many commits from now on."""

@@ -109,32 +109,45 @@ class _Socket:
             # It may have read only a part of what has arrived.
             done = commands[: self._broker.chance.randrange(len(commands) + 1)]
             self._broken = True
-        self._execute(done, begun, refused=order == "refuse")
+        refused = None
+        if order == "refuse":
+            refused = self._broker.chance.choice(_queues([*(self._queued or ()), *commands]))
+        self._execute(done, begun, refused)
         if self._broken:
             self._replies = b""
 
     def _execute(
-        self, commands: list[list[bytes]], begun: float = 0.0, *, refused: bool = False
+        self, commands: list[list[bytes]], begun: float = 0.0, refused: bytes | None = None
     ) -> None:
-        self._replies += b"".join(self._do(one, begun, refused=refused) for one in commands)
+        self._replies += b"".join(self._do(one, begun, refused) for one in commands)
 
-    def _do(self, command: list[bytes], begun: float, *, refused: bool) -> bytes:
-        """Execute a command, or queue it in a transaction, and return the answer."""
+    def _do(self, command: list[bytes], begun: float, refused: bytes | None) -> bytes:
+        """Execute a command, or queue it in a transaction, and return the answer.
+
+        Args:
+            command: its words.
+            begun: when the beat began to send it.
+            refused: the queue whose messages are refused.
+        """
         if command[0] == b"MULTI":
             self._queued = []
             return b"+OK\r\n"
         if command[0] == b"EXEC":
             queued, self._queued = self._queued or [], None
-            answers = [self._do(one, begun, refused=refused) for one in queued]
+            answers = [self._do(one, begun, refused) for one in queued]
             return b"*%d\r\n" % len(answers) + b"".join(answers)
         if self._queued is not None:
             self._queued.append(command)
             return b"+QUEUED\r\n"
-        if refused and command[0] == b"LPUSH":
+        if command[:2] == [b"LPUSH", refused]:
             return _REFUSED
         for text in _texts(command):
             self._broker.take(_message(text), begun)
         return _answer(command)
+
+
+def _queues(commands: list[list[bytes]]) -> list[bytes]:
+    return sorted({command[1] for command in commands if command[0] == b"LPUSH"})
 
 
 def _texts(command: list[bytes]) -> list[bytes]:

@@ -124,8 +124,11 @@ def _entry(chance: random.Random, others: list[str], taste: _Taste) -> dict[str,
         given["max_runs"] = chance.choice((1, 2))
     if kind != "once" and chance.random() < 0.15:
         given["start_at"] = chance.choice((15.0, 30.0, 60.0))
-    if chance.random() < 0.15:
-        given["options"] = {"expires": EXPIRES}
+    options: dict[str, Any] = {"expires": EXPIRES} if chance.random() < 0.15 else {}
+    if chance.random() < 0.2:
+        options["priority"] = 6
+    if options:
+        given["options"] = options
     given["run_timeout"] = chance.choice((20, 60, 120))
     return given
 
@@ -146,8 +149,8 @@ def _clock(chance: random.Random, kind: str, periods: tuple[int, ...]) -> dict[s
 
 def _edge(chance: random.Random, same: float) -> dict[str, Any]:
     made: dict[str, Any] = {}
-    if chance.random() < 2 * same:
-        made["align"] = "same" if chance.random() < max(0.5, same) else "latest"
+    if (draw := chance.random()) < 2 * same:
+        made["align"] = "same" if draw < same else "latest"
     if chance.random() < 0.4:
         made["on"] = chance.choice(("done", "failure"))
     elif chance.random() < 0.3:
@@ -198,6 +201,8 @@ class _Mood:
         #: How often a process goes on to where a fault matters most.
         self._stops = chance.choice((0.0, 0.3)) if faults else 0.0
         self._stands: tuple[str, str] | None = None
+        #: How often somebody calls something before that fault.
+        self._meddles = chance.choice((0.0, 0.3, 0.6)) if calls else 0.0
         #: How long steps are: whole operations, or single points.
         self._points = chance.choice(((0,), (0, 0, 1, 2), (1, 2, 3, 5, 8), (0, 1, 2, 5, 12)))
 
@@ -207,6 +212,8 @@ class _Mood:
             return self._call(of_another=0.0)
         self._called = False
         if self._stands is not None:
+            if self._verbs and self._chance.random() < self._meddles:
+                return self._call(of_another=0.5)
             (process, kind), self._stands = self._stands, None
             return self._fault(process, kind)
         draw = self._chance.choices(list(self._draws), list(self._draws.values()))[0]
@@ -320,6 +327,7 @@ _KINDS = (
     ("trigger", "rerun", "end", "prune"),
     ("pause", "resume", "cancel", "pause_many", "resume_many"),
     ("sql_pause", "sql_resume", "sql_cancel"),
+    ("rerun", "cancel", "trigger"),
     ("link", "unlink", "sql_link", "sql_unlink"),
     ("add", "put", "remove", "sync", "schedule", "sql_remove", "sql_rename"),
     ("change", "put", "reschedule", "sql_policy"),

@@ -39,6 +39,7 @@ from beatstore.rules.states import ENTRY_STATES, RUN_STATES
 from beatstore.store.conditions import NOT_ACTIVE
 from beatstore.store.explain.blocked import NAMES_SHOWN, STALLED_FOR, marked_lost, utc
 from beatstore.store.explain.wording import NO_REASON
+from beatstore.tick.edges import NOT_SUCCEEDED, OPEN, OPEN_NOT_SUCCEEDED
 from beatstore.words import nearest
 
 __all__ = ["Stalls", "forgotten", "retries_of_paused", "stalls"]
@@ -246,7 +247,7 @@ def unclaimed(now: datetime, entry_id: int | None) -> Stalls:
 
     Of all entries, the newest 10,000 runs of the last 70 minutes are looked at.
     """
-    asked = _RUNS.where(RUN.c.entry_id == entry_id, literal_column("state <> 'succeeded'"))
+    asked = _RUNS.where(RUN.c.entry_id == entry_id, NOT_SUCCEEDED)
     if entry_id is None:
         asked = _RUNS.where(RUN.c.due_at >= now - _WINDOW)
         asked = asked.order_by(RUN.c.due_at.desc()).limit(_SAMPLE)
@@ -299,22 +300,19 @@ _SOME_REPORT: ColumnElement[bool] = exists(select(WORKER.c.id))
 
 _LATER = {"skip": "are skipped", "wait": "wait"}
 
-_OPEN = RUN.alias("open")
-
 
 def _not_reported(now: datetime, entry_id: int | None) -> Stalls:
     """Ask for entries that are blocked by a run of their own that no worker has reported.
 
     The queue may simply be long, but later occurrences are blocked by now.
     """
-    run = _OPEN
+    run = OPEN
     passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
-    indexed: ColumnElement[bool] = literal_column("open.state <> 'succeeded'")
     found = (
         select(run.c.id, run.c.sent_at, run.c.wake_at, ENTRY.c.name, ENTRY.c.overlap)
         .join(run, run.c.entry_id == ENTRY.c.id)
         .where(ENTRY.c.state == "active", ENTRY.c.overlap.in_(_LATER), passed, _SOME_REPORT)
-        .where(run.c.state == "sent", indexed, run.c.sent_at < now - STALLED_FOR)
+        .where(run.c.state == "sent", OPEN_NOT_SUCCEEDED, run.c.sent_at < now - STALLED_FOR)
         .where(*_of(ENTRY.c.id, entry_id))
         .order_by(run.c.sent_at)
         .limit(NAMES_SHOWN)

@@ -7,6 +7,7 @@ from tests.simulation.planted.mutant import Mutant
 __all__ = ["FAULTS"]
 
 _MARK = "beatstore/tick/mark.py"
+_UNSENT = "beatstore/tick/unsent.py"
 _SWEEP = "beatstore/tick/sweep.py"
 _TICK = "beatstore/tick/tick.py"
 _SENDER = "beatstore/beat/sender.py"
@@ -25,7 +26,7 @@ FAULTS = (
     ),
     Mutant(
         "mark-unsent-any-claim",
-        _MARK,
+        _UNSENT,
         '    mine = (RUN.c.state == "claimed", RUN.c.claimed_by == beat_id)',
         '    mine = (RUN.c.state == "claimed",)',
         "A beat that was frozen frees no claim of another.",
@@ -46,7 +47,7 @@ FAULTS = (
     ),
     Mutant(
         "mark-unsent-sleeps",
-        _MARK,
+        _UNSENT,
         '        "wake_at": None if one.state == "skipped" else next_at,',
         '        "wake_at": None,',
         "What could not be sent is tried again, or counted.",
