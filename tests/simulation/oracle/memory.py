@@ -20,6 +20,7 @@ class Memory:
         withdrawn: those of them that were there when their entry was cancelled, and in which
             commit that was.
         ended: the runs that a user has ended by hand.
+        refused: those whose message the broker refused, perhaps a second copy of it.
         lost: runs that had been lost at some time.
         failed: runs that had failed or been lost for good at some time.
         needless: attempts that were cancelled since the one before them has ended well after all.
@@ -39,6 +40,7 @@ class Memory:
         self.asked: set[int] = set()
         self.withdrawn: dict[int, int] = {}
         self.ended: set[int] = set()
+        self.refused: set[int] = set()
         self.lost: set[int] = set()
         self.failed: set[int] = set()
         self.needless: set[int] = set()
@@ -63,6 +65,8 @@ class Memory:
             # A worker cancels the next attempt of a run that has succeeded after all.
             if was.state == "claimed" and run.state == "cancelled" and change.who.kind == "worker":
                 self.needless.add(run.id)
+            if change.is_beat and (was.state, run.state) == ("claimed", "failed"):
+                self.refused.add(run.id)
             if run.state == "lost":
                 self.lost.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):

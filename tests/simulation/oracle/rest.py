@@ -212,7 +212,7 @@ def retries(judge: Judge) -> Iterator[str]:
             last = max(chain, key=lambda run: run.attempt)
             failed = last.state in ("failed", "lost") and last.task_id in judge.published
             failed = failed and last.id not in judge.dropped  # a second copy of its message failed
-            failed = failed and bool(last.worker or last.sent_at)  # else the broker has refused it
+            failed = failed and last.id not in judge.refused  # which no retry can help
             if failed and last.attempt <= entry.max_retries and last.id not in judge.ended:
                 yield f"{said(last)} is {last.state}, and was not tried again"
 
