@@ -94,7 +94,8 @@ class Memory:
         for number, run in change.after.runs.items():
             if run.state == "cancelled" and run.wake_at is None and number not in self.needless:
                 self.dropped.add(number)
-            over = run.state in ("failed", "lost") and run.follow_up != "end"
+            counted = run.wake_at is None or run.follow_up == "wake"
+            over = run.state in ("failed", "lost") and counted
             if over and change.before.runs.get(number) != run and not self._followed(run, change):
                 self.failed.add(number)
 
