@@ -110,6 +110,11 @@ class Housekeeping:
             self.stop_listening()
         return 0.0
 
+    @property
+    def is_listening(self) -> bool:
+        """Say whether a notification ends `idle` early."""
+        return self._listener is not None
+
     def stop_listening(self) -> None:
         """Close the listener. Safe to call more than once."""
         listener, self._listener = self._listener, None

@@ -52,9 +52,12 @@ __all__ = ["DBScheduler"]
 
 logger = logging.getLogger(__name__)
 
-#: How many seconds there are at least from tick to tick, unless one leaves something due. What
+#: How many seconds there are from tick to tick under load, unless one leaves something due. What
 #: becomes due meanwhile is sent together: a message alone costs as much as fifty.
 TOGETHER_S = 0.02
+
+#: How many ticks may follow at once on one another, in these seconds each.
+AT_ONCE = 5
 
 
 class DBScheduler(Scheduler):
@@ -89,7 +92,7 @@ class DBScheduler(Scheduler):
             "lost connection to the database", "connected to the database again"
         )
         self._broker = Outage("the broker is unavailable", "the broker is available again")
-        self._broker_retry_at = 0.0
+        self._broker_retry_at = self._together_at = 0.0
         self._figures = BeatFigures(None, 0, 0)
         self._pulse = Pulse()
         super().__init__(app, *args, **kwargs)
@@ -173,7 +176,19 @@ class DBScheduler(Scheduler):
             step=str(self.sender.ladder.step) if self.sender.ladder.step else None,
         )
         more = fired.found >= most
-        return 0.0 if more else started + TOGETHER_S - time.monotonic()
+        return 0.0 if more else self._together_in(started)
+
+    def _together_in(self, started: float) -> float:
+        """Return the seconds until the next tick, after one that has left nothing due.
+
+        While beat does not listen, the next tick also looks for what those short tasks let go on
+        that were just sent.
+        """
+        earliest = started - AT_ONCE * TOGETHER_S
+        self._together_at = max(self._together_at, earliest) + TOGETHER_S
+        if not self.housekeeping.is_listening:
+            self._together_at = started + TOGETHER_S
+        return self._together_at - time.monotonic()
 
     def _check_ending(self) -> None:
         """Write the liveness file, or end beat if a signal asked for it.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
 
 from beatstore import Cron, Every, Once
-from beatstore.beat.scheduler import TOGETHER_S, DBScheduler
+from beatstore.beat.housekeeping import Housekeeping
+from beatstore.beat.scheduler import AT_ONCE, TOGETHER_S, DBScheduler
 from beatstore.clock import ManualClock
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Look
@@ -71,6 +73,27 @@ def test_a_due_entry_is_sent_and_the_next_tick_follows_at_once(
     assert (run.state, run.sent_at) == ("sent", clock.now())
     assert scheduler.tick() == 1.0
     assert memory_broker.drain() == []
+
+
+@on_sqlite
+def test_ticks_under_load_have_a_pace(
+    scheduler: DBScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some ticks follow at once on one another; under load there are fifty a second."""
+    times = [100.0]
+    clock = SimpleNamespace(monotonic=lambda: times[-1])
+    monkeypatch.setattr("beatstore.beat.scheduler.time", clock)
+    monkeypatch.setattr(Housekeeping, "is_listening", True)
+    waits = []
+    for _ in range(105):
+        started = times[-1]
+        times.append(started + 0.005)  # what a tick takes
+        waits.append(max(0.0, scheduler._together_in(started)))
+        times.append(times[-1] + waits[-1])
+    assert waits[:AT_ONCE] == [0.0] * AT_ONCE
+    assert times[-1] - times[0] == pytest.approx(2.0, abs=0.05)
+    times.append(times[-1] + 1.0)
+    assert scheduler._together_in(times[-1]) < 0
 
 
 def test_a_pending_entry_is_slept_for(scheduler: DBScheduler, clock: ManualClock) -> None:
