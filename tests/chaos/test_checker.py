@@ -389,6 +389,17 @@ def test_a_worker_does_not_start_what_it_runs() -> None:
     assert "started twice" in {violation.rule for violation in check(spoiled)}
 
 
+def test_a_worker_may_start_again_what_it_has_run() -> None:
+    """One process that has run it to its end has not had two at once."""
+    ledger = good()
+    [first, end] = [line for line in ledger.lines if line.run == 12]
+    rest = [line for line in ledger.lines if line.run != 12]
+    again = [replace(one, at=one.at + 3) for one in (first, end)]
+    cut = Event("broker cut", 115.0, 115.0)
+    spoiled = replace(ledger, lines=[*rest, first, end, *again], events=[cut])
+    assert check(spoiled) == []
+
+
 @pytest.mark.parametrize(
     ("reason", "rules"),
     [("stopped sending heartbeats", set()), (None, {"without token", "token swallowed"})],

@@ -99,8 +99,10 @@ def _repeated(lines: Sequence[Line]) -> Iterator[list[Line]]:
 def _side_by_side(starts: Sequence[Line], lines: Sequence[Line]) -> bool:
     """Say whether a worker has started a task that it was still running; that the guard sees."""
     for first, second in pairwise(starts):
-        of_first = [line.at for line in lines if line.pid == first.pid and line.what == "ok"]
-        if first.worker == second.worker and any(at > second.at for at in of_first):
+        ends = [line.at for line in lines if line.pid == first.pid and line.what == "ok"]
+        # A process runs one task after the other: what it ends next is the first.
+        ended = min((at for at in ends if at > first.at), default=first.at)
+        if first.worker == second.worker and ended > second.at:
             return True
     return False
 

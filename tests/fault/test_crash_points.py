@@ -72,6 +72,12 @@ KILLED = {
 SEND = ("auto", "hooks")
 
 
+def left_by(point: str, backend: str) -> Left:
+    """Return what a beat leaves behind that is killed at this point."""
+    at_once = backend == "postgresql" and point == "settled"  # the mark commits by itself
+    return KILLED["marked" if at_once else point]
+
+
 def trap(scene: Scene, point: str, number: signal.Signals) -> Trap:
     if point == "writing" and not BATCH_ERRORS:
         pytest.skip("this version of kombu has no pipelines")
@@ -82,14 +88,20 @@ def trap(scene: Scene, point: str, number: signal.Signals) -> Trap:
 @pytest.mark.parametrize("send", SEND)
 @pytest.mark.parametrize("point", POINTS)
 def test_killed(
-    point: str, send: str, new_scene: NewScene, redis_broker: Broker, migrated_url: str
+    point: str,
+    send: str,
+    new_scene: NewScene,
+    redis_broker: Broker,
+    migrated_url: str,
+    *,
+    backend: str,
 ) -> None:
     """Wherever beat is killed, it leaves what the table says, and the next beat completes it."""
     scene = new_scene(redis_broker, migrated_url, claim_ttl=TTL, batch_size=BATCH, send=send)
     names = scene.add_once(COUNT, scene.now())
     beat = scene.start_beat(app=APP, env=trap(scene, point, signal.SIGKILL).env)
     assert beat.wait(60) == -signal.SIGKILL, beat.output()
-    states, arrived, left = scene.states(), scene.mailbox.count(), KILLED[point]
+    states, arrived, left = scene.states(), scene.mailbox.count(), left_by(point, backend)
     assert (states["claimed"], states["sent"]) == (left.claimed, left.sent)
     assert left.least <= arrived <= left.most
     if point == "writing":
