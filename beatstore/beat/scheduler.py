@@ -52,11 +52,11 @@ __all__ = ["DBScheduler"]
 
 logger = logging.getLogger(__name__)
 
-#: How many seconds there are from tick to tick under load, unless one leaves something due. What
-#: becomes due meanwhile is sent together: a message alone costs as much as fifty.
+#: How many seconds there are from tick to tick under load, unless a tick leaves something due. What
+#: becomes due meanwhile is sent together: a tick for one message costs as much as one for fifty.
 TOGETHER_S = 0.02
 
-#: How many ticks may follow at once on one another, in these seconds each.
+#: How many ticks may follow each other at once before that pace is kept.
 AT_ONCE = 5
 
 
@@ -181,8 +181,8 @@ class DBScheduler(Scheduler):
     def _together_in(self, started: float) -> float:
         """Return the seconds until the next tick, after one that has left nothing due.
 
-        While beat does not listen, the next tick also looks for what those short tasks let go on
-        that were just sent.
+        Where beat does not listen for notifications, the next tick also finds what short tasks
+        have let go on: those whose messages this tick has sent.
         """
         earliest = started - AT_ONCE * TOGETHER_S
         self._together_at = max(self._together_at, earliest) + TOGETHER_S
