@@ -30,7 +30,7 @@ _RUN: Any = RunModel.__table__
 
 def measure(places: Places) -> list[Table]:
     """Measure 500 a second, and for comparison less and more."""
-    rates, seconds, stored = [100, 500, 1000], 30, 100_000
+    rates, seconds, stored = [50, 200, 500, 1_000, 4_300], 12, 100_000
     if places.quick:
         rates, seconds, stored = [500], 10, 20_000
     table = Table(

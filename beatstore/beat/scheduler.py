@@ -53,7 +53,7 @@ __all__ = ["DBScheduler"]
 logger = logging.getLogger(__name__)
 
 #: How many seconds there are from tick to tick under load, unless a tick leaves something due. What
-#: becomes due meanwhile is sent together: a tick for one message costs as much as one for fifty.
+#: becomes due meanwhile is sent together: a tick has as many statements for one as for fifty.
 TOGETHER_S = 0.02
 
 #: How many ticks may follow each other at once before that pace is kept.
@@ -184,10 +184,10 @@ class DBScheduler(Scheduler):
         Where beat does not listen for notifications, the next tick also finds what short tasks
         have let go on: those whose messages this tick has sent.
         """
+        if not self.housekeeping.is_listening:
+            return started + TOGETHER_S - time.monotonic()
         earliest = started - AT_ONCE * TOGETHER_S
         self._together_at = max(self._together_at, earliest) + TOGETHER_S
-        if not self.housekeeping.is_listening:
-            self._together_at = started + TOGETHER_S
         return self._together_at - time.monotonic()
 
     def _check_ending(self) -> None:

@@ -30,7 +30,7 @@ POINTS = (
     "message",  # one more message has been handed to the transport
     "writing",  # half of a batch is on its way to Redis
     "settling",  # the batch is with the broker, and not marked
-    "settled",  # the marks are written, and not committed; on PostgreSQL that is one
+    "settled",  # the marks are written, and not committed; on PostgreSQL they commit at once
     "marked",  # and committed
 )
 
