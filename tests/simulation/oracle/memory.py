@@ -92,7 +92,10 @@ class Memory:
     def _note_failures(self, change: Change) -> None:
         """Note which runs have failed for good, or were dropped: no other attempt follows."""
         for number, run in change.after.runs.items():
-            if run.state == "cancelled" and run.wake_at is None and number not in self.needless:
+            cancelled = run.state == "cancelled" and run.wake_at is None
+            # A worker may write in one transaction that it was revoked, and that a copy succeeded.
+            cancelled = cancelled or (run.state, run.reason) == ("succeeded", "revoked")
+            if cancelled and number not in self.needless:
                 self.dropped.add(number)
             counted = run.wake_at is None or run.follow_up == "wake"
             over = run.state in ("failed", "lost") and counted

@@ -261,12 +261,15 @@ def doubles(judge: Judge) -> Iterator[str]:
 
 
 def guarded(judge: Judge) -> Iterator[str]:
-    """The start-once guard lets a run start once, unless the run was lost in between."""
+    """The start-once guard lets a run start once, unless it was lost or pruned in between."""
     allowed: set[str] = set()
+    pruned = {run.task_id for run in judge.pruned.values()}
     for deed in judge.world.deeds:
         one = deed.message
         run = judge.state.runs.get(one.run_id)
         if run is None or run.task_id != one.task_id or run.id in judge.lost:
+            continue
+        if one.task_id in pruned:
             continue
         if deed.what == "sent":
             allowed.discard(one.task_id)

@@ -29,7 +29,9 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
     if holder != beat and sent.begun > since:
         yield f"{name} was sent by {sent.by}, which had lost its claim"
     copies = [other for other in world.broker.published if other.message.task_id == one.task_id]
-    if len(copies) > 1 and not (world.trace.faults or run.id in judge.outlived):
+    # What was pruned is not known any more: a schedule that asks for it again gets it again.
+    anew = any(other.task_id == one.task_id for other in judge.pruned.values())
+    if len(copies) > 1 and not (world.trace.faults or run.id in judge.outlived or anew):
         yield f"{name} was sent twice, and nothing had broken"
     entry = judge.state.entries.get(run.entry_id)
     claimed = judge.claimed.get(run.id, 0)
