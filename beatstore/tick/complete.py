@@ -16,7 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -102,7 +102,7 @@ def finish(
             elif not write_ending(connection, ending, now, MAY_END):
                 # Its entry was removed, so nothing depends on it; or there is no such run.
                 unwritten.unknown.append(ending)
-    for row in found:
+    for row in _as_they_are(connection, database, found):
         if (row.id, row.task_id) in by_id:
             _finish_one(connection, row, by_id[row.id, row.task_id], now, tally)
     task_ids = {row.id: row.task_id for row in found}
@@ -240,6 +240,20 @@ def _locked(connection: Connection, database: Database, ids: Iterable[int]) -> l
     return list(connection.execute(_LOCK, {"ids": list(ids)} | database.given_now()).all())
 
 
+def _as_they_are(
+    connection: Connection, database: Database, found: Iterable[Row[Any]]
+) -> Iterator[Row[Any]]:
+    """Yield locked rows; one after another attempt of its occurrence is read again.
+
+    The late success of an attempt cancels the next one.
+    """
+    seen: set[tuple[int, datetime]] = set()
+    for row in found:
+        known = (row.entry_id, row.due_at) in seen
+        seen.add((row.entry_id, row.due_at))
+        yield from _locked(connection, database, [row.id]) if known else [row]
+
+
 def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
     """Write the outcome of a run whose entry is locked; return False to try again later."""
     if run.state == "lost":
@@ -320,14 +334,18 @@ def _finish_late(
     *,
     state: str,
 ) -> None:
-    """Record the late outcome of a run that beat had ended, unless its next attempt decides."""
-    following = connection.execute(
-        select(RUN.c.id, RUN.c.reason).where(
-            RUN.c.entry_id == run.entry_id,
-            RUN.c.due_at == run.due_at,
-            RUN.c.attempt == run.attempt + 1,
-        )
-    ).first()
+    """Record the late outcome of a run that beat had ended, unless another attempt decides."""
+    others = select(*(RUN.c[name] for name in ("id", "attempt", "state", "reason"))).where(
+        RUN.c.entry_id == run.entry_id,
+        RUN.c.due_at == run.due_at,
+        RUN.c.attempt.in_((run.attempt - 1, run.attempt + 1)),
+    )
+    found = {row.attempt: row for row in connection.execute(others)}
+    before, following = found.get(run.attempt - 1), found.get(run.attempt + 1)
+    if state == "cancelled" and before is not None and before.state == "succeeded":
+        # That success has cancelled this run, and is the outcome of the occurrence.
+        _note_later(connection, run, ending)
+        return
     counted = following is None or is_rerun(following.reason)
     if counted and ending.state == "cancelled":
         # The failure is counted. A row that says `cancelled` would say that nothing is.

@@ -386,3 +386,32 @@ def test_a_second_message_while_its_run_is_locked(play: Play, reports: Reports) 
             answer.result(2.5)  # longer than any database waits for a row here
     assert "one started it" in str(answer.result(30))
     reporter.stop(10)
+
+
+# -- two attempts in one transaction -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
+def test_a_late_success_and_the_next_attempt(
+    play: Play, reports: Reports, state: str, together: bool
+) -> None:
+    """An attempt that a late success has cancelled counts nothing, whatever is said of it.
+
+    PostgreSQL may write the end of the last attempt first; then that is the only one to count.
+    """
+    run = begin(play, max_retries=1, retry_delay=3600, run_timeout=60)
+    play.clock.advance(120)
+    play.tick()
+    second = play.last("a")
+    assert (second.attempt, second.state) == (2, "claimed")
+    given = [said(run, "succeeded"), said(second, state, reason="made")]
+    for some in [given] if together else [[one] for one in given]:
+        reports.write(some)
+    play.tick()
+    if play.last("a").state == "cancelled":
+        assert counts(play) == (1, 0, 1)
+        assert str(play.last("a").reason).endswith(f"reported later: {state}")
+    else:
+        assert together
+        assert counts(play) == ((0, 1, 1) if state == "failed" else (1, 0, 1))

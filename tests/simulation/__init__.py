@@ -13,6 +13,7 @@ one seed is one schedule, repeated exactly, and a failing one can be made shorte
     wire.py      the connections to SQLite
     broker.py    the broker
     lists.py     the same behind a socket, as Redis: for real kombu and real redis-py
+    channels.py  the same as RabbitMQ: for real kombu and real py-amqp
     beats.py     beatstore's beat, whole
     workers.py   a worker that reports by `beatstore.tick.reports`
     users.py     people, by the API and by SQL

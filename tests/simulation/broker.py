@@ -54,11 +54,13 @@ class Message:
     expires_at: float = math.inf
 
     @classmethod
-    def of(cls, headers: dict[str, Any]) -> Message:
-        """Return the message with these headers, as Celery makes it of a run."""
-        process = Kernel.current()
-        assert process is not None
-        expires_at = process.kernel.monotonic() + EXPIRES if headers["expires"] else math.inf
+    def of(cls, headers: dict[str, Any], made: float) -> Message:
+        """Return the message with these headers, as Celery makes it of a run.
+
+        Args:
+            headers: its headers.
+            made: when it was made, on the monotonic clock.
+        """
         return cls(
             headers[RUN_ID],
             headers["id"],
@@ -66,7 +68,7 @@ class Message:
             headers["periodic_task_name"],
             headers[DUE_AT],
             headers[ATTEMPT],
-            expires_at=expires_at,
+            expires_at=made + EXPIRES if headers["expires"] else math.inf,
         )
 
     def of_another_database(self) -> Message:
@@ -84,11 +86,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Publication:
-    """A message that the broker took: from whom, when, and when its sending began."""
+    """A message that the broker took: from whom, and when its sending began."""
 
     message: Message
     by: str
-    at: float
     begun: float
 
 
@@ -98,6 +99,10 @@ class Broker:
 
     Attributes:
         up: whether anybody can reach it.
+        alarm: whether it has raised an alarm, and reads nothing of who publishes (RabbitMQ).
+        alarmed: whether it ever has.
+        held: the connections of which it reads nothing.
+        closed: whether it has closed a channel, and so has left messages without an answer.
         queue: what waits, the oldest first.
         unacknowledged: by worker, what it has and has not acknowledged.
         published: everything that it ever took.
@@ -107,6 +112,10 @@ class Broker:
     """
 
     up: bool = True
+    alarm: bool = False
+    alarmed: bool = False
+    held: list[Any] = field(default_factory=list)
+    closed: bool = False
     queue: list[Message] = field(default_factory=list)
     unacknowledged: dict[str, list[Message]] = field(default_factory=dict)
     published: list[Publication] = field(default_factory=list)
@@ -114,26 +123,25 @@ class Broker:
     chance: random.Random = field(default_factory=random.Random)
     judge: Callable[[Publication], None] = lambda sent: None
 
-    def publish(self, message: Message) -> None:
-        """Take a message from the process that runs."""
+    def publish(self, headers: dict[str, Any]) -> None:
+        """Take a message with these headers from the process that runs."""
         process = Kernel.current()
         assert process is not None
         begun = process.kernel.monotonic()
+        message = Message.of(headers, begun)
         order = process.point("publish", f"{message.name} {message.due_at}")
         if order == "refuse":
             raise RefusedError("made to be refused")
         if order == "cut" or not self.up:
             raise ConnectionResetError("made to break before the message")
-        self.take(message, begun)
+        self.take(message, begun, process.name)
         if order in ("lost", "undo"):
             raise ConnectionResetError("made to break after the message")
 
-    def take(self, message: Message, begun: float) -> None:
-        """Have a message of the process that runs, which has begun to send it then."""
-        process = Kernel.current()
-        assert process is not None
+    def take(self, message: Message, begun: float, by: str) -> None:
+        """Have a message of a beat, which has begun to send it then."""
         self.queue += message.tasks()
-        sent = Publication(message, process.name, process.kernel.monotonic(), begun)
+        sent = Publication(message, by, begun)
         self.published.append(sent)
         self.judge(sent)
 
@@ -177,6 +185,9 @@ class Broker:
         if what in ("up", "down"):
             self.up = what == "up"
             return
+        if what in ("alarm", "calm"):
+            self._sound(what == "alarm")
+            return
         if not self.queue:
             return
         number %= len(self.queue)
@@ -190,6 +201,11 @@ class Broker:
             self.queue[number].visible_at = now + 45.0
         elif what == "turn":
             self.queue.append(self.queue.pop(number))
+
+    def _sound(self, alarm: bool) -> None:
+        self.alarm, self.alarmed = alarm, self.alarmed or alarm
+        while self.held and not alarm:
+            self.held.pop(0).go_on()
 
 
 class _Connection:
@@ -223,4 +239,4 @@ class Producer:
 
     def publish(self, body: Any, headers: dict[str, Any], **properties: Any) -> None:
         """Publish a message of a run."""
-        self._broker.publish(Message.of(headers))
+        self._broker.publish(headers)

@@ -62,11 +62,13 @@ class Ground(ABC):
         settings = Settings(url=url, listen=False)
         self.store = Store(engine, settings=settings)
         hooks = Store(engine, settings=replace(settings, send="hooks"))
-        redis = _app("redis://127.0.0.1", url)
+        redis, rabbitmq = _app("redis://127.0.0.1", url), _app("amqp://127.0.0.1", url)
         self.beats = {
             "each": (_app(SIMULATED, url), self.store),
             "pipeline": (redis, hooks),
             "push": (redis, self.store),
+            "confirms": (rabbitmq, hooks),
+            "publish": (rabbitmq, self.store),
         }
 
     @abstractmethod

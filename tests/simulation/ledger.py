@@ -25,7 +25,7 @@ Rows = Iterable[Sequence[Any]]
 
 ENTRY_COLUMNS = (
     *("id", "name", "task", "kind", "spec", "start_at", "end_at", "max_runs", "misfire"),
-    *("grace_s", "overlap"),
+    *("grace_s", "jitter_s", "overlap"),
     *("run_timeout_s", "max_retries", "retry_delay_s", "state", "wake_at", "cursor_at"),
     *("pending_due_at", "pending_since", "pending_reason", "blocked_by", "success_seq"),
     *("failure_seq", "done_seq", "created_at", "error"),
@@ -55,6 +55,7 @@ class Entry:
     max_runs: int | None
     misfire: str | None
     grace_s: float | None
+    jitter_s: float
     overlap: str
     run_timeout_s: float | None
     max_retries: int

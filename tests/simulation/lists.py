@@ -16,6 +16,7 @@ import redis
 from kombu.transport.redis import Channel
 
 from beatstore.beat.ladder import template
+from beatstore.headers import DUE_AT
 from tests.simulation.broker import Broker, Message
 from tests.simulation.kernel import Kernel
 
@@ -61,6 +62,7 @@ class _Socket:
         self._arrived = b""
         self._replies = b""
         self._broken = False
+        self._by = ""
         self._queued: list[list[bytes]] | None = None
 
     def sendall(self, data: bytes) -> None:
@@ -69,7 +71,7 @@ class _Socket:
         self._arrived += data
         commands, self._arrived = _complete(self._arrived)
         messages = [
-            _message(text)
+            _headers(text)
             for command in (*(self._queued or ()), *commands)
             for text in _texts(command)
         ]
@@ -95,11 +97,11 @@ class _Socket:
             self._broken = True
             raise ConnectionResetError("the connection is closed")
 
-    def _publish(self, commands: list[list[bytes]], messages: list[Message]) -> None:
+    def _publish(self, commands: list[list[bytes]], messages: list[dict[str, Any]]) -> None:
         process = Kernel.current()
         assert process is not None
-        begun = process.kernel.monotonic()
-        named = ", ".join(f"{message.name} {message.due_at}" for message in messages)
+        begun, self._by = process.kernel.monotonic(), process.name
+        named = ", ".join(f"{one['periodic_task_name']} {one[DUE_AT]}" for one in messages)
         order = process.point("publish", named)
         if order == "cut":
             self._broken = True
@@ -142,7 +144,7 @@ class _Socket:
         if command[:2] == [b"LPUSH", refused]:
             return _REFUSED
         for text in _texts(command):
-            self._broker.take(_message(text), begun)
+            self._broker.take(Message.of(_headers(text), begun), begun, self._by)
         return _answer(command)
 
 
@@ -154,8 +156,9 @@ def _texts(command: list[bytes]) -> list[bytes]:
     return command[2:] if command[0] == b"LPUSH" else []
 
 
-def _message(text: bytes) -> Message:
-    return Message.of(json.loads(text)["headers"])
+def _headers(text: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)["headers"]
+    return found
 
 
 def _answer(command: list[bytes]) -> bytes:

@@ -51,7 +51,8 @@ class Plan:
         beats: how many there are.
         workers: how many there are.
         patience: how many reports a worker writes together while there is other work.
-        sends: how the beats send: `each` message alone, or Redis in a `pipeline` or by `push`.
+        sends: how the beats send: `each` message alone; to Redis in a `pipeline` or by `push`; to
+            RabbitMQ by Celery (`confirms`) or by `publish`.
         heartbeats: whether the beats write that they live.
         entries: what is there at the beginning, by name; the arguments of `users.add`.
         ends: how the tasks of an entry end, and how long they take; see `workers.Ends`.
@@ -101,7 +102,7 @@ def drawn(seed: int) -> Plan:
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
     beats, workers = chance.choice((1, 2, 2, 3)), chance.choice((1, 1, 2))
     patience = chance.choice((1, 1, 2, 4))
-    sends = chance.choice(("each", "pipeline", "push"))
+    sends = chance.choice(("each", "pipeline", "push", "push", "confirms", "publish", "publish"))
     plan = Plan(seed, beats, workers, patience, sends, chance.random() < 0.1, entries, ends)
     mood = _Mood(chance, plan)
     return replace(plan, steps=tuple(mood.step() for _ in range(_STEPS)))
@@ -124,6 +125,8 @@ def _entry(chance: random.Random, others: list[str], taste: _Taste) -> dict[str,
         given["max_runs"] = chance.choice((1, 2))
     if kind != "once" and chance.random() < 0.15:
         given["start_at"] = chance.choice((15.0, 30.0, 60.0))
+    if kind != "after" and chance.random() < 0.1:
+        given["jitter"] = chance.choice((5.0, 20.0, 60.0))
     options: dict[str, Any] = {"expires": EXPIRES} if chance.random() < 0.15 else {}
     if chance.random() < 0.2:
         options["priority"] = 6
@@ -181,6 +184,11 @@ class _Mood:
         self._beats = [f"beat-{number + 1}" for number in range(plan.beats)]
         self._workers = [f"worker-{number + 1}" for number in range(plan.workers)]
         self._users = ["user-1", "user-2"]
+        self._kinds = ["publish", "commit"]
+        self._broken = ["down", "up", "up", "lose", "double", "delay", "turn", "foreign"]
+        if plan.sends in ("confirms", "publish"):
+            self._kinds += ["answer"]
+            self._broken += ["alarm", "alarm", "calm", "calm", "calm"]
         faults = chance.choice((0.0, 0.1, 0.3))
         calls = chance.choice((0.0, 0.5, 1.5, 4.0))
         self._verbs = _some(chance)
@@ -233,7 +241,7 @@ class _Mood:
 
     def _to(self, process: str) -> Step:
         """Let a process come to where a fault matters most; the next step is one."""
-        kind = self._chance.choice(("publish", "commit") if process in self._beats else ("commit",))
+        kind = self._chance.choice(self._kinds if process in self._beats else ["commit"])
         self._stands = process, kind
         return "to", process, kind
 
@@ -260,9 +268,7 @@ class _Mood:
         return "order", self._chance.choice(pool), order
 
     def _broker(self) -> Step:
-        what = self._chance.choice(
-            ("down", "up", "up", "lose", "double", "delay", "turn", "foreign")
-        )
+        what = self._chance.choice(self._broken)
         return "broker", what, self._chance.randrange(4)
 
     def _call(self, of_another: float = 1.0) -> Step:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from tests.simulation.beats import Beat
 from tests.simulation.broker import Broker
+from tests.simulation.channels import channels_of
 from tests.simulation.ground import Ground, ground
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.ledger import Book
@@ -232,6 +233,7 @@ class World:
     def heal(self) -> None:
         """Make everything healthy: what was frozen goes on, and the broker is there."""
         self.broker.up = True
+        self.broker.fail("calm", 0, self.virtual.monotonic)
         for message in self.broker.queue:
             message.visible_at = min(message.visible_at, self.virtual.monotonic)
 
@@ -343,7 +345,7 @@ def play(plan: Plan, *, backend: str = "sqlite", trace: list[str] | None = None)
         world = World(given, plan)
         world.keep_trace = trace is not None
         try:
-            with lists_of(world.broker):
+            with lists_of(world.broker), channels_of(world.broker):
                 return _played(world)
         except ViolationError as error:
             return [str(error)]

@@ -18,7 +18,10 @@ from tests.simulation.broker import Broker, Message
 from tests.simulation.kernel import Kernel
 from tests.simulation.virtual import Virtual
 
-__all__ = ["GUARDED", "LATE", "PLAIN", "Deed", "Ends", "Worker"]
+__all__ = ["DROPS", "GUARDED", "LATE", "PLAIN", "Deed", "Ends", "Worker"]
+
+#: Why a task is dropped: before it starts, and by itself.
+DROPS = "revoked", "the task raised Ignore"
 
 #: The tasks: with the start-once guard; without; and one that is acknowledged at its end.
 GUARDED, PLAIN, LATE = "sim.guarded", "sim.plain", "sim.late"
@@ -167,7 +170,7 @@ class Worker:
         began = self._clock.monotonic
         if message.expires_at <= began or self._ends.revoked(message.name):
             self._did("cancelled", message)
-            self._kept.append(Report(origin, "cancelled", began, self._name, reason="revoked"))
+            self._kept.append(Report(origin, "cancelled", began, self._name, reason=DROPS[0]))
             if message.task == LATE:
                 self._acknowledge(message)
             return
@@ -207,7 +210,7 @@ class Worker:
         end = self._go_on(one)
         self._did(end, one.message)
         error = "ValueError: made to fail" if end == "failed" else None
-        reason = {"sent": "retried by the task", "cancelled": "the task raised Ignore"}.get(end)
+        reason = {"sent": "retried by the task", "cancelled": DROPS[1]}.get(end)
         delay = COUNTDOWN if end == "sent" else 0.0
         report = Report(one.origin, end, now, self._name, one.began, reason, error, delay=delay)
         # A start that is not written yet is written with the end.

@@ -248,7 +248,10 @@ def resumes(change: Change) -> Iterator[str]:
 
 
 def awake(change: Change) -> Iterator[str]:
-    """`wake_at` may be early, and is never late: an active entry is looked at when it is due."""
+    """`wake_at` may be early, and is never late: an active entry is looked at when it is due.
+
+    That is its due time, and a share of its jitter.
+    """
     if change.world.virtual.stepped:
         return
     for number, entry in change.after.entries.items():
@@ -257,7 +260,8 @@ def awake(change: Change) -> Iterator[str]:
             continue
         after = micros(entry.cursor_at or entry.created_at)
         due = next(iter(between(entry, after, after + 200 * _SECOND)), None)
-        late = due is not None and (entry.wake_at is None or micros(entry.wake_at) > due)
+        latest = None if due is None else due + round(entry.jitter_s * _SECOND)
+        late = latest is not None and (entry.wake_at is None or micros(entry.wake_at) > latest)
         if late and not any(run.tries for run in change.after.runs_of(number)):
             yield f"{entry.name!r} is due after {after}, and is looked at {entry.wake_at}"
 

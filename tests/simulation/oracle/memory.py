@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.simulation.ledger import Run
 from tests.simulation.oracle.change import Change
 from tests.simulation.virtual import micros
+from tests.simulation.workers import DROPS
 
 __all__ = ["Memory"]
 
@@ -93,8 +94,8 @@ class Memory:
         """Note which runs have failed for good, or were dropped: no other attempt follows."""
         for number, run in change.after.runs.items():
             cancelled = run.state == "cancelled" and run.wake_at is None
-            # A worker may write in one transaction that it was revoked, and that a copy succeeded.
-            cancelled = cancelled or (run.state, run.reason) == ("succeeded", "revoked")
+            # A worker may write in one transaction that it was dropped, and that a copy succeeded.
+            cancelled = cancelled or (run.state == "succeeded" and run.reason in DROPS)
             if cancelled and number not in self.needless:
                 self.dropped.add(number)
             counted = run.wake_at is None or run.follow_up == "wake"

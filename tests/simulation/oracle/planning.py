@@ -88,12 +88,15 @@ def covered(change: Change) -> Iterator[str]:
 
 
 def misfires(change: Change) -> Iterator[str]:
-    """What is late gets what its policy says: of entries that nothing else holds back."""
+    """What is late gets what its policy says: of entries that nothing else holds back.
+
+    With jitter it depends on the entry's share of it, which is beatstore's to choose.
+    """
     if change.world.virtual.stepped:
         return
     for was, entry, runs in _decided(change):
         plain = was.overlap == "allow" and not change.before.upstreams(was.id)
-        plain = plain and was.max_runs is None
+        plain = plain and was.max_runs is None and not was.jitter_s
         if not plain or period_of(was) is None or was.pending_due_at is not None:
             continue
         begin = micros(was.cursor_at or was.created_at)

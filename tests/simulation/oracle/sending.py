@@ -31,7 +31,9 @@ def message(judge: Judge, sent: Publication) -> Iterator[str]:
     copies = [other for other in world.broker.published if other.message.task_id == one.task_id]
     # What was pruned is not known any more: a schedule that asks for it again gets it again.
     anew = any(other.task_id == one.task_id for other in judge.pruned.values())
-    if len(copies) > 1 and not (world.trace.faults or run.id in judge.outlived or anew):
+    # Who refuses one message says so, and has the others.
+    broke = world.broker.closed or any(fault.what != "refuse" for fault in world.trace.faults)
+    if len(copies) > 1 and not (broke or run.id in judge.outlived or anew):
         yield f"{name} was sent twice, and nothing had broken"
     entry = judge.state.entries.get(run.entry_id)
     claimed = judge.claimed.get(run.id, 0)

@@ -94,6 +94,20 @@ FAULTS = (
         "A next attempt that is cancelled leaves the failure before it.",
     ),
     Mutant(
+        "needless-attempt-counts",
+        _COMPLETE,
+        '    if state == "cancelled" and before is not None and before.state == "succeeded":',
+        "    if False:",
+        "An attempt that a late success has cancelled counts nothing.",
+    ),
+    Mutant(
+        "ends-seen-before",
+        _COMPLETE,
+        "        yield from _locked(connection, database, [row.id]) if known else [row]",
+        "        yield row",
+        "An end goes by what those before it in its transaction have written.",
+    ),
+    Mutant(
         "late-report-keeps-attempt",
         _COMPLETE,
         "    if connection.execute(waiting).rowcount:",
