@@ -25,6 +25,7 @@ from beatstore.store import retention
 from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
+from tests.support.harness.play import Play
 from tests.support.written import DAY, HOUR, NOON, alter, run, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -344,3 +345,20 @@ def test_a_page_reads_no_run_that_it_is_not_about(
             read_whole = [step for step in steps if "SCAN beatstore_run" in step]
             read_whole += [step for step in steps if "Seq Scan on beatstore_run" in step]
             assert not read_whole, steps
+
+
+def test_a_time_whose_run_was_deleted_can_be_due_again(play: Play) -> None:
+    """Without the run nobody knows that it was sent: asked for anew, it is sent again."""
+    play.add("a", "0 * * * *")
+    assert play.at("13:00") == ["a"]
+    first = play.last("a")
+    play.end("a")
+    assert play.at("14:00") == ["a"]
+    play.end("a")
+    play.store.prune(timedelta(0))
+    assert [run.due_at for run in play.store.runs("a")] == [first.due_at + timedelta(hours=1)]
+    assert play.tick() == []
+    play.store.change("a", schedule=Once(first.due_at))
+    assert play.tick() == ["a"]
+    again = play.store.runs("a")[-1]
+    assert (again.due_at, again.task_id) == (first.due_at, first.task_id)
