@@ -77,11 +77,13 @@ class _Taste(NamedTuple):
         periods: how often they are due.
         same: how many of the edges ask for the same due time, of one.
         ups: how many upstreams an entry has.
+        urgent: how many have a priority, and so another queue on Redis, of one.
     """
 
     periods: tuple[int, ...] = (30, 60, 90)
     same: float = 0.25
     ups: tuple[int, ...] = (1, 1, 2)
+    urgent: float = 0.2
 
 
 #: That of entries which people add or change later.
@@ -94,9 +96,9 @@ def drawn(seed: int) -> Plan:
     names = _NAMES[: chance.choice((1, 1, 2, 2, 3, 3, 4))]
     entries: dict[str, dict[str, Any]] = {}
     periods = chance.choice(((30, 60, 60, 90, 90), (30, 60, 60, 90, 90), (60,)))
-    taste = _Taste(periods)
+    taste = _Taste(periods, urgent=chance.choice((0.0, 0.2, 0.5)))
     if periods == (60,):
-        taste = _Taste(periods, chance.choice((0.25, 1.0)), (1, 2))
+        taste = taste._replace(same=chance.choice((0.25, 1.0)), ups=(1, 2))
     for name in names:
         entries[name] = _entry(chance, list(entries), taste)
     ends = {name: [_end(chance) for _ in range(chance.randrange(4))] for name in names}
@@ -128,7 +130,7 @@ def _entry(chance: random.Random, others: list[str], taste: _Taste) -> dict[str,
     if kind != "after" and chance.random() < 0.1:
         given["jitter"] = chance.choice((5.0, 20.0, 60.0))
     options: dict[str, Any] = {"expires": EXPIRES} if chance.random() < 0.15 else {}
-    if chance.random() < 0.2:
+    if chance.random() < taste.urgent:
         options["priority"] = 6
     if options:
         given["options"] = options
@@ -209,6 +211,9 @@ class _Mood:
         #: How often a process goes on to where a fault matters most.
         self._stops = chance.choice((0.0, 0.3)) if faults else 0.0
         self._stands: tuple[str, str] | None = None
+        #: How often somebody has something sent and stops it when a beat is about to.
+        self._stops_it = chance.choice((0.0, 0.0, 0.3)) if faults and calls else 0.0
+        self._planned: list[Step] = []
         #: How often somebody calls something before that fault.
         self._meddles = chance.choice((0.0, 0.3, 0.6)) if calls else 0.0
         #: How long steps are: whole operations, or single points.
@@ -216,6 +221,8 @@ class _Mood:
 
     def step(self) -> Step:
         """Draw one."""
+        if self._planned:
+            return self._planned.pop(0)
         if self._called and self._chance.random() < self._hasty:
             return self._call(of_another=0.0)
         self._called = False
@@ -272,11 +279,26 @@ class _Mood:
         return "broker", what, self._chance.randrange(4)
 
     def _call(self, of_another: float = 1.0) -> Step:
+        if self._chance.random() < self._stops_it:
+            return self._stopped()
         verb, user = self._chance.choice(self._verbs), self._chance.choice(self._users)
         if self._chance.random() < of_another * (1.0 - self._faithful):
             self._last = self._chance.choice(self._names)
         self._called = True
         return self._chance.choice(("call", "do")), user, verb, self._last, self._given(verb)
+
+    def _stopped(self) -> Step:
+        """Have something sent, stop it when a beat is about to, and have that beat fail."""
+        choice, name = self._chance.choice, self._chance.choice(self._names)
+        beat, user = choice(self._beats), choice(self._users)
+        first, then = choice(_SENDING), choice(_STOPPING)
+        failing = choice((self._fault(beat, "publish"), ("broker", "down", 0), ("kill", beat)))
+        self._planned = [
+            ("to", beat, "publish"),
+            ("do", user, then, name, self._given(then)),
+            failing,
+        ]
+        return "do", user, first, name, self._given(first)
 
     def _given(self, verb: str) -> dict[str, Any]:
         choice, other = self._chance.choice, self._chance.choice(self._names)
@@ -326,6 +348,11 @@ _CALLS = (
     *("pause_many", "resume_many", "prune", "prune", "prune"),
     *("sync", "sync", "schedule"),
 )
+
+
+#: What has an entry sent, and what stops it.
+_SENDING = ("trigger", "rerun", "rerun", "reschedule", "resume", "put")
+_STOPPING = ("cancel", "cancel", "pause", "remove", "end", "sql_cancel", "sql_pause", "change")
 
 
 #: What belongs together, since it moves the same rows.
