@@ -7,7 +7,7 @@ process, so that both meet the same noise; what counts is the ratio of each pair
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -74,7 +74,23 @@ def measure(places: Places) -> list[Table]:
             f"{server_of(url)}. The median of {laps} pairs of laps, taken in turns; the ratio is "
             "the median of the pairs' ratios. Ours includes planning, run rows and their marks."
         )
-    return [table]
+        larger = _larger(
+            url, (1_000, 10_000) if places.quick else (10_000, 100_000, 1_000_000), places
+        )
+    return [table, larger]
+
+
+def _larger(url: str, counts: Sequence[int], places: Places) -> Table:
+    """Measure whether a message costs the same in larger bursts, without the server's figures."""
+    table = Table("500 crons in 20 zones, Redis, PostgreSQL", ["due", "messages a second"])
+    with places.broker("redis") as broker:
+        app = local_app(broker, url, beatstore_default_grace=86400, beatstore_listen=False)
+        with local_beat(app) as scheduler:
+            for count in counts:
+                lap = burst(scheduler, url, broker, "500 crons, 20 zones", count)
+                table.add(f"{count:,}", f"{lap.rate:,.0f}")
+        app.close()
+    return table
 
 
 def _row(
