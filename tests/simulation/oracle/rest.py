@@ -191,7 +191,8 @@ def _counts(judge: Judge, entry: Entry, run: Run, runs: list[Run]) -> list[str]:
     dropped = retry and run.id in judge.dropped
     if run.state == "succeeded":
         later = (one for one in runs if (one.due_at, one.attempt) == (run.due_at, run.attempt + 1))
-        if any(one.id in judge.dropped - judge.asked for one in later):
+        decided = (judge.dropped | judge.pruned.keys()) - judge.needless - judge.asked
+        if any(one.id in decided for one in later):
             return ["success_seq"]  # that attempt has ended the occurrence, and is pruned
         late = dropped or run.id in judge.failed
         return ["success_seq", "done_seq", *(["failure_seq"] if late else [])]
