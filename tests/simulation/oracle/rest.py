@@ -222,6 +222,7 @@ def followed(judge: Judge) -> Iterator[str]:
     """No attempt that beat has made is sent after the one before it has succeeded."""
     for run in judge.state.runs.values():
         made = run.attempt > 1 and run.id not in judge.asked and run.state != "cancelled"
+        made = made and run.id not in judge.pruned  # the end of the one before counts again
         for one in judge.state.runs_of(run.entry_id) if made else ():
             before = one.due_at == run.due_at and one.attempt == run.attempt - 1
             if before and one.state == "succeeded" and one.id not in judge.asked:
