@@ -22,6 +22,7 @@ __all__ = [
     "UPSTREAM",
     "WAITED",
     "duration",
+    "is_by_hand",
     "is_dropped",
     "is_rerun",
     "is_triggered",
@@ -61,6 +62,13 @@ UPSTREAM = "upstream "
 def is_triggered(reason: str | None) -> bool:
     """Return True if a user triggered the run with this reason."""
     return (reason or "").startswith(TRIGGERED)
+
+
+def is_by_hand(reason: str | None) -> bool:
+    """Return True if a user ended the run with this reason."""
+    reason = reason or ""
+    note = next((f"{note}; " for note in NOTES if reason.startswith(note)), "")
+    return reason.removeprefix(note).startswith(BY_HAND)
 
 
 def is_rerun(reason: str | None) -> bool:

@@ -13,6 +13,7 @@ from beatstore.types import EntryState, RunState
 
 __all__ = [
     "CANCELS_RUNS",
+    "DROPPED",
     "ENTRY_STATES",
     "ERRORS",
     "FINAL",
@@ -78,9 +79,11 @@ REPORTED: frozenset[RunState] = ERRORS | {"succeeded"}
 #: The row is not a run, but a record of due times that were not sent.
 RECORDS: frozenset[RunState] = frozenset({"missed", "skipped"})
 
-#: A worker may still report the end of the run. A cancelled or skipped run may have been sent
-#: nevertheless.
-MAY_END: frozenset[RunState] = UNFINISHED | frozenset({"cancelled", "skipped"})
+#: Nobody ran the run, as far as anybody knows.
+DROPPED: frozenset[RunState] = frozenset({"cancelled", "skipped"})
+
+#: A worker may still report the end of the run. A dropped run may have been sent nevertheless.
+MAY_END: frozenset[RunState] = UNFINISHED | DROPPED
 
 #: Beat has nothing more to do for the run. If no worker reports, a run stays `sent`.
 SETTLED: frozenset[RunState] = frozenset(RUN_STATES) - frozenset({"claimed", "started"})

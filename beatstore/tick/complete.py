@@ -30,13 +30,22 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import ENTRY, RUN
-from beatstore.rules.reasons import TRIGGERED, is_rerun, is_triggered
+from beatstore.rules.reasons import is_rerun
 from beatstore.rules.retries import retry_delay
-from beatstore.rules.states import MAY_END, WITH_WORKER
-from beatstore.tick.claims import Ending, legible, task_id_of
+from beatstore.rules.states import DROPPED, MAY_END, UNFINISHED, WITH_WORKER
+from beatstore.tick.attempts import (
+    add_attempt,
+    has_cancelled_the_next,
+    is_dropped,
+    is_retry,
+    neighbours,
+    note_later,
+    take_back,
+)
+from beatstore.tick.claims import Ending
 from beatstore.tick.counted import write_counted
 from beatstore.tick.edges import outcome_of
-from beatstore.tick.endings import HELD, SUSPECTED, UnwrittenEndings, write_ending
+from beatstore.tick.endings import HELD, SUSPECTED, UnwrittenEndings, is_reported, write_ending
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, lock_later, lock_runs
 from beatstore.tick.notices import Notice
 from beatstore.tick.wake import Tally, count_and_wake
@@ -99,7 +108,7 @@ def finish(
             if ending.run_id in of_held:
                 if not _leave_for_sweep(connection, of_held[ending.run_id], ending, now):
                     unwritten.held.append(ending)
-            elif not write_ending(connection, ending, now, MAY_END):
+            elif not write_ending(connection, ending, now, MAY_END | {"lost"}):
                 # Its entry was removed, so nothing depends on it; or there is no such run.
                 unwritten.unknown.append(ending)
     for row in _as_they_are(connection, database, found):
@@ -201,7 +210,7 @@ def count(connection: Connection, database: Database, ids: Iterable[int]) -> Non
         elif row.follow_up == "wake":
             tally.wake_again(row)
         else:
-            tally.add(row, "failure" if row.outcome == "failure" or _is_retry(row) else None)
+            tally.add(row, "failure" if row.outcome == "failure" or is_retry(row) else None)
     rest = set(ids) - {row.id for row in rows}
     if rest:
         of_held = _of_entries(connection, rest)
@@ -256,8 +265,8 @@ def _as_they_are(
 
 def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now: datetime) -> bool:
     """Write the outcome of a run whose entry is locked; return False to try again later."""
-    if run.state == "lost":
-        return False  # a late report needs the entry
+    if run.state not in UNFINISHED:
+        return bool(run.state == "succeeded")  # the other late reports need the entry
     if run.task_id == ending.task_id:
         write_ending(connection, ending, now, MAY_END, follow_up="end")
     return True
@@ -276,8 +285,10 @@ def _finish_one(
         return
     if run.state == "skipped" and run.claimed_by is None:
         return  # there was no message
-    # A run that beat marked failed, and has not counted yet, is counted as its worker reports.
-    states = MAY_END | {"failed"} if run.state == "failed" and not run.is_counted else MAY_END
+    # A run that beat or a user has ended as failed, and that is not counted yet, is counted as its
+    # worker reports.
+    corrected = run.state == "failed" and not run.is_counted and not is_reported(run)
+    states = MAY_END | {"failed"} if corrected else MAY_END
     if write_ending(connection, ending, now, states):
         _follow(connection, run, ending, now, tally)
     elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
@@ -294,16 +305,9 @@ def _is_counted(run: Row[Any]) -> bool:
     """Return whether a run has ended and counts as a failure, before its worker reports."""
     if run.state == "lost":
         return True
-    dropped = run.state == "cancelled" and _is_retry(run)
-    return bool(run.is_counted) and (dropped or (run.state == "failed" and run.worker is None))
-
-
-def _is_retry(run: Row[Any]) -> bool:
-    """Return whether beat made a run after a failure, which counts if this run is cancelled.
-
-    Then nobody tries again, whoever has cancelled it, so the failure before it is the outcome.
-    """
-    return run.attempt > 1 and not is_rerun(run.reason)
+    dropped = run.state in DROPPED and is_retry(run)
+    by_us = run.state == "failed" and not is_reported(run)
+    return bool(run.is_counted) and (dropped or by_us)
 
 
 def _follow(
@@ -313,13 +317,13 @@ def _follow(
     if ending.state == "succeeded":
         tally.add(run, "success")
     elif ending.state == "cancelled":
-        tally.add(run, "failure" if _is_retry(run) else None)
+        tally.add(run, "failure" if is_retry(run) else None)
     else:
         delay = None if run.entry_state == "cancelled" else retry_delay(run, run.id, run.attempt)
         is_retried = (
             delay is not None
             and Unreadable not in map(type, run)
-            and _add_attempt(connection, run, now + delay, ending)
+            and add_attempt(connection, run, now + delay, ending)
         )
         if not is_retried:
             tally.add(run, "failure")
@@ -335,78 +339,46 @@ def _finish_late(
     state: str,
 ) -> None:
     """Record the late outcome of a run that beat had ended, unless another attempt decides."""
-    others = select(*(RUN.c[name] for name in ("id", "attempt", "state", "reason"))).where(
-        RUN.c.entry_id == run.entry_id,
-        RUN.c.due_at == run.due_at,
-        RUN.c.attempt.in_((run.attempt - 1, run.attempt + 1)),
-    )
-    found = {row.attempt: row for row in connection.execute(others)}
-    before, following = found.get(run.attempt - 1), found.get(run.attempt + 1)
-    if state == "cancelled" and before is not None and before.state == "succeeded":
-        # That success has cancelled this run, and is the outcome of the occurrence.
-        _note_later(connection, run, ending)
+    before, following = neighbours(connection, run)
+    if state == "cancelled" and before is not None and has_cancelled_the_next(before):
+        _finish_needless(connection, run, ending, now, tally, before=before)
         return
-    counted = following is None or is_rerun(following.reason)
+    counted = following is None or is_rerun(following.reason) or is_dropped(following)
     if counted and ending.state == "cancelled":
         # The failure is counted. A row that says `cancelled` would say that nothing is.
-        _note_later(connection, run, ending)
+        note_later(connection, run, ending)
         return
     if following is None or ending.state == "failed":
         # It was counted as a failure when beat ended it, or its next attempt will be counted.
-        if write_ending(connection, ending, now, (state,)) and ending.state == "succeeded":
-            tally.add(run, "late success")
-        return
-    waiting = (
-        update(RUN)
-        .where(RUN.c.id == following.id, RUN.c.state == "claimed", RUN.c.claimed_by.is_(None))
-        .values(
-            state="cancelled",
-            wake_at=null(),
-            finished_at=now,
-            reason=f"attempt {run.attempt} reported its outcome after all",
-        )
-    )
-    if connection.execute(waiting).rowcount:
         if write_ending(connection, ending, now, (state,)):
-            if counted:
+            if run.follow_up == "wake":
+                tally.wake_again(run)
+            if ending.state == "succeeded":
                 tally.add(run, "late success")
-            else:
-                _follow(connection, run, ending, now, tally)
-    else:
-        _note_later(connection, run, ending)
+        return
+    if not take_back(connection, run, following, now):
+        note_later(connection, run, ending)
+    elif write_ending(connection, ending, now, (state,)):
+        if counted:
+            tally.add(run, "late success")
+        else:
+            _follow(connection, run, ending, now, tally)
 
 
-def _note_later(connection: Connection, run: Row[Any], ending: Ending) -> None:
-    """Note in the reason of a run what was reported too late to count."""
-    words = f"reported later: {ending.state}"
-    reason = f"{run.reason}; {words}" if run.reason else words
-    connection.execute(update(RUN).where(RUN.c.id == run.id).values(reason=reason[:2000]))
+def _finish_needless(
+    connection: Connection,
+    run: Row[Any],
+    ending: Ending,
+    now: datetime,
+    tally: Tally,
+    *,
+    before: Row[Any],
+) -> None:
+    """Record the end of a run that the late end of the attempt before it has cancelled.
 
-
-def _add_attempt(connection: Connection, run: Row[Any], wake_at: datetime, ending: Ending) -> bool:
-    """Insert the next attempt, which covers the same occurrences as this one.
-
-    Returns:
-        False if a person has asked for it before this one was counted.
+    A success is the outcome of the occurrence. A cancelled attempt is none, so this end counts.
     """
-    attempt = run.attempt + 1
-    why = ending.error or ending.reason or ending.state
-    words = f"attempt {attempt}, after: {why[:200]}"
-    if is_triggered(run.reason):
-        words = f"{TRIGGERED}; {words}"  # and no longer a rerun
-    insert = dialect_of(connection.dialect).insert_counted(RUN)
-    inserted = connection.execute(
-        insert.values(
-            entry_id=run.entry_id,
-            entry_name=run.entry_name,
-            due_at=run.due_at,
-            attempt=attempt,
-            task_id=task_id_of(run.entry_id, run.entry_created_at, run.due_at, attempt),
-            state="claimed",
-            reason=legible(words),
-            first_missed_at=run.first_missed_at,
-            missed_count=run.missed_count,
-            wake_at=wake_at,
-        )
-    )
-    return inserted.rowcount == 1
+    if before.state == "succeeded" or ending.state == "cancelled":
+        note_later(connection, run, ending)
+    elif write_ending(connection, ending, now, ("cancelled",)):
+        _follow(connection, run, ending, now, tally)

@@ -8,21 +8,25 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, case, func, literal, update
+from sqlalchemy import ColumnElement, Text, and_, bindparam, case, func, literal, or_, update
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN, chunks
-from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY
+from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY, is_by_hand
 from beatstore.tick.claims import Ending, legible
 
 __all__ = [
     "ERROR_LENGTH",
     "HELD",
+    "NO_RETRY",
     "SUSPECTED",
+    "TAKEN_FOR_UNSENT",
     "UnwrittenEndings",
     "cancel_unsent",
+    "is_reported",
     "reworded_reason",
     "texts_of",
     "write_ending",
@@ -37,6 +41,26 @@ TRACEBACK_LENGTH = 20_000
 
 #: How long to wait before trying again when an entry is locked.
 HELD = timedelta(seconds=1)
+
+
+#: The run is no next attempt that beat made after a failure. Cancelled, it counts as nothing.
+#: `beatstore.tick.attempts.is_retry` is the opposite in Python.
+NO_RETRY = or_(RUN.c.attempt == 1, RUN.c.reason.startswith(RERUN))
+
+#: Beat took the run for unsent, and counts nothing. A worker that has the message corrects it.
+TAKEN_FOR_UNSENT = and_(
+    RUN.c.worker.is_(None),
+    NO_RETRY,
+    or_(
+        and_(RUN.c.state == "skipped", RUN.c.claimed_by.is_not(None)),
+        RUN.c.state == "cancelled",
+    ),
+)
+
+
+def is_reported(run: Any) -> bool:
+    """Return whether a worker has said how a run has ended, and not a user or beat."""
+    return run.worker is not None and not is_by_hand(run.reason)
 
 
 def reworded_reason(words: str | ColumnElement[str]) -> ColumnElement[str]:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import and_, bindparam, case, or_, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import Executable
+from sqlalchemy.sql.expression import null
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import read_now
@@ -27,6 +28,7 @@ from beatstore.database.engine import Database
 from beatstore.database.functions import NOW
 from beatstore.database.tables import RUN, chunks
 from beatstore.tick.claims import Outcome, timeout_of
+from beatstore.tick.endings import NO_RETRY
 from beatstore.tick.locks import free_runs
 from beatstore.tick.unsent import mark_unsent
 from beatstore.tick.watch import next_check_at
@@ -92,8 +94,9 @@ def _mark_sent(
     """Mark runs as sent. A worker may have started or ended some already.
 
     A run that was cancelled while its message was being sent is marked sent anyway, unless a
-    worker has dropped it. With `free`, those that are locked are left out, and the ids of those
-    that were marked are returned.
+    worker has dropped it, or it is a next attempt: that counts as a failure once it is cancelled.
+    With `free`, those that are locked are left out, and the ids of those that were marked are
+    returned.
     """
     given: dict[str, Any] = {"ids": ids, "beat_id": beat_id, "next_at": None}
     given |= database.given_now()
@@ -111,11 +114,12 @@ def _mark_sent(
 
 @cache
 def _marking_sent(dialect: DatabaseDialect, expires: bool, free: bool) -> Executable:
-    dropped = and_(RUN.c.state == "cancelled", RUN.c.worker.is_not(None))
-    first = and_(or_(RUN.c.state == "claimed", RUN.c.state == "cancelled"), ~dropped)
+    on_its_way = and_(RUN.c.state == "cancelled", RUN.c.worker.is_(None), NO_RETRY)
+    first = or_(RUN.c.state == "claimed", on_its_way)
     next_at = bindparam("next_at", type_=Instant())
     # The order matters: MySQL reads a column as set by the assignments before it.
     values: list[tuple[Any, Any]] = [
+        (RUN.c.finished_at, case((first, null()), else_=RUN.c.finished_at)),
         (RUN.c.wake_at, case((first, next_at), else_=RUN.c.wake_at)),
         (RUN.c.state, case((first, "sent"), else_=RUN.c.state)),
         (RUN.c.sent_at, NOW),

@@ -35,9 +35,10 @@ from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
 from beatstore.tick.complete import finish, finish_alone
+from beatstore.tick.endings import TAKEN_FOR_UNSENT, is_reported
 from beatstore.tick.guard import start_free
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
-from beatstore.tick.parts import Parts
+from beatstore.tick.parts import Parts, is_last
 from beatstore.tick.report import (
     Report,
     Unwritten,
@@ -56,15 +57,6 @@ __all__ = ["Origin", "Report", "Reports", "Unwritten"]
 
 #: How many heartbeats may be missed before a run is stale, and then how many until it is lost.
 MISSED_UNTIL_STALE, MISSED_UNTIL_LOST = 3, 2
-
-#: Runs that beat took for unsent and has not counted. A worker that has the message corrects it.
-_TAKEN_FOR_UNSENT = and_(
-    RUN.c.worker.is_(None),
-    or_(
-        and_(RUN.c.state == "skipped", RUN.c.claimed_by.is_not(None)),
-        and_(RUN.c.state == "cancelled", RUN.c.attempt == 1),
-    ),
-)
 
 _THIS = and_(RUN.c.id == bindparam("b_id"), RUN.c.task_id == bindparam("b_task_id"))
 
@@ -89,7 +81,7 @@ _STARTED = _START.where(
             RUN.c.state == "started",
             or_(RUN.c.started_at.is_(None), RUN.c.started_at <= bindparam("b_started_at")),
         ),
-        _TAKEN_FOR_UNSENT,
+        TAKEN_FOR_UNSENT,
     )
 )
 
@@ -99,12 +91,12 @@ _POLICIES = [
     for name in ("run_timeout_s", "overlap")
 ]
 
-_COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker")
+_COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker", "reason")
 
 #: Locks the row of a run, and reads whether beat took it for unsent.
 _RUN = (
     select(*(RUN.c[name] for name in _COLUMNS), *_POLICIES)
-    .add_columns(case((_TAKEN_FOR_UNSENT, 1), else_=0).label("believed"))
+    .add_columns(case((TAKEN_FOR_UNSENT, 1), else_=0).label("believed"))
     .where(_THIS)
     .with_for_update()
 )
@@ -384,7 +376,7 @@ class Reports:
             return False, False
         live = run.state in UNFINISHED or bool(run.believed)
         # A lost run may still succeed when its other tasks do.
-        if not live and run.state != "lost" and run.worker is not None:
+        if not live and run.state != "lost" and is_reported(run):
             return True, is_end(report)
         parts, name = Parts.read(run.parts), report.of.part or ""
         since, succeeded = now - timedelta(seconds=seconds_since(report.at)), False
@@ -398,7 +390,10 @@ class Reports:
             if report.delay:
                 parts.until = max(filter(None, (parts.until, until(report, now))))
             succeeded = report.state == "succeeded" and parts.succeed(name)
-        values: dict[str, Any] = {"parts": null() if succeeded else parts.as_json()}
+        # An end that beat has counted is written when the entry is free; it needs the parts then.
+        values: dict[str, Any] = {"parts": null() if succeeded and live else parts.as_json()}
+        if report.state == "succeeded" and not is_last(name):
+            values["expires_at"] = null()  # only the first message of a chain expires
         if run.started_at is None:
             values["started_at"] = since
         if live:

@@ -175,7 +175,10 @@ def _may_unblock(row: Any, edge: Any, one: FinalOutcome) -> bool:
 
 
 def _insert_tokens(connection: Connection, tokens: Sequence[tuple[Any, FinalOutcome]]) -> bool:
-    """Insert tokens; return whether an existing one has changed to a success."""
+    """Insert tokens; return whether an existing one has changed to a success.
+
+    Of several outcomes of one due time a success counts, as it does when they come one by one.
+    """
     rows = {
         (edge.downstream_id, one.due_at, edge.upstream_id): {
             "downstream_id": edge.downstream_id,
@@ -183,7 +186,7 @@ def _insert_tokens(connection: Connection, tokens: Sequence[tuple[Any, FinalOutc
             "upstream_id": edge.upstream_id,
             "outcome": one.outcome,
         }
-        for edge, one in tokens
+        for edge, one in sorted(tokens, key=lambda token: token[1].outcome == "success")
     }
     insert = dialect_of(connection.dialect).insert_ignore(TOKEN)
     statement = insert.execution_options(preserve_rowcount=True)

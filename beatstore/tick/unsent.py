@@ -25,11 +25,11 @@ def mark_unsent(connection: Connection, beat_id: str, items: list[Outcome], now:
     """Write the same outcome to several claims that were not sent."""
     one, ids = items[0], [item.claim.run_id for item in items]
     next_at = now + timedelta(seconds=one.retry_in)
-    # The sweep counts runs that could not be sent. Nothing counts skipped runs.
+    # The sweep counts what is over, if it counts, and wakes what waits for it.
     values: dict[str, Any] = {
         "state": one.state,
         "finished_at": None if one.state == "claimed" else now,
-        "wake_at": None if one.state == "skipped" else next_at,
+        "wake_at": next_at,
     }
     if one.state == "claimed" and (one.tries or not one.retry_in):
         values["claimed_by"] = None  # it is given back; other claims are prolonged

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, bindparam, case, select, update
+from sqlalchemy import Row, bindparam, case, or_, select, update
 from sqlalchemy.engine import Connection
 
 from beatstore.database.dialects import dialect_of
@@ -142,7 +142,9 @@ def count_and_wake(
         woken |= _waiting(connection, tally, now, patience)
     for some in chunks(sorted(woken)):
         these = dialect_of(connection.dialect).among(ENTRY.c.id, some)
-        connection.execute(update(ENTRY).where(these).values(wake_at=now))
+        # An earlier one is due already, or is the mark of an edit.
+        later = or_(ENTRY.c.wake_at.is_(None), ENTRY.c.wake_at > now)
+        connection.execute(update(ENTRY).where(these, later).values(wake_at=now))
     if woken and database.notification is not None:
         connection.execute(database.notification)
 

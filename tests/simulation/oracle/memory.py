@@ -63,19 +63,29 @@ class Memory:
             if run.state == "skipped" and "overlap" not in (run.reason or ""):
                 self.given_up.add(run.id)
         for was, run in change.moved():
-            # A worker cancels the next attempt of a run that has succeeded after all.
-            if was.state == "claimed" and run.state == "cancelled" and change.who.kind == "worker":
-                self.needless.add(run.id)
             if change.is_beat and (was.state, run.state) == ("claimed", "failed"):
                 self.refused.add(run.id)
             if run.state == "lost":
                 self.lost.add(run.id)
             if by_user and run.state in ("failed", "lost", "cancelled"):
                 self.ended.add(run.id)
+        if change.who.kind == "worker":
+            self._note_needless(change)
         self.pruned.update(change.gone())
         self._note_claims(change)
         self._note_failures(change)
         self._note_entries(change)
+
+    def _note_needless(self, change: Change) -> None:
+        """Note next attempts that a worker has cancelled: the run before has ended well after all.
+
+        One that somebody has cancelled, and that is not counted yet, is taken back as well.
+        """
+        for number, run in change.after.runs.items():
+            was = change.before.runs.get(number)
+            waited = was is not None and was.state in ("claimed", "cancelled") and was.wake_at
+            if waited and run.state == "cancelled" and run.wake_at is None:
+                self.needless.add(number)
 
     def _note_claims(self, change: Change) -> None:
         for number, run in change.after.runs.items():

@@ -7,6 +7,7 @@ from tests.simulation.planted.mutant import Mutant
 __all__ = ["FAULTS"]
 
 _COMPLETE = "beatstore/tick/complete.py"
+_ATTEMPTS = "beatstore/tick/attempts.py"
 _WAKE = "beatstore/tick/wake.py"
 _TOKENS = "beatstore/tick/tokens.py"
 _WAITS = "beatstore/tick/waits.py"
@@ -54,15 +55,15 @@ FAULTS = (
     Mutant(
         "retry-lost",
         _COMPLETE,
-        "            and _add_attempt(connection, run, now + delay, ending)",
+        "            and add_attempt(connection, run, now + delay, ending)",
         "            and False",
         "A failed run gets its next attempt.",
     ),
     Mutant(
         "retry-at-once",
         _COMPLETE,
-        "            and _add_attempt(connection, run, now + delay, ending)",
-        "            and _add_attempt(connection, run, now, ending)",
+        "            and add_attempt(connection, run, now + delay, ending)",
+        "            and add_attempt(connection, run, now, ending)",
         "A next attempt waits for `retry_delay`.",
     ),
     Mutant(
@@ -82,21 +83,21 @@ FAULTS = (
     Mutant(
         "cancelled-counts",
         _COMPLETE,
-        'tally.add(run, "failure" if _is_retry(run) else None)\n    else:',
+        'tally.add(run, "failure" if is_retry(run) else None)\n    else:',
         'tally.add(run, "failure")\n    else:',
         "A cancelled run counts for nobody.",
     ),
     Mutant(
         "cancelled-attempt-counts-not",
         _COMPLETE,
-        'tally.add(run, "failure" if _is_retry(run) else None)\n    else:',
+        'tally.add(run, "failure" if is_retry(run) else None)\n    else:',
         "tally.add(run, None)\n    else:",
         "A next attempt that is cancelled leaves the failure before it.",
     ),
     Mutant(
         "needless-attempt-counts",
         _COMPLETE,
-        '    if state == "cancelled" and before is not None and before.state == "succeeded":',
+        '    if state == "cancelled" and before is not None and has_cancelled_the_next(before):',
         "    if False:",
         "An attempt that a late success has cancelled counts nothing.",
     ),
@@ -109,11 +110,25 @@ FAULTS = (
     ),
     Mutant(
         "late-report-keeps-attempt",
-        _COMPLETE,
-        "    if connection.execute(waiting).rowcount:",
-        "    if connection.execute(select(RUN.c.id).where(RUN.c.id == following.id, "
-        'RUN.c.state == "claimed")).first():',
+        _ATTEMPTS,
+        "    return connection.execute(taking.values(values)).rowcount == 1",
+        "    found = select(RUN.c.id).where(taking.whereclause)\n"
+        "    return connection.execute(found).first() is not None",
         "A late success cancels the attempt that is to come.",
+    ),
+    Mutant(
+        "late-report-takes-what-is-sent",
+        _ATTEMPTS,
+        "    taking = update(RUN).where(RUN.c.id == following.id, or_(waits, dropped))",
+        "    taking = update(RUN).where(RUN.c.id == following.id)",
+        "An attempt that is under way decides.",
+    ),
+    Mutant(
+        "marks-a-counted-attempt",
+        "beatstore/tick/mark.py",
+        '    on_its_way = and_(RUN.c.state == "cancelled", RUN.c.worker.is_(None), NO_RETRY)',
+        '    on_its_way = and_(RUN.c.state == "cancelled", RUN.c.worker.is_(None))',
+        "A next attempt that was cancelled counts as a failure, and stays so.",
     ),
     Mutant(
         "end-any-task-id",

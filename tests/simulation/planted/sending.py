@@ -48,7 +48,7 @@ FAULTS = (
     Mutant(
         "mark-unsent-sleeps",
         _UNSENT,
-        '        "wake_at": None if one.state == "skipped" else next_at,',
+        '        "wake_at": next_at,',
         '        "wake_at": None,',
         "What could not be sent is tried again, or counted.",
     ),
