@@ -16,10 +16,8 @@ returns the fate of each entry, independent of the others:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Set
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +27,7 @@ from kombu.exceptions import OperationalError
 
 from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms
 from beatstore.beat.message import MESSAGE_ERRORS
+from beatstore.beat.replies import note_replies
 from beatstore.errors import UnsureError
 
 __all__ = [
@@ -119,26 +118,13 @@ class Pipeline(Batch):
         if kind is None and pipeline is not None:
             self._flushing = True
             self._names = [str(args[0]).upper() for args, _ in pipeline.command_stack]
-            pipeline.parse_response = partial(self._read, pipeline.parse_response)
+            note_replies(pipeline, self._replies, self.producer.connection.connection_errors)
         self._context.__exit__(kind, *rest)
 
     @property
     def _pipeline(self) -> Any:
         session = self._context.state.session
         return None if session is None else session.pipeline
-
-    def _read(self, parse: Any, *args: Any, **options: Any) -> Any:
-        """Store the reply to each command: kombu only reports that one of them failed."""
-        try:
-            reply = parse(*args, **options)
-        except self.producer.connection.connection_errors:
-            raise
-        except Exception as error:
-            # A copy, since redis-py adds the command, and so the message, to the first error.
-            self._replies.append(copy.copy(error))
-            raise
-        self._replies.append(reply)
-        return reply
 
     def _fate(self, commands: range) -> Fate:
         for number in commands:
@@ -163,13 +149,16 @@ class Confirmed(Batch):
             channel.beatstore_confirms = Confirms(channel, loose())
         self.confirms: Confirms = channel.beatstore_confirms
         self.confirms.one_by_one = one_by_one
-        self.confirms.refused.clear()
+        self.confirms.forget_refusals()
+        self._channel = channel
         self._ends = [self.confirms.published]
 
     def mark(self) -> None:
         super().mark()
         self._ends.append(self.confirms.published)
         self.confirms.check()
+        if self.producer.channel is not self._channel:
+            raise OSError("the connection to RabbitMQ was replaced in the middle of a batch")
 
     def fates(self) -> list[Fate]:
         return [self.confirms.fate(numbers) for numbers in self.numbers()]

@@ -4,17 +4,18 @@ RabbitMQ numbers the messages of a channel from 1. It answers by number, in any 
 for several at once: an ack (it has the message), or a nack (a queue did not accept it). A
 message that reaches no queue is first returned, and then acked.
 
-A message that RabbitMQ rejects closes the channel, and outstanding answers are lost. So a
-message that may be rejected is sent alone: all earlier messages are answered first, and an
-error that follows belongs to this message. This applies to the first message to each exchange
-and routing key, and to all messages with properties that RabbitMQ checks.
+A message or a declaration that RabbitMQ rejects closes the channel, and outstanding answers are
+lost. So what may be rejected is sent alone: all earlier messages are answered first, and an error
+that follows belongs to it. This applies to declarations, to the first message to each exchange and
+routing key, and to all messages with properties that RabbitMQ checks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from beatstore.errors import BlockedError, NackedError, UnroutableError, UnsureError
@@ -49,6 +50,9 @@ _CARRIED = frozenset(
         "type",
     }
 )
+
+#: The methods of a channel that declare something, for which RabbitMQ may close it.
+_DECLARING = ("exchange_declare", "queue_declare", "queue_bind")
 
 #: Headers with additional routing keys, which RabbitMQ checks.
 _ROUTING = frozenset({"CC", "BCC"})
@@ -86,6 +90,8 @@ class Confirms:
         self.open: dict[int, str | None] = {}
         #: Messages that RabbitMQ does not have: the error by number.
         self.refused: dict[int, Exception] = {}
+        #: The numbers of messages that an `Unconfirmed` holds.
+        self.held: Set[int] = frozenset()
         #: The error with which RabbitMQ closed the channel for a message that was sent alone.
         self.refusal: Exception | None = None
         self._channel = channel
@@ -95,12 +101,18 @@ class Confirms:
         self._over = self._blocked = False
         channel.connection.on_blocked = self._on_blocked
         channel.connection.on_unblocked = self._on_unblocked
-        self._publish = channel.basic_publish
-        channel.basic_publish = self._counted
+        self._publish, self._revive = channel.basic_publish, channel._do_revive
+        channel.basic_publish, channel._do_revive = self._counted, self._on_closed
+        for name in _DECLARING:
+            setattr(channel, name, partial(self._declared, getattr(channel, name)))
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
         channel.confirm_select()
+
+    def forget_refusals(self) -> None:
+        """Forget the refusals of earlier batches, except of messages that are still held."""
+        self.refused = {number: self.refused[number] for number in self.held & self.refused.keys()}
 
     def fate(self, numbers: range) -> Exception | None:
         """Return the fate of the messages of one entry; see `beatstore.beat.batches`."""
@@ -168,7 +180,8 @@ class Confirms:
         alone = self.one_by_one or target not in self._known or _is_checked(message)
         alone = alone or bool(kwargs.get("immediate"))
         if alone and not self._blocked:
-            self.wait(ANSWER_TIMEOUT)
+            with suppress(BlockedError):  # as in `_wait_alone`
+                self.wait(ANSWER_TIMEOUT)
         result = self._publish(message, exchange, routing_key, mandatory, *args, **kwargs)
         self.published += 1
         self.open[self.published] = task_id
@@ -188,6 +201,24 @@ class Confirms:
             raise
         self._known.add(target)
 
+    def _declared(self, declare: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Declare an exchange, a queue or a binding; RabbitMQ may close the channel for it."""
+        self.check()
+        if not self._over:
+            self.wait(ANSWER_TIMEOUT)
+        return declare(*args, **kwargs)
+
+    def _on_closed(self) -> None:
+        """Let go of a channel that RabbitMQ has closed; py-amqp opens it again, unconfirmed."""
+        self._over = True
+        for name in ("basic_publish", "_do_revive", "beatstore_confirms", *_DECLARING):
+            vars(self._channel).pop(name, None)
+        events = self._channel.events
+        events["basic_ack"].discard(self._on_ack)
+        events["basic_nack"].discard(self._on_nack)
+        events["basic_return"].discard(self._on_return)
+        self._revive()
+
     def _on_blocked(self, *_: object) -> None:
         self._blocked = True
 
@@ -200,7 +231,8 @@ class Confirms:
 
     def _on_nack(self, number: int, multiple: bool) -> None:
         for answered in self._answered(number, multiple):
-            self.open.pop(answered, None)
+            if self.open.pop(answered, None) is None:
+                continue  # an event of Celery's, which is no message of a run
             self.refused[answered] = NackedError(
                 "RabbitMQ did not accept the message (basic.nack): its queue is full, with "
                 "the overflow policy reject-publish, or could not store it"
@@ -244,8 +276,8 @@ class Unconfirmed(Generic[Sent]):
 
     def __init__(self, confirms: Confirms, messages: Sequence[tuple[Sent, range]]) -> None:
         self._confirms = confirms
-        self._messages = list(messages)
         self._extend_at = 0.0
+        self._hold(messages)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -258,9 +290,9 @@ class Unconfirmed(Generic[Sent]):
         """
         self._confirms.poll()
         fates = [(sent, numbers, self._confirms.fate(numbers)) for sent, numbers in self._messages]
-        self._messages = [
-            (sent, numbers) for sent, numbers, fate in fates if isinstance(fate, UnsureError)
-        ]
+        self._hold(
+            [(sent, numbers) for sent, numbers, fate in fates if isinstance(fate, UnsureError)]
+        )
         return [(sent, fate) for sent, _, fate in fates if not isinstance(fate, UnsureError)]
 
     def to_extend(self) -> list[Sent]:
@@ -272,8 +304,20 @@ class Unconfirmed(Generic[Sent]):
 
     def given_up(self) -> list[Sent]:
         """Remove and return everything: the connection broke, and no answers will come."""
-        messages, self._messages = self._messages, []
+        messages = self._messages
+        self._hold([])
         return [sent for sent, _ in messages]
+
+    def join(self, others: Unconfirmed[Sent]) -> bool:
+        """Take over what was sent during the alarm before; return False if on another channel."""
+        if others._confirms is not self._confirms:
+            return False
+        self._hold([*others._messages, *self._messages])
+        return True
+
+    def _hold(self, messages: Sequence[tuple[Sent, range]]) -> None:
+        self._messages = list(messages)
+        self._confirms.held = {number for _, numbers in self._messages for number in numbers}
 
 
 def _is_checked(message: Any) -> bool:

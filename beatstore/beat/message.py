@@ -88,7 +88,7 @@ class BeatEntry(ScheduleEntry):
         own = {name: value for name, value in given if not name.startswith(allowed.OURS)}
         options["headers"] = {**own, **headers_of(claim)}
         options["task_id"] = claim.task_id
-        options.setdefault("retry", False)
+        options["retry"] = False  # kombu would reconnect in the middle of a batch; beat tries again
         # A row written by hand may hold an eta or countdown; only the schedule sets the time.
         for time_of_sending in ("eta", "countdown"):
             options.pop(time_of_sending, None)

@@ -36,6 +36,7 @@ from beatstore.beat.batches import (
     Batch,
     batch_of,
     broker_errors,
+    cause_of,
     check_writable,
 )
 from beatstore.beat.confirms import (
@@ -197,8 +198,7 @@ class Sender:
                 yield self._out_of_time(attempt)
                 continue
             if isinstance(attempt.failure, BlockedError):
-                self._unconfirmed = attempt.unconfirmed()
-                yield self._extended_claims()
+                yield self._held(attempt) + self._extended_claims()
             self._check_broker(attempt)
             if attempt.returned:
                 # The queue may have been deleted since it was declared.
@@ -206,9 +206,16 @@ class Sender:
                 declared.clear()
                 self.ladder.forget()
             if attempt.failure is not None and attempt.is_hopeless:
-                yield [try_later(attempt.rest[0], attempt.failure)]
+                yield [try_later(attempt.rest[0], cause_of(attempt.failure) or attempt.failure)]
             else:
                 attempts.extend(attempt.next_attempts())
+
+    def _held(self, attempt: Attempt) -> list[Outcome]:
+        """Hold what was sent in RabbitMQ's alarm; return what of an earlier alarm is given up."""
+        before, self._unconfirmed = self._unconfirmed, attempt.unconfirmed()
+        if not before or self._unconfirmed.join(before):
+            return []
+        return [Outcome(entry.claim, "claimed") for entry in before.given_up()]
 
     def _out_of_time(self, attempt: Attempt) -> list[Outcome]:
         """Return the claims that ran out of time as still claimed, for the next send."""
@@ -243,8 +250,9 @@ class Sender:
     def _write(self, attempt: Attempt, until: float) -> None:
         """Write a batch to the broker, and store the error that ended it."""
         app = self._scheduler.app
-        errors = broker_errors(self._connection())
-        ending: tuple[type[Exception], ...] = (OutOfTimeError, BlockedError, *errors)
+        broken = broker_errors(self._connection())
+        errors: tuple[type[Exception], ...] = (BlockedError, *broken)
+        ending: tuple[type[Exception], ...] = (OutOfTimeError, *errors)
         try:
             attempt.batch, entries = self._batch_of(attempt, until, errors)
             with attempt.batch as batch, without_results(app):

@@ -223,7 +223,8 @@ def _expired_reason(run: Row[Any]) -> str:
 def _stale_reason(run: Row[Any], now: datetime) -> str:
     if run.state == "started":
         return f"worker {run.worker} stopped sending heartbeats"
-    since = run.sent_at or run.due_at
+    # A slow beat marks a message as sent that a worker has had already.
+    since = min(filter(None, (run.sent_at, run.started_at)), default=run.due_at)
     return f"no worker reported it within {duration(now - since)} of sending"
 
 

@@ -39,6 +39,9 @@ _ANSWERS: dict[tuple[int, int], tuple[tuple[int, int], str, tuple[Any, ...]]] = 
 
 _METHOD, _HEADER = 1, 2
 
+#: How many of the messages that were written during an alarm are refused at its end, of one.
+_REFUSES = 0.2
+
 #: What RabbitMQ says of itself first; by this beat learns of its alarm.
 _ABLE = {"capabilities": {"connection.blocked": True, "publisher_confirms": True}}
 
@@ -75,7 +78,7 @@ class _Socket:
             raise ConnectionRefusedError("the broker is down")
         self._broker = broker
         self._replies = b""
-        self._broken = self._publishes = self._closed = False
+        self._broken = self._publishes = self._closed = self._confirms = False
         self._published = 0
         self._by = ""
         self._timeout: float | None = None
@@ -123,7 +126,8 @@ class _Socket:
         """Read what was written during the alarm; nobody gets an answer if it broke since."""
         unread, self.unread = self.unread, []
         for frames, begun in unread:
-            self._execute(frames, begun, "go")
+            refuses = self._broker.chance.random() < _REFUSES and _is_message(frames)
+            self._execute(frames, begun, "refuse" if refuses else "go")
         self._reply(0, spec.Connection.Unblocked)
 
     def settimeout(self, seconds: float | None) -> None:
@@ -160,8 +164,10 @@ class _Socket:
             if kind != _METHOD:
                 continue
             method = unpack_from(">HH", payload)
-            if method == spec.Channel.CloseOk:
-                self._closed = False
+            if method == spec.Channel.Open:
+                self._closed = self._confirms = False
+            if method == spec.Confirm.Select:
+                self._confirms, self._published = True, 0
             if method in _ANSWERS:
                 self._reply(channel, *_ANSWERS[method])
 
@@ -173,7 +179,7 @@ class _Socket:
         number, chance = self._published, self._broker.chance
         if order != "refuse":
             self._broker.take(Message.of(_headers(header), begun), begun, self._by)
-            self._unanswered.append(number)
+            self._unanswered += [number] if self._confirms else []
             if order == "go" and chance.random() < 0.5:
                 self._confirm()
             return
@@ -185,7 +191,7 @@ class _Socket:
             self._frame(_METHOD, channel, pack(">HH", *spec.Basic.Return) + returned)
             self._frame(_HEADER, channel, header[:4] + bytes(8) + header[12:])
             self._unanswered.append(number)
-        else:  # and what was not confirmed yet will not be
+        else:  # what was not confirmed yet will not be, nor what is sent before new confirms
             self._closed = self._broker.closed = True
             self._unanswered.clear()
             why = (404, "NOT_FOUND - no exchange", *spec.Basic.Publish)

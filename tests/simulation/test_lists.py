@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from celery import Celery
 
+from beatstore.beat.ladder import Push
 from beatstore.headers import ATTEMPT, DUE_AT, RUN_ID
 from tests.simulation.broker import Broker
 from tests.simulation.kernel import Kernel, Process
@@ -106,3 +109,34 @@ def test_nobody_reaches_a_broker_that_is_down(app: Celery, broker: Broker) -> No
     broker.up = False
     assert len(published(app, [1])) == 1
     assert taken(broker) == []
+
+
+def test_what_was_answered_before_the_connection_broke_is_known(
+    app: Celery, broker: Broker
+) -> None:
+    """Of two lists, the first may have been answered: that is not thrown away."""
+    seen = set()
+    batch: Any = None
+
+    def work() -> None:
+        nonlocal batch
+        producer: Any = app.amqp.Producer(app.connection_for_write(), auto_declare=False)
+        batch = Push(producer)
+        given = {RUN_ID: 1, DUE_AT: "12:00", ATTEMPT: 1, "id": "id", "task": "t"}
+        text = json.dumps({"headers": given | {"periodic_task_name": "a", "expires": None}})
+        with suppress(Exception), batch:
+            for queue in ("one", "two"):
+                batch.put((queue, text))
+                batch.mark()
+
+    for _ in range(30):
+        broker.queue.clear()
+        process = Process(Kernel(lambda: 0.0), "beat-1")
+        process.begin(work)
+        process.go("lost")
+        assert process.idle
+        known = [fate is None for fate in batch.fates()]
+        assert len(broker.queue) >= sum(known)
+        seen.add((len(broker.queue), *known))
+    assert (2, True, False) in seen
+    assert (2, False, False) in seen

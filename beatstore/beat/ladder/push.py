@@ -22,6 +22,7 @@ from kombu.utils.json import dumps
 from beatstore.beat.batches import Batch, Fate
 from beatstore.beat.ladder.genuine import replaced_in
 from beatstore.beat.ladder.template import BODY, Caught, filled
+from beatstore.beat.replies import note_replies
 from beatstore.errors import UnsureError
 
 __all__ = ["Push", "hook_of_push", "push_template"]
@@ -151,7 +152,8 @@ class Push(Batch):
         with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
             for key, texts in self._commands:
                 pipe.lpush(key, *texts)
-            self._replies = pipe.execute(raise_on_error=False)
+            note_replies(pipe, self._replies, self.producer.connection.connection_errors)
+            pipe.execute(raise_on_error=False)
 
     def _fate(self, number: int) -> Fate:
         if number >= len(self._replies):

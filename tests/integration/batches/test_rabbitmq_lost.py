@@ -40,7 +40,7 @@ class Answers:
         self.connection = self.channel = self
         self.confirm_publish = False
         self.channel_errors = ()
-        self._answers = list(answers)
+        self.answers = list(answers)
 
     def confirm_select(self) -> None:
         """Switch confirms on."""
@@ -48,11 +48,16 @@ class Answers:
     def basic_publish(self, *_: object, **__: object) -> None:
         """Take a message."""
 
+    def _do_revive(self) -> None:
+        """Open the channel again."""
+
+    exchange_declare = queue_declare = queue_bind = confirm_select
+
     def drain_events(self, timeout: float) -> None:
         """Hand out the next answer."""
-        if not self._answers:
+        if not self.answers:
             raise TimeoutError("no answer")
-        name, number, multiple = self._answers.pop(0)
+        name, number, multiple = self.answers.pop(0)
         for receive in self.events[name]:
             receive(number, multiple)
 
@@ -60,7 +65,7 @@ class Answers:
 class Sent:
     """A message of py-amqp's, as far as it is looked at."""
 
-    properties: ClassVar[dict[str, Any]] = {}
+    properties: ClassVar[dict[str, Any]] = {"correlation_id": "of a task"}
     body = b""
 
 

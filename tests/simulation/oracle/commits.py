@@ -166,7 +166,8 @@ def silence(change: Change) -> Iterator[str]:
             if silent < 49.0:
                 yield f"{said(run)} is lost, and was heard of {silent:g} s ago"
         elif entry is not None and entry.run_timeout_s is not None and was.state == "sent":
-            since = _since(was.sent_at, change)
+            # A slow beat may mark it as sent after a worker has had it, and has put it back.
+            since = max(_since(at, change) for at in (was.sent_at, was.started_at) if at)
             if since < min(entry.run_timeout_s, 20.0) - 0.01:
                 yield f"{said(run)} is lost {since:g} s after it was sent"
 
