@@ -378,6 +378,17 @@ def test_a_guard_holds_when_a_beat_is_killed_or_cut_off(kind: str) -> None:
     assert [violation.rule for violation in found] == excused[kind]
 
 
+def test_a_task_that_waits_for_its_own_retry_may_start() -> None:
+    """A second copy of its message finds a run that waits to start, so the guard lets it by."""
+    ledger = started_again(good(), 12)
+    [first, _, again] = [line for line in ledger.lines if line.run == 12]
+    retry = replace(first, what="retry", at=(first.at + again.at) / 2)
+    spoiled = replace(
+        ledger, lines=[*ledger.lines, retry], events=[Event("beat partition", 114.0, 114.0)]
+    )
+    assert check(spoiled) == []
+
+
 def test_a_worker_does_not_start_what_it_runs() -> None:
     """A second start at the worker that still runs the first has no excuse."""
     ledger = good()

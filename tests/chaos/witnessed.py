@@ -82,7 +82,8 @@ def doubles(view: View) -> Iterator[Violation]:
             yield Violation("task ids", life.name, text, [run], lines)
         for starts in _repeated(lines):
             side_by_side = life.guarded and _side_by_side(starts, lines)
-            if side_by_side or not explained(view, life, starts):
+            guarded = life.guarded and not _put_back(starts, lines)
+            if side_by_side or not explained(view, life, starts, guarded=guarded):
                 guard = "in spite of the guard" if life.guarded else "without a cause"
                 text = f"its task has started {len(starts)} times {guard}"
                 yield Violation("started twice", life.name, text, [run], lines)
@@ -107,11 +108,17 @@ def _side_by_side(starts: Sequence[Line], lines: Sequence[Line]) -> bool:
     return False
 
 
-def explained(view: View, life: Life, starts: Sequence[Line]) -> bool:
+def _put_back(starts: Sequence[Line], lines: Sequence[Line]) -> bool:
+    """Say whether the task has put its message back in between; then its run waits to start."""
+    first, last = starts[0].at, starts[-1].at
+    return any(line.what == "retry" and first < line.at < last for line in lines)
+
+
+def explained(view: View, life: Life, starts: Sequence[Line], *, guarded: bool) -> bool:
     """Say whether the failure table allows that a task starts again."""
     first, last = starts[0].at, starts[-1].at
     kinds: tuple[str, ...] = DOUBLING
-    if life.guarded:
+    if guarded:
         # The guard lets by what it can't ask about, and what a dead worker had.
         kinds = OUTAGES
         if any(line.asked_s >= ASKED for line in starts[1:]):
