@@ -108,8 +108,7 @@ def finish(
             if ending.run_id in of_held:
                 if not _leave_for_sweep(connection, of_held[ending.run_id], ending, now):
                     unwritten.held.append(ending)
-            elif not write_ending(connection, ending, now, MAY_END | {"lost"}):
-                # Its entry was removed, so nothing depends on it; or there is no such run.
+            elif not _finish_removed(connection, ending, now):
                 unwritten.unknown.append(ending)
     for row in _as_they_are(connection, database, found):
         if (row.id, row.task_id) in by_id:
@@ -270,6 +269,18 @@ def _leave_for_sweep(connection: Connection, run: Row[Any], ending: Ending, now:
     if run.task_id == ending.task_id:
         write_ending(connection, ending, now, MAY_END, follow_up="end")
     return True
+
+
+def _finish_removed(connection: Connection, ending: Ending, now: datetime) -> bool:
+    """Write the outcome of a run whose entry was removed, so that nothing depends on it.
+
+    Returns:
+        False if there is no such run, or if it has ended, or another attempt decides.
+    """
+    of_run = select(RUN).where(RUN.c.id == ending.run_id, RUN.c.task_id == ending.task_id)
+    run = connection.execute(of_run).first()
+    is_last = run is not None and neighbours(connection, run)[1] is None
+    return write_ending(connection, ending, now, MAY_END | {"lost"} if is_last else MAY_END)
 
 
 def _finish_one(
