@@ -109,7 +109,7 @@ def test_several_processes_play() -> None:
 
 def test_a_fault_is_found_and_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """A next attempt that is not made is found, and a few steps are left that show it."""
-    monkeypatch.setattr(complete, "_add_attempt", lambda *given: True)
+    monkeypatch.setattr(complete, "add_attempt", lambda *given: True)
     plan = next(plan for plan in map(drawn, range(1_000)) if play(plan))
     rule = rule_of(play(plan))
     short = shrunk(plan, play)
@@ -148,7 +148,11 @@ def test_schedules_meet_what_they_are_for() -> None:
     assert {given["task"] for plan in plans for given in plan.entries.values()} == {
         *(PLAIN, GUARDED, LATE, GROUP, CHAIN),
     }
-    assert {plan.sends for plan in plans} == {"each", "pipeline", "push"}
+    assert {plan.sends for plan in plans} == {"each", "pipeline", "push", "confirms", "publish"}
+    assert {step[1] for step in steps if step[0] == "broker"} == {
+        *("down", "up", "lose", "double", "delay", "turn", "foreign", "alarm", "calm"),
+    }
+    assert {step[2] for step in steps if step[0] == "to"} == {"publish", "answer", "commit"}
     assert {plan.patience for plan in plans} == {1, 2, 4}
     ends = {end for plan in plans for ends in plan.ends.values() for end, _ in ends}
     assert ends == {"succeeded", "failed", "cancelled", "again", "revoked"}
