@@ -105,9 +105,13 @@ class Confirms:
         channel.basic_publish, channel._do_revive = self._counted, self._on_closed
         for name in _DECLARING:
             setattr(channel, name, partial(self._declared, getattr(channel, name)))
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
+        self._receivers: dict[str, Callable[..., None]] = {
+            "basic_ack": self._on_ack,
+            "basic_nack": self._on_nack,
+            "basic_return": self._on_return,
+        }
+        for name, receiver in self._receivers.items():
+            channel.events[name].add(receiver)
         channel.confirm_select()
 
     def forget_refusals(self) -> None:
@@ -213,10 +217,8 @@ class Confirms:
         self._over = True
         for name in ("basic_publish", "_do_revive", "beatstore_confirms", *_DECLARING):
             vars(self._channel).pop(name, None)
-        events = self._channel.events
-        events["basic_ack"].discard(self._on_ack)
-        events["basic_nack"].discard(self._on_nack)
-        events["basic_return"].discard(self._on_return)
+        for name, receiver in self._receivers.items():
+            self._channel.events[name].discard(receiver)
         self._revive()
 
     def _on_blocked(self, *_: object) -> None:

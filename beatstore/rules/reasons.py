@@ -66,9 +66,8 @@ def is_triggered(reason: str | None) -> bool:
 
 def is_by_hand(reason: str | None) -> bool:
     """Return True if a user ended the run with this reason."""
-    reason = reason or ""
-    note = next((f"{note}; " for note in NOTES if reason.startswith(note)), "")
-    return reason.removeprefix(note).startswith(BY_HAND)
+    note, reason = _note_of(reason), reason or ""
+    return (reason if note is None else reason.removeprefix(f"{note}; ")).startswith(BY_HAND)
 
 
 def is_rerun(reason: str | None) -> bool:
@@ -102,8 +101,12 @@ def reworded(reason: str | None, words: str) -> str:
 
     `beatstore.tick.endings.reworded_reason` is the same in SQL.
     """
-    note = next((note for note in NOTES if (reason or "").startswith(note)), None)
+    note = _note_of(reason)
     return words if note is None else f"{note}; {words}"
+
+
+def _note_of(reason: str | None) -> str | None:
+    return next((note for note in NOTES if (reason or "").startswith(note)), None)
 
 
 def waited(span: timedelta, reason: str | None) -> str:

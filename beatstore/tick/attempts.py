@@ -21,14 +21,18 @@ from beatstore.rules.reasons import TRIGGERED, is_rerun, is_triggered
 from beatstore.tick.claims import Ending, legible, task_id_of
 
 __all__ = [
+    "IS_COUNTED",
     "add_attempt",
     "has_cancelled_the_next",
-    "is_dropped",
     "is_retry",
     "neighbours",
     "note_later",
     "take_back",
 ]
+
+
+#: Nothing is left to do for a run that has ended, but perhaps to wake who waits for it.
+IS_COUNTED = or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("is_counted")
 
 
 def is_retry(run: Row[Any]) -> bool:
@@ -42,8 +46,9 @@ def is_retry(run: Row[Any]) -> bool:
 
 def neighbours(connection: Connection, run: Row[Any]) -> tuple[Row[Any] | None, Row[Any] | None]:
     """Return the attempts before and after a run, if there are any."""
-    names = ("id", "attempt", "state", "reason", "wake_at", "follow_up")
-    others = select(*(RUN.c[name] for name in names)).where(
+    names = ("id", "attempt", "state", "reason")
+    columns: list[Any] = [*(RUN.c[name] for name in names), IS_COUNTED]
+    others = select(*columns).where(
         RUN.c.entry_id == run.entry_id,
         RUN.c.due_at == run.due_at,
         RUN.c.attempt.in_((run.attempt - 1, run.attempt + 1)),
@@ -55,11 +60,6 @@ def neighbours(connection: Connection, run: Row[Any]) -> tuple[Row[Any] | None, 
 def has_cancelled_the_next(run: Row[Any]) -> bool:
     """Return whether the late end of a run has cancelled the attempt after it."""
     return run.state == "succeeded" or (run.state == "cancelled" and not is_retry(run))
-
-
-def is_dropped(run: Row[Any]) -> bool:
-    """Return whether a next attempt was cancelled, and is counted as a failure."""
-    return run.state == "cancelled" and (run.wake_at is None or run.follow_up == "wake")
 
 
 def take_back(connection: Connection, run: Row[Any], following: Row[Any], now: datetime) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, literal, or_, select, update
+from sqlalchemy import Row, bindparam, literal, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -34,9 +34,9 @@ from beatstore.rules.reasons import is_rerun
 from beatstore.rules.retries import retry_delay
 from beatstore.rules.states import DROPPED, MAY_END, UNFINISHED, WITH_WORKER
 from beatstore.tick.attempts import (
+    IS_COUNTED,
     add_attempt,
     has_cancelled_the_next,
-    is_dropped,
     is_retry,
     neighbours,
     note_later,
@@ -67,7 +67,7 @@ _ROWS = (
     select(
         NOW.label("now"),
         *(RUN.c[name] for name in _OF_RUN),
-        or_(RUN.c.wake_at.is_(None), RUN.c.follow_up == "wake").label("is_counted"),
+        IS_COUNTED,
         outcome_of(RUN).label("outcome"),
         *(ENTRY.c[name].label(f"entry_{name}") for name in ("state", "name", "created_at")),
         *(ENTRY.c[name] for name in ("blocked_by", "max_retries", "retry_delay_s")),
@@ -354,7 +354,12 @@ def _finish_late(
     if state == "cancelled" and before is not None and has_cancelled_the_next(before):
         _finish_needless(connection, run, ending, now, tally, before=before)
         return
-    counted = following is None or is_rerun(following.reason) or is_dropped(following)
+    # A next attempt that was dropped leaves the failure, which may be counted by now.
+    counted = (
+        following is None
+        or is_rerun(following.reason)
+        or (following.state == "cancelled" and following.is_counted)
+    )
     if counted and ending.state == "cancelled":
         # The failure is counted. A row that says `cancelled` would say that nothing is.
         note_later(connection, run, ending)

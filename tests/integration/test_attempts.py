@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -10,28 +9,10 @@ import pytest
 
 from beatstore import After, Run
 from beatstore.tick.claims import Claim, Outcome
-from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.reports import Reports
 from tests.support.harness.play import Play, held
+from tests.support.harness.reported import begin, counts, said
 from tests.support.marks import on_servers
-
-
-def begin(play: Play, **given: Any) -> Run:
-    """Let one hourly entry be sent at one o'clock, and return its run."""
-    play.add("a", "0 * * * *", **given)
-    assert play.at("13:00") == ["a"]
-    return play.last("a")
-
-
-def said(
-    run: Run | Claim, state: str, *, part: str | None = None, by: str = "one", **more: Any
-) -> Report:
-    run_id = run.run_id if isinstance(run, Claim) else run.id
-    return Report(Origin(run_id, run.task_id, part), state, time.monotonic(), by, **more)
-
-
-def counts(play: Play) -> tuple[int, int, int]:
-    entry = play.store.get("a")
-    return entry.success_seq, entry.failure_seq, entry.done_seq
 
 
 def attempt(play: Play, number: int) -> Run:

@@ -13,23 +13,17 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from beatstore import After, Run
+from beatstore import After
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.tick.claims import Claim, Ending, Outcome
 from beatstore.tick.complete import count
 from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.worker.reporter import Reporter
 from tests.support.harness.play import Play
+from tests.support.harness.reported import begin, counts, said
 from tests.support.marks import on_servers
 
 HEARTBEAT = 10
-
-
-def begin(play: Play, **given: Any) -> Run:
-    """Let one hourly entry be sent at one o'clock, and return its run."""
-    play.add("a", "0 * * * *", **given)
-    assert play.at("13:00") == ["a"]
-    return play.last("a")
 
 
 def claim(play: Play, **given: Any) -> Claim:
@@ -38,16 +32,6 @@ def claim(play: Play, **given: Any) -> Claim:
     play.clock.advance(3600)
     ((claim,), _) = play.queue.plan(play.queue.look().now)
     return claim
-
-
-def said(run: Run | Claim, state: str, *, by: str = "one", ago: float = 0.0, **more: Any) -> Report:
-    run_id = run.run_id if isinstance(run, Claim) else run.id
-    return Report(Origin(run_id, run.task_id), state, time.monotonic() - ago, by, **more)
-
-
-def counts(play: Play) -> tuple[int, int, int]:
-    entry = play.store.get("a")
-    return entry.success_seq, entry.failure_seq, entry.done_seq
 
 
 # -- what beat took for not sent ---------------------------------------------------------------

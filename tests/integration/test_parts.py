@@ -11,27 +11,17 @@ from sqlalchemy import update
 
 from beatstore import Run
 from beatstore.database.tables import RUN
-from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.tick.reports import Origin, Reports
 from tests.support.harness.play import Play
+from tests.support.harness.reported import begin, said
 
 HEARTBEAT = 10
 MISSED_UNTIL_STALE = 3 * HEARTBEAT
 GONE = MISSED_UNTIL_STALE + 2 * HEARTBEAT
 
 
-def begin(play: Play, **given: Any) -> Run:
-    """Let one hourly entry be sent at one o'clock, and return its run."""
-    play.add("a", "0 * * * *", **given)
-    assert play.at("13:00") == ["a"]
-    return play.last("a")
-
-
 def of(run: Run, part: str) -> Origin:
     return Origin(run.id, run.task_id, part)
-
-
-def said(run: Run, state: str, part: str, *, by: str = "one", ago: float = 0.0, **more: Any) -> Any:
-    return Report(of(run, part), state, time.monotonic() - ago, by, **more)
 
 
 def pass_silently(play: Play, seconds: float) -> None:

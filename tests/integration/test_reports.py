@@ -12,6 +12,7 @@ from beatstore import After, Run
 from beatstore.tick.claims import Ending, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.harness.play import Play
+from tests.support.harness.reported import begin
 
 WORKER = "celery@there"
 HEARTBEAT = 10
@@ -27,13 +28,6 @@ def said(
 ) -> Report:
     """Return a report of now, or of some seconds ago."""
     return Report(of(run, part), state, time.monotonic() - ago, by, **more)
-
-
-def begin(play: Play, **given: Any) -> Run:
-    """Let one hourly entry be sent at one o'clock, and return its run."""
-    play.add("a", "0 * * * *", **given)
-    assert play.at("13:00") == ["a"]
-    return play.last("a")
 
 
 def test_a_report_says_when_where_and_why(play: Play, reports: Reports) -> None:

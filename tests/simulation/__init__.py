@@ -12,6 +12,7 @@ one seed is one schedule, repeated exactly, and a failing one can be made shorte
     servers.py   the same on PostgreSQL and MariaDB
     wire.py      the connections to SQLite
     broker.py    the broker
+    sockets.py   one end of a connection to it
     lists.py     the same behind a socket, as Redis: for real kombu and real redis-py
     channels.py  the same as RabbitMQ: for real kombu and real py-amqp
     beats.py     beatstore's beat, whole

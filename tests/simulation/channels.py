@@ -21,6 +21,7 @@ from amqp.transport import AMQP_PROTOCOL_HEADER, TCPTransport
 from beatstore.headers import DUE_AT
 from tests.simulation.broker import Broker, Message
 from tests.simulation.kernel import Kernel
+from tests.simulation.sockets import Socket
 
 __all__ = ["channels_of"]
 
@@ -66,7 +67,7 @@ def channels_of(broker: Broker) -> Iterator[None]:
         yield
 
 
-class _Socket:
+class _Socket(Socket):
     """One end of a connection; the other end executes what has arrived.
 
     Attributes:
@@ -74,59 +75,52 @@ class _Socket:
     """
 
     def __init__(self, broker: Broker) -> None:
-        if not broker.up:
-            raise ConnectionRefusedError("the broker is down")
-        self._broker = broker
-        self._replies = b""
-        self._broken = self._publishes = self._closed = self._confirms = False
+        super().__init__(broker)
+        self._publishes = self._closed = self._confirms = False
         self._published = 0
-        self._by = ""
         self._timeout: float | None = None
         self._unanswered: list[int] = []
         self.unread: list[tuple[bytes, float]] = []
 
     def sendall(self, data: Any) -> None:
         """Stop if a message arrives with this piece, and execute it unless an alarm is on."""
-        self._check()
+        self.check()
         frames, process = bytes(data), Kernel.current()
         begun = 0.0 if process is None else process.kernel.monotonic()
         order = "go"
         if _is_message(frames):
             assert process is not None
-            self._by = process.name
+            self.by = process.name
             order = process.point("publish", _named(frames))
             if order == "cut":
-                self._broken = True
-            self._check()
+                self.broken = True
+            self.check()
             self._publishes = True
-        if self._broker.alarm and self._publishes:
+        if self.broker.alarm and self._publishes:
             self._wait_for_its_end(frames, begun)
         else:
             self._execute(frames, begun, order)
         if order in ("lost", "undo"):
-            self._broken = True
-            self._replies = b""
+            self.broken = True
+            self.replies = b""
 
     def recv(self, size: int) -> bytes:
         """Return what was answered; who waits for a confirm stops before it comes."""
-        self._check()
+        self.check()
         waits = self._timeout != 0  # py-amqp looks for answers before it writes
-        if not self._replies and self._unanswered and waits and not self._broker.alarm:
+        if not self.replies and self._unanswered and waits and not self.broker.alarm:
             process = Kernel.current()
             if process is not None and process.point("answer", "confirms") != "go":
-                self._broken = True
-            self._check()
+                self.broken = True
+            self.check()
             self._confirm()
-        if not self._replies:
-            raise TimeoutError("there is no answer")
-        given, self._replies = self._replies[:size], self._replies[size:]
-        return given
+        return self.read(size)
 
     def go_on(self) -> None:
         """Read what was written during the alarm; nobody gets an answer if it broke since."""
         unread, self.unread = self.unread, []
         for frames, begun in unread:
-            refuses = self._broker.chance.random() < _REFUSES and _is_message(frames)
+            refuses = self.broker.chance.random() < _REFUSES and _is_message(frames)
             self._execute(frames, begun, "refuse" if refuses else "go")
         self._reply(0, spec.Connection.Unblocked)
 
@@ -138,18 +132,9 @@ class _Socket:
         """Return what was noted."""
         return self._timeout
 
-    def __getattr__(self, name: str) -> Any:
-        """Have no options, and nothing to close."""
-        return lambda *given, **options: None
-
-    def _check(self) -> None:
-        if self._broken or not self._broker.up:
-            self._broken = True
-            raise ConnectionResetError("the connection is closed")
-
     def _wait_for_its_end(self, frames: bytes, begun: float) -> None:
-        if self not in self._broker.held:
-            self._broker.held.append(self)
+        if self not in self.broker.held:
+            self.broker.held.append(self)
             self._reply(0, spec.Connection.Blocked, "s", ("low on memory",))
         self.unread.append((frames, begun))
 
@@ -176,9 +161,9 @@ class _Socket:
         if self._closed:
             return
         self._published += 1
-        number, chance = self._published, self._broker.chance
+        number, chance = self._published, self.broker.chance
         if order != "refuse":
-            self._broker.take(Message.of(_headers(header), begun), begun, self._by)
+            self.broker.take(Message.of(_headers(header), begun), begun, self.by)
             self._unanswered += [number] if self._confirms else []
             if order == "go" and chance.random() < 0.5:
                 self._confirm()
@@ -192,7 +177,7 @@ class _Socket:
             self._frame(_HEADER, channel, header[:4] + bytes(8) + header[12:])
             self._unanswered.append(number)
         else:  # what was not confirmed yet will not be, nor what is sent before new confirms
-            self._closed = self._broker.closed = True
+            self._closed = self.broker.closed = True
             self._unanswered.clear()
             why = (404, "NOT_FOUND - no exchange", *spec.Basic.Publish)
             self._reply(channel, spec.Channel.Close, "BsBB", why)
@@ -200,10 +185,10 @@ class _Socket:
     def _confirm(self) -> None:
         """Confirm what was not yet: all at once, or each by itself and in any order."""
         numbers, self._unanswered = self._unanswered, []
-        if numbers[1:] and self._broker.chance.random() < 0.5:
+        if numbers[1:] and self.broker.chance.random() < 0.5:
             self._reply(1, spec.Basic.Ack, "Lb", (numbers[-1], True))
             return
-        for number in self._broker.chance.sample(numbers, len(numbers)):
+        for number in self.broker.chance.sample(numbers, len(numbers)):
             self._reply(1, spec.Basic.Ack, "Lb", (number, False))
 
     def _reply(
@@ -212,7 +197,7 @@ class _Socket:
         self._frame(_METHOD, channel, pack(">HH", *method) + dumps(form, given))
 
     def _frame(self, kind: int, channel: int, payload: bytes) -> None:
-        self._replies += pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+        self.replies += pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
 
 
 def _frames(data: bytes) -> Iterator[tuple[int, int, bytes]]:

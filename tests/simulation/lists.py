@@ -19,6 +19,7 @@ from beatstore.beat.ladder import template
 from beatstore.headers import DUE_AT
 from tests.simulation.broker import Broker, Message
 from tests.simulation.kernel import Kernel
+from tests.simulation.sockets import Socket
 
 __all__ = ["lists_of"]
 
@@ -52,22 +53,17 @@ def lists_of(broker: Broker) -> Iterator[None]:
         yield
 
 
-class _Socket:
+class _Socket(Socket):
     """One end of a connection; the other end executes what has arrived."""
 
     def __init__(self, broker: Broker) -> None:
-        if not broker.up:
-            raise ConnectionRefusedError("the broker is down")
-        self._broker = broker
+        super().__init__(broker)
         self._arrived = b""
-        self._replies = b""
-        self._broken = False
-        self._by = ""
         self._queued: list[list[bytes]] | None = None
 
     def sendall(self, data: bytes) -> None:
         """Stop if messages arrive with this piece, and then execute what is complete."""
-        self._check()
+        self.check()
         self._arrived += data
         commands, self._arrived = _complete(self._arrived)
         messages = [
@@ -82,47 +78,36 @@ class _Socket:
 
     def recv(self, size: int) -> bytes:
         """Return what was answered; nothing else will come."""
-        if not self._replies:
-            self._check()
-            raise TimeoutError("there is no answer")
-        given, self._replies = self._replies[:size], self._replies[size:]
-        return given
-
-    def __getattr__(self, name: str) -> Any:
-        """Have no options, and nothing to close."""
-        return lambda *given, **options: None
-
-    def _check(self) -> None:
-        if self._broken or not self._broker.up:
-            self._broken = True
-            raise ConnectionResetError("the connection is closed")
+        if not self.replies:
+            self.check()
+        return self.read(size)
 
     def _publish(self, commands: list[list[bytes]], messages: list[dict[str, Any]]) -> None:
         process = Kernel.current()
         assert process is not None
-        begun, self._by = process.kernel.monotonic(), process.name
+        begun, self.by = process.kernel.monotonic(), process.name
         named = ", ".join(f"{one['periodic_task_name']} {one[DUE_AT]}" for one in messages)
         order = process.point("publish", named)
         if order == "cut":
-            self._broken = True
-        self._check()
+            self.broken = True
+        self.check()
         done = commands
         if order in ("lost", "undo"):
             # It may have read only a part of what has arrived.
-            done = commands[: self._broker.chance.randrange(len(commands) + 1)]
-            self._broken = True
+            done = commands[: self.broker.chance.randrange(len(commands) + 1)]
+            self.broken = True
         refused = None
         if order == "refuse":
-            refused = self._broker.chance.choice(_queues([*(self._queued or ()), *commands]))
+            refused = self.broker.chance.choice(_queues([*(self._queued or ()), *commands]))
         self._execute(done, begun, refused)
 
     def _execute(
         self, commands: list[list[bytes]], begun: float = 0.0, refused: bytes | None = None
     ) -> None:
         answers = [self._do(one, begun, refused) for one in commands]
-        if self._broken and answers:  # some may have arrived before
-            answers = answers[: self._broker.chance.randrange(len(answers))]
-        self._replies += b"".join(answers)
+        if self.broken and answers:  # some may have arrived before
+            answers = answers[: self.broker.chance.randrange(len(answers))]
+        self.replies += b"".join(answers)
 
     def _do(self, command: list[bytes], begun: float, refused: bytes | None) -> bytes:
         """Execute a command, or queue it in a transaction, and return the answer.
@@ -145,7 +130,7 @@ class _Socket:
         if command[:2] == [b"LPUSH", refused]:
             return _REFUSED
         for text in _texts(command):
-            self._broker.take(Message.of(_headers(text), begun), begun, self._by)
+            self.broker.take(Message.of(_headers(text), begun), begun, self.by)
         return _answer(command)
 
 
