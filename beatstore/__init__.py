@@ -25,6 +25,7 @@ from beatstore.definition.spec import Declared
 from beatstore.errors import (
     BeatstoreError,
     ConfigError,
+    DeniedError,
     DependencyCycleError,
     EntryChangedError,
     EntryError,
@@ -134,6 +135,7 @@ __all__ = [
     "Cron",
     "DBScheduler",
     "Declared",
+    "DeniedError",
     "DependencyCycleError",
     "Entry",
     "EntryChangedError",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from math import inf
 from typing import Any, get_args
 
 from beatstore.errors import ConfigError
@@ -42,6 +43,9 @@ NOT_SKIPPING_ALL = "more than 0 seconds with misfire='skip', or every occurrence
 LINK_NAMES = ("task_id", "run_id", "entry", "worker", "start", "end")
 
 _SQLITE_FILE = "beatstore.db"
+
+#: A hundred years: a longer time from now may have no date, or be longer than a thread can wait.
+_CENTURY_S = 36_500 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +193,15 @@ def _whole(least: int) -> Callable[[str, Any], int]:
     return check
 
 
-def _seconds(least: float, example: str) -> Callable[[str, Any], float]:
+def _seconds(least: float, example: str, most: float = inf) -> Callable[[str, Any], float]:
+    span = f"{least:g} or more" if most == inf else f"from {least:g} to {most:.0f}"
+
     def check(key: str, value: Any) -> float:
         seconds = value.total_seconds() if isinstance(value, timedelta) else value
-        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= least:
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if is_number and least <= seconds <= most:
             return float(seconds)
-        raise ConfigError(key, value, f"seconds, {least:g} or more, or a timedelta", example)
+        raise ConfigError(key, value, f"seconds, {span}, or a timedelta", example)
 
     return check
 
@@ -250,19 +257,19 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "engine_options": _mapping,
     "schema": _text,
     "batch_size": _whole(1),
-    "claim_ttl": _seconds(1, "30"),
+    "claim_ttl": _seconds(1, "30", _CENTURY_S),
     "auto_migrate": _flag,
     "default_timezone": _text,
     "default_misfire": _misfire,
     "default_grace": _seconds(0, "60"),
     "catch_up_limit": _whole(1),
-    "retention": _seconds(0, "30 * 86400"),
+    "retention": _seconds(0, "30 * 86400", _CENTURY_S),
     "eta_threshold": _seconds(0, "3600"),
     "allowed_tasks": _patterns,
     "listen": _flag,
     "notify": _flag,
-    "heartbeat": _seconds(0.1, "10"),
-    "report_wait": _seconds(0, "0.04"),
+    "heartbeat": _seconds(0.1, "10", _CENTURY_S),
+    "report_wait": _seconds(0, "0.04", _CENTURY_S),
     "overlap_timeout": _seconds(1, "86400"),
     "send": _send,
     "web_links": link_templates,

@@ -15,6 +15,7 @@
     └── StoreError
         ├── SessionError (ValueError)     session= belongs to another database
         ├── SchemaError                   tables missing, or of another revision
+        ├── DeniedError                   the database user may not do this
         └── UnavailableError              the database did not answer
             └── QueryTimeoutError         a statement took longer than its time limit
 
@@ -27,6 +28,7 @@ from __future__ import annotations
 __all__ = [
     "BeatstoreError",
     "ConfigError",
+    "DeniedError",
     "DependencyCycleError",
     "EntryChangedError",
     "EntryError",
@@ -246,6 +248,29 @@ class SessionError(StoreError, ValueError):
 
 class SchemaError(StoreError):
     """The tables are missing, or their revision does not fit this version of beatstore."""
+
+
+class DeniedError(StoreError):
+    """The database's user lacks a right that the operation needs.
+
+    Args:
+        database: the URL of the database, with its password hidden.
+        said: what the database said.
+    """
+
+    def __init__(self, database: str, said: str) -> None:
+        self.database = database
+        self.said = said
+        super().__init__(database, said)
+
+    def __str__(self) -> str:
+        # PostgreSQL numbers rows by sequences, which have rights of their own.
+        of_rows = "SELECT, INSERT, UPDATE, DELETE"
+        grant = "USAGE ON ALL SEQUENCES IN SCHEMA …" if "sequence" in self.said else of_rows
+        return (
+            f"{self.database}: this user may not read and write the tables of beatstore "
+            f"({self.said}); use a user that may, or GRANT {grant}"
+        )
 
 
 class UnavailableError(StoreError):

@@ -17,6 +17,7 @@ __all__ = [
     "RUN_ID",
     "STEP",
     "TASK_ID",
+    "UNLOCK",
     "run_id_in",
 ]
 
@@ -37,6 +38,9 @@ GOES_ON = "beatstore_goes_on"
 #: The header by which a worker's main process tells a child that this worker still runs an
 #: earlier message of the run.
 RUNNING = "beatstore_running"
+
+#: Celery's task that waits until a chord's body can be sent, where the result backend can't count.
+UNLOCK = "celery.chord_unlock"
 
 #: The largest value of the column `run.id`.
 _LARGEST = 2**63 - 1

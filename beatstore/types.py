@@ -18,7 +18,7 @@ from typing import Any, ForwardRef, Literal, Protocol, TypeAlias, TypedDict, Typ
 
 from beatstore.errors import InvalidEntryError
 from beatstore.schedules import Schedule
-from beatstore.words import nearest
+from beatstore.words import similar
 
 __all__ = [
     "Align",
@@ -275,7 +275,7 @@ def refuse_unknown(given: Mapping[str, Any], options: type) -> None:
     known = options.__annotations__
     for name in given:
         if name not in known:
-            raise InvalidEntryError(name, given[name], "a known option", nearest(name, known))
+            raise InvalidEntryError(name, given[name], "a known option", similar(name, known))
 
 
 # -- help --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """An order and its reminder are committed together, or not at all (FastAPI).
 
-pip install fastapi uvicorn && uvicorn orders:api --app-dir examples
+pip install beatstore fastapi uvicorn && uvicorn orders:api --app-dir examples
 """
 
 import os
@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import beatstore
-from beatstore import Store
+from beatstore import EntryNotFoundError, Store
 
 URL = os.environ.get("ORDERS_URL", "sqlite:///orders.db")
 
@@ -69,4 +69,7 @@ def place_order(amount: int, session: Annotated[Session, Depends(get_session, sc
 
 @api.post("/orders/{order_id}/paid")
 def pay(order_id: int, session: Annotated[Session, Depends(get_session, scope="function")]):
-    return {"reminder stopped in time": store.cancel(f"remind-{order_id}", session=session)}
+    try:
+        return {"reminder stopped in time": store.cancel(f"remind-{order_id}", session=session)}
+    except EntryNotFoundError as error:
+        raise HTTPException(404, f"order {order_id} has no reminder") from error

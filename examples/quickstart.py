@@ -2,8 +2,8 @@
 
     celery -A quickstart worker --beat --scheduler beatstore:DBScheduler --loglevel INFO
 
-run in this folder, fires its entries out of `quickstart.db`. The broker is a folder, so
-that nothing needs to be installed; a real one is one line.
+run in this folder, fires its entries out of `quickstart-data/quickstart.db`. The broker is a
+folder, so that nothing needs to be installed; a real one is one line.
 """
 
 from datetime import timedelta

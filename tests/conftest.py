@@ -54,7 +54,14 @@ from tests.support.databases import BACKENDS, DatabaseServer, found_here, open_d
 from tests.support.project import NewProject, Project
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivateServer
-from tests.support.thorough import THOROUGH, leave_for_thorough, leave_repeats, params_of, tries
+from tests.support.thorough import (
+    THOROUGH,
+    leave_for_thorough,
+    leave_repeats,
+    params_of,
+    skip_if_time_is_over,
+    tries,
+)
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -116,8 +123,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
     if THOROUGH:
         leave_repeats(items)
+        leave_for_thorough(items, found_here(), "later")
     else:
         leave_for_thorough(items, found_here())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what there is no time for."""
+    skip_if_time_is_over(item)
 
 
 def pytest_collection_finish() -> None:

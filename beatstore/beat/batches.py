@@ -25,7 +25,7 @@ import kombu.exceptions
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.beat.confirms import ANSWER_TIMEOUT, NOT_IMPLEMENTED, Confirms
+from beatstore.beat.confirms import ANSWER_TIMEOUT, CLOSING, Confirms
 from beatstore.beat.message import MESSAGE_ERRORS
 from beatstore.beat.replies import note_replies
 from beatstore.errors import UnsureError
@@ -150,6 +150,7 @@ class Confirmed(Batch):
         self.confirms: Confirms = channel.beatstore_confirms
         self.confirms.one_by_one = one_by_one
         self.confirms.forget_refusals()
+        self.confirms.poll()  # an alarm of before may be over
         self._channel = channel
         self._ends = [self.confirms.published]
 
@@ -234,7 +235,7 @@ def is_refusal(connection: Connection, error: BaseException) -> bool:
     """Return whether the broker answered, and refused this message."""
     cause = cause_of(error)
     passing = (*connection.connection_errors, *connection.recoverable_channel_errors)
-    if getattr(cause, "code", None) == NOT_IMPLEMENTED:
+    if getattr(cause, "code", None) in CLOSING:
         return True
     if not isinstance(cause, connection.channel_errors) or isinstance(cause, passing):
         return False

@@ -22,8 +22,8 @@ from beatstore.errors import BlockedError, NackedError, UnroutableError, UnsureE
 
 __all__ = [
     "ANSWER_TIMEOUT",
+    "CLOSING",
     "EXTENSION_S",
-    "NOT_IMPLEMENTED",
     "Confirms",
     "Unconfirmed",
     "loose_exchanges",
@@ -42,7 +42,6 @@ _CARRIED = frozenset(
         "content_encoding",
         "content_type",
         "correlation_id",
-        "delivery_mode",
         "message_id",
         "priority",
         "reply_to",
@@ -57,8 +56,9 @@ _DECLARING = ("exchange_declare", "queue_declare", "queue_bind")
 #: Headers with additional routing keys, which RabbitMQ checks.
 _ROUTING = frozenset({"CC", "BCC"})
 
-#: AMQP's code for unsupported features, for which RabbitMQ closes the connection.
-NOT_IMPLEMENTED = 540
+#: AMQP's codes with which RabbitMQ closes the connection because of one message: its headers do
+#: not fit into a frame, or it asks for something that RabbitMQ does not have.
+CLOSING = frozenset({501, 540})
 
 #: The largest message expiration that RabbitMQ accepts, in milliseconds: ten years.
 _LONGEST = 315_360_000_000
@@ -68,6 +68,9 @@ _ROUTED = frozenset({"direct", "topic", "headers"})
 
 #: A message size in bytes that every RabbitMQ accepts; its limit is configurable.
 _LARGE = 1_000_000
+
+#: How many characters of headers fit into a frame of 128 kB, the usual one, whatever they are.
+_LARGE_HEADERS = 25_000
 
 
 #: What was sent, and is not confirmed yet.
@@ -143,11 +146,14 @@ class Confirms:
         """Process the answers that have arrived.
 
         Raises:
+            OSError: RabbitMQ has closed the channel, so some answers will not come.
             Exception: what py-amqp raises for a closed channel or connection.
         """
         with suppress(TimeoutError):
             while self.open or self._blocked:
                 self._channel.connection.drain_events(timeout=0.001)
+        if self.open:  # py-amqp raises only a timeout if it can't open a closed channel in time
+            self._check_over()
 
     def wait(self, seconds: float) -> None:
         """Wait until everything published is answered.
@@ -160,13 +166,16 @@ class Confirms:
         end = time.monotonic() + seconds
         while self.open:
             self.check()
-            if self._over or self._channel.connection is None:
-                raise OSError("RabbitMQ will not confirm what was published before the error")
+            self._check_over()
             try:
                 self._channel.connection.drain_events(timeout=max(0.0, end - time.monotonic()))
             except Exception:
                 self._over = True  # py-amqp opens a closed channel again, without confirms
                 raise
+
+    def _check_over(self) -> None:
+        if self._over or self._channel.connection is None:
+            raise OSError("RabbitMQ will not confirm what was published before the error")
 
     def _counted(
         self,
@@ -200,7 +209,7 @@ class Confirms:
             return  # send the rest of the group too, so that all of it arrives, or nothing
         except Exception as error:
             closed = isinstance(error, self._channel_errors)
-            if closed or getattr(error, "code", None) == NOT_IMPLEMENTED:
+            if closed or getattr(error, "code", None) in CLOSING:
                 self.refusal = error
             raise
         self._known.add(target)
@@ -304,11 +313,11 @@ class Unconfirmed(Generic[Sent]):
         self._extend_at = time.monotonic() + EXTENSION_S / 2
         return [sent for sent, _ in self._messages]
 
-    def given_up(self) -> list[Sent]:
-        """Remove and return everything: the connection broke, and no answers will come."""
-        messages = self._messages
+    def given_up(self) -> list[tuple[Sent, Exception | None]]:
+        """Remove and return everything, with its fate so far: no more answers will come."""
+        fates = [(sent, self._confirms.fate(numbers)) for sent, numbers in self._messages]
         self._hold([])
-        return [sent for sent, _ in messages]
+        return fates
 
     def join(self, others: Unconfirmed[Sent]) -> bool:
         """Take over what was sent during the alarm before; return False if on another channel."""
@@ -329,12 +338,25 @@ def _is_checked(message: Any) -> bool:
         if name == "expiration":
             if not (str(value).isdecimal() and int(value) <= _LONGEST):
                 return True
+        elif name == "delivery_mode":
+            if value not in (1, 2):
+                return True
         elif name == "reply_to" and str(value).startswith("amq."):
             return True  # direct reply-to, which needs a consumer on the same channel
         elif name not in _CARRIED and value is not None:
             return True
     headers = properties.get("application_headers") or {}
-    return not _ROUTING.isdisjoint(headers) or len(message.body or b"") > _LARGE
+    if _length(headers) > _LARGE_HEADERS or len(message.body or b"") > _LARGE:
+        return True
+    return not _ROUTING.isdisjoint(headers)
+
+
+def _length(headers: Mapping[str, Any]) -> int:
+    """Return how many characters headers have, about; most of them are short texts."""
+    return sum(
+        len(name) + len(value if type(value) is str else repr(value))
+        for name, value in headers.items()
+    )
 
 
 def loose_exchanges(app: Any) -> Set[str]:
@@ -343,7 +365,10 @@ def loose_exchanges(app: Any) -> Set[str]:
     A fanout exchange has one queue for each listener, and there may be none. Exchange types of
     plugins return messages that they deliver later.
     """
-    return {"amq.fanout", *_loose(app)}
+    names = {"amq.fanout"}
+    with suppress(Exception):  # of a setting that Celery can't read: each message tells it
+        names.update(_loose(app))
+    return names
 
 
 def _loose(app: Any) -> Iterator[str]:

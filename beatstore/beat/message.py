@@ -124,12 +124,18 @@ class BeatEntry(ScheduleEntry):
         app: Any = self.app
         return app.tasks.get(self.task)
 
+    @property
+    def given_expires(self) -> Any:
+        """Return what the entry or its task says of `expires`.
+
+        As Celery does: None in the entry's options says that the task's own does not count.
+        """
+        return (self.options or {}).get("expires", getattr(self._task, "expires", None))
+
     def _expires(self) -> float | datetime | None:
         """Return when the message expires: seconds from now, or an instant."""
         app: Any = self.app
-        given = (self.options or {}).get("expires")
-        if given is None:
-            given = getattr(self._task, "expires", None)
+        given = self.given_expires
         if isinstance(given, str):
             given = maybe_iso8601(given)
         if isinstance(given, datetime):

@@ -42,6 +42,7 @@ class TickReport:
         failed: runs whose message could not be built, or was refused by the broker.
         left: runs that could not be sent in time; the next tick sends them.
         seconds: the duration of the tick.
+        more: whether the time was over while something was still due, which the next tick sends.
     """
 
     sent: int
@@ -49,6 +50,7 @@ class TickReport:
     failed: int
     left: int
     seconds: float
+    more: bool
 
 
 def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickReport:
@@ -84,6 +86,7 @@ def tick(app: Celery, *, tag: str | None = None, timeout: float = 60.0) -> TickR
         failed=states.count("failed"),
         left=states.count("claimed"),
         seconds=seconds,
+        more=once.more,
     )
 
 
@@ -96,11 +99,13 @@ class _SingleTick:
 
     Attributes:
         states: the last known state of each claimed run.
+        more: whether the time was over while something was still due.
     """
 
     def __init__(self, scheduler: DBScheduler, tag: str | None) -> None:
         store = scheduler.store
         self.states: dict[int, str] = {}
+        self.more = False
         self._scheduler = scheduler
         self._queue = Queue(store.database, store.settings, scheduler.beat_id, tag=tag)
         self._tick = Tick(self._queue, scheduler.sender.send, scheduler.inquiry.ask)
@@ -116,12 +121,14 @@ class _SingleTick:
             fired = self._tick.fire(look)
             self.states |= {one.claim.run_id: one.state for one in fired.outcomes}
             if time.monotonic() >= until:
+                self.more = True
                 break
             if not fired.found:
                 time.sleep(contended_pause())
             look = self._look()
         self._scheduler.inquiry.wait(ANSWERS_S)
-        self._tick.look()  # writes the answers
+        look = self._tick.look()  # writes the answers
+        self.more = self.more and _is_left(look, first)
 
     def close(self) -> None:
         """Release the remaining claims, and delete the row of this beat."""

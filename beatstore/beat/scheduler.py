@@ -40,7 +40,7 @@ from beatstore.beat.inquiry import Inquiry
 from beatstore.beat.message import BeatEntry, publish
 from beatstore.beat.pulse import Pulse
 from beatstore.beat.sender import Sender
-from beatstore.beat.startup import open_store, prepare
+from beatstore.beat.startup import check_interval, open_store, prepare
 from beatstore.errors import BeatstoreError, BrokerError, UnavailableError
 from beatstore.outage import Outage
 from beatstore.store.retention import Pruner
@@ -122,6 +122,7 @@ class DBScheduler(Scheduler):
             del self._starting[thread]
 
     def _prepare(self) -> None:
+        check_interval(self.max_interval)
         prepare(self.store, self.app)
         self._ready = True
 

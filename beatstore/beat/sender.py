@@ -22,7 +22,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import Any, Protocol
@@ -31,7 +31,8 @@ from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from beatstore.beat.attempt import Attempt, Sent, refusal
+from beatstore.beat.alarm import Alarm
+from beatstore.beat.attempt import Attempt, Sent
 from beatstore.beat.batches import (
     Batch,
     batch_of,
@@ -39,11 +40,8 @@ from beatstore.beat.batches import (
     cause_of,
     check_writable,
 )
-from beatstore.beat.confirms import (
-    EXTENSION_S,
-    Unconfirmed,
-    loose_exchanges,
-)
+from beatstore.beat.confirms import loose_exchanges
+from beatstore.beat.expiry import in_step
 from beatstore.beat.ladder import Ladder, Publish, Push, Rendered
 from beatstore.beat.message import (
     BeatEntry,
@@ -99,7 +97,7 @@ class Sender:
         self._scheduler = scheduler
         self._failing: dict[str, int] = {}
         self._looked = EPOCH, 0.0
-        self._unconfirmed: Unconfirmed[Sent] | None = None
+        self._alarm = Alarm(scheduler, self._declare_anew)
         self.ladder = Ladder(scheduler)
 
     def send(
@@ -145,19 +143,9 @@ class Sender:
 
     def late_outcomes(self) -> list[Outcome]:
         """Return new outcomes of messages that RabbitMQ has not confirmed during its alarm."""
-        if not self._unconfirmed:
-            return []
-        known: list[Outcome] = []
-        try:
-            for entry, fate in self._unconfirmed.answered():
-                refused = None if fate is None else refusal(self._connection(), entry.claim, fate)
-                known.append(refused or entry.outcome())
-        except Exception as error:  # noqa: BLE001  (of py-amqp, or of the socket)
-            logger.debug("lost the connection while RabbitMQ's alarm was on: %r", error)
-            self._scheduler.disconnect()
-            return [Outcome(entry.claim, "claimed") for entry in self._unconfirmed.given_up()]
+        known = self._alarm.late_outcomes()
         self._log(known)
-        return known + self._extended_claims()
+        return known
 
     # -- attempts ----------------------------------------------------------------------
 
@@ -198,24 +186,20 @@ class Sender:
                 yield self._out_of_time(attempt)
                 continue
             if isinstance(attempt.failure, BlockedError):
-                yield self._held(attempt) + self._extended_claims()
+                yield self._alarm.hold(attempt)
             self._check_broker(attempt)
             if attempt.returned:
-                # The queue may have been deleted since it was declared.
-                declared: set[Any] = self._scheduler.producer.connection.declared_entities
-                declared.clear()
-                self.ladder.forget()
+                self._declare_anew()
             if attempt.failure is not None and attempt.is_hopeless:
                 yield [try_later(attempt.rest[0], cause_of(attempt.failure) or attempt.failure)]
             else:
                 attempts.extend(attempt.next_attempts())
 
-    def _held(self, attempt: Attempt) -> list[Outcome]:
-        """Hold what was sent in RabbitMQ's alarm; return what of an earlier alarm is given up."""
-        before, self._unconfirmed = self._unconfirmed, attempt.unconfirmed()
-        if not before or self._unconfirmed.join(before):
-            return []
-        return [Outcome(entry.claim, "claimed") for entry in before.given_up()]
+    def _declare_anew(self) -> None:
+        """Have queues declared once more: one may have been deleted since it was."""
+        declared: set[Any] = self._scheduler.producer.connection.declared_entities
+        declared.clear()
+        self.ladder.forget()
 
     def _out_of_time(self, attempt: Attempt) -> list[Outcome]:
         """Return the claims that ran out of time as still claimed, for the next send."""
@@ -301,6 +285,7 @@ class Sender:
         """
         scheduler, producer = self._scheduler, self._scheduler.producer
         entry = BeatEntry(claim, scheduler.app, scheduler.store.settings.default_timezone)
+        in_step(entry, self._now())
         try:
             scheduler.apply_entry(entry, producer=producer)
         except Exception:
@@ -317,15 +302,14 @@ class Sender:
 
     # -- helpers -----------------------------------------------------------------------
 
-    def _extended_claims(self) -> list[Outcome]:
-        """Return outcomes that extend the claims of unconfirmed messages, if it is time."""
-        assert self._unconfirmed is not None
-        entries = self._unconfirmed.to_extend()
-        return [Outcome(entry.claim, "claimed", retry_in=EXTENSION_S) for entry in entries]
+    def _now(self) -> datetime:
+        """Return the database's time, by what has passed since it was read."""
+        now, looked_at = self._looked
+        return now + timedelta(seconds=time.monotonic() - looked_at)
 
     def _log(self, outcomes: Sequence[Outcome]) -> None:
         """Log what was sent, and why an entry could not be sent: once, until one succeeds."""
-        log_sent(outcomes, self._looked)
+        log_sent(outcomes, self._now())
         for outcome in outcomes:
             name = outcome.claim.name
             if outcome.state == "sent":

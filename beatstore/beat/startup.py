@@ -9,11 +9,14 @@ from __future__ import annotations
 from celery import Celery
 
 from beatstore.discovery.modules import import_code, log
-from beatstore.errors import BeatstoreError, SchemaError
+from beatstore.errors import BeatstoreError, ConfigError, SchemaError
 from beatstore.store import Store
 from beatstore.wiring import check_broker_url, warn_of_options
 
-__all__ = ["open_store", "prepare"]
+__all__ = ["check_interval", "open_store", "prepare"]
+
+#: A longer sleep is a mistake, or too long for Python to sleep.
+_LONGEST_S = 1e9
 
 
 def open_store(app: Celery, *, lazy: bool) -> tuple[Store, BeatstoreError | None]:
@@ -39,6 +42,17 @@ def open_store(app: Celery, *, lazy: bool) -> tuple[Store, BeatstoreError | None
         if not lazy:
             raise SystemExit(f"beatstore: {error}") from error
         return Store("sqlite://"), error
+
+
+def check_interval(seconds: object) -> None:
+    """Refuse a longest sleep that is none: beat would never sleep, or fail when it tries to.
+
+    Raises:
+        ConfigError: it is not a number of seconds above 0, or of more than thirty years.
+    """
+    if not (isinstance(seconds, int | float) and 0 < seconds <= _LONGEST_S):
+        expected = f"seconds, more than 0 and at most {_LONGEST_S:.0f}"
+        raise ConfigError("beat_max_loop_interval", seconds, expected, "1")
 
 
 def prepare(store: Store, app: Celery) -> None:

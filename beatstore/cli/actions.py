@@ -92,7 +92,7 @@ def _for_each(
             done.append({**row, **act(run_id)})
         except EntryError as error:
             done.append({**row, "error": str(error)})
-            note(f"run {run_id}: {error}")
+            note(f"run {run_id}: {view.advised(str(error))}")
     good = [row for row in done if row["error"] is None]
     if view.json:
         view.rows((), done, nothing="")

@@ -20,7 +20,7 @@ from beatstore.cli.group import REFUSED, fail
 from beatstore.cli.names import complete_entry
 from beatstore.cli.options import filters, json_option, reason_option
 from beatstore.cli.output import View
-from beatstore.cli.writing import note
+from beatstore.cli.writing import is_terminal, note
 from beatstore.errors import EntryError, ScheduleError
 from beatstore.store import StateReport, Store
 
@@ -210,7 +210,7 @@ def _ask(
 
 def can_ask() -> bool:
     """Return whether standard input is a terminal."""
-    return sys.stdin.isatty()
+    return is_terminal(sys.stdin)
 
 
 def _one_by_one(act: _Act) -> _Work:
@@ -259,7 +259,7 @@ def _report(view: View, done: Iterator[dict[str, Any]]) -> int:
         return refused
     for row in counted():
         if row["error"] is not None:
-            note(f"{row['name']}: {row['error']}")
+            note(f"{row['name']}: {view.advised(row['error'])}")
         else:
             view.line(f"{row['name']}: {row['state']}{row.get(_REMARK, '')}")
     return refused

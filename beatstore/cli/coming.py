@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 import click
@@ -15,9 +17,10 @@ from beatstore.cli.output import View
 from beatstore.cli.table import Column
 from beatstore.cli.writing import note
 from beatstore.records import Entry
-from beatstore.rules.due import remaining_runs
+from beatstore.rules.due import remaining_runs, sent_from, shown_offset
 from beatstore.rules.states import LIVE
 from beatstore.store import Occurrence
+from beatstore.text.values import runs_sent
 from beatstore.types import Page
 
 __all__ = ["next_"]
@@ -98,7 +101,9 @@ def _of_entry(
     within = [at for at in due if until is None or at < until]
     if entry.state == "paused" and within:
         note(f"{name} is paused; without the pause, these would be its due times")
-    return Page.cut((Occurrence(name, entry.task, at, at) for at in within), count)
+    offset = shown_offset(entry)
+    found = (Occurrence(name, entry.task, at, sent_from(at, offset)) for at in within)
+    return Page.cut(found, count)
 
 
 def _occurrence(one: Occurrence) -> dict[str, Any]:
@@ -122,8 +127,9 @@ def _why_nothing(view: View, entry: Entry, start: datetime | None, until: dateti
         return _out_of_service(entry)
     if entry.kind == "after":
         return _waits_for(view, entry)
-    if remaining_runs(entry) == 0:
-        return f"{name} has no more due times: all its {entry.max_runs:,} runs (max_runs) were sent"
+    with suppress(TypeError):  # plain SQL wrote what is no number
+        if remaining_runs(entry) == 0:
+            return f"{name} has no more due times: {runs_sent(entry.max_runs or 0)}"
     begin = view.now if start is None else start
     if entry.end_at is not None and entry.end_at < begin:
         return f"{name} has no more due times: its end_at was {view.with_zone(entry.end_at)}"
@@ -134,25 +140,24 @@ def _why_nothing(view: View, entry: Entry, start: datetime | None, until: dateti
 
 
 def _out_of_service(entry: Entry) -> str:
-    name = entry.name
+    name, word = entry.name, quote(entry.name)
     if entry.state != "broken":
-        return f"{name} is {entry.state}, so it has no due times; `why {name}` says more"
+        return f"{name} is {entry.state}, so it has no due times; `why {word}` says more"
     return (
         f"{name} is broken, so it has no due times: {entry.error or 'no error is stored'}. "
-        f"Fix it with `change {name}`, or try again with `resume {name}`"
+        f"Fix it with `change {word}`, or try again with `resume {word}`"
     )
 
 
 def _waits_for(view: View, entry: Entry) -> str:
     """Return what an entry without a schedule waits for."""
+    name, word = entry.name, quote(entry.name)
     edges = [edge for edge in view.store.edges(entry.name) if edge.downstream == entry.name]
     if not edges:
         return (
-            f"{entry.name} has no schedule and no upstream, so it is never due; "
-            f"add one with `change {entry.name}`"
+            f"{name} has no schedule and no upstream, so it is never due; "
+            f"add one with `change {word}`"
         )
     ups = ", ".join(edge_in_words(edge) for edge in edges)
     paused = ", once it is resumed" if entry.state == "paused" else ""
-    return (
-        f"{entry.name} has no schedule: it runs after {ups}{paused}; `why {entry.name}` says more"
-    )
+    return f"{name} has no schedule: it runs after {ups}{paused}; `why {word}` says more"

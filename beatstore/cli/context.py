@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from beatstore.appconf import read_settings
+from beatstore.appconf import given_settings, read_settings
 from beatstore.cli.group import Verbs
 from beatstore.config import Settings
 from beatstore.errors import SchemaError
@@ -46,8 +46,7 @@ def open_store(context: click.Context, *, make: bool = False) -> Store:
         store.database.program = "beatstore-cli"
         context.meta[_KEY] = store
         context.call_on_close(store.close)
-    if not make:
-        _look_for_file(store)
+    _look_for_file(store, make=make)
     reason = context.params.get("audit_reason")
     return store if reason is None else store.by(os_user(), reason)
 
@@ -73,15 +72,37 @@ def _settings(context: click.Context) -> Settings:
         assert named is not None
         return named
     settings = read_settings(app)
+    if named is None and _is_nobodys(context, app):
+        message = (
+            "No app given. Write `celery -A proj beatstore …`, or set BEATSTORE_URL and write "
+            "`beatstore …`."
+        )
+        raise click.UsageError(message, group)
     if named is not None:
         # The engine options and the schema of the settings are for the app's own database.
         return replace(settings, url=named.url, schema=schema, engine_options={})
     return replace(settings, schema=schema) if schema else settings
 
 
-def _look_for_file(store: Store) -> None:
+def _is_nobodys(context: click.Context, app: Any) -> bool:
+    """Return whether `celery` was called without `-A`, and no configuration names a database.
+
+    Its default app would have a file in this directory, which would be made empty.
+    """
+    given = context.find_root().params
+    return "app" in given and given["app"] is None and not given_settings(app).get("beatstore_url")
+
+
+def _look_for_file(store: Store, *, make: bool) -> None:
+    """Refuse an SQLite file that is not there, or that can't be made."""
     path = store.database.kind.file_of(store.database.url)
-    if path is not None and not os.path.exists(path):
+    if path is None or os.path.exists(path):
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise SchemaError(f"{store.url}: the folder {folder} does not exist")
+    if not make:
         raise SchemaError(
-            f"{store.url}: the file does not exist; `beatstore migrate` creates it with the tables"
+            f"{store.url}: the file does not exist; `celery -A proj beatstore migrate` creates it "
+            "with the tables"
         )

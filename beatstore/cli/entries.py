@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any
 
 import click
@@ -26,7 +27,6 @@ from beatstore.cli.writing import note
 from beatstore.definition.spec import VALUES
 from beatstore.errors import EntryNotFoundError
 from beatstore.records import Entry
-from beatstore.rules.states import LIVE
 from beatstore.store import Store
 
 __all__ = ["add", "change", "list_", "schedule", "show"]
@@ -81,9 +81,10 @@ def list_(
         Column("tags", least=6, rank=3),
         Column("edited", least=6, rank=2),
     )
-    view.rows(columns, pages, nothing="no entry matches" if any(chosen.values()) else "no entries")
+    filtered = any((*chosen.values(), after))
+    view.rows(columns, pages, nothing="no entry matches" if filtered else "no entries")
     if pages.more_after is not None:
-        note(f"more entries follow: --after {pages.more_after!r}, or --all")
+        note(f"more entries follow: --after {quote(pages.more_after)}, or --all")
 
 
 class _Pages:
@@ -120,7 +121,8 @@ def _row(entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "spec": entry.spec,
         "timezone": entry.timezone,
-        "next_due_at": entry.next_due_at if entry.state in LIVE else None,
+        # Of a paused one it is of before the pause, and may be long over.
+        "next_due_at": entry.next_due_at if entry.state == "active" else None,
         "state": entry.state,
         "last_run_at": entry.last_run_at,
         "run_count": entry.run_count,

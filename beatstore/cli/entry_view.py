@@ -15,6 +15,7 @@ from beatstore.rules.gate import run_timeout
 from beatstore.rules.graph import Edge
 from beatstore.schedules.describe import describe
 from beatstore.schedules.every import period_in_words
+from beatstore.schedules.instants import is_span
 from beatstore.schedules.once import read_instant
 from beatstore.store import Store
 from beatstore.text.values import as_json, span, text
@@ -183,8 +184,8 @@ def _within(facts: Mapping[str, Any], view: View) -> str:
     parts = [
         f"from {view.at(start_at)}" if start_at else "",
         f"to {view.at(end_at)}" if end_at else "",
-        f"at most {runs:,} runs" if runs is not None else "",
-        f"delayed by up to {span(facts['jitter_s'])} (jitter)" if facts["jitter_s"] else "",
+        f"at most {_number(runs)} runs" if runs is not None else "",
+        f"delayed by up to {_span(facts['jitter_s'])} (jitter)" if facts["jitter_s"] else "",
     ]
     return ", ".join(word for word in parts if word)
 
@@ -192,7 +193,7 @@ def _within(facts: Mapping[str, Any], view: View) -> str:
 def _misfire(facts: Mapping[str, Any], view: View) -> str:
     settings = view.store.settings
     grace = settings.default_grace if facts["grace_s"] is None else facts["grace_s"]
-    return f"{facts['misfire'] or settings.default_misfire}, grace {span(grace)}"
+    return f"{facts['misfire'] or settings.default_misfire}, grace {_span(grace)}"
 
 
 def _run_timeout(facts: Mapping[str, Any], view: View) -> str:
@@ -200,17 +201,28 @@ def _run_timeout(facts: Mapping[str, Any], view: View) -> str:
     seconds = run_timeout(own, facts["overlap"], view.store.settings)
     if seconds is None:
         return ""
-    return span(seconds) if own is not None else f"{span(seconds)} (from beatstore_overlap_timeout)"
+    shown = _span(seconds)
+    return shown if own is not None else f"{shown} (from beatstore_overlap_timeout)"
 
 
 def _retries(facts: Mapping[str, Any]) -> str:
     if not facts["max_retries"]:
         return ""
-    shown = f"{facts['max_retries']}, delay {span(facts['retry_delay_s'])}"
+    shown = f"{text(facts['max_retries'])}, delay {_span(facts['retry_delay_s'])}"
     if facts["retry_backoff"] != 1:
-        shown += f", backoff {facts['retry_backoff']:g}"
+        shown += f", backoff {text(facts['retry_backoff'])}"
     jitter = facts["retry_jitter_s"]
-    return f"{shown}, jitter up to {span(jitter)}" if jitter else shown
+    return f"{shown}, jitter up to {_span(jitter)}" if jitter else shown
+
+
+def _span(seconds: object) -> str:
+    """Return a span; what plain SQL wrote and is none, as it stands."""
+    return span(seconds) if is_span(seconds) else text(seconds)
+
+
+def _number(count: object) -> str:
+    """Return a number; what plain SQL wrote and is none, as it stands."""
+    return f"{count:,}" if isinstance(count, int) else text(count)
 
 
 def _others(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -251,21 +263,25 @@ def _waits(facts: Mapping[str, Any], view: View) -> str:
 
 
 def _counters(facts: Mapping[str, Any]) -> str:
-    runs = f"{facts['run_count']:,}"
-    if facts["done_seq"]:
-        runs += f"; {facts['success_seq']:,} succeeded, {facts['failure_seq']:,} failed"
+    runs, done = _number(facts["run_count"]), facts["done_seq"]
+    if done:
+        succeeded, failed = _number(facts["success_seq"]), _number(facts["failure_seq"])
+        runs += f"; {succeeded} succeeded, {failed} failed"
     return runs
 
 
 def _run_in_words(run: Mapping[str, Any], view: View) -> str:
     why = run["error"] or view.localized(run["reason"])
-    attempt = f", attempt {run['attempt']}" if run["attempt"] > 1 else ""
+    attempt = f", attempt {run['attempt']}" if run["attempt"] != 1 else ""
     shown = f"{view.at(run['due_at'])}  {run['state']}{attempt}"
     return f"{shown}: {why.strip().splitlines()[0]}" if why.strip() else shown
 
 
 def _edited(facts: Mapping[str, Any], view: View) -> str:
-    times = facts["version"] - 1
+    version = facts["version"]
+    if not isinstance(version, int):
+        return f"version {text(version)}"
+    times = version - 1
     if times < 1:
         return ""
     return f"{view.at(facts['updated_at'])}, {times:,} edit{'s' if times > 1 else ''}"

@@ -60,14 +60,14 @@ def graph(
     if view.json:
         view.facts(asdict(found), ())
     elif form == "text":
-        _draw(view, found)
+        _draw(view, found, tag)
     else:
         mermaid = form == "mermaid"
         text = found.mermaid() if mermaid else found.dot()
         say(text, in_mermaid if mermaid else in_dot, nl=False)
 
 
-def _draw(view: View, found: Graph) -> None:
+def _draw(view: View, found: Graph, tag: str | None) -> None:
     if len(found.nodes) > _MOST:
         raise fail(
             f"{len(found.nodes):,} entries are too many to draw (limit {_MOST}): write NAME or "
@@ -80,7 +80,8 @@ def _draw(view: View, found: Graph) -> None:
         Column("waits_for", "waits for", below=True),
     )
     rows = (_row(row, view) for row in drawn(found))
-    view.rows(columns, rows, nothing="no entry depends on another")
+    nothing = "no entry depends on another" if tag is None else f"no entry has the tag {tag!r}"
+    view.rows(columns, rows, nothing=nothing)
 
 
 def _row(row: Row, view: View) -> dict[str, Any]:

@@ -207,13 +207,18 @@ def _report(ctx: click.Context, error: Exception) -> None:
 
 def in_a_line(ctx: click.Context, error: Exception) -> str:
     """Return an error as one line of printable text, without passwords."""
+    from beatstore.cli.advice import as_commands  # noqa: PLC0415  (rarely needed)
+
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = ": ".join(filter(None, [error.strerror, str(error.filename or "")]))
     elif not isinstance(error, BeatstoreError):
+        # SQLAlchemy appends the whole statement to what the driver says.
+        text = str(getattr(error, "orig", None) or text)
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
         text += " (BEATSTORE_DEBUG=1 shows where)"
-    return clean(hide(" ".join(text.split()), _secrets(ctx)))
+    of_app = getattr(ctx.obj, "app", None) is not None
+    return clean(hide(as_commands(" ".join(text.split()), of_app=of_app), _secrets(ctx)))
 
 
 # -- passwords -----------------------------------------------------------------------------

@@ -14,13 +14,14 @@ import click
 from click.core import ParameterSource
 
 from beatstore.beat.pulse import directory, signs
+from beatstore.cli.advice import as_commands
 from beatstore.cli.bulk import can_ask
 from beatstore.cli.context import app_of, open_store
 from beatstore.cli.figures import by_state, lateness, overdue, processes, runs_last_hour
 from beatstore.cli.group import REFUSED, UNREACHABLE, fail
 from beatstore.cli.options import DURATION, json_option, printing
 from beatstore.cli.output import View
-from beatstore.cli.writing import clean, note, say
+from beatstore.cli.writing import clean, is_terminal, note, say
 from beatstore.database.migrate import revision_of
 from beatstore.database.transaction import explained
 from beatstore.errors import BrokerError
@@ -139,7 +140,7 @@ def check(
         say(json_of({"healthy": not reasons, "reasons": reasons, **facts}))
     else:
         for line in reasons or [well]:
-            say(clean(line))
+            say(clean(as_commands(line, of_app=app_of(context) is not None)))
     if reasons:
         raise click.exceptions.Exit(REFUSED)
 
@@ -180,6 +181,8 @@ def _whole(
         "beat_stopped_at": found.beat_stopped_at,
         "overdue_s": waited or 0.0,
         "overdue_since": found.overdue_since,
+        "overdue_name": found.overdue_name,
+        "overdue_run": found.overdue_run,
         "broken": found.broken,
     }
     beats = "1 beat is" if found.beats_alive == 1 else f"{found.beats_alive} beats are"
@@ -198,9 +201,16 @@ def _reasons(found: Health, max_overdue: float, *, no_beat: bool) -> list[str]:
     if found.overdue_since is not None:
         waited = found.now - found.overdue_since
         if waited.total_seconds() > max_overdue:
-            allowed = span(max_overdue)
-            reasons.append(f"an entry has been overdue for {span(waited)} ({allowed} allowed)")
+            reasons.append(f"{_overdue(found, span(waited))} ({span(max_overdue)} allowed)")
     return [*reasons, *found.warnings]
+
+
+def _overdue(found: Health, waited: str) -> str:
+    """Say what has waited for so long."""
+    if found.overdue_run is None:
+        return f"{found.overdue_name!r} has been due for {waited} and no beat has picked it up"
+    which = f"run {found.overdue_run} of {found.overdue_name!r}"
+    return f"{which} has been waiting for a beat for {waited}"
 
 
 # -- sending without a beat ----------------------------------------------------------------
@@ -241,10 +251,11 @@ def tick(context: click.Context, *, tag: str | None, timeout: float, as_json: bo
     view = View(context, json=as_json)
     counted = (f"{report.sent:,} sent", *_some(report.skipped, "skipped"))
     counted += (*_some(report.failed, "failed"), *_some(report.left, "left for the next tick"))
+    counted += ("more is due",) if report.more else ()
     view.facts(asdict(report), [])
     if not as_json:
         view.line(f"{', '.join(counted)}, in {report.seconds:.3g} s")
-    if report.failed or report.left:
+    if report.failed or report.left or report.more:
         raise click.exceptions.Exit(REFUSED)
 
 
@@ -324,7 +335,7 @@ def prune(context: click.Context, *, days: float | None, yes: bool, as_json: boo
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None] | None]:
     """Show a progress bar on a terminal, which counts old runs."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield None
         return
     with click.progressbar(length=1, label="old runs", file=sys.stderr, show_pos=True) as bar:

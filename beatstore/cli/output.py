@@ -22,9 +22,10 @@ from typing import Any, TypeAlias
 
 import click
 
-from beatstore.cli.context import open_store
+from beatstore.cli.advice import as_commands
+from beatstore.cli.context import app_of, open_store
 from beatstore.cli.table import GAP, Column, Layout, folded, padded, width_of
-from beatstore.cli.writing import clean, in_json, note, say, writable
+from beatstore.cli.writing import clean, in_json, is_terminal, note, say, writable
 from beatstore.rules.states import CANCELS_RUNS, ERRORS, RECORDS
 from beatstore.schedules import retold, zone
 from beatstore.store import Store
@@ -52,7 +53,7 @@ _FOLDS_AT = 40
 
 def terminal_width() -> int | None:
     """Return the width of the terminal; None if stdout is not a terminal."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
 class View:
@@ -94,7 +95,7 @@ class View:
     def coloured(self) -> bool:
         """Whether output may have colours."""
         plain = getattr(self._context.obj, "no_color", False) or os.environ.get("NO_COLOR")
-        return sys.stdout.isatty() and not plain
+        return is_terminal(sys.stdout) and not plain
 
     # -- times -----------------------------------------------------------------------------
 
@@ -158,7 +159,11 @@ class View:
     def localized(self, reason: object, *, name_zone: bool = False) -> str:
         """Return a stored reason or warning with its instants converted to the zone."""
         zone_name = f" {self.zone_name}" if name_zone else ""
-        return retold(text(reason), lambda at: f"{self.at(at)}{zone_name}")
+        return self.advised(retold(text(reason), lambda at: f"{self.at(at)}{zone_name}"))
+
+    def advised(self, sentence: str) -> str:
+        """Return a sentence with commands in place of calls of the Python API."""
+        return as_commands(sentence, of_app=app_of(self._context) is not None)
 
     # -- printing --------------------------------------------------------------------------
 

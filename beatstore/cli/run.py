@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.records import Entry, Run
 from beatstore.rules.states import ERRORS, RECORDS
 from beatstore.store import RunDetails, Store
-from beatstore.text.values import as_json
+from beatstore.text.values import as_json, covered
 
 __all__ = ["run"]
 
@@ -62,11 +63,10 @@ def _instead(store: Store, given: int | str) -> str:
         entry = store.get(str(given))
     except EntryNotFoundError:
         return ""
+    word = quote(entry.name)
     if entry.run_count:
-        return f"; this is an entry: `runs {given}` lists its runs, `trigger {given}` runs it now"
-    return (
-        f"; this is an entry without runs: `show {given}` shows it, `trigger {given}` runs it now"
-    )
+        return f"; this is an entry: `runs {word}` lists its runs, `trigger {word}` runs it now"
+    return f"; this is an entry without runs: `show {word}` shows it, `trigger {word}` runs it now"
 
 
 def _facts(found: RunDetails) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _lines(found: RunDetails, view: View) -> Iterator[tuple[str, str]]:
     yield "entry", _entry(found)
     yield view.title("due"), view.when(one.due_at)
     yield "state", one.state
-    yield "attempt", str(one.attempt) if one.attempt > 1 else ""
+    yield "attempt", str(one.attempt) if one.attempt != 1 else ""
     yield "reason", view.localized(one.reason)
     yield view.title("includes"), _included(one, view)
     yield view.title("sent"), ", ".join(filter(None, (view.at(one.sent_at), _late(one, view))))
@@ -121,14 +121,10 @@ def _late(one: Run, view: View) -> str:
 
 
 def _included(one: Run, view: View) -> str:
-    if not one.missed_count or one.first_missed_at is None:
+    others = covered(one.missed_count, is_record=one.state in RECORDS)
+    if not others or one.first_missed_at is None:
         return ""
-    unsent = one.state in RECORDS
-    if unsent and one.missed_count == 1:
-        return ""
-    others = f"{one.missed_count:,}{'+' if one.missed_count > 1000 else ''}"  # noqa: PLR2004
-    what = "due times" if unsent else "earlier due times"
-    return f"{others} {what}, from {view.at(one.first_missed_at)}"
+    return f"{others}, from {view.at(one.first_missed_at)}"
 
 
 def _arguments(entry: Entry) -> str:

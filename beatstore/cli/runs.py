@@ -176,7 +176,7 @@ def late(run: Run, view: View) -> str:
     """Return how late a run was sent, if it was late; a retry is not late."""
     if not isinstance(run.sent_at, datetime) or not isinstance(run.due_at, datetime):
         return ""
-    if run.attempt > 1:
+    if run.attempt != 1:
         return ""
     lateness = run.sent_at - run.due_at
     return span(lateness, rough=view.on_terminal) if lateness >= _LATE else ""
@@ -254,7 +254,7 @@ def errors(
 
 def _note_more(found: Page[Run]) -> None:
     if found.more:
-        note(f"more errors follow these {len(found):,}: --limit {2 * len(found)}")
+        note(f"more errors follow: --limit {2 * len(found)}")
 
 
 def _error(run: Run, view: View) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def why(
         say(_json_of(fields), in_json)
         return
     for sentence in found.sentences:
-        view.prose(sentence)
+        view.prose(view.advised(sentence))
     view.prose(f"Times are in {view.zone_name}.")
 
 

@@ -21,6 +21,8 @@ from contextlib import ExitStack, redirect_stderr, suppress
 from types import FrameType
 from typing import Any
 
+from beatstore.cli.writing import is_terminal
+
 __all__ = ["Screen"]
 
 #: Alternate screen, hidden cursor, no wrapping of long lines; and all of it back.
@@ -62,7 +64,7 @@ class Screen:
             for name in (*_ENDING, *_WAKING):
                 if (number := getattr(signal, name, None)) is not None:
                     stack.callback(signal.signal, number, signal.signal(number, self._note))
-            if sys.stderr.isatty():
+            if is_terminal(sys.stderr):
                 # A line of a log would stand in the middle of the page.
                 stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
             stack.callback(self._leave)
@@ -153,7 +155,7 @@ class Screen:
 
 def _terminal_of(stream: Any) -> int | None:
     """Return the file descriptor of a stream that is a POSIX terminal; None for others."""
-    if stream is None or os.name != "posix" or not stream.isatty():
+    if os.name != "posix" or not is_terminal(stream):
         return None
     return int(stream.fileno())
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from typing import Any
 
 import click
 
 from beatstore.cli.context import open_store
-from beatstore.cli.group import REFUSED
+from beatstore.cli.group import REFUSED, fail
 from beatstore.cli.options import filters, json_option
 from beatstore.cli.output import View
 from beatstore.cli.writing import note
@@ -40,20 +41,30 @@ def export(context: click.Context, /, output: str, **chosen: Any) -> None:
     stop beat and the workers first, and start beat on the new database only.
     """
     store = open_store(context)
-    documents = store.export(**chosen)
-    header = next(documents)
     count = 0
-    with click.open_file(output, "w", encoding="utf-8", atomic=output != "-") as file:
-        file.write(json.dumps(header) + "\n")
-        for document in documents:
-            file.write(json.dumps(document) + "\n")
-            count += 1
+    with closing(store.export(**chosen)) as documents:
+        header = next(documents)
+        with _writing(output) as file:
+            file.write(json.dumps(header) + "\n")
+            for document in documents:
+                file.write(json.dumps(document) + "\n")
+                count += 1
     if output != "-":
         note(f"wrote {'1 entry' if count == 1 else f'{count:,} entries'} to {output}")
     if header["unsent_runs"]:
         runs = "1 run is" if header["unsent_runs"] == 1 else f"{header['unsent_runs']:,} runs are"
         what = "it" if header["unsent_runs"] == 1 else "them"
         note(f"{runs} not exported, because beat is about to send or retry {what}")
+
+
+def _writing(output: str) -> Any:
+    """Open the file to write; a file beside it has another name until it is complete."""
+    if output == "-" and sys.stdout is None:
+        raise fail("cannot write: the standard output is closed; write --output FILE")
+    try:
+        return click.open_file(output, "w", encoding="utf-8", atomic=output != "-")
+    except OSError as error:  # which names the other file
+        raise fail(f"cannot write {output}: {error.strerror or error}") from None
 
 
 @click.command()
@@ -83,7 +94,7 @@ def load(
     their exported progress; existing entries keep the progress they have here.
     """
     store = open_store(context)
-    if file == "-" and sys.stdin.isatty():
+    if file == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("No file given. Write `load FILE`, or `load < FILE`.", context)
     view = View(context, json=as_json)
     with click.open_file(file, "rb") as lines:
@@ -91,6 +102,8 @@ def load(
             report = store.load(lines, replace=replace, keep_going=keep_going, dry_run=dry_run)
         except LoadError as error:
             report = LoadReport(refused=error.refused)
+    if not any((report.created, report.replaced, report.unchanged, report.refused)):
+        raise fail("nothing was loaded: there is no entry in what was read")
     figures = {
         **{"created": report.created, "replaced": report.replaced},
         **{"unchanged": report.unchanged, "dry_run": dry_run},
@@ -105,7 +118,7 @@ def load(
 def _print_report(view: View, report: LoadReport, *, kept: bool) -> None:
     """Print the results for people."""
     for line, reason in list(report.refused.items())[:_LISTED]:
-        note(f"line {line}: {reason}")
+        note(f"line {line}: {view.advised(reason)}")
     more = len(report.refused) - _LISTED
     if more > 0:
         note(f"and {more:,} more refused lines")

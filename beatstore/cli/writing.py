@@ -15,7 +15,7 @@ from typing import TextIO
 
 import click
 
-__all__ = ["clean", "in_dot", "in_json", "in_mermaid", "note", "say", "writable"]
+__all__ = ["clean", "in_dot", "in_json", "in_mermaid", "is_terminal", "note", "say", "writable"]
 
 #: Replacements for our own characters; those of drawings are one character wide.
 _REPLACEMENTS = {
@@ -91,9 +91,15 @@ def say(
     nl: bool = True,
     color: bool | None = None,
 ) -> None:
-    """Write text to stdout or stderr, in its encoding."""
+    """Write text to stdout or stderr, in its encoding, unless it is closed."""
     stream = sys.stderr if err else sys.stdout
-    click.echo(writable(text, escape, stream=stream), file=stream, nl=nl, color=color)
+    if stream is not None:
+        click.echo(writable(text, escape, stream=stream), file=stream, nl=nl, color=color)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal; one that was closed before the start is None."""
+    return stream is not None and stream.isatty()
 
 
 def note(message: str) -> None:

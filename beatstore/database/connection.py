@@ -31,11 +31,20 @@ from sqlalchemy.pool import QueuePool
 from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import ANSWER, RECENT, prepare_connection
 from beatstore.database.engine import Database
-from beatstore.database.faults import read_only, rolled_back, unavailable
+from beatstore.database.faults import read_only, rolled_back, unavailable, withheld
 from beatstore.database.functions import db_now
 from beatstore.errors import UnavailableError
 
-__all__ = ["GIVE_WAY", "TRIES", "Attempt", "Executes", "KeptConnection", "read_now", "translated"]
+__all__ = [
+    "GIVE_WAY",
+    "TRIES",
+    "Attempt",
+    "Executes",
+    "KeptConnection",
+    "PatientConnection",
+    "read_now",
+    "translated",
+]
 
 T = TypeVar("T")
 
@@ -187,6 +196,28 @@ class KeptConnection:
             prepare_connection(self._driver)
         dialect.limit_session(connection, SILENCE)
         return connection
+
+
+class PatientConnection(KeptConnection):
+    """The connection of a beat, for which a missing right, table or column is an outage.
+
+    It is missing for all rows alike, so none of them is to be found broken. Somebody grants the
+    right, or ends the migration, and the beat goes on.
+    """
+
+    def _again(
+        self,
+        opened: Callable[[], AbstractContextManager[Connection]],
+        work: Callable[[Connection], T],
+        *,
+        at_once: bool = False,
+    ) -> T:
+        try:
+            return super()._again(opened, work, at_once=at_once)
+        except DBAPIError as error:
+            if withheld(error):
+                raise UnavailableError(f"{type(error).__name__}: {error}") from error
+            raise
 
 
 class Attempt:

@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, Select, create_engine, event, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql import ColumnElement
@@ -56,22 +56,56 @@ __all__ = ["Database", "codes", "contended", "make_engine", "rolled_back", "unav
 
 logger = logging.getLogger(__name__)
 
+#: The bytes of a schema's name that PostgreSQL keeps; MySQL keeps 64 characters.
+_LONGEST_NAME = 63
+
 
 def make_engine(url: URL, **options: Any) -> Engine:
     """Make an engine with these options of `create_engine`; nothing is connected.
 
     Raises:
-        ConfigError: the driver is not installed; the error says what to install.
+        ConfigError: the driver is not installed, and the error says what to install; or an option
+            can't be used.
     """
-    try:
+    with _installed(url), _usable(options):
         return create_engine(url, **options)
+
+
+def _check_name(schema: str | None) -> None:
+    """Refuse a name that PostgreSQL would cut, or in which a driver looks for parameters."""
+    if schema and ("%" in schema or len(schema.encode()) > _LONGEST_NAME):
+        expected = f"a name without %, of at most {_LONGEST_NAME} bytes"
+        raise ConfigError("beatstore_schema", schema, expected, "'beatstore'")
+
+
+@contextmanager
+def _usable(options: Mapping[Any, Any]) -> Iterator[None]:
+    """Say that an option is wrong, where SQLAlchemy raises whatever comes of it."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArgumentError) as error:
+        raise ConfigError(
+            "engine_options",
+            sorted(map(str, options)),  # without the values, which may be secret
+            f"keyword arguments of create_engine ({type(error).__name__}: {error})",
+            "{'pool_size': 5}",
+        ) from error
+
+
+@contextmanager
+def _installed(url: URL) -> Iterator[None]:
+    """Say what to install where the driver is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
-        hints = dialect_at(url).install_hints
+        hints, missing = dialect_at(url).install_hints, (error.name or "").partition(".")[0]
         raise ConfigError(
             "url",
             url.drivername,
             f"a driver that is installed ({error})",
-            hints.get(error.name or "", f"pip install {error.name}"),
+            hints.get(missing, f"pip install {missing}"),
         ) from error
 
 
@@ -115,6 +149,7 @@ class Database:
         self.url: URL = checked(target)
         self.kind = dialect_at(self.url)
         self.kind.check_schema(schema)
+        _check_name(schema)
         _databases.add(self)
 
     @property
@@ -131,9 +166,11 @@ class Database:
         options = dict(self._engine_options)
         if self.kind.session_isolation is not None:
             options.setdefault("isolation_level", self.kind.session_isolation)
-        given = options.get("connect_args", {})
-        options["connect_args"] = connect_defaults(self.url, given, self.program) | given
-        engine = make_engine(self.url, **options)
+        with _installed(self.url), _usable(options):  # some drivers say themselves what they take
+            given = dict(options.get("connect_args", {}))
+            defaults = connect_defaults(self.url, given, self.program)
+            options["connect_args"] = defaults | given
+            engine = make_engine(self.kind.to_connect(self.url), **options)
         prepare_engine(engine)
         if self.kind.is_server and "pool_pre_ping" not in options:
             ping_idle(engine)

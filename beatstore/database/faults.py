@@ -3,6 +3,8 @@
     an outage        the database can't do it now: nobody answers, it is read-only, full, ...
     to do again      the transaction was undone, or the connection is in a bad state
     contended        a lock was not to be had in time
+    denied           the database's user may not do it
+    missing          a table or column of ours is not there, as in the middle of a migration
     timed out        a statement was ended because it took longer than it may
     a mistake        the statement, or a value in it, is refused; it will be again
 
@@ -20,13 +22,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 __all__ = [
     "codes",
     "contended",
+    "denied",
     "lost",
+    "missing",
     "read_only",
     "refused",
     "rolled_back",
     "timed_out",
     "unavailable",
     "unprepared",
+    "withheld",
 ]
 
 #: SQLSTATE classes of PostgreSQL that mean an outage: connection exceptions, refused logins,
@@ -38,6 +43,15 @@ _OUTAGE_STATES = {"3D000", "25006", "25P03", "25P04"}
 
 #: A server that takes no writes: PostgreSQL, then MySQL and MariaDB.
 _READ_ONLY: set[object] = {"25006", 1290, 1792, 1836}
+
+#: A right that the user lacks: PostgreSQL, then MySQL and MariaDB (of a table, of a column).
+_DENIED: set[object] = {"42501", 1142, 1143}
+
+#: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
+_MISSING: set[object] = {"42P01", "42703", 1146, 1054}
+
+#: The same of SQLite, in words.
+_MISSING_WORDS = ("no such table", "no such column", "has no column named")
 
 #: Transactions that the server undid: serialization failures and deadlocks.
 _UNDONE_STATES = {"40000", "40001", "40003", "40P01"}
@@ -146,6 +160,27 @@ def contended(error: BaseException | None) -> bool:
 def read_only(error: BaseException | None) -> bool:
     """Say whether the server takes no writes, as one that another has taken over from."""
     return bool(codes(error) & _READ_ONLY)
+
+
+def denied(error: BaseException | None) -> bool:
+    """Say whether the user lacks a right."""
+    return bool(codes(error) & _DENIED)
+
+
+def missing(error: BaseException | None) -> bool:
+    """Say whether a statement named a table or column of ours that does not exist."""
+    if not isinstance(error, DBAPIError):
+        return False
+    # MySQL does not say of which table a column is missing.
+    if "beatstore_" not in f"{error.orig} {error.statement}":
+        return False
+    said = str(error.orig)
+    return bool(codes(error) & _MISSING) or any(words in said for words in _MISSING_WORDS)
+
+
+def withheld(error: BaseException | None) -> bool:
+    """Say whether a right, a table or a column of ours is missing: no row is at fault."""
+    return denied(error) or missing(error)
 
 
 def timed_out(error: BaseException | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, bindparam, func, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, and_, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["NOW", "clock_default", "db_now", "fenced", "is_instant", "micros_between"]
+__all__ = ["NOW", "clock_default", "db_now", "fenced", "is_instant", "is_word", "micros_between"]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
@@ -31,6 +31,15 @@ def _now(element: db_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 #: The time in a statement that is compiled once: `Database.given_now` gives its parameter.
 NOW = func.coalesce(bindparam("now", type_=Instant()), db_now(), type_=Instant())
+
+
+def is_word(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
+    """Return the condition that a column holds a word, exactly.
+
+    MySQL ignores spaces at the end, unless something follows them.
+    """
+    same = column == word  # which an index finds
+    return and_(same, column.concat("|") == f"{word}|") if word.endswith(" ") else same
 
 
 def fenced(instant: ColumnElement[datetime]) -> ColumnElement[datetime]:

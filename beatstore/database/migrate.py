@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Dialect, column, inspect, select, table, text
-from sqlalchemy.exc import SAWarning
+from sqlalchemy.exc import ArgumentError, ProgrammingError, SAWarning
 from sqlalchemy.schema import CreateSchema
 
 from beatstore.database import triggers
@@ -31,7 +31,7 @@ from beatstore.database.drivers import unlimit_answers
 from beatstore.database.engine import Database
 from beatstore.database.faults import codes, rolled_back, unavailable
 from beatstore.database.models import REVISION, VERSION_TABLE
-from beatstore.errors import SchemaError
+from beatstore.errors import ConfigError, SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -58,13 +58,38 @@ def revision_of(database: Database) -> str | None:
 
     Opens a connection of its own. What the driver raises when the database does not
     answer is let through.
+
+    Raises:
+        ConfigError: the driver does not take what the URL or the engine's options say, or they
+            name no database.
     """
     versions = table(VERSION_TABLE, column("version_num"), schema=database.schema)
-    with database.engine.connect() as connection:
+    with _connected(database) as connection:
+        if not (database.schema or connection.dialect.default_schema_name):
+            raise _refusal(database, "a URL that names a database, or beatstore_schema")
         if not inspect(connection).has_table(VERSION_TABLE, schema=database.schema):
             return None
         found: str | None = connection.scalar(select(versions.c.version_num))
         return found
+
+
+def _connected(database: Database) -> Connection:
+    try:
+        return database.engine.connect()
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AttributeError, ArgumentError, ProgrammingError) as error:
+        if codes(error):  # of the server
+            raise
+        said = str(getattr(error, "orig", error)).partition("\n")[0]
+        expected = (
+            f"a URL and engine_options that its driver takes ({type(error).__name__}: {said})"
+        )
+        raise _refusal(database, expected) from error
+
+
+def _refusal(database: Database, expected: str) -> ConfigError:
+    return ConfigError("url", database.safe_url, expected, database.kind.example_url)
 
 
 def check(database: Database) -> None:

@@ -10,13 +10,26 @@ Invariants:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Executable, Table, select, text, update
-from sqlalchemy.engine import Dialect
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    false,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beatstore.config import Settings
@@ -43,13 +56,23 @@ _SOON = timedelta(seconds=1)
 #: How many names on either side of a misspelt one are compared with it.
 _NEIGHBOURS = 100
 
+#: The entry of a name. Built once, since every call of the API executes one of them.
+_IS_NAMED = ENTRY.c.name == bindparam("sought")
+_NAMED = select(ENTRY).where(_IS_NAMED)
+_LOCK_NAMED = _NAMED.with_for_update()
+_TOUCH_NAMED = update(ENTRY).where(_IS_NAMED).values(version=ENTRY.c.version)
+
+#: The parameters of a statement: of one execution, or of one for each row.
+Given: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]]"
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """An open transaction, ours or the caller's, and what a statement in it needs.
 
     `actor` is who the changes made in it are put down to, and `reason` why they were made; see
-    `beatstore.store.audit`.
+    `beatstore.store.audit`. `joined` says that it is the caller's: whether an error undoes what
+    was done before it is up to them.
     """
 
     session: Session
@@ -57,22 +80,26 @@ class Transaction:
     settings: Settings
     actor: str = ""
     reason: str | None = None
+    joined: bool = False
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that our statements go to; it is opened if there is none yet."""
+        return self.session.connection(bind_arguments={"mapper": EntryModel})
 
     @property
     def dialect(self) -> Dialect:
         """The dialect of the connection that our statements go to."""
         return self.session.get_bind(EntryModel).dialect
 
-    def execute(
-        self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None
-    ) -> CursorResult[Any]:
-        """Execute a statement on our tables, wherever they are; with `rows`, for each of them."""
+    def execute(self, statement: Executable, given: Given | None = None) -> CursorResult[Any]:
+        """Execute a statement on our tables, wherever they are, with these parameters."""
         # SQLAlchemy 2.1 would flush for a Core statement too, 2.0 would not. The mapper says
         # which database is meant in a session that is bound to several.
         with self.session.no_autoflush:
             result = self.session.execute(
                 statement,
-                rows,
+                given,
                 execution_options=self.database.options,
                 bind_arguments={"mapper": EntryModel},
             )
@@ -107,6 +134,53 @@ class Transaction:
         if force is not None:
             self.execute(text(force))
 
+    @property
+    def reads_snapshot(self) -> bool:
+        """Whether a plain query shows the past, and only one that locks shows what is there now.
+
+        Our own transactions read what is committed. In a caller's, MySQL is asked.
+        """
+        if not self.joined:
+            return False
+        connection = self.connection
+        return dialect_of(connection.dialect).reads_snapshot(connection)
+
+    def current(self, query: Select[Any]) -> Select[Any]:
+        """Return a query that reads what is there now; it locks the rows if it has to."""
+        return query.with_for_update(read=True) if self.reads_snapshot else query
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo what is done inside if it raises; the transaction stays usable."""
+        # The connection's savepoint: the session's would flush what the caller has pending.
+        connection = self.connection
+        if not dialect_of(connection.dialect).locks_rows:
+            # Python's sqlite3 begins a transaction at the first write. A savepoint before that
+            # would be the transaction, and releasing it would commit.
+            self.execute(update(ENTRY).where(false()).values(version=ENTRY.c.version))
+        savepoint = connection.begin_nested()
+        try:
+            yield
+        except BaseException:
+            # A deadlock has undone the savepoint too; the caller is told of the deadlock.
+            with suppress(SQLAlchemyError):
+                savepoint.rollback()
+            raise
+        savepoint.commit()
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Do all that is done inside or, if it raises, nothing.
+
+        This costs a savepoint in the caller's transaction only: in our own, an error undoes
+        everything.
+        """
+        if not self.joined:
+            yield
+            return
+        with self.savepoint():
+            yield
+
     def insert(self, table: Table, row: dict[str, Any]) -> bool:
         """Insert a row unless its key exists; say whether it was inserted.
 
@@ -120,19 +194,19 @@ class Transaction:
         self,
         kind: type[T],
         statement: Executable,
-        rows: Sequence[Mapping[str, Any]] | None = None,
+        given: Given | None = None,
     ) -> list[T]:
         """Return the rows of a statement that selects all columns of the table of `kind`.
 
         Args:
             kind: what to make of each row.
             statement: a query, or one that writes and returns rows.
-            rows: the parameters of the statement; see `execute`.
+            given: the parameters of the statement.
         """
         # The fields of a value are the columns, in their order.
         make: Callable[..., T] = kind
         more = (EntryExtras(self.settings.default_timezone),) if kind is Entry else ()
-        return [make(*row, *more) for row in self.execute(statement, rows)]
+        return [make(*row, *more) for row in self.execute(statement, given)]
 
     def find(self, name: str, *, lock: bool = False) -> Entry | None:
         """Return the entry of that name, or None.
@@ -143,17 +217,20 @@ class Transaction:
         """
         if not fields.storable(name):
             return None
-        statement = select(ENTRY).where(ENTRY.c.name == name)
+        this = {"sought": name}
+
+        def read(statement: Executable) -> Entry | None:
+            found = self.all(Entry, statement, this)
+            return next((one for one in found if one.name == name), None)  # MySQL ignores spaces
+
         if not lock:
-            return self.known(("entry", name), lambda: next(iter(self.all(Entry, statement)), None))
+            return self.known(("entry", name), lambda: read(_NAMED))
         if dialect_of(self.dialect).locks_rows:
-            statement = statement.with_for_update()
-        else:
-            # The first write locks. If that came after reading, another's commit in between
-            # would make this transaction fail, instead of one waiting.
-            same = update(ENTRY).where(ENTRY.c.name == name).values(version=ENTRY.c.version)
-            self.execute(same)
-        return next(iter(self.all(Entry, statement)), None)
+            return read(_LOCK_NAMED)
+        # The first write locks. If that came after reading, another's commit in between would make
+        # this transaction fail, instead of one waiting.
+        self.execute(_TOUCH_NAMED, this)
+        return read(_NAMED)
 
     def get(self, name: str, *, lock: bool = False) -> Entry:
         """Return the entry of that name.

@@ -12,7 +12,7 @@ On failure: where nothing can have been committed (a deadlock, a connection that
 the middle, a statement that a pooler forgot), the work is done again, a few times. Where a
 connection was cut in a commit, or in a statement that commits by itself, nobody knows whether it
 counts: that is reported, and not done again. An outage is an `UnavailableError`; missing tables are
-a `SchemaError` with the command that makes them.
+a `SchemaError` with the command that makes them; a right that the user lacks is a `DeniedError`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,31 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from beatstore.database.connection import TRIES, Attempt
 from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
-from beatstore.database.faults import codes, read_only, timed_out, unavailable, unprepared
-from beatstore.errors import QueryTimeoutError, SchemaError, SessionError, UnavailableError
+from beatstore.database.faults import (
+    denied,
+    missing,
+    read_only,
+    timed_out,
+    unavailable,
+    unprepared,
+)
+from beatstore.errors import (
+    DeniedError,
+    QueryTimeoutError,
+    SchemaError,
+    SessionError,
+    UnavailableError,
+)
 
 __all__ = ["ReadingSession", "explained", "read", "reading", "write"]
 
 T = TypeVar("T")
-
-#: Missing table and missing column: PostgreSQL, then MySQL and MariaDB.
-_MISSING = {"42P01", "42703", 1146, 1054}
 
 
 class ReadingSession(Session):
@@ -180,7 +190,7 @@ def _writing(database: Database, at_once: bool) -> Iterator[Session]:
 def explained(
     database: Database, *, own: bool = True, timeout: float | None = None
 ) -> Iterator[None]:
-    """Turn what a driver raises for missing tables, or no answer, into errors of our own.
+    """Turn what a driver raises for missing tables or rights, or no answer, into our errors.
 
     Args:
         database: for the message.
@@ -190,24 +200,18 @@ def explained(
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        if _missing(error):
+        if missing(error):
             raise SchemaError(
                 f"{database.where}: not the tables of this beatstore ({_first_line(error)}): "
                 f"{database.to_migrate}"
             ) from error
         if timeout is not None and timed_out(error):
             raise QueryTimeoutError(timeout, database.safe_url) from error
+        if own and denied(error):
+            raise DeniedError(database.safe_url, _first_line(error)) from error
         if own and unavailable(error):
             raise UnavailableError(f"{database.safe_url}: {_first_line(error)}") from error
         raise
-
-
-def _missing(error: BaseException) -> bool:
-    """Say whether a statement named a table or column of ours that does not exist."""
-    if not isinstance(error, DBAPIError) or "beatstore_" not in str(error.orig):
-        return False
-    sqlite = ("no such table", "no such column", "has no column named")
-    return bool(codes(error) & _MISSING) or any(words in str(error.orig) for words in sqlite)
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from beatstore.rules.outcomes import ALIGNS, CONDITIONS, ON_FAILURE
 from beatstore.text.values import read_span, write_span
 from beatstore.types import Align, Duration, On, OnUpstreamFailure, Task
 
-__all__ = ["After", "as_json", "checked", "read_edge", "write_edge"]
+__all__ = ["After", "as_json", "checked", "new_waits", "read_edge", "write_edge"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,19 @@ def _checked_one(given: object) -> After:
         fields.choice("on_upstream_failure", one.on_upstream_failure, ON_FAILURE),
         timeout,
     )
+
+
+def new_waits(asked: Iterable[After], there: Iterable[After]) -> list[After]:
+    """Return the edges that wait for something else than those that are there.
+
+    How long an edge waits, and whether a failure ends its wait, is no part of what it waits for.
+    """
+    known = {_awaited(one) for one in there}
+    return [one for one in asked if _awaited(one) not in known]
+
+
+def _awaited(one: After) -> After:
+    return replace(one, on_upstream_failure="wait", timeout=None)
 
 
 def as_json(one: After) -> dict[str, Any]:

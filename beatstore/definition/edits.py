@@ -11,7 +11,6 @@ On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +21,7 @@ from beatstore.config import NOT_SKIPPING_ALL, Settings, skips_all
 from beatstore.definition import edges, fields
 from beatstore.definition.calls import check_id, make_call
 from beatstore.definition.spec import FIELDS, columns_of
+from beatstore.definition.values import canonical
 from beatstore.errors import InvalidEntryError
 from beatstore.rules.decision import EntryRow
 from beatstore.rules.due import EARLIEST, STEP, from_start, has_one_run, schedule_of
@@ -174,6 +174,7 @@ def consequences(
     row |= {"created_at": old.created_at, **changed}
     state = old.state
     found: dict[str, Any] = {}
+    _check_bounds(row, changed, now, settings)
     rescheduled = _rescheduled(old, row, changed)
     if rescheduled or _revived(old, row, changed):
         first = first_due(row, now, settings) if rescheduled else None
@@ -291,7 +292,8 @@ def _rule(given: Mapping[str, Any], settings: Settings, old: StoredEntry | None)
         if old.kind == "after":
             return {"timezone": timezone}
         schedule = parse(old.kind, old.spec, timezone, old.start_at or old.created_at)
-        return {"timezone": timezone}
+        _check_zone(schedule, named)
+        return {"timezone": schedule.timezone or timezone}
     if len(schedule.spec.encode()) >= 2**16:
         raise InvalidEntryError("schedule", schedule.spec, "a rule of less than 64 KiB of text")
     return {"kind": schedule.kind, "spec": schedule.spec, "timezone": timezone}
@@ -301,6 +303,12 @@ def _schedule(given: object, timezone: str | None) -> Schedule:
     if given is None:
         raise _no_schedule(given)
     schedule = as_schedule(given, None)
+    _check_zone(schedule, timezone)
+    return schedule
+
+
+def _check_zone(schedule: Schedule, timezone: str | None) -> None:
+    """Refuse a zone beside that of a schedule."""
     if timezone and schedule.timezone and timezone != schedule.timezone:
         raise InvalidEntryError(
             "timezone",
@@ -308,7 +316,6 @@ def _schedule(given: object, timezone: str | None) -> Schedule:
             f"the schedule's own zone, {schedule.timezone}",
             "only one of them",
         )
-    return schedule
 
 
 def _stays_without_schedule(given: Mapping[str, Any], old: StoredEntry | None) -> bool:
@@ -332,6 +339,9 @@ def first_due(row: Mapping[str, Any], now: datetime | None, settings: Settings) 
     """
     if row["kind"] == "after":
         return None
+    for name in ("start_at", "end_at"):
+        if isinstance(row.get(name), str):  # written by plain SQL
+            raise InvalidEntryError(name, row[name], "an instant", "None")
     rule = SimpleNamespace(**{"start_at": None, "end_at": None, "created_at": now, **row})
     schedule = schedule_of(rule, settings)
     after = EARLIEST
@@ -381,11 +391,30 @@ def _rescheduled(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str,
     return bool(changed.keys() & _SCHEDULE)
 
 
+def _check_bounds(
+    row: Mapping[str, Any], changed: Mapping[str, Any], now: datetime, settings: Settings
+) -> None:
+    """Refuse new bounds of a one-shot that leave out its due time.
+
+    A recurrence has other due times; without any left it is finished.
+    """
+    if row["kind"] == "once" and changed.keys() & {"start_at", "end_at"}:
+        first_due(row, now, settings)
+
+
 def _revived(old: StoredEntry, row: Mapping[str, Any], changed: Mapping[str, Any]) -> bool:
     """Return True if an edit makes a broken or finished entry active again."""
     if old.state == "broken":
         return bool(changed.keys() & (_CALL | _SCHEDULE | _LIMITS | _POLICIES))
-    return old.state == "finished" and row["kind"] != "once" and bool(changed.keys() & _LIMITS)
+    if old.state != "finished" or row["kind"] == "once":
+        return False
+    limits = [(getattr(old, name), row[name]) for name in _LIMITS & changed.keys()]
+    more = [
+        becomes is None or not isinstance(was, type(becomes)) or becomes > was
+        for was, becomes in limits
+        if was is not None
+    ]
+    return any(more)
 
 
 # -- single fields ---------------------------------------------------------------------
@@ -412,9 +441,5 @@ def _same(old: object, new: object) -> bool:
     if isinstance(new, list | dict):
         # As JSON, since 1, 1.0 and True are equal in Python. An unreadable cell (of a row
         # written by hand) is not a list or dict.
-        return isinstance(old, list | dict) and _canonical(old) == _canonical(new)
+        return isinstance(old, list | dict) and canonical(old) == canonical(new)
     return old == new
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)

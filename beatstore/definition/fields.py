@@ -19,12 +19,13 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from beatstore.errors import InvalidEntryError
-from beatstore.words import nearest
+from beatstore.words import nearest, similar
 
 __all__ = [
     "ANY_JSON",
     "DEPTH",
     "NAME_LENGTH",
+    "age",
     "choice",
     "flag",
     "instant",
@@ -33,6 +34,7 @@ __all__ = [
     "note",
     "number",
     "plain",
+    "row_id",
     "seconds",
     "shortened",
     "sought",
@@ -62,6 +64,8 @@ _LEAST, _MOST = -(2**63), 2**64 - 1
 
 # The longest span (see `decide`), and the first year of MySQL's DATETIME.
 _SECONDS_LIMIT = 1e9
+_YEAR_S = 365.25 * 86_400
+_CENTURY_S = 36_500 * 86_400.0
 _FIRST_YEAR = 1000
 
 # Control characters, half surrogate pairs, and line and paragraph separators.
@@ -162,29 +166,45 @@ def instant(field: str, value: object) -> datetime:
     return utc
 
 
-def number(field: str, value: object, *, least: float = 0.0, above: bool = False) -> float:
-    """Return a number of at least `least`, or with `above`, more than `least`."""
+def number(
+    field: str,
+    value: object,
+    *,
+    least: float = 0.0,
+    above: bool = False,
+    limit: float = _SECONDS_LIMIT,
+) -> float:
+    """Return a number below `limit` of at least `least`, or with `above`, more than `least`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         # A comparison with NaN is false, so NaN is refused here as well.
         enough = value > least if above else value >= least
-        if enough and value < _SECONDS_LIMIT:
+        if enough and value < limit:
             return int(value) if isinstance(value, int) else float(value)
     than = f"above {least:g}" if above else f"of {least:g} or more"
-    expected = f"a number {than}, below {_SECONDS_LIMIT:g}"
+    expected = f"a number {than}, below {limit:g}"
     raise InvalidEntryError(field, value, expected, "60")
 
 
-def seconds(field: str, value: object, *, above: bool = False) -> float:
-    """Return a span in seconds, 0 or more (with `above`, more than 0)."""
+def seconds(
+    field: str, value: object, *, above: bool = False, limit: float = _SECONDS_LIMIT
+) -> float:
+    """Return a span below `limit` in seconds, 0 or more (with `above`, more than 0)."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     try:
-        return float(number(field, value, above=above))
+        return float(number(field, value, above=above, limit=limit))
     except InvalidEntryError:
         least = "more than 0" if above else "0 or more"
+        if isinstance(value, int | float) and value >= limit:
+            least += f" and less than {limit:g} ({limit / _YEAR_S:.0f} years)"
         raise InvalidEntryError(
             field, value, f"seconds, {least}, or a timedelta", "60, or timedelta(minutes=1)"
         ) from None
+
+
+def age(field: str, value: object) -> float:
+    """Return in seconds how old something is, up to a hundred years, as the setting `retention`."""
+    return seconds(field, value, limit=_CENTURY_S + 1)
 
 
 def whole(field: str, value: object, *, least: int = 0, most: int = 2**31 - 1) -> int:
@@ -195,6 +215,11 @@ def whole(field: str, value: object, *, least: int = 0, most: int = 2**31 - 1) -
     if not isinstance(value, bool) and isinstance(value, int) and value > most:
         expected = f"a whole number of at most {most}"
     raise InvalidEntryError(field, value, expected, str(max(least, 1)))
+
+
+def row_id(field: str, value: object) -> int:
+    """Return the id of a row, also of one that is not there."""
+    return whole(field, value, most=2**63 - 1)
 
 
 def flag(field: str, value: object) -> bool:
@@ -210,7 +235,9 @@ def choice(field: str, value: object, options: Iterable[W]) -> W:
     for one in known:
         if isinstance(value, str) and value == one:
             return one
-    raise InvalidEntryError(field, value, f"one of {', '.join(known)}", repr(nearest(value, known)))
+    near = similar(value, known)
+    write = None if near is None else repr(near)
+    raise InvalidEntryError(field, value, f"one of {', '.join(known)}", write)
 
 
 def plain(path: str, value: object) -> Any:

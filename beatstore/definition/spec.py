@@ -34,6 +34,7 @@ __all__ = [
     "Declared",
     "EntrySpec",
     "columns_of",
+    "read_once",
 ]
 
 # -- checks ------------------------------------------------------------------------------
@@ -328,3 +329,13 @@ def columns_of(*effects: Effect) -> frozenset[str]:
     """Return the columns of the fields that have one of these effects."""
     those = (one for one in FIELDS.values() if one.effect in effects)
     return frozenset(column for one in those for column in one.columns)
+
+
+def read_once(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with no iterator among them, since they are read more than once."""
+    found = dict(given)
+    if isinstance(given.get("tags"), Iterator):
+        found["tags"] = tuple(given["tags"])
+    if given.get("after"):
+        found["after"] = edges.checked(given["after"])
+    return found

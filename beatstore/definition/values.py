@@ -27,7 +27,7 @@ from typing import Any
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 
-__all__ = ["Typed", "check_serializer", "copied", "decoded", "encoded", "opened"]
+__all__ = ["Typed", "canonical", "check_serializer", "copied", "decoded", "encoded", "opened"]
 
 
 class Typed(dict[str, Any]):
@@ -102,6 +102,11 @@ def opened(
             expected = "a list" if field == "args" else "a dict"
             raise InvalidEntryError(field, value, expected)
     return [*found[0]], found[1], found[2]
+
+
+def canonical(value: object) -> str:
+    """Return JSON as a text by which it is compared: to Python, 1, 1.0 and True are equal."""
+    return json.dumps(value, sort_keys=True)
 
 
 def copied(value: Any) -> Any:

@@ -30,6 +30,7 @@ from beatstore.definition import fields
 from beatstore.definition.spec import Declared
 from beatstore.discovery.convert import clock_interval, own_zone, zone_name
 from beatstore.errors import BeatstoreError, InvalidEntryError, LazyArgumentError
+from beatstore.schedules import Schedule
 
 __all__ = ["CLEANUP", "SOURCE", "beat_entries", "evaluated"]
 
@@ -131,7 +132,7 @@ class _Reader:
         rule = entry.get("schedule")
         timezone = own_zone(rule) if isinstance(rule, BaseSchedule) else None
         every = _relative(rule, entry.get("relative"))
-        if timezone is None and (every is not None or not isinstance(rule, _WITHOUT_ZONE)):
+        if timezone is None and (every is not None or _takes_zone(rule)):
             timezone = zone_name(self._tz)
         return Declared(
             name,
@@ -143,6 +144,13 @@ class _Reader:
             timezone=timezone,
             **(self._deadline if isinstance(rule, crontab) else {}),
         )
+
+
+def _takes_zone(rule: Any) -> bool:
+    """Return whether a schedule is read in the app's zone."""
+    if isinstance(rule, Schedule):
+        return rule.timezone is None
+    return not isinstance(rule, _WITHOUT_ZONE)
 
 
 def _task(given: Any) -> Any:

@@ -66,7 +66,9 @@ def declared(app: Celery, module: str | None = None) -> dict[str, Source]:
     for task, marks in marks_of(app):
         for mark, one in declared_by(task, marks):
             found.setdefault(PREFIX + _plain(app, mark.module), Source()).entries.append(one)
-    for name, listed in _lists(modules):
+    # A module that is asked for has its list, also if another one imports it.
+    first = {module: modules[module]} if module in modules else {}
+    for name, listed in _lists({**first, **modules}):
         _read(listed, found.setdefault(PREFIX + name, Source()))
     others: Any = _state
     for mark in unused([app, *(one for one in others._get_active_apps() if one.finalized)]):

@@ -9,13 +9,16 @@ On failure: `SchemaError` if the tables are missing, and the errors of `Store.sy
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from beatstore.definition.spec import Declared
 from beatstore.errors import EntryNotFoundError
 from beatstore.moving.schedulers import How, Note, read, scheduler_of
+from beatstore.schedules import Once
 from beatstore.store.transfer import foreign
 from beatstore.store.unknown_tasks import warn_of_tasks
 
@@ -72,18 +75,29 @@ def move(
         tables = foreign.read_tables(database, scheduler_of(package).tables, "tasks", schema)
         where = database.safe_url
 
-    def known(name: str) -> bool:
+    def known(name: str) -> str | None:
         try:
-            return store.get(name, session=session).source == package
+            found = store.get(name, session=session)
         except EntryNotFoundError:
-            return False
+            return None
+        return found.state if found.source == package else None
 
-    found = read(package, tables, store.now(session=session), how, known)
+    now = store.now(session=session)
+    found = read(package, tables, now, how, known)
     warn_of_tasks(app, (one.task for one in found.entries), imported=True)
-    report = store.sync(
-        found.entries, source=package, dry_run=dry_run, refused=found.refused, session=session
-    )
+    given: dict[str, Any] = {"refused": found.refused, "session": session}
+    if dry_run:
+        report = store.sync(found.entries, source=package, dry_run=True, **given)
+    else:
+        late = _late(found.entries, now) if how.overdue else ()
+        report = foreign.sync(store, package, found.entries, late=late, **given)
     return Moved(package, where, report, found.notes, found.left)
+
+
+def _late(entries: Iterable[Declared], now: datetime) -> list[str]:
+    """Return the names of the one-shots whose time has passed."""
+    rules = ((one.name, one.schedule) for one in entries)
+    return [name for name, rule in rules if isinstance(rule, Once) and rule.at <= now]
 
 
 def of_app(app: Any) -> dict[str, Any]:

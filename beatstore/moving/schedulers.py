@@ -96,7 +96,7 @@ def read(
     tables: Mapping[str, list[dict[str, Any]]],
     now: datetime,
     how: How,
-    known: Callable[[str], bool],
+    known: Callable[[str], str | None],
 ) -> Found:
     """Convert rows to entries.
 
@@ -105,7 +105,8 @@ def read(
         tables: rows of `tasks`, `interval`, `crontab`, `solar` and `clocked`.
         now: the database's time.
         how: options for reading the rows.
-        known: returns whether an earlier move added an entry with this name.
+        known: returns the state of an entry that an earlier move added, by its name; None: there
+            is none.
     """
     reader = _Reader(scheduler_of(package), tables, now, how, known)
     entries: list[Declared] = []
@@ -139,7 +140,7 @@ class _Reader:
         tables: Mapping[str, list[dict[str, Any]]],
         now: datetime,
         how: How,
-        known: Callable[[str], bool],
+        known: Callable[[str], str | None],
     ) -> None:
         self.notes: list[Note] = []
         self._scheduler = scheduler
@@ -178,7 +179,7 @@ class _Reader:
         once = isinstance(schedule, Once)
         if isinstance(schedule, Once):
             self._check_time(name, row, schedule.at, expires)
-        elif expires is not None and not self._known(name):
+        elif expires is not None and self._known(name) is None:
             self._check_end(schedule, start_at, expires)
         return Declared(
             name,
@@ -207,11 +208,18 @@ class _Reader:
             raise _LeftOutError(f"it ran at {_utc(last)}")
         if not _flag(row, "enabled", default=True):
             raise _LeftOutError(f"it is disabled, and its time, {_utc(at)}, has passed")
-        if not (self._how.overdue or self._known(name)):
+        if self._how.overdue:
+            return
+        state = self._known(name)
+        if state is None:
             raise _LeftOutError(
                 f"its time, {_utc(at)}, passed before it ran; with --overdue it is moved, and runs "
                 "at once"
             )
+        if state == "paused" and not self._how.paused:
+            why = f"its time, {_utc(at)}, passed before it ran, and while it was paused here"
+            instead = "missed; with --overdue it runs at once"
+            self.notes.append(Note(name, "clocked_time", why, instead))
 
     def _check_end(self, rule: Schedule, start_at: datetime | None, expires: datetime) -> None:
         """Leave out an entry that is not due again before it expires."""

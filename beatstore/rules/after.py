@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from beatstore.rules.decision import Decision, EntryRow, PlannedRun
-from beatstore.rules.due import remaining_runs
+from beatstore.rules.due import LATEST, STEP, remaining_runs
 from beatstore.rules.gate import Gate, SharedAccount, SharedTime, Verdict, pass_or_wait
 
 __all__ = ["NO_UPSTREAMS", "AfterLook"]
@@ -24,6 +24,11 @@ __all__ = ["NO_UPSTREAMS", "AfterLook"]
 NO_UPSTREAMS = "it has no upstreams; link some"
 
 _SECOND = timedelta(seconds=1)
+
+
+def _wakes_at(verdict: Verdict) -> datetime:
+    """Return when a wait times out; one that never does comes last."""
+    return verdict.wake_at or LATEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +97,14 @@ class AfterLook:
                 over = one.missing.give_up([PlannedRun(one.at)], since, self.now)
                 if over is not None:
                     return self._send_or_record(Verdict(runs=(over,)), one, more=len(reported) > 1)
-            elif held is None:
+            if one.missing is None or self.gate.missing is not None:
+                # An edge with align="latest" may end the wait of each of them.
                 waited = entry_waited and self.now - since >= _SECOND
-                verdict = self._verdict_on(one.at, since if waited else None)
+                counts = waited or self.gate.missing is not None
+                verdict = self._verdict_on(one.at, since if counts else None)
                 if verdict.waits is None:
                     return self._send_or_record(verdict, one, more=len(reported) > 1)
-                held = verdict
+                held = verdict if held is None else min(held, verdict, key=_wakes_at)
         if not reported:
             return self._waiting(account.unreported.words)
         return self._wait_on(reported, held)
@@ -116,11 +123,6 @@ class AfterLook:
     def _wait_on(self, reported: Sequence[SharedTime], held: Verdict | None) -> Decision:
         """Return the decision that leaves all these due times waiting."""
         oldest = reported[0]
-        if held is None and self.gate.missing is not None:
-            # An edge with align="latest" may end the wait of the oldest too.
-            held = self._verdict_on(oldest.at, oldest.since or self.now)
-            if held.waits is None:
-                return self._send_or_record(held, oldest, more=len(reported) > 1)
         ends = [one.missing.ends_at(one.since or self.now) for one in reported if one.missing]
         reason = blocked_by = None
         if held is not None:
@@ -165,6 +167,11 @@ class AfterLook:
         wake_at: datetime | None = None,
         due_at: datetime | None = None,
     ) -> Decision:
+        """Return the decision that sends nothing; the entry is finished after its `end_at`."""
+        end_at = self.entry.end_at
+        if end_at is not None and end_at < LATEST:
+            over = end_at + STEP
+            wake_at = over if wake_at is None else min(wake_at, over)
         return Decision(
             state="active",
             cursor_at=self.entry.cursor_at,

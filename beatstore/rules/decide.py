@@ -231,8 +231,8 @@ class Look:
         remaining = remaining_runs(self.entry)
         to_send = [run for run in runs if run.state == "claimed"]
         if remaining is not None and len(to_send) >= remaining:
-            allowed = set(to_send[:remaining])
-            runs = tuple(run for run in runs if run.state != "claimed" or run in allowed)
+            last = to_send[remaining - 1].due_at
+            runs = tuple(run for run in runs if run.due_at <= last)  # what is later is not due
             return Decision(state="finished", runs=runs, cursor_at=runs[-1].due_at)
         through = max(run.due_at for run in runs)
         return self.next_due(runs, through, self.window.next_after(through))
@@ -274,9 +274,13 @@ class Look:
         return Decision(state="finished", runs=runs, cursor_at=cursor_at)
 
     def _once_over(self, runs: tuple[PlannedRun, ...], cursor_at: datetime | None) -> Decision:
-        if self.entry.run_count > 0 or any(run.state == "claimed" for run in runs):
-            return Decision(state="finished", runs=runs, cursor_at=cursor_at)
+        """Return the decision about a one-shot whose due time is past."""
         at = self.window.times.schedule.next_after(EARLIEST)
+        last = self.entry.last_run_at
+        # It may have run before: when it was triggered, or at the time that it was put off from.
+        was_sent = not runs and at is not None and last is not None and last >= at
+        if was_sent or any(run.state == "claimed" for run in runs):
+            return Decision(state="finished", runs=runs, cursor_at=cursor_at)
         if not runs and at is not None:
             reason = never_due(at, self.entry.start_at, self.entry.end_at)
             runs = (_missed(at, [at], reason),)

@@ -59,6 +59,9 @@ class EntryRow(ScheduleRow, Protocol):
     def run_count(self) -> int: ...
 
     @property
+    def last_run_at(self) -> datetime | None: ...
+
+    @property
     def args(self) -> Any: ...
 
     @property

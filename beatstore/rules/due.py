@@ -33,6 +33,7 @@ __all__ = [
     "remaining_runs",
     "schedule_of",
     "sent_from",
+    "shown_offset",
 ]
 
 #: The first and the last instant.
@@ -256,6 +257,14 @@ def jitter_offset(entry_id: int, jitter_s: float) -> timedelta:
         return timedelta(0)
     share = zlib.crc32(str(entry_id).encode()) / 2**32
     return timedelta(seconds=jitter_s * share)
+
+
+def shown_offset(entry: Any) -> timedelta:
+    """Return the delay as `jitter_offset` does; 0 if plain SQL wrote no number of seconds."""
+    try:
+        return jitter_offset(entry.id, entry.jitter_s)
+    except (TypeError, ValueError, OverflowError):
+        return timedelta(0)
 
 
 def sent_from(due_at: datetime, offset: timedelta) -> datetime:

@@ -23,7 +23,6 @@ __all__ = [
     "is_one_shot",
     "satisfies",
     "unmet_words",
-    "will_not_run_again",
 ]
 
 #: The outcomes that an edge may require.
@@ -75,15 +74,8 @@ def is_one_shot(entry: Any) -> bool:
     return bool(entry.kind == "once" or (entry.kind == "after" and entry.max_runs == 1))
 
 
-def will_not_run_again(entry: Any) -> bool:
-    """Return True if an upstream has no further due times, so its past outcome counts.
-
-    `beatstore.tick.edges.not_running_again` is the same rule in SQL.
-    """
-    return is_one_shot(entry) or bool(entry.state == "finished")
-
-
-def unmet_words(name: str, on: str, state: str) -> str:
-    """Return the reason that names an unsatisfied upstream."""
+def unmet_words(name: str, on: str, state: str, *, same: bool = False) -> str:
+    """Return the reason that names an unsatisfied upstream; `same`: for the same due time."""
+    when = " for the same due time" if same else ""
     doing = "" if state == "active" else f", which is {state}"
-    return f"waits for {name!r} to {_VERBS.get(on, on)}{doing}"
+    return f"waits for {name!r} to {_VERBS.get(on, on)}{when}{doing}"

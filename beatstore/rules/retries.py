@@ -8,10 +8,19 @@ from typing import Any
 from beatstore.rules.due import jitter_offset
 from beatstore.schedules.instants import is_span
 
-__all__ = ["retry_delay"]
+__all__ = ["grown", "retry_delay"]
 
 #: The longest delay that `retry_backoff` reaches, in seconds.
 _LONGEST_S = 86400.0
+
+
+def grown(delay_s: float, backoff: float, times: int) -> float:
+    """Return a delay after so many times of backoff: at most a day, or as long as it was."""
+    longest = max(_LONGEST_S, delay_s)
+    try:
+        return min(longest, delay_s * backoff**times)
+    except OverflowError:
+        return longest
 
 
 def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
@@ -27,10 +36,7 @@ def retry_delay(entry: Any, run_id: int, attempt: int) -> timedelta | None:
         return None  # a row written by hand
     if attempt > entry.max_retries:
         return None
+    seconds = grown(entry.retry_delay_s, entry.retry_backoff, attempt - 1)
     longest = max(_LONGEST_S, entry.retry_delay_s)
-    try:
-        seconds = min(longest, entry.retry_delay_s * entry.retry_backoff ** (attempt - 1))
-    except OverflowError:
-        seconds = longest
     spread = jitter_offset(run_id, min(longest, entry.retry_jitter_s))
     return timedelta(seconds=seconds) + spread

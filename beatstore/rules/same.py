@@ -227,6 +227,9 @@ class _SameLook:
         if verdict is None:
             first = (waiting[0].missing if waiting else None) or self.account.unreported
             verdict = Verdict(waits=first.words, blocked_by=first.upstream_id)
+            # An edge with align="latest" may end the wait too.
+            other = self.look.gate.missing
+            ends.append(None if other is None else other.ends_at(self._first_look))
         ends.append(verdict.wake_at)
         # An occurrence whose wait has ended waits for something else, which wakes the entry.
         ahead = [at for at in ends if at is not None and at > self.look.now]

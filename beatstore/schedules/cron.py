@@ -33,7 +33,8 @@ class Cron(WallSchedule):
     Five fields: minute, hour, day of month, month, day of week. A sixth field is the
     **second**; it comes last, not first as in Quartz: "0 0 12 * * *" is every second of
     the first minute of the 12th. A seventh field is the year. Names, lists,
-    ranges, steps, L, #, W, ? and @aliases work as in croniter.
+    ranges, steps, L, #, W, ? and @aliases work as in croniter, but of two day fields either
+    is enough with L, # and W too.
 
     When clocks change, an expression whose minute or hour starts with a star follows the
     clock: it skips the times in a gap, and is due twice at repeated times. Any other is due

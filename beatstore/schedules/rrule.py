@@ -18,7 +18,7 @@ from beatstore.errors import ScheduleError
 from beatstore.schedules.base import Schedule, WallSchedule
 from beatstore.schedules.instants import EPOCH, SECOND, UTC, face, micros
 from beatstore.schedules.rruleset import Begin, occurrences
-from beatstore.schedules.rruletext import Recurrence, read_recurrence
+from beatstore.schedules.rruletext import Recurrence, lines, read_recurrence
 from beatstore.schedules.wall import showing
 from beatstore.schedules.zones import zone
 
@@ -66,7 +66,7 @@ class RRule(WallSchedule):
             timezone, anchor = recurrence.start.timezone or timezone, None
         tz = zone("UTC" if timezone is None else timezone)
         vars(self).update(
-            text="\n".join(text.split()),
+            text="\n".join(lines(text)),
             timezone=timezone,
             _anchor=anchor,
             _fires=occurrences(recurrence, _begin(recurrence, anchor, tz), tz),

@@ -1,9 +1,9 @@
 """Parse the text of a recurrence rule (RFC 5545).
 
 The text has RRULE, DTSTART, RDATE and EXDATE lines, in any order and any case, separated by white
-space. Every value is checked against its range in the RFC, since a value that can't match
-(BYMONTH=13) is a mistake. Lines that are deprecated (EXRULE) or have no clear meaning here are
-refused by name, never ignored.
+space, and folded as calendars do it. Every value is checked against its range in the RFC, since a
+value that can't match (BYMONTH=13) is a mistake. Lines that are deprecated (EXRULE) or have no
+clear meaning here are refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from beatstore.errors import ScheduleError
 from beatstore.schedules.zones import zone
 
-__all__ = ["FREQUENCIES", "Moment", "Recurrence", "Rule", "read_recurrence"]
+__all__ = ["FREQUENCIES", "Moment", "Recurrence", "Rule", "lines", "read_recurrence"]
 
 FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
 
@@ -33,6 +33,10 @@ _STAMP = re.compile(r"(?P<date>\d{8})(?:T(?P<time>\d{6})(?P<utc>Z)?)?", re.ASCII
 _BYDAY = re.compile(r"([+-]?\d{1,2})?(MO|TU|WE|TH|FR|SA|SU)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,9}", re.ASCII)
 _LINE = re.compile(r"(?P<name>[A-Z]+)(?P<parameters>(;[^:]*)?):(?P<value>.*)", re.IGNORECASE)
+
+# Where a line is folded (RFC 5545, section 3.1), and not where the next one is indented.
+_NEXT = r"\s|(?:RRULE|DTSTART|RDATE|EXDATE|EXRULE)[;:]|FREQ="
+_FOLD = re.compile(rf"\r?\n[ \t](?!{_NEXT})", re.IGNORECASE)
 
 
 class _Range(NamedTuple):
@@ -103,7 +107,8 @@ def read_recurrence(text: str) -> Recurrence:
     rules: list[Rule] = []
     added: list[Moment] = []
     excluded: list[Moment] = []
-    for line in _lines(text):
+    dated: list[str] = []
+    for line in lines(text):
         match = _LINE.fullmatch(line if ":" in line else f"RRULE:{line}")
         name = match["name"].upper() if match else ""
         if match is None or (name == "RRULE" and match["parameters"]):
@@ -114,11 +119,12 @@ def read_recurrence(text: str) -> Recurrence:
             start = _moment(match["value"], match["parameters"])
         elif name in ("RDATE", "EXDATE"):
             moments = [_moment(value, match["parameters"]) for value in match["value"].split(",")]
-            if any(moment.dated for moment in moments):
-                raise _refusal(line, "dates with their time", f"{name}:20260131T090000")
+            dated += [line] if any(moment.dated for moment in moments) else []
             (added if name == "RDATE" else excluded).extend(moments)
         else:
             raise _refusal(line, "RRULE, RDATE and EXDATE lines, and one DTSTART at most")
+    if dated and not (start and start.dated):
+        raise _refusal(dated[0], "dates with their time", "20260131T090000")
     if not rules and not added:
         raise _refusal(text, "at least one RRULE", _EXAMPLE)
     if len(rules) > _MOST_RULES:
@@ -130,14 +136,15 @@ def read_recurrence(text: str) -> Recurrence:
     return Recurrence(start, rules, added, excluded)
 
 
-def _lines(text: str) -> list[str]:
+def lines(text: str) -> list[str]:
+    """Return the lines of a recurrence, unfolded."""
     if not isinstance(text, str):
         raise _refusal(text, "a recurrence rule as a str", _EXAMPLE)
     if len(text) > _LONGEST:
         raise _refusal(text, f"at most {_LONGEST} characters", "fewer RDATE and EXDATE values")
     if not text.isascii() or any(c < " " and c not in "\t\r\n" for c in text):
         raise _refusal(text, "printable ASCII", _EXAMPLE)
-    return text.split()
+    return _FOLD.sub("", text).split()
 
 
 def _rule(value: str) -> Rule:
@@ -224,7 +231,7 @@ def _moment(text: str, parameters: str = "") -> Moment:
     for parameter in filter(None, parameters.split(";")):
         name, _, value = parameter.partition("=")
         if name.upper() == "TZID" and timezone is None:
-            timezone = _zone_name(value)
+            timezone = _zone_name(value.strip('"'))
         elif name.upper() != "VALUE" or value.upper() not in ("DATE", "DATE-TIME"):
             raise _refusal(parameter, "TZID=zone, without a Z after the time")
     return Moment(wall, timezone, dated=bool(match and match["time"] is None))

@@ -8,7 +8,7 @@ bad names. zoneinfo reads its files on first use and caches them for the life of
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone, tzinfo
 from difflib import get_close_matches
 from functools import lru_cache
@@ -43,9 +43,25 @@ def _load(name: str) -> ZoneInfo:
         except (ValueError, OSError, KeyError) as error:
             wanted = "a zone whose data can be read"
             raise ScheduleError("timezone", name, wanted, '"UTC", or repair tzdata') from error
-    near = get_close_matches(name.lower(), names, n=1)
-    write = f'"{names[near[0]]}"' if near else '"Europe/Berlin" or "UTC"'
+    near = _meant(name.strip().lower().replace(" ", "_"), names)
+    write = f'"{near}"' if near else '"Europe/Berlin" or "UTC"'
     raise ScheduleError("timezone", name, "an IANA time zone name", write)
+
+
+def _meant(given: str, names: Mapping[str, str]) -> str | None:
+    """Return the zone that a misspelt name means; None if it may be any.
+
+    An abbreviation such as CEST is like others that are hours away. But a place alone, such as
+    Tokyo, is in one zone's name.
+    """
+    if given in names:
+        return names[given]
+    if "/" in given:
+        return next((names[one] for one in get_close_matches(given, names, n=1)), None)
+    # The signs of Etc/GMT+2 and its like are the opposite of what people mean.
+    places = {lower: name for lower, name in names.items() if not lower.startswith("etc/")}
+    of_place = [name for lower, name in places.items() if given and lower.endswith(f"/{given}")]
+    return of_place[0] if len(of_place) == 1 else None
 
 
 def zone(name: str) -> ZoneInfo:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from beatstore.definition import edges, fields
 from beatstore.definition.edges import After
-from beatstore.definition.spec import DEFAULTS, Declared
+from beatstore.definition.spec import DEFAULTS, Declared, read_once
 from beatstore.errors import LoadError
 from beatstore.records import Entry, Run
 from beatstore.store import actions, insertion, links, many, retention
@@ -78,6 +78,9 @@ __all__ = [
 ]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+
+#: The options of a one-shot, as they are when they are left out.
+_ONE_SHOT = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__}
 
 
 class Store(Editor):
@@ -135,8 +138,7 @@ class Store(Editor):
             EntryNotFoundError: an upstream does not exist.
         """
         refuse_unknown(given, OneShotOptions)
-        asked = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
-        asked |= {"name": name, "after": asked["after"] and edges.checked(asked["after"])}
+        asked = read_once(_ONE_SHOT | given | {"name": name})
         warn_of_tasks(self._app(), [signature], imported=False)
         return self._write(
             session,
@@ -177,9 +179,7 @@ class Store(Editor):
                 an option does not exist.
         """
         refuse_unknown(given, OneShotOptions)
-        asked = {name: DEFAULTS[name] for name in OneShotOptions.__annotations__} | given
-        asked["after"] = asked["after"] and edges.checked(asked["after"])
-        write = partial(many.schedule_many, options=asked)
+        write = partial(many.schedule_many, options=read_once(_ONE_SHOT | given))
         return self._add_many("calls", calls, page, session, write)
 
     def trigger(self, name: str, *, session: SessionLike | None = None) -> Run:
@@ -254,7 +254,7 @@ class Store(Editor):
 
         Returns:
             True if the entry is cancelled, now or by an earlier call. False if it was too late:
-            its last run has been sent or is about to be, or its time was missed.
+            its own last run has been sent or is about to be, or its time was missed.
 
         Raises:
             EntryNotFoundError: there is no such entry.
@@ -445,6 +445,6 @@ class Store(Editor):
             How many entries and runs were deleted.
         """
         age = self.settings.retention if older_than is None else older_than
-        kept = timedelta(seconds=fields.seconds("older_than", age))
+        kept = timedelta(seconds=fields.age("older_than", age))
         before = self._read(session, lambda tx: tx.now()) - kept
         return retention.prune(partial(self._write, session), before, progress)

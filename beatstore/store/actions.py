@@ -169,6 +169,8 @@ def rerun(tx: Transaction, given: int | str) -> Run:
     entry = tx.get(run.entry_name if name is None else name, lock=True)
     if name is None:
         raise InvalidEntryError("run", given, "a run whose entry still exists")
+    if not isinstance(run.due_at, datetime):
+        raise InvalidEntryError("run", given, "a run whose due time can be read")
     of_key = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
     attempts = tx.all(Run, select(RUN).where(*of_key).order_by(RUN.c.attempt))
     for one in attempts:
@@ -180,6 +182,8 @@ def rerun(tx: Transaction, given: int | str) -> Run:
     again = {
         **_triggered(entry, run.due_at, last + 1),
         "reason": f"{note} of attempt {run.attempt}",
+        # It waits since now, and not since its due time.
+        "wake_at": tx.database.now_sql(),
         **_covered_by(run),
     }
     if not tx.insert(RUN, again):
@@ -226,7 +230,9 @@ def _covered_by(run: Run) -> dict[str, Any]:
 def cancel(tx: Transaction, name: str) -> bool:
     """Cancel an entry unless it is too late; see `Store.cancel`."""
     old = tx.get(name, lock=True)
+    why = "entry cancelled before it was sent"
     if old.state in OVER - {"cancelled"}:
+        cancel_unsent(tx, [old.id], tx.now(), why, asked=True)
         return False
     if old.state != "cancelled":
         done = {
@@ -239,7 +245,7 @@ def cancel(tx: Transaction, name: str) -> bool:
         tx.execute(update(ENTRY).where(ENTRY.c.id == old.id).values(done))
         audit.record(tx, "cancel", name, {"state": old.state}, {"state": "cancelled"})
     # Also what was rerun after the entry had been cancelled.
-    cancel_unsent(tx, [old.id], tx.now(), "entry cancelled before it was sent")
+    cancel_unsent(tx, [old.id], tx.now(), why)
     return True
 
 
@@ -252,11 +258,7 @@ def reschedule(tx: Transaction, name: str, at: object) -> bool:
         raise InvalidEntryError("name", name, f"a one-shot; this is {old.kind} {old.spec!r}", write)
     if old.state in FINAL:
         return False
-    taken = select(RUN.c.id).where(RUN.c.entry_id == old.id)
-    while tx.execute(taken.where(RUN.c.due_at == due_at)).first():
-        # The one-shot was missed then, and that due time has its record already.
-        due_at += STEP
-    moved = {"spec": Once(due_at).spec}
+    moved = {"spec": Once(entries.free_due_time(tx, old.id, due_at)).spec}
     if old.state in STOPPED and not edits.changes(old, moved):
         entries.write(tx, "reschedule", old, edits.mended(old, tx.now()))
     else:

@@ -16,11 +16,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from math import isfinite
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, and_, insert, or_, select
 
 from beatstore.database.columns import Unreadable
+from beatstore.database.functions import NOW, is_word
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, ENTRY
 from beatstore.definition import fields
@@ -59,6 +61,9 @@ _REASON_LENGTH = 1000
 #: Columns that every edit changes or that only beat needs; the audit leaves them out.
 _HIDDEN = frozenset({"declared", "wake_at", "version", "created_at", "updated_at"})
 
+#: Built once, since every edit executes it; the other columns are its parameters.
+_RECORD = insert(AUDIT).values(at=NOW).inline()
+
 
 def record(
     tx: Transaction,
@@ -86,14 +91,14 @@ def record_all(
     tx: Transaction, action: str, changes: Iterable[Change], reason: str | None = None
 ) -> None:
     """Record many changes with the same action; see `record`."""
-    same = {"at": tx.database.now_sql(), "action": action, **author(tx, reason)}
+    same = {"action": action, **author(tx, reason), **tx.database.given_now()}
     rows = [
-        {"entry": entry, "before": _json(before), "after": _json(after)}
+        {**same, "entry": entry, "before": _json(before), "after": _json(after)}
         for entry, before, after in changes
         if before != after
     ]
     if rows:
-        tx.execute(insert(AUDIT).values(same).inline(), rows)
+        tx.execute(_RECORD, rows)
 
 
 def author(tx: Transaction, reason: str | None = None) -> dict[str, Any]:
@@ -105,12 +110,25 @@ def audits(tx: Transaction, name: str | None, limit: int, before_id: int | None)
     """Return a page of changes, newest first; see `Store.audit`."""
     found = select(AUDIT).order_by(AUDIT.c.id.desc())
     if name is not None:
-        found = found.where(AUDIT.c.entry == fields.sought("name", name)).order_by(None)
+        found = found.where(is_word(AUDIT.c.entry, fields.sought("name", name))).order_by(None)
         found = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc())
     if before_id is not None:
-        found = found.where(AUDIT.c.id < before_id)
+        fields.row_id("before_id", before_id)
+        before = AUDIT.c.id < before_id if name is None else _before(tx, before_id)
+        found = found.where(before)
     limit = fields.whole("limit", limit, least=1)
     return Page.cut(tx.all(Audit, found.limit(limit + 1)), limit)
+
+
+def _before(tx: Transaction, change_id: int) -> ColumnElement[bool]:
+    """Return the condition that a change comes after that one in the order (at, id) desc.
+
+    The clock may have been set back between the two.
+    """
+    at = tx.execute(select(AUDIT.c.at).where(AUDIT.c.id == change_id)).scalar()
+    if not isinstance(at, datetime):  # pruned meanwhile, or written by hand
+        return AUDIT.c.id < change_id
+    return and_(AUDIT.c.at <= at, or_(AUDIT.c.at < at, AUDIT.c.id < change_id))
 
 
 def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, others: Differences) -> None:
@@ -188,7 +206,8 @@ def os_user() -> str:
 def _json(value: Any) -> Any:
     """Return a value as JSON holds it."""
     if type(value) in _PLAIN:
-        return value
+        # Plain SQL may have written a number that PostgreSQL's JSON does not hold.
+        return value if type(value) is not float or isfinite(value) else str(value)
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Unreadable):

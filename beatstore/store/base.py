@@ -150,7 +150,8 @@ class Base:
     # -- transactions ----------------------------------------------------------------------
 
     def _read(self, session: SessionLike | None, work: Callable[[Transaction], T]) -> T:
-        return transaction.read(self.database, session, self._in_transaction(work))
+        inside = self._in_transaction(work, joined=session is not None)
+        return transaction.read(self.database, session, inside)
 
     def _write(
         self,
@@ -159,12 +160,14 @@ class Base:
         *,
         at_once: bool = False,
     ) -> T:
-        inside = self._in_transaction(work)
+        inside = self._in_transaction(work, joined=session is not None)
         return transaction.write(self.database, session, inside, at_once=at_once)
 
-    def _in_transaction(self, work: Callable[[Transaction], T]) -> Callable[[Session], T]:
+    def _in_transaction(
+        self, work: Callable[[Transaction], T], *, joined: bool
+    ) -> Callable[[Session], T]:
         self._warn_of_settings()
-        by = (self._actor or "", self._reason)
+        by = (self._actor or "", self._reason, joined)
         return lambda session: work(Transaction(session, self.database, self.settings, *by))
 
     def _warn_of_settings(self) -> None:

@@ -43,7 +43,7 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError, ScheduleError
-from beatstore.rules.due import STEP, DueTimes, just_before
+from beatstore.rules.due import STEP, DueTimes, just_before, sent_from
 from beatstore.schedules import Every
 from beatstore.schedules.instants import EPOCH
 from beatstore.types import Duration
@@ -126,7 +126,8 @@ def upcoming_counts(
     tx: Transaction, start: datetime | None, until: datetime, step: Duration
 ) -> UpcomingCounts:
     """Return how many occurrences are due in each step; see `Store.upcoming_counts`."""
-    begin = tx.now() if start is None else fields.instant("start", start)
+    now = tx.now()
+    begin = now if start is None else fields.instant("start", start)
     end = fields.instant("until", until)
     length = timedelta(seconds=fields.seconds("step", step, above=True)) // STEP * STEP
     steps = -((begin - end) // max(length, STEP))
@@ -135,9 +136,9 @@ def upcoming_counts(
         raise InvalidEntryError("until", end.isoformat(), expected)
     counts, entries = [0] * steps, 0
     chosen, share = _sample(tx, end)
-    rows = tx.execute(chosen(_grouped(begin, end, length))).all()
+    rows = tx.execute(_grouped(chosen(_rules(now, begin, end, length)))).all()
     total = int(rows[0].of_all) if rows else 0
-    computed = _Computed(tx, begin, end, length)
+    computed = _Computed(tx, now, begin, end, length)
     for row in rows:
         steps_due = computed.steps(row)
         if steps_due is None:
@@ -157,7 +158,7 @@ def _sample(tx: Transaction, end: datetime) -> tuple[Callable[[Select[Any]], Sel
 
     They are counted by the indexes alone, and so are those that wait for something else.
     """
-    each = ENTRY.c.wake_at < end + _JITTER, ENTRY.c.blocked_by.is_not(None)
+    each = ENTRY.c.wake_at < sent_from(end, _JITTER), ENTRY.c.blocked_by.is_not(None)
     counts = (select(func.count()).select_from(ENTRY).where(one).scalar_subquery() for one in each)
     found = sum(tx.execute(select(*counts)).one())
     if found <= _SAMPLE:
@@ -176,23 +177,36 @@ def _sample(tx: Transaction, end: datetime) -> tuple[Callable[[Select[Any]], Sel
     return limited, most / parts
 
 
-def _grouped(begin: datetime, end: datetime, length: timedelta) -> Select[Any]:
-    """Return a query for the different schedules, and how many entries have each."""
+def _rules(now: datetime, begin: datetime, end: datetime, length: timedelta) -> Select[Any]:
+    """Return a query for the schedules of entries."""
     first = _first(begin, end, length)
     is_anchored = and_(_ANCHORED, ENTRY.c.start_at.is_(None), first.is_(None))
     anchor = case((is_anchored, ENTRY.c.created_at))
     zone = case((ENTRY.c.kind.in_(["cron", "rrule"]), ENTRY.c.timezone))
+    # What is due and not sent, since it waits or is put off by jitter, uses up a run, too.
+    # What was due before an edit or a resume is not.
+    unaccounted = or_(ENTRY.c.cursor_at.is_(None), ENTRY.c.next_due_at > ENTRY.c.cursor_at)
+    is_due = and_(ENTRY.c.next_due_at <= literal(now, Instant()), unaccounted)
+    owed = case((or_(ENTRY.c.pending_due_at.is_not(None), is_due), 1), else_=0)
     rule: list[ColumnElement[Any]] = [ENTRY.c[name] for name in ("kind", "spec")]
     rule += [zone.label("timezone"), ENTRY.c.start_at, ENTRY.c.end_at]
     rule += [
         first.label("first"),
         anchor.label("anchor"),
-        (ENTRY.c.max_runs - ENTRY.c.run_count).label("remaining"),
+        (ENTRY.c.max_runs - ENTRY.c.run_count - owed).label("remaining"),
     ]
+    return select(*rule).where(*_scheduled(end))
+
+
+def _grouped(rules: Select[Any]) -> Select[Any]:
+    """Return a query for the different schedules, and how many entries have each."""
+    # Grouped outside: what is computed with parameters is the same expression once more only to
+    # a driver that names its parameters.
+    rule = rules.subquery("rules").c
     entries = func.count().label("entries")
     # How many there are, those beyond the limit included.
     of_all = func.sum(func.count()).over().label("of_all")
-    found = select(*rule, entries, of_all).where(*_scheduled(end)).group_by(*rule)
+    found = select(*rule, entries, of_all).group_by(*rule)
     return found.order_by(entries.desc()).limit(_SCHEDULES)
 
 
@@ -231,9 +245,11 @@ def _first(begin: datetime, end: datetime, length: timedelta) -> ColumnElement[i
 class _Computed:
     """Counts the due times of one schedule after another, until the time is up."""
 
-    def __init__(self, tx: Transaction, begin: datetime, end: datetime, length: timedelta) -> None:
+    def __init__(
+        self, tx: Transaction, now: datetime, begin: datetime, end: datetime, length: timedelta
+    ) -> None:
         self._settings = tx.settings
-        self._begin, self._end, self._length = begin, end, length
+        self._now, self._begin, self._end, self._length = now, begin, end, length
         self._ends_at = time.thread_time() + _BUDGET
 
     def steps(self, row: Any) -> dict[int, int] | None:
@@ -253,7 +269,12 @@ class _Computed:
                 end = self._end if times.end_at is None else min(self._end, times.end_at + STEP)
                 period = round(times.schedule.seconds / STEP.total_seconds())
                 return self._at_intervals(times.next_after(after), period, end)
-            return self._one_by_one(times, after, row.remaining)
+            if row.remaining is None:
+                return self._one_by_one(times, after, None)
+            left = max(0, row.remaining)
+            if left and after > self._now:
+                left -= len(times.between(self._now, after, left))
+            return self._one_by_one(times, max(after, self._now), left)
         except (ScheduleError, TypeError, ValueError, OverflowError):
             return {}  # a row written by hand, which beat will mark broken
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, func, literal, literal_column, not_, or_, select
@@ -13,11 +13,27 @@ from beatstore.database.functions import fenced
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.reasons import TRIGGERED, WAITED
 from beatstore.rules.states import ERRORS, REPORTED
+from beatstore.schedules.instants import EPOCH
 
-__all__ = ["FAILING", "NOT_ACTIVE", "SIMPLY_DUE", "WAITING", "overdue"]
+__all__ = [
+    "DECLARED",
+    "FAILING",
+    "NEW",
+    "NOT_ACTIVE",
+    "SIMPLY_DUE",
+    "WAITING",
+    "overdue",
+    "overdue_entry",
+]
+
+#: A `wake_at` this soon after the epoch is that of a row that no beat has looked at since its edit.
+NEW = timedelta(days=1)
 
 #: The condition of the partial index of states, of which a parameter would hide the state.
 NOT_ACTIVE: ColumnElement[bool] = ENTRY.c.state != literal_column("'active'")
+
+#: The condition of the partial index of owners: not "api", but code that declares the entry.
+DECLARED: ColumnElement[bool] = ENTRY.c.source != literal_column("'api'")
 
 #: An occurrence that is due waits for an upstream or for a run of the entry's own.
 WAITING: ColumnElement[bool] = and_(ENTRY.c.state == "active", ENTRY.c.pending_since.is_not(None))
@@ -35,6 +51,17 @@ def overdue(
     """
     at = literal(now, Instant())
     return wake_at <= (fenced(at) if first else at)
+
+
+def overdue_entry(now: datetime, *, first: bool = False) -> ColumnElement[bool]:
+    """Return the condition that an entry waits for a beat; see `overdue`.
+
+    One that runs after others and was only just written waits for nothing: what ends sets its
+    `wake_at` to the time of that.
+    """
+    is_new = ENTRY.c.wake_at < literal(EPOCH + NEW, Instant())
+    idle = and_(ENTRY.c.kind == "after", ENTRY.c.pending_since.is_(None), is_new)
+    return and_(overdue(ENTRY.c.wake_at, now, first=first), not_(idle))
 
 
 def _newest_outcome() -> ColumnElement[str]:

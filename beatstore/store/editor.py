@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from beatstore.database.rows import Transaction
-from beatstore.definition import edges, fields
-from beatstore.definition.spec import DEFAULTS, Declared, EntrySpec
+from beatstore.definition import fields
+from beatstore.definition.spec import DEFAULTS, Declared, EntrySpec, read_once
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry
 from beatstore.store import entries, insertion, many, pausing
@@ -156,8 +156,9 @@ class Editor(Reader):
         """Add an entry, or update the entry of that name to what the arguments say.
 
         An option that you leave out gets the default of `add`. If nothing differs, nothing is
-        written, so you can call this at every start of a program. A paused entry stays paused,
-        and one that is over stays over unless its schedule changes; `paused=True` pauses it.
+        written, so you can call this at every start of a program. A paused entry stays paused;
+        `paused=True` pauses it. One that is over stays over unless its schedule changes, or gets a
+        later `end_at` or more `max_runs`.
         Concurrent calls create one row.
 
         Args:
@@ -218,9 +219,7 @@ class Editor(Reader):
             ScheduleError: the schedule or its zone is invalid.
         """
         refuse_unknown(given, ChangeOptions)
-        asked: dict[str, Any] = {**given}
-        if asked.get("after"):
-            asked["after"] = edges.checked(asked["after"])
+        asked = read_once(given)
         warn_of_tasks(self._app(), [asked.get("task")], imported=False)
         return self._write(session, lambda tx: entries.change(tx, name, asked, if_version))
 
@@ -318,6 +317,4 @@ def _with_defaults(
 ) -> dict[str, Any]:
     """Return all fields of an entry, with defaults for those that were not given."""
     refuse_unknown(given, EntryOptions)
-    asked = EntrySpec(name, task, schedule, **given).given()
-    # `after` may be an iterator, and is read twice.
-    return {**asked, "after": asked["after"] and edges.checked(asked["after"])}
+    return read_once(EntrySpec(name, task, schedule, **given).given())

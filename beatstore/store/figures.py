@@ -70,7 +70,8 @@ class RunCount:
         states: how many runs were due in it, by their state now; retries count too.
         late: how many of them were sent more than 60 s after their due time, for no reason of
             their own. As in the lateness of `Status`, triggered runs, retries, runs that waited,
-            runs of entries without a schedule and runs that cover earlier occurrences are not.
+            runs of entries with jitter or without a schedule, and runs that cover earlier
+            occurrences are not.
         complete: whether all runs of the step were read.
     """
 
@@ -138,10 +139,11 @@ def _counted(
     tx: Transaction, name: str | None, begin: datetime, end: datetime, length: int
 ) -> Select[Any]:
     """Return a query for the number of runs by step and state."""
-    kind = select(ENTRY.c.kind).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery()
+    on_time = case((and_(ENTRY.c.kind != "after", ENTRY.c.jitter_s == 0), 1), else_=0)
+    punctual = select(on_time).where(ENTRY.c.id == RUN.c.entry_id).scalar_subquery()
     behind = micros_between(RUN.c.due_at, RUN.c.sent_at) > _LATE // STEP
-    # The kind is looked up for the few that may be late.
-    late = case((and_(SIMPLY_DUE, behind), case((kind != "after", 1), else_=0)), else_=0)
+    # The entry is looked up for the few that may be late; it may be gone.
+    late = case((and_(SIMPLY_DUE, behind), func.coalesce(punctual, 0)), else_=0)
     columns = (RUN.c.due_at, RUN.c.state, late.label("late"))
     window = _window(tx, name, columns, begin, end)
     newest = _newest(tx, window, end, of_all=name is None).subquery("newest")

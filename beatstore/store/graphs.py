@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select, union
 
+from beatstore.database.functions import is_word
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
 from beatstore.database.together import Question, ask
@@ -57,7 +58,7 @@ def _around(entry_id: int) -> tuple[Select[Any], Select[Any]]:
 
 def _tagged(tag: str) -> tuple[Select[Any], Select[Any]]:
     """Return queries for the ids of tagged entries and their neighbours, and for the edges."""
-    ids = select(TAG.c.entry_id).where(TAG.c.tag == tag)
+    ids = select(TAG.c.entry_id).where(is_word(TAG.c.tag, tag))
     found = _touching(ids)
     every = union(ids, _ends(found)).subquery()
     return select(every.c.entry_id), found

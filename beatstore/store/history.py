@@ -16,16 +16,18 @@ from sqlalchemy import Select, and_, case, literal, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Instant, Unreadable
-from beatstore.database.functions import micros_between
+from beatstore.database.dialects import dialect_of
+from beatstore.database.functions import is_word, micros_between
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import ENTRY, RUN, TAG
+from beatstore.database.tables import ENTRY, RUN, TAG, chunks
 from beatstore.database.together import Question
 from beatstore.definition import fields
 from beatstore.errors import InvalidEntryError
 from beatstore.records import Entry, Run
-from beatstore.rules.due import LATEST, DueTimes, just_before, remaining_runs
+from beatstore.rules.due import LATEST, DueTimes, just_before
 from beatstore.rules.states import ERRORS, LIVE, RUN_STATES
 from beatstore.schedules import local_time, zone
+from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.tick.edges import NOT_SUCCEEDED
 from beatstore.types import Page, RunSort
 
@@ -45,6 +47,9 @@ __all__ = [
 RUN_SORTS: tuple[RunSort, ...] = get_args(RunSort)
 
 _PREVIEW_LIMIT = 10_000
+
+#: How many of the newest runs are searched, before all of a tag or a task, or since a time, are.
+_NEAR = (2_000, 20_000)
 
 #: The longest id of a task that a row holds.
 _TASK_ID = 155
@@ -112,7 +117,7 @@ def found_run(tx: Transaction, given: int | str) -> Run:
     expected = "the id of a run on record"
     if isinstance(given, str):
         expected = "the id of a run on record, or of its task"
-        known = RUN.c.task_id == fields.sought("run", given, _TASK_ID)
+        known = is_word(RUN.c.task_id, fields.sought("run", given, _TASK_ID))
     elif isinstance(given, int) and not isinstance(given, bool) and abs(given) < 2**63:
         known = RUN.c.id == given
     else:
@@ -128,19 +133,109 @@ def runs(
 ) -> Page[Run]:
     """Return a page of runs, newest first; see `Store.runs`."""
     limit = fields.whole("limit", limit, least=1)
+    if before_id is not None:
+        fields.row_id("before_id", before_id)
     found = _ordered(tx, name, chosen, before_id).limit(limit + 1)
     if name is None:
-        return Page.cut(tx.all(Run, found), limit)
+        return Page.cut(_of_all(tx, found, chosen, before_id, limit + 1), limit)
     if not fields.storable(name):
         raise tx.missing(name)
     entry = tx.find(name)
     if entry is not None:
-        return Page.cut(tx.all(Run, found.where(RUN.c.entry_id == entry.id)), limit)
+        return Page.cut(_of_entry(tx, entry, chosen, before_id, limit + 1), limit)
     # The entry was removed; its runs still hold its name, which has no index.
-    of_removed = tx.all(Run, found.where(RUN.c.entry_name == name))
+    of_removed = tx.all(Run, found.where(is_word(RUN.c.entry_name, name)))
     if not of_removed and before_id is None:
         raise tx.missing(name)
     return Page.cut(of_removed, limit)
+
+
+def _of_entry(
+    tx: Transaction, entry: Entry, chosen: RunFilter, before_id: int | None, limit: int
+) -> list[Run]:
+    """Return the first runs of an entry, which has the tag and the task or has not."""
+    if chosen.task is not None and entry.task != chosen.task:
+        return []
+    if chosen.tag is not None:
+        tagged = select(TAG.c.entry_id).where(TAG.c.entry_id == entry.id)
+        if tx.execute(tagged.where(is_word(TAG.c.tag, chosen.tag))).first() is None:
+            return []
+    found = _ordered(tx, entry.name, chosen._replace(tag=None, task=None), before_id)
+    found = found.where(RUN.c.entry_id == entry.id)
+    if chosen.sort in (None, "due") and not dialect_of(tx.dialect).sorts_ties:
+        return _without_ties(tx, found, limit)
+    return tx.all(Run, found.limit(limit))
+
+
+def _without_ties(tx: Transaction, query: Select[Any], limit: int) -> list[Run]:
+    """Return the first runs of an entry by their due time, which is all that its index sorts by.
+
+    MariaDB sorts all of them, for the ids of those with the same due time; or it walks the due
+    times of all entries, and looks up each run. So the due times are sorted alone, and those runs
+    are added that have the last one too.
+    """
+    ids = query.order_by(None).with_only_columns(RUN.c.due_at, RUN.c.id)
+    first = list(tx.execute(ids.order_by(RUN.c.due_at.desc()).limit(limit)))
+    if len(first) == limit:
+        first += tx.execute(ids.where(RUN.c.due_at == first[-1].due_at))
+    kept = sorted(set(first), key=_due, reverse=True)[:limit]
+    order = _ordered(tx, None, RunFilter(sort="due"), None)
+    parts = (order.where(RUN.c.id.in_(part)) for part in chunks(row.id for row in kept))
+    return [run for part in parts for run in tx.all(Run, part)]
+
+
+def _of_all(
+    tx: Transaction, query: Select[Any], chosen: RunFilter, before_id: int | None, limit: int
+) -> list[Run]:
+    """Return the first runs of all entries, which `query` finds.
+
+    For a tag or a task, MariaDB begins with its entries, and sorts all rows of their runs, which
+    may take minutes. So the newest runs are searched first, and then ids are sorted alone.
+    """
+    if chosen.since is not None and chosen.sort is None:
+        return _since(tx, query, chosen, before_id, limit)
+    if (chosen.tag is None and chosen.task is None) or chosen.sort not in (None, "due"):
+        return tx.all(Run, query)
+    window = RunFilter(since=chosen.since, until=chosen.until, sort=chosen.sort)
+    newest = _ordered(tx, None, window, before_id).with_only_columns(RUN.c.id)
+    rest = _ordered(tx, None, chosen._replace(since=None, until=None), None)
+    for most in _NEAR:
+        found = _joined(tx, newest.limit(most), rest.limit(limit))
+        if len(found) == limit or tx.execute(newest.offset(most).limit(1)).first() is None:
+            return found
+    order = _ordered(tx, None, RunFilter(sort=chosen.sort), None)
+    return _joined(tx, query.with_only_columns(RUN.c.id), order)
+
+
+def _since(
+    tx: Transaction, query: Select[Any], chosen: RunFilter, before_id: int | None, limit: int
+) -> list[Run]:
+    """Return the first runs of all entries that were due since then, which `query` finds.
+
+    They are sorted by id, of which no index ends at a due time: a database would walk all ids for
+    a page that is not full. So after the newest runs, those due since then are searched by their
+    due time. Their ids are sorted by a value that no index has.
+    """
+    dialect = dialect_of(tx.dialect)
+    newest = _ordered(tx, None, RunFilter(), before_id).with_only_columns(RUN.c.id)
+    for most in _NEAR:
+        edge = tx.execute(newest.offset(most).limit(1)).scalar()
+        if edge is None:
+            return tx.all(Run, query)
+        found = tx.all(Run, dialect.by_key(query.where(RUN.c.id > edge), RUN))
+        if len(found) == limit:
+            return found
+    key = RUN.c.id + 0
+    ids = _chosen(select(RUN.c.id), chosen).where(key <= edge).order_by(key.desc())
+    order = _ordered(tx, None, RunFilter(), None)
+    return found + _joined(tx, ids.limit(limit - len(found)), order)
+
+
+def _joined(tx: Transaction, ids: Select[Any], query: Select[Any]) -> list[Run]:
+    """Return those runs of a query that have one of these ids."""
+    near = ids.subquery("near")
+    joined = query.select_from(near.join(RUN, RUN.c.id == near.c.id))
+    return tx.all(Run, dialect_of(tx.dialect).joined_in_order(joined))
 
 
 def _ordered(
@@ -176,40 +271,51 @@ def errors(tx: Transaction, name: str, limit: int) -> Page[Run]:
         page = select(RUN).where(RUN.c.entry_id == entry.id, RUN.c.state == state, NOT_SUCCEEDED)
         page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit + 1)
         found += tx.all(Run, page)
-    found.sort(key=lambda run: (run.due_at, run.id), reverse=True)
+    found.sort(key=_due, reverse=True)
     return Page.cut(found, limit)
 
 
 def last(entry_id: int, limit: int) -> Question[Page[Run]]:
-    """Ask for the last runs of an entry, newest first."""
+    """Ask for the last runs of an entry, newest first.
+
+    They are those that the index has last: for the order of their ids MariaDB may walk the runs of
+    all entries.
+    """
     page = select(RUN).where(RUN.c.entry_id == entry_id)
-    page = page.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(limit + 1)
+    page = page.order_by(RUN.c.due_at.desc(), RUN.c.attempt.desc()).limit(limit + 1)
 
     def read(rows: Sequence[Any]) -> Page[Run]:
-        # As text, since a row written by hand may hold anything.
-        ordered = sorted(rows, key=lambda row: (str(row.due_at), row.id), reverse=True)
-        return Page.cut([Run(*row) for row in ordered], limit)
+        return Page.cut([Run(*row) for row in sorted(rows, key=_due, reverse=True)], limit)
 
     return Question(page, read)
 
 
+def _due(row: Any) -> tuple[str, int]:
+    return str(row.due_at), row.id  # as text, since a row written by hand may hold anything
+
+
 def _chosen(found: Select[Any], chosen: RunFilter) -> Select[Any]:
     if chosen.state is not None:
-        found = found.where(RUN.c.state.in_(_states(chosen.state)))
+        states = _states(chosen.state)
+        found = found.where(RUN.c.state.in_(states))
+        # The index of what did not succeed: the states alone, as parameters, would not say so.
+        found = found if "succeeded" in states else found.where(NOT_SUCCEEDED)
     if chosen.since is not None:
         found = found.where(RUN.c.due_at >= fields.instant("since", chosen.since))
     if chosen.until is not None:
         found = found.where(RUN.c.due_at < fields.instant("until", chosen.until))
     if chosen.tag is not None:
         tagged = select(TAG.c.entry_id).where(TAG.c.entry_id == RUN.c.entry_id)
-        found = found.where(tagged.where(TAG.c.tag == fields.sought("tag", chosen.tag)).exists())
+        found = found.where(
+            tagged.where(is_word(TAG.c.tag, fields.sought("tag", chosen.tag))).exists()
+        )
     if chosen.task is not None:
         of_task = select(ENTRY.c.id).where(ENTRY.c.id == RUN.c.entry_id)
         found = found.where(
-            of_task.where(ENTRY.c.task == fields.sought("task", chosen.task)).exists()
+            of_task.where(is_word(ENTRY.c.task, fields.sought("task", chosen.task))).exists()
         )
     if chosen.worker is not None:
-        found = found.where(RUN.c.worker == fields.sought("worker", chosen.worker))
+        found = found.where(is_word(RUN.c.worker, fields.sought("worker", chosen.worker)))
     return found
 
 
@@ -235,9 +341,17 @@ def preview(tx: Transaction, name: str, count: int, start: datetime | None) -> l
     count = fields.whole("count", count, most=_PREVIEW_LIMIT)
     if entry.state not in LIVE or entry.kind == "after":
         return []
+    if any(isinstance(getattr(entry, column.name), Unreadable) for column in ENTRY.columns):
+        return []  # beat will mark it broken
     times = DueTimes.of(entry, tx.settings)
-    after = tx.now() if start is None else just_before(fields.instant("start", start))
-    remaining = remaining_runs(entry)
-    count = count if remaining is None else min(count, remaining)
+    now = tx.now()
+    after = now if start is None else just_before(fields.instant("start", start))
+    if entry.max_runs is not None:
+        try:
+            ahead = Ahead(entry, now, tx.settings)
+        except UNREADABLE:
+            return []  # as above
+        ahead.skip(after)
+        count = min(count, ahead.remaining or 0)
     shown_in = zone(entry.timezone or tx.settings.default_timezone)
     return [local_time(at, shown_in) for at in times.between(after, LATEST, count)]

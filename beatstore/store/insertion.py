@@ -35,7 +35,6 @@ from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import DatabaseDialect, dialect_of
 from beatstore.database.functions import db_now
-from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, ENTRY, TAG
 from beatstore.definition import edits
@@ -67,7 +66,7 @@ def is_at_once(given: Mapping[str, Any]) -> bool:
 def insert(tx: Transaction, action: str, name: str, checked: edits.CheckedFields) -> Entry | None:
     """Insert an entry with its tags, edges and audit; None if the name is taken."""
     # Once there is a connection, its dialect knows what the server can do.
-    dialect = tx.session.connection(bind_arguments={"mapper": EntryModel}).dialect
+    dialect = tx.connection.dialect
     is_returned = dialect.insert_returning
     # A one-shot does not need to know the time, if the database returns what it has stored.
     now = None if is_returned and checked.columns["kind"] == "once" else tx.now()
@@ -77,15 +76,15 @@ def insert(tx: Transaction, action: str, name: str, checked: edits.CheckedFields
     kind = dialect_of(dialect)
     if kind.writes_in_queries and not checked.after:
         return _insert_at_once(tx, kind, action, row, checked.tags or ())
+    # Refused before anything is written, since the caller may commit all the same.
+    ups = links.of_new(tx, name, checked.after or ())
     made = _insert_row(tx, kind, row, is_returned)
     if made is None:
         return None
     if checked.tags:
         tags = [{"entry_id": made.id, "tag": tag} for tag in checked.tags]
         tx.execute(plain_insert(TAG).inline(), tags)
-    after: list[Any] = []
-    if checked.after:
-        _, after = links.write(tx, made, checked.after, new=True)["after"]
+    after = links.write_new(tx, made, checked.after, ups) if checked.after else []
     audit.record(tx, action, name, None, audit.entry_columns(made, checked.tags or (), after))
     return made
 

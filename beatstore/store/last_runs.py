@@ -35,11 +35,14 @@ def last_runs(tx: Transaction, names: Iterable[str], limit: int) -> dict[str, tu
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise InvalidEntryError("names", names, "the names of entries, in a list")
     found: dict[str, list[Run]] = {fields.sought("names", name): [] for name in names}
-    asked = list(found)
+    asked, seen = list(found), set[int]()
     for at in range(0, len(asked), _ENTRIES):
         for row in tx.execute(_newest(tx, asked[at : at + _ENTRIES], limit)):
             columns: Any = row[:-1]  # in the order of a run's fields
-            found[row[-1]].append(Run(*columns))
+            # MySQL ignores spaces at the end of a name, and finds an entry by several.
+            if row[-1] in found and row.id not in seen:
+                seen.add(row.id)
+                found[row[-1]].append(Run(*columns))
     return {name: tuple(runs) for name, runs in found.items()}
 
 

@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -73,6 +73,10 @@ class _New:
     checked: edits.CheckedFields
     row: Mapping[str, Any] = field(default_factory=dict)
 
+
+#: The columns that may be long, and how many characters of them go into one statement.
+_LONG = ("args", "kwargs", "options", "spec", "description")
+_MOST_CHARACTERS = 500_000
 
 #: What makes a new entry of what was given, and of the time.
 _Read = Callable[[Any, datetime], _New]
@@ -223,10 +227,8 @@ class _Page:
 
 def _insert_alone(tx: Transaction, action: str, new: _New) -> BeatstoreError | None:
     """Insert an entry with upstreams; return why it was refused."""
-    # The connection's savepoint: the session's would flush what the caller has pending.
-    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
     try:
-        with connection.begin_nested():
+        with tx.savepoint():
             if insert(tx, action, new.name, new.checked) is None:
                 raise EntryExistsError(new.name)
     except BeatstoreError as error:
@@ -268,13 +270,14 @@ def _insert_in_turn(
     statement = dialect_of(dialect).insert_ignore(ENTRY)
     columns = (ENTRY.c.name, ENTRY.c.id)
     if dialect.insert_returning:
-        made = tx.execute(statement.returning(*columns), rows).all()
+        returning = statement.returning(*columns)
+        made = [row for some in _portions(rows) for row in tx.execute(returning, some)]
     else:
         # Of those that are there now, ours were made at our own moment.
         tx.execute(statement.inline(), rows)
         names = [row["name"] for row in rows]
         ours = select(*columns).where(ENTRY.c.name.in_(names), ENTRY.c.created_at == now)
-        made = tx.execute(ours).all()
+        made = [*tx.execute(ours)]
     ids = {row.name: row.id for row in made}
     added = (
         (one.name, None, {"id": ids[one.name], **audit.shown(_with_tags(one, row))})
@@ -283,6 +286,21 @@ def _insert_in_turn(
     )
     audit.record_all(tx, action, added)
     return ids
+
+
+def _portions(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows in lists that one statement can hold; for a longer one MariaDB hangs up."""
+    some: list[dict[str, Any]] = []
+    length = 0
+    for row in rows:
+        own = sum(len(repr(row.get(column))) for column in _LONG)
+        if some and length + own > _MOST_CHARACTERS:
+            yield some
+            some, length = [], 0
+        some.append(row)
+        length += own
+    if some:
+        yield some
 
 
 def _insert_at_once(

@@ -12,8 +12,9 @@ from beatstore.database.together import Question
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.graph import Edge
 from beatstore.store import Store, extras, figures, graphs, history
+from beatstore.store.explain.around import Around
 from beatstore.store.explain.entry import Explanation, Facts, explained
-from beatstore.store.explain.occurrence import Around, explained_at
+from beatstore.store.explain.occurrence import explained_at
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.types import Page, SessionLike
 

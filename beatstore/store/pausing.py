@@ -102,7 +102,7 @@ def _resumed(tx: Transaction, old: Entry, now: datetime) -> Mapping[str, Any]:
         return edits.mended(old, now)
     if old.state == "active":
         return {}
-    instead = f"store.change({old.name!r}, schedule=…), which makes it active"
+    instead = f"store.change({old.name!r}, schedule=…) with another schedule, which makes it active"
     raise InvalidEntryError("state", old.state, "a paused or broken entry", instead)
 
 
@@ -113,7 +113,7 @@ def _discard(tx: Transaction, edited: Iterable[Entry]) -> None:
     """
     ids = [old.id for old in edited if old.kind == "after" and old.state != "active"]
     for some in chunks(ids):
-        consume(tx, some)
+        consume(tx, some, current=tx.reads_snapshot)
         reset_account(tx, some)
 
 

@@ -156,7 +156,7 @@ class Reader(Overview):
         """Return a page of runs, the newest first; `more` says if others follow.
 
         A rare tag, task, worker or state is searched by reading the history from its end, and so
-        is a `sort`: give `since` with them.
+        is a `sort`, and what was due before an `until` long ago: give `since` with them.
 
         Args:
             name: only runs of this entry, by their due time; None: all runs, in the order of

@@ -130,13 +130,17 @@ def runs(tx: Transaction, before: datetime, after: Mark) -> Page:
 
 
 def audits(tx: Transaction, before: datetime, after: Mark) -> Page:
-    """Delete a page of the audit's oldest rows; their ids follow the order of time."""
+    """Delete a page of the audit's oldest rows; their ids follow the order of time.
+
+    They may not where a clock was wrong, so the last page is one without an old row.
+    """
     page = select(AUDIT.c.id, AUDIT.c.at).where(AUDIT.c.id > after[1])
     rows = tx.execute(page.order_by(AUDIT.c.id).limit(_PAGE)).all()
     ids = [row.id for row in rows if isinstance(row.at, datetime) and row.at < before]
     if ids:
         tx.execute(delete(AUDIT).where(AUDIT.c.id.in_(ids)))
-    return Page(len(ids), (EPOCH, ids[-1]) if len(ids) == _PAGE else None)
+    more = ids and len(rows) == _PAGE
+    return Page(len(ids), (EPOCH, rows[-1].id) if more else None)
 
 
 def workers(tx: Transaction, before: datetime, after: Mark) -> Page:
@@ -328,7 +332,9 @@ def _kept_since(tx: Transaction, entry_ids: set[int]) -> dict[tuple[int, str], d
         return {}
     columns = [_oldest_kept(state).label(state) for state in ERRORS]
     rows = tx.execute(select(ENTRY.c.id, *columns).where(ENTRY.c.id.in_(entry_ids)))
-    return {(row.id, state): getattr(row, state) or EPOCH for row in rows for state in ERRORS}
+    found = {(row.id, state): getattr(row, state) for row in rows for state in ERRORS}
+    # Of a due time that was written by hand nobody knows what comes before it: all are kept.
+    return {key: at if isinstance(at, datetime) else EPOCH for key, at in found.items()}
 
 
 def _oldest_kept(state: str) -> ScalarSelect[datetime]:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, case
+from sqlalchemy import Row, Select, case, select
 from sqlalchemy.sql import ColumnElement
 
+from beatstore.database.dialects import dialect_of
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.store.conditions import FAILING, WAITING
@@ -74,7 +75,9 @@ SEARCHED: Mapping[EntryOnly, _Search] = {
 }
 
 
-def search(tx: Transaction, names: Select[Any], only: EntryOnly, limit: int) -> Page[str]:
+def search(
+    tx: Transaction, names: Select[Any], only: EntryOnly, limit: int, *, apart: bool
+) -> Page[str]:
     """Return the names of a page of entries that fulfil a condition.
 
     Args:
@@ -82,14 +85,17 @@ def search(tx: Transaction, names: Select[Any], only: EntryOnly, limit: int) -> 
         names: a query for the names of entries in their order, with conditions of its own.
         only: one of `SEARCHED`.
         limit: the maximum number of names.
+        apart: whether a page of names is chosen before anything else is read of these entries. A
+            database may compute the condition for all that have a tag, or read all rows for a
+            pattern of names, before it has a page.
     """
     how = SEARCHED[only]
-    rest = names.add_columns(*how.columns)
+    rest = names
     found: list[str] = []
     size, began = how.page, time.monotonic()
     for left in reversed(range(how.pages)):
         page_began = time.monotonic()
-        rows = tx.execute(rest.limit(size)).all()
+        rows = _read(tx, rest.limit(size), how.columns, apart=apart)
         found += how.chosen(tx, rows)
         if len(found) > limit:
             return Page(found[:limit], more=True, after=found[limit - 1])
@@ -103,3 +109,14 @@ def search(tx: Transaction, names: Select[Any], only: EntryOnly, limit: int) -> 
         in_time = (began + _BUDGET - now) / max(now - page_began, 1e-6) * size
         size = min(_MOST, max(how.page, int(in_time)))
     raise AssertionError("unreachable")
+
+
+def _read(
+    tx: Transaction, names: Select[Any], columns: Sequence[ColumnElement[Any]], *, apart: bool
+) -> Sequence[Row[Any]]:
+    """Return the names of a page of entries, with columns."""
+    if not apart:
+        return tx.execute(names.add_columns(*columns)).all()
+    page = names.subquery("page")
+    found = select(ENTRY.c.name, *columns).join_from(page, ENTRY, page.c.name == ENTRY.c.name)
+    return tx.execute(dialect_of(tx.dialect).joined_in_order(found).order_by(ENTRY.c.name)).all()

@@ -23,23 +23,21 @@ from sqlalchemy import (
     case,
     exists,
     func,
-    literal,
     or_,
     select,
 )
 from sqlalchemy.sql import ColumnElement
 
-from beatstore.database.columns import Instant
 from beatstore.database.functions import is_instant, micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN
 from beatstore.database.together import Question, ask
 from beatstore.rules.graph import find_cycle
 from beatstore.rules.states import UNFINISHED
-from beatstore.schedules.instants import EPOCH
-from beatstore.store.conditions import NOT_ACTIVE, SIMPLY_DUE, WAITING, overdue
+from beatstore.store.conditions import NOT_ACTIVE, SIMPLY_DUE, WAITING, overdue_entry
 from beatstore.store.explain import stalls
 from beatstore.store.explain.blocked import Blocked
+from beatstore.store.overdue import LIMIT, Overdue, entries_overdue, runs_overdue
 from beatstore.store.processes import (
     SILENCE,
     BeatStatus,
@@ -50,7 +48,6 @@ from beatstore.store.processes import (
 
 __all__ = ["Health", "Status", "health", "status"]
 
-_OVERDUE_LIMIT = 1000
 _OUTCOME_SAMPLE = 10_000
 
 #: The lateness is that of so many runs at most, out of so many of the last hour's newest.
@@ -65,7 +62,7 @@ _MEMBERS_SHOWN = 10
 
 _NO_OUTCOMES = (
     "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
-    "reported one: call beatstore.setup(app) in the module of the Celery app."
+    "reported one: call beatstore.setup(app) in the module of the Celery app, or start a worker."
 )
 
 #: An entry that has been due for less than this is not called overdue.
@@ -90,8 +87,8 @@ class Status:
         oldest_overdue_at: since when the longest of them has been overdue.
         lateness_p50_s: the median lateness in seconds, from due time to sending, of the last
             hour's runs (at most 2,000, out of the 5,000 newest). It leaves out triggered runs,
-            retries, runs that waited, runs of entries without a schedule, and runs that cover
-            earlier occurrences.
+            retries, runs that waited, runs of entries with jitter or without a schedule, and runs
+            that cover earlier occurrences.
         lateness_p99_s: the 99th percentile of the same.
         beats: the beat processes on record, the newest first. One that was stopped or is dead
             stays on record for at least a day.
@@ -127,6 +124,8 @@ class Health:
             None: none is overdue.
         broken: how many entries are broken, and so not sent.
         warnings: broken and stalled entries, in sentences that say what to do.
+        overdue_name: the name of that entry, or of the entry of that run.
+        overdue_run: the id of the run; None: it is an entry.
     """
 
     now: datetime
@@ -135,12 +134,14 @@ class Health:
     overdue_since: datetime | None
     broken: int
     warnings: tuple[str, ...]
+    overdue_name: str | None = None
+    overdue_run: int | None = None
 
 
 def health(tx: Transaction) -> Health:
     """Return whether due entries are sent; see `Store.health`."""
     now = tx.now()
-    known, overdue, unswept = beats_asked(now), _overdue_since(now), _unswept_since(now)
+    known, overdue, unswept = beats_asked(now), entries_overdue(now), runs_overdue(now)
     broken = _count(NOT_ACTIVE, ENTRY.c.state == "broken")
     forgotten = stalls.forgotten()
     standing, blocked = stalls.stalls(now, tx.settings), Blocked(now, tx.settings)
@@ -149,15 +150,24 @@ def health(tx: Transaction) -> Health:
     ask(tx, [*first, *blocked.details()])
     alive = sum(beat.alive for beat in known.answer)
     last = max(known.answer, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
-    since = [one.answer.since for one in (overdue, unswept) if one.answer.since is not None]
+    oldest = _oldest(overdue.answer, unswept.answer)
     return Health(
         now=now,
         beats_alive=alive,
         beat_stopped_at=last.stopped_at if last is not None and not alive else None,
-        overdue_since=min(since, default=None),
+        overdue_since=oldest.since,
         broken=broken.answer,
         warnings=(*_said([*first, *forgotten, *standing]), *blocked.sentences()),
+        overdue_name=oldest.name,
+        overdue_run=oldest.id if oldest is unswept.answer else None,
     )
+
+
+def _oldest(entries: Overdue, runs: Overdue) -> Overdue:
+    """Return that of the two which has waited longer."""
+    if entries.since is None or (runs.since is not None and runs.since < entries.since):
+        return runs
+    return entries
 
 
 def _said(asked: Iterable[stalls.Stalls]) -> list[str]:
@@ -168,7 +178,7 @@ def status(tx: Transaction) -> Status:
     """Return the status; see `Store.status`."""
     now = tx.now()
     hour_ago = now - timedelta(hours=1)
-    entries, overdue, lateness = _count(), _overdue_since(now), _lateness(hour_ago)
+    entries, overdue, lateness = _count(), entries_overdue(now), _lateness(hour_ago)
     inactive, waiting = _by_state(select(ENTRY.c.state).where(NOT_ACTIVE)), _count(WAITING)
     last_hour = _newest_runs(hour_ago)
     waits = _by_state(select(RUN.c.state).where(RUN.c.wake_at.is_not(None)))
@@ -211,41 +221,6 @@ def _count(*which: ColumnElement[bool]) -> Question[int]:
     """Count the entries that fulfil these conditions."""
     query = select(func.count().label("count_of")).select_from(ENTRY).where(*which)
     return Question(query, lambda rows: rows[0].count_of)
-
-
-@dataclass(frozen=True, slots=True)
-class _Overdue:
-    """How many rows wait for a beat, capped, and since when the first of them has waited."""
-
-    count: int
-    since: datetime | None
-
-
-def _overdue_since(now: datetime) -> Question[_Overdue]:
-    """Ask since when entries have been waiting for a beat."""
-    # A new row has the epoch as its wake_at: use the time of its edit instead.
-    return _waiting_since(ENTRY.c.wake_at, ENTRY.c.updated_at, now)
-
-
-def _unswept_since(now: datetime) -> Question[_Overdue]:
-    """Ask since when runs have been waiting for a beat."""
-    # A triggered run has the epoch as its wake_at: use its due time instead.
-    return _waiting_since(RUN.c.wake_at, RUN.c.due_at, now)
-
-
-def _waiting_since(
-    wake_at: ColumnElement[Any], otherwise: ColumnElement[Any], now: datetime
-) -> Question[_Overdue]:
-    """Ask for the first past `wake_at`, or `otherwise` where that is the epoch."""
-    waiting = select(wake_at.label("came"), otherwise.label("other"))
-    waiting = waiting.where(overdue(wake_at, now, first=True))
-    first = waiting.order_by(wake_at).limit(_OVERDUE_LIMIT).subquery()
-    recent = literal(EPOCH + timedelta(days=1), Instant())
-    came = case((and_(first.c.came >= recent, is_instant(first.c.came)), first.c.came))
-    other = case((is_instant(first.c.other), first.c.other))
-    since = func.min(func.coalesce(came, other, literal(now, Instant()))).label("since")
-    query = select(func.count().label("count_of"), since).select_from(first)
-    return Question(query, lambda rows: _Overdue(rows[0].count_of, rows[0].since))
 
 
 # -- runs ------------------------------------------------------------------------------
@@ -317,7 +292,7 @@ def _lateness(since: datetime) -> Question[dict[int, float]]:
     sent = (
         select(newest.c.micros)
         .join(ENTRY, ENTRY.c.id == newest.c.entry_id)
-        .where(newest.c.simply == 1, ENTRY.c.kind != "after")
+        .where(newest.c.simply == 1, ENTRY.c.kind != "after", ENTRY.c.jitter_s == 0)
         .order_by(newest.c.due_at.desc())
         .limit(_LATENESS_SAMPLE)
         .subquery()
@@ -362,7 +337,7 @@ def _warnings(found: Status) -> list[str | stalls.Stalls]:
     waited_since = found.oldest_overdue_at
     overdue = waited_since is not None and found.now - waited_since > _PATIENCE
     if overdue and not any(beat.alive for beat in found.beats):
-        more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
+        more = "+" if found.overdue >= LIMIT else ""
         have = "entry has" if found.overdue == 1 else "entries have"
         warnings.append(
             f"No beat is alive, and {found.overdue:,}{more} {have} been overdue since "
@@ -380,9 +355,9 @@ def _warnings(found: Status) -> list[str | stalls.Stalls]:
 def _behind_warning(found: Status) -> stalls.Stalls:
     """Name the entries that are overdue though a beat is alive."""
     due = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.wake_at)
-    due = due.where(overdue(ENTRY.c.wake_at, found.now - _PATIENCE, first=True))
+    due = due.where(overdue_entry(found.now - _PATIENCE, first=True))
     due = due.order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(_NAMES_SHOWN)
-    more = "+" if found.overdue >= _OVERDUE_LIMIT else ""
+    more = "+" if found.overdue >= LIMIT else ""
     have = "entry has" if found.overdue == 1 else "entries have"
 
     def said(rows: Sequence[Any]) -> list[str]:

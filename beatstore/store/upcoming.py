@@ -28,23 +28,16 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, or_, select
 
-from beatstore.config import Settings
 from beatstore.database.columns import Unreadable
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.database.together import Question, ask
 from beatstore.definition import fields
-from beatstore.errors import InvalidEntryError, ScheduleError
-from beatstore.rules.due import (
-    DueTimes,
-    accounted_for,
-    jitter_offset,
-    just_before,
-    remaining_runs,
-    sent_from,
-)
+from beatstore.errors import InvalidEntryError
+from beatstore.rules.due import just_before, sent_from
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import entries
+from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.types import Page
 
 __all__ = ["Occurrence", "upcoming"]
@@ -61,9 +54,9 @@ _GROWTH = (3, 3, 8, 40)
 _READ = [
     ENTRY.c[name]
     for name in (
-        *("id", "name", "task", "kind", "spec", "timezone", "start_at", "end_at"),
+        *("id", "name", "task", "state", "kind", "spec", "timezone", "start_at", "end_at"),
         *("max_runs", "jitter_s", "run_count", "cursor_at", "created_at", "wake_at"),
-        *("pending_due_at", "pending_reason"),
+        *("pending_due_at", "pending_reason", "misfire", "grace_s"),
     )
 ]
 
@@ -215,66 +208,21 @@ class _Merged:
     def _of_entry(self, row: Any) -> Iterator[Occurrence]:
         """Yield the occurrences of one entry within the window."""
         try:
-            coming = _EntryOccurrences(row, self._tx.settings)
-            oldest = coming.times.next_after(accounted_for(row))
-        except (ScheduleError, TypeError, ValueError, OverflowError):
+            ahead = Ahead(row, self._now, self._tx.settings)
+        except UNREADABLE:
             return  # a row written by hand, which beat will mark broken
-        if oldest is None or coming.remaining == 0:
-            return
-        now = self._now - coming.offset
-        due = row.pending_due_at is not None or oldest <= now
-        if due:
-            if self._start is None:
-                yield coming.due_already(oldest)
-            coming.pass_by(1)
-        since = now if due else just_before(oldest)
-        if self._start is not None:
-            start = just_before(self._start - coming.offset)
-            if start > since:
-                coming.skip(since, start)
-                since = start
-        yield from coming.occurrences(since, self._until)
+        if self._start is None:
+            state = "overdue" if row.pending_due_at is None else "waiting"
+            yield from (_made(row, ahead, at, state) for at in ahead.owed)
+        else:
+            ahead.skip(just_before(self._start - ahead.offset))
+        yield from (_made(row, ahead, at) for at in ahead.sent_before(self._until))
 
 
-class _EntryOccurrences:
-    """The occurrences of one entry, counted against its `max_runs`."""
-
-    def __init__(self, row: Any, settings: Settings) -> None:
-        self.row = row
-        self.times = DueTimes.of(row, settings)
-        self.offset = jitter_offset(row.id, row.jitter_s)
-        self.remaining = remaining_runs(row)
-
-    def pass_by(self, count: int) -> None:
-        """Count this many occurrences as sent."""
-        if self.remaining is not None:
-            self.remaining = max(0, self.remaining - count)
-
-    def skip(self, after: datetime, until: datetime) -> None:
-        """Count the occurrences between two instants as sent."""
-        if self.remaining:
-            self.pass_by(len(self.times.between(after, until, self.remaining)))
-
-    def due_already(self, oldest: datetime) -> Occurrence:
-        """Return the occurrence that is due now; later due ones are coalesced with it."""
-        row = self.row
-        if row.pending_due_at is None:
-            return self._made(oldest, "overdue")
-        return self._made(row.pending_due_at, "waiting", row.pending_reason)
-
-    def occurrences(self, after: datetime, until: datetime | None) -> Iterator[Occurrence]:
-        """Yield the occurrences after an instant."""
-        due_at = self.times.next_after(after)
-        while due_at is not None and self.remaining != 0:
-            if until is not None and sent_from(due_at, self.offset) >= until:
-                return
-            yield self._made(due_at)
-            self.pass_by(1)
-            due_at = self.times.next_after(due_at)
-
-    def _made(self, due_at: datetime, state: str = "ahead", why: str | None = None) -> Occurrence:
-        row = self.row
-        return Occurrence(row.name, row.task, due_at, sent_from(due_at, self.offset), state, why)
+def _made(row: Any, ahead: Ahead, due_at: datetime, state: str = "ahead") -> Occurrence:
+    reason = row.pending_reason if state == "waiting" else None
+    send_at = sent_from(due_at, ahead.offset)
+    return Occurrence(row.name, row.task, due_at, send_at, state, reason)
 
 
 def _after(wake_at: datetime, entry_id: int) -> ColumnElement[bool]:

@@ -14,7 +14,8 @@ real ones, and run on the store's database.
 Invariants:
     * Equal stores and arguments give equal ledgers.
     * Several calls give the same result as one call for the whole time: each continues the
-      unfinished runs of the call before.
+      unfinished runs of the call before. Only messages whose runs were given up before a worker
+      took them are gone then.
 """
 
 from __future__ import annotations

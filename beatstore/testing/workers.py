@@ -17,6 +17,9 @@ __all__ = ["Durations", "Outcome", "Outcomes", "Running", "Script", "Sent", "Wor
 #: The shortest duration of a run, so that its end is after its start.
 _MOMENT = timedelta(microseconds=1)
 
+#: The longest: its end is an instant that a database can hold.
+_LONGEST = timedelta(days=36525)
+
 #: The states in which a run can end.
 End: TypeAlias = Literal["succeeded", "failed", "lost", "cancelled"]
 
@@ -129,9 +132,12 @@ def _as_outcome(given: object) -> Outcome:
 
 
 def _as_span(seconds: object) -> timedelta:
-    span = timedelta(seconds=seconds) if isinstance(seconds, (int, float)) else seconds
-    if not isinstance(span, timedelta) or span < timedelta(0):
-        raise ConfigError("duration", seconds, "seconds, 0 or more, or a timedelta", "60")
+    span = seconds
+    if isinstance(seconds, (int, float)) and 0 <= seconds <= _LONGEST.total_seconds():
+        span = timedelta(seconds=seconds)
+    if not isinstance(span, timedelta) or not timedelta(0) <= span <= _LONGEST:
+        expected = "seconds, 0 or more, or a timedelta, up to a hundred years"
+        raise ConfigError("duration", seconds, expected, "60")
     return max(span, _MOMENT)
 
 

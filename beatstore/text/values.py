@@ -8,7 +8,17 @@ from dataclasses import asdict, is_dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-__all__ = ["as_json", "away", "read_span", "span", "text", "write_span"]
+__all__ = [
+    "as_json",
+    "away",
+    "covered",
+    "read_span",
+    "runs_sent",
+    "span",
+    "tally",
+    "text",
+    "write_span",
+]
 
 _UNITS = (("y", 31_557_600), ("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -31,6 +41,28 @@ def text(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return as_json(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def tally(due_times: object) -> str:
+    """Return how many due times there are; beat counts them up to 1,000."""
+    if not isinstance(due_times, int):
+        return text(due_times)  # plain SQL wrote it
+    return f"{due_times:,}" if due_times <= 1000 else "1,000+"  # noqa: PLR2004
+
+
+def covered(due_times: int, *, is_record: bool) -> str:
+    """Return how many due times a run covers besides its own; a record covers all it counts."""
+    if not due_times or (is_record and due_times == 1):
+        return ""
+    what = "due time" if is_record else "earlier due time"
+    return f"{tally(due_times)} {what}{'s' if due_times != 1 else ''}"
+
+
+def runs_sent(max_runs: int) -> str:
+    """Return that all runs were sent which an entry's `max_runs` allows."""
+    if max_runs == 1:
+        return "its only run (max_runs) was sent"
+    return f"all its {max_runs:,} runs (max_runs) were sent"
 
 
 def span(length: timedelta | float, *, rough: bool = False) -> str:

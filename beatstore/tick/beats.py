@@ -19,6 +19,7 @@ from beatstore.database.columns import Instant
 from beatstore.database.connection import KeptConnection, read_now
 from beatstore.database.dialects import dialect_of
 from beatstore.database.drivers import Listener
+from beatstore.database.functions import db_now
 from beatstore.database.tables import BEAT, DEPENDENCY, ENTRY, RUN, chunks
 from beatstore.rules.states import UNFINISHED
 from beatstore.schedules.instants import EPOCH
@@ -255,13 +256,15 @@ def _wake_forgotten(connection: Connection, limit: int) -> int:
         OPEN.c.entry_id == ENTRY.c.id, OPEN.c.state.in_(UNFINISHED), OPEN_NOT_SUCCEEDED
     )
     own = ENTRY.c.blocked_by == ENTRY.c.id
+    # Some sleep until a timeout, or until their end.
+    sleeps = or_(ENTRY.c.wake_at.is_(None), ENTRY.c.wake_at > db_now())
     asleep = (
         select(ENTRY.c.id)
         .outerjoin(DEPENDENCY, edge)
         .outerjoin(_UP, _UP.c.id == _EDGE.upstream_id)
         .where(
             ENTRY.c.blocked_by.is_not(None),
-            ENTRY.c.wake_at.is_(None),
+            sleeps,
             ENTRY.c.state == "active",
             or_(met, and_(~own, _EDGE.upstream_id.is_(None)), and_(own, ~running)),
         )
@@ -269,7 +272,7 @@ def _wake_forgotten(connection: Connection, limit: int) -> int:
     )
     ids = free_entries(connection, connection.scalars(asleep))
     if ids:
-        still = (ENTRY.c.id.in_(ids), ENTRY.c.wake_at.is_(None), ENTRY.c.state == "active")
+        still = (ENTRY.c.id.in_(ids), sleeps, ENTRY.c.state == "active")
         # As after an edit, so that each due time is checked from the beginning.
         connection.execute(update(ENTRY).where(*still).values(wake_at=EPOCH, blocked_by=None))
     # A `wake_at` such as infinity, written by hand, would never become due.

@@ -288,8 +288,7 @@ def _finish_one(
 ) -> None:
     if run.state == "lost" and run.follow_up == "end":
         # Marked lost while its entry was locked, and not counted yet: count this outcome instead.
-        if write_ending(connection, ending, now, ("lost",)):
-            _follow(connection, run, ending, now, tally)
+        _finish_uncounted(connection, run, ending, now, tally, states=("lost",))
         return
     if _is_counted(run):
         _finish_late(connection, run, ending, now, tally, state=run.state)
@@ -300,10 +299,33 @@ def _finish_one(
     # worker reports.
     corrected = run.state == "failed" and not run.is_counted and not is_reported(run)
     states = MAY_END | {"failed"} if corrected else MAY_END
-    if write_ending(connection, ending, now, states):
-        _follow(connection, run, ending, now, tally)
-    elif ending.state != "lost" and _is_lost_by_now(connection, run.id):
+    if _finish_uncounted(connection, run, ending, now, tally, states=states):
+        return
+    if ending.state != "lost" and _is_lost_by_now(connection, run.id):
         _finish_late(connection, run, ending, now, tally, state="lost")
+
+
+def _finish_uncounted(
+    connection: Connection,
+    run: Row[Any],
+    ending: Ending,
+    now: datetime,
+    tally: Tally,
+    *,
+    states: Collection[str],
+) -> bool:
+    """Write the outcome of a run that is in one of `states`, and count it; return whether it is.
+
+    After a success, a rerun that somebody has asked for meanwhile is not sent any more.
+    """
+    if not write_ending(connection, ending, now, states):
+        return False
+    if ending.state == "succeeded" and run.state not in UNFINISHED:
+        following = neighbours(connection, run)[1]
+        if following is not None:
+            take_back(connection, run, following, now)
+    _follow(connection, run, ending, now, tally)
+    return True
 
 
 def _is_lost_by_now(connection: Connection, run_id: int) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, literal_column, or_, select
 from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.database.tables import DEPENDENCY, RUN, TOKEN
 from beatstore.rules.reasons import OVERLAP
-from beatstore.rules.states import ERRORS
+from beatstore.rules.states import ERRORS, LIVE
 
 __all__ = [
     "ANY_DUE_TIME",
@@ -112,8 +112,9 @@ def one_shot(entry: Any) -> ColumnElement[bool]:
 
 
 def not_running_again(entry: Any) -> ColumnElement[bool]:
-    """Return the condition of `beatstore.rules.outcomes.will_not_run_again`."""
-    return or_(one_shot(entry), entry.c.state == "finished")
+    """Return the condition of `beatstore.store.links.will_not_run_again`."""
+    over = and_(one_shot(entry), entry.c.state.not_in(LIVE))
+    return or_(over, entry.c.state == "finished")
 
 
 def is_final(run: Any) -> ColumnElement[bool]:

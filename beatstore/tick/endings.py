@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Text, and_, bindparam, case, func, literal
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
 from beatstore.database.tables import RUN, chunks
-from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY, is_by_hand
+from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY, TRIGGERED, is_by_hand
 from beatstore.tick.claims import Ending, legible
 
 __all__ = [
@@ -139,19 +139,28 @@ def write_ending(
 
 
 def cancel_unsent(
-    connection: Executes, entries: Sequence[int], now: datetime, reason: str, *, held: bool = False
+    connection: Executes,
+    entries: Sequence[int],
+    now: datetime,
+    reason: str,
+    *,
+    held: bool = False,
+    asked: bool = False,
 ) -> None:
     """Cancel the runs of entries, by their ids, that are not sent.
 
     With `held`, also those that a beat has claimed. Without it, the beat may send those now, but
-    no beat claims them again. Joins the caller's transaction.
+    no beat claims them again. With `asked`, only what was triggered or rerun. Joins the caller's
+    transaction.
     """
     # Without its retry, an occurrence has failed: beat counts it at the next tick.
     counted = case((RUN.c.attempt > 1, literal(now, Instant())))
     done = {"state": "cancelled", "wake_at": counted, "finished_at": now}
     done["reason"] = reworded_reason(reason)
     for some in chunks(entries):
-        unsent = (RUN.c.entry_id.in_(some), RUN.c.state == "claimed")
+        unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
+        if asked:
+            unsent.append(RUN.c.reason.startswith(TRIGGERED))
         if held:
             connection.execute(update(RUN).where(*unsent).values(done))
             continue

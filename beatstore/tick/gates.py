@@ -82,19 +82,23 @@ def read_gates(
     return gates
 
 
-def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = False) -> None:
+def consume(
+    connection: Executes, ids: Iterable[int], *, spare_free: bool = False, current: bool = False
+) -> None:
     """Consume all upstream completions of these entries so far.
 
     Args:
         connection: joins its transaction.
         ids: the ids of the entries.
         spare_free: whether to leave edges alone whose first run is still free.
+        current: whether to lock what is read. MySQL then reads the counters as they are, and not
+            as they were when the transaction began.
     """
     mine: ColumnElement[bool] = dialect_of(connection.dialect).among(_EDGE.downstream_id, ids)
     if spare_free:
         mine = and_(mine, _EDGE.consumed_seq >= 0)
     if not dialect_of(connection.dialect).edges_read_entries:
-        _consume_in_steps(connection, mine)
+        _consume_in_steps(connection, mine, current)
         return
     same_row = _SEEN.c.id == _EDGE.upstream_id
     connection.execute(
@@ -107,9 +111,9 @@ def consume(connection: Executes, ids: Iterable[int], *, spare_free: bool = Fals
     )
 
 
-def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
+def _consume_in_steps(connection: Executes, mine: ColumnElement[bool], current: bool) -> None:
     """Do the same with a statement for each pair of counts; mostly there are few."""
-    edges = connection.execute(
+    edges = (
         select(
             _EDGE.downstream_id,
             _EDGE.upstream_id,
@@ -119,8 +123,9 @@ def _consume_in_steps(connection: Executes, mine: ColumnElement[bool]) -> None:
         .join(_UP, _UP.c.id == _EDGE.upstream_id)
         .where(mine)
     )
+    edges = edges.with_for_update(read=True) if current else edges
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for edge in edges:
+    for edge in connection.execute(edges):
         counts = (edge.count, edge.failure_seq)
         groups.setdefault(counts, []).append((edge.downstream_id, edge.upstream_id))
     key = tuple_(_EDGE.downstream_id, _EDGE.upstream_id)

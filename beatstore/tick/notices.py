@@ -7,7 +7,6 @@ An event is logged when its row changes, so any number of beats together log it 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -193,16 +192,15 @@ def log_notices(notices: Iterable[Notice]) -> None:
         )
 
 
-def log_sent(outcomes: Collection[Outcome], looked: tuple[datetime, float]) -> None:
+def log_sent(outcomes: Collection[Outcome], now: datetime) -> None:
     """Log each message that the broker has accepted.
 
     Args:
         outcomes: the outcomes of a batch.
-        looked: the database's time, and the monotonic time at which it was read.
+        now: the database's time.
     """
     if not outcomes or not logger.isEnabledFor(logging.INFO):
         return
-    now = looked[0] + timedelta(seconds=time.monotonic() - looked[1])
     for claim in _sent(outcomes):
         logger.info(
             "sent %r (%s): run %d, attempt %d, task id %s, due %s, %.3g s late",

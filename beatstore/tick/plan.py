@@ -47,7 +47,7 @@ __all__ = ["Planned", "Planner", "quarantine"]
 _WRITE_ENTRY = update(ENTRY).where(ENTRY.c.id == bindparam("b_id"))
 
 #: The columns that the rule, the message and the counters need.
-_READ_ALSO = ("last_run_at", "blocked_by", "wake_at")
+_READ_ALSO = ("blocked_by", "wake_at")
 _READ = [ENTRY.c[name] for name in dict.fromkeys([*ENTRY_COLUMNS, *CALL, *_READ_ALSO])]
 _LOCK = select(*_READ).order_by(ENTRY.c.wake_at, ENTRY.c.id).with_for_update(skip_locked=True)
 
@@ -189,6 +189,12 @@ class Planner:
             connection.execute(entries.statement, entries.parameters(good))
         if bad:
             connection.execute(_WRITE_ENTRY, bad)
+        shared = [
+            (plan.entry, plan.gate.shared, plan.decision)
+            for plan in plans
+            if plan.gate.shared is not None
+        ]
+        write_shared(connection, shared)
         for spares_free in (False, True):
             through = [
                 plan.entry.id
@@ -197,12 +203,6 @@ class Planner:
             ]
             if through:
                 consume(connection, through, spare_free=spares_free)
-        shared = [
-            (plan.entry, plan.gate.shared, plan.decision)
-            for plan in plans
-            if plan.gate.shared is not None
-        ]
-        write_shared(connection, shared)
 
     def _write_runs(
         self, connection: Connection, plans: Sequence[_Plan], now: datetime, careful: bool

@@ -32,9 +32,9 @@ from sqlalchemy.exc import DBAPIError
 
 from beatstore.config import Settings
 from beatstore.database.columns import Instant
-from beatstore.database.connection import KeptConnection, read_now
+from beatstore.database.connection import PatientConnection, read_now
 from beatstore.database.engine import Database
-from beatstore.database.faults import contended, unavailable
+from beatstore.database.faults import contended, unavailable, withheld
 from beatstore.database.functions import db_now, fenced
 from beatstore.database.tables import ENTRY, RUN, TAG
 from beatstore.errors import CollisionError, UnavailableError
@@ -85,7 +85,7 @@ class Queue:
         earliest = [_earliest(rows, which) for rows, which in mine.items()]
         self._look_statement = select(db_now(), *earliest)
         self._no_wait_until = 0.0
-        self._kept = KeptConnection(database)
+        self._kept = PatientConnection(database)
         self.upkeep = Upkeep(self._kept, beat_id)
 
     # -- the tick ---------------------------------------------------------------
@@ -203,7 +203,7 @@ class Queue:
         try:
             row = connection.execute(self._look_statement).one()
         except (ValueError, OverflowError, DBAPIError) as error:
-            if unavailable(error):
+            if unavailable(error) or withheld(error):
                 raise
             connection.rollback()
             row = connection.execute(select(db_now(), _UNREADABLE, _UNREADABLE)).one()

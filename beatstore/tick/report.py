@@ -12,6 +12,7 @@ from typing import Any
 from beatstore.rules.states import WITH_WORKER
 from beatstore.tick.claims import Ending, legible
 from beatstore.tick.endings import ERROR_LENGTH, reworded_reason
+from beatstore.tick.parts import is_last
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "columns_of",
     "each_run_once",
     "ending_of",
+    "expiry_of",
     "is_end",
     "only_ends",
     "seconds_since",
@@ -42,6 +44,8 @@ class Report:
         error: the exception, in one line.
         traceback: the traceback of the exception.
         delay: how many seconds after `at` the message waits for its eta.
+        expires: how many seconds after `at` the run's next message expires that the task has sent;
+            `inf`: never. None: it has sent none.
     """
 
     of: Origin
@@ -53,6 +57,7 @@ class Report:
     error: str | None = None
     traceback: str | None = None
     delay: float = 0.0
+    expires: float | None = None
 
 
 @dataclass(slots=True)
@@ -113,6 +118,20 @@ def columns_of(report: Report) -> dict[str, Any]:
 def until(report: Report, now: datetime) -> datetime:
     """Return until when the message of a report waits for its eta."""
     return now + timedelta(seconds=report.delay - seconds_since(report.at))
+
+
+def expiry_of(report: Report, now: datetime, before: datetime | None) -> datetime | None:
+    """Return when the message expires that is next, or `before`, when the one before it does."""
+    if report.expires is None:
+        part = report.of.part
+        is_step = part is not None and not is_last(part)
+        if not isinstance(before, datetime):
+            return None  # or plain SQL wrote what is no instant
+        return None if report.state == "succeeded" and is_step else before
+    try:
+        return now + timedelta(seconds=report.expires - seconds_since(report.at))
+    except OverflowError:
+        return None
 
 
 def ending_of(report: Report) -> Ending:

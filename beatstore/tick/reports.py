@@ -31,6 +31,7 @@ from beatstore.database.dialects import dialect_of
 from beatstore.database.engine import Database
 from beatstore.database.faults import contended
 from beatstore.database.tables import ENTRY, RUN
+from beatstore.database.transaction import explained
 from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
@@ -38,19 +39,20 @@ from beatstore.tick.complete import finish, finish_alone
 from beatstore.tick.endings import TAKEN_FOR_UNSENT, is_reported
 from beatstore.tick.guard import start_free
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
-from beatstore.tick.parts import Parts, is_last
+from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
     Report,
     Unwritten,
     columns_of,
     each_run_once,
     ending_of,
+    expiry_of,
     is_end,
     only_ends,
     seconds_since,
     until,
 )
-from beatstore.tick.watch import timeout_in_force
+from beatstore.tick.watch import next_check_at, timeout_in_force
 from beatstore.tick.workers import NOT_SUSPECTED, Origin
 
 __all__ = ["Origin", "Report", "Reports", "Unwritten"]
@@ -91,7 +93,10 @@ _POLICIES = [
     for name in ("run_timeout_s", "overlap")
 ]
 
-_COLUMNS = ("id", "state", "parts", "wake_at", "started_at", "claimed_by", "worker", "reason")
+_COLUMNS = (
+    *("id", "state", "parts", "wake_at", "expires_at", "started_at"),
+    *("claimed_by", "worker", "reason"),
+)
 
 #: Locks the row of a run, and reads whether beat took it for unsent.
 _RUN = (
@@ -130,9 +135,11 @@ class Reports:
         Transaction: opens and commits its own.
 
         Raises:
-            UnavailableError: the database did not answer; write them again.
+            StoreError: the database did not answer, or a right or a table is missing; write them
+                again.
         """
-        unwritten = self._kept.claiming_again(lambda connection: self._write(connection, reports))
+        with explained(self._database):
+            unwritten = self._kept.claiming_again(lambda given: self._write(given, reports))
         held = {report.of for report in unwritten.held}
         for report in reports:
             if report.state != "started" and report.of not in held:
@@ -180,15 +187,14 @@ class Reports:
             UnavailableError: the database did not answer.
         """
         ends = [one for one in only_ends([report, *reports]) if one is not report]
-        if not ends and self._start_at_once(report):
+        at_once = not ends and self._kept.may_write_at_once
+        if at_once and self._kept.writing_at_once(lambda given: self._start_free(given, report)):
             return None, []
 
         def write(connection: Connection) -> tuple[str | None, set[int]]:
-            at, answer = start_free(connection, self._database, report, self._silence), None
-            if at is None:
+            answer = None
+            if at_once or not self._start_free(connection, report):
                 answer = self._start(connection, report, again)
-            else:
-                self._begun[report.of] = at
             given = [ending_of(one) for one in ends]
             return answer, finish_alone(connection, self._database, given, patience=0.0)
 
@@ -205,17 +211,6 @@ class Reports:
             self._begun.pop(one.of, None)
         return answer, done
 
-    def _start_at_once(self, report: Report) -> bool:
-        """Mark a run as started by one statement that commits by itself; return whether it is."""
-        if not self._kept.may_write_at_once:
-            return False
-        at = self._kept.writing_at_once(
-            lambda connection: start_free(connection, self._database, report, self._silence)
-        )
-        if at is not None:
-            self._begun[report.of] = at
-        return at is not None
-
     def heartbeat(self, worker_id: str, name: str, pid: int, running: Sequence[Origin]) -> None:
         """Update the heartbeat of a worker and of the runs that it executes.
 
@@ -228,6 +223,7 @@ class Reports:
         Transaction: opens and commits its own.
 
         Raises:
+            SchemaError: the tables are missing, or of another version.
             UnavailableError: the database did not answer.
         """
 
@@ -236,7 +232,8 @@ class Reports:
             workers.keep_alive(connection, running, now + self._silence)
             workers.heartbeat(connection, worker_id, now, name=name, pid=pid, running=len(running))
 
-        self._kept.claiming_again(beat)
+        with explained(self._database):
+            self._kept.claiming_again(beat)
 
     def withdraw(self, worker_id: str) -> None:
         """Mark a worker as stopped.
@@ -301,6 +298,13 @@ class Reports:
         unknown = [by_run[one.run_id, one.task_id] for one in left.unknown]
         unwritten.unknown += [one for one in unknown if _run(connection, one.of) is None]
 
+    def _start_free(self, connection: Connection, report: Report) -> bool:
+        """Mark a run as started by one statement; return whether it is."""
+        at = start_free(connection, self._database, report, self._silence)
+        if at is not None:
+            self._begun[report.of] = at
+        return at is not None
+
     def _start(self, connection: Connection, report: Report, again: bool) -> str | None:
         dialect_of(connection.dialect).limit_lock_wait(connection, LOCK_WAIT_MS)
         now = read_now(connection, self._database)
@@ -359,8 +363,9 @@ class Reports:
             values = {"state": "sent", "finished_at": null(), **columns_of(report)}
             parts = Parts.read(run.parts)
             parts.until = max(now, until(report, now))
-            wake_at = self._stale_at(run, parts.until)
-            _change(connection, run, **values, wake_at=wake_at, parts=parts.as_json())
+            values["expires_at"] = expiry_of(report, now, run.expires_at)
+            values["wake_at"] = self._look_at(run, parts.until, values["expires_at"], now)
+            _change(connection, run, **values, parts=parts.as_json())
         return True
 
     def _write_part(
@@ -392,30 +397,33 @@ class Reports:
             succeeded = report.state == "succeeded" and parts.succeed(name)
         # An end that beat has counted is written when the entry is free; it needs the parts then.
         values: dict[str, Any] = {"parts": null() if succeeded and live else parts.as_json()}
-        if report.state == "succeeded" and not is_last(name):
-            values["expires_at"] = null()  # only the first message of a chain expires
+        values["expires_at"] = expires_at = expiry_of(report, now, run.expires_at)
         if run.started_at is None:
             values["started_at"] = since
         if live:
-            values |= {**columns_of(report), **self._canvas_columns(run, parts, report, now)}
+            canvas = self._canvas_columns(run, parts, report, now, expires_at=expires_at)
+            values |= {**columns_of(report), **canvas}
         _change(connection, run, **values)
         return True, succeeded or is_end(report)
 
-    def _canvas_columns(self, run: Row[Any], parts: Parts, report: Report, now: datetime) -> Any:
+    def _canvas_columns(
+        self, run: Row[Any], parts: Parts, report: Report, now: datetime, *, expires_at: Any
+    ) -> Any:
         """Return the state columns of a canvas that has not ended."""
         if not parts.open:
             parts.until = max(filter(None, (now, parts.until)))
-            wake_at = self._stale_at(run, parts.until)
+            wake_at = self._look_at(run, parts.until, expires_at, now)
             return {"state": "sent", "wake_at": wake_at, "finished_at": null()}
         if report.state == "started" or run.state != "started":
             return {"state": "started", "wake_at": now + self._silence, "finished_at": null()}
         # Other workers run the other tasks, and must send their heartbeats.
         return {"claimed_by": run.claimed_by}
 
-    def _stale_at(self, run: Row[Any], since: datetime) -> datetime | None:
-        """Return when a run becomes stale whose message waits for a worker since `since`."""
-        timeout = timeout_in_force(run, self._settings)
-        return None if timeout is None else since + timeout
+    def _look_at(
+        self, run: Row[Any], since: datetime, expires_at: datetime | None, now: datetime
+    ) -> datetime | None:
+        """Return when a run is stale or expired whose message waits for a worker since `since`."""
+        return next_check_at(since, timeout_in_force(run, self._settings), expires_at, now)
 
     def _since(self, report: Report, now: datetime) -> datetime:
         """Return the start time that a report belongs to; later starts are not affected by it."""

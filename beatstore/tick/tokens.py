@@ -64,12 +64,14 @@ class FinalOutcome:
         due_at: the due time.
         outcome: `success` or `failure`.
         sent_at: when the run was sent, if it was sent.
+        is_last: whether the upstream will not run again.
     """
 
     upstream_id: int
     due_at: datetime
     outcome: str
     sent_at: datetime | None
+    is_last: bool
 
 
 def write_tokens(
@@ -121,8 +123,10 @@ def _is_relevant(entry: Row[Any], one: FinalOutcome) -> bool:
         return False  # after a resume, it ignores what happened meanwhile
     if entry.cursor_at is not None and one.due_at <= entry.cursor_at:
         return False
+    if entry.kind != "after" or one.sent_at is None or one.is_last:
+        return True
     # An entry without a schedule ignores runs that were sent before it was created.
-    return entry.kind != "after" or one.sent_at is None or one.sent_at >= entry.created_at
+    return bool(one.sent_at >= entry.created_at)
 
 
 def _write_batch(

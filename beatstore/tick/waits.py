@@ -107,13 +107,19 @@ def _newest_edges(dialect: DatabaseDialect) -> Select[Any]:
     ).where(dialect.among(ENTRY.c.id))
 
 
-def _look_anew(connection: Connection, ids: Sequence[int]) -> None:
+def _look_anew(connection: Connection, ids: Sequence[int], *which: ColumnElement[bool]) -> None:
     """Check all waiting due times from the beginning, since edges may have changed."""
     connection.execute(
         update(WAIT)
-        .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(("waits", "met")))
+        .where(WAIT.c.downstream_id.in_(ids), WAIT.c.state.in_(("waits", "met")), *which)
         .values(state="look", blocked_by=null())
     )
+
+
+#: An edge of a due time whose first run is free. The next run requires it too.
+_FREE = select(_EDGE.upstream_id).where(
+    _EDGE.downstream_id == WAIT.c.downstream_id, _EDGE.align == "same", _EDGE.consumed_seq < 0
+)
 
 
 def _waits(connection: Connection, ids: list[int]) -> list[Row[Any]]:
@@ -294,7 +300,7 @@ def _words(
             .where(tuple_(_EDGE.downstream_id, _EDGE.upstream_id).in_(some))
         )
         for row in rows:
-            words = unmet_words(row.name, row.on, row.state) + " for the same due time"
+            words = unmet_words(row.name, row.on, row.state, same=True)
             found[row.downstream_id, row.upstream_id] = words
     return found
 
@@ -332,13 +338,14 @@ def write_shared(
     """Write the new states of the due times that a look has read.
 
     Args:
-        connection: in the transaction that read them.
+        connection: in the transaction that read them, before it consumes what was completed.
         decided: entries with such edges, what was read for them, and their decisions.
     """
     updates: list[dict[str, Any]] = []
     taken: list[dict[str, Any]] = []
     passed: list[dict[str, Any]] = []
     unmatched: list[dict[str, Any]] = []
+    left: list[int] = []
     for entry, account, decision in decided:
         clocked = entry.kind != "after"
         cursor_at = (decision.cursor_at if clocked else None) or EPOCH
@@ -349,14 +356,14 @@ def write_shared(
             for at in sorted(decision.takes)
             if at > cursor_at
         ]
+        still = [one for one in account.reported if one.at not in takes and one.at > cursor_at]
         updates += [
             _noted(entry.id, one)
-            for one in account.reported
-            if one.fresh
-            and (one.missing is None or one.missing.failed is None)
-            and one.at not in takes
-            and one.at > cursor_at
+            for one in still
+            if one.fresh and (one.missing is None or one.missing.failed is None)
         ]
+        if still and decision.consume and not decision.spares_free:
+            left.append(entry.id)
         if clocked and decision.cursor_at and decision.cursor_at != entry.cursor_at:
             passed.append({"b_id": entry.id, "b_due_at": decision.cursor_at})
     if taken:
@@ -369,6 +376,8 @@ def write_shared(
     if passed:
         connection.execute(_PASS[0], passed)
         connection.execute(_PASS[1], passed)
+    if left:
+        _look_anew(connection, left, _FREE.exists())
 
 
 def _noted(entry_id: int, one: SharedTime) -> dict[str, Any]:

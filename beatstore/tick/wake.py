@@ -32,6 +32,7 @@ from beatstore.rules.outcomes import (
     counters_of,
     failure_ends_wait,
 )
+from beatstore.rules.states import SPENT
 from beatstore.tick.counted import MOST_COUNT
 from beatstore.tick.locks import lock_later
 from beatstore.tick.tokens import FinalOutcome, write_tokens
@@ -86,7 +87,9 @@ class Tally:
             self.failed.add(run.entry_id)
         self.runs.setdefault(run.entry_id, []).append(run.id)
         if isinstance(run.due_at, datetime):
-            self.outcomes.append(FinalOutcome(run.entry_id, run.due_at, outcome, run.sent_at))
+            is_last = run.entry_state in SPENT
+            one = FinalOutcome(run.entry_id, run.due_at, outcome, run.sent_at, is_last)
+            self.outcomes.append(one)
 
 
 _COUNT = (

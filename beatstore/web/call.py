@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 from beatstore.definition.spec import FIELDS
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry
-from beatstore.schedules import retold, zone
+from beatstore.schedules import retold, shown_in, zone
 from beatstore.store import Store
 from beatstore.text import times
 from beatstore.text.secrets import hide
@@ -30,7 +30,7 @@ from beatstore.web.access import Actor
 if TYPE_CHECKING:
     from beatstore.web.dashboard import Dashboard
 
-__all__ = ["ZONE_COOKIE", "Call"]
+__all__ = ["ZONE_COOKIE", "Call", "whole"]
 
 #: The menu: pages and their labels.
 MENU = (
@@ -78,6 +78,14 @@ DONE: Mapping[str, str] = {
 
 #: The cookie with the time zone that the reader chose.
 ZONE_COOKIE = "beatstore_zone"
+
+#: A number in an address or a form has at most so many digits; Python reads no more than 4,300.
+_DIGITS = 100
+
+
+def whole(given: str) -> int | None:
+    """Return a whole number in an address or a form; None if it is none, or absurdly long."""
+    return int(given) if given.isdecimal() and len(given) <= _DIGITS else None
 
 
 @dataclass
@@ -162,9 +170,10 @@ class Call:
         Raises:
             BadRequest: it is not a number. `of` says whose id it should be.
         """
-        if not given.isdecimal():
+        found = whole(given)
+        if found is None:
             raise BadRequest(f"{given[:50]!r} is not the id of {of}.")
-        return int(given)
+        return found
 
     def before_id(self, of: str) -> int | None:
         """Return the id of the last row of the page before; None for the first page.
@@ -186,10 +195,11 @@ class Call:
 
     def done(self) -> str:
         """Return what the form before this page has done, in words; "" for nothing."""
-        action, count = self.request.args.get("done", ""), self.request.args.get("count", "1")
-        if action not in DONE or not count.isdecimal():
+        action = self.request.args.get("done", "")
+        count = whole(self.request.args.get("count", "1"))
+        if action not in DONE or count is None:
             return ""
-        return DONE[action] if count == "1" else f"{DONE[action]} {int(count):,} times."
+        return DONE[action] if count == 1 else f"{DONE[action]} {count:,} times."
 
     # -- times -----------------------------------------------------------------------------
 
@@ -209,6 +219,11 @@ class Call:
             except ScheduleError:
                 continue
         return zone("UTC")
+
+    def keep_zone(self, name: str) -> None:
+        """Read and show times in the zone that a form was shown in, whatever the cookie has now."""
+        with suppress(ScheduleError):
+            self.zone = zone(name)
 
     def instant(self, text: str) -> datetime:
         """Return the instant that somebody wrote; without a zone, in the reader's.
@@ -253,6 +268,15 @@ class Call:
             return "" if instant is None else str(instant)
         return times.short(instant, self.zone, self.now)
 
+    def clock(self, instant: datetime) -> str:
+        """Return the time of day of an instant; if the clock shows it twice, with the offset."""
+        local, offset = shown_in(instant, self.zone)
+        return f"{local:%H:%M}{offset}"
+
+    def since(self, age: timedelta) -> str:
+        """Return an instant so long ago, as the filters of runs read it."""
+        return times.full(self.now - age, self.zone)
+
     def brief(self, text: object) -> str:
         """Return the first line of a text, cut to 200 characters, without passwords."""
         lines = self.localized(text).strip().splitlines()
@@ -291,7 +315,8 @@ class Call:
     def shown(self, field: str, value: Any) -> Any:
         """Return a changed value as it is shown: instants in the reader's zone, no secrets."""
         if isinstance(value, str) and field.endswith("_at"):
-            return self.localized(value)
+            with suppress(ValueError):
+                return self.plain(datetime.fromisoformat(value))
         return self.redacted(field, value)
 
     def redacted(self, column: str, value: Any) -> Any:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import (
     LengthRequired,
     NotFound,
     RequestEntityTooLarge,
+    ServiceUnavailable,
 )
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
@@ -29,11 +30,12 @@ from werkzeug.wrappers import Request, Response
 from beatstore.config import link_templates
 from beatstore.errors import (
     BeatstoreError,
+    DeniedError,
     EntryNotFoundError,
     SchemaError,
     UnavailableError,
 )
-from beatstore.rules.states import FINAL, LIVE, SENDS_NOTHING
+from beatstore.rules.states import FINAL, SENDS_NOTHING
 from beatstore.store import Store
 from beatstore.text.secrets import hide, redact
 from beatstore.web import filters
@@ -65,6 +67,9 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "zone": ("/zone", "zone:choose", ("POST",)),
     "static": ("/static/<path:name>", "static:static", ("GET",)),
 }
+
+#: The pages that renew themselves.
+LIVE_PAGES = frozenset(("today", "graph"))
 
 #: The largest form that is read, in bytes: as much as Werkzeug and Flask read by default.
 LONGEST_FORM = 500_000
@@ -118,7 +123,7 @@ class Dashboard:
             lstrip_blocks=True,
         )
         self.templates.filters.update(filters.FILTERS)
-        self.templates.globals.update(FINAL=FINAL, LIVE=LIVE, SENDS_NOTHING=SENDS_NOTHING)
+        self.templates.globals.update(FINAL=FINAL, SENDS_NOTHING=SENDS_NOTHING)
         self._map = Map(
             [
                 Rule(path, endpoint=endpoint, methods=methods)
@@ -197,14 +202,19 @@ class Dashboard:
         elif isinstance(error, EntryNotFoundError):
             status, said = NotFound.code, str(error)
         elif isinstance(error, UnavailableError | SchemaError):
-            status, said = 503, str(error)
+            status, said = ServiceUnavailable.code, str(error)
+        elif isinstance(error, DeniedError):
+            status, said = Forbidden.code, str(error)
         elif isinstance(error, BeatstoreError):
             status, said = BadRequest.code, str(error)
         else:
             logger.exception("%s %s failed", call.request.method, call.request.path)
             status, said = 500, "Something went wrong. The log of the dashboard says what."
+        # Such a page comes back by itself after an outage.
+        away = status == ServiceUnavailable.code
+        again = away and call.request.method == "GET" and call.endpoint in LIVE_PAGES
         page = self.templates.get_template("error.html")
-        text = page.render(call=call, status=status, said=hide(said))
+        text = page.render(call=call, status=status, said=hide(said), again=again)
         return Response(text, status=status, headers=headers, mimetype="text/html")
 
 

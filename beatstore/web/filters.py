@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from math import isfinite
+from shlex import quote
 from typing import Any
 
 from beatstore.records import Run
@@ -39,6 +41,8 @@ def took(run: Run) -> str:
 
 def duration(seconds: float) -> str:
     """Return how long something took: to three digits below a minute, else in larger units."""
+    if not isfinite(seconds):  # plain SQL wrote it
+        return text(seconds)
     return f"{seconds:.3g} s" if seconds < 60 else span(seconds)  # noqa: PLR2004
 
 
@@ -63,6 +67,7 @@ def size(count: int | None) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "letter": letter,
+    "quoted": quote,
     "shortened": shortened,
     "size": size,
     "span": span,

@@ -6,18 +6,20 @@ For each text that can't be read, a sentence says what to write instead.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from beatstore.definition.edges import read_edge, write_edge
 from beatstore.definition.metadata import Field
 from beatstore.definition.spec import FIELDS
-from beatstore.definition.values import decoded, encoded
+from beatstore.definition.values import canonical, decoded, encoded
 from beatstore.errors import ScheduleError
 from beatstore.records import Entry
 from beatstore.schedules import Every, Once, RRule, Schedule, Solar
 from beatstore.text import times
+from beatstore.text.secrets import HIDDEN
 from beatstore.text.values import read_span, write_span
 from beatstore.web.call import Call
 
@@ -32,6 +34,12 @@ KINDS: Mapping[str, str] = {
     "solar": "solar: sunset,52.5,13.4",
     "after": "none: after its upstreams",
 }
+
+#: The fields of text that may have several lines.
+_LINES = frozenset(("description",))
+
+#: The kinds of fields that hold a number or an instant.
+_NUMBERS = frozenset(("span", "time", "number"))
 
 #: The parts of a solar schedule.
 _SOLAR_PARTS = 3
@@ -56,19 +64,23 @@ class Input:
     choices: tuple[str, ...] = ()
 
 
-def inputs() -> list[Input]:
+def inputs(call: Call) -> list[Input]:
     """Return the fields of the form but for the name, the task and the schedule."""
-    return [_input(field) for field in FIELDS.values() if field.option is not None]
+    return [_input(call, field) for field in FIELDS.values() if field.option is not None]
 
 
-def _input(field: Field) -> Input:
+def _input(call: Call, field: Field) -> Input:
     option = field.option
     assert option is not None
     choices = option.choices
     if choices and field.default is None:
         choices = ("", *choices)
-    long = option.kind in ("array", "object") or option.many
+    long = option.kind in ("array", "object") or option.many or field.name in _LINES
     said = option.help.replace("; repeatable", "").replace("--", "")
+    if option.kind == "zone":  # on the command line, it is also that of given and shown times
+        said = "Zone of the schedule."
+    if option.kind == "time":
+        said += f" In {call.zone.key}, if you write no other zone behind it."
     if option.many:
         said += " One on each line."
     return Input(field.name, field.name.replace("_", " "), said, long, choices)
@@ -113,13 +125,20 @@ def _written(call: Call, field: Field, value: Any) -> str:
         "array": lambda given: _as_json(call, field, given),
         "object": lambda given: _as_json(call, field, given),
         "edge": lambda edges: "\n".join(map(write_edge, edges)),
-        "span": lambda seconds: write_span(seconds) if seconds else "",
+        "span": lambda seconds: "" if seconds == field.left_out == 0 else write_span(seconds),
         "time": lambda at: times.full(at, call.zone),
         "number": lambda number: f"{number:g}",
     }
+    if kind in _NUMBERS and not _is_finite(value):
+        return str(value)  # plain SQL wrote it, and the form can put it right
     if kind in writers:
         return writers[kind](value)
     return "\n".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a value is an instant or a number that there is."""
+    return not isinstance(value, str) and not (isinstance(value, float) and not isfinite(value))
 
 
 def _as_json(call: Call, field: Field, value: Any) -> str:
@@ -150,8 +169,8 @@ def read_fields(
     problems: dict[str, str] = {}
     before = shown or {}
     for field in FIELDS.values():
-        text = form.get(field.name, "").replace("\r\n", "\n").strip()
-        if field.option is None or text == before.get(field.name, "").strip():
+        text = _sent(form, field.name)
+        if field.option is None or text == _sent(before, field.name):
             continue
         try:
             given[field.name] = _argument(call, field, text, entry)
@@ -159,12 +178,17 @@ def read_fields(
             problems[field.name] = str(error)
     if form.get("task", "").strip() != before.get("task", ""):
         given["task"] = form.get("task", "").strip()
-    if shown is None or any(form.get(part, "") != shown[part] for part in ("kind", "spec")):
+    if shown is None or any(_sent(form, part) != _sent(shown, part) for part in ("kind", "spec")):
         try:
             given["schedule"] = _schedule(call, form)
         except (ValueError, ScheduleError) as error:
             problems["schedule"] = str(error)
     return given, problems
+
+
+def _sent(texts: Mapping[str, str], name: str) -> str:
+    """Return a text with its lines as they were: browsers send each with a carriage return."""
+    return texts.get(name, "").replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _argument(call: Call, field: Field, text: str, entry: Entry | None) -> Any:
@@ -173,7 +197,9 @@ def _argument(call: Call, field: Field, text: str, entry: Entry | None) -> Any:
         return value
     if entry is not None:
         original = encoded(field.name, _value(entry, field))
-        value = _unhidden(value, call.redacted(field.name, original), original)
+        shown = call.redacted(field.name, original)
+        value = _unhidden(value, shown, original)
+        _refuse_marks(value, shown, original)
     return decoded(field.name, value)
 
 
@@ -221,7 +247,7 @@ def _unhidden(edited: Any, shown: Any, original: Any) -> Any:
         shown: what the form showed.
         original: what is stored.
     """
-    if edited == shown:
+    if canonical(edited) == canonical(shown):
         return original
     if isinstance(edited, dict) and isinstance(shown, dict) and isinstance(original, dict):
         return {
@@ -230,14 +256,59 @@ def _unhidden(edited: Any, shown: Any, original: Any) -> Any:
             else value
             for key, value in edited.items()
         }
-    lists = all(isinstance(one, list) for one in (edited, shown, original))
-    if lists and len(edited) == len(shown) == len(original):
-        return list(map(_unhidden, edited, shown, original))
+    if isinstance(edited, list) and isinstance(shown, list) and isinstance(original, list):
+        return _unhidden_items(edited, shown, original)
     return edited
 
 
+def _unhidden_items(edited: list[Any], shown: list[Any], original: list[Any]) -> list[Any]:
+    """Return the items of an edited list; one that looks as before may be in another place now."""
+    looks = [canonical(one) for one in shown[: len(original)]]
+    places: list[int | None] = []
+    for at, look in enumerate(map(canonical, edited)):
+        if looks[at : at + 1] == [look] and len(edited) == len(looks):
+            places.append(at)
+        else:
+            places.append(looks.index(look) if looks.count(look) == 1 else None)
+    found = []
+    for at, (item, place) in enumerate(zip(edited, places, strict=True)):
+        if place is not None:
+            found.append(original[place])
+        elif len(edited) == len(looks) and at not in places:
+            found.append(_unhidden(item, shown[at], original[at]))  # changed in its place
+        else:
+            found.append(item)
+    return found
+
+
+def _refuse_marks(edited: Any, shown: Any, original: Any) -> None:
+    """Refuse arguments in which a mark stands for a secret that is not known to belong there.
+
+    Raises:
+        ValueError: the message says what to write.
+    """
+    stored = set(_texts(original))
+    marks = set(_texts(shown)) - stored
+    for text in _texts(edited):
+        hides = text in marks or (HIDDEN in text and any(HIDDEN in mark for mark in marks))
+        if hides and text not in stored:
+            raise ValueError(
+                f"{text[:60]!r} stands for a secret that is not shown, and it is not where the "
+                "secret was; write the secret itself"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts in JSON data, but for the keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
 def _schedule(call: Call, form: Mapping[str, str]) -> Schedule | str | None:
-    kind, spec = form.get("kind", ""), form.get("spec", "").strip()
+    kind, spec = form.get("kind", ""), _sent(form, "spec")
     if kind == "after":
         return None
     if not spec:

@@ -76,16 +76,15 @@ def columns(call: Call, load: Load) -> Columns:
 
 def _column(call: Call, step: LoadStep, x: int, scale: float) -> Column:
     ran = step.fine + step.failed
-    said = [f"{ran:,} runs" if ran else ""]
+    said = [f"{ran:,} run{'s' if ran > 1 else ''}" if ran else ""]
     said += [f"{step.failed:,} failed, lost or missed" if step.failed else ""]
     said += [f"{step.coming:,} due" if step.coming else ""]
     text = ", ".join(filter(None, said)) or "nothing"
-    local = call.plain(step.at)
     return Column(
-        local[-5:],
+        call.clock(step.at),
         x,
         round(step.fine * scale, 2),
         round(step.failed * scale, 2),
         round(step.coming * scale, 2),
-        f"{local}: {text}",
+        f"{call.plain(step.at)}: {text}",
     )

@@ -74,12 +74,12 @@ def hours(call: Call, counts: UpcomingCounts) -> list[Hour]:
         of_hour = counts.counts[first : first + _MINUTES]
         cells = []
         for level, minutes in _alike(of_hour, most):
-            at = [call.plain(begin + one * counts.step)[-5:] for one in (minutes[0], minutes[-1])]
+            at = [call.clock(begin + one * counts.step) for one in (minutes[0], minutes[-1])]
             due = of_hour[minutes[0] : minutes[-1] + 1]
             text = f"{_span(*at)}: {_span(f'{min(due):,}', f'{max(due):,}')} due"
             text += " each" if len(due) > 1 else ""
             cells.append(Minutes(minutes[0] * CELL, len(due) * CELL - 1, level, text))
-        found.append(Hour(call.plain(begin)[-5:], sum(of_hour), tuple(cells)))
+        found.append(Hour(call.clock(begin), sum(of_hour), tuple(cells)))
     return found
 
 

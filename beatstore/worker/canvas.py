@@ -14,12 +14,23 @@ from typing import Any
 from celery import Celery, signature
 from celery.canvas import _chain, chord, chunks, group
 
+from beatstore.definition.allowed import OURS
 from beatstore.definition.calls import CANVAS as PARTS
 from beatstore.definition.calls import LINKS
-from beatstore.headers import PART, RUN_ID, STEP
+from beatstore.headers import PART, RUN_ID, STEP, UNLOCK, run_id_in
 from beatstore.tick.parts import is_last, nested
+from beatstore.worker.again import facts_of, is_retry_of, ours_in
 
-__all__ = ["CANVAS", "canvas_of", "check_backend", "follow", "unfrozen"]
+__all__ = [
+    "CANVAS",
+    "assign",
+    "canvas_of",
+    "check_backend",
+    "disown",
+    "follow",
+    "goes_on",
+    "unfrozen",
+]
 
 #: The options that freezing a signature sets.
 _FROZEN = frozenset(
@@ -91,6 +102,26 @@ def _unfrozen(value: Any) -> Any:
     return found
 
 
+def assign(request: Any, part: str | None, headers: dict[str, Any], body: Any) -> str | None:
+    """Give a message the run's headers if it belongs to the task's run, or take them away.
+
+    Args:
+        request: the task's request.
+        part: the part of the run that the task is.
+        headers: the message's headers; they are changed.
+        body: the message's body; the signatures that follow are changed.
+
+    Returns:
+        "retried", or what `follow` returns; None also for what follows in a chain or chord.
+    """
+    disown(request, headers, body)
+    given = ours_in(vars(request))
+    if is_retry_of(request, facts_of(headers, body)):
+        headers.update(given)
+        return "retried"
+    return None if RUN_ID in headers else follow(request, part, headers, body, given)
+
+
 def follow(
     request: Any, part: str | None, headers: dict[str, Any], body: Any, given: Mapping[str, Any]
 ) -> str | None:
@@ -111,18 +142,12 @@ def follow(
     Returns:
         "replaced", "joined", or None if the message does not belong to the run.
     """
-    embedded = body[-1] if isinstance(body, tuple) and isinstance(body[-1], dict) else None
-    after = {name: embedded.get(name) for name in ("chain", "chord")} if embedded else {}
-    message = {"task": headers.get("task"), "options": {"task_id": headers.get("id"), **after}}
+    message = _message(headers, body)
     nodes = list(_walk(message, last=True))
-    ids = {_id_of(node) for node, _ in nodes}
-    nesting = headers.get("replaced_task_nesting")
-    if request.id in ids or nesting == (request.replaced_task_nesting or 0) + 1:
-        how = "replaced"
-    elif request.chord and _id_of(request.chord) in ids:
-        how, part = "joined", STEP
-    else:
+    how = _continues(request, nodes, _nesting(headers, message))
+    if how is None:
         return None
+    part = STEP if how == "joined" else part
     headers.update(given)
     if part is not None or len(nodes) > 1:
         # The tasks that follow the task itself have the headers already.
@@ -130,6 +155,92 @@ def follow(
         _mark(new, given, part)
         headers[PART] = _headers_of(message)[PART]
     return how
+
+
+def disown(request: Any, headers: dict[str, Any], body: Any) -> None:
+    """Take the run out of headers that a task has copied, as by `headers=self.request.headers`.
+
+    A message has the run's headers by right if it is the task's own, which is retried, or stands
+    in the rest of its chain or chord. `follow` adds them to others that continue the run.
+
+    Args:
+        request: the task's request.
+        headers: the message's headers; they are changed.
+        body: the message's body; the signatures that follow are changed.
+    """
+    run_id, message = run_id_in(request), _message(headers, body)
+    message["options"]["headers"] = headers
+    nodes = [node for node, _ in _walk(message, last=True)]
+    marked = [node for node in nodes if _headers_of(node).get(RUN_ID) == run_id]
+    own = _own_ids(request) if marked else set()
+    for node in marked:
+        if _id_of(node) in own:
+            continue
+        kept = _theirs(_headers_of(node))
+        if node is message:
+            headers.clear()
+            headers.update(kept)
+        else:
+            node["options"]["headers"] = kept
+
+
+def _theirs(given: dict[str, Any]) -> dict[str, Any]:
+    """Return headers without those of the run, which tracers also copy to one called `headers`."""
+    kept = {name: given[name] for name in given if not str(name).startswith(OURS)}
+    within = kept.get("headers")
+    return kept | {"headers": _theirs(within)} if isinstance(within, dict) else kept
+
+
+def goes_on(request: Any, options: Mapping[str, Any]) -> bool:
+    """Return whether a message belongs to the task's run, as `disown` and `follow` find.
+
+    Args:
+        request: the task's request.
+        options: the options of the message's `apply_async`.
+    """
+    if options.get("task_id") in _own_ids(request):
+        return True
+    nodes = _walk({"task": None, "options": options}, last=True)
+    return _continues(request, nodes, options.get("replaced_task_nesting")) is not None
+
+
+def _message(headers: Mapping[str, Any], body: Any) -> dict[str, Any]:
+    """Return a message as a signature, without its own headers."""
+    facts = facts_of(headers, body)
+    embedded = body[-1] if isinstance(body, tuple) and isinstance(body[-1], dict) else None
+    after = {name: embedded.get(name) for name in ("chain", "chord")} if embedded else {}
+    if embedded and headers.get("task") == UNLOCK:
+        after["chord"] = _callback(*body[:2])
+    return {"task": facts.get("task"), "options": {"task_id": facts.get("id"), **after}}
+
+
+def _nesting(headers: Mapping[str, Any], message: dict[str, Any]) -> Any:
+    """Return how often the task of a message was replaced, or that of the body it waits for."""
+    body = message["options"].get("chord") if headers.get("task") == UNLOCK else None
+    given = body.get("options") or {} if isinstance(body, dict) else headers
+    return given.get("replaced_task_nesting")
+
+
+def _callback(args: Any, kwargs: Any) -> Any:
+    """Return the body of the chord that a `celery.chord_unlock` waits for."""
+    given = args[1:2] if isinstance(args, list | tuple) else ()
+    return given[0] if given else (kwargs or {}).get("callback")
+
+
+def _own_ids(request: Any) -> set[Any]:
+    """Return the ids of a task, and of what follows it in its chain and chord."""
+    after = {"chain": request.get("noted_chain") or request.chain, "chord": request.chord}
+    own = {"task": request.task, "options": {"task_id": request.id, **after}}
+    return {_id_of(node) for node, _ in _walk(own, last=True)} - {None}
+
+
+def _continues(
+    request: Any, nodes: Iterable[tuple[dict[str, Any], bool | None]], nesting: Any
+) -> str | None:
+    ids = {_id_of(node) for node, _ in nodes}
+    if request.id in ids or nesting == (request.replaced_task_nesting or 0) + 1:
+        return "replaced"
+    return "joined" if request.chord and _id_of(request.chord) in ids else None
 
 
 def _mark(

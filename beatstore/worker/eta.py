@@ -33,6 +33,7 @@ from beatstore.errors import BeatstoreError, EntryExistsError
 from beatstore.headers import RUN_ID, run_id_in
 from beatstore.rules.states import SPENT
 from beatstore.store.shared import store_of
+from beatstore.worker.canvas import disown, goes_on
 
 __all__ = ["divert", "keep"]
 
@@ -70,9 +71,8 @@ def divert(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any]) -> Any
         return None
     current: Any = app.current_worker_task
     again = current is not None and current.request.id == options.get("task_id")
-    if RUN_ID in (options.get("headers") or {}):
-        return None
-    if again and run_id_in(current.request) is not None:
+    in_run = current is not None and run_id_in(current.request) is not None
+    if goes_on(current.request, options) if in_run else RUN_ID in (options.get("headers") or {}):
         return None
     given = {**options, "eta": None, "countdown": None, **time}
     if given.get("expires") is not None:
@@ -101,6 +101,8 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
     if dump is not None and options.get("serializer") != "pickle":
         args, kwargs = dump(args, kwargs)
     app, parent = task.app, task.app.current_worker_task
+    if parent and run_id_in(parent.request) is not None:
+        options = _disowned(parent.request, options)
     found = _options(app, options)
     serializer = found.get("serializer") or task.serializer
     if serializer != "json":
@@ -119,6 +121,13 @@ def keep(task: Any, args: Any, kwargs: Any, options: Mapping[str, Any], session:
     if parent and options.get("add_to_parent", True):
         parent.add_trail(result)
     return result
+
+
+def _disowned(request: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without the run in headers that a task has copied from its own."""
+    given, headers = {**options}, {**(options.get("headers") or {})}
+    disown(request, headers, (given,))
+    return {**given, "headers": headers or None}
 
 
 def _threshold(app: Celery) -> float | None:

@@ -29,6 +29,7 @@ from beatstore.definition import fields
 from beatstore.definition.calls import Call, make_call
 from beatstore.definition.values import decoded
 from beatstore.errors import InvalidEntryError
+from beatstore.rules.retries import grown
 from beatstore.store import Store
 from beatstore.store.shared import store_of
 from beatstore.types import Duration, SessionLike
@@ -165,7 +166,7 @@ class Retryable:
             },
             countdown=self.retry_delay,
             max_retries=self.max_retries - 1,
-            retry_delay=self.retry_delay * self.retry_backoff,
+            retry_delay=grown(self.retry_delay, self.retry_backoff, 1),
             retry_backoff=self.retry_backoff,
             # A retry is still wanted after beat was down.
             misfire="coalesce",

@@ -2,7 +2,8 @@
 
     task_prerun                      started
     task_success, task_failure       succeeded, failed
-    task_retry, Reject(requeue)      sent: the message is with the broker again
+    task_retry, Reject(requeue)      sent: the message is with the broker again; failed, if it
+                                     is with nobody
     Ignore, revoked, expired         cancelled
     unknown, malformed, Reject       failed
 
@@ -10,7 +11,11 @@ Facts about celery that shape this file:
     * With prefork, the signals of the first three lines are sent in a child. If a run ends
       outside its task (revoked, expired, a hard time limit, a killed child), the signal is sent
       in the main process, without the request. So received requests are kept, weakly.
+    * A child that is spawned, as on macOS, unpickles a copy of the app: `setup` is called for
+      that too, since it is among the app's fixups.
     * With late acknowledgement, a message is acknowledged after `task_postrun`.
+    * A task may send copies of its headers, as by `headers=self.request.headers`; so does a retry.
+      Where the message has a header `headers`, they are only what is in that.
     * The canvas that replaces a task ends with the task's id, and has none of its headers.
     * The state in `task_postrun` is not final (storing the result may still fail), and None when
       the process ends. `task_success` is final.
@@ -28,25 +33,39 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
 from typing import Any
 
 from celery import Celery, current_task, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from beatstore.appconf import know
-from beatstore.headers import GOES_ON, RUN_ID, RUNNING
+from beatstore.headers import GOES_ON, RUNNING
 from beatstore.tick.reports import Report
-from beatstore.worker.canvas import follow
+from beatstore.worker.again import (
+    began_at,
+    comes_again,
+    facts_of,
+    is_in_vain,
+    is_retry_of,
+    message_of,
+    next_times,
+    note_times,
+    ours_in,
+)
+from beatstore.worker.canvas import assign
 from beatstore.worker.tracker import Tracker, active_requests, origin_of
+from beatstore.worker.wording import error_text, reason_text, signal_name
 
 __all__ = ["refusal", "setup"]
+
+#: What celery calls with each copy of an app.
+_FIXUP = "beatstore.worker.signals:setup"
 
 #: Tasks that took less than this, in seconds, do not wait at their end: the wait could take longer
 #: than the task.
@@ -59,11 +78,12 @@ def setup(app: Celery) -> None:
     Call it in the module that creates the app; further calls change nothing. It does not
     connect: the first report reads the settings.
     """
-    real: Celery = getattr(app, "_get_current_object", lambda: app)()
+    real: Any = getattr(app, "_get_current_object", lambda: app)()
     if real in _trackers:
         return
     _trackers[real] = Tracker(real)
     know(real)
+    real.fixups = {*real.fixups, _FIXUP}
     for name, receiver in _RECEIVERS.items():
         getattr(signals, name).connect(receiver, weak=False, dispatch_uid=f"beatstore.{name}")
 
@@ -85,7 +105,7 @@ def refusal(task: Any) -> str | None:
     redelivered = task.acks_late and info.get("redelivered") and not request.get(RUNNING)
     again = bool(request.retries or redelivered or request.get(GOES_ON))
     answer = tracker.reporter.ask(report, again=again, wait=tracker.wait_s)
-    request.refused = answer is not None
+    request.noted_refusal = answer is not None
     return answer
 
 
@@ -108,40 +128,53 @@ def _on_prerun(*, sender: Any, **_: Any) -> None:
     if origin is None or request.is_eager:
         return
     at = _begin(request)
-    asked = origin.part is None and getattr(sender, "starts_once", False)
-    if not asked:  # otherwise the guard reports it
+    request.noted_chain = tuple(request.chain or ())  # celery 5.6 takes out what it sends first
+    _thread.retried = None
+    if origin.part is not None or not getattr(sender, "starts_once", False):  # or the guard does
         _report(sender.app, request, "started", at=at)
 
 
 def on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: Any) -> None:
     """Continue a run in the message that replaces its task, and note the message's eta."""
     task: Any = current_task
-    if not task or headers is None or task.app not in _trackers:
+    if headers is None:
+        return
+    headers.pop(RUNNING, None)  # a retry has the headers of its request
+    facts = facts_of(headers, body)
+    if not task:
+        _keep_on(facts, headers)
+    if not task or task.app not in _trackers:
         return
     request = task.request
     origin = origin_of(request)
     if origin is None or request.is_eager:
         return
-    how = None
-    if RUN_ID not in headers:
-        given = request.headers or {}
-        ours = {key: given[key] for key in given if key.startswith("beatstore_")}
-        how = follow(request, origin.part, headers, body, ours)
+    how = assign(request, origin.part, headers, body)
     sent = origin_of(headers)
     if sent is None or sent[:2] != origin[:2]:
         return
-    until = time.monotonic() + _ahead(headers.get("eta"))
-    request.waits_until = max(request.get("waits_until") or 0.0, until)
-    if how == "replaced" and not request.get("went_on"):
+    until = note_times(request, facts)
+    if how == "retried":
+        _thread.retried = message_of(request), until
+    if how == "replaced" and not request.get("noted_going_on"):
         # Reported first, or the next task might start before.
-        _report(task.app, request, "sent", reason=f"continued by {sender}")
-        request.went_on = True
-    if how == "replaced" and sent.part is None:
-        headers[GOES_ON] = True
+        request.noted_report = _report(task.app, request, "sent", reason=f"continued by {sender}")
+        request.noted_going_on = True
+    if how == "replaced" and sent.part is None and not request.noted_report:
+        headers[GOES_ON] = True  # for the guard, the run may still be `started` by this task
+
+
+def _keep_on(facts: Mapping[str, Any], headers: dict[str, Any]) -> None:
+    """Continue a run in the retry that the main process sends, since the task's child was lost."""
+    request = _received.get(facts.get("id") or "")
+    if request is not None and is_retry_of(request.request_dict, facts):
+        headers.update(ours_in(request.request_dict))
+        request.retried_at = time.monotonic()
 
 
 def _on_success(*, sender: Any, **_: Any) -> None:
-    _report(sender.app, sender.request, "succeeded", acknowledged=not sender.acks_late)
+    sender.request.noted_end = True
+    _report_end(sender.app, sender.request, "succeeded", acknowledged=not sender.acks_late)
 
 
 def _on_failure(
@@ -150,29 +183,50 @@ def _on_failure(
     if isinstance(exception, Reject):
         return  # postrun has reported it already
     request = _request_of(sender, task_id)
-    if isinstance(exception, TimeLimitExceeded) and _comes_again(sender):
+    if request is not None:
+        request.noted_end = True
+    if isinstance(exception, TimeLimitExceeded) and comes_again(sender):
         _report(sender.app, request, "sent", reason=f"put back in the queue: {exception!r}")
         return
-    acknowledged = not sender.acks_late
-    _report(sender.app, request, "failed", error=exception, einfo=einfo, acknowledged=acknowledged)
+    given = {"error": exception, "einfo": einfo, "acknowledged": not sender.acks_late}
+    _report_end(sender.app, request, "failed", **given)
 
 
-def _on_retry(*, sender: Any, request: Any, reason: Any = None, **_: Any) -> None:
+def _on_retry(
+    *, sender: Any, request: Any, reason: Any = None, einfo: Any = None, **_: Any
+) -> None:
+    if is_in_vain(request, reason, _thread.retried):
+        given = {"error": reason, "einfo": einfo, "acknowledged": not sender.acks_late}
+        _report(sender.app, request, "failed", **given)
+        return
+    if reason is None and not sender.acks_late:
+        # A cold shutdown: the message was acknowledged, and no other is sent.
+        error = WorkerShutdown("the worker ended before the task did")
+        _report(sender.app, request, "failed", error=error)
+        return
     why = "retried by the task" if reason is not None else "put back in the queue"
-    _report(sender.app, request, "sent", reason=f"{why}: {reason}" if reason else why)
+    # A retry after the loss of a child is sent by the main process, and not by the task.
+    when = getattr(reason, "when", None)
+    delay = when if isinstance(when, (int, float)) else 0.0
+    _report(sender.app, request, "sent", reason=f"{why}: {reason}" if reason else why, delay=delay)
 
 
 def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:
     request, tracker = sender.request, _trackers.get(sender.app)
-    if tracker is None or origin_of(request) is None or request.get("refused"):
+    if tracker is None or origin_of(request) is None or request.get("noted_refusal"):
         return
-    if isinstance(retval, Reject) and state == "REJECTED":
-        if retval.requeue:  # type: ignore[attr-defined]
-            _report(sender.app, request, "sent", reason=_words("the task raised Reject", retval))
+    # A class may raise it where a task has succeeded or failed, before a signal says so.
+    raised = retval if state == "REJECTED" else sys.exc_info()[1]
+    if isinstance(raised, Reject) and not request.get("noted_end"):
+        if raised.requeue and sender.acks_late:  # type: ignore[attr-defined]
+            _report(
+                sender.app, request, "sent", reason=reason_text("the task raised Reject", raised)
+            )
         else:
-            _report(sender.app, request, "failed", error=retval)
-    elif isinstance(retval, Ignore) and state == "IGNORED" and not request.get("went_on"):
-        _report(sender.app, request, "cancelled", reason=_words("the task raised Ignore", retval))
+            _report_end(sender.app, request, "failed", error=raised)
+    elif isinstance(retval, Ignore) and state == "IGNORED" and not request.get("noted_going_on"):
+        reason = reason_text("the task raised Ignore", retval)
+        _report_end(sender.app, request, "cancelled", reason=reason)
     elif state is None and not tracker.is_child:
         _report_exit(sender, request, sys.exc_info()[1])
 
@@ -190,7 +244,7 @@ def _on_revoked(
     if expired:
         reason = "expired in the queue"
     elif terminated:
-        reason = f"terminated by {_signal_name(signum)}"
+        reason = f"terminated by {signal_name(signum)}"
     _report(sender.app, request, "cancelled", reason=reason)
 
 
@@ -200,14 +254,14 @@ def _on_unknown(*, sender: Any, message: Any, name: str | None = None, **_: Any)
 
 
 def _on_rejected(*, sender: Any, message: Any, exc: BaseException | None = None, **_: Any) -> None:
-    text = "the worker can't read the message" if exc is None else _error_text(exc)
+    text = "the worker can't read the message" if exc is None else error_text(exc)
     _report_message(sender, message, text)
 
 
 def _on_internal_error(
     *, sender: Any, request: Any, exception: BaseException, einfo: Any = None, **_: Any
 ) -> None:
-    _report(sender.app, request, "failed", error=exception, einfo=einfo)
+    _report_end(sender.app, request, "failed", error=exception, einfo=einfo)
 
 
 def _on_init(*, sender: Any, **_: Any) -> None:
@@ -254,8 +308,9 @@ def _report(
     error: BaseException | None = None,
     einfo: Any = None,
     acknowledged: bool = False,
-) -> None:
-    """Report on the run of a request, if it belongs to one.
+    delay: float = 0.0,
+) -> bool:
+    """Report on the run of a request, if it belongs to one; return whether that is written by now.
 
     Args:
         app: the task's app.
@@ -267,32 +322,52 @@ def _report(
         einfo: Celery's exception info, with the traceback.
         acknowledged: whether the broker has forgotten the message, so that nothing is to be done
             after the report.
+        delay: for how many seconds the run's next message waits, if the request does not know.
     """
     tracker = _trackers.get(app)
     if tracker is None or request is None:
-        return
+        return False
     given = getattr(request, "request_dict", request)
     origin = origin_of(given)
     if origin is None or given.get("is_eager"):
-        return
-    since = given.get("tracked_since")
+        return False
+    since = given.get("noted_start")
+    began = since or began_at(_received.get(given.get("id") or ""), state)
     at = time.monotonic() if at is None else at
     report = Report(
         origin,
         state,
         at,
         str(given.get("hostname")),
-        started=None if state == "started" else since,
+        started=None if state == "started" else began,
         reason=reason,
-        error=None if error is None else _error_text(error),
+        error=None if error is None else error_text(error),
         traceback=None if einfo is None else str(einfo.traceback),
-        delay=max(0.0, (given.get("waits_until") or 0.0) - at),
+        **next_times(given, at, delay),
     )
     # The main process also reports runs that it did not start; it must not wait.
     waits = since is not None and state != "started"
     if waits and acknowledged and at - since < SHORT:
         waits = tracker.reporter.is_behind
-    tracker.reporter.report(report, wait=tracker.wait_s if waits else 0.0)
+    return tracker.reporter.report(report, wait=tracker.wait_s if waits else 0.0)
+
+
+def _report_end(
+    app: Any, request: Any, state: str, *, error: BaseException | None = None, **more: Any
+) -> None:
+    """Report how a task ended, unless it has sent its retry: the run goes on in that.
+
+    It has if it calls `self.retry(throw=False)`, if it catches the `Retry`, and if celery can't
+    store that it is retried.
+    """
+    given = getattr(request, "request_dict", request)
+    message, until = _thread.retried or (None, 0.0)
+    if message is None or given is None or message != message_of(given):
+        _report(app, request, state, error=error, **more)
+        return
+    failed = "" if error is None else f", and has failed: {error_text(error)}"
+    delay = until - time.monotonic()
+    _report(app, request, "sent", reason=f"retried by the task{failed}", delay=max(0.0, delay))
 
 
 def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
@@ -304,10 +379,10 @@ def _report_exit(task: Any, request: Any, error: BaseException | None) -> None:
     if error is None or isinstance(error, (Exception, WorkerShutdown, WorkerTerminate)):
         return
     name = type(error).__name__
-    if name == "Timeout" and _comes_again(task):  # gevent's, at the time limit
+    if name == "Timeout" and comes_again(task):  # gevent's, at the time limit
         _report(task.app, request, "sent", reason=f"put back in the queue: {error!r}")
     elif name != "GreenletExit":
-        _report(task.app, request, "failed", error=error)
+        _report_end(task.app, request, "failed", error=error)
 
 
 def _report_message(consumer: Any, message: Any, error: str) -> None:
@@ -320,55 +395,16 @@ def _report_message(consumer: Any, message: Any, error: str) -> None:
 
 def _begin(request: Any) -> float:
     """Return the start time of the task, and remember it."""
-    at = request.get("tracked_since")
+    at = request.get("noted_start")
     if at is None:
-        at = request.tracked_since = time.monotonic()
+        at = request.noted_start = time.monotonic()
     assert isinstance(at, float)
     return at
-
-
-def _ahead(eta: Any) -> float:
-    """Return the seconds until a message's eta, by this machine's clock."""
-    try:
-        at = datetime.fromisoformat(eta)
-        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
 
 
 def _request_of(task: Any, task_id: str) -> Any:
     request = task.request
     return request if request.id == task_id else _received.get(task_id)
-
-
-def _words(what: str, error: BaseException) -> str:
-    text = ", ".join(str(arg) for arg in error.args if isinstance(arg, (str, Exception)))
-    return f"{what}: {text}" if text else what
-
-
-def _comes_again(task: Any) -> bool:
-    """Return whether the broker redelivers the message of a task that hit its time limit."""
-    acknowledged = getattr(task, "acks_on_timeout", None)
-    if acknowledged is None:  # celery before 5.7
-        acknowledged = task.acks_on_failure_or_timeout
-    return bool(task.acks_late and not acknowledged)
-
-
-def _signal_name(given: Any) -> str:
-    try:
-        return signal.Signals(given).name
-    except ValueError:
-        return str(given)
-
-
-def _error_text(error: BaseException) -> str:
-    # An exception that can't be pickled is wrapped; the wrapper has its name.
-    name = getattr(error, "exc_cls_name", type(error).__name__)
-    try:
-        text = str(getattr(error, "reason", error) if isinstance(error, Reject) else error)
-    except Exception:  # noqa: BLE001  (of the user's class)
-        text = "(it can't be shown)"
-    return f"{name}: {text}" if text else str(name)
 
 
 _RECEIVERS: dict[str, Callable[..., None]] = {
@@ -390,6 +426,15 @@ _RECEIVERS: dict[str, Callable[..., None]] = {
     "worker_process_shutdown": _stop_all,
 }
 
+
+class _Thread(threading.local):
+    """What a thread knows of its task."""
+
+    #: The message whose retry the task has sent, and until when that waits.
+    retried: tuple[tuple[Any, int], float] | None = None
+
+
+_thread = _Thread()
 _trackers: weakref.WeakKeyDictionary[Celery, Tracker] = weakref.WeakKeyDictionary()
 _received: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 

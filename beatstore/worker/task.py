@@ -39,6 +39,8 @@ class Task(_Task):
     Before the task's code starts, the task asks the database whether the run may start. It
     drops, and logs, a second message of a run that is started or has ended. Celery's own retries
     may start again. So may, with `acks_late`, a message that is redelivered after a worker died.
+    The tasks of a chain, group or chord are not guarded: they are many messages of one run, and
+    each starts as often as it is delivered, also when the run is over.
 
     The task waits only briefly for the answer (`beatstore_report_wait`). Without an answer it
     starts: running twice is better than running late or never because the database

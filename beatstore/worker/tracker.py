@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from billiard.process import current_process
 from celery import Celery
 from celery.worker import state as worker_state
 
@@ -27,7 +28,7 @@ from beatstore.appconf import read_settings
 from beatstore.config import Settings
 from beatstore.database.engine import Database
 from beatstore.errors import BeatstoreError, StoreError
-from beatstore.headers import PART, STEP, TASK_ID, run_id_in
+from beatstore.headers import PART, STEP, TASK_ID, UNLOCK, run_id_in
 from beatstore.outage import Outage
 from beatstore.tick.parts import is_last
 from beatstore.tick.reports import Origin, Reports
@@ -84,11 +85,16 @@ class Tracker:
     """The reporter of a process for one app and, in a worker's main process, its heartbeat."""
 
     #: Whether this process was forked from the one that called `setup`.
-    is_child = False
+    _forked = False
 
     def __init__(self, app: Celery) -> None:
         self._app = weakref.ref(app)
         self.begin()
+
+    @property
+    def is_child(self) -> bool:
+        """Whether this process is a child of a worker, forked or spawned."""
+        return self._forked or hasattr(current_process(), "index")  # a place in the pool
 
     def begin(self) -> None:
         """Reset all state; also in a child, since a lock of its parent may never be released."""
@@ -103,7 +109,7 @@ class Tracker:
         # Keep the objects alive: collecting a connection would close it on the server.
         _inherited.append((self._reporter, self._heartbeat))
         self.begin()
-        self.is_child = True
+        self._forked = True
 
     @property
     def reporter(self) -> Reporter:
@@ -256,6 +262,8 @@ def origin_of(headers: Mapping[str, Any] | Any) -> Origin | None:
     if run_id is None or task_id is None:
         return None
     part = headers.get(PART)
+    if part is not None and headers.get("task") == UNLOCK:
+        return None  # celery gives it the headers of the chord's body, which it waits to send
     if part is not None and not (isinstance(part, str) and is_last(part)):
         part = own or STEP
     return Origin(run_id, task_id, part)

@@ -33,6 +33,12 @@ _COLUMNS: dict[tuple[str, str], Callable[[], sa.Column[Any]]] = {
     ("beatstore_worker", "stopped_at"): lambda: sa.Column("stopped_at", Instant),
 }
 
+_INDEXES_OF_WAIT: dict[str, list[Any]] = {
+    "ix_beatstore_wait_downstream_id_state_due_at": ["downstream_id", "state", "due_at"],
+    # For YugabyteDB, as in revision 0001.
+    "ix_beatstore_wait_due_at": [sa.text("due_at ASC")],
+}
+
 
 def upgrade() -> None:
     """Add everything that is not there; MySQL keeps what a broken-off upgrade has made."""
@@ -44,6 +50,9 @@ def upgrade() -> None:
         _create_token()
     if "beatstore_wait" not in there:
         _create_wait()
+    for index, columns in _INDEXES_OF_WAIT.items():
+        if index not in there:
+            op.create_index(index, "beatstore_wait", columns)
     _keep_waiting()
 
 
@@ -58,7 +67,7 @@ def downgrade() -> None:
 
 
 def _names() -> set[str]:
-    """Name the tables of ours that exist, and the columns of those that get more."""
+    """Name the tables of ours that exist, the columns of those that get more, and indexes."""
     if context.is_offline_mode():
         return set()
     inspector = sa.inspect(op.get_bind())
@@ -66,6 +75,8 @@ def _names() -> set[str]:
     found = set(inspector.get_table_names(schema))
     for table in found & {table for table, _ in _COLUMNS}:
         found |= {f"{table}.{column['name']}" for column in inspector.get_columns(table, schema)}
+    if "beatstore_wait" in found:
+        found |= {str(index["name"]) for index in inspector.get_indexes("beatstore_wait", schema)}
     return found
 
 
@@ -116,10 +127,6 @@ def _create_wait() -> None:
         sa.PrimaryKeyConstraint("downstream_id", "due_at", name="pk_beatstore_wait"),
         **_options(),
     )
-    columns = ["downstream_id", "state", "due_at"]
-    op.create_index("ix_beatstore_wait_downstream_id_state_due_at", "beatstore_wait", columns)
-    # For YugabyteDB, as in revision 0001.
-    op.create_index("ix_beatstore_wait_due_at", "beatstore_wait", [sa.text("due_at ASC")])
 
 
 def _keep_waiting() -> None:

@@ -30,6 +30,7 @@ print(json.dumps([
         client.post("/orders", params={"amount": 40}),
         client.post("/orders", params={"amount": 0}),
         client.post("/orders/1/paid"),
+        client.post("/orders/7/paid"),
     )
 ]))
 """
@@ -41,10 +42,11 @@ print(json.dumps([
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    good, bad, paid = json.loads(done.stdout)
+    good, bad, paid, unknown = json.loads(done.stdout)
     assert good == [200, {"order": 1}]
     assert bad[0] == 422
     assert paid == [200, {"reminder stopped in time": True}]
+    assert unknown == [404, {"detail": "order 7 has no reminder"}]
     engine = create_engine(url)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM orders")) == 1

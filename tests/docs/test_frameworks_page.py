@@ -86,3 +86,39 @@ def test_fastapi(tmp_path: Path, migrated_url: str) -> None:
         [200, ["remind-1", "remind-3"]],
     ]
     assert orders(migrated_url, "orders") == 2
+
+
+DJANGO = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "proj.settings"
+import django
+django.setup()
+from django.db import transaction
+from proj.orders import remind_later, store
+store.migrate()
+for order, paid in ((1, False), (2, True)):
+    try:
+        with transaction.atomic():
+            remind_later(order)
+            if paid:
+                raise ValueError
+    except ValueError:
+        pass
+print([store.names(), store.database.url.render_as_string(hide_password=False)])
+"""
+
+
+def test_django(tmp_path: Path, database_url: str) -> None:
+    """In Django the settings name the database, and what is committed gets its reminder."""
+    pytest.importorskip("django", reason="needs the group `neighbours`")
+    django = [sys.executable, "-m", "django", "startproject", "proj", "."]
+    subprocess.run(django, cwd=tmp_path, check=True)
+    for block in blocks("docs/frameworks.md", "Django"):
+        if block.file:
+            written = block.text.replace("redis://localhost", "memory://")
+            written = written.replace("postgresql+psycopg://localhost/app", database_url)
+            with (tmp_path / "proj" / block.file).open("a") as file:
+                file.write(f"\n{written}")
+    names, url = ask(tmp_path, "", DJANGO, database_url)
+    assert names == ["remind-1"]
+    assert url == database_url

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import redis
-from celery import chain, group
+from celery import chain, chord, group
 from sqlalchemy import make_url
 
 from beatstore import Every
@@ -118,6 +119,25 @@ def test_a_run_goes_on_in_a_canvas(
     assert stage.wait_for(badly, "failed").error == "TrackedError: it broke"
     ran = sorted(ran.task for ran in stage.ran(well) if ran.task != "tests.go_on")
     assert ran == ["tests.note", *(["tests.note"] if how == "chord" else []), "tests.once"]
+
+
+@on_postgresql
+@on_redis
+def test_a_backend_that_counts_no_chords(new_stage: Callable[..., Stage], tmp_path: Path) -> None:
+    """Where celery asks whether a chord's body may be sent, the run ends as the body does."""
+    stage = new_stage(result_backend=f"file://{tmp_path}")
+    note, broken = (
+        stage.app.signature(name, immutable=True) for name in ("tests.note", "tests.break")
+    )
+    stage.store.schedule(chord([note, note], broken, app=stage.app), countdown=0, name="chord")
+    stage.worker("prefork", "--concurrency", "2")
+    replaced = stage.send("tests.go_on", "chord", "tests.once")
+    stage.start_beat()
+    wait_until(lambda: stage.store.runs("chord"), 30)
+    (run,) = stage.store.runs("chord")
+    assert stage.wait_for(run.id, "failed").error == "TrackedError: it broke"
+    stage.wait_for(replaced, "succeeded")
+    assert [ran.task for ran in stage.ran(run.id)] == ["tests.note", "tests.note", "tests.break"]
 
 
 @on_postgresql

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
+
 import pytest
+from celery import VERSION
 
 from tests.support.harness.stage import Stage
 from tests.support.marks import on_postgresql
+from tests.support.wait import wait_until
 
 POOLS = ("prefork", "threads", "solo", "gevent", "eventlet")
 
@@ -45,6 +50,12 @@ def check_common_ends(stage: Stage) -> None:
     stage.wait_until_ran(requeued, 2)
     path.touch()
     stage.wait_for(requeued, "succeeded")
+
+
+def wait_until_it_is_active(stage: Stage, run_id: int) -> None:
+    """Wait until the main process knows that a task runs: else it waits for the task at its end."""
+    stage.wait_until_ran(run_id)
+    wait_until(lambda: [one.running for one in stage.store.status().workers] == [1], 20)
 
 
 @on_postgresql
@@ -119,6 +130,33 @@ def test_a_killed_child(stage: Stage) -> None:
 
 @on_postgresql
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_a_cold_shutdown(stage: Stage, pool: str) -> None:
+    """SIGQUIT fails a run whose message was acknowledged."""
+    worker = stage.worker(pool)
+    run_id = stage.send("tests.hold", str(stage.file("never")))
+    wait_until_it_is_active(stage, run_id)
+    worker.terminate(number=signal.SIGQUIT)
+    run = stage.wait_for(run_id, "failed")
+    assert run.error == "WorkerShutdown: the worker ended before the task did"
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_cold_shutdown_with_acks_late(stage: Stage) -> None:
+    """After SIGQUIT another worker gets the message that was not acknowledged, of the same run."""
+    worker = stage.worker("prefork")
+    path = stage.file("go")
+    run_id = stage.send("tests.late", str(path))
+    wait_until_it_is_active(stage, run_id)
+    worker.terminate(number=signal.SIGQUIT)
+    path.touch()
+    stage.worker("prefork")
+    assert stage.wait_for(run_id, "succeeded").attempt == 1
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_children_come_and_go(stage: Stage) -> None:
     """A child that ends after each task, forked from a busy parent, reports like the first."""
     worker = stage.worker("prefork", "--max-tasks-per-child", "1", "--concurrency", "2")
@@ -140,3 +178,25 @@ def test_a_green_worker_ends_in_order(stage: Stage, pool: str) -> None:
     worker = stage.worker(pool)
     stage.wait_for(stage.send("tests.note"), "succeeded")
     assert worker.terminate() == 0, worker.output()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(VERSION < (5, 7), reason="celery 5.7 has the setting")
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_children_that_are_spawned(new_stage: Callable[..., Stage]) -> None:
+    """A child that is no fork of its worker, as on macOS, reports as one that is."""
+    stage = new_stage(worker_pool_start_method="spawn")
+    worker = stage.worker("prefork", budget=10)
+    for task, state in {"tests.note": "succeeded", "tests.break": "failed"}.items():
+        stage.wait_for(stage.send(task), state)
+    once = stage.send("tests.once")
+    stage.wait_for(once, "succeeded")
+    stage.send_again(once, "tests.once")
+    worker.wait_for_output("was dropped: the run is succeeded")
+    held = stage.send("tests.hold", str(stage.file("never")))
+    stage.wait_for(held, "started")
+    stage.revoke(stage.task_id(held), terminate=True)
+    assert stage.wait_for(held, "cancelled").reason == "terminated by SIGTERM"
+    assert len({ran.pid for ran in stage.project.runs()} | {worker.pid}) > 1
+    assert "Signal handler" not in worker.output()

@@ -268,9 +268,7 @@ def test_an_importer_reads_values_as_their_scheduler_does() -> None:
         "interval": [{"id": 1, "every": 60, "period": "seconds"}],
         **{kind: [] for kind in ("crontab", "solar", "clocked")},
     }
-    found = schedulers.read(
-        "django-celery-beat", tables, NOON, schedulers.How(), lambda name: False
-    )
+    found = schedulers.read("django-celery-beat", tables, NOON, schedulers.How(), lambda name: None)
     [entry] = found.entries
     assert entry.kwargs == {"id": uuid.UUID(int=1)}
     assert entry.options == {"headers": {"id": uuid.UUID(int=1)}}

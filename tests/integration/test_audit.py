@@ -267,3 +267,32 @@ def test_no_address_of_the_database_is_told(store: Store) -> None:
     store.change("a", max_runs=5)
     said = str([(item.before, item.after) for item in store.audit()])
     assert str(store.database.url.database) not in said
+
+
+def test_pages_after_the_clock_was_set_back(store: Store, clock: ManualClock) -> None:
+    """Each change of an entry is on one page, also if a later one has an earlier time."""
+    store.add("a", "t", 60)
+    clock.set(NOON - HOUR)
+    for text in "123":
+        store.change("a", description=text)
+    clock.set(NOON)
+    store.change("a", description="4")
+    found: list[int] = []
+    while True:
+        page = store.audit("a", limit=2, before_id=found[-1] if found else None)
+        found += [item.id for item in page]
+        if not page.more:
+            break
+    assert found == [item.id for item in store.audit("a")]
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("before_id", [2**63, 10**30, -1, "x"])
+def test_what_is_no_id(store: Store, before_id: Any) -> None:
+    """A page before what can't be an id is refused by the name of the argument."""
+    store.add("a", "t", 60)
+    for call in (store.runs, store.audit):
+        for name in (None, "a"):
+            with pytest.raises(InvalidEntryError, match="before_id"):
+                call(name, before_id=before_id)
+    assert store.runs(before_id=2**63 - 1) == []

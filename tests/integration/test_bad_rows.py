@@ -11,7 +11,11 @@ from sqlalchemy import text
 
 from beatstore import Once, Store
 from beatstore.clock import ManualClock
+from beatstore.errors import InvalidEntryError
 from beatstore.tick.queue import Queue
+from beatstore.types import ChangeOptions
+from tests.support.command import Command
+from tests.support.marks import on_postgresql, on_sqlite
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
@@ -118,6 +122,57 @@ def test_a_bad_row_becomes_broken_and_the_good_ones_run(
     for row in rows:
         assert (row.name, row.state, row.wake_at) == (row.name, "broken", None)
         assert row.error, row.name
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@on_postgresql
+def test_a_number_that_json_does_not_hold(store: Store, number: str) -> None:
+    """An entry with such a number can be put right, and removed; the audit has it as text."""
+    insert(store, "a", {"kind": "'every'", "spec": "'5'", "grace_s": f"'{number}'"})
+    insert(store, "b", {"kind": "'every'", "spec": "'5'", "retry_backoff": f"'{number}'"})
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    queue.close()
+    assert store.change("a", grace=60).grace_s == 60
+    store.remove("b")
+    removed, changed = store.audit()
+    said = str(float(number))
+    assert (changed.before or {})["grace_s"] == said
+    assert (removed.before or {})["retry_backoff"] == said
+
+
+@pytest.mark.parametrize("jitter", ["-1e300", "1e300"])
+def test_a_jitter_beyond_the_calendar_is_explained(
+    store: Store, migrated_url: str, jitter: str
+) -> None:
+    """Before beat has looked at the entry, and when it is broken."""
+    insert(store, "a", {"kind": "'every'", "spec": "'5'", "jitter_s": jitter})
+    assert Command(migrated_url)("next", "a").code == 0
+    assert "'a'" in str(store.explain("a"))
+    assert "'a'" in str(store.explain("a", START))
+    queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+    queue.plan(queue.look().now)
+    queue.close()
+    assert "'a' is broken" in str(store.explain("a"))
+    assert Command(migrated_url)("next", "a").code == 0
+
+
+@pytest.mark.parametrize("column", ["start_at", "end_at"])
+@pytest.mark.parametrize("looked", [False, True])
+@on_sqlite
+def test_an_instant_that_is_none_can_be_put_right(store: Store, column: str, looked: bool) -> None:
+    """The API says which column it is, and takes a right one."""
+    insert(store, "a", {"kind": "'cron'", "spec": "'* * * * *'", column: "'soon'"})
+    if looked:
+        queue = Queue(store.database, store.settings, str(uuid.uuid4()))
+        queue.plan(queue.look().now)
+        queue.close()
+    assert store.preview("a") == []
+    with pytest.raises(InvalidEntryError, match=f"{column}: expected an instant, got 'soon'"):
+        store.change("a", schedule="0 * * * *")
+    right: ChangeOptions = {"start_at": None, "end_at": None}
+    assert store.change("a", schedule="0 * * * *", **right).state == "active"
+    assert store.preview("a", 1)
 
 
 MISSPELT = [

@@ -162,12 +162,12 @@ def test_check_fails_on_what_is_broken_or_stands_still(
     done = call("check")
     assert done.code == 1
     assert done.lines == [
-        "1 entry is broken and will not run: 'bad'; see explain().",
+        "1 entry is broken and will not run: 'bad'; see `why`.",
         "'lost' is active, but no beat will ever process it, because its wake_at is NULL: write "
-        "store.pause('lost'), then store.resume('lost').",
+        "`pause lost`, then `resume lost`.",
     ]
     found = call("check", "--json").json
-    assert (found["broken"], found["reasons"]) == (1, done.lines)
+    assert (found["broken"], len(found["reasons"])) == (1, 2)
     store.remove("bad")
     store.pause("lost")
     store.resume("lost")
@@ -180,11 +180,13 @@ def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -
     alter(store, store.add("late", "t.a", 3600).name, wake_at=now - 5 * MINUTE)
     done = call("check")
     assert done.code == 1
-    assert done.out.startswith("an entry has been overdue for 5 min")
+    assert done.out.startswith("'late' has been due for 5 min")
+    assert "and no beat has picked it up" in done.out
     assert done.out.endswith(" (1 min allowed)\n")
     assert call("check", "--max-overdue", "10m").code == 0
     found = call("check", "--json").json
     assert 299 < found["overdue_s"] < 360
+    assert (found["overdue_name"], found["overdue_run"]) == ("late", None)
     store.pause("late")
     assert call("check").code == 0
     write(
@@ -192,7 +194,8 @@ def test_check_finds_what_is_overdue(call: Command, store: Store, beat: Queue) -
         RunModel,
         run(store.get("late"), now - HOUR, state="claimed", wake_at=now - 2 * MINUTE),
     )
-    assert "for 2 min" in call("check").out
+    which = f"run {store.runs('late')[0].id} of 'late'"
+    assert f"{which} has been waiting for a beat for 2 min" in call("check").out
 
 
 def test_check_can_not_tell(database_url: str, tmp_path: Path) -> None:
@@ -246,6 +249,19 @@ def test_tick_tells_what_it_could_not_send(of_app: Command, app: Celery, store: 
     [line] = done.err.splitlines()
     assert line.startswith("beatstore: could not send 'bad': TypeError: two() missing 2 required")
     assert logging.getLogger("beatstore").handlers == []
+
+
+@on_sqlite
+def test_tick_tells_that_more_is_due(of_app: Command, store: Store) -> None:
+    """A tick whose time is over before all is sent ends with exit code 1, and says why."""
+    for number in range(120):
+        store.add(f"e{number}", "tests.note", Once(store.now() - MINUTE))
+    done = of_app("tick", "--timeout", "0")
+    assert done.code == 1
+    assert done.out.startswith("100 sent, more is due, in ")
+    done = of_app("tick")
+    assert done.code == 0
+    assert done.out.startswith("20 sent, in ")
 
 
 @on_sqlite

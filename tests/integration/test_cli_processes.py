@@ -72,6 +72,39 @@ def test_a_closed_pipe_is_quiet(migrated_url: str, store: Store, tmp_path: Path)
 
 
 @on_sqlite
+@pytest.mark.parametrize(
+    ("call", "code", "said"),
+    [
+        ("list >&-", 0, ""),
+        ("add b t.a @daily >&-", 0, ""),
+        ("top >&-", 0, ""),
+        ("export >&-", 1, "the standard output is closed; write --output FILE"),
+        ("load <&-", 2, "No file given"),
+        ("prune <&-", 1, "write --yes"),
+        ("prune --yes 2>&-", 0, ""),
+    ],
+)
+def test_a_stream_that_is_closed(
+    call: str, code: int, said: str, migrated_url: str, tmp_path: Path
+) -> None:
+    """Where a stream is closed, as some supervisors do, a verb does what it can without it."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    *given, closed = call.split()
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", MAIN]
+    done = subprocess.run(
+        [*command, "--url", migrated_url, *given],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "AttributeError" not in done.stderr
+
+
+@on_sqlite
 def test_a_table_fits_the_terminal(migrated_url: str, store: Store, tmp_path: Path) -> None:
     """On a terminal long cells are cut, also where characters are wide; in a pipe none is."""
     store.add("日本" * 20, "t." + "a" * 100, "@daily", tags=["x" * 60])
@@ -127,3 +160,27 @@ def test_with_an_app(
     process = project.start([sys.executable, "-c", COMPLETE], env=variables)
     assert process.wait() == 0
     assert process.output().splitlines()[-1] == "plain,a"
+
+
+def test_celery_without_an_app(tmp_path: Path) -> None:
+    """A forgotten `-A` is a usage error, and makes no file; a configuration is enough."""
+    announce(tmp_path)
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    env = {name: value for name, value in env.items() if name not in ("BEATSTORE_URL", "APP")}
+
+    def celery(*arguments: str) -> subprocess.CompletedProcess[str]:
+        script = "import sys; from celery.__main__ import main; sys.argv[0] = 'celery'; main()"
+        command = [sys.executable, "-c", script, "beatstore", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    for verb in ("list", "migrate"):
+        done = celery(verb)
+        assert done.returncode == 2
+        assert "No app given. Write `celery -A proj beatstore …`" in done.stderr
+    assert not list(tmp_path.glob("*.db"))
+    url = f"sqlite:///{tmp_path}/x.db"
+    assert celery("--url", url, "migrate").returncode == 0
+    (tmp_path / "celeryconfig.py").write_text(f"beatstore_url = {url!r}\n")
+    assert celery("list").returncode == 0

@@ -302,7 +302,7 @@ def test_lists_say_that_there_is_more(call: Command, store: Store) -> None:
         (["audit", "--limit", "1"], "--before 2"),
         (["next", "--count", "1"], "--count 2"),
         (["next", "a", "--count", "1"], "--count 2"),
-        (["list", "--limit", "1"], "--after 'a'"),
+        (["list", "--limit", "1"], "--after a, or --all"),
     ):
         for extra in ([], ["--json"]):
             done = call(*verb, *extra)

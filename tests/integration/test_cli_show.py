@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from werkzeug.test import Client
 
 from beatstore import After, Cron, Every, Store
 from beatstore.models import EntryModel
+from beatstore.web import Dashboard
 from tests.support.command import Command
-from tests.support.marks import both_ways
+from tests.support.marks import both_ways, on_sqlite
+from tests.support.written import alter
 
 pytestmark = [pytest.mark.quick_on("sqlite"), pytest.mark.any_database]
 
@@ -103,3 +106,50 @@ def test_what_is_not_there_is_named(call: Command, store: Store) -> None:
         assert (done.code, done.out) == (1, "")
         assert "no entry is named 'nightyl'; did you mean 'nightly'?" in done.err
         assert len(done.err.splitlines()) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        ("grace_s", "grace never"),
+        ("jitter_s", "delayed by up to never"),
+        ("run_timeout_s", "never"),
+        ("retry_delay_s", "delay never"),
+        ("retry_jitter_s", "jitter up to never"),
+        ("retry_backoff", "backoff never"),
+        ("max_runs", "at most never runs"),
+        ("run_count", "never"),
+        ("success_seq", "never succeeded"),
+        ("version", "version never"),
+    ],
+)
+def test_show_and_next_take_any_cell(call: Command, store: Store, column: str, shown: str) -> None:
+    """What plain SQL wrote into a column of numbers is shown as it stands; no verb fails of it."""
+    store.add("a", "t.a", Every(60), max_retries=2, retry_backoff=2, max_runs=5)
+    alter(store, "a", done_seq=1)
+    with store.database.session() as session:
+        session.execute(text(f"UPDATE beatstore_entry SET {column} = 'never'"))
+        session.commit()
+    assert shown in call("show", "a").out
+    for verb in (["next", "a"], ["why", "a"], ["list"], ["show", "a", "--json"]):
+        assert "shows where" not in call(*verb).err
+
+
+@on_sqlite
+@pytest.mark.parametrize("column", ["attempt", "missed_count"])
+def test_a_run_takes_any_cell(call: Command, store: Store, column: str) -> None:
+    """One odd row keeps neither itself nor the others from being shown, here and in the browser."""
+    store.add("a", "t.a", Every(60))
+    run_id = store.trigger("a").id
+    browser = Client(Dashboard(store))
+    with store.database.session() as session:
+        odd = f"UPDATE beatstore_run SET {column} = 'never', first_missed_at = due_at"
+        session.execute(text(odd))
+        session.commit()
+    assert "never" in call("run", str(run_id)).out
+    for verb in (["runs"], ["runs", "--sort", "due"], ["errors"], ["show", "a"], ["why", "a"]):
+        assert "shows where" not in call(*verb).err
+    assert "never" in browser.get(f"/run?id={run_id}").text
+    for path in ("/runs", "/entry?name=a", "/", "/upcoming"):
+        assert browser.get(path).status_code == 200

@@ -63,6 +63,13 @@ def test_a_file_is_whole_or_not_there(
     assert not (tmp_path / "none.jsonl").exists()
 
 
+def test_a_file_that_cannot_be_written_is_named(call: Command, tmp_path: Path) -> None:
+    """As it was given, and not as the file beside it is called."""
+    done = call("export", "-o", f"{tmp_path}/no/such.jsonl")
+    assert done.code == 1
+    assert done.err == f"beatstore: cannot write {tmp_path}/no/such.jsonl: {os.strerror(2)}\n"
+
+
 @both_ways
 def test_a_bad_line_keeps_all_out(call: Command, store: Store, tmp_path: Path) -> None:
     """What is refused is told by its line, and nothing is loaded, or only the others."""
@@ -170,6 +177,7 @@ def test_the_graph_in_other_languages(call: Command, store: Store) -> None:
 def test_what_the_graph_refuses(call: Command, store: Store) -> None:
     """Nothing to draw is said; an unknown name is refused; a name and a tag are one too many."""
     assert call("graph").err == "beatstore: no entry depends on another\n"
+    assert call("graph", "--tag", "x").err == "beatstore: no entry has the tag 'x'\n"
     assert call("graph", "--json").json == {"nodes": [], "edges": []}
     assert call("graph", "nobody").code == 1
     assert call("graph", "a", "--tag", "b").code == 2
@@ -219,3 +227,11 @@ def test_an_old_terminal_gets_ascii(migrated_url: str, store: Store) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert [line[:8].rstrip() for line in done.stdout.splitlines()[1:]] == ["* up", "+-* down"]
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_nothing_to_load_is_refused(call: Command, text: str) -> None:
+    """A file without an entry is not the one that was meant."""
+    done = call("load", stdin=text)
+    assert (done.code, done.out) == (1, "")
+    assert "there is no entry in what was read" in done.err

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, func, select, text
 
-from beatstore import After, DependencyCycleError, InvalidEntryError
+from beatstore import After, DependencyCycleError, InvalidEntryError, Store
+from beatstore.database.tables import TOKEN, WAIT
 from tests.support.harness.play import Play
+from tests.support.marks import on_sqlite
 
 HOURLY = "0 * * * *"
 
@@ -127,6 +129,29 @@ def test_a_free_first_run_by_plain_sql(play: Play) -> None:
         )
     assert play.at("13:00") == ["down"]
     assert play.at("14:00") == []
+
+
+@on_sqlite
+def test_what_a_removed_entry_leaves_without_foreign_keys(play: Play) -> None:
+    """An engine of the application's own has them off; nothing of an entry stays all the same."""
+    play.add("up", "0 * * * *")
+    play.add("down", after=["up"])
+    play.add("last", after=["down"])
+    play.at("13:00")
+    play.end("up")
+    engine = create_engine(play.store.database.url)
+
+    def left() -> list[int]:
+        with engine.connect() as connection:
+            tables = [select(func.count()).select_from(one) for one in (TOKEN, WAIT)]
+            return [connection.scalar(one) or 0 for one in tables]
+
+    assert any(left())
+    theirs = Store(engine)
+    for name in ("down", "last"):
+        theirs.remove(name)
+    assert left() == [0, 0]
+    engine.dispose()
 
 
 def test_an_upstream_deleted_by_plain_sql(play: Play) -> None:

@@ -10,6 +10,7 @@ from beatstore import InvalidEntryError
 from beatstore.models import RunModel, WorkerModel
 from beatstore.tick.reports import Reports
 from tests.support.harness.play import Play, held
+from tests.support.harness.reported import counts, said
 from tests.support.marks import on_servers
 
 HOURLY = "0 * * * *"
@@ -85,6 +86,34 @@ def test_the_worker_reports_after_all(play: Play, reports: Reports) -> None:
     assert later(play) == []
     assert play.end("up") == ["down"]
     assert play.last("up").state == "succeeded"
+
+
+def test_a_success_takes_back_the_rerun_that_was_asked_for(play: Play, reports: Reports) -> None:
+    """A run that was ended by hand turns up before beat has counted it: no rerun is needed."""
+    play.add("a", HOURLY)
+    play.at("13:00")
+    run = play.last("a")
+    play.store.end(run, "failed")
+    again = play.store.rerun(run)
+    reports.write([said(run, "succeeded")])
+    assert later(play) == []
+    states = {one.id: one.state for one in play.store.runs("a")}
+    assert states == {run.id: "succeeded", again.id: "cancelled"}
+    assert counts(play) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_rerun_that_was_asked_for_is_sent_after_another_end(
+    play: Play, reports: Reports, state: str
+) -> None:
+    """Only a success makes it needless."""
+    play.add("a", HOURLY)
+    play.at("13:00")
+    run = play.last("a")
+    play.store.end(run, "failed")
+    play.store.rerun(run)
+    reports.write([said(run, state)])
+    assert later(play) == ["a"]
 
 
 @pytest.mark.parametrize("state", ["claimed", "succeeded", "cancelled"])

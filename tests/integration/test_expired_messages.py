@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from beatstore.tick.claims import Claim, Outcome
 from beatstore.tick.reports import Origin, Report, Reports
 from tests.support.harness.play import NOON, Play
+from tests.support.marks import on_sqlite
 
 HOUR = timedelta(hours=1)
 
@@ -69,6 +71,41 @@ def test_a_message_that_was_started_in_time_goes_on(play: Play, reports: Reports
     assert play.last("a").state == "started"
 
 
+@pytest.mark.parametrize("part", [None, "step"])
+@pytest.mark.parametrize(
+    ("expires", "ends_after"),
+    [(None, EXPIRES), (EXPIRES / 2, EXPIRES / 2), (300.0, 300.0), (inf, inf)],
+)
+def test_a_retry_expires_as_well(
+    play: Play, reports: Reports, part: str | None, expires: float | None, ends_after: float
+) -> None:
+    """A retry that waits in the queue expires at the time of its own message."""
+    play.add("a", "0 * * * *")
+    (claim,) = send(play, "13:00")
+    of = Origin(claim.run_id, claim.task_id, part)
+    reports.write([Report(of, "started", time.monotonic(), "worker@test")])
+    reports.write([Report(of, "sent", time.monotonic(), "worker@test", expires=expires)])
+    play.clock.advance(min(ends_after, 900) + MARGIN - 1)
+    play.tick()
+    assert play.last("a").state == "sent"
+    play.clock.advance(2)
+    play.tick()
+    assert play.last("a").state == ("sent" if ends_after == inf else "cancelled")
+
+
+def test_the_next_task_of_a_chain_may_expire(play: Play, reports: Reports) -> None:
+    """The message of a later task expires as it says, or not at all."""
+    play.add("a", "0 * * * *")
+    (claim,) = send(play, "13:00")
+    for expires, state in ((None, "sent"), (EXPIRES, "cancelled")):
+        of, now = Origin(claim.run_id, claim.task_id, "step"), time.monotonic()
+        reports.write([Report(of, "started", now, "worker@test")])
+        reports.write([Report(of, "succeeded", now, "worker@test", expires=expires)])
+        play.clock.advance(EXPIRES + MARGIN + 1)
+        play.tick()
+        assert play.last("a").state == state
+
+
 def test_a_worker_that_is_heard_of_late_is_believed(play: Play, reports: Reports) -> None:
     """A run that was taken for expired, and ran all the same, ends as its worker says."""
     play.add("a", "0 * * * *")
@@ -120,3 +157,21 @@ def test_without_reports_a_run_is_lost_as_others_are(play: Play, given: dict[str
     lost = play.store.runs("a")[-1]
     assert (lost.state, lost.due_at.hour) == ("lost", 13)
     assert str(lost.reason).startswith("no worker reported it within ")
+
+
+@on_sqlite
+@pytest.mark.parametrize("part", [None, "step"])
+def test_an_expiry_that_is_none_keeps_no_report_from_being_written(
+    play: Play, reports: Reports, part: str | None
+) -> None:
+    """Plain SQL may write what is no instant; the run starts and is retried all the same."""
+    play.add("a", "0 * * * *")
+    (claim,) = send(play, "13:00")
+    with play.store.database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE beatstore_run SET expires_at = 'soon'")
+    of = Origin(claim.run_id, claim.task_id, part)
+    for state in ("started", "sent"):
+        reports.write([Report(of, state, time.monotonic(), "worker@test")])
+        run = play.last("a")
+        assert run.state == state
+    assert run.expires_at is None

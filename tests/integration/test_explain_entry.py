@@ -104,7 +104,7 @@ SITUATIONS: list[tuple[Callable[[Night], None], list[str]]] = [
     (
         ended,
         [
-            "'load' is finished: nothing is due after its end, "
+            "'load' is finished: nothing more was due until its end, "
             "2026-01-15 02:00 Europe/Berlin (01:00 UTC).",
             NEVER,
         ],
@@ -198,7 +198,7 @@ SITUATIONS: list[tuple[Callable[[Night], None], list[str]]] = [
             NEXT,
             "The run due 03:00:00 was sent at 03:00:00 (5 min ago), and no worker has reported it.",
             "Outcomes of sent runs are unknown: no worker has ever reported one; "
-            "call beatstore.setup(app) in the module of the Celery app.",
+            "call beatstore.setup(app) in the module of the Celery app, or start a worker.",
         ],
     ),
     (
@@ -227,6 +227,16 @@ def test_an_entry_is_explained(
     arrange(night)
     assert night.said() == sentences
     assert str(night.store.explain("load")) == " ".join(sentences)
+
+
+def test_a_run_of_a_paused_entry_needs_a_beat(night: Night) -> None:
+    """What was triggered is sent though its entry is paused, if there is a beat to send it."""
+    paused(night)
+    night.store.trigger("load")
+    assert not [said for said in night.said() if "beat" in said]
+    night.beat(7200)
+    assert night.said()[1] == "No beat is alive: the last heartbeat was at 01:05:00."
+    assert "is about to be sent" in night.said()[2]
 
 
 def test_more_runs_than_are_told(night: Night) -> None:

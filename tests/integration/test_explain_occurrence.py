@@ -66,6 +66,14 @@ def resumed(night: Night) -> None:
     night.clock.set(ASKED)
 
 
+def paused_late(night: Night) -> None:
+    """No beat had looked when ann paused it."""
+    night.looked(cursor_at=THREE - DAY, wake_at=THREE)
+    night.clock.set(THREE + MINUTE)
+    night.store.by("ann").pause("load")
+    night.clock.set(ASKED)
+
+
 def edited_late(night: Night) -> None:
     """No beat had looked when ann edited the schedule."""
     night.looked(cursor_at=THREE - DAY, wake_at=THREE)
@@ -210,7 +218,7 @@ OCCURRENCES: list[tuple[Callable[[Night], None], datetime, str, list[str]]] = [
             f"{AT} was sent.",
             "The run due 03:00:00 was sent at 03:00:00 (5 min ago), and no worker has reported it.",
             "Outcomes of sent runs are unknown: no worker has ever reported one; "
-            "call beatstore.setup(app) in the module of the Celery app.",
+            "call beatstore.setup(app) in the module of the Celery app, or start a worker.",
         ],
     ),
     (
@@ -293,6 +301,15 @@ OCCURRENCES: list[tuple[Callable[[Night], None], datetime, str, list[str]]] = [
         ],
     ),
     (
+        paused_late,
+        THREE,
+        "paused",
+        [
+            f"{AT} did not run: no beat had picked it up when the entry was paused.",
+            "'load' is paused since 03:01:00, by ann. It sends nothing until store.resume('load').",
+        ],
+    ),
+    (
         resumed,
         THREE,
         "paused",
@@ -355,7 +372,7 @@ OCCURRENCES: list[tuple[Callable[[Night], None], datetime, str, list[str]]] = [
         "unknown",
         [
             f"{AT} has no record.",
-            "Its row was deleted, or the entry was edited without the API.",
+            "Its row was deleted, or the entry was renamed since, or edited without the API.",
         ],
     ),
     (

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
+from beatstore import Once
 from beatstore.models import DependencyModel, EntryModel
+from tests.support.harness.play import NOON, Play
 from tests.support.marks import on_sqlite
 from tests.support.nights import (
     ACTIVE,
@@ -247,4 +250,73 @@ def test_an_entry_without_a_schedule_is_explained(night: Night) -> None:
         session.execute(update(EntryModel).where(EntryModel.name == "report").values(**reason))
     assert night.store.explain("report").sentences[1] == (
         "'report' waits because it has no upstreams; link some."
+    )
+
+
+def told(play: Play, name: str) -> str:
+    """Return what is said of the only upstream of an entry."""
+    [said] = [one for one in play.store.explain(name).sentences if " must " in one]
+    return said.partition(": ")[2]
+
+
+def test_a_finished_upstream_is_told_by_its_run(play: Play) -> None:
+    """A one-shot is finished once it is sent; what is said is what became of that run."""
+    play.add("extract", Once(NOON + timedelta(hours=1)), max_retries=1, retry_delay=600)
+    play.add("load", after=["extract"])
+    play.at("13:00")
+    play.at("13:01")
+    assert play.store.get("extract").state == "finished"
+    assert told(play, "load") == (
+        "its run due 13:00:00 was sent at 13:00:00 (1 min ago), and no worker has reported it."
+    )
+    play.end("extract", "failed")
+    assert told(play, "load").startswith("attempt 2 of its run due 13:00:00 will be sent at 13:11")
+    play.at("13:11")
+    play.end("extract", "failed")
+    assert told(play, "load").startswith(
+        "it is finished, and will not run again; attempt 2 of its last run due 13:00:00 failed at "
+    )
+
+
+def test_a_paused_upstream_may_be_at_work(play: Play) -> None:
+    """A pause stops what is not sent yet; a run that is under way may still set free."""
+    play.add("extract", "0 * * * *")
+    play.add("load", "0 * * * *", after=["extract"])
+    play.at("13:00")
+    play.store.by("ann").pause("extract")
+    assert told(play, "load") == (
+        "it is paused since 13:00:00, by ann; its run due 13:00:00 was sent at 13:00:00."
+    )
+    assert play.end("extract") == ["load"]
+
+
+def test_each_due_time_that_waits_is_no_stranger(play: Play) -> None:
+    """Without a schedule, a due time of the upstreams that waits for one of them is told so."""
+    play.add("extract", "0 * * * *")
+    for name in ("clean", "enrich"):
+        play.add(name, after=["extract"])
+    play.add("load", after=["clean", "enrich"])
+    for hour in ("13:00", "14:00"):
+        play.at(hour)
+        play.end("extract")
+        play.end("clean")
+    found = [play.store.explain("load", NOON + timedelta(hours=hours)) for hours in (1, 2, 3)]
+    assert [one.verdict for one in found] == ["waiting", "waiting", "not an occurrence"]
+    assert [one.sentences[0] for one in found[:2]] == [
+        "The occurrence of 'load' at 2026-01-15 13:00 UTC waits.",
+        "The occurrence of 'load' at 2026-01-15 14:00 UTC waits, as does the one due 13:00:00.",
+    ]
+
+
+def test_a_rerun_is_of_the_run_of_its_due_time(play: Play) -> None:
+    """Who asks for one more attempt has not triggered the run that it is of."""
+    play.add("extract", "0 * * * *")
+    play.add("load", "0 * * * *", after=["extract"])
+    play.at("13:00")
+    play.end("extract", "failed")
+    play.at("13:40")
+    play.store.rerun(play.last("extract").id)
+    play.tick()
+    assert told(play, "load").startswith(
+        "attempt 2 of its run due 13:00:00 was sent at 13:40:00; it is due next at "
     )

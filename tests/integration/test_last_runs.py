@@ -74,3 +74,15 @@ def test_arguments_that_cant_be_used(store: Store, asked: dict[str, Any]) -> Non
     """One name for a list, something else for a name, and no limit are refused."""
     with pytest.raises(InvalidEntryError):
         store.last_runs(**asked)
+
+
+def test_a_name_with_a_space_after_it_adds_nothing(
+    store: Store, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB finds an entry by both; its runs are there once, also by several statements."""
+    for most in (400, 1):
+        monkeypatch.setattr(last_runs, "_ENTRIES", most)
+        found = store.last_runs(["busy", "busy ", "retried"], limit=2)
+        assert due(list(found["busy"])) == [5, 4]
+        assert found["busy "] == ()
+        assert len(found["retried"]) == 2

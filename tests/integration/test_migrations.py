@@ -337,6 +337,22 @@ def test_mysql_goes_on_where_an_upgrade_broke_off(database: Database) -> None:
     assert tables(database) == set()
 
 
+@on_mariadb
+def test_mysql_makes_the_indexes_that_a_broken_off_upgrade_has_not(database: Database) -> None:
+    """A table is made by one statement, and its indexes by others."""
+    migrate.upgrade(database)
+    whole = catalogue(database)
+    execute(
+        database,
+        f"UPDATE {VERSION_TABLE} SET version_num = '0003'",
+        "DROP INDEX ix_beatstore_wait_downstream_id_state_due_at ON beatstore_wait",
+        "DROP INDEX ix_beatstore_wait_due_at ON beatstore_wait",
+        "DROP INDEX ix_beatstore_entry_asleep ON beatstore_entry",
+    )
+    migrate.upgrade(database)
+    assert catalogue(database) == whole
+
+
 @on_servers
 def test_a_schema_holds_everything(in_schema: Database, database: Database) -> None:
     """With a schema, made if missing, every object is in it, and none anywhere else."""
@@ -387,3 +403,11 @@ def test_an_sqlite_database_in_memory_can_be_migrated() -> None:
     fill(database)
     migrate.check(database)
     engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["a%b", "x" * 64, "ü" * 32])
+def test_a_schema_that_no_statement_can_name(name: str) -> None:
+    """The driver or the server would fail in the middle of the migration, in words of its own."""
+    with pytest.raises(ConfigError, match="expected a name without %, of at most 63 bytes"):
+        Store("postgresql://localhost/app", schema=name)
+    Store("postgresql://localhost/app", schema=name.replace("%", "")[:31])

@@ -15,6 +15,7 @@ from beatstore.models import DependencyModel, EntryModel, RunModel
 from beatstore.rules import outcomes
 from beatstore.rules.reasons import RERUN_ANYWAY, reworded
 from beatstore.schedules.instants import EPOCH
+from beatstore.store import links
 from beatstore.tick import edges
 from beatstore.tick.endings import reworded_reason
 from tests.support.harness.play import NOON, Play
@@ -32,7 +33,11 @@ def write(play: Play, name: str, **columns: Any) -> None:
 def test_one_shots_are_the_same_in_sql(play: Play) -> None:
     """What is a one-shot, and what will not run again, is asked of rows and in statements."""
     for number, (kind, max_runs, state) in enumerate(
-        product(["once", "after", "cron"], [None, 1, 2], ["active", "finished", "missed"])
+        product(
+            ["once", "after", "cron"],
+            [None, 1, 2],
+            ["active", "paused", "finished", "missed", "cancelled"],
+        )
     ):
         play.add(f"e{number}", "0 0 * * *")
         spec = {"once": Once(NOON).spec, "after": "", "cron": "0 0 * * *"}[kind]
@@ -41,7 +46,7 @@ def test_one_shots_are_the_same_in_sql(play: Play) -> None:
     with play.store.database.session() as session:
         for row in session.execute(select(ENTRY, shot, over)):
             assert bool(row.shot) is outcomes.is_one_shot(row), row.name
-            assert bool(row.over) is outcomes.will_not_run_again(row), row.name
+            assert bool(row.over) is links.will_not_run_again(row), row.name
 
 
 def test_a_new_reason_keeps_the_note_of_a_user_in_both(play: Play) -> None:

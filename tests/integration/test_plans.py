@@ -364,6 +364,31 @@ def test_few_entries_are_found_among_many(full_store: Store, generic: bool) -> N
     assert any("beatstore_entry_source_name" in index for index in indexes[2:])
 
 
+@pytest.mark.parametrize(
+    ("backend", "generic"),
+    [
+        *(("sqlite", False), ("postgresql", False), ("mariadb", False)),
+        pytest.param("postgresql", True, marks=pytest.mark.heavy),
+    ],
+    indirect=["backend"],
+    ids=["sqlite", "postgresql", "mariadb", "postgresql, generic plans"],
+)
+def test_an_entry_is_found_by_its_name(full_store: Store, generic: bool) -> None:
+    """A name without `*` is no pattern, which has to be compared with others, however often."""
+    full_store.change("far-7", tags=["x"])
+    with recorded(full_store) as executed:
+        for chosen in ({}, {"state": "active"}, {"source": "api"}, {"tag": "x"}):
+            assert full_store.names(name="far-7", **chosen) == ["far-7"]
+            assert len(full_store.entries(name="far-7", **chosen)) == 1
+    for each in executed:
+        with full_store.database.engine.begin() as connection:
+            seen = explain(connection, each, generic=generic)
+        for access in seen:
+            assert access.index, access
+            # PostgreSQL names the index too where it reads all of it.
+            assert "Node Type" not in access.said or "Index Cond" in access.said, access
+
+
 @pytest.mark.every_database
 @on_servers
 def test_the_status_reads_no_entry_but_by_an_index(full_store: Store) -> None:

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from beatstore import Every, InvalidEntryError, QueryTimeoutError, Store, UnavailableError
@@ -202,3 +203,43 @@ def test_a_connection_that_cannot_be_put_back_is_not_used_again(
 def _fail_at_the_end(**given: Any) -> None:
     if "OFF" in given["statement"]:
         raise RuntimeError("the disk is gone")
+
+
+@pytest.mark.parametrize(
+    ("backend", "driver"),
+    [
+        *(("postgresql", name) for name in ("psycopg", "psycopg2", "pg8000")),
+        *(("mariadb", name) for name in ("pymysql", "mysqlconnector")),
+    ],
+    indirect=["backend"],
+)
+def test_every_driver_takes_every_question(migrated_url: str, driver: str) -> None:
+    """Of some drivers the server gets a parameter for each place in which a value stands."""
+    pytest.importorskip({"mysqlconnector": "mysql.connector"}.get(driver, driver))
+    url = make_url(migrated_url)
+    query = {} if driver == "mysqlconnector" else url.query
+    name = f"{url.get_backend_name()}+{driver}"
+    store = Store(url.set(drivername=name, host=url.host or "127.0.0.1", query=query))
+    store.add("a", "t", 60, tags=["x"], jitter=5)
+    store.add("b", "t", "0 2 * * *", after=["a"])
+    store.trigger("a")
+    now = store.now()
+    hour = {"since": now - timedelta(hours=1)}
+    for _ in range(2):
+        with store.reading(timeout=60) as session:
+            for read in (
+                *(partial(store.entries, only=only) for only in ("failing", "overdue", "waiting")),
+                partial(store.entries, tag="x", name="*a*", include=["tags", "after", "edited"]),
+                *(partial(store.runs, sort=sort, **hour) for sort in ("due", "runtime")),
+                partial(store.runs, "a", state=["sent", "lost"], tag="x", task="t", worker="w"),
+                partial(store.run_counts, step=60, **hour),
+                partial(store.failures, **hour),
+                partial(store.last_runs, ["a", "b"]),
+                partial(store.upcoming, until=now + timedelta(days=1)),
+                partial(store.upcoming_counts, until=now + timedelta(days=1), step=3600),
+                *(partial(read, "a") for read in (store.explain, store.errors, store.audit)),
+                *(store.status, store.health, store.storage, store.graph, store.workers),
+            ):
+                read(session=session)
+    assert [document["name"] for document in store.export(tag="x") if "name" in document] == ["a"]
+    store.close()

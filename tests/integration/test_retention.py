@@ -26,7 +26,8 @@ from beatstore.store.retention import Pruner
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.harness.play import Play
-from tests.support.written import DAY, HOUR, NOON, alter, run, write
+from tests.support.marks import on_sqlite
+from tests.support.written import DAY, HOUR, NOON, alter, run, sql, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
@@ -127,9 +128,21 @@ def test_the_retention_setting_is_the_default(migrated_url: str, clock: ManualCl
         store, RunModel, run(1, NOON - timedelta(minutes=59)), run(1, NOON - timedelta(minutes=61))
     )
     assert store.prune() == 1
-    for wrong in (-1, "30d"):
+    for wrong in (-1, "30d", timedelta(days=36_501)):
         with pytest.raises(InvalidEntryError, match="older_than"):
             store.prune(wrong)  # type: ignore[arg-type]
+    store.close()
+
+
+def test_what_the_setting_allows_is_allowed(migrated_url: str, clock: ManualClock) -> None:
+    """Whoever keeps rows for up to a hundred years can call prune() all the same."""
+    longest = 36_500 * 86_400.0
+    read = {"beatstore_url": migrated_url, "beatstore_retention": longest}
+    store = Store(migrated_url, settings=Settings.read(read), clock=clock)
+    assert store.prune() == 0
+    assert store.prune(timedelta(days=36_500)) == 0
+    with pytest.raises(InvalidEntryError, match=r"and less than 3.1536e\+09 \(100 years\)"):
+        store.prune(longest + 2)
     store.close()
 
 
@@ -205,6 +218,18 @@ def test_old_audit_rows_are_cleared(store: Store) -> None:
     write(store, AuditModel, *({"at": NOON - days * DAY, **row} for days in ages))
     assert store.prune(30 * DAY) == 0
     assert [round((NOON - item.at) / DAY) for item in store.audit()] == [0, 2]
+
+
+def test_an_audit_row_of_a_wrong_clock_keeps_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that seems to be of the future, among old ones, stays; those after it go, as before."""
+    monkeypatch.setattr(retention, "_PAGE", 3)
+    row = {"actor": "ann", "action": "pause", "entry": "a"}
+    ages = (90, -3650, *[80] * 9, 1)
+    write(store, AuditModel, *({"at": NOON - days * DAY, **row} for days in ages))
+    store.prune(30 * DAY)
+    assert [round((NOON - item.at) / DAY) for item in store.audit()] == [1, -3650]
 
 
 def test_workers_that_are_gone_are_forgotten_but_for_the_last(store: Store) -> None:
@@ -311,6 +336,19 @@ def test_rows_that_can_not_be_read_stop_nobody(store: Store) -> None:
     assert store.prune() == 1
     with store.database.session() as session:
         assert len(session.scalars(select(AuditModel.id)).all()) == 2
+
+
+@on_sqlite
+def test_a_kept_error_that_can_not_be_read_stops_nobody(store: Store) -> None:
+    """Without its due time nobody knows which errors are older: they stay, and the rest goes."""
+    entry = store.add("a", "t", 60)
+    at = NOON - 90 * DAY
+    write(store, RunModel, *(run(entry, at - n * DAY, state="failed") for n in range(8)))
+    write(store, RunModel, *(run(entry, at + n * HOUR, state="succeeded") for n in range(1, 9)))
+    the_fifth = "(SELECT max(id) - 11 FROM beatstore_run)"
+    sql(store, f"UPDATE beatstore_run SET due_at = '2025-10-13 99:99' WHERE id = {the_fifth}")
+    assert store.prune() == 7
+    assert [item.state for item in store.runs("a")] == ["succeeded", *["failed"] * 8]
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)

@@ -97,6 +97,18 @@ def test_a_call_that_fails_is_stored(mail: Mail, fixed: Store, clock: ManualCloc
     assert mail.calls == [((7,), {"to": ["ann"]})]
 
 
+@pytest.mark.parametrize(
+    ("delay", "backoff", "then"), [(60_000, 2, 86_400), (300, 1e4, 86_400), (100_000, 3, 100_000)]
+)
+def test_a_day_is_the_longest(
+    mail: Mail, fixed: Store, delay: float, backoff: float, then: float
+) -> None:
+    """The delay grows to a day, or to the first one if that is longer, as that of an entry."""
+    done = retryable(mail.task, retry_delay=delay, retry_backoff=backoff, store=fixed)("a")
+    assert isinstance(done, StoredRetry)
+    assert fixed.get(done.name).retry_delay_s == then
+
+
 def test_what_is_stored_is_what_was_given(app: Celery, fixed: Store) -> None:
     """A task that changes its arguments before it fails is retried with those it was given."""
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import Once, Store
+from beatstore.config import Settings
 from beatstore.database import connection as kept_connection
 from beatstore.database import drivers
 from beatstore.database.tables import RUN
@@ -26,6 +27,7 @@ from beatstore.store.shared import store_of
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from beatstore.tick.reports import Origin, Report, Reports
+from beatstore.worker.tracker import OwnReports
 from tests.support.marks import on_servers
 from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
@@ -224,6 +226,31 @@ def test_a_guarded_start_whose_answer_is_lost(
         with pytest.raises(UnavailableError):
             made.result()
     assert guard.start(started(sent_run(store)), again=False) is None
+
+
+def test_the_guard_refuses(guard: Reports, proxy: Proxy, store: Store) -> None:
+    """To refuse a start takes no more round trips than the pages say, also if it connects first."""
+    mine = sent_run(store)
+    assert guard.start(started(mine), again=False) is None
+    assert guard.start(started(mine), again=False) is not None
+    with at_most(proxy, 7):
+        assert guard.start(started(mine), again=False) is not None
+    guard.close()
+    with at_most(proxy, 16):
+        assert guard.start(started(mine), again=False) is not None
+
+
+def test_the_first_question_of_a_process(proxy: Proxy, store: Store, migrated_url: str) -> None:
+    """It takes more, since the driver asks the server what it is."""
+    mine = sent_run(store)
+    url = make_url(migrated_url).set(host="127.0.0.1", port=proxy.port)
+    reports = OwnReports(Settings(url=url.render_as_string(hide_password=False)))
+    with at_most(proxy, 20):
+        assert reports.start(started(mine), again=False) is None
+    reports.close()
+    with at_most(proxy, 16):
+        assert reports.start(started(mine), again=False) is not None
+    reports.close()
 
 
 def test_a_guard_that_was_not_asked_for_long(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 from collections.abc import Callable
@@ -136,6 +137,16 @@ def test_syncing_costs_nothing(memory_broker: Broker) -> None:
         scheduler._do_sync()
         assert not scheduler.should_sync()
         scheduler.sync()
+
+
+@pytest.mark.parametrize("interval", [-5, math.inf, math.nan, "5"])
+def test_a_longest_sleep_that_is_none_is_refused(app: Celery, interval: Any) -> None:
+    """With a negative interval beat would ask the database without end, and never sleep."""
+    with pytest.raises(SystemExit, match="beat_max_loop_interval: expected seconds"):
+        DBScheduler(app=app, lazy=False, max_interval=interval)
+    app.conf.beat_max_loop_interval = interval
+    with pytest.raises(SystemExit, match="beat_max_loop_interval: expected seconds"):
+        DBScheduler(app=app, lazy=False)
 
 
 def test_a_wrong_setting_is_refused_in_one_line(memory_broker: Broker) -> None:

@@ -183,6 +183,25 @@ def test_a_full_disk_is_an_outage(
     assert levels == ["ERROR", "WARNING"]
 
 
+def test_a_column_that_is_missing_breaks_no_entry(
+    scheduler: DBScheduler, memory_broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tables in the middle of a migration are waited for: no row is at fault."""
+    scheduler.store.add("a", "tests.note", Once(NOON))
+    engine = create_engine(scheduler.store.database.url)
+    for one, other in (("reason", "away"), ("away", "reason")):
+        with engine.begin() as connection:
+            rename = f"ALTER TABLE beatstore_run RENAME COLUMN {one} TO {other}"
+            connection.exec_driver_sql(rename)
+        if other == "away":
+            assert all(scheduler.tick() > 0 for _ in range(3))
+    engine.dispose()
+    tick_until_idle(scheduler)
+    assert names(memory_broker.drain()) == ["a"]
+    levels = [one.levelname for one in caplog.records if one.levelno >= logging.WARNING]
+    assert levels == ["ERROR", "WARNING"]
+
+
 def test_a_beat_s_own_row_comes_back(scheduler: DBScheduler) -> None:
     """Where somebody deletes the row of a living beat, its next heartbeat writes it again."""
     scheduler.tick()

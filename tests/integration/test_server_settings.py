@@ -173,3 +173,13 @@ def test_values_are_not_cut(migrated_url: str) -> None:
     """On connections of its own beatstore has values refused that the server would cut."""
     with closing(Store(migrated_url)) as store, store.database.engine.connect() as connection:
         assert "STRICT_TRANS_TABLES" in str(connection.scalar(text("SELECT @@sql_mode")))
+
+
+@on_mariadb
+@pytest.mark.parametrize("charset", ["utf8", "utf8mb3", "UTF8"])
+def test_a_url_with_a_narrow_charset_loses_nothing(migrated_url: str, charset: str) -> None:
+    """`utf8` is of three bytes there; an emoji came back as `?`, and an error with one was lost."""
+    url = make_url(migrated_url).update_query_dict({"charset": charset})
+    with closing(Store(url)) as store:
+        store.add("a 😀", "t", 60, description="😀")
+        assert store.get("a 😀").description == "😀"

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from beatstore import After
+from beatstore import After, Declared, Once
 from beatstore.models import RunModel, WaitModel
+from beatstore.types import Align
 from tests.support.harness.play import NOON, Play
 from tests.support.harness.ticks import report
 
@@ -144,6 +145,171 @@ def test_the_other_edge_ends_the_wait_of_both(play: Play, clocked: bool) -> None
     play.at("13:05")
     play.end("c", "failed")
     assert [run[:2] for run in play.history("down")] == [("13:00", "skipped")]
+
+
+@pytest.mark.parametrize("own", [None, 7200])
+def test_the_other_edge_times_out_beside_the_same_due_time(play: Play, own: int | None) -> None:
+    """An edge that takes any completion ends the wait by its timeout, though both are missing."""
+    play.add("a", HOURLY)
+    play.add("c", "5 * * * *")
+    after = [same("a", timeout=own), After("c", align="latest", timeout=1200)]
+    play.add("down", "0 13 * * *", after=after)
+    play.at("13:00")
+    assert f"{play.store.get('down').wake_at:%H:%M}" == "13:20"
+    play.at("13:20")
+    assert [run[:2] for run in play.history("down")] == [("13:00", "skipped")]
+
+
+def test_each_due_time_has_its_own_time_to_wait(play: Play) -> None:
+    """The timeout of another edge counts for each due time from when that was reported."""
+    play.add("a", "*/10 13 * * *")
+    play.add("c", "5 18 * * *")
+    play.add("down", after=[same("a"), After("c", align="latest", timeout=1800)])
+    play.at("13:00")
+    late = play.held.pop("a")
+    for minute in (10, 20):
+        play.at(f"13:{minute}")
+        play.end("a")
+    play.at("13:30")
+    report(play.store, "succeeded", late)
+    play.tick()
+    play.at("13:40")
+    assert [run[:2] for run in play.history("down")] == [("13:10", "skipped")]
+    play.at("13:50")
+    assert [run[:2] for run in play.history("down")][1:] == [("13:20", "skipped")]
+
+
+@pytest.mark.parametrize("bounds", [{"schedule": Once(NOON + timedelta(hours=1))}, {"max_runs": 1}])
+def test_what_is_made_while_its_only_run_is_under_way_takes_it(
+    play: Play, bounds: dict[str, Any]
+) -> None:
+    """The last run of an upstream counts though it was sent before the downstream was made."""
+    play.add("extract", **{"schedule": HOURLY, **bounds})
+    play.at("13:00")
+    play.at("13:10")
+    play.add("transform", after=["extract"], max_runs=1)
+    play.add("load", after=["transform"], max_runs=1)
+    play.tick()
+    assert play.end("extract") == ["transform"]
+    assert play.end("transform") == ["load"]
+
+
+@pytest.mark.parametrize("align", ["same", "latest"])
+@pytest.mark.parametrize("before", ["rescheduled", "triggered"])
+def test_a_one_shot_that_is_still_to_come_is_waited_for(
+    play: Play, align: Align, before: str
+) -> None:
+    """What a one-shot did before it was put off, or when it was triggered, is not its last run."""
+    play.add("extract", Once(NOON + timedelta(hours=1 if before == "rescheduled" else 2)))
+    if before == "rescheduled":
+        play.at("13:00")
+    else:
+        play.store.trigger("extract")
+        play.tick()
+    play.end("extract")
+    play.store.change("extract", schedule=Once(NOON + timedelta(hours=2)))
+    play.add("load", after=[After("extract", align=align)], max_runs=1)
+    assert play.tick() == []
+    assert play.at("14:00") == ["extract"]
+    assert play.end("extract") == ["load"]
+
+
+@pytest.mark.parametrize("align", ["same", "latest"])
+def test_an_only_run_that_had_failed_ends_the_wait(play: Play, align: Align) -> None:
+    """An entry made after the failure of a one-shot gives up as one made before it."""
+    play.add("extract", Once(NOON + timedelta(hours=1)))
+    play.at("13:00")
+    play.end("extract", "failed")
+    play.at("13:10")
+    play.add("load", after=[After("extract", align=align, on_upstream_failure="skip")])
+    play.add("alarm", after=[After("load", on="failure")])
+    assert play.tick() == ["alarm"]
+    assert play.last("load").reason == "upstream 'extract' failed"
+
+
+@pytest.mark.parametrize("clocked", [True, False])
+def test_only_the_first_of_those_that_wait_is_free(play: Play, clocked: bool) -> None:
+    """Once the first is sent, the others wait for the edge that was free for it."""
+    for name in ("a", "b"):
+        play.add(name, HOURLY)
+    play.add("c", "59 * * * *")
+    after = [same("a"), same("b", first_free=True), After("c", align="latest")]
+    play.add("down", HOURLY if clocked else None, after=after, misfire="all")
+    for hour in ("13:00", "14:00"):
+        play.at(hour)
+        play.end("a")
+    play.at("14:59")
+    assert play.end("c") == ["down"]
+    play.at("15:59")
+    assert play.end("c") == []
+    assert len(play.history("down")) == 1
+
+
+def test_the_reason_names_the_state_last(play: Play) -> None:
+    """What the upstream must do stands together, and then what keeps it from doing so."""
+    play.add("up", HOURLY, paused=True)
+    play.add("down", HOURLY, after=[same("up")])
+    play.at("13:00")
+    reason = "waits for 'up' to succeed for the same due time, which is paused"
+    assert play.store.get("down").pending_reason == reason
+
+
+def aligned(play: Play) -> dict[tuple[str, str], str]:
+    return {(one.downstream, one.upstream): one.align for one in play.store.graph().edges}
+
+
+@pytest.mark.parametrize("how", ["link", "sync"])
+def test_an_edge_back_takes_any_completion(play: Play, how: str) -> None:
+    """Where nothing is said, an edge that closes a cycle waits for no run of the same due time."""
+    back = After("load", first_free=True)
+    play.add("extract", HOURLY)
+    if how == "link":
+        play.add("clean", after=["extract"])
+        play.add("load", after=["clean"])
+        play.store.link("clean", back)
+    else:
+        clean = Declared("clean", "tests.clean", after=["extract", back])
+        load = Declared("load", "tests.load", after=["clean"])
+        play.store.sync([clean, load], source="app")
+    assert aligned(play) == {
+        ("clean", "extract"): "same",
+        ("clean", "load"): "latest",
+        ("load", "clean"): "same",
+    }
+    for hour in (13, 14, 15):
+        assert play.at(f"{hour}:00") == ["extract"]
+        assert play.end("extract") == ["clean"]
+        assert play.end("clean") == ["load"]
+        play.end("load")
+
+
+@pytest.mark.parametrize("how", ["add", "sync"])
+def test_an_upstream_with_due_times_of_its_own_shares_none(play: Play, how: str) -> None:
+    """An entry that takes any completion is due at that moment, and not when its root was."""
+
+    def sync(*edges: str | After) -> None:
+        load = Declared("load", "tests.load", after=["extract", "clean"])
+        clean = Declared("clean", "tests.clean", after=edges)
+        play.store.sync([clean, load] if "extract" in edges else [clean], source="app")
+
+    play.add("extract", HOURLY)
+    moment = After("extract", align="latest")
+    if how == "add":
+        play.add("clean", after=[moment])
+        play.add("load", after=["extract", "clean"])
+    else:
+        sync(moment)
+        sync("extract")
+    play.add("checked", after=["clean"])
+    assert aligned(play) == {
+        ("clean", "extract"): "latest",
+        ("checked", "clean"): "same",
+        ("load", "clean"): "latest",
+        ("load", "extract"): "latest",
+    }
+    play.at("13:00")
+    assert play.end("extract") == ["clean"]
+    assert sorted(play.end("clean")) == ["checked", "load"]
 
 
 def test_what_is_triggered_has_an_id_of_its_own(play: Play) -> None:

@@ -54,6 +54,27 @@ OUT_OF_SERVICE = {
 }
 
 
+def test_what_completes_a_due_time_is_a_rerun(play: Play) -> None:
+    """A trigger of an upstream is for another due time, so it is not what is advised."""
+    play.add("root", Once(NOON + timedelta(hours=1)))
+    for name in ("left", "right"):
+        play.add(name, after=["root"], max_runs=1)
+    play.add("down", after=["left", "right"], max_runs=1)
+    play.at("13:00")
+    play.end("root")
+    play.end("right")
+    play.end("left", "failed")
+    play.clock.advance(601)
+    [said] = [one for one in play.store.status().warnings if "'down'" in one]
+    assert said.endswith(
+        "for 'left' to succeed, which is finished, and will not run again: "
+        "rerun its run of that due time; store.unlink('down', 'left') ends the wait."
+    )
+    play.store.rerun(play.last("left").id)
+    play.tick()
+    assert play.end("left") == ["down"]
+
+
 @pytest.mark.any_database
 @pytest.mark.parametrize("state", OUT_OF_SERVICE, ids=lambda state: state.__name__)
 def test_an_upstream_that_will_not_run(play: Play, state: Callable[[Play], None]) -> None:

@@ -33,6 +33,7 @@ def test_an_entry_whose_wake_at_was_taken_away(play: Play) -> None:
         "'a' is active, but no beat will ever process it, because its wake_at is NULL: write "
         "store.pause('a'), then store.resume('a')."
     ]
+    assert play.store.explain("a").next_due_at is None
     play.store.pause("a")
     assert stalled(play, "a") == []
     play.store.resume("a")
@@ -100,7 +101,8 @@ def test_a_claim_that_no_beat_takes_over(play: Play) -> None:
     assert stalled(play, "a") == [
         f"Run {claim.run_id} of 'a', due 2026-01-15 13:00:00 UTC, has not been sent: its claim "
         "expired at 2026-01-15 13:00:30 UTC, and no beat has claimed it since. Perhaps no beat is "
-        "alive, or another transaction has locked its row."
+        "alive, or its broker is unreachable (see its log), or another transaction has locked its "
+        "row."
     ]
 
 
@@ -112,7 +114,8 @@ def test_a_run_that_was_asked_for_by_hand_is_given_time(play: Play) -> None:
     play.clock.advance(41)
     assert stalled(play, "a") == [
         f"Run {run_id} of 'a', due 2026-01-15 12:00:00 UTC, has not been sent: no beat has "
-        "claimed it since. Perhaps no beat is alive, or another transaction has locked its row."
+        "claimed it since. Perhaps no beat is alive, or its broker is unreachable (see its log), "
+        "or another transaction has locked its row."
     ]
     play.tick()
     assert stalled(play, "a") == []

@@ -13,6 +13,7 @@ from beatstore.models import BeatModel, DependencyModel, RunModel, WorkerModel
 from beatstore.store.status import Status
 from beatstore.tick.beats import BeatFigures
 from beatstore.tick.queue import Queue
+from tests.support.harness.ticks import report, tick
 from tests.support.marks import on_sqlite
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, run, sql, write
 
@@ -106,8 +107,29 @@ def test_the_status_says_what_waits_for_a_beat(
     queue.plan(clock.now())
     assert store.status().overdue == 0
     clock.advance(86400)
-    monkeypatch.setattr("beatstore.store.status._OVERDUE_LIMIT", 1)
+    monkeypatch.setattr("beatstore.store.overdue.LIMIT", 1)
     assert store.status().overdue == 1
+
+
+def test_a_new_entry_that_runs_after_others_is_not_overdue(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """It waits for its upstream and not for a beat, before one has looked at it too."""
+    store.add("a", "t", 86_400)
+    store.add("b", "t", after=["a"])
+    clock.advance(3600)
+    status, health = store.status(), store.health()
+    assert (status.overdue, status.oldest_overdue_at, status.warnings[1:]) == (0, None, [])
+    assert (health.overdue_since, health.overdue_name) == (None, None)
+    assert list(store.names(only="overdue")) == []
+    store.trigger("b")
+    clock.advance(60)
+    health, [run] = store.health(), store.runs("b")
+    assert (health.overdue_name, health.overdue_run) == ("b", run.id)
+    clock.advance(86_400)
+    health = store.health()
+    assert (store.status().overdue, list(store.names(only="overdue"))) == (1, ["a"])
+    assert health.overdue_since == run.due_at
 
 
 def test_the_status_measures_lateness(store: Store) -> None:
@@ -233,7 +255,7 @@ def test_the_status_counts_runs_that_have_not_ended(store: Store) -> None:
 
 NO_WORKER = (
     "Entries depend on outcomes (downstreams, retries or overlap), but no worker has ever "
-    "reported one: call beatstore.setup(app) in the module of the Celery app."
+    "reported one: call beatstore.setup(app) in the module of the Celery app, or start a worker."
 )
 
 
@@ -320,3 +342,20 @@ def test_a_long_cycle_is_named_in_part(store: Store) -> None:
     [warning] = store.status().warnings
     assert "'e00' → 'e01' → " in warning
     assert "'e09' → … (2 more). Unlink one" in warning
+
+
+def test_a_rerun_waits_since_it_was_asked_for(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """A rerun of an old run is not overdue since that was due, unless no beat sends it."""
+    store.schedule("t", countdown=0, name="a")
+    [claim] = tick(queue)
+    report(store, "failed", [claim], "RuntimeError: no")
+    clock.advance(86400)
+    assert tick(queue) == []
+    store.rerun(claim.run_id)
+    clock.advance(2)
+    health = store.health()
+    assert (health.overdue_since, health.warnings) == (clock.now() - timedelta(seconds=2), ())
+    assert [one.name for one in tick(queue)] == ["a"]
+    assert store.health().overdue_since is None

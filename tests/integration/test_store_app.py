@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +15,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.orm import Session
 
 import beatstore
 from beatstore import Store
 from beatstore.config import Settings
 from beatstore.errors import ConfigError, InvalidEntryError, ScheduleError, SchemaError
-from tests.support.marks import on_postgresql
+from tests.support.marks import on_mariadb, on_postgresql, on_servers
 
 URL = "postgresql+psycopg://user:secret@db.example/app"
 
@@ -172,6 +173,54 @@ def test_a_misspelt_setting_is_refused(way: Any) -> None:
     """An unknown beatstore_ key is an error that names the nearest, in each way."""
     with pytest.raises(ConfigError, match="write beatstore_batch_size"):
         Store.from_app(way(beatstore_url=URL, beatstore_bach_size=7))
+
+
+@pytest.mark.parametrize("setting", ["claim_ttl", "retention", "heartbeat", "report_wait"])
+@pytest.mark.parametrize("endless", [math.inf, 10**12, timedelta.max])
+def test_a_time_without_end_is_refused(setting: str, endless: Any) -> None:
+    """What is added to the time, or waited for, has an end: else entries and tasks would fail."""
+    with pytest.raises(
+        ConfigError, match=rf"beatstore_{setting}: .* to 3153600000, or a timedelta"
+    ):
+        Store.from_app(from_conf(beatstore_url=URL, **{f"beatstore_{setting}": endless}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"nonsense": 1},
+        {"poolclass": "NullPool"},
+        {"pool_size": "x"},
+        {"url": "x"},
+        {"connect_args": None},
+        {"connect_args": {"nonsense": 1}},
+        {"isolation_level": "NONSENSE"},
+    ],
+)
+def test_an_engine_option_that_is_wrong_is_refused(migrated_url: str, options: Any) -> None:
+    """What create_engine or the driver does not take is an error of the settings, before a tick."""
+    app = from_conf(beatstore_url=migrated_url, beatstore_engine_options=options)
+    with closing(Store.from_app(app)) as store, pytest.raises(ConfigError) as refused:
+        store.check()
+    assert str(refused.value).count("engine_options") == 1
+
+
+@on_servers
+@pytest.mark.parametrize("wrong", [{"nonsense": "1"}, {"charset": "nonsense"}])
+def test_a_parameter_of_the_url_that_is_wrong_is_refused(migrated_url: str, wrong: Any) -> None:
+    """What the driver does not know of a URL is said in a line, without the password."""
+    url = make_url(migrated_url).set(password="secret").update_query_dict(wrong)
+    with closing(Store(url)) as store, pytest.raises(ConfigError, match="driver takes") as refused:
+        store.check()
+    assert "secret" not in str(refused.value)
+
+
+@on_mariadb
+def test_a_url_without_a_database_is_refused(migrated_url: str) -> None:
+    """A server alone has no place for tables."""
+    url = make_url(migrated_url).set(database="")
+    with closing(Store(url)) as store, pytest.raises(ConfigError, match="names a database"):
+        store.check()
 
 
 def test_a_setting_given_twice_is_what_celery_says() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from beatstore import Every, Once, Store
+from beatstore import Every, Once, RRule, Store
 from beatstore.clock import ManualClock
 from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryError, ScheduleError
 from beatstore.models import EntryModel
@@ -186,6 +186,43 @@ def test_more_runs_revive_a_finished_entry(store: Store, queue: Queue, clock: Ma
     assert store.get("a").state == "finished"
 
 
+@pytest.mark.parametrize("verb", ["change", "put"])
+def test_only_further_limits_revive_a_finished_entry(
+    store: Store, queue: Queue, clock: ManualClock, verb: str
+) -> None:
+    """Fewer runs, or an earlier end, leave it finished; a later end lets it go on."""
+    end_at = NOON + timedelta(seconds=150)
+    given: dict[str, Any] = {"max_runs": 9, "end_at": end_at}
+
+    def edit(**more: Any) -> str:
+        if verb == "change":
+            return store.change("a", **more).state
+        return store.put("a", "t", 60, **{**given, **more}).state
+
+    store.add("a", "t", 60, **given)
+    clock.advance(120)
+    tick(queue)
+    clock.advance(60)
+    tick(queue)
+    assert store.get("a").state == "finished"
+    given["max_runs"] = 5
+    assert edit(max_runs=5) == "finished"
+    assert edit(end_at=end_at - timedelta(seconds=5)) == "finished"
+    assert edit(end_at=NOON + timedelta(hours=1)) == "active"
+    clock.advance(60)
+    assert len(tick(queue)) == 1
+
+
+def test_what_resume_says_of_an_entry_that_is_over(store: Store) -> None:
+    """The error says how it becomes active again, and that works."""
+    store.add("a", "t", 60)
+    store.cancel("a")
+    with pytest.raises(InvalidEntryError, match="with another schedule, which makes it active"):
+        store.resume("a")
+    assert store.change("a", schedule=60).state == "cancelled"
+    assert store.change("a", schedule=90).state == "active"
+
+
 def test_an_edit_leaves_a_paused_entry_paused(
     store: Store, queue: Queue, clock: ManualClock
 ) -> None:
@@ -243,3 +280,12 @@ def test_a_wrong_edit_changes_nothing(store: Store) -> None:
         with pytest.raises((InvalidEntryError, ScheduleError)):
             store.change("a", **{"description": "new", "schedule": 30, **wrong})
     assert store.get("a").version == before.version
+
+
+def test_a_rule_with_a_zone_of_its_own_keeps_it(store: Store) -> None:
+    """Another zone is refused, as when it is added; None is that of the rule."""
+    store.add("r", "t", RRule("DTSTART:20260101T090000Z RRULE:FREQ=DAILY"))
+    with pytest.raises(InvalidEntryError, match="timezone: expected the schedule's own zone, UTC"):
+        store.change("r", timezone="America/New_York")
+    assert store.change("r", timezone=None).timezone == "UTC"
+    assert store.change("r", timezone="UTC").version == 1

@@ -12,9 +12,10 @@ from sqlalchemy import event
 from beatstore import Page, Run, Store
 from beatstore.errors import EntryNotFoundError, InvalidEntryError
 from beatstore.models import RunModel
+from beatstore.store import history
 from beatstore.types import RunSort
 from tests.support.marks import on_sqlite
-from tests.support.written import MINUTE, NOON, due, run, write
+from tests.support.written import HOUR, MINUTE, NOON, due, run, sql, write
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
@@ -278,6 +279,53 @@ def test_the_last_errors_of_an_entry_are_one_call_away(store: Store) -> None:
         store.errors("c")
     with pytest.raises(InvalidEntryError, match="limit"):
         store.errors("b", 0)
+
+
+@pytest.mark.parametrize("near", [(1, 2), (3, 7), (2_000, 20_000)])
+@pytest.mark.parametrize("sort", [None, "due"])
+def test_runs_of_a_tag_or_task_are_all_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch, near: tuple[int, ...], sort: RunSort | None
+) -> None:
+    """However many of the newest runs are searched first, page after page, and in the order."""
+    monkeypatch.setattr(history, "_NEAR", near)
+    entries = [store.add(f"e{n}", f"t{n % 2}", 60, tags=["x"] if n % 3 else []) for n in range(6)]
+    rows = [(entries[n * 7 % 6], NOON - n * 5 % 11 * MINUTE) for n in range(30)]
+    write(store, RunModel, *(run(e, at, attempt=n) for n, (e, at) in enumerate(rows, 1)))
+    for chosen in ({"tag": "x"}, {"task": "t1"}, {"tag": "x", "task": "t0", "since": NOON - HOUR}):
+        expected = [
+            one.id
+            for one in store.runs(sort=sort, limit=100)
+            if ("tag" not in chosen or store.get(one.entry_name).tags)
+            and chosen.get("task") in (None, store.get(one.entry_name).task)
+        ]
+        found: list[int] = []
+        more = True
+        while more:
+            before = found[-1] if found else None
+            page = store.runs(**chosen, sort=sort, limit=3, before_id=before)  # type: ignore[arg-type]
+            found += [one.id for one in page]
+            more = page.more
+        assert found == expected
+        of_one = store.runs("e1", **chosen)  # type: ignore[arg-type]
+        assert [one.id for one in of_one] == (
+            [one.id for one in store.runs("e1")] if chosen.get("task") != "t0" else []
+        )
+
+
+@on_sqlite
+def test_an_error_with_an_unreadable_due_time_hides_no_other(store: Store) -> None:
+    """SQLite takes any text for an instant; the run is shown with it, beside the others."""
+    entry = store.add("a", "t", 60)
+    write(store, RunModel, *(run(entry, NOON - hours * HOUR, state="failed") for hours in (1, 2)))
+    write(store, RunModel, run(entry, NOON, state="lost"))
+    sql(store, "UPDATE beatstore_run SET due_at = 'soon' WHERE state = 'lost'")
+    assert [str(item.due_at) for item in store.errors("a")][1:] == [
+        str(NOON - HOUR),
+        str(NOON - 2 * HOUR),
+    ]
+    assert len(store.errors("a", limit=1)) == 1
+    with pytest.raises(InvalidEntryError, match="due time can be read"):
+        store.rerun(store.errors("a")[0].id)
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)

@@ -204,6 +204,12 @@ def test_pages(store: Store) -> None:
     assert len(store.entries()) == 20
 
 
+def test_tags_that_are_read_once(store: Store) -> None:
+    """Tags from an iterator are those of the second page too."""
+    report = store.schedule_many([("t", NOON)] * 4, page=2, tags=iter(["a", "b"]))
+    assert [store.get(name).tags for name in report.names] == [("a", "b")] * 4
+
+
 def test_an_index_counts_over_pages(store: Store) -> None:
     """The index of a refused one is its place among all, on whichever page it was."""
     given = [Declared(name, "t", 60) for name in ("a", "b", "a", "c", "b")]
@@ -229,6 +235,15 @@ def test_the_number_of_statements(store: Store) -> None:
     assert len(store.schedule_many([("t", NOON + HOUR)] * 1000, tags=["a"]).names) == 1000
     # SQLite takes fewer parameters in one statement than a thousand rows have.
     assert len([said for said in seen if said.split()[0] in ("INSERT", "SELECT", "WITH")]) <= 8
+
+
+@on_mariadb
+def test_more_than_one_statement_holds(store: Store) -> None:
+    """A thousand entries may be longer than the longest statement that the server takes."""
+    text = "x" * 60_000  # 18 MB in all; the limit is 16 by default
+    report = store.add_many([Declared(f"a{n}", "t", 60, args=[text]) for n in range(300)])
+    assert (len(report.names), report.refused) == (300, ())
+    assert store.get("a299").args == [text]
 
 
 @pytest.mark.parametrize("given", [None, 5, "text", {"a": 1}])
@@ -257,6 +272,20 @@ def test_texts_that_databases_mind(store: Store) -> None:
         assert report.refused == ()
         made = store.get(report.names[0])
         assert (list(made.args), made.description, made.tags) == ([text], text, ("a b",))
+
+
+def test_a_nul_within_json(store: Store) -> None:
+    """JSON may hold a NUL, in a key too; the entry is written, and so is the rest of its page."""
+    odd: Any = {"args": ["a\0b", {"k\0": "\\u0000"}], "kwargs": {"x": 1e22, "y": "\0"}}
+    entries = [Declared("a", "t", 60), Declared("b", "t", 60, **odd), Declared("c", "t", 60)]
+    assert store.add_many(entries).names == ("a", "b", "c")
+    made = store.get("b")
+    assert ([*made.args], {**made.kwargs}) == (odd["args"], odd["kwargs"])
+    assert store.audit("b")[0].after["args"] == odd["args"]
+    assert store.put("b", "t", 60, **odd).version == 1
+    calls = [(app.signature("t", args=(text,)), NOON) for text in ("x", "\0")]
+    shots = store.schedule_many(calls)
+    assert [[*store.get(name).args] for name in shots.names] == [["x"], ["\0"]]
 
 
 @on_mariadb

@@ -16,7 +16,7 @@ from beatstore.errors import EntryExistsError, EntryNotFoundError, InvalidEntryE
 from beatstore.schedules.instants import EPOCH
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
-from tests.support.harness.ticks import MakeQueue, plan, sweep, tick
+from tests.support.harness.ticks import MakeQueue, plan, report, sweep, tick
 from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
@@ -243,6 +243,40 @@ def test_cancelling_stops_what_was_triggered(store: Store, queue: Queue) -> None
     [run] = store.runs("a")
     assert (run.state, run.reason) == ("cancelled", "triggered; entry cancelled before it was sent")
     assert (run.wake_at, run.finished_at) == (None, NOON)
+
+
+@pytest.mark.parametrize("state", ["finished", "missed"])
+@pytest.mark.parametrize("again", [False, True], ids=["trigger", "rerun"])
+def test_cancelling_stops_what_was_asked_for_of_an_entry_that_is_over(
+    store: Store, queue: Queue, clock: ManualClock, state: str, again: bool
+) -> None:
+    """What was triggered or rerun of such an entry is not sent; the entry stays as it is."""
+    policy: Any = {"misfire": "skip", "grace": 60} if state == "missed" else {}
+    store.schedule("t", countdown=10, name="a", **policy)
+    clock.advance(3600)
+    claims = tick(queue)
+    for claim in claims:
+        store.end(claim.run_id, "failed")
+    tick(queue)
+    run = store.rerun(store.runs("a")[0]) if again else store.trigger("a")
+    assert store.cancel("a") is False
+    assert tick(queue) == []
+    found = store.run(run.id).run
+    note = "triggered: rerun" if again else "triggered"
+    assert found.state == "cancelled"
+    assert str(found.reason).startswith(note)
+    assert (store.get("a").state, len(claims)) == (state, int(state == "finished"))
+
+
+def test_cancelling_too_late_leaves_a_next_attempt_alone(
+    store: Store, queue: Queue, clock: ManualClock
+) -> None:
+    """The retry of a one-shot that was sent is its own business, not one that was asked for."""
+    store.schedule("t", countdown=0, name="a", max_retries=1, retry_delay=60)
+    report(store, "failed", tick(queue), "RuntimeError: no")
+    assert store.cancel("a") is False
+    clock.advance(61)
+    assert [claim.name for claim in tick(queue)] == ["a"]
 
 
 @pytest.mark.parametrize("first", ["sweep", "plan"])

@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 
 from beatstore import Store
 from beatstore.database import engine, transaction
+from beatstore.database.connection import Attempt
 from beatstore.database.rows import Transaction
-from beatstore.errors import EntryExistsError
+from beatstore.errors import EntryExistsError, UnavailableError
 from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.harness.races import at_once
@@ -208,3 +209,44 @@ def test_a_deadlock_is_tried_again(store: Store) -> None:
     )
     assert found == ["b", "a"]
     assert len(tries) > 2
+
+
+#: Calls with tags that can be read only once.
+TAGGED: dict[str, Callable[[Store], Any]] = {
+    "add": lambda store: store.add("new", "t", 60, tags=iter(["x"])),
+    "put": lambda store: store.put("old", "t", 60, tags=iter(["x"])),
+    "change": lambda store: store.change("old", tags=iter(["x"])),
+    "schedule": lambda store: store.schedule("t", at=PAST, tags=iter(["x"])),
+    "schedule_many": lambda store: store.schedule_many([("t", PAST)], tags=iter(["x"])),
+}
+
+
+@pytest.mark.parametrize("call", TAGGED)
+def test_tags_of_a_transaction_that_is_done_again(
+    store: Store, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags from an iterator are there too when the first try has read them."""
+    store.add("old", "t", 60)
+    tries = 0
+
+    def twice(work: Callable[[Session], T]) -> Callable[[Session], T]:
+        def done(session: Session) -> T:
+            nonlocal tries
+            tries += 1
+            found = work(session)
+            if tries == 1:
+                raise UnavailableError("undone, to break a deadlock")
+            return found
+
+        return done
+
+    write = transaction.write
+    monkeypatch.setattr(Attempt, "repeatable", lambda *_: True)
+    monkeypatch.setattr(
+        transaction,
+        "write",
+        lambda database, given, work, at_once: write(database, given, twice(work)),
+    )
+    TAGGED[call](store)
+    assert tries == 2
+    assert len(store.entries(tag="x")) == 1

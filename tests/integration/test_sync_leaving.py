@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from beatstore import Store
+from beatstore import After, Store
 from beatstore.errors import InvalidEntryError
 from tests.support.harness.play import NOON, Play
 from tests.support.synced import one, sync, verdicts
@@ -118,6 +118,83 @@ def test_a_removed_entry_is_made_anew(store: Store) -> None:
 
 
 # -- whose row it is -------------------------------------------------------------------
+
+
+def test_what_waited_for_a_renamed_entry_goes_on(play: Play) -> None:
+    """A rename of an upstream is no edit of its downstreams, which wait for the one made anew."""
+    declared = [
+        one("a", "0 * * * *"),
+        one("b", None, after=[After("a", timeout=9999)]),
+        one("c", "30 * * * *", after=["a"]),
+    ]
+    store = play.store
+    sync(store, *declared)
+    store.change("a", new_name="z")
+    assert verdicts(sync(store, *declared)) == {
+        "a": "created",
+        "b": "updated",
+        "c": "updated",
+        "z": "deactivated",
+    }
+    assert [edge.name for edge in store.get("b").after] == ["a"]
+    assert play.at("13:00") == ["a"]
+    assert sorted(play.end("a")) == ["b", "c"]
+    assert verdicts(sync(store, *declared)) == dict.fromkeys("abc", "unchanged")
+
+
+def test_what_waited_for_a_removed_entry_waits_again(play: Play) -> None:
+    """A removal took the edges along, which is no edit of the downstreams either."""
+    declared = [
+        one("a", "0 * * * *"),
+        one("b", None, after=[After("a", timeout=9999)]),
+        one("c", "30 * * * *", after=["a", "e"]),
+        one("d", "0 * * * *", after=["a"]),
+        one("e", "0 * * * *"),
+    ]
+    store = play.store
+    store.add("mine", "t", 86400)
+    sync(store, *declared)
+    store.link("d", "mine")
+    store.change("e", new_name="z")
+    store.remove("a")
+    dry = sync(store, *declared, dry_run=True)
+    report = sync(store, *declared)
+    assert report == dry
+    assert verdicts(report) == {
+        **{"a": "created", "e": "created", "z": "deactivated"},
+        **{"b": "updated", "c": "updated", "d": "unchanged"},
+    }
+    # Somebody has edited those of this one.
+    assert report.kept == {"d": ("after",)}
+    assert [edge.name for edge in store.get("c").after] == ["a", "e"]
+    assert play.at("13:00") == ["a", "e"]
+    assert play.end("a") == ["b"]
+    assert verdicts(sync(store, *declared)) == dict.fromkeys("abcde", "unchanged")
+
+
+def test_a_removed_upstream_that_is_not_made_anew(store: Store) -> None:
+    """What somebody has unlinked stays so, and so does what waited for an entry by hand."""
+    store.add("mine", "t", 60)
+    declared = [one("a"), one("b", None, after=["a"]), one("c", after=["mine"])]
+    sync(store, *declared)
+    store.unlink("b", "a")
+    store.remove("mine")
+    report = sync(store, *declared)
+    assert report.unchanged == ("a", "b", "c")
+    assert report.kept == {"b": ("after",), "c": ("after",)}
+
+
+def test_a_renamed_upstream_of_edges_that_were_edited(play: Play) -> None:
+    """Edges that somebody has edited keep the edit, whatever becomes of their upstreams."""
+    declared = [one("a", "0 * * * *"), one("b", None, after=["a"])]
+    store = play.store
+    store.add("mine", "t", 60)
+    sync(store, *declared)
+    store.link("b", "mine")
+    store.change("a", new_name="z")
+    report = sync(store, *declared)
+    assert report.kept["b"] == ("after",)
+    assert [edge.name for edge in store.get("b").after] == ["mine", "z"]
 
 
 def test_other_sources_are_left_alone(store: Store) -> None:

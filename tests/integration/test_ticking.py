@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from sqlalchemy import text
 
 from beatstore import Once, SchemaError, Store, UnavailableError
 from beatstore.beat.once import TickReport, tick
@@ -18,7 +19,7 @@ from beatstore.tick.claims import Outcome
 from beatstore.tick.queue import Queue
 from tests.support.brokers import Broker
 from tests.support.harness.inprocess import NOWHERE, names, new_app, running, tick_until_idle
-from tests.support.marks import on_postgresql, on_sqlite
+from tests.support.marks import on_postgresql, on_servers, on_sqlite
 from tests.support.written import alter, run, write
 
 
@@ -148,6 +149,30 @@ def test_an_entry_that_is_always_due_does_not_keep_it(app: Celery, store: Store)
     began = time.monotonic()
     assert tick(app, timeout=30).sent >= 1
     assert time.monotonic() - began < 15
+
+
+@on_sqlite
+def test_what_is_left_when_the_time_is_over_is_said(
+    app: Celery, store: Store, memory_broker: Broker
+) -> None:
+    """A tick that stops while more is due says so; the one that sends the rest does not."""
+    for number in range(250):
+        due_now(store, f"e{number}")
+    report = tick(app, timeout=0)
+    assert (report.sent, report.more) == (100, True)
+    report = tick(app)
+    assert (report.sent, report.more) == (150, False)
+    assert len(set(names(memory_broker.drain()))) == 250
+
+
+@on_servers
+def test_an_entry_that_is_locked_is_left(app: Celery, store: Store) -> None:
+    """An entry that a transaction of somebody holds is not sent, and the tick says so."""
+    due_now(store, "held")
+    with store.database.engine.begin() as connection:
+        connection.execute(text("SELECT id FROM beatstore_entry FOR UPDATE"))
+        report = tick(app, timeout=0.2)
+        assert (report.sent, report.left, report.more) == (0, 0, True)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from beatstore import InvalidEntryError, LoadError, LoadReport, Store
+from beatstore import (
+    After,
+    EntryNotFoundError,
+    InvalidEntryError,
+    LoadError,
+    LoadReport,
+    Store,
+)
+from beatstore.database.tables import ENTRY
+from beatstore.store.transfer import load
 from tests.support.documents import columns, without_header
 from tests.support.harness.play import Play
 from tests.support.marks import on_sqlite
@@ -187,6 +197,74 @@ def test_replacing_takes_the_state_along(
     assert columns(store, "job", "state") == (becomes,)
     assert (store.get("job").wake_at is not None) == (becomes == "active")
     assert store.load([given]).unchanged == 1
+
+
+def test_upstreams_that_change_places_are_replaced(store: Store) -> None:
+    """What is loaded has no cycle, so none of the old edges closes one on the way."""
+    store.add("a", "t", "0 * * * *")
+    store.add("b", "t", "0 * * * *", after=["a"])
+    store.add("c", "t", "0 * * * *", after=[After("b", timeout=60)])
+    documents = {one["name"]: one for one in without_header(store)}
+    documents["a"]["after"] = [{"name": "c"}]
+    del documents["b"]["after"]
+    documents["c"]["after"] = [{"name": "b", "timeout": 90.0}]
+    assert store.load(documents.values(), replace=True) == LoadReport(replaced=3)
+    assert {edge.downstream: edge.upstream for edge in store.graph().edges} == {"a": "c", "c": "b"}
+    assert store.load(documents.values()) == LoadReport(unchanged=3)
+
+
+def test_what_an_entry_can_not_become_is_refused_by_its_line(store: Store) -> None:
+    """The other documents replace theirs all the same, and a cancelled entry stays cancelled."""
+    store.add("held", "t", 60)
+    store.add("job", "t", 60)
+    never = {"kind": "cron", "spec": "0 0 1 1 * 0 2020"}
+    documents = [
+        {**one, "description": "new", **({"schedule": never} if one["name"] == "held" else {})}
+        for one in without_header(store)
+    ]
+    store.cancel("held")
+    with pytest.raises(LoadError, match=r"line 1: schedule: expected a schedule that is due"):
+        store.load(documents, replace=True)
+    assert columns(store, "job", "description") == (None,)
+    report = store.load(documents, replace=True, keep_going=True)
+    assert (report.replaced, list(report.refused)) == (1, [1])
+    assert columns(store, "held", "state", "spec", "description") == ("cancelled", "60", None)
+    assert columns(store, "job", "description") == ("new",)
+
+
+@pytest.mark.parametrize("step", ["_compare", "_edit"])
+def test_an_entry_that_is_removed_meanwhile_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Somebody may remove it between two statements of the load."""
+    store.add("a", "t", 60)
+    changed = {**without_header(store)[0], "description": "new"}
+    remove_before(step, "a", monkeypatch)
+    with pytest.raises(LoadError, match="line 1: somebody has just removed or renamed the entry"):
+        store.load([changed], replace=True)
+    assert store.load([changed, GOOD], replace=True, keep_going=True).created == 1
+
+
+def test_an_upstream_that_is_removed_meanwhile_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is loaded, as there is nothing to wait for."""
+    store.add("up", "t", 60)
+    remove_before("_link", "up", monkeypatch)
+    with pytest.raises(EntryNotFoundError, match="'up'"):
+        store.load([{**GOOD, "after": ["up"]}])
+    assert [one.name for one in store.entries()] == ["up"]
+
+
+def remove_before(step: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an entry be gone when a load comes to a step."""
+    done: Any = getattr(load._Writing, step)
+
+    def gone(writing: Any, *given: Any) -> None:
+        writing._tx.execute(delete(ENTRY).where(ENTRY.c.name == name))
+        done(writing, *given)
+
+    monkeypatch.setattr(load._Writing, step, gone)
 
 
 def test_a_dry_run_writes_nothing(store: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 from beatstore import Cron, Every, InvalidEntryError, Once, RRule, Store
 from beatstore.clock import ManualClock
 from beatstore.models import EntryModel
+from beatstore.rules.due import LATEST
 from beatstore.store import coming_load
 from tests.support.written import DAY, HOUR, MINUTE, NOON, alter, write
 
@@ -202,3 +203,11 @@ def test_what_is_due_later_is_not_computed(
     monkeypatch.setattr(coming_load, "_SCHEDULES", 2)
     found = store.upcoming_counts(until=NOON + 3 * HOUR)
     assert (sum(found.counts), found.entries, found.left_out) == (2, 2, 0)
+
+
+def test_the_end_of_the_calendar(store: Store) -> None:
+    """The last hour there is can be asked for, too."""
+    end = LATEST
+    store.add("last", "t", Once(end - MINUTE), jitter=30)
+    found = store.upcoming_counts(start=end - HOUR, until=end, step=1800)
+    assert [*found.counts] == [0, 1]

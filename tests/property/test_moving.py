@@ -60,7 +60,7 @@ def test_a_crontab_is_next_due_when_they_say(fields: dict[str, str], naive: date
         "tasks": [{"id": 1, "name": "one", "task": "t", "crontab_id": 1}],
         "crontab": [{"id": 1, **fields}],
     }
-    found = read(next(iter(SCHEDULERS)), rows, at, How(), lambda name: False)
+    found = read(next(iter(SCHEDULERS)), rows, at, How(), lambda name: None)
     zone = ZoneInfo(fields["timezone"])
     if found.refused:
         # A range that goes backwards in a field where celery does not take it, or a day that

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import math
 import os
 import sys
 import time
@@ -34,6 +35,9 @@ def _arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, default=1_000, help="how many schedules")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="stop after so many seconds"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument(
         "--backend", default="sqlite", choices=("sqlite", "postgresql", "mariadb"), help="where"
@@ -66,6 +70,8 @@ def _play_all(arguments: argparse.Namespace) -> int:
             print(printed(plan, violation))
             print(f"violation in seed {seed} after {total} schedules")
             return 1
+        if time.monotonic() - began > arguments.seconds:
+            break
     took = time.monotonic() - began
     rate = total / took if took else 0.0
     print(f"no violation in {total} schedules, {took:.1f} s, {rate:.1f} schedules a second")

@@ -13,7 +13,7 @@ from typing import Any
 from kombu.exceptions import OperationalError
 
 from beatstore.headers import ATTEMPT, DUE_AT, RUN_ID, STEP
-from tests.simulation.kernel import Kernel
+from tests.simulation.kernel import Kernel, Moment
 
 __all__ = ["CHAIN", "EXPIRES", "GROUP", "Broker", "Message", "Producer", "Publication"]
 
@@ -54,13 +54,8 @@ class Message:
     expires_at: float = math.inf
 
     @classmethod
-    def of(cls, headers: dict[str, Any], made: float) -> Message:
-        """Return the message with these headers, as Celery makes it of a run.
-
-        Args:
-            headers: its headers.
-            made: when it was made, on the monotonic clock.
-        """
+    def of(cls, headers: dict[str, Any], made: Moment) -> Message:
+        """Return the message with these headers, as Celery makes it of a run at that moment."""
         return cls(
             headers[RUN_ID],
             headers["id"],
@@ -68,7 +63,7 @@ class Message:
             headers["periodic_task_name"],
             headers[DUE_AT],
             headers[ATTEMPT],
-            expires_at=made + EXPIRES if headers["expires"] else math.inf,
+            expires_at=made.at + EXPIRES if headers["expires"] else math.inf,
         )
 
     def of_another_database(self) -> Message:
@@ -84,13 +79,18 @@ class Message:
         return [replace(self, part=part) for part in FIRST.get(self.task, (None,))]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Publication:
-    """A message that the broker took: from whom, and when its sending began."""
+    """A message that the broker took: from whom, and when its sending began.
+
+    Attributes:
+        unanswered: whether the sender was told that there will be no answer.
+    """
 
     message: Message
     by: str
-    begun: float
+    begun: Moment
+    unanswered: bool = False
 
 
 @dataclass
@@ -100,9 +100,7 @@ class Broker:
     Attributes:
         up: whether anybody can reach it.
         alarm: whether it has raised an alarm, and reads nothing of who publishes (RabbitMQ).
-        alarmed: whether it ever has.
         held: the connections of which it reads nothing.
-        closed: whether it has closed a channel, and so has left messages without an answer.
         queue: what waits, the oldest first.
         unacknowledged: by worker, what it has and has not acknowledged.
         published: everything that it ever took.
@@ -113,9 +111,7 @@ class Broker:
 
     up: bool = True
     alarm: bool = False
-    alarmed: bool = False
     held: list[Any] = field(default_factory=list)
-    closed: bool = False
     queue: list[Message] = field(default_factory=list)
     unacknowledged: dict[str, list[Message]] = field(default_factory=dict)
     published: list[Publication] = field(default_factory=list)
@@ -127,7 +123,7 @@ class Broker:
         """Take a message with these headers from the process that runs."""
         process = Kernel.current()
         assert process is not None
-        begun = process.kernel.monotonic()
+        begun = process.kernel.now()
         message = Message.of(headers, begun)
         order = process.point("publish", f"{message.name} {message.due_at}")
         if order == "refuse":
@@ -138,12 +134,13 @@ class Broker:
         if order in ("lost", "undo"):
             raise ConnectionResetError("made to break after the message")
 
-    def take(self, message: Message, begun: float, by: str) -> None:
+    def take(self, message: Message, begun: Moment, by: str) -> Publication:
         """Have a message of a beat, which has begun to send it then."""
         self.queue += message.tasks()
         sent = Publication(message, by, begun)
         self.published.append(sent)
         self.judge(sent)
+        return sent
 
     def go_on(self, message: Message, **changed: Any) -> bool:
         """Take a message from a task: its own again, or the next of its chain.
@@ -203,7 +200,7 @@ class Broker:
             self.queue.append(self.queue.pop(number))
 
     def _sound(self, alarm: bool) -> None:
-        self.alarm, self.alarmed = alarm, self.alarmed or alarm
+        self.alarm = alarm
         while self.held and not alarm:
             self.held.pop(0).go_on()
 

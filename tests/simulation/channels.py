@@ -1,8 +1,8 @@
 """RabbitMQ, as far as beats need it: they publish by real kombu and real py-amqp, with confirms.
 
 A beat's connection is a socket of ours. RabbitMQ confirms when it likes, one message or several at
-once. While its alarm is on, it reads nothing of a connection that publishes; what was written there
-arrives afterwards, even if the connection has broken since.
+once. While its alarm is on, it reads nothing of a connection that publishes, and confirms what it
+has read before. What was written there arrives afterwards, even if the connection has broken since.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from amqp.serialization import dumps
 from amqp.transport import AMQP_PROTOCOL_HEADER, TCPTransport
 
 from beatstore.headers import DUE_AT
-from tests.simulation.broker import Broker, Message
-from tests.simulation.kernel import Kernel
+from tests.simulation.broker import Broker, Message, Publication
+from tests.simulation.kernel import Kernel, Moment
 from tests.simulation.sockets import Socket
 
 __all__ = ["channels_of"]
@@ -79,14 +79,15 @@ class _Socket(Socket):
         self._publishes = self._closed = self._confirms = False
         self._published = 0
         self._timeout: float | None = None
-        self._unanswered: list[int] = []
-        self.unread: list[tuple[bytes, float]] = []
+        self._unanswered: dict[int, Publication | None] = {}
+        self._nacked: set[int] = set()
+        self.unread: list[tuple[bytes, Moment]] = []
 
     def sendall(self, data: Any) -> None:
         """Stop if a message arrives with this piece, and execute it unless an alarm is on."""
         self.check()
         frames, process = bytes(data), Kernel.current()
-        begun = 0.0 if process is None else process.kernel.monotonic()
+        begun = Moment(0.0, 0) if process is None else process.kernel.now()
         order = "go"
         if _is_message(frames):
             assert process is not None
@@ -108,7 +109,7 @@ class _Socket(Socket):
         """Return what was answered; who waits for a confirm stops before it comes."""
         self.check()
         waits = self._timeout != 0  # py-amqp looks for answers before it writes
-        if not self.replies and self._unanswered and waits and not self.broker.alarm:
+        if not self.replies and self._unanswered and waits:
             process = Kernel.current()
             if process is not None and process.point("answer", "confirms") != "go":
                 self.broken = True
@@ -132,13 +133,13 @@ class _Socket(Socket):
         """Return what was noted."""
         return self._timeout
 
-    def _wait_for_its_end(self, frames: bytes, begun: float) -> None:
+    def _wait_for_its_end(self, frames: bytes, begun: Moment) -> None:
         if self not in self.broker.held:
             self.broker.held.append(self)
             self._reply(0, spec.Connection.Blocked, "s", ("low on memory",))
         self.unread.append((frames, begun))
 
-    def _execute(self, data: bytes, begun: float, order: str) -> None:
+    def _execute(self, data: bytes, begun: Moment, order: str) -> None:
         if data == AMQP_PROTOCOL_HEADER:
             given = (0, 9, _ABLE, "PLAIN", "en_US")
             self._reply(0, spec.Connection.Start, "ooFSS", given)
@@ -153,42 +154,59 @@ class _Socket(Socket):
                 self._closed = self._confirms = False
             if method == spec.Confirm.Select:
                 self._confirms, self._published = True, 0
+                self._nacked.clear()
             if method in _ANSWERS:
                 self._reply(channel, *_ANSWERS[method])
 
-    def _take(self, channel: int, header: bytes, begun: float, order: str) -> None:
+    def _take(self, channel: int, header: bytes, begun: Moment, order: str) -> None:
         """Take a message, or refuse it in one of the ways in which RabbitMQ does."""
         if self._closed:
             return
         self._published += 1
         number, chance = self._published, self.broker.chance
         if order != "refuse":
-            self.broker.take(Message.of(_headers(header), begun), begun, self.by)
-            self._unanswered += [number] if self._confirms else []
+            sent = self.broker.take(Message.of(_headers(header), begun), begun, self.by)
+            if self._confirms:
+                self._unanswered[number] = sent
             if order == "go" and chance.random() < 0.5:
                 self._confirm()
             return
         how = chance.choice(("nack", "return", "close"))
         if how == "nack":
-            self._reply(channel, spec.Basic.Nack, "Lbb", (number, False, False))
+            self._nacked.add(number)
+            self._unanswered[number] = None
+            if chance.random() < 0.5:  # the others are answered later
+                del self._unanswered[number]
+                self._answer(number)
         elif how == "return":
             returned = dumps("Bsss", (312, "NO_ROUTE", "", "celery"))
             self._frame(_METHOD, channel, pack(">HH", *spec.Basic.Return) + returned)
             self._frame(_HEADER, channel, header[:4] + bytes(8) + header[12:])
-            self._unanswered.append(number)
+            self._unanswered[number] = None
         else:  # what was not confirmed yet will not be, nor what is sent before new confirms
-            self._closed = self.broker.closed = True
+            self._closed = True
+            for sent in filter(None, self._unanswered.values()):
+                sent.unanswered = True
             self._unanswered.clear()
             why = (404, "NOT_FOUND - no exchange", *spec.Basic.Publish)
             self._reply(channel, spec.Channel.Close, "BsBB", why)
 
     def _confirm(self) -> None:
         """Confirm what was not yet: all at once, or each by itself and in any order."""
-        numbers, self._unanswered = self._unanswered, []
-        if numbers[1:] and self.broker.chance.random() < 0.5:
+        numbers = list(self._unanswered)
+        self._unanswered.clear()
+        several = numbers[1:] and self._nacked.isdisjoint(numbers)
+        if several and self.broker.chance.random() < 0.5:
             self._reply(1, spec.Basic.Ack, "Lb", (numbers[-1], True))
             return
         for number in self.broker.chance.sample(numbers, len(numbers)):
+            self._answer(number)
+
+    def _answer(self, number: int) -> None:
+        """Say of one message whether it was taken."""
+        if number in self._nacked:
+            self._reply(1, spec.Basic.Nack, "Lbb", (number, False, False))
+        else:
             self._reply(1, spec.Basic.Ack, "Lb", (number, False))
 
     def _reply(

@@ -8,17 +8,40 @@ it, with the effect and no answer, or not at all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
-__all__ = ["GO", "Kernel", "Killed", "Order", "Process"]
+__all__ = ["BROKER", "GO", "Fault", "Kernel", "Killed", "Moment", "Order", "Process"]
 
 #: How a process goes on from where it stopped: `go`; `cut`: the connection breaks before the
 #: effect; `lost`: after it; `undo`: the database undoes the transaction; `refuse`: the broker
 #: does not take the message; `term`: it gets a SIGTERM.
 Order = str
 GO: Order = "go"
+
+
+#: To whom faults happen that happen to the whole broker.
+BROKER = "broker"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that the schedule did to a process, or to the broker: what, and to whom."""
+
+    what: str
+    to: str
+
+
+class Moment(NamedTuple):
+    """When something happened: on the monotonic clock, and after how many faults.
+
+    The clock stands still between two steps, and the faults tell which of them came first.
+    """
+
+    at: float
+    faults: int
 
 
 class Killed(BaseException):
@@ -33,7 +56,7 @@ class Process:
         kind: beat, worker or user.
         at: the point at which it has stopped: a kind and a text; None if it is idle.
         since: when it stopped there, on the monotonic clock.
-        began: when its operation began, on the same.
+        began: when its operation began.
         blocked: whether it waits for a lock of another one.
         error: what it ended with, if that was no error of beatstore's own.
     """
@@ -43,7 +66,7 @@ class Process:
         self.name = name
         self.kind = name.partition("-")[0]
         self.at: tuple[str, str] | None = None
-        self.since = self.began = 0.0
+        self.since, self.began = 0.0, Moment(0.0, 0)
         self.dead = self.blocked = False
         self.error: BaseException | None = None
         self._greenlet: greenlet | None = None
@@ -56,7 +79,7 @@ class Process:
     def begin(self, work: Callable[[], object]) -> None:
         """Begin an operation, and run it to its first point."""
         assert self._greenlet is None
-        self.began = self.kernel.monotonic()
+        self.began = self.kernel.now()
         self._greenlet = greenlet(lambda order: self._run(work))
         self._greenlet.process = self
         self._switch(GO)
@@ -106,11 +129,26 @@ class Kernel:
     Attributes:
         main: the greenlet that plays the schedule.
         monotonic: reads the clock.
+        faults: what the schedule has done to them, and to the broker, in its order.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self.main: Any = getcurrent()
         self.monotonic = monotonic
+        self.faults: list[Fault] = []
+
+    def now(self) -> Moment:
+        """Return the moment that it is."""
+        return Moment(self.monotonic(), len(self.faults))
+
+    def harmed(self, name: str, since: Moment, until: Moment) -> bool:
+        """Say whether a process has broken between two moments, alone or with the broker.
+
+        Whom the broker refuses a message has its answer, and so has, in the end, who waits for one
+        during an alarm.
+        """
+        between = self.faults[since.faults : until.faults]
+        return any(one.what == "down" or one.to == name for one in between if one.what != "refuse")
 
     @staticmethod
     def current() -> Process | None:

@@ -18,7 +18,7 @@ from kombu.transport.redis import Channel
 from beatstore.beat.ladder import template
 from beatstore.headers import DUE_AT
 from tests.simulation.broker import Broker, Message
-from tests.simulation.kernel import Kernel
+from tests.simulation.kernel import Kernel, Moment
 from tests.simulation.sockets import Socket
 
 __all__ = ["lists_of"]
@@ -33,6 +33,9 @@ _ANSWERS = {
     b"SADD": b":1\r\n",
     b"LPUSHX": b":0\r\n",
 }
+
+#: When nobody has begun to send anything.
+_NEVER = Moment(0.0, 0)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ class _Socket(Socket):
     def _publish(self, commands: list[list[bytes]], messages: list[dict[str, Any]]) -> None:
         process = Kernel.current()
         assert process is not None
-        begun, self.by = process.kernel.monotonic(), process.name
+        begun, self.by = process.kernel.now(), process.name
         named = ", ".join(f"{one['periodic_task_name']} {one[DUE_AT]}" for one in messages)
         order = process.point("publish", named)
         if order == "cut":
@@ -102,14 +105,14 @@ class _Socket(Socket):
         self._execute(done, begun, refused)
 
     def _execute(
-        self, commands: list[list[bytes]], begun: float = 0.0, refused: bytes | None = None
+        self, commands: list[list[bytes]], begun: Moment = _NEVER, refused: bytes | None = None
     ) -> None:
         answers = [self._do(one, begun, refused) for one in commands]
         if self.broken and answers:  # some may have arrived before
             answers = answers[: self.broker.chance.randrange(len(answers))]
         self.replies += b"".join(answers)
 
-    def _do(self, command: list[bytes], begun: float, refused: bytes | None) -> bytes:
+    def _do(self, command: list[bytes], begun: Moment, refused: bytes | None) -> bytes:
         """Execute a command, or queue it in a transaction, and return the answer.
 
         Args:

@@ -188,9 +188,14 @@ class _Mood:
         self._users = ["user-1", "user-2"]
         self._kinds = ["publish", "commit"]
         self._broken = ["down", "up", "up", "lose", "double", "delay", "turn", "foreign"]
+        #: What comes as a whole, and how often.
+        self._scenes: dict[Callable[[], Step], float] = {}
         if plan.sends in ("confirms", "publish"):
             self._kinds += ["answer"]
             self._broken += ["alarm", "alarm", "calm", "calm", "calm"]
+            self._scenes[self._alarmed] = chance.choice((0.0, 0.05, 0.2))
+        if plan.sends != "each":
+            self._scenes[self._picked] = chance.choice((0.0, 0.05, 0.1))
         faults = chance.choice((0.0, 0.1, 0.3))
         calls = chance.choice((0.0, 0.5, 1.5, 4.0))
         self._verbs = _some(chance)
@@ -211,6 +216,8 @@ class _Mood:
         #: How often a process goes on to where a fault matters most.
         self._stops = chance.choice((0.0, 0.3)) if faults else 0.0
         self._stands: tuple[str, str] | None = None
+        #: How often a message is refused where it would break otherwise.
+        self._refusals = chance.choice((1, 1, 8))
         #: How often somebody has something sent and stops it when a beat is about to.
         self._stops_it = chance.choice((0.0, 0.0, 0.3)) if faults and calls else 0.0
         self._planned: list[Step] = []
@@ -226,6 +233,9 @@ class _Mood:
         if self._called and self._chance.random() < self._hasty:
             return self._call(of_another=0.0)
         self._called = False
+        for scene, often in self._scenes.items():
+            if self._chance.random() < often:
+                return scene()
         if self._stands is not None:
             if self._verbs and self._chance.random() < self._meddles:
                 return self._call(of_another=0.5)
@@ -259,7 +269,7 @@ class _Mood:
         elif process in self._users:
             orders.remove("kill")
         if kind == "publish":
-            orders += ["refuse"]
+            orders += ["refuse"] * self._refusals
         order = self._chance.choice(orders)
         if order == "stand":
             return self._time()
@@ -299,6 +309,21 @@ class _Mood:
             failing,
         ]
         return "do", user, first, name, self._given(first)
+
+    def _alarmed(self) -> Step:
+        """Have something sent while the alarm is on, perhaps by several ticks, and end it."""
+        choice, name = self._chance.choice, self._chance.choice(self._names)
+        beat, user, verb = choice(self._beats), choice(self._users), choice(_SENDING)
+        tick: Step = ("go", beat, 0)
+        more: list[Step] = choice(([], [("time", 10.0), tick], [("time", 30.0), tick]))
+        self._planned = [("broker", "alarm", 0), tick, *more, ("broker", "calm", 0), tick]
+        return "do", user, verb, name, self._given(verb)
+
+    def _picked(self) -> Step:
+        """Have several entries become due, and one of their messages refused."""
+        beat = self._chance.choice(self._beats)
+        self._planned = [("to", beat, "publish"), ("order", beat, "refuse"), ("go", beat, 0)]
+        return "time", self._chance.choice((30.0, 60.0))
 
     def _given(self, verb: str) -> dict[str, Any]:
         choice, other = self._chance.choice, self._chance.choice(self._names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,7 +10,7 @@ from tests.simulation.beats import Beat
 from tests.simulation.broker import Broker
 from tests.simulation.channels import channels_of
 from tests.simulation.ground import Ground, ground
-from tests.simulation.kernel import Kernel, Process
+from tests.simulation.kernel import BROKER, Fault, Kernel, Process
 from tests.simulation.ledger import Book
 from tests.simulation.lists import lists_of
 from tests.simulation.oracle import Judge
@@ -20,7 +19,7 @@ from tests.simulation.users import Call, User, add
 from tests.simulation.virtual import BASE, installed, micros
 from tests.simulation.workers import Deed, Ends, Worker
 
-__all__ = ["Fault", "Trace", "World", "play"]
+__all__ = ["World", "play"]
 
 #: How long the end may take, in rounds of all processes, and in seconds of the schedule.
 ROUNDS, LONGEST = 400, 1_500.0
@@ -30,24 +29,6 @@ WAKE_CHECK = 120.0
 
 #: How many points an operation may pass before it is taken for an endless one.
 POINTS = 3_000
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that the schedule did to a process: what, to whom, and when."""
-
-    what: str
-    to: str
-    at: float
-    point: str = ""
-
-
-@dataclass
-class Trace:
-    """What happened, for the oracle and for who reads a failure."""
-
-    lines: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
 
 
 class ViolationError(Exception):
@@ -67,7 +48,6 @@ class World:
         self.virtual.reset(plan.seed)
         self.kernel = Kernel(lambda: self.virtual.monotonic)
         self.broker = Broker(chance=self.virtual.random)
-        self.trace = Trace()
         self.ends = Ends(plan.ends)
         self.processes: dict[str, Process] = {}
         self.bodies: dict[str, Any] = {}
@@ -79,7 +59,8 @@ class World:
         self.judge: Judge
         self.judging = False
         self.commits = 0
-        self.keep_trace = False
+        #: What happened, for who reads a failure; None if nobody does.
+        self.lines: list[str] | None = None
 
     # -- processes -------------------------------------------------------------------------
 
@@ -142,15 +123,20 @@ class World:
             self.virtual.step(given[0])
             self.ground.time_moved()
         elif verb == "broker":
-            self.broker.fail(given[0], given[1], self.virtual.monotonic)
-            if given[0] in ("down", "lose", "double"):
-                self.trace.faults.append(Fault(given[0], "broker", self.virtual.monotonic))
+            self._fail(*given)
         elif given[0] in self.processes:
             process = self.processes[given[0]]
             getattr(self, f"_{verb}")(process, *given[1:])
             self._look_after(process)
-        if self.keep_trace:
-            self._write(step)
+        if self.lines is not None:
+            self.lines.append(self._written(step))
+
+    def _fail(self, what: str, number: int) -> None:
+        broker = self.broker
+        was = broker.up, broker.alarm
+        broker.fail(what, number, self.virtual.monotonic)
+        if was != (broker.up, broker.alarm):
+            self.kernel.faults.append(Fault(what, BROKER))
 
     def _pass(self, seconds: float) -> None:
         self.virtual.advance(seconds)
@@ -179,9 +165,7 @@ class World:
     def _order(self, process: Process, order: str) -> None:
         if process.idle or process.blocked or not _fits(process, order):
             return
-        self.trace.faults.append(
-            Fault(order, process.name, self.virtual.monotonic, str(process.at and process.at[0]))
-        )
+        self.kernel.faults.append(Fault(order, process.name))
         if order == "term":
             self.bodies[process.name].ending = True
         process.go(order)
@@ -189,8 +173,7 @@ class World:
     def _kill(self, process: Process) -> None:
         if process.blocked and not self.ground.serial:
             return  # its statement waits in a thread of its own
-        at = str(process.at and process.at[0])
-        self.trace.faults.append(Fault("kill", process.name, self.virtual.monotonic, at))
+        self.kernel.faults.append(Fault("kill", process.name))
         process.kill()
         self._bury(process.name)
         self.broker.give_back(process.name, self.virtual.monotonic)
@@ -223,7 +206,7 @@ class World:
                 f"{process.kind} crashed: {type(error).__name__}: {error}"
             ) from error
         if process.idle:
-            self.judge.idle(process, process.began)
+            self.judge.idle(process)
         if process.idle and process.kind == "beat" and self.bodies[process.name].stopped:
             self._bury(process.name)
             self.start(process.name)
@@ -232,8 +215,8 @@ class World:
 
     def heal(self) -> None:
         """Make everything healthy: what was frozen goes on, and the broker is there."""
-        self.broker.up = True
-        self.broker.fail("calm", 0, self.virtual.monotonic)
+        self._fail("up", 0)
+        self._fail("calm", 0)
         for message in self.broker.queue:
             message.visible_at = min(message.visible_at, self.virtual.monotonic)
 
@@ -323,10 +306,10 @@ class World:
             wire.cut()
         self.bodies[name].close()
 
-    def _write(self, step: Step) -> None:
+    def _written(self, step: Step) -> str:
         where = {name: one.at for name, one in self.processes.items() if one.at}
         at = f"+{self.virtual.wall:g} s"
-        self.trace.lines.append(f"{at:>10}  {step}   {_brief(where)}")
+        return f"{at:>10}  {step}   {_brief(where)}"
 
 
 _BASE = int(BASE.timestamp() * 1e6)
@@ -343,7 +326,7 @@ def play(plan: Plan, *, backend: str = "sqlite", trace: list[str] | None = None)
     given = ground(backend)
     with installed(given.virtual):
         world = World(given, plan)
-        world.keep_trace = trace is not None
+        world.lines = trace
         try:
             with lists_of(world.broker), channels_of(world.broker):
                 return _played(world)
@@ -351,8 +334,6 @@ def play(plan: Plan, *, backend: str = "sqlite", trace: list[str] | None = None)
             return [str(error)]
         finally:
             world.close()
-            if trace is not None:
-                trace += world.trace.lines
 
 
 def _brief(where: dict[str, tuple[str, str]]) -> str:

@@ -227,7 +227,8 @@ def _of_driver(connection: Any) -> Any:
 
 def _commits(connection: Any, statement: str) -> bool:
     """Say whether a statement that writes commits by itself; one that only reads is no commit."""
-    by_itself = getattr(connection, "autocommit", None) is True
+    asked = getattr(connection, "get_autocommit", None)  # PyMySQL's way to say it
+    by_itself = asked() if asked is not None else getattr(connection, "autocommit", None) is True
     return by_itself and not statement.lstrip().startswith("SELECT")
 
 

@@ -150,7 +150,8 @@ class Worker:
         except UnavailableError:
             self._heartbeat_at = self._clock.monotonic + 1.0
             return
-        self.beaten.update({one.task_id: now for one in running if one.part is None})
+        ids = [one.task_id for one in running if one.part is None]
+        self.beaten.update(dict.fromkeys(ids, now))
 
     def _write(self) -> None:
         given = list(self._kept)

@@ -134,7 +134,9 @@ class Watch:
 
     def _failed(self, url: str, failure: str | None) -> None:
         # The picture on the tab is loaded after the page, and given up when the next page comes.
-        if not (url.endswith("/icon.svg") and failure == "net::ERR_ABORTED"):
+        # Scripts do not follow a redirect to the page that asks who somebody is.
+        given_up = "/icon.svg?" in url or url == self._site.sign_in
+        if not (given_up and failure == "net::ERR_ABORTED"):
             self.problems.append(f"failed: {url}: {failure}")
 
     def _response(self, status: int, url: str) -> None:

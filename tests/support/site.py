@@ -9,8 +9,9 @@ from typing import Any
 from typing_extensions import Self
 from waitress.server import create_server
 from waitress.wasyncore import close_all
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.wrappers import Response
 
 from beatstore import Store
 from beatstore.web import Actor, Dashboard
@@ -25,6 +26,8 @@ class Site:
     Attributes:
         store: whose entries it shows.
         actor: who sends its requests; a test may put somebody else there.
+        signed_out: whether requests are nobody's, and are redirected to `sign_in`.
+        sign_in: an address that anybody may read.
         url: its first page, without the slash at the end.
         origin: the scheme, the host and the port of that.
     """
@@ -33,10 +36,12 @@ class Site:
         """Make one that is mounted below a prefix such as "/ops/beat"."""
         self.store = store
         self.actor = Actor("anna", can_write=True)
+        self.signed_out = False
         port = free_port()
         self.origin = f"http://127.0.0.1:{port}"
         self.url = self.origin + prefix
-        dashboard = Dashboard(store, authorize=lambda _: self.actor)
+        self.sign_in = f"{self.url}/static/htmx-LICENSE.txt"
+        dashboard = Dashboard(store, authorize=self._authorize)
         app = DispatcherMiddleware(NotFound(), {prefix: dashboard}) if prefix else dashboard
         self._sockets: dict[int, Any] = {}
         # Its types know neither the trigger nor how it is called.
@@ -44,6 +49,12 @@ class Site:
             app, self._sockets, host="127.0.0.1", port=port, threads=4
         )
         self._thread = threading.Thread(target=self._server.run, name="site", daemon=True)
+
+    def _authorize(self, _: object) -> Actor:
+        if self.signed_out:
+            answer = Response(status=302, headers={"Location": self.sign_in})
+            raise HTTPException(response=answer)
+        return self.actor
 
     def __enter__(self) -> Self:
         """Serve it."""

@@ -14,6 +14,9 @@ its share. Other marks change that:
     by_turns("broker")    the values of this parameter take turns too
     heavy                 it is left out whole
 
+In a thorough run, what a quick one leaves out is skipped after `BEATSTORE_TEST_UNTIL`, an instant
+in seconds since 1970: continuous integration must end in time on a slow machine too.
+
 A thorough run too leaves out what is marked `repeat`: of a test with the mark `any_database`, whose
 words and refusals are the same on any database, all variants run on the first database, and one
 variant runs on each of the others.
@@ -21,7 +24,9 @@ variant runs on each of the others.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,12 +37,22 @@ import pytest
 from tests.support.absent import required
 from tests.support.databases import BACKENDS
 
-__all__ = ["THOROUGH", "leave_for_thorough", "leave_repeats", "params_of", "tries"]
+__all__ = [
+    "THOROUGH",
+    "leave_for_thorough",
+    "leave_repeats",
+    "params_of",
+    "skip_if_time_is_over",
+    "tries",
+]
 
 _said = os.environ.get("BEATSTORE_TEST_THOROUGH", "")
 
 #: Whether this run is a thorough one.
 THOROUGH = _said != "0" if _said else not required().isdisjoint(BACKENDS)
+
+#: Until when a thorough run does more than a quick one.
+_UNTIL = float(os.environ.get("BEATSTORE_TEST_UNTIL") or math.inf)
 
 
 def tries(thorough: int, quick: int | None = None) -> int:
@@ -53,17 +68,20 @@ def params_of(item: pytest.Item) -> Mapping[str, Any]:
     return given.params if given is not None else {}
 
 
-def leave_for_thorough(items: Sequence[pytest.Item], present: Sequence[str]) -> None:
-    """Mark what a quick run leaves out.
+def leave_for_thorough(
+    items: Sequence[pytest.Item], present: Sequence[str], mark: str = "thorough"
+) -> None:
+    """Mark what a quick run leaves out, and a thorough one does if there is time.
 
     Args:
         items: the tests, with the variants of each.
         present: the databases that take turns.
+        mark: `thorough` is deselected by `make test`; `later` is run if there is time.
     """
     variants: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if item.get_closest_marker("heavy") is not None:
-            item.add_marker("thorough")
+            item.add_marker(mark)
         else:
             variants[_name_without_turns(item)].append(item)
     for name, group in variants.items():
@@ -73,7 +91,13 @@ def leave_for_thorough(items: Sequence[pytest.Item], present: Sequence[str]) -> 
         turn = there[crc32(name.encode()) % len(there)]
         for item in group:
             if item is not turn:
-                item.add_marker("thorough")
+                item.add_marker(mark)
+
+
+def skip_if_time_is_over(item: pytest.Item) -> None:
+    """Skip what a quick run leaves out, if there is no time for it."""
+    if item.get_closest_marker("later") is not None and time.time() > _UNTIL:
+        pytest.skip("it has run on another database, and the time is over (BEATSTORE_TEST_UNTIL)")
 
 
 def leave_repeats(items: Sequence[pytest.Item]) -> None:

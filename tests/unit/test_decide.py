@@ -46,6 +46,7 @@ class Row:
     pending_due_at: datetime | None = None
     pending_since: datetime | None = None
     run_count: int = 0
+    last_run_at: datetime | None = None
     created_at: datetime = field(default_factory=lambda: at("00:30"))
     args: Any = field(default_factory=list)
     kwargs: Any = field(default_factory=dict)
@@ -53,7 +54,7 @@ class Row:
 
     def after(self, decision: Decision) -> Row:
         """Return the row as the store would write it after `decision`."""
-        sent = sum(run.state == "claimed" for run in decision.runs)
+        sent = [run.due_at for run in decision.runs if run.state == "claimed"]
         return replace(
             self,
             state=decision.state,
@@ -62,7 +63,8 @@ class Row:
             next_due_at=decision.next_due_at,
             pending_due_at=decision.pending_due_at,
             pending_since=decision.pending_since,
-            run_count=self.run_count + sent,
+            run_count=self.run_count + len(sent),
+            last_run_at=max(sent, default=self.last_run_at),
         )
 
 
@@ -270,8 +272,17 @@ def test_a_one_shot_that_slept_through_its_time_is_missed() -> None:
 def test_a_finished_one_shot_stays_finished() -> None:
     """A look at a one-shot that has run makes no second run."""
     row = Row(kind="once", spec=at("09:00").isoformat(), cursor_at=at("09:00"), run_count=1)
-    decision = decide(row, at("10:00"), SETTINGS)
+    decision = decide(replace(row, last_run_at=at("09:00")), at("10:00"), SETTINGS)
     assert (decision.runs, decision.state) == ((), "finished")
+
+
+@pytest.mark.parametrize("cursor_at", [None, at("10:00")])
+def test_a_one_shot_that_ran_before_its_time_may_be_missed(cursor_at: datetime | None) -> None:
+    """What was triggered, or sent before it was put off, is no run of its due time."""
+    row = Row(kind="once", spec=at("09:00").isoformat(), run_count=1, last_run_at=at("08:00"))
+    row = replace(row, cursor_at=cursor_at, misfire="skip", grace_s=60)
+    decision = decide(row, at("10:00"), SETTINGS)
+    assert ([run.due_at for run in missed(decision)], decision.state) == ([at("09:00")], "missed")
 
 
 @pytest.mark.parametrize("state", ["paused", "finished", "missed", "cancelled", "broken"])
@@ -391,7 +402,7 @@ def test_what_cannot_be_decided_is_broken_and_says_why(
     ("field_name", "value"),
     [
         ("kind", "nonsense"),
-        ("misfire", "later"),
+        ("misfire", "caolesce"),
         ("grace_s", -1.0),
         ("jitter_s", float("inf")),
         ("run_timeout_s", "soon"),

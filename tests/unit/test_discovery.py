@@ -150,6 +150,20 @@ def test_a_list_belongs_to_one_module(write: Write) -> None:
     assert names(declared(app)) == {"module:a_user": ["x"]}
 
 
+def test_a_list_belongs_to_the_module_that_is_asked_for(write: Write) -> None:
+    """So nothing of it is deactivated because another module has begun to import it."""
+    app = write(
+        {
+            "proj": dedent(APP) + "app.conf.imports = ['a_user', 'b_home', 'c_other']\n",
+            "a_user": "from b_home import SCHEDULES\n",
+            "b_home": listed("x"),
+            "c_other": listed("y"),
+        }
+    )
+    for module, entries in {"a_user": ["x"], "b_home": ["x"], "c_other": ["y"]}.items():
+        assert names(declared(app, module)) == {f"module:{module}": entries}
+
+
 @pytest.mark.parametrize("given", ["{}", "[]", "'x'", "['x', 1]", "None"])
 def test_another_thing_of_that_name_is_left_alone(write: Write, given: str) -> None:
     """A project may have had its own `SCHEDULES` before; it is none of ours."""

@@ -202,3 +202,11 @@ def test_half_a_character_is_no_text() -> None:
     """Text that UTF-8 can't encode is refused: a broker could not carry it."""
     with pytest.raises(InvalidEntryError, match="UTF-8"):
         fields.plain("args", ["\ud800"])
+
+
+@pytest.mark.parametrize(("given", "write"), [("pausd", "'paused'"), ("foo", None), ("", None)])
+def test_only_a_word_that_is_alike_is_suggested(given: str, write: str | None) -> None:
+    """A word that is like none of those that are known comes with no guess."""
+    with pytest.raises(InvalidEntryError) as caught:
+        fields.choice("state", given, ("active", "paused", "broken"))
+    assert caught.value.write == write

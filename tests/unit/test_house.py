@@ -39,7 +39,7 @@ PACKAGES = {
     4: {"sqlalchemy", "alembic"},
     5: {"sqlalchemy"},
     6: {"sqlalchemy"},
-    7: {"celery", "kombu"},
+    7: {"billiard", "celery", "kombu"},
     8: {"celery", "kombu"},
 }
 EDGE = 9

@@ -44,6 +44,22 @@ def due(rule: RRule, count: int = 10, start: str = "2000-01-01T00:00:00") -> lis
             id="any case; a date; months without a 31st",
         ),
         pytest.param(
+            "DTSTART:20260101T090000\r\nRRULE:FREQ=WEEKLY;BYD\r\n AY=TH\r\n\t;COUNT=3\r\n"
+            "EXDATE:20260101T090000,\r\n 20260108T090000",
+            ["2026-01-15T09:00"],
+            id="folded lines",
+        ),
+        pytest.param(
+            "\n    DTSTART:20260101T090000\n RRULE:FREQ=DAILY;COUNT=1\n FREQ=MONTHLY;COUNT=2",
+            ["2026-01-01T09:00", "2026-02-01T09:00"],
+            id="indented lines",
+        ),
+        pytest.param(
+            "DTSTART;VALUE=DATE:20260105 FREQ=WEEKLY;COUNT=3 EXDATE;VALUE=DATE:20260112",
+            ["2026-01-05T00:00", "2026-01-19T00:00"],
+            id="dates without a time, where DTSTART has none",
+        ),
+        pytest.param(
             "DTSTART:20260101T090000 FREQ=DAILY;COUNT=3 EXDATE:20260102T090000",
             ["2026-01-01T09:00", "2026-01-03T09:00"],
             id="EXDATE counts for COUNT",
@@ -90,6 +106,12 @@ def test_meaning(text: str, expected: list[str]) -> None:
             "Europe/Berlin",
             "2026-01-01T00:00",
             id="TZID",
+        ),
+        pytest.param(
+            'DTSTART;TZID="Asia/Tokyo":20260101T090000',
+            "Europe/Berlin",
+            "2026-01-01T00:00",
+            id="TZID in quotes",
         ),
         pytest.param("DTSTART:20260101T090000Z", "Europe/Berlin", "2026-01-01T09:00", id="Z"),
         pytest.param("DTSTART:20260101T090000", "Europe/Berlin", "2026-01-01T08:00", id="neither"),

@@ -26,7 +26,12 @@ def test_names(name: str) -> None:
     [
         ("Europe/Berlni", '"Europe/Berlin"'),
         ("europe/berlin", '"Europe/Berlin"'),
-        ("Berlin", "Berlin"),
+        ("Berlin", '"Europe/Berlin"'),
+        ("tokyo", '"Asia/Tokyo"'),
+        ("America/New York", '"America/New_York"'),
+        ("utc", '"UTC"'),
+        ("CEST", '"Europe/Berlin" or "UTC"'),
+        ("GMT+2", '"Europe/Berlin" or "UTC"'),
         ("localtime", '"'),
         ("Factory", '"'),
         ("posix/UTC", '"'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -95,7 +96,10 @@ def test_an_outcome_that_is_none_is_refused(given: Any) -> None:
         play({"job": lambda work: given} if given is ValueError else given)
 
 
-@pytest.mark.parametrize("given", [-1, "60", timedelta(-1), lambda work: "long"])
+@pytest.mark.parametrize(
+    "given",
+    [-1, "60", timedelta(-1), lambda work: "long", math.inf, math.nan, 1e12, timedelta.max],
+)
 def test_a_duration_that_is_none_is_refused(given: Any) -> None:
     """So is a span of time that is none."""
     with pytest.raises(ConfigError, match="duration"):

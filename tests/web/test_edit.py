@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
+from sqlalchemy import text as sql
 from werkzeug.test import Client, TestResponse
 
-from beatstore import After, Cron, Every, Once, Store
+from beatstore import After, Cron, Entry, Every, Once, RRule, Store
 from beatstore.web import Actor, Dashboard
+from tests.support.marks import on_sqlite
 
 pytestmark = pytest.mark.quick_on("sqlite")
 
@@ -35,7 +39,8 @@ class Form(HTMLParser):
         elif not self._inside:
             return
         elif tag == "input":
-            self.fields[name] = given.get("value") or ""
+            # An input has one line: browsers leave out the line breaks of its value.
+            self.fields[name] = "".join((given.get("value") or "").splitlines())
         elif tag == "select":
             self._select = name
         elif tag == "option" and self._select:
@@ -48,7 +53,9 @@ class Form(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "select":
             self._select = None
-        elif tag == "textarea":
+        elif tag == "textarea" and self._area is not None:
+            lines = self.fields[self._area].removeprefix("\n")
+            self.fields[self._area] = lines.replace("\n", "\r\n")  # as browsers send it
             self._area = None
 
     def handle_data(self, data: str) -> None:
@@ -105,6 +112,45 @@ def test_a_form_that_is_sent_as_it_was_changes_nothing(browser: Client, store: S
     assert store.get("nightly").after == before.after
 
 
+RULES = "DTSTART:20260101T090000\nRRULE:FREQ=DAILY;BYHOUR=9\nEXDATE:20260203T090000"
+
+
+def test_rules_of_several_lines_can_be_edited(browser: Client, store: Store) -> None:
+    """An RRULE with its start and exceptions is shown line by line, and is read as it was."""
+    store.add("nightly", "t.x", RRule(RULES, "Europe/Berlin"))
+    spec = store.get("nightly").spec
+    page = sent(browser, opened(browser, "nightly"), grace="7m")
+    assert page.status_code == 303, said(page)
+    assert (store.get("nightly").spec, store.get("nightly").grace_s) == (spec, 420)
+    form = opened(browser, "nightly")
+    sent(browser, form, spec=form["spec"].replace("BYHOUR=9", "BYHOUR=10"))
+    assert store.get("nightly").spec == spec.replace("BYHOUR=9", "BYHOUR=10")
+
+
+def test_rules_of_several_lines_can_be_added(browser: Client, store: Store) -> None:
+    """What is pasted into the form of a new entry keeps its lines, too."""
+    lines = RULES.replace("\n", "\r\n")
+    form = {"entry_name": "nightly", "task": "t.x", "kind": "rrule", "spec": lines}
+    assert sent(browser, form).status_code == 303
+    assert "\n" in store.get("nightly").spec
+    assert '<textarea id="i-spec"' in browser.get("/entries/add").text
+
+
+@pytest.mark.parametrize("field", ["grace", "retry_delay"])
+def test_none_at_all_is_not_the_default(browser: Client, store: Store, field: str) -> None:
+    """A grace of 0 and a retry at once are shown as 0s; an empty text brings the default back."""
+    store.add("nightly", "t.x", Every(60))
+    column = f"{field}_s"
+    default = getattr(store.get("nightly"), column)
+    given: dict[str, Any] = {field: 0}
+    store.change("nightly", **given)
+    assert opened(browser, "nightly")[field] == "0s"
+    page = browser.get("/entry?name=nightly").text
+    assert f"<dt>{column.replace('_', ' ')}</dt><dd>0</dd>" in page
+    sent(browser, opened(browser, "nightly"), **{field: ""})
+    assert getattr(store.get("nightly"), column) == default
+
+
 @pytest.mark.parametrize(
     ("field", "text", "value"),
     [
@@ -128,6 +174,30 @@ def test_a_field_is_edited(
     assert getattr(store.get("nightly"), {"jitter": "jitter_s"}.get(field, field)) == value
     change = store.audit("nightly")[0]
     assert (change.actor, change.action, change.reason) == ("anna", "change", "as agreed")
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "right"),
+    [
+        ("end_at", "soon", "2100-01-01 00:00"),
+        ("start_at", "soon", ""),
+        ("grace_s", "much", "5m"),
+        ("retry_backoff", "much", "2"),
+        ("jitter_s", float("inf"), ""),
+    ],
+)
+@on_sqlite
+def test_what_plain_sql_wrote_is_put_right(
+    browser: Client, store: Store, column: str, wrong: object, right: str
+) -> None:
+    """The form of an entry shows also what is no number and no instant, to be replaced."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    with store.database.session() as session:
+        session.execute(sql(f"UPDATE beatstore_entry SET {column} = :wrong"), {"wrong": wrong})
+    form, field = opened(browser, "nightly"), column.removesuffix("_s")
+    assert form[field] == str(wrong)
+    assert sent(browser, form, **{field: right}).status_code == 303
+    assert opened(browser, "nightly")[field] != str(wrong)
 
 
 def test_an_edge_is_added_and_taken_off(browser: Client, store: Store) -> None:
@@ -284,3 +354,97 @@ def test_a_new_name_needs_the_right_as_well(store: Store) -> None:
     form = opened(browser, "etl.load")
     assert sent(browser, form, new_name="billing").status_code == 403
     assert sent(browser, form, new_name="etl.new").status_code == 303
+
+
+@pytest.mark.parametrize("tags", ["billing", "etl\nbilling", ""])
+def test_nobody_tags_an_entry_out_of_their_rights(store: Store, tags: str) -> None:
+    """The same where tags say what somebody may change, in the form and in the list."""
+
+    def allows(action: str, entry: Entry | None) -> bool:
+        return entry is not None and entry.tags == ("etl",)
+
+    browser = Client(Dashboard(store, authorize=lambda _: Actor("eva", True, allows)))
+    store.add("load", "t.x", Every(60), tags=["etl"])
+    form = opened(browser, "load")
+    assert "This can't be saved yet" in said(sent(browser, form, save=False, tags=tags))
+    assert sent(browser, form, tags=tags).status_code == 403
+    chosen = {"entry": "load", "action": "tag", "tags": tags or "night", "sure": "1"}
+    assert browser.post("/entries/bulk", data=chosen).status_code == 409
+    assert store.get("load").tags == ("etl",)
+    assert sent(browser, form, description="theirs").status_code == 303
+
+
+def test_another_tab_may_choose_another_zone(browser: Client, store: Store) -> None:
+    """The times of a form stay in the zone that it was opened in, and the form names it."""
+    at = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
+    store.add("nightly", "t.x", Every(60), start_at=at)
+    form = opened(browser, "nightly")
+    browser.post("/zone", data={"zone": "Asia/Tokyo"})
+    sent(browser, form, end_at="2031-01-01 12:00")
+    assert store.get("nightly").start_at == at
+    assert store.get("nightly").end_at == datetime(2031, 1, 1, 12, tzinfo=timezone.utc)
+    page = said(browser.get("/entry/edit?name=nightly"))
+    assert "Nothing is due before this time. In Asia/Tokyo" in page
+    assert "of given and shown times" not in page
+
+
+URL = "https://me:s3cr3t@files.example/a"
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ('[{"token": "***"}, "https://me:***@files.example/a", 3]', [{"token": "abc"}, URL, 3]),
+        ('["https://me:***@files.example/a"]', [URL]),
+        ('[0, {"token": "***"}, "https://me:***@files.example/a"]', [0, {"token": "abc"}, URL]),
+        ('[{"token": "new"}, "https://me:***@files.example/a"]', [{"token": "new"}, URL]),
+        ('[{"key": "***"}, "https://me:***@files.example/a"]', None),
+        ('[{"token": "***", "more": "***"}, "x"]', None),
+        ('[{"token": "***"}, "https://me:***@other.example/a"]', None),
+    ],
+)
+def test_no_mark_is_stored_in_place_of_a_secret(
+    browser: Client, store: Store, typed: str, stored: object
+) -> None:
+    """A secret stays where it can be found; where it can't, the form asks for the secret itself."""
+    store.add("nightly", "t.x", Every(60), args=[{"token": "abc"}, URL])
+    page = sent(browser, opened(browser, "nightly"), args=typed)
+    if stored is None:
+        assert page.status_code == 400
+        assert "write the secret itself" in said(page)
+        assert store.get("nightly").args == [{"token": "abc"}, URL]
+    else:
+        assert page.status_code == 303, said(page)
+        assert store.get("nightly").args == stored
+
+
+OF_A, OF_B = {"user": "a", "token": "of a"}, {"user": "b", "token": "of b"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "stored"),
+    [
+        ('[{"user": "b", "token": "***"}, {"user": "a", "token": "***"}]', [OF_B, OF_A]),
+        ('[{"user": "b", "token": "***"}, 3]', [OF_B, 3]),
+        (
+            '[{"user": "a2", "token": "***"}, {"user": "b", "token": "***"}]',
+            [OF_A | {"user": "a2"}, OF_B],
+        ),
+        ('[{"user": "c", "token": "***"}, {"user": "a", "token": "***"}]', None),
+    ],
+)
+def test_a_secret_goes_with_what_it_belongs_to(
+    browser: Client, store: Store, typed: str, stored: list[Any] | None
+) -> None:
+    """Where as many items are left as there were, another one may stand in an item's place."""
+    store.add("nightly", "t.x", Every(60), args=[OF_A, OF_B])
+    sent(browser, opened(browser, "nightly"), args=typed)
+    assert store.get("nightly").args == (stored or [OF_A, OF_B])
+
+
+@pytest.mark.parametrize("typed", ["[true]", "[1.0]", "[true, 2]"])
+def test_a_value_of_another_type_is_a_change(browser: Client, store: Store, typed: str) -> None:
+    """To Python, 1 and true are equal; to a task they are not."""
+    store.add("nightly", "t.x", Every(60), args=[1])
+    sent(browser, opened(browser, "nightly"), args=typed)
+    assert json.dumps(store.get("nightly").args) == typed

@@ -7,9 +7,10 @@ from datetime import datetime, timezone
 from html import unescape
 
 import pytest
+from sqlalchemy import text as sql
 from werkzeug.test import Client
 
-from beatstore import After, Cron, Every, Store
+from beatstore import After, Cron, Every, ManualClock, Store
 from beatstore.models import BeatModel, RunModel
 from beatstore.web import Dashboard
 from tests.support.written import MINUTE, run, write
@@ -148,7 +149,7 @@ def test_links_to_other_systems(store: Store) -> None:
     ("path", "status", "said"),
     [
         ("/entry?name=nigthly", 404, "did you mean 'nightly'"),
-        ("/run?id=999999", 400, "on record"),
+        ("/run?id=999999", 404, "on record"),
         ("/run?id=x", 400, "is not the id of a run"),
         ("/runs?since=noon", 400, "write 03:00"),
         ("/entries?state=pausd", 400, "paused"),
@@ -184,7 +185,7 @@ def test_the_first_page_is_small(browser: Client, store: Store) -> None:
         store.add(f"entry-{number}", "t.x", Every(60))
     page = browser.get("/").text
     files = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
-    assert len(files) == 4
+    assert len(files) == 5
     assert len(page) + sum(len(browser.get(file).data) for file in files) < 120_000
 
 
@@ -215,6 +216,14 @@ def test_the_runs_of_nobody_keep_the_form(browser: Client, store: Store) -> None
     assert "No run matches" not in page
 
 
+@pytest.mark.parametrize(
+    ("query", "status"), [("id=99999999", 404), ("task=nobody", 404), ("id=x", 400)]
+)
+def test_a_run_that_is_not_there(browser: Client, query: str, status: int) -> None:
+    """No such run is on record: perhaps it was deleted. What is no id is a bad request."""
+    assert browser.get(f"/run?{query}").status_code == status
+
+
 def test_a_full_day_is_a_small_page(browser: Client, store: Store) -> None:
     """Minutes in a row that are equally full are one cell, which says how many are due in each."""
     store.add("minutely", "t.x", Cron("* * * * *"))
@@ -222,6 +231,17 @@ def test_a_full_day_is_a_small_page(browser: Client, store: Store) -> None:
     assert page.count('<rect class="l') == 24
     assert "1 due each" in page
     assert len(page) < 60_000
+
+
+def test_minutes_that_are_over_are_not_counted(browser: Client, store: Store) -> None:
+    """The rows are whole hours, and of the first one only what is still to come counts."""
+    clock = store.database.clock = ManualClock(datetime(2026, 1, 15, 12, 39, tzinfo=timezone.utc))
+    store.add("minutely", "t.x", Cron("* * * * *"))
+    clock.advance(60)
+    page = browser.get("/upcoming").text
+    due = re.findall(r'<th scope="row">([\d:]+)</th>.*?<td class="number">(\d+)</td>', page)
+    assert due[:2] == [("12:00", "20"), ("13:00", "60")]
+    assert len(due) == 24
 
 
 def test_a_beat_shows_how_it_sends(browser: Client, store: Store) -> None:
@@ -245,3 +265,82 @@ def test_a_full_hour_says_what_is_counted(
     page = shown(browser, "/")
     assert '<p class="figure">2+</p>' in page
     assert "of the newest, due since" in page
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/run?id={}", 400),
+        ("/runs?before={}", 400),
+        ("/audit?before={}", 400),
+        ("/upcoming?limit={}", 400),
+        ("/?done=pause&count={}", 200),
+        ("/nowhere?done=pause&count={}", 404),
+    ],
+)
+def test_a_number_of_five_thousand_digits(browser: Client, path: str, status: int) -> None:
+    """It is no number that anybody means: the page says so, and nothing fails."""
+    assert browser.get(path.format("9" * 5000)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/run/act", {"id": "9" * 5000, "action": "rerun"}),
+        ("/entry/edit", {"name": "a", "version": "9" * 5000, "grace": "5m", "save": "1"}),
+    ],
+)
+def test_a_form_with_such_a_number(
+    browser: Client, store: Store, path: str, form: dict[str, str]
+) -> None:
+    """The same in a form."""
+    store.add("a", "t.x", Every(60))
+    assert browser.post(path, data=form).status_code == 400
+
+
+def test_the_longest_list_leads_to_no_longer_one(browser: Client, store: Store) -> None:
+    """Upcoming shows more by a link, but at 1,000 there is no more, and no link to itself."""
+    store.add("a", "t.x", Every(60))
+    assert "limit=1000" in shown(browser, "/upcoming", limit="900")
+    page = shown(browser, "/upcoming", limit="1000")
+    assert "limit=" not in page
+    assert "beatstore next" in page
+
+
+def test_an_old_name_leads_to_the_entry(browser: Client, store: Store) -> None:
+    """Runs, failures and changes keep the name of then; their links lead to the entry of now."""
+    entry = store.add("first", "t.x", Every(60))
+    write(store, RunModel, run(entry, store.now() - MINUTE, state="failed", error="no disk"))
+    store.change("first", new_name="second")
+    store.change("second", new_name="third")
+    for path in ("/", "/runs", "/upcoming", "/audit"):
+        assert "/entry?name=first" in browser.get(path).text, path
+    response = browser.get("/entry?name=first")
+    assert (response.status_code, response.headers["Location"]) == (303, "/entry?name=third")
+    store.add("first", "t.x", Every(60))
+    assert browser.get("/entry?name=first").status_code == 200
+
+
+def test_what_is_left_of_a_removed_entry(browser: Client, store: Store) -> None:
+    """Its page says who removed it and why, and leads to its runs and its changes."""
+    entry = store.add("gone", "t.x", Every(60))
+    write(store, RunModel, run(entry, store.now() - MINUTE, state="failed", error="no disk"))
+    store.change("gone", new_name="gone for good")
+    store.by("maria", "no <longer> needed").remove("gone for good")
+    for name in ("gone", "gone for good"):
+        response = browser.get("/entry", query_string={"name": name})
+        assert response.status_code == 404
+        page = unescape(response.text)
+        assert "'gone for good' was removed" in page
+        assert "by maria: 'no <longer> needed'" in page
+        links = re.findall(r'<a href="([^"]+)">(?:runs|changes)</a>', page)
+        assert len(links) == 2
+    assert "no disk" in browser.get("/runs?name=gone").text
+    assert "Look for" not in browser.get("/entry?name=nobody").text
+    store.add("a", "t.x", Every(60))
+    store.change("a", new_name="b")
+    store.change("b", new_name="a")
+    with store.database.session() as session:
+        session.execute(sql("DELETE FROM beatstore_entry WHERE name = 'a'"))
+        session.commit()
+    assert browser.get("/entry?name=a").status_code == 404

@@ -17,6 +17,7 @@ import celery.app.base
 import celery.app.routes
 import celery.app.task
 import celery.beat
+import celery.utils.saferepr
 import kombu.messaging
 import kombu.utils.json
 from celery import signals
@@ -33,7 +34,7 @@ _SIGNALS = ("before_task_publish", "after_task_publish", "task_sent")
 _IGNORED = (own_signals.on_publish,)
 
 #: The methods that a message passes: the attribute, and the modules that it may come from.
-_OF_TASK = ("shadow_name", "_get_exec_options", "_get_app")
+_OF_TASK = ("shadow_name", "_get_exec_options", "_get_app", "AsyncResult")
 _OF_PRODUCER = ("publish", "_publish", "_prepare", "_delivery_details", "maybe_declare")
 
 
@@ -57,12 +58,16 @@ def hook_of_app(scheduler: Any) -> str | None:
         for receiver in _receivers(getattr(signals, name)):
             if receiver not in _IGNORED:
                 return f"{_called(receiver)} is connected to {name}"
-    _ = amqp.send_task_message  # celery makes this function when it is first asked for
+    if why := _setting(app):
+        return why
+    # celery makes these functions when they are first asked for
+    _ = amqp.send_task_message, amqp.create_task_message
     replaced = replaced_in(
         (scheduler, "apply_entry", celery.beat),
         (app, "send_task", celery.app.base),
         (app, "producer_or_acquire", celery.app.base),
         (amqp, "as_task_v2", celery.app.amqp),
+        (amqp, "create_task_message", celery.app.amqp),
         (amqp, "send_task_message", celery.app.amqp),
         (amqp.router, "route", celery.app.routes),
         (amqp.router, "query_router", celery.app.routes),
@@ -72,7 +77,7 @@ def hook_of_app(scheduler: Any) -> str | None:
         return replaced
     if any(type(router) is not celery.app.routes.MapRoute for router in amqp.router.routes):
         return "task_routes has a router that may look at the arguments"
-    return _setting(app)
+    return None
 
 
 def hook_of_task(task: Any) -> str | None:
@@ -103,6 +108,8 @@ def _setting(app: Any) -> str | None:
         return f"task_protocol is {conf.task_protocol}"
     if conf.task_send_sent_event:
         return "task_send_sent_event is set"
+    if not is_genuine(celery.app.amqp, "saferepr", celery.utils.saferepr):
+        return "celery's saferepr is replaced"
     for name, codec in registry._encoders.items():
         if codec.content_type == "application/json" and codec.encoder is not kombu.utils.json.dumps:
             return f"the serializer {name!r} is not kombu's"

@@ -91,8 +91,19 @@ class Ladder:
         if kind not in {"redis", "amqp"}:
             return Step("hooks", f"the broker is neither Redis nor RabbitMQ, but {kind}"), None
         own = hook_of_push if kind == "redis" else hook_of_publish
-        if why := hook_of_app(self._scheduler) or own(producer):
+        if why := self._hooked() or own(producer):
             return Step("hooks", why), None
         if kind == "redis":
             return Step("push"), push_template
         return Step("publish"), publish_template
+
+    def _hooked(self) -> str | None:
+        """Return what is hooked into all messages, in words; None: nothing.
+
+        Celery reads some of its settings when they are first needed. With a wrong one each message
+        is sent by Celery, so that its run tells the error.
+        """
+        try:
+            return hook_of_app(self._scheduler)
+        except Exception as error:  # noqa: BLE001  (of any setting)
+            return f"a setting of the app can't be used ({type(error).__name__}: {error})"

@@ -112,6 +112,7 @@ def hook_of_push(producer: Any) -> str | None:
     own = sys.modules[kind.__module__]
     return replaced_in(
         (channel, "prepare_message", kombu.transport.virtual.base),
+        (channel, "basic_publish", kombu.transport.virtual.base),
         (channel, "_inplace_augment_message", kombu.transport.virtual.base),
         (channel, "_put", own),
         (channel, "_q_for_pri", own),

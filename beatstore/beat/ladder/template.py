@@ -3,8 +3,8 @@
 A template is made per task and options. Celery makes one message of a claim, by the whole way
 from `apply_async` to the transport's channel, where it is caught. What differs between the runs
 of the same task and options is then taken out: the ids, the instants, the entry's name, the
-arguments and their representation for monitors. A second message, of an invented run, must come
-out the same from Celery and from the template; otherwise there is no template.
+arguments and their representation for monitors. A second message, of an invented run with other
+arguments, must come out the same from Celery and from the template; otherwise there is no template.
 
 A template is made anew after some seconds, so that a change to the app's configuration while beat
 runs counts as it does without templates.
@@ -208,8 +208,7 @@ class Templates:
         caught, arguments = self._caught(claim), self._arguments(claim, task)
         if arguments is None or not all(one.can_cache_declaration for one in caught.declared):
             return None
-        given, *reprs = arguments
-        template = self._make(self.channel, caught, values_of(claim, *reprs))
+        template = self._make(self.channel, caught, values_of(claim, *arguments[1:]))
         tail = _tail(caught.message)
         if template is None or tail is None:
             return None
@@ -221,10 +220,17 @@ class Templates:
             attempt=claim.attempt + 1,
             name=f"{claim.name}'%s \"",
             missed_count=claim.missed_count + 1,
+            # Somebody may make something of them that the template would repeat.
+            args=[f"{number}'%s" for number, _ in enumerate(claim.args)],
+            kwargs={name: f"{name}'%s" for name in claim.kwargs},
         )
-        body = f"[{given}, {tail}]"
         for one, made in ((claim, caught), (another, self._caught(another))):
-            if not template.equals(template.render(values_of(one, *reprs), body), made):
+            known = self._arguments(one, task)
+            if known is None:
+                return None
+            given, *reprs = known
+            rendered = template.render(values_of(one, *reprs), f"[{given}, {tail}]")
+            if not template.equals(rendered, made):
                 return None
         return _Known(template, tail, task, now)
 

@@ -140,8 +140,8 @@ class DatabaseDialect(ABC):
         stores_by_key: whether a table is stored in the order of its primary key, so that rows are
             read faster by a range of keys than one by one, as another index finds them.
         has_lateral: whether a query in FROM may name the tables before it (LATERAL).
-        unites_untyped_nulls: whether the parts of a UNION may have NULL in a column of any type.
-            Otherwise each NULL needs a type.
+        unites_untyped_nulls: whether a NULL in a part of a UNION needs no type.
+        sorts_ties: whether only rows with the same key of an index are sorted by another column.
         edges_read_entries: whether an UPDATE of edges may read entries, though the trigger of
             edges writes them.
         triggers_have_definers: whether a trigger runs as the account that made it, and fails
@@ -172,6 +172,7 @@ class DatabaseDialect(ABC):
     stores_by_key: ClassVar[bool] = False
     has_lateral: ClassVar[bool] = True
     unites_untyped_nulls: ClassVar[bool] = True
+    sorts_ties: ClassVar[bool] = True
     edges_read_entries: ClassVar[bool] = True
     triggers_have_definers: ClassVar[bool] = False
     triggers: ClassVar[frozenset[str]] = frozenset(
@@ -430,11 +431,12 @@ class DatabaseDialect(ABC):
         host = _LOCAL_HOST if host == "localhost" else host
         return self.protocol, host, url.port or self.default_port, url.database or ""
 
-    def file_of(self, url: URL) -> str | None:
-        """Return the path of the file that the database is.
+    def to_connect(self, url: URL) -> URL:
+        """Return the URL to connect with, where a parameter of it would lose something."""
+        return url
 
-        None for a server, and for what no path says: a database in memory, a `file:` URI.
-        """
+    def file_of(self, url: URL) -> str | None:
+        """Return the path of the database's file; None of a server, in memory, of a `file:` URI."""
         return None
 
     def check_schema(self, schema: str | None) -> None:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    URL,
     ClauseElement,
     Executable,
     Insert,
@@ -90,6 +91,7 @@ class MySQL(DatabaseDialect):
     install_hints: ClassVar[Mapping[str, str]] = {
         "pymysql": "pip install 'beatstore[mysql]'",
         "MySQLdb": "pip install mysqlclient; or mysql+pymysql:// for the usual driver",
+        "mysql": "pip install mysql-connector-python; or mysql+pymysql:// for the usual driver",
     }
     # A database may default to tables that hold only Latin-1, or to an engine without row locks.
     table_options: ClassVar[Mapping[str, str]] = {
@@ -102,6 +104,7 @@ class MySQL(DatabaseDialect):
     # The level of claims: to set it for each of them, and back, takes four round trips.
     session_isolation = "READ COMMITTED"
     stores_by_key = True
+    sorts_ties = False
     # It refuses the statement as a whole, whatever the trigger comes to.
     edges_read_entries = False
     triggers_have_definers = True
@@ -145,6 +148,11 @@ class MySQL(DatabaseDialect):
     def instant_parameter(self, utc: datetime, dialect: Dialect) -> Any:
         """Leave out the zone, which the column has none of."""
         return utc.replace(tzinfo=None)
+
+    def to_connect(self, url: URL) -> URL:
+        """Widen `charset=utf8`, which MySQL takes for characters of three bytes: no emoji."""
+        is_narrow = str(url.query.get("charset")).lower() in ("utf8", "utf8mb3")
+        return url.update_query_dict({"charset": "utf8mb4"}) if is_narrow else url
 
     def set_up(self, connection: Any, dbapi: Any) -> None:
         """Have values refused that do not fit."""

@@ -174,8 +174,15 @@ class PostgreSQL(DatabaseDialect):
 
         One statement costs server and driver half of what a statement for each row does.
         """
-        shape = ", ".join(f"{name} {kind.compile(dialect)}" for name, kind in columns.items())
-        made = text(f"SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS given({shape})")
+        kinds = {name: kind.compile(dialect) for name, kind in columns.items()}
+        # JSON is given as text. What is JSON within JSON is unpacked, and then a NUL is refused,
+        # which a column may hold.
+        packed = [name for name, kind in kinds.items() if kind == "JSON"]
+        shape = ", ".join(f"{name} {'TEXT' if name in packed else kinds[name]}" for name in kinds)
+        cells = ", ".join(
+            f"CAST({one} AS JSON) AS {one}" if one in packed else one for one in kinds
+        )
+        made = text(f"SELECT {cells} FROM json_to_recordset(CAST(:rows AS json)) AS given({shape})")
         typed = [column(name, kind) for name, kind in columns.items()]
         document = made.bindparams(bindparam("rows", type_=String()))
 
@@ -184,6 +191,8 @@ class PostgreSQL(DatabaseDialect):
             def encode(value: datetime) -> str:
                 return str(in_utc(value))
 
+            if packed:
+                rows = [{**row, **{name: _as_text(row[name]) for name in packed}} for row in rows]
             return {"rows": json.dumps(rows, default=encode)}
 
         return GivenRows(document.columns(*typed).subquery("given"), parameters)
@@ -288,3 +297,8 @@ class _Uncast(postgresql.TIMESTAMP):
 def _takes_text(dialect: Dialect) -> bool:
     """Say whether the driver is given instants as text: asyncpg makes `infinity` of the last."""
     return dialect.driver == "asyncpg"
+
+
+def _as_text(value: Any) -> str | None:
+    """Return the text of JSON; NULL stays NULL."""
+    return None if value is None else json.dumps(value)

@@ -112,7 +112,8 @@ class Blocked:
         ups = {up for chain in found.values() for up in chain}
         pairs = {pair for entry_id, chain in found.items() for pair in pairwise((entry_id, *chain))}
         key = (_EDGE.downstream_id, _EDGE.upstream_id)
-        edges = select(*key, _EDGE.on, _EDGE.failure_seen).where(tuple_(*key).in_(list(pairs)))
+        columns = (*key, _EDGE.on, _EDGE.align, _EDGE.failure_seen)
+        edges = select(*columns).where(tuple_(*key).in_(list(pairs)))
         self._entries = Question(select(ENTRY).where(ENTRY.c.id.in_({*found, *ups})), self._by_id)
         self._runs = Question(
             newest_unfinished(ups, _OPEN), lambda rows: {row.entry_id: row for row in rows}
@@ -256,7 +257,7 @@ def _why(chain: _Chain, since: datetime, now: datetime, settings: Settings) -> s
     if chain.run is not None:
         return _unreported(chain, chain.run, now, settings)
     if up.state != "active":
-        return _out_of_service(down, up)
+        return _out_of_service(down, up, chain.edge)
     failures = _failures(chain.edge, up)
     if failures >= _IN_A_ROW:
         return f", which has failed {failures:,} times since: see store.errors({up.name!r})."
@@ -287,7 +288,7 @@ def _unreported(chain: _Chain, run: Any, now: datetime, settings: Settings) -> s
     )
 
 
-def _out_of_service(entry: Entry, up: Entry) -> str:
+def _out_of_service(entry: Entry, up: Entry, edge: Any) -> str:
     unlink = f"store.unlink({entry.name!r}, {up.name!r}) ends the wait"
     if up.state == "paused":
         return f", which is paused: write store.resume({up.name!r}); {unlink}."
@@ -296,6 +297,8 @@ def _out_of_service(entry: Entry, up: Entry) -> str:
     if up.state == "cancelled":
         return f", which is cancelled, and will not run again: {unlink}."
     once_more = f"store.trigger({up.name!r}) runs it once more; "
+    if edge is not None and edge.align == "same" and entry.pending_due_at is not None:
+        once_more = "rerun its run of that due time; "  # a trigger is for another one
     return f", which is {up.state}, and will not run again: {once_more}{unlink}."
 
 

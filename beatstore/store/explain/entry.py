@@ -10,24 +10,27 @@ On failure: an entry whose schedule can't be read is explained too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 
+from beatstore.database.functions import is_word
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import AUDIT, RUN
 from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.due import DueTimes, accounted_for, jitter_offset, remaining_runs
+from beatstore.rules.due import DueTimes, accounted_for, remaining_runs, sent_from, shown_offset
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.states import LIVE
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
 from beatstore.store import processes
+from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.store.explain import stalls
 from beatstore.store.explain.blocked import Blocked
 from beatstore.store.explain.upstreams import (
@@ -35,11 +38,13 @@ from beatstore.store.explain.upstreams import (
     Upstreams,
     changed_to,
     changes,
+    departure,
     readable,
     runs,
     unfinished,
 )
 from beatstore.store.explain.wording import SILENT, Wording, maker, sentence
+from beatstore.text.values import runs_sent
 
 __all__ = ["Answer", "Explanation", "Facts", "explain", "explained", "gone"]
 
@@ -139,15 +144,13 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     """
     if not fields.storable(name):
         raise tx.missing(name)
-    found = select(AUDIT).where(AUDIT.c.entry == name)
+    found = select(AUDIT).where(is_word(AUDIT.c.entry, name))
     page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(1)
     change = next(iter(tx.all(Audit, page)), None)
     if change is None:
         raise tx.missing(name)
     wording = Wording(timezone or tx.settings.default_timezone, tx.now())
-    new_name = change.after.get("name") if isinstance(change.after, dict) else None
-    became = "renamed" if new_name else "removed"
-    to = f" to {new_name!r}" if new_name else ""
+    became, to = departure(change)
     removal = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {maker(change)}."
     answer = Explanation(name, wording.now, became, change.at, change.actor, change.reason)
     return replace(answer, sentences=[removal])
@@ -175,7 +178,7 @@ class Facts:
         self._blocked: Blocked | None = None
         if at_present:
             newest = select(RUN).where(RUN.c.entry_id == entry.id)
-            newest = newest.order_by(RUN.c.due_at.desc(), RUN.c.id.desc())
+            newest = newest.order_by(RUN.c.due_at.desc(), RUN.c.attempt.desc())  # as an index
             self.last = runs(newest.limit(2 * _RUNS_SHOWN))
             self._unfinished = unfinished(entry.id, _RUNS_SHOWN)
             self._stalls = stalls.forgotten(entry.id)
@@ -223,7 +226,9 @@ class Answer:
         self.known = facts
         own = _zone_name(tx, facts.entry)
         asked = timezone not in (None, own)
-        self.wording = Wording(timezone or own, facts.now, own if asked else "UTC")
+        self.offset = shown_offset(self.entry)
+        also = own if asked else "UTC"
+        self.wording = Wording(timezone or own, facts.now, also, own, self.offset)
         self.now = facts.now
         self.workers = facts.workers.answer
         self.facts: dict[str, Any] = {}
@@ -255,12 +260,17 @@ class Answer:
         self.describe_beats(always=since is not None)
 
     def describe_beats(self, *, always: bool = True) -> None:
-        """Say which beats are alive; without `always`, only if the entry needs one and none is."""
+        """Say which beats are alive; without `always`, only if one is needed and none is."""
         beats = self.known.beats.answer
         alive = self.facts["beats_alive"] = sum(beat.alive for beat in beats)
-        if always or (not alive and self.entry.state == "active"):
+        if always or (not alive and self._needs_beat()):
             last = max(beats, key=lambda beat: beat.stopped_at or beat.heartbeat_at, default=None)
             self.sentences.append(self.wording.beats(alive, last))
+
+    def _needs_beat(self) -> bool:
+        """Return whether a beat has something to do, such as a run that somebody has triggered."""
+        unsent = any(run.state == "claimed" for run in self.known.unfinished)
+        return unsent or self.entry.state == "active"
 
     def _overdue_since(self) -> datetime | None:
         """Return since when the entry has been overdue; None if it is not, or only just."""
@@ -272,9 +282,10 @@ class Answer:
         if entry.pending_since is not None:
             return None  # it was woken just now, and `describe_wait` says so
         owed = _owed_since(self.tx, entry)
-        if owed is None or owed > self.now or entry.updated_at > until:
+        send_at = None if owed is None else sent_from(owed, self.offset)
+        if send_at is None or send_at > self.now or entry.updated_at > until:
             return None
-        return max(owed, entry.updated_at)
+        return max(send_at, entry.updated_at)
 
     # -- what waits ------------------------------------------------------------------------
 
@@ -290,6 +301,10 @@ class Answer:
             self.sentences.append(
                 self.wording.waits(entry, "for its own run to end (overlap: wait)")
             )
+            return
+        if entry.kind == "after" and entry.start_at is not None and entry.start_at > self.now:
+            begin = self.wording.when(entry.start_at)
+            self.sentences.append(f"It does not run before its start, {begin}.")
             return
         reason = entry.pending_reason or ""
         ups = upstreams.described(self.wording)
@@ -361,11 +376,28 @@ class Answer:
 
     def describe_next(self) -> None:
         """Say when the entry is due next."""
-        at = _next_due(self.tx, self.entry, self.now)
+        at = self._next_due()
         if at is not None:
-            offset = jitter_offset(self.entry.id, self.entry.jitter_s)
             self.facts["next_due_at"] = at
-            self.sentences.append(self.wording.next(self.entry, at, offset))
+            self.sentences.append(self.wording.next(self.entry, at))
+        elif self.entry.state == "active" and self._has_no_runs_left():
+            why = runs_sent(self.entry.max_runs or 0)
+            self.sentences.append(f"{self.entry.name!r} is not due any more: {why}.")
+
+    def _has_no_runs_left(self) -> bool:
+        """Return whether beat will finish the entry at its next due time."""
+        return self.entry.kind != "after" and remaining_runs(self.entry) == 0
+
+    def _next_due(self) -> datetime | None:
+        """Return the next occurrence, also that of a paused entry, or the one that is put off."""
+        entry = self.entry
+        if entry.state not in LIVE or entry.kind == "after":
+            return None
+        if stalls.is_forgotten(entry):
+            return None  # as `describe_stalls` says
+        with suppress(*UNREADABLE):  # a row written by hand
+            return Ahead(entry, self.now, self.tx.settings).next()
+        return None
 
     def describe_last(self) -> None:
         """Describe the last runs."""
@@ -393,20 +425,9 @@ def _zone_name(tx: Transaction, entry: Entry) -> str:
 
 def _owed_since(tx: Transaction, entry: Entry) -> datetime | None:
     """Return the first occurrence that is not accounted for, even if it is in the future."""
-    return _after(tx, entry, accounted_for(entry))
-
-
-def _next_due(tx: Transaction, entry: Entry, now: datetime) -> datetime | None:
-    """Return the next occurrence of an entry, also of a paused one."""
-    if entry.state not in LIVE or remaining_runs(entry) == 0:
-        return None
-    return _after(tx, entry, now)
-
-
-def _after(tx: Transaction, entry: Entry, after: datetime) -> datetime | None:
     if entry.kind == "after":
         return None
     try:
-        return DueTimes.of(entry, tx.settings).next_after(after)
+        return DueTimes.of(entry, tx.settings).next_after(accounted_for(entry))
     except (ScheduleError, TypeError, AttributeError):  # a row written by hand
         return None

@@ -14,28 +14,29 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sqlalchemy import and_, select
-
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import AUDIT, RUN
-from beatstore.database.together import Question, ask
+from beatstore.database.tables import AUDIT
+from beatstore.database.together import ask
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.due import DueTimes, accounted_for, counts_after, just_before
-from beatstore.rules.reasons import duration
-from beatstore.rules.states import RECORDS
+from beatstore.rules.due import (
+    DueTimes,
+    accounted_for,
+    counts_after,
+    just_before,
+    remaining_runs,
+    sent_from,
+)
+from beatstore.rules.reasons import duration, is_triggered
+from beatstore.rules.states import CANCELS_RUNS, RECORDS
+from beatstore.store.ahead import UNREADABLE, Ahead
+from beatstore.store.explain.around import CHANGES_READ, Around, run_of_removed
 from beatstore.store.explain.entry import Answer, Explanation, Facts, gone
-from beatstore.store.explain.upstreams import changes, newest_first, runs
+from beatstore.store.explain.upstreams import addition, changes, departure, last_of_another
 from beatstore.store.explain.wording import clause, maker, sentence
 
-__all__ = ["Around", "explain_at", "explained_at"]
-
-#: How many changes, and how many following runs, are searched.
-_CHANGES_READ = 1000
-_RUNS_READ = 200
-
-_SECOND = timedelta(seconds=1)
+__all__ = ["explain_at", "explained_at"]
 
 #: The columns that decide whether an instant is an occurrence and whether it may run.
 _RULE = ("kind", "spec", "timezone", "start_at", "end_at", "state")
@@ -94,64 +95,19 @@ def explained_at(
     return answer.explanation()
 
 
-class Around:
-    """What is on record of an entry around an instant.
-
-    Args:
-        entry: the entry.
-        given: the instant.
-    """
-
-    def __init__(self, entry: Entry, given: datetime) -> None:
-        self.given = given
-        mine = select(RUN).where(RUN.c.entry_id == entry.id)
-        of_then = RUN.c.due_at == given
-        if not given.microsecond:
-            of_then = and_(RUN.c.due_at >= given, RUN.c.due_at < given + _SECOND)
-        self.own = runs(mine.where(of_then).order_by(RUN.c.due_at, RUN.c.attempt).limit(_RUNS_READ))
-        later = mine.where(RUN.c.due_at > given).order_by(RUN.c.due_at, RUN.c.id)
-        self.later = runs(later.limit(_RUNS_READ))
-        earlier = mine.where(RUN.c.due_at < given).order_by(RUN.c.due_at.desc())
-        self.earlier = runs(earlier.limit(1))
-        self.changes = changes(entry.name, AUDIT.c.at > given, limit=_CHANGES_READ)
-        self.questions: list[Question[Any]] = [self.own, self.later, self.earlier, self.changes]
-
-    def meant(self, tx: Transaction, entry: Entry) -> datetime:
-        """Return the due time that was asked about; for a whole second, the first within it."""
-        given = self.given
-        if given.microsecond:
-            return given
-        found = [*(run.due_at for run in self.own.answer[-1:]), entry.pending_due_at]
-        if entry.kind != "after":
-            with suppress(ScheduleError, TypeError, AttributeError):  # a row written by hand
-                found.append(DueTimes.of(entry, tx.settings).next_after(just_before(given)))
-        known = [at for at in found if isinstance(at, datetime) and given <= at < given + _SECOND]
-        return min(known, default=given)
-
-    def runs_at(self, at: datetime) -> list[Run]:
-        """Return the attempts of the occurrence, in their order."""
-        found = (run for run in self.own.answer if run.due_at == at)
-        return sorted(found, key=lambda run: run.attempt)
-
-    def runs_after(self, at: datetime) -> list[Run]:
-        """Return the runs that follow, the earliest first."""
-        return [run for run in reversed(self.later.answer) if run.due_at > at]
-
-    def changes_after(self, at: datetime) -> list[Audit]:
-        """Return the changes that were made later, newest first."""
-        found = self.changes.answer
-        return [one for one in found if not isinstance(one.at, datetime) or one.at > at]
-
-
 def _of_removed(tx: Transaction, name: str, at: datetime, timezone: str | None) -> Explanation:
     found = gone(tx, name, timezone)
-    of_then = select(RUN).where(RUN.c.due_at == at, RUN.c.entry_name == name)
-    last = tx.execute(of_then.order_by(RUN.c.attempt.desc()).limit(1)).all()
-    run = next(iter(newest_first(last)), None)
-    state = "removed" if run is None else run.state
-    if run is not None:
-        found.sentences.append(f"Its run due then is on record: {run.state}.")
-    return replace(found, at=at, verdict=_VERDICTS.get(state, state), run=run)
+    run = run_of_removed(tx, name, at)
+    verdict, said = _recorded(run)
+    return replace(found, at=at, verdict=verdict, run=run, sentences=found.sentences + said)
+
+
+def _recorded(run: Run | None) -> tuple[str, list[str]]:
+    """Return the verdict on an occurrence of a removed entry, and what is on record of it."""
+    if run is None:
+        return "removed", []
+    said = f"Its run due then is on record: {run.state}."
+    return _VERDICTS.get(run.state, run.state), [said]
 
 
 class _Occurrence(Answer):
@@ -178,18 +134,24 @@ class _Occurrence(Answer):
         attempts = self.around.runs_at(self.at)
         if not attempts:
             return False
-        run = attempts[-1]
+        run, entry = attempts[-1], self.entry
         verdict = _VERDICTS.get(run.state, run.state)
-        if run.state == "claimed" and run.attempt > 1:
+        is_dropped = run.state == "claimed" and bool(self.wording.will_be_cancelled(entry, run))
+        if run.state == "claimed" and run.attempt != 1:
             verdict = "retrying"
         if verdict == "ran" and self._is_late(run):
             verdict = "late"
         words = _PHRASES.get(verdict, f"was {verdict}")
+        if is_dropped:
+            words = "failed, and its retry" if run.attempt != 1 else "was to be sent, and"
+            words += " will be cancelled"
         if run.sent_at is not None and verdict in ("late", "sent") and self._is_late(run):
-            words += f", {duration(run.sent_at - run.due_at)} late"
+            words += f", {duration(self.wording.lateness(run))} late"
         self.facts["run"] = run
         self._say(verdict, f"{self.subject} {words}")
         self.sentences += [self.wording.ended(one) for one in attempts]
+        if is_dropped:
+            self.sentences += self.wording.will_be_cancelled(entry, run)
         if run.reason and run.state == "succeeded" and not run.missed_count:
             self.sentences.append(f"Its record says: {run.reason}.")
         if run.state == "sent" and self._is_silent(run):
@@ -199,7 +161,7 @@ class _Occurrence(Answer):
     def _is_late(self, run: Run) -> bool:
         grace_s = self.entry.grace_s
         grace_s = self.tx.settings.default_grace if grace_s is None else grace_s
-        return run.sent_at is not None and (run.sent_at - run.due_at).total_seconds() > grace_s
+        return self.wording.lateness(run).total_seconds() > grace_s
 
     def as_folded(self) -> bool:
         """A later run or record covers the occurrence."""
@@ -225,15 +187,26 @@ class _Occurrence(Answer):
         entry = self.entry
         if self.at > counts_after(entry):
             return False
-        made = next((row for row in reversed(self._later) if row.before is None), None)
+        made = addition(self._later, entry.created_at)
         by = f", by {maker(made)}" if made is not None and made.action in _ADDING else ""
-        added = f"it was added at {self.wording.moment(entry.created_at)}{by}"
-        return self._say("not created", f"{entry.name!r} did not exist then: {added}")
+        added = f"was added at {self.wording.moment(entry.created_at)}{by}"
+        last = last_of_another(self._later, entry.created_at)
+        if last is None:
+            return self._say("not created", f"{entry.name!r} did not exist then: it {added}")
+        became, to = departure(last)
+        gone = f"{became}{to} at {self.wording.moment(last.at)}, by {maker(last)}"
+        run = self.facts["run"] = run_of_removed(self.tx, entry.name, self.at)
+        verdict, said = _recorded(run)
+        self._say(verdict, f"the {entry.name!r} of then was {gone}; another one {added}")
+        self.sentences += said
+        return True
 
     def as_no_occurrence(self) -> bool:
         """The schedule of that time is not due at the instant."""
         name = f"{self.entry.name!r}"
         at = self.wording.when(self.at)
+        if self._waits_by_itself():
+            return False
         if self.then.kind == "after":
             self._say("not an occurrence", f"{name} has no schedule: it was not due at {at}")
             return self._describe_neighbours(*self._runs_around())
@@ -294,7 +267,12 @@ class _Occurrence(Answer):
     def as_future(self) -> bool:
         """The occurrence is still to come."""
         if self.at <= self.now:
-            return False
+            return self._is_put_off()
+        if self._is_beyond_its_runs():
+            return self._say(
+                "not an occurrence",
+                f"{self.subject} will not come: max_runs ends the entry before it",
+            )
         coming = f"{self.subject} is still to come, in {self.wording.until(self.at)}"
         state = self.entry.state
         if state == "active":
@@ -303,23 +281,45 @@ class _Occurrence(Answer):
         self.describe_state()
         return True
 
+    def _is_put_off(self) -> bool:
+        """The occurrence is due, and not sent yet because of jitter."""
+        is_sent = sent_from(self.at, self.offset) <= self.now
+        if is_sent or self.entry.state != "active" or self._is_passed():
+            return False
+        return self._say("future", f"{self.subject} {self.wording.put_off(self.at)}")
+
+    def _is_beyond_its_runs(self) -> bool:
+        """Return whether `max_runs` is used up before the occurrence."""
+        entry = self.entry
+        if entry.max_runs is None or entry.kind == "after":
+            return False
+        with suppress(*UNREADABLE):  # a row written by hand
+            ahead = Ahead(entry, self.now, self.tx.settings)
+            ahead.skip(just_before(self.at))
+            return ahead.remaining == 0
+        return False
+
     # -- no run ----------------------------------------------------------------------------
 
     def as_waiting(self) -> bool:
         """The occurrence waits, or will be coalesced with one that waits."""
         pending = self.entry.pending_due_at
-        if pending is None or self.at < pending or self.entry.state != "active":
+        if pending is None or self.entry.state != "active":
             return False
-        if self.entry.kind == "after" and self.at != pending:
+        by_itself = self._waits_by_itself()
+        if not by_itself and (self.entry.kind == "after" or self.at < pending):
             return False
-        folded = (
-            f", together with the one due {self.wording.moment(pending)}"
-            if self.at > pending
-            else ""
-        )
-        self._say("waiting", f"{self.subject} waits{folded}")
+        how = "as does" if by_itself else "together with"
+        other = "" if self.at == pending else f", {how} the one due {self.wording.moment(pending)}"
+        self._say("waiting", f"{self.subject} waits{other}")
         self.describe_wait()
         return True
+
+    def _waits_by_itself(self) -> bool:
+        """Return whether an entry without a schedule waits with this due time of its upstreams."""
+        entry = self.entry
+        waits = self.at in self.around.waits.answer
+        return waits and entry.kind == "after" and entry.state == "active"
 
     def as_passed_over(self) -> bool:
         """A change moved the entry's cursor past the occurrence: a resume or an edit."""
@@ -357,11 +357,25 @@ class _Occurrence(Answer):
 
     def as_out_of_service(self) -> bool:
         """The entry sends nothing in its state, and did not then."""
-        if self.entry.state == "active" or self._is_passed():
+        state = self.entry.state
+        if state == "active" or (self._is_passed() and not self._runs_were_used_up()):
             return False
-        self._say(self.entry.state, f"{self.subject} did not run")
+        why = ""
+        if self.then.state == "active" and state in CANCELS_RUNS:
+            why = f": no beat had picked it up when the entry was {state}"
+        self._say(state, f"{self.subject} did not run{why}")
         self.describe_state()
         return True
+
+    def _runs_were_used_up(self) -> bool:
+        """Return whether `max_runs` had ended the entry: a beat finds that at the next due time."""
+        if self.entry.state != "finished" or remaining_runs(self.entry) != 0 or self._is_pruned():
+            return False
+        return all(is_triggered(run.reason) for run in self.around.runs_after(self.at))
+
+    def _is_pruned(self) -> bool:
+        """Return whether a run of the occurrence would have been deleted since."""
+        return self.at < self.now - timedelta(seconds=self.tx.settings.retention)
 
     def _is_passed(self) -> bool:
         """Return whether the occurrence was run, recorded or skipped."""
@@ -371,7 +385,7 @@ class _Occurrence(Answer):
         """No beat has picked up the occurrence yet."""
         if self._is_passed():
             return False
-        ago = self.wording.ago(self.at)
+        ago = self.wording.ago(sent_from(self.at, self.offset))
         self._say("due", f"{self.subject} has been overdue for {ago}: no beat has picked it up")
         self.describe_beats()
         return True
@@ -380,16 +394,19 @@ class _Occurrence(Answer):
         """Say that nothing is on record."""
         kept = timedelta(seconds=self.tx.settings.retention)
         self._say("unknown", f"{self.subject} has no record")
-        if self.at < self.now - kept:
+        if self._is_pruned():
             self.sentences.append(f"Records are kept for {duration(kept)}.")
         else:
-            self.sentences.append("Its row was deleted, or the entry was edited without the API.")
+            why = "its row was deleted, or the entry was renamed since, or edited without the API"
+            self.sentences.append(sentence(why))
 
     # -- as it was -------------------------------------------------------------------------
 
     def _earlier_changes(self) -> list[Audit]:
         """Return the changes until the instant, newest first. Few answers need them."""
-        found = changes(self.entry.name, AUDIT.c.at <= self.at, limit=_CHANGES_READ)
+        # Before, another entry may have had the name.
+        since = AUDIT.c.at >= self.entry.created_at
+        found = changes(self.entry.name, AUDIT.c.at <= self.at, since, limit=CHANGES_READ)
         ask(self.tx, [found])
         return found.answer
 

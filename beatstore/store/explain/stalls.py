@@ -42,7 +42,7 @@ from beatstore.store.explain.wording import NO_REASON
 from beatstore.tick.edges import NOT_SUCCEEDED, OPEN, OPEN_NOT_SUCCEEDED
 from beatstore.words import nearest
 
-__all__ = ["Stalls", "forgotten", "retries_of_paused", "stalls"]
+__all__ = ["Stalls", "forgotten", "is_forgotten", "retries_of_paused", "stalls"]
 
 #: A question whose answer is sentences.
 Stalls = Question[list[str]]
@@ -60,6 +60,9 @@ _IN_A_ROW = 3
 _SAMPLE, _WINDOW = 10_000, timedelta(minutes=70)
 _SAMPLE_OF_ONE = 100
 
+#: Among how many unsent runs the oldest are looked for.
+_UNSENT_READ = 1000
+
 #: The condition that no beat will ever process an active entry, though it is due or will be.
 #: The words of the partial index are repeated, since a parameter would hide them.
 _FORGOTTEN: ColumnElement[bool] = and_(
@@ -73,6 +76,11 @@ _FORGOTTEN: ColumnElement[bool] = and_(
 )
 
 
+def is_forgotten(entry: Any) -> bool:
+    """Return the condition `_FORGOTTEN` of an entry that has a schedule."""
+    return entry.state == "active" and entry.wake_at is None and entry.blocked_by is None
+
+
 def _ranges_between(
     column: ColumnElement[str], known: Iterable[str]
 ) -> tuple[ColumnElement[bool], ...]:
@@ -84,6 +92,9 @@ def _ranges_between(
 
 #: The ranges of states that do not exist, so that no beat will ever process the entry.
 _UNKNOWN = _ranges_between(ENTRY.c.state, ENTRY_STATES)
+
+#: The ranges of the states of runs that do not exist, and of "claimed".
+_UNSENT = _ranges_between(RUN.c.state, {*RUN_STATES} - {"claimed"})
 
 
 def stalls(now: datetime, settings: Settings, entry_id: int | None = None) -> list[Stalls]:
@@ -146,7 +157,8 @@ def forgotten(entry_id: int | None = None) -> list[Stalls]:
     active = asked.where(_FORGOTTEN).order_by(ENTRY.c.wake_at, ENTRY.c.id).limit(NAMES_SHOWN)
     # A query for each range, since in one query a database may read all that are not active.
     misspelt = union_all(*(asked.where(NOT_ACTIVE, one) for one in _UNKNOWN)).subquery("misspelt")
-    first = select(misspelt).order_by(misspelt.c.id).limit(NAMES_SHOWN)
+    # Sorted as the index is, here too.
+    first = select(misspelt).order_by(misspelt.c.state, misspelt.c.name).limit(NAMES_SHOWN)
 
     def said(rows: Sequence[Any]) -> list[str]:
         return [_lost_sight(row) for row in sorted(rows)]
@@ -176,13 +188,17 @@ def _lost_sight(row: Any) -> str:
 
 def held(now: datetime, entry_id: int | None) -> Stalls:
     """Ask for entries whose rows another transaction has locked for long."""
-    since = func.min(RUN.c.finished_at).label("since")
+    # Beats retry a locked row every second; an older wake_at means that no beat is alive.
+    near = RUN.c.wake_at.between(now - _PATIENCE, now + _PATIENCE)
+    held = select(RUN.c.entry_id, RUN.c.entry_name, RUN.c.finished_at)
+    held = held.where(near, RUN.c.follow_up.is_not(None), RUN.c.finished_at < now - _HELD_FOR)
+    # The limit keeps a database from searching all runs of the entry.
+    row = held.order_by(RUN.c.wake_at).limit(_SAMPLE).subquery("held").c
+    since = func.min(row.finished_at).label("since")
     found = (
-        select(RUN.c.entry_name, since)
-        # Beats retry a locked row every second; an older wake_at means that no beat is alive.
-        .where(RUN.c.wake_at > now - _PATIENCE, RUN.c.follow_up.is_not(None))
-        .where(RUN.c.finished_at < now - _HELD_FOR, *_of(RUN.c.entry_id, entry_id))
-        .group_by(RUN.c.entry_name)
+        select(row.entry_name, since)
+        .where(*_of(row.entry_id, entry_id))
+        .group_by(row.entry_name)
         .order_by(since)
         .limit(NAMES_SHOWN)
     )
@@ -214,13 +230,12 @@ def retried(now: datetime, settings: Settings, entry_id: int | None) -> Stalls:
     is_held = and_(RUN.c.claimed_by.is_not(None), RUN.c.wake_at > now)
     kept = and_(is_held, or_(RUN.c.wake_at > now + _FAR, old_claim))
     lies = RUN.c.wake_at < now - patience
-    found = (
-        _RUNS.where(RUN.c.state == "claimed", RUN.c.wake_at.is_not(None))
-        .where(*_of(RUN.c.entry_id, entry_id))
-        .where(late, or_(RUN.c.tries > 0, kept, lies))
-        .order_by(RUN.c.due_at)
-        .limit(NAMES_SHOWN)
-    )
+    unsent = _RUNS.where(RUN.c.state == "claimed", NOT_SUCCEEDED, RUN.c.wake_at.is_not(None))
+    unsent = unsent.where(*_of(RUN.c.entry_id, entry_id))
+    unsent = unsent.where(late, or_(RUN.c.tries > 0, kept, lies))
+    # In the order of the index: in that of due times, a database may read all older runs.
+    run = unsent.order_by(RUN.c.wake_at, RUN.c.id).limit(_UNSENT_READ).subquery("unsent").c
+    found = select(*run).order_by(run.due_at).limit(NAMES_SHOWN)
     return _asked(found, "due_at", lambda run: _unsent(run, now), ("wake_at",))
 
 
@@ -233,8 +248,8 @@ def _unsent(run: Any, now: datetime) -> str:
     if run.wake_at < now:
         ended = f"its claim expired at {utc(run.wake_at)}, and " if run.claimed_by else ""
         return (
-            f"{which}: {ended}no beat has claimed it since. Perhaps no beat is alive, or another "
-            "transaction has locked its row."
+            f"{which}: {ended}no beat has claimed it since. Perhaps no beat is alive, or its "
+            "broker is unreachable (see its log), or another transaction has locked its row."
         )
     return (
         f"{which}: beat {run.claimed_by} has claimed it until {utc(run.wake_at)}. See the log of "
@@ -247,13 +262,16 @@ def unclaimed(now: datetime, entry_id: int | None) -> Stalls:
 
     Of all entries, the newest 10,000 runs of the last 70 minutes are looked at.
     """
-    asked = _RUNS.where(RUN.c.entry_id == entry_id, NOT_SUCCEEDED)
     if entry_id is None:
-        asked = _RUNS.where(RUN.c.due_at >= now - _WINDOW)
-        asked = asked.order_by(RUN.c.due_at.desc()).limit(_SAMPLE)
-    run = asked.subquery("looked_at").c
-    unsent = or_(run.state == "claimed", run.state.not_in(RUN_STATES))
-    found = select(*run).where(run.wake_at.is_(None), unsent)
+        recent = _RUNS.where(RUN.c.due_at >= now - _WINDOW)
+        run = recent.order_by(RUN.c.due_at.desc()).limit(_SAMPLE).subquery("looked_at").c
+        unsent = or_(run.state == "claimed", run.state.not_in(RUN_STATES))
+        found = select(*run).where(run.wake_at.is_(None), unsent)
+    else:
+        # A query for each range, since in one query a database may read all runs of the entry.
+        mine = _RUNS.where(RUN.c.entry_id == entry_id, NOT_SUCCEEDED, RUN.c.wake_at.is_(None))
+        run = union_all(*(mine.where(one) for one in _UNSENT)).subquery("looked_at").c
+        found = select(*run)
     return _asked(found.order_by(run.due_at).limit(NAMES_SHOWN), "due_at", _never_sent)
 
 
@@ -307,13 +325,17 @@ def _not_reported(now: datetime, entry_id: int | None) -> Stalls:
     The queue may simply be long, but later occurrences are blocked by now.
     """
     run = OPEN
-    passed = or_(ENTRY.c.cursor_at > run.c.due_at, ENTRY.c.pending_due_at > run.c.due_at)
+    # One instant, not an OR: so the index of the state serves for the due time as well.
+    pending, cursor = ENTRY.c.pending_due_at, ENTRY.c.cursor_at
+    passed = case((pending > cursor, pending), else_=func.coalesce(cursor, pending))
     found = (
         select(run.c.id, run.c.sent_at, run.c.wake_at, ENTRY.c.name, ENTRY.c.overlap)
         .join(run, run.c.entry_id == ENTRY.c.id)
-        .where(ENTRY.c.state == "active", ENTRY.c.overlap.in_(_LATER), passed, _SOME_REPORT)
-        .where(run.c.state == "sent", OPEN_NOT_SUCCEEDED, run.c.sent_at < now - STALLED_FOR)
-        .where(*_of(ENTRY.c.id, entry_id))
+        .where(ENTRY.c.state == "active", ENTRY.c.overlap.in_(_LATER), _SOME_REPORT)
+        .where(run.c.state == "sent", OPEN_NOT_SUCCEEDED, run.c.due_at < passed)
+        .where(run.c.sent_at < now - STALLED_FOR)
+        # Of a run that blocks its entry, beat checks whether it was reported.
+        .where(run.c.wake_at.is_not(None) if entry_id is None else ENTRY.c.id == entry_id)
         .order_by(run.c.sent_at)
         .limit(NAMES_SHOWN)
     )

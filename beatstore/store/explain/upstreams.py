@@ -12,10 +12,11 @@ from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
 from beatstore.database.columns import Instant, Unreadable
+from beatstore.database.functions import is_word
 from beatstore.database.tables import AUDIT, DEPENDENCY, ENTRY, RUN
 from beatstore.database.together import Question
 from beatstore.records import Audit, Entry, Run, entry_of
-from beatstore.rules.states import UNFINISHED
+from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.schedules.instants import EPOCH
 from beatstore.store.explain.wording import NO_REASON, Wording, clause, maker
 from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
@@ -24,8 +25,11 @@ __all__ = [
     "CHANGES_READ",
     "Upstream",
     "Upstreams",
+    "addition",
     "changed_to",
     "changes",
+    "departure",
+    "last_of_another",
     "newest_first",
     "newest_unfinished",
     "readable",
@@ -138,10 +142,10 @@ class Upstreams:
             page = named.order_by(RUN.c.due_at.desc()).limit(1)
             self._names[up_id] = Question(page, lambda rows: rows[0].name if rows else None)
         asked: list[Question[Any]] = [*self._changes.values(), *self._names.values()]
-        active = [up.id for up in ups if up.state == "active"]
-        if active:
-            self._runs = Question(newest_unfinished(active, _UNFINISHED), _by_entry)
-            self._last = Question(_newest(active), _by_entry)
+        if ups:
+            ids = [up.id for up in ups]
+            self._runs = Question(newest_unfinished(ids, _UNFINISHED), _by_entry)
+            self._last = Question(_newest(ids), _by_entry)
             asked += [self._runs, self._last]
         return asked
 
@@ -166,20 +170,24 @@ class Upstreams:
         """Return what an upstream is doing, or how its last run ended, as a clause."""
         if up.state == "broken":
             return f"it is broken ({clause(up.error or NO_REASON)})"
-        if up.state != "active":
+        run = self._runs.answer.get(up.id)
+        under_way = wording.under_way(run, wording.which(run, "its run")) if run else ""
+        is_finished = up.state == "finished"
+        if up.state != "active" and not is_finished:
             by = changed_to(self._changes[up.name].answer, up.state)
             so = wording.since(by.at, maker(by)) if by else ""
             over = "" if up.state == "paused" else ", and will not run again"
-            return f"it is {up.state}{so}{over}"
-        run = self._runs.answer.get(up.id)
-        if run is not None:
-            return wording.under_way(run, wording.which(run, "its run"))
+            sent = run is not None and run.state in WITH_WORKER
+            return f"it is {up.state}{so}{over}" + (f"; {under_way}" if sent else "")
+        if under_way:
+            return under_way
         if up.id != self._entry.id and up.pending_since is not None:
             reason = clause(up.pending_reason or "waits").removeprefix("waits: ")
             reason = reason if reason.startswith("waits") else f"waits because {reason}"
             return f"it {reason} (for {wording.ago(up.pending_since)})"
         last = self._last.answer.get(up.id)
-        return "it has never run" if last is None else wording.outcome(last, "its last run")
+        ended = "it has never run" if last is None else wording.outcome(last, "its last run")
+        return f"it is finished, and will not run again; {ended}" if is_finished else ended
 
 
 def _order(up: Entry | None) -> tuple[bool, str]:
@@ -215,7 +223,7 @@ def newest_unfinished(ids: Iterable[int], states: Sequence[str]) -> Select[Any]:
 def _newest(ids: Iterable[int]) -> Select[Any]:
     """Return a query for the last run of each entry."""
     of_each = select(RUN.c.id).where(RUN.c.entry_id == ENTRY.c.id)
-    newest = of_each.order_by(RUN.c.due_at.desc(), RUN.c.id.desc()).limit(1)
+    newest = of_each.order_by(RUN.c.due_at.desc(), RUN.c.attempt.desc()).limit(1)  # as an index
     return _joined(newest.correlate(ENTRY).scalar_subquery(), ids)
 
 
@@ -257,7 +265,7 @@ def readable(row: R) -> R:
 
 def changes(name: str, *when: Any, limit: int = CHANGES_READ) -> Question[list[Audit]]:
     """Ask for the changes of an entry, newest first."""
-    page = select(AUDIT).where(AUDIT.c.entry == name, *when)
+    page = select(AUDIT).where(is_word(AUDIT.c.entry, name), *when)
     page = page.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(limit)
     return Question(page, _changes)
 
@@ -279,3 +287,43 @@ def changed_to(found: Sequence[Audit], state: str) -> Audit | None:
         if became is not None:
             return change if became == state else None
     return None
+
+
+def _is_of_run(change: Audit) -> bool:
+    """Return whether a change is a new run: it has nothing before it, and its entry was there."""
+    return change.action in ("trigger", "rerun")
+
+
+def addition(found: Sequence[Audit], created_at: datetime) -> Audit | None:
+    """Return the change that made an entry, and not another one of its name; None: it is unknown.
+
+    Args:
+        found: changes, newest first.
+        created_at: when the entry was made.
+    """
+    known = (one for one in found if isinstance(one.at, datetime) and not _is_of_run(one))
+    made = next((one for one in known if one.before is None), None)
+    return made if made is not None and made.at >= created_at else None
+
+
+def departure(change: Audit) -> tuple[str, str]:
+    """Return what became of an entry with its last change, and to what name it was renamed."""
+    new_name = change.after.get("name") if isinstance(change.after, dict) else None
+    return ("renamed", f" to {new_name!r}") if new_name else ("removed", "")
+
+
+def last_of_another(found: Sequence[Audit], created_at: datetime) -> Audit | None:
+    """Return the last change of an entry that had the name before the one created at an instant.
+
+    Args:
+        found: all changes after an instant, newest first.
+        created_at: when the present entry was made.
+
+    Returns:
+        None: no entry had the name at that instant, as far as the audit knows.
+    """
+    known = [one for one in found if isinstance(one.at, datetime) and not _is_of_run(one)]
+    if not known or known[-1].before is None:
+        return None
+    ends = (one for one in known if one.at <= created_at and one.before is not None)
+    return next((one for one in ends if one.after is None or departure(one)[1]), None)

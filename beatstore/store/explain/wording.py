@@ -11,11 +11,12 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
 from beatstore.records import Audit, Entry, Run
-from beatstore.rules.due import has_one_run, remaining_runs
-from beatstore.rules.reasons import duration, is_dropped, is_triggered
+from beatstore.rules.due import has_one_run, remaining_runs, sent_from
+from beatstore.rules.reasons import duration, is_dropped, is_rerun, is_triggered
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
 from beatstore.schedules.every import period_in_words
+from beatstore.text.values import tally
 
 if TYPE_CHECKING:
     from beatstore.store.processes import BeatStatus
@@ -36,7 +37,7 @@ _ENDED = {"succeeded": "succeeded", "failed": "failed", "lost": "was lost"}
 #: Stands for the reason that a row lacks.
 NO_REASON = "no reason is on record"
 
-_SETUP = "call beatstore.setup(app) in the module of the Celery app"
+_SETUP = "call beatstore.setup(app) in the module of the Celery app, or start a worker"
 
 
 def sentence(text: str) -> str:
@@ -54,11 +55,15 @@ class Wording:
         zone_name: the zone that times are shown in.
         now: the moment.
         also: the second zone that due times are shown in.
+        own: the zone of entries that have none of their own; None: `zone_name`.
+        offset: how long after its due time an occurrence of the entry is sent (jitter).
     """
 
     zone_name: str
     now: datetime
     also: str = "UTC"
+    own: str | None = None
+    offset: timedelta = timedelta(0)
 
     @property
     def _zone(self) -> tzinfo:
@@ -111,7 +116,7 @@ class Wording:
             return f"every {period_in_words(seconds)}{found}{anchor}"
         if entry.kind == "once":
             return f"once, at {entry.spec}"
-        return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.zone_name}"
+        return f"{entry.kind} {entry.spec!r} in {entry.timezone or self.own or self.zone_name}"
 
     def state(self, entry: Entry, since: datetime | None, by: str | None) -> list[str]:
         """Say what state an entry is in and how to leave it."""
@@ -135,7 +140,7 @@ class Wording:
         if remaining_runs(entry) == 0:
             return f"all its {entry.max_runs:,} runs were sent"
         if entry.end_at is not None:
-            return f"nothing is due after its end, {self.when(entry.end_at)}"
+            return f"nothing more was due until its end, {self.when(entry.end_at)}"
         return "nothing more will be due"
 
     def overdue(self, since: datetime) -> str:
@@ -157,12 +162,21 @@ class Wording:
             "`celery -A … beat --scheduler beatstore:DBScheduler`."
         )
 
-    def next(self, entry: Entry, at: datetime, offset: timedelta) -> str:
-        """Say when an entry is due next."""
-        later = f"; it is sent {offset.total_seconds():.3g} s later (jitter)" if offset else ""
+    def next(self, entry: Entry, at: datetime) -> str:
+        """Say when an entry is due next, or that what is due is put off."""
+        if at <= self.now:
+            return f"{entry.name!r} was due at {self.when(at)}, and {self.put_off(at)}."
+        later = ""
+        if self.offset:
+            later = f"; it is sent {self.offset.total_seconds():.3g} s later (jitter)"
         if entry.state == "paused":
             return f"If it were resumed now, it would be due next at {self.when(at)}{later}."
         return f"{entry.name!r} is due next at {self.when(at)}, in {self.until(at)}{later}."
+
+    def put_off(self, at: datetime) -> str:
+        """Return when an occurrence is sent that has been put off by jitter."""
+        send_at = sent_from(at, self.offset)
+        return f"is sent at {self.moment(send_at)}, in {self.until(send_at)} (jitter)"
 
     # -- what waits ------------------------------------------------------------------------
 
@@ -189,8 +203,8 @@ class Wording:
 
     def which(self, run: Run, its: str = "the run") -> str:
         """Return words that identify a run."""
-        attempt = f"attempt {run.attempt} of " if run.attempt > 1 else ""
-        if is_triggered(run.reason):
+        attempt = f"attempt {run.attempt} of " if run.attempt != 1 else ""
+        if is_triggered(run.reason) and not is_rerun(run.reason):
             return f"{attempt}{its} triggered at {self.moment(run.due_at)}"
         return f"{attempt}{its} due {self.moment(run.due_at)}"
 
@@ -269,13 +283,12 @@ class Wording:
         if first is None or first == run.due_at or run.missed_count <= 1:
             return f"the occurrence of {self.moment(run.due_at)} was {run.state}{why}"
         span = f"from {self.moment(first)} to {self.moment(run.due_at)}"
-        return f"{_count(run.missed_count)} occurrences, {span}, were {run.state}{why}"
+        return f"{tally(run.missed_count)} occurrences, {span}, were {run.state}{why}"
 
     def _took(self, run: Run) -> str:
         parts = []
         if self.late(run):
-            assert run.sent_at is not None
-            parts.append(f"sent {duration(run.sent_at - run.due_at)} late")
+            parts.append(f"sent {duration(self.lateness(run))} late")
         if run.started_at is not None and run.finished_at is not None:
             parts.append(f"after {duration(run.finished_at - run.started_at)}")
         if run.worker:
@@ -283,16 +296,23 @@ class Wording:
         return "".join(f", {part}" for part in parts)
 
     def late(self, run: Run) -> bool:
-        """Say whether a run was sent noticeably after its due time."""
-        return run.sent_at is not None and run.sent_at - run.due_at >= _LATE
+        """Say whether a run was sent noticeably after it should have been."""
+        return self.lateness(run) >= _LATE
+
+    def lateness(self, run: Run) -> timedelta:
+        """Return how long after its due time a run was sent, without jitter."""
+        if run.sent_at is None:
+            return timedelta(0)
+        offset = timedelta(0) if is_triggered(run.reason) else self.offset
+        return run.sent_at - sent_from(run.due_at, offset)
 
     def _stands_for(self, run: Run) -> str:
         unsent = run.state in RECORDS
         if run.first_missed_at is None or not run.missed_count or unsent:
             return ""
         earlier = "one earlier occurrence"
-        if run.missed_count > 1:
-            earlier = f"{_count(run.missed_count)} earlier occurrences"
+        if run.missed_count != 1:
+            earlier = f"{tally(run.missed_count)} earlier occurrences"
         why = f": {clause(run.reason)}" if run.reason else ""
         return f" It also covers {earlier}, from {self.moment(run.first_missed_at)}{why}."
 
@@ -325,7 +345,3 @@ def _after(reason: str | None) -> str:
     """Return why there is another attempt, as its row's reason says."""
     _, found, why = (reason or "").partition("after: ")
     return f", after {clause(why)}" if found else ""
-
-
-def _count(number: int) -> str:
-    return f"{number:,}" if number <= 1000 else "1,000+"  # noqa: PLR2004

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 from beatstore.database.dialects import dialect_of
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
-from beatstore.store.sync.stored import current
 
 __all__ = ["insert_edges", "insert_entries", "insert_tags", "remove_edges", "remove_tags", "write"]
 
@@ -29,7 +28,7 @@ def insert_entries(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> dict[s
     for some in chunks(rows):
         sources = {row["name"]: row["source"] for row in some}
         named = select(ENTRY.c.name, ENTRY.c.id, ENTRY.c.source).where(ENTRY.c.name.in_(sources))
-        made = tx.execute(current(tx, named))
+        made = tx.execute(tx.current(named))
         found.update((row.name, row.id) for row in made if row.source == sources[row.name])
     return found
 

@@ -19,7 +19,6 @@ from beatstore.definition.edges import After
 from beatstore.errors import DependencyCycleError, InvalidEntryError
 from beatstore.rules.graph import find_cycle
 from beatstore.store.lineage import DOWN, NAMED_EDGES
-from beatstore.store.sync.stored import current
 
 __all__ = ["EdgeCheck"]
 
@@ -97,7 +96,7 @@ class EdgeCheck:
         while ahead:
             found |= {name: set() for name in ahead}
             for some in chunks(sorted(ahead)):
-                for edge in tx.execute(current(tx, edges.where(DOWN.c.name.in_(some)))):
+                for edge in tx.execute(tx.current(edges.where(DOWN.c.name.in_(some)))):
                     found[edge.down].add(edge.up)
             ahead = {name for name in ahead for name in found[name]} - found.keys()
         return found

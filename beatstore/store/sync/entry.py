@@ -11,7 +11,7 @@ On failure: `InvalidEntryError` or `ScheduleError`, naming the argument.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +48,8 @@ class DeclaredEntry:
         tags: the old and the new tags, if they change.
         after: the old and the new edges, if they change.
         kept: the fields in which a user's edit stays though the code declares another value.
+        gone: the names of entries that code no longer declares.
+        new: the names of declared entries that are not stored.
     """
 
     declared: Declared
@@ -59,6 +61,8 @@ class DeclaredEntry:
     tags: tuple[list[str], list[str]] | None = None
     after: tuple[list[edges.After], list[edges.After]] | None = None
     kept: tuple[str, ...] = ()
+    gone: Collection[str] = ()
+    new: Collection[str] = ()
 
     @property
     def is_updated(self) -> bool:
@@ -114,7 +118,10 @@ class DeclaredEntry:
 
     def _merge(self, old: Entry, related: Related, now: datetime, settings: Settings) -> None:
         was, code = related.json_fields(old), merge.of_code(self.checked)
-        taken = merge.taken(was, merge.unpacked(old.declared) or was, code)
+        base = merge.unpacked(old.declared) or was
+        taken = merge.taken(was, base, code)
+        if merge.is_unedited(was["after"], base["after"], self.gone, self.new):
+            taken.add("after")
         self.kept = merge.differing(was | {name: code[name] for name in taken}, code)
         if "tags" in taken:
             self.tags = sorted(related.tags.get(old.id, [])), list(self.checked.tags or ())

@@ -14,8 +14,8 @@ Pure: no SQL and no clock.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -23,11 +23,13 @@ from typing import Any
 from beatstore.definition import edges
 from beatstore.definition.edits import CheckedFields
 from beatstore.definition.spec import FIELDS, VALUES
+from beatstore.definition.values import canonical
 
 __all__ = [
     "COLUMNS",
     "JsonFields",
     "differing",
+    "is_unedited",
     "let_go_in",
     "of_code",
     "of_row",
@@ -35,10 +37,14 @@ __all__ = [
     "paused_in",
     "taken",
     "unpacked",
+    "waits_for",
 ]
 
 #: An entry in JSON: its columns, and its sorted `tags` and edges (`after`).
 JsonFields = dict[str, Any]
+
+#: Edges in JSON; see `edges.as_json`.
+JsonEdges = Sequence[dict[str, Any]]
 
 #: The fields that are merged.
 _MERGED = tuple(one for one in FIELDS.values() if one.group is not None)
@@ -131,6 +137,33 @@ def taken(row: JsonFields, base: JsonFields, code: JsonFields) -> set[str]:
     return found
 
 
+def is_unedited(
+    after: JsonEdges, base: JsonEdges, gone: Collection[str], new: Collection[str]
+) -> bool:
+    """Return whether stored edges differ from the baseline only because of their upstreams.
+
+    Somebody has renamed these, to names in `gone` that no code declares; or removed them, so that
+    their names are in `new`, which are not stored. So the edges are not edited, and follow the
+    code to the entries that have the old names again.
+    """
+    renamed = [one for one in after if one not in base]
+    missing = [one for one in base if one not in after]
+    if not missing or not all(one["name"] in gone for one in renamed):
+        return False
+    there = _unnamed(one for one in missing if one["name"] not in new)
+    return there <= _unnamed(renamed) <= _unnamed(missing)
+
+
+def _unnamed(after: Iterable[dict[str, Any]]) -> Counter[str]:
+    return Counter(canonical({**one, "name": ""}) for one in after)
+
+
+def waits_for(declared: object, names: Collection[str]) -> bool:
+    """Return whether code declared an edge to one of these upstreams."""
+    code = unpacked(declared)
+    return code is not None and any(one["name"] in names for one in code["after"])
+
+
 def differing(row: JsonFields, code: JsonFields) -> tuple[str, ...]:
     """Return the fields in which both differ, under their names in `Store.add`."""
     if row == code and all(_same(row[name], code[name]) for name in VALUES):
@@ -148,11 +181,7 @@ def _same(one: object, other: object) -> bool:
     if not one or not isinstance(one, list | dict):
         return True
     # Python takes 1, 1.0 and True as equal, but a task may not.
-    return repr(one) == repr(other) or _canonical(one) == _canonical(other)
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
+    return repr(one) == repr(other) or canonical(one) == canonical(other)
 
 
 def _edges(after: Iterable[edges.After]) -> list[dict[str, Any]]:

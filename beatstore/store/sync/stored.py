@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, literal_column, select
+from sqlalchemy import ColumnElement, Row, Select, select
 
-from beatstore.database.dialects import dialect_of
-from beatstore.database.models import EntryModel
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG, chunks
 from beatstore.database.together import Question, ask
 from beatstore.definition.edges import After
 from beatstore.records import Entry
 from beatstore.store import links
+from beatstore.store.conditions import DECLARED
 from beatstore.store.sync import merge
 
 __all__ = [
     "Related",
-    "current",
     "locked",
     "named",
     "owned",
@@ -48,15 +46,13 @@ class Related:
 
 def sources(tx: Transaction, prefix: str) -> list[str]:
     """Return the stored sources with a prefix, sorted."""
-    # The condition is that of the index, which has no entries that people have added.
-    declared = select(ENTRY.c.source).where(ENTRY.c.source != literal_column("'api'")).distinct()
-    found = tx.execute(declared).scalars()
+    found = tx.execute(select(ENTRY.c.source).where(DECLARED).distinct()).scalars()
     return sorted(source for source in found if source.startswith(prefix))
 
 
 def owned(tx: Transaction, sources: Iterable[str]) -> dict[str, Row[Any]]:
-    """Return the rows of entries of these sources, by name."""
-    return _rows(tx, ENTRY.c.source, sources)
+    """Return the rows of entries of these sources, which are code, by name."""
+    return _rows(tx, ENTRY.c.source, sources, DECLARED)
 
 
 def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
@@ -65,28 +61,36 @@ def named(tx: Transaction, names: Iterable[str]) -> dict[str, Row[Any]]:
 
 
 def _rows(
-    tx: Transaction, column: ColumnElement[str], values: Iterable[str]
+    tx: Transaction, column: ColumnElement[str], values: Iterable[str], *more: ColumnElement[bool]
 ) -> dict[str, Row[Any]]:
     found: dict[str, Row[Any]] = {}
     for some in chunks(values):
-        rows = select(*_SHOWN).where(column.in_(some))
-        found |= {row.name: row for row in tx.execute(current(tx, rows))}
+        rows = select(*_SHOWN).where(column.in_(some), *more)
+        found |= {row.name: row for row in tx.execute(tx.current(rows))}
     return found
 
 
 def related(tx: Transaction, ids: Iterable[int]) -> Related:
-    """Return the tags and edges of these entries."""
+    """Return the tags and edges of these entries, which are locked, as they are now."""
     found = Related()
+    snapshot = tx.reads_snapshot
     for some in chunks(ids):
-        _read_related(tx, found, some)
+        if not snapshot:
+            _read_related(tx, found, some)
+            continue
+        tags = select(TAG.c.entry_id, TAG.c.tag).where(TAG.c.entry_id.in_(some))
+        for row in tx.execute(tx.current(tags)):
+            found.tags.setdefault(row.entry_id, []).append(row.tag)
+        for entry_id, _, edge in links.current(tx, DEPENDENCY.c.downstream_id.in_(some)):
+            found.after.setdefault(entry_id, []).append(edge)
     return found
 
 
 def related_of_sources(tx: Transaction, sources: Iterable[str]) -> Related:
-    """Return the tags and edges of all entries of these sources."""
+    """Return the tags and edges of all entries of these sources, which are code."""
     found = Related()
     for some in chunks(sources):
-        _read_related(tx, found, select(ENTRY.c.id).where(ENTRY.c.source.in_(some)))
+        _read_related(tx, found, select(ENTRY.c.id).where(ENTRY.c.source.in_(some), DECLARED))
     return found
 
 
@@ -130,10 +134,3 @@ def _levels(tx: Transaction, ids: set[int]) -> list[list[int]]:
         levels.append(sorted(free or left))
         left.difference_update(levels[-1])
     return levels
-
-
-def current(tx: Transaction, statement: Select[Any]) -> Select[Any]:
-    """Return a statement that reads the latest committed rows, not the transaction's snapshot."""
-    connection = tx.session.connection(bind_arguments={"mapper": EntryModel})
-    reads_snapshot = dialect_of(connection.dialect).reads_snapshot(connection)
-    return statement.with_for_update(read=True) if reads_snapshot else statement

@@ -27,7 +27,7 @@ from beatstore.definition.spec import VALUES, Declared
 from beatstore.errors import InvalidEntryError, ScheduleError
 from beatstore.records import Entry
 from beatstore.store import links
-from beatstore.store.lineage import Lineage
+from beatstore.store.lineage import Lineage, with_stored
 from beatstore.store.sync import entry, merge, stored
 from beatstore.store.sync import writing as syncwrite
 from beatstore.store.sync.edges import EdgeCheck
@@ -185,16 +185,20 @@ class _Sync:
         rows = stored.owned(self.tx, self.sources)
         rows |= stored.named(self.tx, self.asked.keys() - rows.keys())
         related = stored.related_of_sources(self.tx, self.sources)
+        left = [row for row in rows.values() if self._has_left(row)]
+        gone = {row.name for row in left} | {row.name for row in rows.values() if _is_gone(row)}
+        new = self.asked.keys() - rows.keys()
         for name, one in list(self.asked.items()):
             row = rows.get(name)
+            one.gone, one.new = gone, new
             if row is not None and not self._may_take(one, row):
                 reason = f"belongs to {row.source!r}; rename one of them, or remove that entry"
                 self._refuse(one, reason)
-            elif row is not None and _is_settled(one, row):
+            elif row is not None and _is_settled(one, row, related):
                 self.kept[name] = entry.edited(row, related)
             elif self._check(one):
                 self.touched[name] = one
-        self._lock(rows, [row for row in rows.values() if self._has_left(row)])
+        self._lock(rows, left)
 
     def _may_take(self, one: DeclaredEntry, row: Row[Any]) -> bool:
         if row.source == one.source or merge.let_go_in(row.declared) is not None:
@@ -237,20 +241,25 @@ class _Sync:
 
     def _align(self, related: stored.Related) -> None:
         """Decide the alignment of edges for which the code declares none."""
+        after = {
+            name: with_stored(
+                one.checked.after or (),
+                [] if one.old is None else related.after.get(one.old.id, []),
+            )
+            for name, one in self.touched.items()
+        }
         lineage = Lineage(
             self.tx,
             {name: (up.kind, None) for name, up in self.ups.items()}
             | {
-                name: (one.checked.columns["kind"], [up.name for up in one.checked.after or ()])
+                name: (one.checked.columns["kind"], after[name])
                 for name, one in self.touched.items()
             },
         )
         for name, one in self.touched.items():
-            if one.checked.after:
-                there = [] if one.old is None else related.after.get(one.old.id, [])
-                kind = one.checked.columns["kind"]
-                after = lineage.aligned(name, kind, one.checked.after, there)
-                one.checked = replace(one.checked, after=after)
+            if after[name]:
+                aligned = lineage.aligned(name, one.checked.columns["kind"], after[name])
+                one.checked = replace(one.checked, after=aligned)
 
     def write(self) -> None:
         """Write the changes, and notify beat."""
@@ -292,8 +301,16 @@ def _shown(name: object) -> str:
         return f"a {type(name).__name__}"
 
 
-def _is_settled(one: DeclaredEntry, row: Row[Any]) -> bool:
-    """Return whether code declares the same as at the last sync."""
+def _is_gone(row: Row[Any]) -> bool:
+    """Return whether an earlier sync has let go of an entry, and nobody has revived it."""
+    return row.state == "cancelled" and merge.let_go_in(row.declared) is not None
+
+
+def _is_settled(one: DeclaredEntry, row: Row[Any], related: stored.Related) -> bool:
+    """Return whether code declares the same as at the last sync, and its upstreams are there."""
+    if any(edge.name in one.gone for edge in related.after.get(row.id, ())):
+        return False
     declared = row.declared if isinstance(row.declared, dict) else {}
     before = None if "let_go" in declared or row.source != one.source else declared.get("digest")
-    return one.digest is not None and one.digest == before
+    alike = one.digest is not None and one.digest == before
+    return alike and not (one.new and merge.waits_for(declared, one.new))

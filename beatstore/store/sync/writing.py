@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beatstore.database.rows import Transaction
+from beatstore.definition import edges
 from beatstore.records import Entry
 from beatstore.store import audit, links
 from beatstore.store.sync import bulk, entry, stored
@@ -50,7 +51,9 @@ def update(
     _write_tags(tx, ids, declared)
     _write_edges(tx, ids, declared, ups)
     # Discard what the upstreams did while the entry was not declared.
-    consume(tx, [old.id for old, one in seen if one.returns and one.becomes("kind") == "after"])
+    back = [old.id for old, one in seen if one.returns and one.becomes("kind") == "after"]
+    if back:
+        consume(tx, back, current=tx.reads_snapshot)
     links.wake(tx, [old.id for old, one in seen if one.after])
     times = [at for _, one in seen if (at := one.row.get("wake_at")) is not None]
     tx.notify(min(times, default=None))
@@ -94,20 +97,23 @@ def _write_edges(
 ) -> None:
     up_ids = {**{name: up.id for name, up in ups.items()}, **ids}
     changing = [(name, one, *one.after) for name, one in declared.items() if one.after]
-    # An edge that changes is deleted and inserted again, because it waits for something else.
+    # An edge that waits for something else is deleted and inserted again.
     gone = [
         (ids[name], edge.name)
         for name, _, was, becomes in changing
-        for edge in was
-        if edge not in becomes
+        for edge in edges.new_waits(was, becomes)
     ]
     left = stored.named(tx, {up for _, up in gone} - up_ids.keys())
     up_ids |= {name: row.id for name, row in left.items()}
     made: list[dict[str, Any]] = []
+    limited: list[tuple[int, int, edges.After]] = []
     for name, one, was, becomes in changing:
-        for edge in becomes:
-            if edge not in was:
-                up = declared.get(edge.name) or DeclaredEntry.of(ups[edge.name])
-                made.append(links.edge_row(one.node(ids[name]), up.node(up_ids[edge.name]), edge))
+        new = edges.new_waits(becomes, was)
+        for edge in new:
+            up = declared.get(edge.name) or DeclaredEntry.of(ups[edge.name])
+            made.append(links.edge_row(one.node(ids[name]), up.node(up_ids[edge.name]), edge))
+        changed = (edge for edge in becomes if edge not in was and edge not in new)
+        limited += [(ids[name], up_ids[edge.name], edge) for edge in changed]
     bulk.remove_edges(tx, [(down, up_ids[up]) for down, up in gone if up in up_ids])
     bulk.insert_edges(tx, made)
+    links.limit(tx, limited)

@@ -23,6 +23,7 @@ On failure: `InvalidEntryError` or `ScheduleError`, naming the field.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,16 @@ from beatstore.rules.states import ENTRY_STATES, LIVE, STOPPED
 from beatstore.schedules import Every, as_schedule, parse, zone
 from beatstore.schedules.instants import EPOCH
 
-__all__ = ["HEADER", "VERSION", "Loaded", "definition", "document", "read"]
+__all__ = [
+    "HEADER",
+    "VERSION",
+    "Loaded",
+    "definition",
+    "document",
+    "packed",
+    "read",
+    "unpacked",
+]
 
 #: The key of a header, and the version of the format.
 HEADER, VERSION = "beatstore", 1
@@ -60,6 +70,13 @@ _KNOWN = (
 
 _COUNTERS = ("run_count", "success_seq", "failure_seq", "done_seq")
 _MARKS = ("created_at", "cursor_at", "last_run_at", "pending_due_at", "pending_since")
+
+#: The columns that hold instants, which JSON lacks.
+_COLUMNS_OF_INSTANTS = (
+    *(column for one in FIELDS.values() if one.form == "instant" for column in one.columns),
+    *("cursor_at", "next_due_at", "wake_at", "created_at", "updated_at", "last_run_at"),
+    *("pending_due_at", "pending_since"),
+)
 
 _LARGEST = 2**63 - 1
 
@@ -335,3 +352,33 @@ def _instant(path: str, given: object) -> datetime:
             write = '"2030-01-31T09:30:00+00:00"'
             raise InvalidEntryError(path, given, "an instant, as ISO 8601 text", write) from None
     return fields.instant(path, given)
+
+
+# -- checked documents, as text ------------------------------------------------------------
+
+
+def packed(loaded: Loaded) -> str:
+    """Return a checked document as a line of text."""
+    row = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in loaded.row.items()
+    }
+    after = [edges.as_json(one) for one in loaded.checked.after or ()]
+    rest = (list(loaded.checked.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
+    return json.dumps((loaded.name, list(loaded.checked.columns), *rest))
+
+
+def unpacked(line: str) -> Loaded:
+    """Return a checked document from the text of `packed`."""
+    name, columns, tags, after, state, row, used, moved = json.loads(line)
+    for column in _COLUMNS_OF_INSTANTS:
+        if row.get(column) is not None:
+            row[column] = datetime.fromisoformat(row[column])
+    checked = edits.CheckedFields(
+        {column: row[column] for column in columns},
+        tuple(tags),
+        state == "paused",
+        tuple(After(**{"align": "latest", **one}) for one in after),
+    )
+    pairs = {up: (pair[0], pair[1]) for up, pair in used.items()}
+    return Loaded(name, checked, state, row, pairs, moved)

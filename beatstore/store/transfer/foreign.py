@@ -1,4 +1,4 @@
-"""Read the tables of other schedulers: rows as dicts; nothing is written.
+"""Read the tables of other schedulers: rows as dicts; nothing is written there.
 
 Invariants:
     * All rows are read from one snapshot, in a read-only transaction.
@@ -11,22 +11,33 @@ On failure: an unusable URL raises `ConfigError`, a missing table that is needed
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Select, inspect, literal_column, select, table
+from sqlalchemy import URL, Select, inspect, literal_column, null, select, table, update
 from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from beatstore.database import transaction
 from beatstore.database.dialects import dialect_at, dialect_of
 from beatstore.database.drivers import connect_defaults
 from beatstore.database.engine import Database, make_engine
+from beatstore.database.rows import Transaction
+from beatstore.database.tables import ENTRY, chunks
 from beatstore.database.transaction import explained
+from beatstore.definition.spec import Declared
 from beatstore.errors import ConfigError, SchemaError
+from beatstore.rules.due import STEP
+from beatstore.schedules.instants import EPOCH
 
-__all__ = ["opened", "read_tables"]
+if TYPE_CHECKING:
+    from beatstore.store import Store
+    from beatstore.store.sync.sync import SyncReport
+
+__all__ = ["opened", "read_tables", "sync"]
 
 
 @contextmanager
@@ -77,6 +88,41 @@ def read_tables(
                 key: _rows(connection, present[key], schema) if key in present else []
                 for key in tables
             }
+
+
+def sync(
+    store: Store,
+    source: str,
+    entries: Collection[Declared],
+    *,
+    refused: Mapping[str, str],
+    late: Collection[str],
+    session: Any,
+) -> SyncReport:
+    """Sync the entries of another scheduler; see `Store.sync`.
+
+    Args:
+        store: the store.
+        source: the owner of the entries.
+        entries: everything that was read.
+        refused: the names that could not be read, each with the reason.
+        late: one-shots whose time has passed, and which run at once. Had they been paused over
+            their time, they would be missed.
+        session: the caller's session, or None.
+    """
+
+    def work(own: Session) -> SyncReport:
+        report = store.sync(entries, source=source, refused=refused, session=own)
+        tx = Transaction(own, store.database, store.settings)
+        for some in chunks(late):
+            passed = ENTRY.c.name.in_(some), ENTRY.c.source == source, ENTRY.c.kind == "once"
+            resumed = update(ENTRY).where(*passed, ENTRY.c.state == "active")
+            # Another wake_at than that of the sync: one that stays is an edit for the trigger.
+            due = {"cursor_at": null(), "wake_at": EPOCH + STEP}
+            tx.execute(resumed.where(ENTRY.c.cursor_at.is_not(None)).values(due))
+        return report
+
+    return transaction.write(store.database, session, work)
 
 
 def _rows(connection: Connection, name: str, schema: str | None) -> list[dict[str, Any]]:

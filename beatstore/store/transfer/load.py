@@ -32,16 +32,28 @@ from beatstore.database.rows import Transaction
 from beatstore.database.tables import DEPENDENCY, ENTRY, TAG
 from beatstore.definition import edges, edits
 from beatstore.definition.edges import After
-from beatstore.definition.spec import FIELDS
+from beatstore.definition.values import canonical
 from beatstore.errors import (
     BeatstoreError,
     DependencyCycleError,
     EntryExistsError,
+    EntryNotFoundError,
     InvalidEntryError,
+    ScheduleError,
 )
+from beatstore.records import Entry
 from beatstore.rules.graph import find_cycle
 from beatstore.store import actions, audit, entries, links
-from beatstore.store.transfer.documents import HEADER, VERSION, Loaded, definition, document, read
+from beatstore.store.transfer.documents import (
+    HEADER,
+    VERSION,
+    Loaded,
+    definition,
+    document,
+    packed,
+    read,
+    unpacked,
+)
 from beatstore.store.transfer.export import documents
 
 __all__ = ["Gathered", "LoadReport", "gather", "write"]
@@ -51,13 +63,6 @@ _PAGE = 500
 #: How many bytes of checked documents are kept in memory before a file is used.
 _MEMORY = 4_000_000
 
-#: The columns that hold instants, which JSON lacks.
-_INSTANTS = (
-    *(column for one in FIELDS.values() if one.form == "instant" for column in one.columns),
-    *("cursor_at", "next_due_at", "wake_at", "created_at", "updated_at", "last_run_at"),
-    *("pending_due_at", "pending_since"),
-)
-
 #: The values of a new row in the columns that a document lacks.
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("cursor_at", "last_run_at", "pending_due_at", "pending_since")),
@@ -65,6 +70,9 @@ _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("success_seq", "failure_seq", "done_seq", "run_count"), 0),
     "version": 1,
 }
+
+#: Why an entry that was there when the load began is refused.
+_GONE = "somebody has just removed or renamed the entry of this name; load again"
 
 #: The columns of an upstream or downstream that an edge needs.
 _COUNTED = ("name", *links.NODE_COLUMNS)
@@ -114,13 +122,13 @@ class Gathered:
         self.lines[name] = line
         if loaded.checked.after:
             self.after[name] = loaded.checked.after
-        self._file.write(_packed(loaded) + "\n")
+        self._file.write(packed(loaded) + "\n")
 
     def pages(self) -> Iterator[list[Loaded]]:
         """Yield the good documents, a page at a time; may be called again."""
         self._file.seek(0)
         while lines := list(islice(self._file, _PAGE)):
-            yield [_unpacked(line) for line in lines]
+            yield [unpacked(line) for line in lines]
 
     def close(self) -> None:
         """Remove the file."""
@@ -173,32 +181,6 @@ def _check_header(header: Mapping[str, Any]) -> None:
 
 def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:200]
-
-
-def _packed(loaded: Loaded) -> str:
-    """Return a checked document as a line of text."""
-    row = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in loaded.row.items()
-    }
-    after = [edges.as_json(one) for one in loaded.checked.after or ()]
-    packed = (list(loaded.checked.tags or ()), after, loaded.state, row, loaded.used, loaded.moved)
-    return json.dumps((loaded.name, list(loaded.checked.columns), *packed))
-
-
-def _unpacked(line: str) -> Loaded:
-    name, columns, tags, after, state, row, used, moved = json.loads(line)
-    for column in _INSTANTS:
-        if row.get(column) is not None:
-            row[column] = datetime.fromisoformat(row[column])
-    checked = edits.CheckedFields(
-        {column: row[column] for column in columns},
-        tuple(tags),
-        state == "paused",
-        tuple(After(**{"align": "latest", **one}) for one in after),
-    )
-    pairs = {up: (pair[0], pair[1]) for up, pair in used.items()}
-    return Loaded(name, checked, state, row, pairs, moved)
 
 
 # -- writing -----------------------------------------------------------------------------
@@ -355,19 +337,33 @@ class _Writing:
         rows = self._tx.execute(select(ENTRY).where(ENTRY.c.name.in_(names))).all()
         stored = {made["name"]: definition(made) for made in documents(self._tx, rows)}
         for one in page:
-            theirs = stored[one.name]
+            theirs = stored.get(one.name)
+            if theirs is None:
+                self._refuse(one.name, _GONE)
+                continue
             ours = definition(_document(one, self._tx.settings))
-            if _canonical(theirs) == _canonical(ours):
+            if canonical(theirs) == canonical(ours):
                 self.unchanged += 1
             elif self._replace:
-                self._edit(one)
-                self.replaced.add(one.name)
+                self._overwrite(one)
             else:
                 keys = {**theirs, **ours}
                 differing = [key for key in keys if theirs.get(key) != ours.get(key)]
                 fields = ", ".join(differing)
                 reason = f"an entry named {one.name!r} exists already, and differs in {fields}"
                 self._refuse(one.name, reason)
+
+    def _overwrite(self, one: Loaded) -> None:
+        """Update an existing entry from its document, or refuse what it can't become."""
+        try:
+            with self._tx.savepoint():
+                self._edit(one)
+        except EntryNotFoundError:
+            self._refuse(one.name, _GONE)
+        except (InvalidEntryError, ScheduleError) as error:
+            self._refuse(one.name, str(error))
+        else:
+            self.replaced.add(one.name)
 
     def _edit(self, one: Loaded) -> None:
         """Update an existing entry from its document; its progress stays."""
@@ -390,6 +386,8 @@ class _Writing:
             columns = [ENTRY.c[column] for column in _COUNTED]
             found = select(*columns).where(ENTRY.c.name.in_(ends)).order_by(ENTRY.c.id)
             rows = {row.name: row for row in tx.execute(found.with_for_update())}
+            for name in sorted(ends - rows.keys()):
+                raise tx.missing(name)
             written = [
                 self._edge(rows[name], rows[one.name], one)
                 for name in names
@@ -412,12 +410,23 @@ class _Writing:
         return row
 
     def _relink(self) -> None:
-        """Set the upstreams of replaced entries."""
-        for name in sorted(self.replaced):
-            after = self._after.get(name, ())
-            links.prepare(self._tx, after)
+        """Set the upstreams of replaced entries.
+
+        First remove edges, since an old one could close a cycle with a new one.
+        """
+        names = sorted(self.replaced)
+        links.prepare(self._tx, (one for name in names for one in self._after.get(name, ())))
+        for name in names:
             old = self._tx.get(name, lock=True)
-            entries.edit(self._tx, "load", old, edits.CheckedFields({}, after=after))
+            mine = DEPENDENCY.c.downstream_id == old.id
+            there = [edge for _, _, edge in links.current(self._tx, mine)]
+            if gone := edges.new_waits(there, self._after.get(name, ())):
+                self._set_upstreams(old, [one for one in there if one not in gone])
+        for name in names:
+            self._set_upstreams(self._tx.get(name, lock=True), self._after.get(name, ()))
+
+    def _set_upstreams(self, old: Entry, after: Sequence[After]) -> None:
+        entries.edit(self._tx, "load", old, edits.CheckedFields({}, after=tuple(after)))
 
 
 def _audited(one: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -429,10 +438,6 @@ def _audited(one: Loaded, row: Mapping[str, Any]) -> dict[str, Any]:
 def _document(one: Loaded, settings: Settings) -> dict[str, Any]:
     entry: Any = SimpleNamespace(**{**_EMPTY, **one.row})
     return document(entry, one.checked.tags or (), one.checked.after or (), {}, settings)
-
-
-def _canonical(made: Mapping[str, Any]) -> str:
-    return json.dumps(made, sort_keys=True)
 
 
 def _paged(names: Iterable[str]) -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response
 
 from beatstore.errors import BeatstoreError, EntryNotFoundError, UnavailableError
-from beatstore.records import Entry
+from beatstore.records import Entry, with_extras
 from beatstore.store import StateReport, Store
 from beatstore.types import EndState
 from beatstore.web.call import Call
@@ -46,6 +46,10 @@ FINAL = frozenset(("cancel", "remove"))
 BULK = ("pause", "resume", "trigger", "tag")
 
 
+#: The parameters of the list of entries, in which the chosen ones stood.
+OF_LIST = ("name", "state", "only", "tag", "source", "after")
+
+
 def act(call: Call) -> Response:
     """Do one thing to one entry, or ask first if it can't be undone."""
     form = call.form()
@@ -55,7 +59,7 @@ def act(call: Call) -> Response:
     entry = call.store.get(name)
     call.require(action, entry)
     if action in FINAL and "sure" not in form:
-        return call.render("confirm.html", action=action, names=[name], back=name)
+        return call.render("confirm.html", action=action, names=[name], back=name, kept={})
     in_time = ACTIONS[action](call.changing(), name) is not False
     if action == "remove":
         return call.see("entries", done=action)
@@ -74,8 +78,9 @@ def bulk(call: Call) -> Response:
         raise BadRequest(f"At most {_MOST:,} entries can be changed at once.")
     names = list(dict.fromkeys(names))
     allowed = _require_all(call, action, names)
+    kept = {name: form.get(f"list_{name}", "") for name in OF_LIST}
     if "sure" not in form:
-        return call.render("confirm.html", action=action, names=names, back=None)
+        return call.render("confirm.html", action=action, names=names, back=None, kept=kept)
     if action in _MANY:
         there = set(allowed)
         failed = [(name, str(EntryNotFoundError(name))) for name in names if name not in there]
@@ -84,8 +89,8 @@ def bulk(call: Call) -> Response:
         failed = _each(call, action, names)
     done = len(names) - len(failed)
     if failed:
-        return call.render("partly.html", 409, action=action, done=done, failed=failed)
-    return call.see("entries", done=action, count=done)
+        return call.render("partly.html", 409, action=action, done=done, failed=failed, kept=kept)
+    return call.see("entries", **kept, done=action, count=done)
 
 
 def _together(call: Call, action: str, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -135,8 +140,10 @@ def _do(call: Call, action: str, entry: Entry) -> None:
     if action != "tag":
         ACTIONS[action](call.changing(), entry.name)
         return
-    words = _words(call.form().get("tags", ""))
-    call.changing().change(entry.name, tags=sorted({*entry.tags, *words}))
+    tags = sorted({*entry.tags, *_words(call.form().get("tags", ""))})
+    tagged = with_extras(entry, tags=tags, after=entry.after, edited=entry.edited)
+    call.require(action, tagged)  # with which it may be somebody else's
+    call.changing().change(entry.name, tags=tags)
 
 
 def _words(given: str) -> Sequence[str]:

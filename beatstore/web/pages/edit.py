@@ -13,15 +13,15 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response
 
 from beatstore.definition import edits, fields
 from beatstore.errors import BeatstoreError, EntryChangedError, ScheduleError, UnavailableError
-from beatstore.records import Entry
+from beatstore.records import Entry, with_extras
 from beatstore.rules.due import LATEST, DueTimes
 from beatstore.schedules import as_schedule, describe
-from beatstore.web.call import Call
+from beatstore.web.call import Call, whole
 from beatstore.web.forms import KINDS, inputs, read_fields, texts_of
 from beatstore.web.words import in_words
 
@@ -32,6 +32,9 @@ OVERTAKEN = "overtaken"
 
 #: The columns that say when a new entry is due.
 _SCHEDULE = ("kind", "spec", "timezone", "start_at", "end_at", "created_at")
+
+#: The field with the zone of the times in the form; another tab may have chosen another since.
+_ZONE = "times_in"
 
 #: How many due times are compared.
 _NEXT = 10
@@ -55,6 +58,7 @@ class Preview:
 def edit(call: Call) -> Response:
     """Return the form of an entry; or what comes of it; or save it."""
     name = call.request.values.get("name", "")
+    call.keep_zone(call.request.form.get(_ZONE, ""))
     with call.reading() as session:
         entry = call.store.get(name, session=session)
         shown = {**texts_of(call, entry), "new_name": name}
@@ -69,9 +73,9 @@ def edit(call: Call) -> Response:
     try:
         preview = _preview(call, given, entry, now)
         new_name = fields.text("new_name", form["new_name"].strip())
+        # Who may change only some entries may not let one slip out of these, or into others.
+        call.require("change", _changed(call, given, entry, new_name))
         if new_name != name:
-            # Who may change only some entries may not let one slip out of these, or into others.
-            call.require("change", replace(entry, name=new_name))
             preview = replace(preview, changes=["name", *preview.changes])
             given["new_name"] = new_name
         if "save" not in form or not given:
@@ -80,6 +84,10 @@ def edit(call: Call) -> Response:
         call.changing().change(name, **given, if_version=version)
     except UnavailableError:
         raise
+    except Forbidden as error:
+        if "save" in form:
+            raise
+        return _form(call, entry, form, problems={"": error.description or ""})
     except BeatstoreError as error:
         return _form(call, entry, form, problems=_named(error))
     return call.see("entry", name=new_name, done="change")
@@ -91,6 +99,7 @@ def add(call: Call) -> Response:
     if call.request.method == "GET":
         return _form(call, None, {"kind": "cron"})
     form = call.form()
+    call.keep_zone(form.get(_ZONE, ""))
     given, problems = read_fields(call, form)
     if problems:
         return _form(call, None, form, problems=problems)
@@ -108,11 +117,20 @@ def add(call: Call) -> Response:
     return call.see("entry", name=name, done="add")
 
 
+def _changed(call: Call, given: Mapping[str, Any], entry: Entry, new_name: str) -> Entry:
+    """Return the entry as it would be."""
+    wanted = edits.check(given, call.store.settings, entry)
+    tags = entry.tags if wanted.tags is None else wanted.tags
+    after = entry.after if wanted.after is None else wanted.after
+    changed = replace(entry, **{**wanted.columns, "name": new_name})
+    return with_extras(changed, tags=tags, after=after, edited=entry.edited)
+
+
 def _version(form: Mapping[str, str]) -> int:
-    version = form.get("version", "")
-    if not version.isdecimal():
+    version = whole(form.get("version", ""))
+    if version is None:
         raise BadRequest("The form has no version. Open it again.")
-    return int(version)
+    return version
 
 
 def _named(error: BeatstoreError) -> dict[str, str]:
@@ -138,7 +156,7 @@ def _form(
         texts=texts,
         version=texts.get("version") or (entry.version if entry else 0),
         kinds=KINDS,
-        inputs=inputs(),
+        inputs=inputs(call),
         preview=preview,
         problems=problems or {},
     )
@@ -181,7 +199,7 @@ def _next(call: Call, entry: Any, now: datetime) -> list[datetime]:
         return []
     try:
         return list(DueTimes.of(entry, call.store.settings).between(now, LATEST, _NEXT))
-    except ScheduleError:
+    except (ScheduleError, TypeError):  # a bound may be no instant, written by plain SQL
         return []
 
 

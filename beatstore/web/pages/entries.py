@@ -6,8 +6,10 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
+from beatstore.records import Entry
 from beatstore.rules.states import ENTRY_STATES
 from beatstore.web.call import Call
+from beatstore.web.pages.actions import BULK, OF_LIST
 from beatstore.web.words import in_words
 
 __all__ = ["entries"]
@@ -46,15 +48,26 @@ def entries(call: Call) -> Response:
         )
         names = [entry.name for entry in page]
         strips = call.store.last_runs(names, _RUNS, session=session) if names else {}
-        rows = [(entry, in_words(entry), strips.get(entry.name, ())) for entry in page]
+        rows = [
+            (entry, in_words(entry), strips.get(entry.name, ()), _actions(call, entry))
+            for entry in page
+        ]
+        offered = {action for *_, actions in rows for action in actions}
         return call.render(
             "entries.html",
             rows=rows,
+            actions=[action for action in BULK if action in offered],
+            kept=[(name, call.given(name)) for name in OF_LIST if call.given(name)],
             more_after=page.after if page.more else None,
             filtered=any(chosen.values()),
             states=ENTRY_STATES,
             only=ONLY,
         )
+
+
+def _actions(call: Call, entry: Entry) -> list[str]:
+    """Return what the reader may do to an entry together with others."""
+    return [action for action in BULK if call.actor.may(action, entry)]
 
 
 def _pattern(given: str | None) -> str | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
 
-from beatstore.definition.spec import COLUMNS
-from beatstore.errors import ScheduleError
-from beatstore.records import Entry
+from beatstore.definition.spec import FIELDS
+from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
+from beatstore.records import Audit, Entry
 from beatstore.store.one_entry import one_entry
 from beatstore.types import SessionLike
 from beatstore.web.bars import bars
@@ -21,13 +23,19 @@ __all__ = ["entry"]
 
 _NEXT = 10
 
+#: So many names are followed to the one that an entry has now.
+_RENAMED = 5
+
 
 def entry(call: Call) -> Response:
     """Return the page of one entry."""
     name = call.request.args.get("name", "")
     with call.reading() as session:
         asked, problem = _instant(call)
-        found = one_entry(call.store, name, asked, call.zone.key, session)
+        try:
+            found = one_entry(call.store, name, asked, call.zone.key, session)
+        except EntryNotFoundError as error:
+            return _moved(call, name, session, error)
         return call.render(
             "entry.html",
             entry=found.entry,
@@ -39,6 +47,34 @@ def entry(call: Call) -> Response:
             heat=days(call, found.counts),
             fields=_fields(call, found.entry),
         )
+
+
+def _moved(call: Call, name: str, session: SessionLike, error: EntryNotFoundError) -> Response:
+    """Lead to an entry by its name of now, or say what is left of one that was removed.
+
+    Runs and changes keep the name that the entry had then.
+    """
+    last = _last_change(call, name, session)
+    if last is None:
+        raise error
+    now = last
+    for _ in range(_RENAMED):
+        after = now.after if isinstance(now.after, Mapping) else {}
+        new_name = str(after.get("name") or "") if now.action == "change" else ""
+        with suppress(EntryNotFoundError):
+            return call.see("entry", name=call.store.get(new_name, session=session).name)
+        found = _last_change(call, new_name, session) if new_name else None
+        if found is None:
+            break
+        now = found
+    why = call.store.explain(now.entry, timezone=call.zone.key, session=session)
+    return call.render("gone.html", 404, name=name, said=str(error), why=why)
+
+
+def _last_change(call: Call, name: str, session: SessionLike) -> Audit | None:
+    with suppress(InvalidEntryError):  # no entry can have had that name
+        return next(iter(call.store.audit(name, 1, session=session)), None)
+    return None
 
 
 def _instant(call: Call) -> tuple[datetime | None, str | None]:
@@ -71,10 +107,14 @@ def _next(call: Call, entry: Entry, session: SessionLike) -> list[tuple[datetime
 
 
 def _fields(call: Call, entry: Entry) -> list[tuple[str, Any]]:
-    """Return the fields that differ from nothing, with secrets in the arguments hidden."""
+    """Return the fields that are not empty, with secrets in the arguments hidden.
+
+    A 0 is shown where the field is not 0 by default: no retry delay, or no grace.
+    """
     shown = []
-    for column in COLUMNS:
-        value = call.redacted(column, getattr(entry, column))
-        if value not in (None, "", [], {}, 0):
-            shown.append((column.replace("_", " "), value))
+    for field in FIELDS.values():
+        for column in field.columns:
+            value = call.redacted(column, getattr(entry, column))
+            if value not in (None, "", [], {}) and not (value == 0 and field.left_out == 0):
+                shown.append((column.replace("_", " "), value))
     return shown

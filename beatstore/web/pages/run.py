@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from urllib.parse import quote
 
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
+from beatstore.errors import InvalidEntryError
 from beatstore.records import Run
-from beatstore.rules.states import UNFINISHED, WITH_WORKER
+from beatstore.rules.states import RECORDS, UNFINISHED, WITH_WORKER
+from beatstore.text.values import covered
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
 from beatstore.web.filters import duration
@@ -28,7 +31,10 @@ def run(call: Call) -> Response:
     """Return the page of one run, by `id`, or by `task` for the id of its task."""
     asked = call.given("task") or call.row_id(call.given("id") or "", "a run")
     with call.reading() as session:
-        found = call.store.run(asked, session=session)
+        try:
+            found = call.store.run(asked, session=session)
+        except InvalidEntryError as error:  # no such run is on record
+            raise NotFound(str(error)) from error
         entry = found.entry
         return call.render(
             "run.html",
@@ -37,6 +43,7 @@ def run(call: Call) -> Response:
             bar=bars([found.run])[0],
             entry=entry,
             steps=_steps(found.run),
+            covers=covered(found.run.missed_count, is_record=found.run.state in RECORDS),
             args=call.redacted("args", entry.args) if entry else None,
             kwargs=call.redacted("kwargs", entry.kwargs) if entry else None,
             options=call.redacted("options", entry.options) if entry else None,

@@ -17,7 +17,7 @@ _FILES = {one.name: one for one in files("beatstore.web").joinpath("static").ite
 
 
 def static(call: Call, name: str) -> Response:
-    """Return a file; browsers keep it until beatstore has another version."""
+    """Return a file; pages ask for it by the version, so that no browser shows an old one."""
     found = _FILES.get(name)
     if found is None:
         raise NotFound("There is no such file.")

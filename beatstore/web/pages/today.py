@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from werkzeug.wrappers import Response
 
 from beatstore.store.today import today as found_today
@@ -9,6 +11,9 @@ from beatstore.web.call import Call
 from beatstore.web.load import columns
 
 __all__ = ["today"]
+
+#: How far back the runs by state are counted.
+_HOUR = timedelta(hours=1)
 
 
 def today(call: Call) -> Response:
@@ -20,4 +25,5 @@ def today(call: Call) -> Response:
             status=found.status,
             load=columns(call, found.load),
             failures=found.failures,
+            hour_ago=call.since(_HOUR),
         )

@@ -42,9 +42,14 @@ def choose(call: Call) -> Response:
 
 
 def _came_from(call: Call, root: str) -> str:
-    """Return the page of this dashboard that the form was on."""
+    """Return the page of this dashboard that the form was on; the first one, if it answered a form.
+
+    Such a page has the address of the form, at which nothing can be read.
+    """
     page = urlsplit(call.request.referrer or "")
     inside = page.path.startswith(root) or page.path == root.rstrip("/")
     if page.netloc != call.request.host or not inside:
+        return root
+    if not call.links.test(f"/{page.path.removeprefix(root.rstrip('/')).lstrip('/')}", "GET"):
         return root
     return f"{page.path}?{page.query}" if page.query else page.path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from beatstore import Cron, Every
+from beatstore import Cron, Entry, Every
 from beatstore.web import Actor
 from tests.support.browser import Watch, expect
 from tests.support.site import Site
@@ -49,6 +49,32 @@ def test_an_edit_shows_the_next_ten_before_it_is_saved(page: Page, site: Site) -
     difference = page.get_by_role("row").filter(has_text="after the backup")
     expect(difference.locator("del")).to_have_text("0 3 * * *")
     expect(difference.locator("ins")).to_have_text("30 4 * * *")
+
+
+def test_what_was_typed_outlives_a_refusal(page: Page, site: Site, watch: Watch) -> None:
+    """Nobody loses the form since what they have typed so far is refused, or the answer fails."""
+    site.store.add("nightly", "etl.extract", Cron("0 3 * * *"), tags=["etl"])
+
+    def allows(_: str, entry: Entry | None) -> bool:
+        return entry is not None and "etl" in entry.tags
+
+    site.actor = Actor("eva", can_write=True, allows=allows)
+    page.goto("./entry/edit?name=nightly")
+    page.get_by_label("Reason, for the audit").fill("more of them")
+    page.get_by_label("Tags").fill("et")
+    page.locator("#preview", has_text="eva may not change 'nightly'").wait_for()
+    page.get_by_label("Tags").fill("etl\nnight")
+    page.locator("#preview", has_text="Changed: tags.").wait_for()
+    with watch.refused(403):
+        site.actor = Actor("rita")
+        with page.expect_response("**/entry/edit"):
+            page.get_by_label("When").fill("0 5 * * *")
+        page.wait_for_timeout(500)
+        expect(page.locator("#preview")).to_have_count(1)
+    site.actor = Actor("eva", can_write=True, allows=allows)
+    page.get_by_label("When").fill("0 6 * * *")
+    page.locator("#preview", has_text="every day at 06:00").wait_for()
+    expect(page.get_by_label("Reason, for the audit")).to_have_value("more of them")
 
 
 def test_two_tabs_edit_the_same_entry(page: Page, site: Site, watch: Watch) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 from beatstore import After, Cron, Every
+from beatstore.errors import UnavailableError
 from beatstore.models import RunModel
-from tests.support.browser import expect
+from tests.support.browser import Watch, expect
 from tests.support.busy import EXTRACT, LOAD, fill
 from tests.support.site import Site
-from tests.support.written import HOUR, run, write
+from tests.support.written import HOUR, MINUTE, run, write
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -159,6 +160,67 @@ def test_the_first_page_keeps_itself_up_to_date(page: Page, site: Site) -> None:
     page.clock.run_for(31_000)
     expect(figure).to_have_text("3")
     assert page.evaluate(FOCUSED) == "All beats and workers"
+
+
+@pytest.mark.parametrize("path", ["./", "./graph"])
+def test_a_page_comes_back_after_an_outage(
+    page: Page, site: Site, watch: Watch, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A page that renews itself says that the database is away, tries on, and is as before."""
+    site.store.add("a", "t.x", Every(60))
+    site.store.add("b", "t.x", after=["a"])
+    page.clock.install()
+    page.goto(path)
+    heading = page.get_by_role("heading", level=1)
+    before = heading.inner_text()
+    with monkeypatch.context() as outage:
+        outage.setattr(site.store, "reading", _no_answer)
+        for _ in range(2):
+            with watch.refused(503), page.expect_response(lambda answer: answer.status == 503):
+                page.clock.run_for(31_000)
+            expect(heading).to_have_text("The database can't be read")
+            page.get_by_text("tries again every 30 seconds").wait_for()
+    page.clock.run_for(31_000)
+    expect(heading).to_have_text(before)
+    site.store.add("c", "t.x", after=["a"])
+    page.clock.run_for(31_000)
+    new = "c: active" if "graph" in path else "3 active"
+    expect(page.get_by_role("link", name=new, exact=True)).to_be_visible()
+
+
+def _no_answer(timeout: float) -> NoReturn:
+    raise UnavailableError("postgresql://: nobody answers")
+
+
+def test_a_long_error_hides_no_count(page: Page, site: Site) -> None:
+    """An error and a name without a blank are broken, so that what stands beside them is seen."""
+    entry, now = site.store.add("n" * 255, "t.x", Every(60)), site.store.now()
+    write(site.store, RunModel, run(entry, now - MINUTE, state="failed", error="e" * 500))
+    page.goto("./")
+    table = page.get_by_role("table", name="Failures by error").locator("..")
+    assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def test_whoever_was_signed_out_is_asked_to_sign_in(page: Page, site: Site) -> None:
+    """A page that would renew itself leads to the page that asks; it does not become empty."""
+    site.store.add("a", "t.x", Every(60))
+    page.clock.install()
+    page.goto("./")
+    site.signed_out = True
+    page.clock.run_for(31_000)
+    page.wait_for_url(site.sign_in)
+    site.signed_out = False
+    page.goto("./entry/edit?name=a")
+    page.get_by_label("When").fill("5m")
+    save = page.get_by_role("button", name="Save")
+    page.clock.run_for(1_000)
+    expect(save).to_be_visible()
+    site.signed_out = True
+    page.get_by_label("Description").fill("typed meanwhile")
+    with page.expect_response(lambda answer: answer.status == 302):
+        page.clock.run_for(1_000)
+    expect(save).to_be_visible()
+    expect(page.get_by_label("Description")).to_have_value("typed meanwhile")
 
 
 def test_a_picture_that_is_renewed_keeps_what_was_opened_and_typed(page: Page, site: Site) -> None:

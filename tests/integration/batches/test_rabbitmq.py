@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -63,6 +64,22 @@ def test_rabbitmq_refuses_one_message_and_takes_the_others_once(
     assert "no exchange 'no-such-exchange'" in str(refused.reason)
     assert states(outcomes, claims).count("sent") == BATCH + 19
     assert arrived(rabbitmq_broker) == once([one for one in claims if one is not refused.claim])
+
+
+@pytest.mark.parametrize("options", [{"headers": {"x": "y" * 140_000}}, {"delivery_mode": 9}])
+@pytest.mark.parametrize("how", ["auto", "hooks"])
+def test_rabbitmq_closes_for_one_message_and_gets_the_others_once(
+    rabbitmq_broker: Broker, new_scheduler: NewScheduler, options: dict[str, Any], how: str
+) -> None:
+    """Headers larger than a frame, and a property that it checks: that message fails alone."""
+    scheduler = new_scheduler(rabbitmq_broker, beatstore_send=how)
+    send(scheduler, new_claim())
+    rabbitmq_broker.drain()
+    for _ in range(3):
+        claims = new_claims(40)
+        outcomes = send(scheduler, *claims[:20], new_claim(options=options), *claims[20:])
+        assert Counter(one.state for one in outcomes) == {"sent": 40, "failed": 1}
+        assert arrived(rabbitmq_broker) == once(claims)
 
 
 def test_rabbitmq_refuses_several_messages(

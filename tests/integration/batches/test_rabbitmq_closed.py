@@ -10,7 +10,7 @@ from kombu import Queue
 
 from beatstore.beat.batches import batch_of
 from beatstore.beat.confirms import Confirms, Unconfirmed
-from beatstore.errors import NackedError
+from beatstore.errors import NackedError, UnsureError
 from tests.integration.batches.test_rabbitmq_lost import Answers, Sent
 from tests.support.batches import NewScheduler, arrived, new_claims, through
 from tests.support.brokers import Broker
@@ -119,3 +119,58 @@ def test_a_second_alarm_keeps_the_messages_of_the_first() -> None:
     assert second.answered() == [("a", None), ("b", None)]
     others = Unconfirmed(Confirms(Answers(), frozenset()), [("c", range(1, 2))])
     assert not second.join(others)
+
+
+def test_a_batch_after_an_alarm_is_not_held() -> None:
+    """The end of the alarm is read before the batch, if nobody has read it yet."""
+    channel: Any = Answers(("basic_ack", 1, False))
+    with batch_of(channel):
+        channel.basic_publish(Sent(), exchange="")
+    channel.on_blocked("low on memory")
+    channel.events["unblocked"] = {channel.on_unblocked}
+    channel.answers += [("unblocked", 0, False), ("basic_ack", 2, False)]
+    with batch_of(channel) as batch:
+        channel.basic_publish(Sent(), exchange="")
+        batch.mark()
+    assert batch.fates() == [None]
+
+
+def test_a_channel_that_is_closed_in_an_alarm_is_given_up() -> None:
+    """py-amqp opens it again at once. If that takes too long, it hides why it was closed."""
+    channel: Any = Answers(("basic_ack", 1, False))
+    with batch_of(channel):
+        channel.basic_publish(Sent(), exchange="")
+    channel.basic_publish(Sent(), exchange="")
+    held = Unconfirmed(channel.beatstore_confirms, [("a", range(2, 3))])
+
+    def close(*_: object) -> None:
+        channel._do_revive()
+        raise TimeoutError("no answer")
+
+    channel.events["closed"] = {close}
+    channel.answers.append(("closed", 0, False))
+    with pytest.raises(OSError, match="RabbitMQ will not confirm"):
+        held.answered()
+
+
+def test_what_was_confirmed_before_the_channel_closed_is_sent() -> None:
+    """RabbitMQ answers for one message of the alarm, and closes the channel for the next one."""
+    channel: Any = Answers(("basic_ack", 1, False))
+    with batch_of(channel):
+        channel.basic_publish(Sent(), exchange="")
+    for _ in range(3):
+        channel.basic_publish(Sent(), exchange="")
+    held = Unconfirmed(
+        channel.beatstore_confirms, [(name, range(at, at + 1)) for at, name in enumerate("abc", 2)]
+    )
+
+    def close(*_: object) -> None:
+        raise OSError("NOT_FOUND - no exchange")
+
+    channel.events["closed"] = {close}
+    channel.answers += [("basic_ack", 2, False), ("basic_nack", 3, False), ("closed", 0, False)]
+    with pytest.raises(OSError, match="NOT_FOUND"):
+        held.answered()
+    fates = [(name, type(fate)) for name, fate in held.given_up()]
+    assert fates == [("a", type(None)), ("b", NackedError), ("c", UnsureError)]
+    assert not held

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from celery import Celery, chain
+from celery import Celery, chain, chord, group
 
 from beatstore import Store
 from beatstore.beat.scheduler import DBScheduler
@@ -90,6 +91,92 @@ def test_a_replacement_of_a_run_stays_with_the_broker(
     [second] = memory_broker.drain()
     assert (second.id, second.task) == (first.id, "far.add")
     assert len(store.entries()) == 1
+
+
+#: Canvases with a task that is far, and how many messages of them are sent.
+CANVASES: dict[str, tuple[Callable[[Any, Any], Any], int]] = {
+    "chain": (lambda far, near: chain(far(), near()), 1),
+    "chain with a late end": (lambda far, near: chain(near(), far()), 2),
+    "group": (lambda far, near: group(far(), near()), 2),
+    "chord": (lambda far, near: chord([far(), far()], near()), 2),
+}
+
+
+@on_sqlite
+@pytest.mark.parametrize("shape", CANVASES)
+def test_a_canvas_that_replaces_a_run_stays_with_the_broker(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker, shape: str
+) -> None:
+    """A run that goes on as a canvas is all with the broker, however late a task of it is."""
+    build, count = CANVASES[shape]
+    app.conf.result_backend = "cache+memory://"
+
+    @app.task(name="far.replace", shared=False, bind=True)
+    def replace(self: Any) -> Any:
+        def far() -> Any:
+            return task(app).si(1).set(countdown=HOUR * 9)
+
+        raise self.replace(build(far, lambda: task(app).si(1)))
+
+    store.schedule(replace.s(), countdown=0)
+    [first] = at(scheduler, memory_broker, NOON)
+    request_of(app, first).execute()
+    sent = memory_broker.drain()
+    if count > len(sent):
+        request_of(app, sent[0]).execute()
+        sent += memory_broker.drain()
+    sent = [one for one in sent if one.task == "far.add"]
+    assert len(sent) == count
+    assert any(one.headers["eta"] for one in sent)
+    run_id = first.headers["beatstore_run_id"]
+    assert {one.headers["beatstore_run_id"] for one in sent} == {run_id}
+    assert len(store.entries()) == 1
+
+
+@on_sqlite
+def test_what_joins_the_chord_of_a_run_stays_with_the_broker(
+    app: Celery,
+    store: Store,
+    scheduler: DBScheduler,
+    memory_broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a task adds to its chord is counted there, so it is sent, however late it is."""
+    app.conf.result_backend = "cache+memory://"
+    # Only Redis can do the counting; what is sent is the same.
+    monkeypatch.setattr(app.backend, "add_to_chord", lambda *args: None, raising=False)
+
+    @app.task(name="far.join", shared=False, bind=True)
+    def join(self: Any) -> None:
+        self.add_to_chord(task(app).si(1).set(countdown=HOUR * 9))
+
+    store.schedule(chord([join.si(), join.si()], task(app).si(1)), countdown=0)
+    first, *_ = at(scheduler, memory_broker, NOON)
+    request_of(app, first).execute()
+    [joined] = [one for one in memory_broker.drain() if one.task == "far.add"]
+    assert joined.headers["beatstore_run_id"] == first.headers["beatstore_run_id"]
+    assert len(store.entries()) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize("how", ["apply_async", "schedule"])
+def test_a_call_with_the_headers_of_a_run_is_kept(
+    app: Celery, store: Store, scheduler: DBScheduler, memory_broker: Broker, how: str
+) -> None:
+    """A far call is no part of the run whose task passes its headers on, and is stored."""
+
+    @app.task(name="far.pass", shared=False, bind=True)
+    def passes_on(self: Any) -> None:
+        theirs = {**self.request.headers, "tenant": "a"}
+        getattr(task(app), how)((1,), countdown=HOUR * 9, headers=theirs)
+
+    store.schedule(passes_on.s(), countdown=0, name="first")
+    [first] = at(scheduler, memory_broker, NOON)
+    request_of(app, first).execute()
+    assert memory_broker.drain() == []
+    [kept] = [found.options["headers"] for found in store.entries() if found.name != "first"]
+    assert kept["tenant"] == "a"
+    assert not [name for name in kept if name.startswith("beatstore_")]
 
 
 @on_sqlite

@@ -11,6 +11,7 @@ from functools import partial, wraps
 from typing import Any
 from unittest import mock
 
+import celery.app.amqp
 import celery.app.task
 import celery.beat
 import kombu.messaging
@@ -77,6 +78,21 @@ def _subclass(app: Celery, stack: ExitStack, seen: list[str]) -> None:
         """Do nothing."""
 
 
+def _results(app: Celery, stack: ExitStack, seen: list[str]) -> None:
+    class Noted(Task):  # type: ignore[type-arg]
+        def AsyncResult(self, task_id: str, **kwargs: Any) -> Any:  # noqa: N802  (Celery's name)
+            seen.append(task_id)
+            return super().AsyncResult(task_id, **kwargs)
+
+    @app.task(base=Noted, name="tests.named", shared=False)
+    def named() -> None:
+        """Do nothing."""
+
+
+def _making(app: Celery, stack: ExitStack, seen: list[str]) -> None:
+    _wrapped(app.amqp, "create_task_message", stack, seen)
+
+
 HOOKS: dict[str, Prepare] = {
     "a wrapper of apply_entry, as of Sentry": _method(celery.beat.Scheduler, "apply_entry"),
     "a wrapper of apply_async": _method(celery.app.task.Task, "apply_async"),
@@ -86,6 +102,9 @@ HOOKS: dict[str, Prepare] = {
     "a receiver of after_task_publish": _signal("after_task_publish"),
     "a router of the user's": _router,
     "a class that names its messages": _subclass,
+    "a class that notes its results": _results,
+    "a maker of messages": _making,
+    "a wrapper of saferepr, which hides secrets": _method(celery.app.amqp, "saferepr"),
 }
 
 
@@ -120,6 +139,54 @@ def test_a_hook_sees_each_message(
     assert {one.state for one in send(scheduler, *claims)} == {"sent"}
     assert len(seen) >= len(claims)
     assert len(fast_broker.drain()) == 12
+
+
+def test_what_is_made_of_the_arguments(
+    fast_broker: Broker, scheduler_on: Callable[..., DBScheduler]
+) -> None:
+    """A header that the application takes from the arguments is that of each message."""
+
+    def prepare(app: Celery) -> None:
+        own = app.amqp.task_protocols[2]
+
+        def made(task_id: str, name: str, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+            message = own(task_id, name, args, kwargs, *rest, **more)
+            message.headers["tenant"] = args[0]
+            return message
+
+        app.amqp.task_protocols[2] = made
+
+    scheduler = scheduler_on(fast_broker, prepare)
+    send(scheduler, *(new_claim(args=[n]) for n in range(6)))
+    assert [one.headers["tenant"] for one in fast_broker.drain()] == list(range(6))
+
+
+def test_what_nobody_looks_for(
+    fast_broker: Broker, scheduler_on: Callable[..., DBScheduler], stack: ExitStack
+) -> None:
+    """Whatever makes a message differ by its arguments, there is no template of it."""
+    own = celery.app.amqp.task_message
+
+    def made(headers: Any, properties: Any, body: Any, sent_event: Any) -> Any:
+        return own({**headers, "tenant": body[0][0]}, properties, body, sent_event)
+
+    stack.enter_context(mock.patch.object(celery.app.amqp, "task_message", made))
+    scheduler = scheduler_on(fast_broker)
+    send(scheduler, *(new_claim(args=[n]) for n in range(6)))
+    assert [one.headers["tenant"] for one in fast_broker.drain()] == list(range(6))
+
+
+@with_pipelines
+def test_a_hook_of_the_channel_sees_each_message(
+    redis_broker: Broker, scheduler_on: Callable[..., DBScheduler], stack: ExitStack
+) -> None:
+    """Also the last method before Redis."""
+    seen: list[str] = []
+    scheduler = scheduler_on(redis_broker)
+    send(scheduler, *(new_claim() for _ in range(5)))
+    _wrapped(kombu.transport.redis.Channel, "basic_publish", stack, seen)
+    send(scheduler, *(new_claim() for _ in range(7)))
+    assert len(seen) == 7
 
 
 def test_a_json_of_the_user_s(
@@ -195,6 +262,15 @@ def test_settings_that_need_celery(
     assert why in scheduler.sender.ladder.step.why
 
 
+def test_a_protocol_that_does_not_exist(
+    fast_broker: Broker, scheduler_on: Callable[..., DBScheduler]
+) -> None:
+    """Celery makes no message in it, and its error is that of each run."""
+    scheduler = scheduler_on(fast_broker, task_protocol=3)
+    outcomes = send(scheduler, *(new_claim() for _ in range(5)))
+    assert [(one.state, one.reason) for one in outcomes] == [("failed", "KeyError: 3")] * 5
+
+
 @with_pipelines
 def test_a_beat_that_stood_still_pushes_nothing(
     redis_broker: Broker,
@@ -260,3 +336,14 @@ def test_what_is_genuine() -> None:
     assert not is_genuine(one, "_put", kombu.transport.redis)
     assert not is_genuine(one, "no_such_method", kombu.transport.redis)
     assert not is_genuine(one, "basic_publish", kombu.transport.redis)
+
+
+def test_routes_that_celery_can_t_read_are_told_by_each_run(
+    fast_broker: Broker, scheduler_on: Callable[..., DBScheduler]
+) -> None:
+    """A wrong `task_routes` fails the runs with its error, and not the tick, run after run."""
+    scheduler = scheduler_on(fast_broker, task_routes=[("tests.note",)])
+    for _ in range(2):
+        (outcome,) = send(scheduler, new_claim())
+        assert (outcome.state, outcome.reason[:10]) == ("failed", "ValueError")
+    assert "a setting of the app can't be used (ValueError: " in str(scheduler.sender.ladder.step)

@@ -336,6 +336,34 @@ def test_nothing_is_sent_twice_by_the_switch(theirs: Theirs, at_noon: Store) -> 
 
 @both
 @on_sqlite
+@pytest.mark.parametrize("overdue", [False, True])
+def test_a_time_that_passes_before_the_switch(
+    theirs: Theirs, at_noon: Store, *, overdue: bool
+) -> None:
+    """A one-shot that was moved over paused, and that theirs has not run, runs once if asked."""
+    clock = ManualClock(NOW)
+    at_noon.database.clock = clock
+    off = clocked("off", NOW + HOUR, enabled=False)
+    theirs.write(clocked("late", NOW + HOUR), off, clocked("held", NOW + HOUR))
+    moved(at_noon, theirs, paused=True)
+    at_noon.cancel("held")
+    clock.advance(1.25 * 3600)
+    theirs.sql(f"UPDATE {theirs.tasks} SET enabled = true")
+    queue = Queue(at_noon.database, at_noon.settings, "a-beat")
+    queue.upkeep.introduce(host="here", pid=1, version="1", tzdata="2026a")
+    report = moved(at_noon, theirs, overdue=overdue)
+    assert report.report.updated == ("late", "off")
+    assert [note.name for note in report.notes] == ([] if overdue else ["late", "off"])
+    assert sorted(claim.name for claim in tick(queue)) == (["late", "off"] if overdue else [])
+    state = "finished" if overdue else "missed"
+    assert entry_states(at_noon) == {"held": "cancelled", "late": state, "off": state}
+    assert moved(at_noon, theirs, overdue=overdue).report.unchanged == ("held", "late", "off")
+    assert tick(queue) == []
+    queue.close()
+
+
+@both
+@on_sqlite
 def test_their_own_entries_of_celery_are_left_to_beatstore(theirs: Theirs, at_noon: Store) -> None:
     """celery.backend_cleanup, and what is in beat_schedule, is not carried twice."""
     theirs.write(cron("celery.backend_cleanup", enabled=False), cron("in-code"), cron("one"))

@@ -193,7 +193,7 @@ def test_older_tables_are_read_too() -> None:
         "solar": [],
         "clocked": [],
     }
-    found = read(DJANGO, tables, NOW, How(), lambda name: False)
+    found = read(DJANGO, tables, NOW, How(), lambda name: None)
     one, two = found.entries
     assert (one.schedule.spec, one.schedule.timezone, one.paused) == ("5 * * * *", None, False)
     assert two.schedule == Every(7200)

@@ -157,12 +157,7 @@ def silence(change: Change) -> Iterator[str]:
             continue
         entry = change.before.entries.get(run.entry_id)
         if was.state == "started":
-            heard = [
-                body.beaten.get(run.task_id, 0.0)
-                for name, body in change.world.bodies.items()
-                if name.startswith("worker")
-            ]
-            silent = min(now - max(heard, default=0.0), _since(was.started_at, change))
+            silent = min(now - _heard(run, change), _since(was.started_at, change))
             if silent < 49.0:
                 yield f"{said(run)} is lost, and was heard of {silent:g} s ago"
         elif entry is not None and entry.run_timeout_s is not None and was.state == "sent":
@@ -170,6 +165,20 @@ def silence(change: Change) -> Iterator[str]:
             since = max(_since(at, change) for at in (was.sent_at, was.started_at) if at)
             if since < min(entry.run_timeout_s, 20.0) - 0.01:
                 yield f"{said(run)} is lost {since:g} s after it was sent"
+
+
+def _heard(run: Run, change: Change) -> float:
+    """Return when the latest heartbeat for a run began, on the monotonic clock.
+
+    Where transactions overlap, a worker's heartbeat passes over a run that a beat has locked, and
+    what is written while a beat that has found the worker silent holds the run comes too late.
+    """
+    if change.world.ground.serial:
+        workers = [one for name, one in change.world.bodies.items() if name.startswith("worker")]
+        return max((one.beaten.get(run.task_id, 0.0) for one in workers), default=0.0)
+    looked = change.world.virtual.monotonic - (change.now - change.looked) / _SECOND - 0.001
+    began, written = change.world.judge.heard.get(run.id, (0.0, 0.0))
+    return began if written < looked else 0.0
 
 
 def _since(at: str | None, change: Change) -> float:

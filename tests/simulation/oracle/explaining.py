@@ -73,10 +73,14 @@ def ahead(judge: Judge) -> Iterator[str]:
         plain = plain and not judge.state.upstreams(entry.id)
         if entry.state != "active" or period_of(entry) is None or not plain:
             continue
-        after = max(judge.now, micros(entry.cursor_at or entry.created_at))
+        cursor = micros(entry.cursor_at or entry.created_at)
+        after = max(judge.now, cursor)
         coming = between(entry, after, after + 200_000_000)
+        share = round(entry.jitter_s * 1_000_000)  # which part of it, is beatstore's to choose
+        put_off = between(entry, max(judge.now - share, cursor), judge.now)
+        named = {_at(due) for due in (*put_off, *coming[:1])}
         found = judge.world.ground.store.explain(entry.name)
-        if found.overdue_since is None and coming and found.next_due_at != _at(coming[0]):
+        if found.overdue_since is None and coming and found.next_due_at not in named:
             yield f"{entry.name!r} is due at {_at(coming[0])}, and explain says {found.next_due_at}"
 
 

@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.broker import Publication
-from tests.simulation.kernel import Process
+from tests.simulation.kernel import BROKER, Process
 from tests.simulation.oracle import commits, explaining, planning, rest, sending
 from tests.simulation.oracle.change import Change, said
 from tests.simulation.oracle.memory import Memory
@@ -55,22 +55,35 @@ class Judge(Memory):
             for sentence in rule(change):
                 self.found.append(f"{rule.__name__}: {sentence}")
 
-    def idle(self, process: Process, began: float) -> None:
-        """Judge what a beat has left undone at the end of an operation that began then."""
-        claim = self.world.ground.store.settings.claim_ttl
-        slow = self.world.virtual.monotonic - began >= claim * TRUSTED
-        # What a slow operation has given back lies ahead of a clock that was set back since.
-        excused = slow or self.world.virtual.stepped or bool(self.world.trace.faults)
-        # And it keeps what was written during RabbitMQ's alarm, until that is confirmed.
-        excused = excused or self.world.broker.alarmed
+    def idle(self, process: Process) -> None:
+        """Judge what a beat has left undone at the end of an operation."""
         if process.kind != "beat":
             return
+        kernel, broker = self.world.kernel, self.world.broker
+        claim = self.world.ground.store.settings.claim_ttl
+        slow = kernel.monotonic() - process.began.at >= claim * TRUSTED
+        # It keeps what was written during RabbitMQ's alarm, until that is confirmed.
+        moved = any(one.to == BROKER for one in kernel.faults[process.began.faults :])
+        excused = moved or not broker.up
+        # Who waits for a lock on a server may hold others, and what those hold is marked later.
+        excused = excused or (
+            not self.world.ground.serial
+            and any(one.blocked for one in self.world.processes.values())
+        )
+        # What a slow operation has given back lies ahead of a clock that was set back since.
+        excused = excused or slow or self.world.virtual.stepped
         for run in self.state.runs.values():
-            mine = self.claimers.get(run.id) == process.name
-            if run.state == "claimed" and mine and not run.tries:
-                if not excused:
-                    self.found.append(f"idle: {process.name} has claimed {said(run)} and left it")
-                del self.claimers[run.id]  # whoever claims it again answers for it
+            name, began = self.claimers.get(run.id, ("", process.began))
+            if name != process.name or run.state != "claimed" or run.tries:
+                continue
+            harmed = kernel.harmed(name, began, kernel.now())
+            if broker.alarm and not harmed:
+                continue  # it answers for it still
+            # What RabbitMQ refused at the end of its alarm is sent when the beat tries it again.
+            refused = run.claimed_by is None and began != process.began
+            if not (excused or harmed or refused):
+                self.found.append(f"idle: {process.name} has claimed {said(run)} and left it")
+            del self.claimers[run.id]  # whoever claims it again answers for it
 
     def message(self, sent: Publication) -> None:
         """Judge a message that the broker has taken."""

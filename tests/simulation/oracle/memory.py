@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.simulation.kernel import Moment
 from tests.simulation.ledger import Run
 from tests.simulation.oracle.change import Change
 from tests.simulation.virtual import micros
@@ -15,7 +16,7 @@ class Memory:
 
     Attributes:
         holders: by run, the beat that claims it last and since when, on the monotonic clock.
-        claimers: by run, the process that claimed it last.
+        claimers: by run, the process that claimed it last, and since when that operation is.
         outlived: the runs whose claim has expired, and which were claimed again.
         asked: the runs that a `trigger` or a `rerun` made.
         withdrawn: those of them that were there when their entry was cancelled, and in which
@@ -31,12 +32,14 @@ class Memory:
         commits: how many commits there were.
         claimed: by run, in which of them it was claimed last.
         stopped: by entry, in which it was paused or cancelled, unless it is active again.
+        heard: by run, when the latest heartbeat that reached its row began, and when it was
+            written, on the monotonic clock.
         resumed: by entry, when it became active last, as microseconds of the database's clock.
     """
 
     def __init__(self) -> None:
         self.holders: dict[int, tuple[str, float]] = {}
-        self.claimers: dict[int, str] = {}
+        self.claimers: dict[int, tuple[str, Moment]] = {}
         self.outlived: set[int] = set()
         self.asked: set[int] = set()
         self.withdrawn: dict[int, int] = {}
@@ -51,6 +54,7 @@ class Memory:
         self.commits = 0
         self.claimed: dict[int, int] = {}
         self.stopped: dict[int, int] = {}
+        self.heard: dict[int, tuple[float, float]] = {}
         self.resumed: dict[int, int] = {}
 
     def note(self, change: Change) -> None:
@@ -71,6 +75,7 @@ class Memory:
                 self.ended.add(run.id)
         if change.who.kind == "worker":
             self._note_needless(change)
+            self._note_heard(change)
         self.pruned.update(change.gone())
         self._note_claims(change)
         self._note_failures(change)
@@ -87,6 +92,14 @@ class Memory:
             if waited and run.state == "cancelled" and run.wake_at is None:
                 self.needless.add(number)
 
+    def _note_heard(self, change: Change) -> None:
+        for number, run in change.after.runs.items():
+            was = change.before.runs.get(number)
+            if was is None or (was.state, run.state) != ("started", "started"):
+                continue
+            if was.wake_at != run.wake_at:
+                self.heard[number] = change.who.began.at, change.world.virtual.monotonic
+
     def _note_claims(self, change: Change) -> None:
         for number, run in change.after.runs.items():
             was = change.before.runs.get(number)
@@ -94,11 +107,12 @@ class Memory:
                 self.outlived.add(number)
             if was is not None and was.claimed_by == run.claimed_by:
                 continue
-            if run.claimed_by is not None:
-                self.holders[number] = run.claimed_by, change.world.virtual.monotonic
-                self.claimed[number] = self.commits
+            if run.claimed_by is None:
+                continue  # whoever gives it back still answers for what it claimed
+            self.holders[number] = run.claimed_by, change.world.virtual.monotonic
+            self.claimed[number] = self.commits
             if change.is_beat and run.state == "claimed" and (was is not None or run.attempt == 1):
-                self.claimers[number] = change.who.name
+                self.claimers[number] = change.who.name, change.who.began
 
     def _note_failures(self, change: Change) -> None:
         """Note which runs have failed for good, or were dropped: no other attempt follows."""
@@ -130,7 +144,7 @@ class Memory:
                 was_stopped = self.stopped.pop(number, None) is not None
                 if was_stopped and entry.state == "active":
                     # An edit goes by the time at which it began to read.
-                    lasted = change.world.virtual.monotonic - change.who.began
+                    lasted = change.world.virtual.monotonic - change.who.began.at
                     self.resumed[number] = change.now - round(lasted * 1e6)
             elif number not in self.stopped:
                 self.stopped[number] = self.commits

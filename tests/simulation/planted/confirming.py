@@ -8,7 +8,7 @@ __all__ = ["FAULTS"]
 
 _CONFIRMS = "beatstore/beat/confirms.py"
 _BATCHES = "beatstore/beat/batches.py"
-_SENDER = "beatstore/beat/sender.py"
+_ALARM = "beatstore/beat/alarm.py"
 _ATTEMPT = "beatstore/beat/attempt.py"
 
 FAULTS = (
@@ -63,7 +63,7 @@ FAULTS = (
     ),
     Mutant(
         "alarm-forgets-answers",
-        _SENDER,
+        _ALARM,
         "        return known + self._extended_claims()",
         "        return self._extended_claims()",
         "What RabbitMQ confirms after its alarm is sent.",

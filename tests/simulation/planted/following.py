@@ -227,8 +227,8 @@ FAULTS = (
     Mutant(
         "cancel-keeps-claims",
         _ACTIONS,
-        '    cancel_unsent(tx, [old.id], tx.now(), "entry cancelled before it was sent")',
-        "    pass",
+        "    cancel_unsent(tx, [old.id], tx.now(), why)\n    return True",
+        "    return True",
         "After a `cancel` that was in time nothing is sent.",
     ),
     Mutant(
@@ -241,7 +241,7 @@ FAULTS = (
     Mutant(
         "resume-keeps-completions",
         "beatstore/store/pausing.py",
-        "        consume(tx, some)\n        reset_account(tx, some)",
+        "        consume(tx, some, current=tx.reads_snapshot)\n        reset_account(tx, some)",
         "        pass",
         "Resuming runs nothing by itself.",
     ),

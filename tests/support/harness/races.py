@@ -162,7 +162,7 @@ def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
     """Insert a run of each of these entries, all due now, as what workers work on.
 
     A run that is already there may be of this very instant: the clock of SQLite has
-    milliseconds. The next one is then due a millisecond later.
+    milliseconds. The next one is then due a millisecond later. A one-shot is finished by it.
 
     Returns:
         What the messages of the runs are of.
@@ -183,6 +183,8 @@ def start_runs(store: Store, names: Iterable[str]) -> list[Origin]:
                 "state": "started",
             }
             session.execute(insert(RUN), row)
+            once = update(ENTRY).where(ENTRY.c.id == entry_id, ENTRY.c.kind == "once")
+            session.execute(once.values(state="finished", wake_at=None, next_due_at=None))
             of_row = select(RUN.c.id).where(RUN.c.task_id == row["task_id"])
             found.append(Origin(session.scalars(of_row).one(), str(row["task_id"])))
     return found

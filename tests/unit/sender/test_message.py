@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -190,6 +191,44 @@ def test_expires_counts_from_the_send(scheduler: DBScheduler, memory_broker: Bro
     message = sent_by(scheduler, memory_broker, new_claim(options={"expires": 600}))
     expires = datetime.fromisoformat(message.headers["expires"])
     assert timedelta(0) <= expires - before - timedelta(seconds=600) < timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(("options", "expires"), [({}, 60), ({"expires": None}, None)])
+def test_expires_of_none_is_not_that_of_the_task(
+    app: Celery,
+    scheduler: DBScheduler,
+    memory_broker: Broker,
+    options: dict[str, Any],
+    expires: float | None,
+) -> None:
+    """A message that never expires, though others of its task do, is not given up after a while."""
+
+    @app.task(name="tests.hasty", expires=60, shared=False)
+    def hasty() -> None:
+        """Do nothing."""
+
+    (outcome,) = send(scheduler, new_claim("tests.hasty", options=options))
+    (message,) = memory_broker.drain()
+    assert outcome.expires == expires
+    assert (message.headers["expires"] is None) == (expires is None)
+
+
+@pytest.mark.parametrize("of", ["entry", "task"])
+def test_expires_counts_by_the_database_where_the_machine_is_behind(
+    scheduler: DBScheduler, memory_broker: Broker, of: str
+) -> None:
+    """Workers would revoke all messages of a beat whose clock is behind by more than `expires`."""
+    options = {"expires": 600} if of == "entry" else {}
+    scheduler.app.tasks["tests.note"].expires = 600 if of == "task" else None
+    its_now = datetime.now(timezone.utc) + timedelta(hours=1)
+    claims, until = [new_claim(options=options)], time.monotonic() + 20
+    [outcome] = [
+        one for some in scheduler.sender.send(claims, now=its_now, until=until) for one in some
+    ]
+    [message] = memory_broker.drain()
+    expires = datetime.fromisoformat(message.headers["expires"])
+    assert timedelta(0) <= expires - its_now - timedelta(seconds=600) < timedelta(seconds=20)
+    assert outcome.expires == expires
 
 
 @pytest.mark.parametrize("task", ["tests.note", "elsewhere.task"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,10 +79,15 @@ class Line:
         build_tracer(task.name, task, app=self.app)(headers["id"], args, kwargs, request)
 
 
-@pytest.fixture
-def app(app: Celery) -> Celery:
-    """Return the app with tasks that are replaced, and that join a chord."""
-    app.conf.result_backend = "cache+memory://"
+@pytest.fixture(params=["cache+memory://", "file://"])
+def app(app: Celery, request: pytest.FixtureRequest, tmp_path: Path) -> Celery:
+    """Return the app with tasks that are replaced, and that join a chord.
+
+    Its result backend counts what has ended of a chord, or celery asks it again and again.
+    """
+    app.conf.result_backend = request.param
+    if request.param == "file://":
+        app.conf.result_backend += str(tmp_path)
 
     @app.task(name="work", shared=False)
     def work(*args: Any) -> int:
@@ -209,6 +216,31 @@ def test_a_member_that_adds_another(
     assert sorted(str(part) for part in parts) == ["1/1", "step", "step"]
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_headers_that_are_passed_on(app: Celery, line: Line, writer: Recorder, place: str) -> None:
+    """What a task sends with a copy of its own headers is none of its run, alone or in a canvas."""
+
+    @app.task(name="passes on", bind=True, shared=False)
+    def passes_on(self: Any) -> None:
+        theirs = {**(self.request.headers or {}), "tenant": "a"}
+        copied = child.si().set(headers=theirs)
+        copied.apply_async()
+        chain(copied.clone(), copied.clone()).apply_async()
+        chord([copied.clone()], copied.clone()).apply_async()
+        child.apply_async(headers=theirs)
+
+    @app.task(name="child", shared=False)
+    def child() -> None: ...
+
+    begin(line, PLACES[place][0](passes_on.si(), app.tasks["work"].si))
+    children = [headers for headers in line.worked if headers["task"] == "child"]
+    assert len(children) >= 5
+    assert not [name for one in children for name in one if name.startswith("beatstore_")]
+    assert {one["tenant"] for one in children} == {"a"}
+    reports = told(app, writer)
+    assert ended_at(reports) == [len(reports) - 1]
+
+
 def test_a_class_that_is_not_the_app_s(app: Celery, line: Line, writer: Recorder) -> None:
     """It does not matter what class a task is of, or what it does about being replaced."""
     import celery
@@ -244,6 +276,77 @@ def test_the_delay_of_the_next_message(app: Celery, line: Line, writer: Recorder
     begin(line, chain(app.tasks["work"].si(), app.tasks["work"].si().set(countdown=300)))
     delays = [report.delay for report in told(app, writer) if report.delay]
     assert delays == [pytest.approx(seconds, abs=5) for seconds in (100, 200, 300)]
+
+
+def test_the_expiry_of_the_next_message(app: Celery, line: Line, writer: Recorder) -> None:
+    """A retry, a replacement and the next task of a chain say when they expire."""
+
+    @app.task(name="retried", bind=True, shared=False)
+    def retried(self: Any, **how: Any) -> None:
+        if self.request.retries == 0:
+            raise self.retry(countdown=0, **how)
+
+    @app.task(name="replaced by two", bind=True, shared=False)
+    def by_two(self: Any) -> None:
+        work = app.tasks["work"].si()
+        raise self.replace(group(work.clone().set(expires=200), work.clone().set(expires=300)))
+
+    begin(line, retried.si().set(expires=100))
+    begin(line, retried.si(expires=200))
+    begin(line, retried.si())
+    begin(line, by_two.si())
+    begin(line, chain(app.tasks["work"].si(), app.tasks["work"].si().set(expires=400)))
+    found = [report.expires for report in told(app, writer) if report.state == "sent"]
+    assert found[:3] == [pytest.approx(100, abs=5), pytest.approx(200, abs=5), inf]
+    assert found[3] == pytest.approx(200, abs=5)
+    *_, first, last = (one.expires for one in told(app, writer) if one.state == "succeeded")
+    assert (first, last) == (pytest.approx(400, abs=5), None)
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Give each message a header `headers` with a copy of the others, as tracers do."""
+
+    def trace(*, headers: dict[str, Any], **_: Any) -> None:
+        ours = {name: headers[name] for name in headers if name.startswith("beatstore_")}
+        copied = ours if headers["task"] == "passes on" else {}
+        headers["headers"] = {"trace": "a", **copied, **headers.get("headers", {})}
+
+    signals.before_task_publish.connect(trace)
+    yield
+    signals.before_task_publish.disconnect(trace)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("shape", ["task", "chain", "chord"])
+@pytest.mark.parametrize("place", PLACES)
+def test_headers_within_headers(
+    app: Celery, line: Line, writer: Recorder, place: str, shape: str
+) -> None:
+    """A retry or a replacement belongs to the run also where celery hides the task's headers."""
+
+    @app.task(name="again", bind=True, shared=False)
+    def again(self: Any) -> None:
+        if self.request.retries < 2:
+            raise self.retry(countdown=0)
+        raise self.replace(SHAPES[shape][0](app.tasks["passes on"].si))
+
+    @app.task(name="passes on", bind=True, shared=False)
+    def passes_on(self: Any) -> None:
+        theirs = {**self.request.headers}
+        child.apply_async(headers={**theirs, "headers": theirs})
+        self.retry(countdown=0) if self.request.retries < 1 else None
+
+    @app.task(name="child", bind=True, shared=False)
+    def child(self: Any) -> None:
+        self.retry(countdown=0) if self.request.retries < 1 else None
+
+    begin(line, PLACES[place][0](again.si(), app.tasks["work"].si))
+    for task, runs in {"again": {7}, "passes on": {7}, "child": {None}}.items():
+        found = {one.get("beatstore_run_id") for one in line.worked if one["task"] == task}
+        assert found == runs, task
+    reports = told(app, writer)
+    assert ended_at(reports) == [len(reports) - 1]
 
 
 def test_messages_that_are_odd(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from celery import Celery, signals
-from celery.exceptions import Ignore, Reject, WorkerShutdown
+from celery.exceptions import Ignore, Reject, Retry, WorkerShutdown
 
 import beatstore
 from beatstore.tick.reports import Origin
 from beatstore.worker import signals as worker
 from beatstore.worker import tracker
 from beatstore.worker.reporter import BATCH
+from beatstore.worker.wording import error_text
 from tests.support.processes import ROOT
 from tests.support.recorder import Recorder
 from tests.support.tracer import only, run, told
@@ -86,6 +89,17 @@ def test_short_tasks_wait_when_too_many_reports_do(
     assert len(told(app, writer)) == 3 + BATCH
 
 
+def test_headers_of_any_name_hide_no_report(app: Celery, writer: Recorder) -> None:
+    """Celery makes them attributes of the request, on which the worker keeps notes."""
+
+    @app.task(shared=False)
+    def fine() -> None: ...
+
+    names = ("refused", "told", "follow_up", "has_ended", "waits_until", "next_expires")
+    run(fine, 1, **dict.fromkeys(names, "x"))
+    assert only(app, writer).state == "succeeded"
+
+
 def test_failure(app: Celery, writer: Recorder) -> None:
     """A run that fails says with what, and from where."""
 
@@ -109,8 +123,8 @@ def test_an_error_that_can_t_be_shown(app: Celery, writer: Recorder) -> None:
 
         __repr__ = __str__
 
-    assert worker._error_text(MuteError()) == "MuteError: (it can't be shown)"
-    assert worker._error_text(KeyError()) == "KeyError"
+    assert error_text(MuteError()) == "MuteError: (it can't be shown)"
+    assert error_text(KeyError()) == "KeyError"
 
 
 def test_an_error_that_can_t_be_pickled(app: Celery, writer: Recorder) -> None:
@@ -137,7 +151,6 @@ def test_an_error_that_can_t_be_pickled(app: Celery, writer: Recorder) -> None:
         (Ignore(), ("cancelled", "the task raised Ignore", None)),
         (Ignore("not today"), ("cancelled", "the task raised Ignore: not today", None)),
         (Reject("bad", requeue=False), ("failed", None, "Reject: bad")),
-        (Reject("later", requeue=True), ("sent", "the task raised Reject: later", None)),
         (SystemError("odd"), ("failed", None, "SystemError: odd")),
     ],
 )
@@ -151,6 +164,27 @@ def test_other_ends(
         raise error
 
     run(ends)
+    report = only(app, writer)
+    assert (report.state, report.reason, report.error) == ending
+
+
+@pytest.mark.parametrize(
+    ("late", "ending"),
+    [
+        (True, ("sent", "the task raised Reject: later", None)),
+        (False, ("failed", None, "Reject: later")),
+    ],
+)
+def test_a_message_that_is_put_back(
+    app: Celery, writer: Recorder, late: bool, ending: tuple[str, str | None, str | None]
+) -> None:
+    """A task can put its message back in the queue if that is not acknowledged yet."""
+
+    @app.task(acks_late=late, shared=False)
+    def puts_back() -> None:
+        raise Reject("later", requeue=True)
+
+    run(puts_back)
     report = only(app, writer)
     assert (report.state, report.reason, report.error) == ending
 
@@ -174,6 +208,62 @@ def test_retry(app: Celery, writer: Recorder, monkeypatch: pytest.MonkeyPatch) -
     assert (report.state, report.error) == ("sent", None)
     assert report.reason == "retried by the task: Retry in 0s: ValueError('not yet')"
     assert sent[0]["beatstore_run_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        (None, "retried by the task"),
+        (Ignore("enough"), "retried by the task"),
+        (ValueError("no"), "retried by the task, and has failed: ValueError: no"),
+    ],
+)
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_retry_that_does_not_end_the_task(
+    app: Celery, writer: Recorder, throw: bool, then: Exception | None, reason: str
+) -> None:
+    """A task that has sent its retry goes on in that, whatever it does then; once."""
+
+    @app.task(bind=True, shared=False)
+    def again(self: Any) -> None:
+        if self.request.retries:
+            return
+        with suppress(Retry):
+            self.retry(countdown=100, throw=throw)
+        if then is not None:
+            raise then
+
+    app.set_current()
+    run(again)
+    report = only(app, writer)
+    assert (report.state, report.reason, report.error) == ("sent", reason, None)
+    assert report.delay == pytest.approx(100, abs=5)
+    run(again, retries=1)
+    assert only(app, writer).state == "succeeded"
+    run(again, 2)
+    run(again, 3, id="another", retries=1)
+    assert [report.state for report in told(app, writer)[-2:]] == ["sent", "succeeded"]
+
+
+@pytest.mark.filterwarnings("ignore:Exception raised outside body")
+def test_a_retry_that_can_t_be_stored(
+    app: Celery, writer: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run goes on in its retry, though the result backend does not take that it is retried."""
+
+    @app.task(bind=True, shared=False)
+    def again(self: Any) -> None:
+        self.retry(countdown=100)
+
+    def mark_as_retry(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("no backend")
+
+    app.set_current()
+    monkeypatch.setattr(again.backend, "mark_as_retry", mark_as_retry)
+    run(again)
+    reports = told(app, writer)
+    assert {report.state for report in reports} == {"sent"}
+    assert reports[-1].delay == pytest.approx(100, abs=5)
 
 
 class GreenletExit(BaseException):
@@ -290,6 +380,20 @@ def test_setup_does_nothing_yet(writer: Recorder) -> None:
     assert not app.configured
     assert len(signals.task_prerun.receivers) <= receivers + 1
     app.close()
+
+
+def test_a_copy_of_an_app_reports_too(app: Celery, writer: Recorder) -> None:
+    """What a spawned child of a worker unpickles is set up, and its tasks report."""
+    copy = pickle.loads(pickle.dumps(app))
+    assert copy is not app
+
+    @copy.task(shared=False)
+    def fine() -> None: ...
+
+    run(fine)
+    assert only(copy, writer).state == "succeeded"
+    worker._trackers[copy].stop()
+    copy.close()
 
 
 def test_an_app_may_be_named_by_its_proxy(app: Celery) -> None:
