@@ -429,5 +429,5 @@ def _owed_since(tx: Transaction, entry: Entry) -> datetime | None:
         return None
     try:
         return DueTimes.of(entry, tx.settings).next_after(accounted_for(entry))
-    except (ScheduleError, TypeError, AttributeError):  # a row written by hand
+    except UNREADABLE:  # a row written by hand
         return None
