@@ -39,6 +39,9 @@ NOWHERE = "sqlite:////beatstore-no-such-directory/beatstore.db"
 _run_ids = itertools.count(1)
 _NOW = datetime(2026, 1, 15, 12, tzinfo=timezone.utc)
 
+#: How many seconds a busy machine may take to send some thousands of messages.
+_PATIENCE = 120
+
 
 def new_app(broker: Broker, database_url: str = NOWHERE, **settings: Any) -> Celery:
     """Return an app that sends to the broker's queue; it has no tasks but celery's own."""
@@ -111,14 +114,14 @@ def keeping(app: Celery, clock: ManualClock) -> Iterator[Store]:
 
 def send(scheduler: DBScheduler, *claims: Claim, until: float | None = None) -> list[Outcome]:
     """Send claims as a tick would, and return their outcomes in the order they came."""
-    end = time.monotonic() + 20 if until is None else until
+    end = time.monotonic() + _PATIENCE if until is None else until
     known = scheduler.sender.send(claims, now=_NOW, until=end)
     return [outcome for outcomes in known for outcome in outcomes]
 
 
 def send_into(outcomes: list[Outcome], scheduler: DBScheduler, claims: Sequence[Claim]) -> None:
     """Send as a tick does, and keep each outcome as it comes, whatever happens then."""
-    for known in scheduler.sender.send(claims, now=_NOW, until=time.monotonic() + 20):
+    for known in scheduler.sender.send(claims, now=_NOW, until=time.monotonic() + _PATIENCE):
         outcomes += known
 
 

@@ -221,7 +221,7 @@ def test_expires_counts_by_the_database_where_the_machine_is_behind(
     options = {"expires": 600} if of == "entry" else {}
     scheduler.app.tasks["tests.note"].expires = 600 if of == "task" else None
     its_now = datetime.now(timezone.utc) + timedelta(hours=1)
-    claims, until = [new_claim(options=options)], time.monotonic() + 20
+    claims, until = [new_claim(options=options)], time.monotonic() + 120
     [outcome] = [
         one for some in scheduler.sender.send(claims, now=its_now, until=until) for one in some
     ]

@@ -27,9 +27,12 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 @pytest.fixture
 def app(writer: Recorder) -> Iterator[Celery]:
-    """Hand out an app whose workers report to `writer`."""
+    """Hand out an app whose workers report to `writer`.
+
+    A task that waits for `writer` waits longer than a busy machine ever takes to answer.
+    """
     app = Celery("tests", set_as_current=False, broker="memory://")
-    app.conf.update(beatstore_url=NOWHERE, timezone="UTC")
+    app.conf.update(beatstore_url=NOWHERE, timezone="UTC", beatstore_report_wait=30.0)
     beatstore.setup(app)
     yield app
     writer.error = None

@@ -80,12 +80,12 @@ def test_a_worker_knows_what_it_runs(app: Celery, writer: Recorder, guarded: Any
 def test_the_guard_in_an_outage(app: Celery, writer: Recorder, guarded: Any) -> None:
     """While the database hangs, guard and end together cost a task less than 100 ms."""
     assert 2 * Settings().report_wait < 0.1
-    app.conf.beatstore_report_wait = 1.0  # which no busy machine takes for the rest
+    app.conf.beatstore_report_wait = 3.0  # which no busy machine takes for the rest
     writer.hang()
     began = time.monotonic()
     for _ in range(11):
         run(guarded)
-    assert time.monotonic() - began < 2.0, "more than one has waited, or twice"
+    assert time.monotonic() - began < 6.0, "more than one has waited, or twice"
     assert len(guarded.ran) == 11
     writer.release()
     assert only(app, writer).state == "succeeded"
