@@ -61,8 +61,9 @@ CHANGES = {
 with engine.connect() as connection:
     reflected = sa.inspect(connection).get_indexes("run")[0]["dialect_options"]["sqlite_where"]
     print("SQLAlchemy reflects: WHERE", reflected)
+    context = MigrationContext.configure(connection)
     seen = {
-        name: [operation for operation, _ in compare_metadata(MigrationContext.configure(connection), new)]
+        name: [operation for operation, _ in compare_metadata(context, new)]
         for name, new in CHANGES.items()
     }
 for name, operations in seen.items():

