@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, and_, bindparam, func, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, and_, bindparam, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -13,7 +13,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from beatstore.database.columns import Instant
 from beatstore.database.dialects import dialect_of
 
-__all__ = ["NOW", "clock_default", "db_now", "fenced", "is_instant", "is_word", "micros_between"]
+__all__ = [
+    "NOW",
+    "begins_with",
+    "clock_default",
+    "db_now",
+    "fenced",
+    "is_instant",
+    "is_word",
+    "micros_between",
+]
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801  (an SQL function, named like one)
@@ -40,6 +49,14 @@ def is_word(column: ColumnElement[str], word: str) -> ColumnElement[bool]:
     """
     same = column == word  # which an index finds
     return and_(same, column.concat("|") == f"{word}|") if word.endswith(" ") else same
+
+
+def begins_with(column: ColumnElement[Any], words: str) -> ColumnElement[bool]:
+    """Return the condition that a text begins with words, as `str.startswith` compares them.
+
+    SQLite's LIKE takes upper and lower case for equal.
+    """
+    return func.substr(column, 1, len(words), type_=Text()) == words
 
 
 def fenced(instant: ColumnElement[datetime]) -> ColumnElement[datetime]:

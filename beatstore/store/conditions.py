@@ -9,7 +9,7 @@ from sqlalchemy import and_, func, literal, literal_column, not_, or_, select
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.database.columns import Instant
-from beatstore.database.functions import fenced
+from beatstore.database.functions import begins_with, fenced
 from beatstore.database.tables import ENTRY, RUN
 from beatstore.rules.reasons import TRIGGERED, WAITED
 from beatstore.rules.states import ERRORS, REPORTED
@@ -74,7 +74,7 @@ def _newest_outcome() -> ColumnElement[str]:
 #: The newest run that has an outcome failed or was lost. It reads the newest runs of each entry.
 FAILING: ColumnElement[bool] = func.coalesce(_newest_outcome(), "").in_(ERRORS)
 
-_BY_HAND, _WAITED = (RUN.c.reason.startswith(words) for words in (TRIGGERED, WAITED))
+_BY_HAND, _WAITED = (begins_with(RUN.c.reason, words) for words in (TRIGGERED, WAITED))
 
 #: A run was sent and had no reason to be late, if its entry has a schedule.
 SIMPLY_DUE: ColumnElement[bool] = and_(

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, literal_column, or_, select
 
+from beatstore.database.functions import begins_with
 from beatstore.database.models import ENDS_WAIT as ENDS_WAIT_SQL
 from beatstore.database.tables import DEPENDENCY, RUN, TOKEN
 from beatstore.rules.reasons import OVERLAP
@@ -138,9 +139,8 @@ def outcome_of(run: Any) -> ColumnElement[str | None]:
     A run that was skipped because of its own upstream is a failure. One that was skipped because
     of an overlap or a lock is not.
     """
-    gave_up = and_(
-        run.c.state == "skipped", run.c.claimed_by.is_(None), run.c.reason.not_like(f"{OVERLAP}%")
-    )
+    overlaps = begins_with(run.c.reason, OVERLAP)
+    gave_up = and_(run.c.state == "skipped", run.c.claimed_by.is_(None), ~overlaps)
     return case(
         (run.c.state == "succeeded", "success"),
         (or_(run.c.state.in_(ERRORS), gave_up), "failure"),

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Text, and_, bindparam, case, func, literal
 
 from beatstore.database.columns import Instant
 from beatstore.database.connection import Executes
+from beatstore.database.functions import begins_with
 from beatstore.database.tables import RUN, chunks
 from beatstore.rules.reasons import NOTES, RERUN, RERUN_ANYWAY, TRIGGERED, is_by_hand
 from beatstore.tick.claims import Ending, legible
@@ -45,7 +46,7 @@ HELD = timedelta(seconds=1)
 
 #: The run is no next attempt that beat made after a failure. Cancelled, it counts as nothing.
 #: `beatstore.tick.attempts.is_retry` is the opposite in Python.
-NO_RETRY = or_(RUN.c.attempt == 1, RUN.c.reason.startswith(RERUN))
+NO_RETRY = or_(RUN.c.attempt == 1, begins_with(RUN.c.reason, RERUN))
 
 #: Beat took the run for unsent, and counts nothing. A worker that has the message corrects it.
 TAKEN_FOR_UNSENT = and_(
@@ -69,10 +70,7 @@ def reworded_reason(words: str | ColumnElement[str]) -> ColumnElement[str]:
     NULL stays NULL.
     """
     new = literal(words, Text()) if isinstance(words, str) else words
-    kept = (
-        (RUN.c.reason.startswith(note, autoescape=True), literal(f"{note}; ", Text()) + new)
-        for note in NOTES
-    )
+    kept = ((begins_with(RUN.c.reason, note), literal(f"{note}; ", Text()) + new) for note in NOTES)
     return case(*kept, else_=new)
 
 
@@ -160,12 +158,12 @@ def cancel_unsent(
     for some in chunks(entries):
         unsent = [RUN.c.entry_id.in_(some), RUN.c.state == "claimed"]
         if asked:
-            unsent.append(RUN.c.reason.startswith(TRIGGERED))
+            unsent.append(begins_with(RUN.c.reason, TRIGGERED))
         if held:
             connection.execute(update(RUN).where(*unsent).values(done))
             continue
         connection.execute(update(RUN).where(*unsent, RUN.c.claimed_by.is_(None)).values(done))
-        anyway = RUN.c.reason.startswith(RERUN_ANYWAY)
+        anyway = begins_with(RUN.c.reason, RERUN_ANYWAY)
         plain = {"reason": func.replace(RUN.c.reason, RERUN_ANYWAY, RERUN)}
         connection.execute(update(RUN).where(*unsent, anyway).values(plain))
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from beatstore.config import Settings
+from beatstore.database.functions import begins_with
 from beatstore.database.models import ASLEEP
 from beatstore.database.tables import DEPENDENCY, ENTRY, RUN, WORKER
 from beatstore.database.together import Question
@@ -288,7 +289,7 @@ def _never_sent(run: Any) -> str:
 
 def retries_of_paused() -> Stalls:
     """Ask for the retries that will be cancelled because somebody has paused their entry."""
-    by_hand = RUN.c.reason.startswith(TRIGGERED)
+    by_hand = begins_with(RUN.c.reason, TRIGGERED)
     columns = [RUN.c[name] for name in ("entry_name", "attempt", "due_at", "wake_at")]
     found = (
         select(*columns)
