@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import nsmallest
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import (
@@ -31,6 +32,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     or_,
     select,
     union,
@@ -42,10 +44,11 @@ from beatstore.database.functions import micros_between
 from beatstore.database.rows import Transaction
 from beatstore.database.tables import ENTRY
 from beatstore.definition import fields
-from beatstore.errors import InvalidEntryError, ScheduleError
+from beatstore.errors import InvalidEntryError
 from beatstore.rules.due import STEP, DueTimes, just_before, sent_from
 from beatstore.schedules import Every
 from beatstore.schedules.instants import EPOCH
+from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.types import Duration
 
 __all__ = ["UpcomingCounts", "upcoming_counts"]
@@ -110,18 +113,6 @@ class UpcomingCounts:
         return self.left_out > 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What the due times of some entries are made of; see `beatstore.rules.due.ScheduleRow`."""
-
-    kind: str
-    spec: str
-    timezone: str | None
-    start_at: datetime | None
-    end_at: datetime | None
-    created_at: datetime
-
-
 def upcoming_counts(
     tx: Transaction, start: datetime | None, until: datetime, step: Duration
 ) -> UpcomingCounts:
@@ -181,19 +172,24 @@ def _rules(now: datetime, begin: datetime, end: datetime, length: timedelta) -> 
     """Return a query for the schedules of entries."""
     first = _first(begin, end, length)
     is_anchored = and_(_ANCHORED, ENTRY.c.start_at.is_(None), first.is_(None))
-    anchor = case((is_anchored, ENTRY.c.created_at))
     zone = case((ENTRY.c.kind.in_(["cron", "rrule"]), ENTRY.c.timezone))
-    # What is due and not sent, since it waits or is put off by jitter, uses up a run, too.
-    # What was due before an edit or a resume is not.
-    unaccounted = or_(ENTRY.c.cursor_at.is_(None), ENTRY.c.next_due_at > ENTRY.c.cursor_at)
-    is_due = and_(ENTRY.c.next_due_at <= literal(now, Instant()), unaccounted)
-    owed = case((or_(ENTRY.c.pending_due_at.is_not(None), is_due), 1), else_=0)
+    at, waits = literal(now, Instant()), ENTRY.c.pending_due_at.is_not(None)
+    left = ENTRY.c.max_runs - ENTRY.c.run_count - case((waits, 1), else_=0)
+    # What is due already uses up runs, too: as many as the misfire policy sends of it. All of what
+    # jitter puts off is sent. Otherwise jitter does not count, which would part alike entries.
+    is_due = func.coalesce(ENTRY.c.next_due_at, ENTRY.c.created_at) <= at
+    owes = and_(ENTRY.c.max_runs.is_not(None), not_(waits), is_due)
+    is_new = and_(owes, ENTRY.c.cursor_at.is_(None))
+    misfire = case((and_(owes, ENTRY.c.wake_at > at), "all"), (owes, ENTRY.c.misfire))
     rule: list[ColumnElement[Any]] = [ENTRY.c[name] for name in ("kind", "spec")]
     rule += [zone.label("timezone"), ENTRY.c.start_at, ENTRY.c.end_at]
     rule += [
         first.label("first"),
-        anchor.label("anchor"),
-        (ENTRY.c.max_runs - ENTRY.c.run_count - owed).label("remaining"),
+        case((or_(is_anchored, is_new), ENTRY.c.created_at)).label("anchor"),
+        left.label("remaining"),
+        case((owes, ENTRY.c.cursor_at), else_=at).label("cursor_at"),
+        misfire.label("misfire"),
+        case((owes, ENTRY.c.grace_s)).label("grace_s"),
     ]
     return select(*rule).where(*_scheduled(end))
 
@@ -260,8 +256,7 @@ class _Computed:
             period = int(row.spec) * (_SECOND // STEP)
             first = self._begin + row.first % period * STEP
             return self._at_intervals(first, period, self._end)
-        made_at = row.anchor or EPOCH
-        rule = _Rule(row.kind, row.spec, row.timezone, row.start_at, row.end_at, made_at)
+        rule = SimpleNamespace(**row._mapping, created_at=row.anchor or EPOCH)
         try:
             times = DueTimes.of(rule, self._settings)
             after = just_before(self._begin)
@@ -271,12 +266,19 @@ class _Computed:
                 return self._at_intervals(times.next_after(after), period, end)
             if row.remaining is None:
                 return self._one_by_one(times, after, None)
-            left = max(0, row.remaining)
-            if left and after > self._now:
-                left -= len(times.between(self._now, after, left))
-            return self._one_by_one(times, max(after, self._now), left)
-        except (ScheduleError, TypeError, ValueError, OverflowError):
+            after = max(after, self._now)
+            return self._one_by_one(times, after, self._left(rule, after))
+        except UNREADABLE:
             return {}  # a row written by hand, which beat will mark broken
+
+    def _left(self, rule: SimpleNamespace, after: datetime) -> int:
+        """Return how many runs `max_runs` leaves to the due times after an instant."""
+        rule.id, rule.jitter_s = 0, 0
+        rule.state, rule.pending_due_at = "active", None
+        rule.max_runs, rule.run_count = rule.remaining, 0
+        ahead = Ahead(rule, self._now, self._settings)
+        ahead.skip(after)
+        return ahead.remaining or 0
 
     def _at_intervals(self, first: datetime | None, period: int, end: datetime) -> dict[int, int]:
         """Count by arithmetic, since a period may be far shorter than a step."""
