@@ -38,6 +38,10 @@ __all__ = [
     "check_actor",
     "check_reason",
     "entry_columns",
+    "followed",
+    "is_departure",
+    "last_change",
+    "new_name",
     "os_user",
     "record",
     "record_all",
@@ -54,6 +58,9 @@ Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 
 #: An entry as it was, the columns that change, and the differences in other tables.
 Edit = tuple[Entry, Mapping[str, Any], Differences]
+
+#: How many renames are followed, and how many changes are searched for each.
+_RENAMES, _CHANGES = 5, 100
 
 #: The most characters of a reason.
 _REASON_LENGTH = 1000
@@ -129,6 +136,60 @@ def _before(tx: Transaction, change_id: int) -> ColumnElement[bool]:
     if not isinstance(at, datetime):  # pruned meanwhile, or written by hand
         return AUDIT.c.id < change_id
     return and_(AUDIT.c.at <= at, or_(AUDIT.c.at < at, AUDIT.c.id < change_id))
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def new_name(change: Audit) -> str | None:
+    """Return the name that an entry got with a change; None: it kept its own, or was removed."""
+    if not isinstance(change.before, Mapping) or not isinstance(change.after, Mapping):
+        return None
+    return change.after.get("name") or None if "name" in change.before else None
+
+
+def is_departure(change: Audit) -> bool:
+    """Return whether a change took an entry its name: whether it was a rename or a removal."""
+    return (change.before is not None and change.after is None) or new_name(change) is not None
+
+
+def last_change(tx: Transaction, name: str) -> Audit | None:
+    """Return the last change of the entry that has a name or had it last, such as its removal."""
+    # A run of a removed entry can still be ended.
+    found = select(AUDIT).where(is_word(AUDIT.c.entry, name), AUDIT.c.action != "end")
+    page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(1)
+    return next(iter(tx.all(Audit, page)), None)
+
+
+def followed(tx: Transaction, name: str) -> tuple[str | None, Audit | None]:
+    """Follow the entry that had a name last, and has it no more, through its renames.
+
+    Returns:
+        Its name now, or None if it is gone; and the last change on its way, which is its rename or
+        its removal, or None if nothing is on record of that name.
+    """
+    change = last_change(tx, name) if fields.storable(name) else None
+    for _ in range(_RENAMES):
+        given = change and new_name(change)
+        if not change or not given:
+            break
+        left = _left_by(tx, given, change)
+        if left is None:
+            return (given if tx.find(given) else None), change
+        change = left
+    return None, change
+
+
+def _left_by(tx: Transaction, name: str, since: Audit) -> Audit | None:
+    """Return the first change after one that took a name from its entry; None: none did."""
+    later = or_(AUDIT.c.at > since.at, and_(AUDIT.c.at == since.at, AUDIT.c.id > since.id))
+    found = select(AUDIT).where(is_word(AUDIT.c.entry, name), later)
+    found = found.where(AUDIT.c.action.in_(("change", "remove")))
+    page = found.order_by(AUDIT.c.at, AUDIT.c.id).limit(_CHANGES)
+    return next((one for one in tx.all(Audit, page) if is_departure(one)), None)
+
+
+# -- writing -------------------------------------------------------------------------------
 
 
 def record_edit(tx: Transaction, action: str, old: Entry, new: Entry, others: Differences) -> None:

@@ -11,14 +11,15 @@ from beatstore.database.rows import Transaction
 from beatstore.database.together import Question
 from beatstore.records import Audit, Entry, Run
 from beatstore.rules.graph import Edge
-from beatstore.store import Store, extras, figures, graphs, history
+from beatstore.store import Store, audit, extras, figures, graphs, history
 from beatstore.store.explain.around import Around
 from beatstore.store.explain.entry import Explanation, Facts, explained
 from beatstore.store.explain.occurrence import explained_at
+from beatstore.store.explain.wording import Wording
 from beatstore.store.figures import FailureGroup, RunCount
 from beatstore.types import Page, SessionLike
 
-__all__ = ["OneEntry", "one_entry"]
+__all__ = ["Departed", "OneEntry", "departed", "one_entry"]
 
 #: How far back the counts and the failures go, and how long each step of the counts is.
 _BACK, _STEP = timedelta(days=90), timedelta(days=1)
@@ -57,6 +58,43 @@ class OneEntry:
     upstreams: Sequence[Edge]
     downstreams: Sequence[Edge]
     further: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """What became of an entry that no longer has its name.
+
+    Attributes:
+        now: the name that it has now; None: it is gone.
+        said: who renamed or removed it, and when, in a sentence.
+    """
+
+    now: str | None
+    said: str
+
+
+def departed(store: Store, name: str, timezone: str, session: SessionLike) -> Departed | None:
+    """Return what became of the entry that had a name last, and has it no more.
+
+    It joins the transaction of `session`, such as that of `Store.reading`.
+
+    Args:
+        store: where the entry was.
+        name: the name that it had.
+        timezone: the IANA zone for the time in the sentence.
+        session: the caller's session.
+
+    Returns:
+        None: nothing is on record of that name.
+    """
+
+    def read(tx: Transaction) -> Departed | None:
+        now, change = audit.followed(tx, name)
+        if change is None:
+            return None
+        return Departed(now, Wording(timezone, tx.now()).gone(change))
+
+    return store._read(session, read)
 
 
 def one_entry(

@@ -7,7 +7,7 @@ import pytest
 from beatstore import Store
 from beatstore.clock import ManualClock
 from beatstore.testing import simulate
-from tests.support.written import HOUR, MINUTE, NOON
+from tests.support.written import HOUR, MINUTE, NOON, sql
 
 pytestmark = pytest.mark.by_clock  # the store's time is that of the fixture `clock`
 
@@ -80,3 +80,29 @@ def test_a_name_that_a_rename_has_freed_tells_of_it(store: Store, clock: ManualC
     store.add("load", "t", "0 * * * *")
     said = str(store.explain("load", NOON + 30 * MINUTE))
     assert said.startswith("The 'load' of then was renamed to 'old' at 13:00:00, by ann; another")
+
+
+def test_what_is_gone_was_not_removed_by_whoever_changed_it_last(store: Store) -> None:
+    """If plain SQL deleted the row, nobody in the audit did, and the entry has no other name."""
+    store.by("ann").add("load", "t", "0 * * * *")
+    sql(store, "DELETE FROM beatstore_entry")
+    said = "'load' was removed without the API; its last change on record was {} at {}, by {}."
+    found = store.explain("load")
+    assert found.sentences == [said.format("'add'", "12:00:00", "ann")]
+    assert (found.state, found.by, found.since) == ("removed", None, None)
+    store.by("ann").add("load", "t", "0 * * * *")
+    store.by("bob").pause("load")
+    sql(store, "DELETE FROM beatstore_entry")
+    assert store.explain("load").sentences == [said.format("'pause'", "12:00:00", "bob")]
+
+
+def test_who_ends_a_run_of_a_removed_entry_has_not_removed_it(store: Store) -> None:
+    """The run has the name of the entry, and so has the change."""
+    store.add("load", "t", "0 * * * *")
+    run_id = store.trigger("load").id
+    sql(store, "UPDATE beatstore_run SET state = 'sent'")
+    store.by("ann").remove("load")
+    store.by("bob").end(run_id, "failed")
+    found = store.explain("load")
+    assert found.sentences == ["'load' was removed at 12:00:00, by ann."]
+    assert found.by == "ann"

@@ -17,19 +17,18 @@ from typing import Any
 
 from sqlalchemy import select
 
-from beatstore.database.functions import is_word
 from beatstore.database.rows import Transaction
-from beatstore.database.tables import AUDIT, RUN
+from beatstore.database.tables import RUN
 from beatstore.database.together import Question, ask
 from beatstore.definition import fields
 from beatstore.errors import ScheduleError
-from beatstore.records import Audit, Entry, Run
+from beatstore.records import Entry, Run
 from beatstore.rules.due import DueTimes, accounted_for, remaining_runs, sent_from, shown_offset
 from beatstore.rules.gate import run_timeout
 from beatstore.rules.states import LIVE
 from beatstore.schedules import zone
 from beatstore.schedules.instants import EPOCH
-from beatstore.store import processes
+from beatstore.store import audit, processes
 from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.store.explain import stalls
 from beatstore.store.explain.blocked import Blocked
@@ -38,7 +37,6 @@ from beatstore.store.explain.upstreams import (
     Upstreams,
     changed_to,
     changes,
-    departure,
     readable,
     runs,
     unfinished,
@@ -144,16 +142,15 @@ def gone(tx: Transaction, name: str, timezone: str | None) -> Explanation:
     """
     if not fields.storable(name):
         raise tx.missing(name)
-    found = select(AUDIT).where(is_word(AUDIT.c.entry, name))
-    page = found.order_by(AUDIT.c.at.desc(), AUDIT.c.id.desc()).limit(1)
-    change = next(iter(tx.all(Audit, page)), None)
+    change = audit.last_change(tx, name)
     if change is None:
         raise tx.missing(name)
     wording = Wording(timezone or tx.settings.default_timezone, tx.now())
-    became, to = departure(change)
-    removal = f"{name!r} was {became}{to} at {wording.moment(change.at)}, by {maker(change)}."
-    answer = Explanation(name, wording.now, became, change.at, change.actor, change.reason)
-    return replace(answer, sentences=[removal])
+    became = "renamed" if audit.new_name(change) else "removed"
+    answer = Explanation(name, wording.now, became, sentences=[wording.gone(change)])
+    if not audit.is_departure(change):
+        return answer
+    return replace(answer, since=change.at, by=change.actor, reason=change.reason)
 
 
 class Facts:

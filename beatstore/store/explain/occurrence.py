@@ -33,7 +33,7 @@ from beatstore.rules.states import CANCELS_RUNS, RECORDS
 from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.store.explain.around import CHANGES_READ, Around, run_of_removed
 from beatstore.store.explain.entry import Answer, Explanation, Facts, gone
-from beatstore.store.explain.upstreams import addition, changes, departure, last_of_another
+from beatstore.store.explain.upstreams import addition, changes, last_of_another
 from beatstore.store.explain.wording import clause, maker, sentence
 
 __all__ = ["explain_at", "explained_at"]
@@ -193,8 +193,7 @@ class _Occurrence(Answer):
         last = last_of_another(self._later, entry.created_at)
         if last is None:
             return self._say("not created", f"{entry.name!r} did not exist then: it {added}")
-        became, to = departure(last)
-        gone = f"{became}{to} at {self.wording.moment(last.at)}, by {maker(last)}"
+        gone = self.wording.departure(last)
         run = self.facts["run"] = run_of_removed(self.tx, entry.name, self.at)
         verdict, said = _recorded(run)
         self._say(verdict, f"the {entry.name!r} of then was {gone}; another one {added}")

@@ -18,6 +18,7 @@ from beatstore.database.together import Question
 from beatstore.records import Audit, Entry, Run, entry_of
 from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.schedules.instants import EPOCH
+from beatstore.store.audit import is_departure
 from beatstore.store.explain.wording import NO_REASON, Wording, clause, maker
 from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
 
@@ -28,7 +29,6 @@ __all__ = [
     "addition",
     "changed_to",
     "changes",
-    "departure",
     "last_of_another",
     "newest_first",
     "newest_unfinished",
@@ -306,12 +306,6 @@ def addition(found: Sequence[Audit], created_at: datetime) -> Audit | None:
     return made if made is not None and made.at >= created_at else None
 
 
-def departure(change: Audit) -> tuple[str, str]:
-    """Return what became of an entry with its last change, and to what name it was renamed."""
-    new_name = change.after.get("name") if isinstance(change.after, dict) else None
-    return ("renamed", f" to {new_name!r}") if new_name else ("removed", "")
-
-
 def last_of_another(found: Sequence[Audit], created_at: datetime) -> Audit | None:
     """Return the last change of an entry that had the name before the one created at an instant.
 
@@ -326,4 +320,4 @@ def last_of_another(found: Sequence[Audit], created_at: datetime) -> Audit | Non
     if not known or known[-1].before is None:
         return None
     ends = (one for one in known if one.at <= created_at and one.before is not None)
-    return next((one for one in ends if one.after is None or departure(one)[1]), None)
+    return next((one for one in ends if is_departure(one)), None)

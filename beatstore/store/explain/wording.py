@@ -16,6 +16,7 @@ from beatstore.rules.reasons import duration, is_dropped, is_rerun, is_triggered
 from beatstore.rules.states import RECORDS, UNFINISHED
 from beatstore.schedules import local_time, retold, shown_in, zone
 from beatstore.schedules.every import period_in_words
+from beatstore.store.audit import is_departure, new_name
 from beatstore.text.values import tally
 
 if TYPE_CHECKING:
@@ -106,6 +107,20 @@ class Wording:
         return text if by is None else f"{text}, by {by}"
 
     # -- the entry -------------------------------------------------------------------------
+
+    def departure(self, change: Audit) -> str:
+        """Return what a change that took the name from an entry did, when, and who made it."""
+        name = new_name(change)
+        became = f"renamed to {name!r}" if name else "removed"
+        return f"{became} at {self.moment(change.at)}, by {maker(change)}"
+
+    def gone(self, change: Audit) -> str:
+        """Say what became of an entry that has its name no more, by its last change on record."""
+        name = repr(change.entry)
+        if is_departure(change):
+            return f"{name} was {self.departure(change)}."
+        last = f"{change.action!r} at {self.moment(change.at)}, by {maker(change)}"
+        return f"{name} was removed without the API; its last change on record was {last}."
 
     def rule(self, entry: Entry) -> str:
         """Return an entry's schedule."""

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from werkzeug.wrappers import Response
 
 from beatstore.definition.spec import FIELDS
-from beatstore.errors import EntryNotFoundError, InvalidEntryError, ScheduleError
-from beatstore.records import Audit, Entry
+from beatstore.errors import EntryNotFoundError, ScheduleError
+from beatstore.records import Entry
 from beatstore.store.one_entry import one_entry
 from beatstore.types import SessionLike
 from beatstore.web.bars import bars
 from beatstore.web.call import Call
+from beatstore.web.departed import elsewhere
 from beatstore.web.heat import days
 from beatstore.web.words import in_words
 
 __all__ = ["entry"]
 
 _NEXT = 10
-
-#: So many names are followed to the one that an entry has now.
-_RENAMED = 5
 
 
 def entry(call: Call) -> Response:
@@ -35,7 +31,7 @@ def entry(call: Call) -> Response:
         try:
             found = one_entry(call.store, name, asked, call.zone.key, session)
         except EntryNotFoundError as error:
-            return _moved(call, name, session, error)
+            return elsewhere(call, error, "entry")
         return call.render(
             "entry.html",
             entry=found.entry,
@@ -47,34 +43,6 @@ def entry(call: Call) -> Response:
             heat=days(call, found.counts),
             fields=_fields(call, found.entry),
         )
-
-
-def _moved(call: Call, name: str, session: SessionLike, error: EntryNotFoundError) -> Response:
-    """Lead to an entry by its name of now, or say what is left of one that was removed.
-
-    Runs and changes keep the name that the entry had then.
-    """
-    last = _last_change(call, name, session)
-    if last is None:
-        raise error
-    now = last
-    for _ in range(_RENAMED):
-        after = now.after if isinstance(now.after, Mapping) else {}
-        new_name = str(after.get("name") or "") if now.action == "change" else ""
-        with suppress(EntryNotFoundError):
-            return call.see("entry", name=call.store.get(new_name, session=session).name)
-        found = _last_change(call, new_name, session) if new_name else None
-        if found is None:
-            break
-        now = found
-    why = call.store.explain(now.entry, timezone=call.zone.key, session=session)
-    return call.render("gone.html", 404, name=name, said=str(error), why=why)
-
-
-def _last_change(call: Call, name: str, session: SessionLike) -> Audit | None:
-    with suppress(InvalidEntryError):  # no entry can have had that name
-        return next(iter(call.store.audit(name, 1, session=session)), None)
-    return None
 
 
 def _instant(call: Call) -> tuple[datetime | None, str | None]:
