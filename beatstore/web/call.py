@@ -73,6 +73,7 @@ DONE: Mapping[str, str] = {
     "tag": "Tagged.",
     "rerun": "Beat sends it again at its next tick.",
     "end": "Ended.",
+    "renamed": "Nothing was done: the entry was renamed meanwhile. This is its page now.",
     "too late": "It was too late: its last run has been sent or is about to be.",
 }
 

@@ -17,6 +17,7 @@ from beatstore.records import Entry, with_extras
 from beatstore.store import StateReport, Store
 from beatstore.types import EndState
 from beatstore.web.call import Call
+from beatstore.web.departed import elsewhere
 
 __all__ = ["act", "act_on_run", "bulk"]
 
@@ -56,7 +57,14 @@ def act(call: Call) -> Response:
     name, action = form.get("name", ""), form.get("action", "")
     if action not in ACTIONS:
         raise BadRequest(f"There is no action {action[:50]!r}.")
-    entry = call.store.get(name)
+    try:
+        return _act(call, name, action)
+    except EntryNotFoundError as error:
+        return elsewhere(call, error, "entry", done="renamed")
+
+
+def _act(call: Call, name: str, action: str) -> Response:
+    form, entry = call.form(), call.store.get(name)
     call.require(action, entry)
     if action in FINAL and "sure" not in form:
         return call.render("confirm.html", action=action, names=[name], back=name, kept={})

@@ -2,7 +2,8 @@
 
 The first answer to a form shows when the entry is due now and would be due then; only that answer
 has the button that saves. The form holds the version of the entry that it showed, and an entry
-that has another one by then is not overwritten.
+that has another one by then is not overwritten. If it was renamed or removed meanwhile, the form
+says so, and keeps what was typed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,18 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response
 
 from beatstore.definition import edits, fields
-from beatstore.errors import BeatstoreError, EntryChangedError, ScheduleError, UnavailableError
+from beatstore.errors import (
+    BeatstoreError,
+    EntryChangedError,
+    EntryNotFoundError,
+    ScheduleError,
+    UnavailableError,
+)
 from beatstore.records import Entry, with_extras
 from beatstore.rules.due import LATEST, DueTimes
 from beatstore.schedules import as_schedule, describe
 from beatstore.web.call import Call, whole
+from beatstore.web.departed import departed, elsewhere
 from beatstore.web.forms import KINDS, inputs, read_fields, texts_of
 from beatstore.web.words import in_words
 
@@ -59,6 +67,13 @@ def edit(call: Call) -> Response:
     """Return the form of an entry; or what comes of it; or save it."""
     name = call.request.values.get("name", "")
     call.keep_zone(call.request.form.get(_ZONE, ""))
+    try:
+        return _edit(call, name)
+    except EntryNotFoundError as error:
+        return _overtaken(call, name, error)
+
+
+def _edit(call: Call, name: str) -> Response:
     with call.reading() as session:
         entry = call.store.get(name, session=session)
         shown = {**texts_of(call, entry), "new_name": name}
@@ -89,8 +104,25 @@ def edit(call: Call) -> Response:
             raise
         return _form(call, entry, form, problems={"": error.description or ""})
     except BeatstoreError as error:
+        if isinstance(error, EntryNotFoundError) and error.name == name:
+            raise  # it may also be an upstream that is not there
         return _form(call, entry, form, problems=_named(error))
     return call.see("entry", name=new_name, done="change")
+
+
+def _overtaken(call: Call, name: str, error: EntryNotFoundError) -> Response:
+    """Return what was typed of an entry that was renamed or removed since its form was opened."""
+    found, form = departed(call, error), dict(call.form())
+    if call.request.method == "GET" or (found.now is None and not call.actor.may("add", None)):
+        return elsewhere(call, error, "edit")
+    if found.now is None:
+        said = f"{found.said} Check and save this to add it anew."
+        return _form(call, None, {**form, "entry_name": name}, problems={"": said})
+    entry = call.store.get(found.now)
+    call.require("change", entry)
+    if form.get("new_name", name).strip() == name:
+        form["new_name"] = found.now
+    return _form(call, entry, {**texts_of(call, entry), **form}, problems={OVERTAKEN: found.said})
 
 
 def add(call: Call) -> Response:
