@@ -106,6 +106,25 @@ def test_a_due_time_for_which_no_run_was_left_is_explained(
     assert store.explain("twice", NOON + 10 * MINUTE).verdict == "unknown"  # it may have run
 
 
+@pytest.mark.parametrize("more", [3, None])
+def test_a_due_time_without_a_run_is_explained_after_more_are_allowed(
+    store: Store, more: int | None
+) -> None:
+    """Also the one at which beat finished the entry, and whatever has run since."""
+    store.add("once", "t", Every(600, NOON), max_runs=1)
+    store.trigger("once")
+    simulate(store, 35 * MINUTE)
+    store.by("ann").change("once", max_runs=more)
+    for _ in range(2):
+        for minute in (10, 20, 30):
+            found = store.explain("once", NOON + minute * MINUTE)
+            assert found.verdict == "finished"
+            why = "it was finished then (max_runs was used up). ann changed it at 12:35:00."
+            assert str(found).endswith(f"did not run: {why}")
+        simulate(store, 20 * MINUTE)
+    assert store.explain("once", NOON + 40 * MINUTE).verdict == "ran"
+
+
 def test_what_jitter_puts_off_is_not_overdue(store: Store, clock: ManualClock) -> None:
     """An entry that no beat has looked at since an edit is overdue from the time of sending."""
     store.add("spread", "t", Every(600, NOON), jitter=3000)

@@ -33,13 +33,13 @@ from beatstore.rules.states import CANCELS_RUNS, RECORDS
 from beatstore.store.ahead import UNREADABLE, Ahead
 from beatstore.store.explain.around import CHANGES_READ, Around, run_of_removed
 from beatstore.store.explain.entry import Answer, Explanation, Facts, gone
-from beatstore.store.explain.upstreams import addition, changes, last_of_another
+from beatstore.store.explain.upstreams import addition, changed_to, changes, last_of_another
 from beatstore.store.explain.wording import clause, maker, sentence
 
 __all__ = ["explain_at", "explained_at"]
 
 #: The columns that decide whether an instant is an occurrence and whether it may run.
-_RULE = ("kind", "spec", "timezone", "start_at", "end_at", "state")
+_RULE = ("kind", "spec", "timezone", "start_at", "end_at", "max_runs", "state")
 
 _INSTANTS = ("start_at", "end_at", "cursor_at")
 
@@ -324,7 +324,9 @@ class _Occurrence(Answer):
         """A change moved the entry's cursor past the occurrence: a resume or an edit."""
         for change in reversed(self._later):
             before, after = self._cursor(change.before), self._cursor(change.after)
-            if after is None or after < self.at or (before is not None and before >= self.at):
+            if after is None or after < self.at:
+                continue
+            if before is not None and before >= self.at and not self._runs_were_used_up(change):
                 continue
             if self.then.state != "active":
                 return self._was_out_of_service(change)
@@ -339,17 +341,11 @@ class _Occurrence(Answer):
     def _was_out_of_service(self, ended: Audit) -> bool:
         """Explain the state, such as a pause, that a later change ended."""
         state = self.then.state
-        put = next(
-            (
-                change
-                for change in self._earlier_changes()
-                if isinstance(change.after, dict) and change.after.get("state") == state
-            ),
-            None,
-        )
+        put = changed_to(self._earlier_changes(), state)
         since = "" if put is None else f", since {self.wording.moment(put.at)}, by {maker(put)}"
         error = ended.before.get("error") if isinstance(ended.before, dict) else None
         since += f" ({clause(error)})" if state == "broken" and error else ""
+        since += " (max_runs was used up)" if state == "finished" and self.then.max_runs else ""
         verb = "resumed" if ended.action == "resume" else "changed"
         until = f"{ended.actor} {verb} it at {self.wording.moment(ended.at)}"
         return self._say(state, f"{self.subject} did not run: it was {state} then{since}. {until}")
@@ -366,11 +362,18 @@ class _Occurrence(Answer):
         self.describe_state()
         return True
 
-    def _runs_were_used_up(self) -> bool:
-        """Return whether `max_runs` had ended the entry: a beat finds that at the next due time."""
-        if self.entry.state != "finished" or remaining_runs(self.entry) != 0 or self._is_pruned():
-            return False
-        return all(is_triggered(run.reason) for run in self.around.runs_after(self.at))
+    def _runs_were_used_up(self, until: Audit | None = None) -> bool:
+        """Return whether `max_runs` had ended the entry, which beat finds at the next due time.
+
+        It is so still, or was until a later change.
+        """
+        entry, runs = self.entry, self.around.runs_after(self.at)
+        if until is None:
+            is_over = entry.state == "finished" and remaining_runs(entry) == 0
+        else:
+            is_over = self.then.state == "finished" and self.then.max_runs is not None
+            runs = [run for run in runs if run.due_at <= until.at]
+        return is_over and not self._is_pruned() and all(is_triggered(run.reason) for run in runs)
 
     def _is_pruned(self) -> bool:
         """Return whether a run of the occurrence would have been deleted since."""
