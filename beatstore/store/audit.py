@@ -40,6 +40,7 @@ __all__ = [
     "entry_columns",
     "followed",
     "is_departure",
+    "is_of_run",
     "last_change",
     "new_name",
     "os_user",
@@ -58,6 +59,9 @@ Change = tuple[str, Mapping[str, Any] | None, Mapping[str, Any] | None]
 
 #: An entry as it was, the columns that change, and the differences in other tables.
 Edit = tuple[Entry, Mapping[str, Any], Differences]
+
+#: The actions on a run of an entry; they may follow the removal of the entry.
+_OF_RUN = ("trigger", "rerun", "end")
 
 #: How many renames are followed, and how many changes are searched for each.
 _RENAMES, _CHANGES = 5, 100
@@ -139,6 +143,11 @@ def _before(tx: Transaction, change_id: int) -> ColumnElement[bool]:
 
 
 # -- names ---------------------------------------------------------------------------------
+
+
+def is_of_run(change: Audit) -> bool:
+    """Return whether a change is of a run: then its columns are not those of the entry."""
+    return change.action in _OF_RUN
 
 
 def new_name(change: Audit) -> str | None:

@@ -106,3 +106,22 @@ def test_who_ends_a_run_of_a_removed_entry_has_not_removed_it(store: Store) -> N
     found = store.explain("load")
     assert found.sentences == ["'load' was removed at 12:00:00, by ann."]
     assert found.by == "ann"
+
+
+def test_a_run_that_a_user_ends_does_not_change_its_entry(store: Store, clock: ManualClock) -> None:
+    """Its state is in the audit under the same word as that of the entry."""
+    store.add("load", "t", "0 * * * *")
+    run = store.trigger("load")
+    sql(store, "UPDATE beatstore_run SET state = 'sent'")
+    clock.set(NOON + HOUR + MINUTE)
+    store.by("ann").change("load", schedule="30 * * * *")
+    store.by("ann").pause("load")
+    paused, due_then = (
+        "'load' is paused since 13:01:00, by ann.",
+        store.explain("load", NOON + HOUR),
+    )
+    assert paused in str(store.explain("load"))
+    assert "no beat had picked it up when ann changed the entry at 13:01:00" in str(due_then)
+    store.by("bob").end(run, "failed")
+    assert paused in str(store.explain("load"))
+    assert store.explain("load", NOON + HOUR) == due_then

@@ -31,6 +31,7 @@ from beatstore.rules.due import (
 from beatstore.rules.reasons import duration, is_triggered
 from beatstore.rules.states import CANCELS_RUNS, RECORDS
 from beatstore.store.ahead import UNREADABLE, Ahead
+from beatstore.store.audit import is_of_run
 from beatstore.store.explain.around import CHANGES_READ, Around, run_of_removed
 from beatstore.store.explain.entry import Answer, Explanation, Facts, gone
 from beatstore.store.explain.upstreams import addition, changed_to, changes, last_of_another
@@ -417,7 +418,7 @@ class _Occurrence(Answer):
         row = self.entry if row is None else row
         was = {name: getattr(row, name) for name in (*_RULE, "name", "created_at")}
         for change in changes:
-            if isinstance(change.before, dict):
+            if isinstance(change.before, dict) and not is_of_run(change):
                 known = {name: change.before[name] for name in _RULE if name in change.before}
                 was |= {name: _read_instant(name, value) for name, value in known.items()}
         return SimpleNamespace(**was)

@@ -18,7 +18,7 @@ from beatstore.database.together import Question
 from beatstore.records import Audit, Entry, Run, entry_of
 from beatstore.rules.states import UNFINISHED, WITH_WORKER
 from beatstore.schedules.instants import EPOCH
-from beatstore.store.audit import is_departure
+from beatstore.store.audit import is_departure, is_of_run
 from beatstore.store.explain.wording import NO_REASON, Wording, clause, maker
 from beatstore.tick.edges import NOT_SUCCEEDED, unsatisfied
 
@@ -283,15 +283,12 @@ def _changes(rows: Sequence[Any]) -> list[Audit]:
 def changed_to(found: Sequence[Audit], state: str) -> Audit | None:
     """Return the one of an entry's changes that put it into its state; None if none did."""
     for change in found:
+        if is_of_run(change):
+            continue
         became = change.after.get("state") if isinstance(change.after, dict) else None
         if became is not None:
             return change if became == state else None
     return None
-
-
-def _is_of_run(change: Audit) -> bool:
-    """Return whether a change is a new run: it has nothing before it, and its entry was there."""
-    return change.action in ("trigger", "rerun")
 
 
 def addition(found: Sequence[Audit], created_at: datetime) -> Audit | None:
@@ -301,7 +298,7 @@ def addition(found: Sequence[Audit], created_at: datetime) -> Audit | None:
         found: changes, newest first.
         created_at: when the entry was made.
     """
-    known = (one for one in found if isinstance(one.at, datetime) and not _is_of_run(one))
+    known = (one for one in found if isinstance(one.at, datetime) and not is_of_run(one))
     made = next((one for one in known if one.before is None), None)
     return made if made is not None and made.at >= created_at else None
 
@@ -316,7 +313,7 @@ def last_of_another(found: Sequence[Audit], created_at: datetime) -> Audit | Non
     Returns:
         None: no entry had the name at that instant, as far as the audit knows.
     """
-    known = [one for one in found if isinstance(one.at, datetime) and not _is_of_run(one)]
+    known = [one for one in found if isinstance(one.at, datetime) and not is_of_run(one)]
     if not known or known[-1].before is None:
         return None
     ends = (one for one in known if one.at <= created_at and one.before is not None)
