@@ -42,6 +42,22 @@ def test_a_renamed_entry_keeps_what_was_typed(browser: Client, store: Store) -> 
     assert (response.status_code, response.location) == (303, "/entry/edit?name=nightly+load")
 
 
+def test_another_entry_that_has_the_name_now_is_not_overwritten(
+    browser: Client, store: Store
+) -> None:
+    """Though it has the same version as the one that the form showed."""
+    store.add("nightly", "t.x", Cron("0 3 * * *"))
+    form = opened(browser, "nightly")
+    store.change("nightly", new_name="load")
+    other = store.add("nightly", "t.other", Every(60))
+    assert str(other.version) == form["version"]
+    response = sent(browser, form, description="typed before")
+    assert response.status_code == 400
+    assert "Another one has its name now" in said(response)
+    assert "typed before" in said(response)
+    assert store.get("nightly") == other
+
+
 def test_a_removed_entry_keeps_what_was_typed(browser: Client, store: Store) -> None:
     """The form says who removed it, and can add it anew."""
     store.add("nightly", "t.x", Cron("0 3 * * *"))

@@ -83,6 +83,7 @@ def _edit(call: Call, name: str) -> Response:
         return _form(call, entry, shown)
     form = {**shown, **call.form()}
     given, problems = read_fields(call, form, shown, entry)
+    problems = _replaced(form, entry) or problems
     if problems:
         return _form(call, entry, form, problems=problems)
     try:
@@ -156,6 +157,13 @@ def _changed(call: Call, given: Mapping[str, Any], entry: Entry, new_name: str) 
     after = entry.after if wanted.after is None else wanted.after
     changed = replace(entry, **{**wanted.columns, "name": new_name})
     return with_extras(changed, tags=tags, after=after, edited=entry.edited)
+
+
+def _replaced(form: Mapping[str, str], entry: Entry) -> dict[str, str]:
+    """Return the problem that the form showed another entry, which may have the same version."""
+    if form.get("id", str(entry.id)) == str(entry.id):
+        return {}
+    return {OVERTAKEN: "The entry was renamed or removed meanwhile. Another one has its name now."}
 
 
 def _version(form: Mapping[str, str]) -> int:
