@@ -8,7 +8,7 @@ canvas (`self.replace`), that canvas continues the run and completes the part of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from celery import Celery, signature
@@ -142,7 +142,7 @@ def follow(
     Returns:
         "replaced", "joined", or None if the message does not belong to the run.
     """
-    message = _message(headers, body)
+    message = _message(headers, body, _targets(request))
     nodes = list(_walk(message, last=True))
     how = _continues(request, nodes, _nesting(headers, message))
     if how is None:
@@ -204,19 +204,54 @@ def goes_on(request: Any, options: Mapping[str, Any]) -> bool:
     return _continues(request, nodes, options.get("replaced_task_nesting")) is not None
 
 
-def _message(headers: Mapping[str, Any], body: Any) -> dict[str, Any]:
-    """Return a message as a signature, without its own headers."""
+def _message(
+    headers: Mapping[str, Any], body: Any, targets: Collection[Any] = ()
+) -> dict[str, Any]:
+    """Return a message as a signature, without its own headers.
+
+    Args:
+        headers: the message's headers.
+        body: the message's body.
+        targets: the ids of the tasks that it may lead to by its links, with `task_protocol = 1`.
+    """
     facts = facts_of(headers, body)
-    embedded = body[-1] if isinstance(body, tuple) and isinstance(body[-1], dict) else None
-    after = {name: embedded.get(name) for name in ("chain", "chord")} if embedded else {}
-    if embedded and headers.get("task") == UNLOCK:
-        after["chord"] = _callback(*body[:2])
+    after: dict[str, Any] = {}
+    if isinstance(body, Mapping):
+        args, kwargs = body.get("args"), body.get("kwargs")
+        chain = _linked(body.get("callbacks"), targets)
+        after = {"chain": chain[::-1], "chord": body.get("chord")}
+    elif isinstance(body, tuple) and isinstance(body[-1], dict):
+        args, kwargs = body[0], body[1] if len(body) > 1 else None
+        after = {name: body[-1].get(name) for name in ("chain", "chord")}
+    if after and facts.get("task") == UNLOCK:
+        after["chord"] = _callback(args, kwargs)
     return {"task": facts.get("task"), "options": {"task_id": facts.get("id"), **after}}
+
+
+def _linked(callbacks: Any, targets: Collection[Any]) -> list[Any]:
+    """Return the tasks by which links lead to one of the targets, in their order.
+
+    With `task_protocol = 1` the next task of a chain is a link of the one before.
+    """
+    for callback in callbacks if targets and isinstance(callbacks, list | tuple) else ():
+        if not isinstance(callback, dict):
+            continue
+        if any(_id_of(node) in targets for node, _ in _walk(callback, last=True)):
+            return [callback]
+        rest = _linked((callback.get("options") or {}).get("link"), targets)
+        if rest:
+            return [callback, *rest]
+    return []
+
+
+def _targets(request: Any) -> set[Any]:
+    """Return the ids of a task and of the body of its chord: what leads to them is of its run."""
+    return {request.id, _id_of(request.chord or {})} - {None}
 
 
 def _nesting(headers: Mapping[str, Any], message: dict[str, Any]) -> Any:
     """Return how often the task of a message was replaced, or that of the body it waits for."""
-    body = message["options"].get("chord") if headers.get("task") == UNLOCK else None
+    body = message["options"].get("chord") if message["task"] == UNLOCK else None
     given = body.get("options") or {} if isinstance(body, dict) else headers
     return given.get("replaced_task_nesting")
 
@@ -229,9 +264,17 @@ def _callback(args: Any, kwargs: Any) -> Any:
 
 def _own_ids(request: Any) -> set[Any]:
     """Return the ids of a task, and of what follows it in its chain and chord."""
-    after = {"chain": request.get("noted_chain") or request.chain, "chord": request.chord}
-    own = {"task": request.task, "options": {"task_id": request.id, **after}}
+    chain = [*(request.get("noted_chain") or request.chain or ())]
+    # With `task_protocol = 1` the next task is a link, and has the run's headers; others have not.
+    chain += [link for link in request.callbacks or () if _is_marked(link, run_id_in(request))]
+    own = {"task": request.task, "options": {"task_id": request.id, "chain": chain}}
+    own["options"]["chord"] = request.chord
     return {_id_of(node) for node, _ in _walk(own, last=True)} - {None}
+
+
+def _is_marked(signed: Any, run_id: int | None) -> bool:
+    nodes = [node for node, _ in _walk(signed, last=True)]
+    return any(_headers_of(node).get(RUN_ID) == run_id for node in nodes)
 
 
 def _continues(

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import VERSION, Celery, chain, chord, group, signals
 from celery.app.trace import build_tracer
+from celery.worker.strategy import hybrid_to_proto2
 from kombu.utils.json import dumps, loads
 
 from beatstore.tick.parts import Parts
@@ -72,6 +74,9 @@ class Line:
             self.work_on(*self.messages.pop(0))
 
     def work_on(self, headers: dict[str, Any], body: Any) -> None:
+        if isinstance(body, dict):  # task_protocol = 1
+            message: Any = SimpleNamespace(headers=headers)
+            body, headers, _, _ = hybrid_to_proto2(message, body)
         self.worked.append(headers)
         task, (args, kwargs, after) = self.app.tasks[headers["task"]], body
         request = {**headers, **after, "delivery_info": {}, "hostname": "w@h"}
@@ -168,6 +173,29 @@ def test_a_task_that_is_replaced(
     assert len(work) == count + SHAPES[shape][1]
     assert {headers.get("beatstore_run_id") for headers in work} == {7}
     assert {headers.get("beatstore_entry") for headers in work} == {"nightly"}
+    reports = told(app, writer)
+    assert ended_at(reports) == [len(reports) - 1]
+
+
+# Celery itself sends tasks of canvases in canvases more than once there.
+@pytest.mark.parametrize(
+    "place", [place for place in PLACES if "chain" in place or place == "alone"]
+)
+@pytest.mark.parametrize("shape", ["task", "chain", "group", "chord"])
+def test_the_first_protocol(
+    app: Celery, line: Line, writer: Recorder, place: str, shape: str
+) -> None:
+    """Where celery's first protocol is spoken, a chain goes by links, and is one run as well."""
+    app.conf.task_protocol = 1
+    build, count = PLACES[place]
+    tasks = app.tasks
+    begin(line, build(tasks["replaced"].si(shape), tasks["work"].si))
+    work = [headers for headers in line.worked if headers["task"] == "work"]
+    assert len(work) == count + SHAPES[shape][1]
+    assert {headers.get("beatstore_run_id") for headers in work} == {7}
+    assert {headers["task"] for headers in line.worked if "beatstore_run_id" not in headers} == {
+        "other"
+    }
     reports = told(app, writer)
     assert ended_at(reports) == [len(reports) - 1]
 
