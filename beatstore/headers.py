@@ -35,7 +35,7 @@ PART, STEP = "beatstore_part", "step"
 #: The header of a message whose task replaces the task of an earlier message.
 GOES_ON = "beatstore_goes_on"
 
-#: The header by which a worker's main process tells a child that this worker still runs an
+#: The header by which a worker's main process tells a child that this worker already has an
 #: earlier message of the run.
 RUNNING = "beatstore_running"
 

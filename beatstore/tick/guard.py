@@ -1,4 +1,4 @@
-"""Mark a run as started by one statement, for the start-once guard.
+"""Whether a run may start, for the start-once guard.
 
 Joins the caller's transaction.
 """
@@ -6,8 +6,9 @@ Joins the caller's transaction.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Interval, bindparam, or_, select, update
+from sqlalchemy import Interval, bindparam, func, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -19,7 +20,7 @@ from beatstore.rules.states import NOT_STARTED
 from beatstore.tick.report import Report, seconds_since
 from beatstore.tick.workers import NOT_SUSPECTED
 
-__all__ = ["start_free"]
+__all__ = ["is_followed", "start_free"]
 
 #: Locks the run, if it may start and no other transaction has locked it.
 _FREE = (
@@ -50,6 +51,8 @@ def start_free(
 ) -> datetime | None:
     """Mark a run as started that no worker has started and no other transaction has locked.
 
+    It is one statement.
+
     Args:
         connection: in the caller's transaction.
         database: provides the clock.
@@ -71,3 +74,10 @@ def start_free(
     }
     at: datetime | None = connection.scalar(_START, row)
     return at
+
+
+def is_followed(connection: Connection, run: Any) -> bool:
+    """Return whether there is a later attempt of the same occurrence."""
+    later = select(func.count()).select_from(RUN)
+    same = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
+    return bool(connection.scalar(later.where(*same, RUN.c.attempt > run.attempt)))

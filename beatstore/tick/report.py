@@ -46,6 +46,8 @@ class Report:
         delay: how many seconds after `at` the message waits for its eta.
         expires: how many seconds after `at` the run's next message expires that the task has sent;
             `inf`: never. None: it has sent none.
+        dropped: whether the message ended before its task began. It does not end a run of which a
+            worker executes another message.
     """
 
     of: Origin
@@ -58,6 +60,7 @@ class Report:
     traceback: str | None = None
     delay: float = 0.0
     expires: float | None = None
+    dropped: bool = False
 
 
 @dataclass(slots=True)
@@ -89,12 +92,18 @@ def each_run_once(reports: Sequence[Report]) -> Iterator[list[Report]]:
 
 
 def only_ends(reports: Sequence[Report]) -> list[Report]:
-    """Return the ends of runs of which nothing else is reported; not those of parts."""
+    """Return the ends of runs of which nothing else is reported.
+
+    Not those of parts, nor those by messages that were dropped.
+    """
     count = Counter(report.of.run_id for report in reports)
     return [
         report
         for report in reports
-        if count[report.of.run_id] == 1 and report.of.part is None and is_end(report)
+        if count[report.of.run_id] == 1
+        and report.of.part is None
+        and is_end(report)
+        and not report.dropped
     ]
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Row, and_, bindparam, case, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import null
 
@@ -36,8 +36,9 @@ from beatstore.errors import HeldError, UnavailableError
 from beatstore.rules.states import NOT_STARTED, UNFINISHED
 from beatstore.tick import workers
 from beatstore.tick.complete import finish, finish_alone
+from beatstore.tick.dropped import without_dropped
 from beatstore.tick.endings import TAKEN_FOR_UNSENT, is_reported
-from beatstore.tick.guard import start_free
+from beatstore.tick.guard import is_followed, start_free
 from beatstore.tick.locks import LOCK_WAIT_MS, LOCK_WAIT_S, NO_WAIT_S, lock_runs
 from beatstore.tick.parts import Parts
 from beatstore.tick.report import (
@@ -262,7 +263,8 @@ class Reports:
         held = lock_runs(connection, {report.of.run_id for report in reports}, patience)
         unwritten = Unwritten(held=[report for report in reports if report.of.run_id in held])
         reports = [report for report in reports if report.of.run_id not in held]
-        for some in each_run_once(reports):
+        for batch in each_run_once(reports):
+            some = without_dropped(connection, self._database, batch, self._silence)
             ends = [report for report in some if report.of.part is None and is_end(report)]
             others = [report for report in some if report.of.part or not is_end(report)]
             now = read_now(connection, self._database) if others else None
@@ -320,7 +322,7 @@ class Reports:
             ):
                 return None
             return f"{run.worker} started it at {run.started_at.isoformat()}"
-        if run.state == "lost" and not _followed(connection, run):
+        if run.state == "lost" and not is_followed(connection, run):
             return None  # its message was only late; its end will be written
         if run.state == "cancelled" and run.worker is None:
             # Tells the beat that is sending it that a worker dropped it; see `Queue.mark`.
@@ -441,10 +443,3 @@ def _run(connection: Connection, of: Origin) -> Row[Any] | None:
 
 def _change(connection: Connection, run: Row[Any], **values: Any) -> None:
     connection.execute(update(RUN).where(RUN.c.id == run.id).values(**values))
-
-
-def _followed(connection: Connection, run: Any) -> bool:
-    """Return whether there is a later attempt of the same occurrence."""
-    later = select(func.count()).select_from(RUN)
-    same = (RUN.c.entry_id == run.entry_id, RUN.c.due_at == run.due_at)
-    return bool(connection.scalar(later.where(*same, RUN.c.attempt > run.attempt)))

@@ -21,6 +21,7 @@ __all__ = [
     "began_at",
     "comes_again",
     "facts_of",
+    "is_first",
     "is_in_vain",
     "is_retry_of",
     "message_of",
@@ -33,6 +34,11 @@ __all__ = [
 def message_of(request: Any) -> tuple[Any, int]:
     """Return what tells the messages of a task and of its retries apart."""
     return request.get("id"), request.get("retries") or 0
+
+
+def is_first(request: Any) -> bool:
+    """Return whether a message is the first of its task: no retry, and none that replaces it."""
+    return not request.get("retries") and not request.get(GOES_ON)
 
 
 def is_retry_of(request: Any, facts: Mapping[str, Any]) -> bool:

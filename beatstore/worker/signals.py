@@ -51,6 +51,7 @@ from beatstore.worker.again import (
     began_at,
     comes_again,
     facts_of,
+    is_first,
     is_in_vain,
     is_retry_of,
     message_of,
@@ -59,8 +60,9 @@ from beatstore.worker.again import (
     ours_in,
 )
 from beatstore.worker.canvas import assign
-from beatstore.worker.tracker import Tracker, active_requests, origin_of
-from beatstore.worker.wording import error_text, reason_text, signal_name
+from beatstore.worker.received import Received, still_active
+from beatstore.worker.tracker import Tracker, origin_of
+from beatstore.worker.wording import error_text, reason_text, revoked_text
 
 __all__ = ["refusal", "setup"]
 
@@ -113,13 +115,12 @@ def refusal(task: Any) -> str | None:
 
 
 def _on_received(*, sender: Any, request: Any, **_: Any) -> None:
-    """Keep the request, and tell the child if this worker runs an earlier message of the run."""
-    origin = origin_of(request.request_dict)
-    if origin is None or sender.app not in _trackers:
+    """Keep the request, and tell the child if this worker has an earlier message of the run."""
+    if origin_of(request.request_dict) is None or sender.app not in _trackers:
         return
-    if any(origin_of(one.request_dict) == origin for one in active_requests()):
+    if _received.is_held(request.id):
         request.request_dict[RUNNING] = True
-    _received[request.id] = request
+    _received.add(request)
 
 
 def _on_prerun(*, sender: Any, **_: Any) -> None:
@@ -166,7 +167,7 @@ def on_publish(*, sender: Any, headers: dict[str, Any], body: Any = None, **_: A
 
 def _keep_on(facts: Mapping[str, Any], headers: dict[str, Any]) -> None:
     """Continue a run in the retry that the main process sends, since the task's child was lost."""
-    request = _received.get(facts.get("id") or "")
+    request = _received.get(facts.get("id"))
     if request is not None and is_retry_of(request.request_dict, facts):
         headers.update(ours_in(request.request_dict))
         request.retried_at = time.monotonic()
@@ -231,21 +232,15 @@ def _on_postrun(*, sender: Any, state: str | None = None, retval: Any = None, **
         _report_exit(sender, request, sys.exc_info()[1])
 
 
-def _on_revoked(
-    *,
-    sender: Any,
-    request: Any,
-    terminated: bool = False,
-    signum: Any = None,
-    expired: bool = False,
-    **_: Any,
-) -> None:
-    reason = "revoked"
-    if expired:
-        reason = "expired in the queue"
-    elif terminated:
-        reason = f"terminated by {signal_name(signum)}"
-    _report(sender.app, request, "cancelled", reason=reason)
+def _on_revoked(*, sender: Any, request: Any, terminated: bool = False, **given: Any) -> None:
+    reason = revoked_text({"terminated": terminated, **given})
+    tracker = _trackers.get(sender.app)
+    if reason.endswith(" SIGUSR1") and tracker is not None and not tracker.is_green:
+        # Prefork's soft time limit: the task goes on, and its child says how it ends.
+        still_active.update(filter(None, [_received.get(request.get("id"))]))
+        return
+    dropped = not terminated and is_first(request)
+    _report(sender.app, request, "cancelled", reason=reason, dropped=dropped)
 
 
 def _on_unknown(*, sender: Any, message: Any, name: str | None = None, **_: Any) -> None:
@@ -275,6 +270,7 @@ def _on_init(*, sender: Any, **_: Any) -> None:
 def _on_ready(*, sender: Any, **_: Any) -> None:
     tracker = _trackers.get(sender.app)
     if tracker is not None:
+        tracker.is_green = sender.pool.is_green
         tracker.beat(str(sender.hostname))
         tracker.prepare()
 
@@ -309,6 +305,7 @@ def _report(
     einfo: Any = None,
     acknowledged: bool = False,
     delay: float = 0.0,
+    dropped: bool = False,
 ) -> bool:
     """Report on the run of a request, if it belongs to one; return whether that is written by now.
 
@@ -323,6 +320,7 @@ def _report(
         acknowledged: whether the broker has forgotten the message, so that nothing is to be done
             after the report.
         delay: for how many seconds the run's next message waits, if the request does not know.
+        dropped: whether the message ended before its task began.
     """
     tracker = _trackers.get(app)
     if tracker is None or request is None:
@@ -332,7 +330,7 @@ def _report(
     if origin is None or given.get("is_eager"):
         return False
     since = given.get("noted_start")
-    began = since or began_at(_received.get(given.get("id") or ""), state)
+    began = since or began_at(_received.get(given.get("id")), state)
     at = time.monotonic() if at is None else at
     report = Report(
         origin,
@@ -343,6 +341,7 @@ def _report(
         reason=reason,
         error=None if error is None else error_text(error),
         traceback=None if einfo is None else str(einfo.traceback),
+        dropped=dropped,
         **next_times(given, at, delay),
     )
     # The main process also reports runs that it did not start; it must not wait.
@@ -389,8 +388,9 @@ def _report_message(consumer: Any, message: Any, error: str) -> None:
     """Report a message that failed before it became a request."""
     tracker, origin = _trackers.get(consumer.app), origin_of(message.headers or {})
     if tracker is not None and origin is not None:
-        report = Report(origin, "failed", time.monotonic(), str(consumer.hostname), error=error)
-        tracker.reporter.report(report)
+        at, worker = time.monotonic(), str(consumer.hostname)
+        dropped = is_first(message.headers)
+        tracker.reporter.report(Report(origin, "failed", at, worker, error=error, dropped=dropped))
 
 
 def _begin(request: Any) -> float:
@@ -436,7 +436,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _trackers: weakref.WeakKeyDictionary[Celery, Tracker] = weakref.WeakKeyDictionary()
-_received: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_received = Received()
 
 
 def _after_fork() -> None:

@@ -22,7 +22,6 @@ from typing import Any
 
 from billiard.process import current_process
 from celery import Celery
-from celery.worker import state as worker_state
 
 from beatstore.appconf import read_settings
 from beatstore.config import Settings
@@ -32,13 +31,13 @@ from beatstore.headers import PART, STEP, TASK_ID, UNLOCK, run_id_in
 from beatstore.outage import Outage
 from beatstore.tick.parts import is_last
 from beatstore.tick.reports import Origin, Reports
+from beatstore.worker.received import active_requests
 from beatstore.worker.reporter import Reporter
 
 __all__ = [
     "TASK_ID",
     "Heartbeat",
     "Tracker",
-    "active_requests",
     "origin_of",
 ]
 
@@ -86,6 +85,9 @@ class Tracker:
 
     #: Whether this process was forked from the one that called `setup`.
     _forked = False
+
+    #: Whether the worker's pool has green threads, which celery can only kill.
+    is_green = False
 
     def __init__(self, app: Celery) -> None:
         self._app = weakref.ref(app)
@@ -273,13 +275,3 @@ def _word(given: Any) -> str | None:
     """Return a value if it is a valid id that every database can store, or None."""
     fits = isinstance(given, str) and 0 < len(given) <= _LONGEST and given.isprintable()
     return given if fits else None
-
-
-def active_requests() -> tuple[Any, ...]:
-    """Return the requests that this worker is executing."""
-    for _ in range(10):
-        try:
-            return tuple(worker_state.active_requests)
-        except RuntimeError:  # changed by another thread meanwhile
-            continue
-    return ()

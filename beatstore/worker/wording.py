@@ -1,13 +1,14 @@
-"""What reports say in words: reasons, errors and signals."""
+"""What reports say in words: reasons and errors."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any
 
 from celery.exceptions import Reject
 
-__all__ = ["error_text", "reason_text", "signal_name"]
+__all__ = ["error_text", "reason_text", "revoked_text"]
 
 
 def reason_text(what: str, error: BaseException) -> str:
@@ -16,12 +17,17 @@ def reason_text(what: str, error: BaseException) -> str:
     return f"{what}: {text}" if text else what
 
 
-def signal_name(given: Any) -> str:
-    """Return the name of a signal, or what was given."""
+def revoked_text(given: Mapping[str, Any]) -> str:
+    """Return why a message was thrown away, from the arguments of celery's signal."""
+    if given.get("expired"):
+        return "expired in the queue"
+    if not given.get("terminated"):
+        return "revoked"
+    signum: Any = given.get("signum")
     try:
-        return signal.Signals(given).name
+        return f"terminated by {signal.Signals(signum).name}"
     except ValueError:
-        return str(given)
+        return f"terminated by {signum}"
 
 
 def error_text(error: BaseException) -> str:

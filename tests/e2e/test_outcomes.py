@@ -330,6 +330,23 @@ def test_a_message_redelivered_too_early(stage: Stage, broker: Broker) -> None:
     assert len(stage.ran(run_id)) == 1
 
 
+@on_postgresql
+@on_redis
+def test_a_second_message_that_expires(stage: Stage) -> None:
+    """When a second message of a run expires in the queue, the run ends as its task does."""
+    worker = stage.worker("prefork", "--concurrency", "2")
+    path = stage.file("go")
+    run_id = stage.send("tests.hold", str(path))
+    stage.wait_for(run_id, "started")
+    stage.send_again(run_id, "tests.hold", str(path), expires=-10)
+    worker.wait_for_output("Discarding revoked task")
+    other = stage.send("tests.note", expires=-10)
+    stage.wait_for(other, "cancelled")  # it was reported later
+    assert stage.run(run_id).state == "started"
+    path.touch()
+    assert stage.wait_for(run_id, "succeeded").reason is None
+
+
 # -- a database that is away -------------------------------------------------------------------
 
 

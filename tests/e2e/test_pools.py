@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from celery import VERSION
 
+from tests.support.brokers import Broker
 from tests.support.harness.stage import Stage
 from tests.support.marks import on_postgresql
 from tests.support.wait import wait_until
@@ -108,6 +109,20 @@ def test_terminated(stage: Stage, pool: str) -> None:
 
 @on_postgresql
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_soft_signal(stage: Stage) -> None:
+    """A run whose task gets the signal of a soft time limit ends as its task does, each time."""
+    stage.worker("prefork")
+    for _ in range(4):
+        run_id = stage.send("tests.hold", str(stage.file("never")))
+        wait_until_it_is_active(stage, run_id)
+        stage.revoke(stage.task_id(run_id), terminate=True, signal="SIGUSR1")
+        run = stage.wait_for(run_id, "failed")
+        assert (run.reason, run.error) == (None, "SoftTimeLimitExceeded: SoftTimeLimitExceeded()")
+        wait_until(lambda: [one.running for one in stage.store.status().workers] == [0], 20)
+
+
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])
 def test_hard_time_limit(stage: Stage, pool: str) -> None:
     """A run that is killed at its time limit has failed, with that as its error."""
@@ -126,6 +141,22 @@ def test_a_killed_child(stage: Stage) -> None:
     run = stage.wait_for(stage.send("tests.die"), "failed")
     assert run.error.startswith("WorkerLostError: Worker exited prematurely: signal 9")
     stage.wait_for(stage.send("tests.note"), "succeeded")
+
+
+@pytest.mark.skipif(VERSION < (5, 7), reason="celery 5.6 says that the run has failed")
+@on_postgresql
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_a_child_killed_after_its_result(new_stage: Callable[..., Stage], broker: Broker) -> None:
+    """A run whose process is killed when its success is stored, and not reported, has succeeded."""
+    stage = new_stage(result_backend=broker.url)
+    stage.start_beat()
+    worker = stage.worker("prefork")
+    path = stage.file("go")
+    run_id = stage.send("tests.die_late", str(path))
+    stage.wait_for(run_id, "started")
+    path.touch()
+    worker.wait_for_output("succeeded before the worker was lost")
+    stage.wait_for(run_id, "succeeded")
 
 
 @on_postgresql

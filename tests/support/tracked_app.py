@@ -76,6 +76,22 @@ def die(self: Task[..., Any]) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class DyingTask(Task):  # type: ignore[type-arg]
+    """A task that kills its process once its result is stored."""
+
+    def on_success(self, *args: Any, **kwargs: Any) -> None:
+        """Kill the process."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="tests.die_late", bind=True, shared=False, base=DyingTask)
+def die_late(self: Task[..., Any], path: str) -> None:
+    """Run until the file `path` exists, and kill the process when that is stored as a success."""
+    leave_line(self)
+    while not os.path.exists(path):
+        time.sleep(0.02)
+
+
 @app.task(name="tests.limited", bind=True, shared=False, time_limit=1)
 def limited(self: Task[..., Any], seconds: float = 60.0) -> None:
     """Run longer than it may."""

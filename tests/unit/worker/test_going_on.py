@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from celery import Celery, signals
 from celery.exceptions import Reject, Retry, TimeLimitExceeded, WorkerLostError
 
+from beatstore.worker import signals as worker
+from beatstore.worker.received import active_requests
 from tests.support.recorder import Recorder
 from tests.support.tracer import Thing, only, request_of, run, told
 
@@ -112,6 +115,39 @@ def test_revoked(app: Celery, writer: Recorder, said: dict[str, Any], reason: st
     signals.task_revoked.send(task, request=context, **said)
     report = only(app, writer)
     assert (report.state, report.reason, report.worker) == ("cancelled", reason, "w@h")
+    assert report.dropped is not said["terminated"]
+
+
+def test_a_retry_that_is_dropped(app: Celery, writer: Recorder) -> None:
+    """The only message of a run is its retry, so the run ends with that."""
+
+    @app.task(shared=False)
+    def task() -> None: ...
+
+    for more in ({"retries": 1}, {"beatstore_goes_on": True}):
+        context = {"id": "the-id", "beatstore_run_id": 1, **more}
+        signals.task_revoked.send(task, request=context, terminated=False, expired=True)
+        assert only(app, writer).dropped is False
+
+
+@pytest.mark.parametrize("green", [False, True])
+def test_a_soft_signal(app: Celery, writer: Recorder, green: bool) -> None:
+    """Prefork's SIGUSR1 is the signal of a soft time limit: the task says how it ends.
+
+    Until then the worker keeps its run alive. A green thread is killed, whatever the signal.
+    """
+
+    @app.task(shared=False)
+    def task() -> None: ...
+
+    request = request_of(app, task)
+    signals.task_received.send(Thing(app=app), request=request)
+    worker._trackers[app].is_green = green
+    said = {"terminated": True, "signum": signal.SIGUSR1, "expired": False}
+    signals.task_revoked.send(task, request=request.request_dict, **said)
+    states = [report.state for report in told(app, writer)]
+    assert states == (["cancelled"] if green else [])
+    assert (request in active_requests()) is not green
 
 
 def test_a_failure_outside_of_the_task(app: Celery, writer: Recorder) -> None:

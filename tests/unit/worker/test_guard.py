@@ -63,18 +63,19 @@ def test_a_redelivery_acknowledged_early(app: Celery, writer: Recorder) -> None:
     assert [given for _, given in writer.asked] == [False]
 
 
-def test_a_worker_knows_what_it_runs(app: Celery, writer: Recorder, guarded: Any) -> None:
-    """A message of a run that this worker is busy with tells so to the child that gets it."""
+@pytest.mark.parametrize("held", ["active_requests", "reserved_requests"])
+def test_a_worker_knows_what_it_has(app: Celery, writer: Recorder, guarded: Any, held: str) -> None:
+    """A second message of a run that this worker runs, or is about to, tells its child so."""
     first, second = request_of(app, guarded), request_of(app, guarded)
     consumer = Thing(app=app)
     signals.task_received.send(consumer, request=first)
     assert "beatstore_running" not in first.request_dict
-    worker_state.active_requests.add(first)
+    getattr(worker_state, held).add(first)
     try:
         signals.task_received.send(consumer, request=second)
         assert second.request_dict["beatstore_running"] is True
     finally:
-        worker_state.active_requests.discard(first)
+        getattr(worker_state, held).discard(first)
 
 
 def test_the_guard_in_an_outage(app: Celery, writer: Recorder, guarded: Any) -> None:

@@ -50,7 +50,8 @@ def test_heartbeat(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
     request, foreign = request_of(app, task, 7), request_of(Celery(set_as_current=False), task, 8)
     worker_state.active_requests.update([request, foreign])
     try:
-        signals.worker_ready.send(Thing(app=app, hostname="w@h"))
+        consumer = Thing(app=app, hostname="w@h", pool=Thing(is_green=False))
+        signals.worker_ready.send(consumer)
         wait_until(lambda: len(alive.beats) >= 2)
         assert alive.beats[0] == ("w@h", os.getpid(), [Origin(7, "the-id")])
         alive.error = UnavailableError("gone")
