@@ -33,7 +33,7 @@ from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from beatstore.database.dialects import CHANNEL, dialect_of, execute
-from beatstore.database.faults import read_only
+from beatstore.database.faults import is_soft_time_limit, read_only
 from beatstore.errors import PoolerError
 
 __all__ = [
@@ -48,11 +48,8 @@ __all__ = [
     "unlimit_answers",
 ]
 
-#: How long a server may be silent, in seconds.
-ANSWER = 30.0
-
-#: How long to wait for a connection, in seconds.
-_CONNECT = 10
+#: How long a server may be silent, and how long to wait for a connection, in seconds.
+ANSWER, _CONNECT = 30.0, 10
 
 #: For how many seconds after its last use a pooled connection is not asked whether it is alive.
 RECENT = 5.0
@@ -131,20 +128,22 @@ def prepare_engine(engine: Engine) -> None:
     set_up, dbapi = dialect_of(engine.dialect).set_up, engine.dialect.loaded_dbapi
     # Before SQLAlchemy itself looks at what the session's settings are.
     _on_connect(engine, lambda connection: set_up(connection, dbapi), first=True)
-    event.listen(engine, "handle_error", _leave_read_only)
+    event.listen(engine, "handle_error", _leave)
     if engine.dialect.driver == "psycopg":
         _on_connect(engine, prepare_connection, first=True)
         _on_connect(engine, read_leniently)
 
 
-def _leave_read_only(context: ExceptionContext) -> None:
-    """Take a server that takes no writes for one that is gone.
+def _leave(context: ExceptionContext) -> None:
+    """Take a server that takes no writes for one that is gone, and a broken session for lost.
 
-    After a failover it may still be there, and only new connections find the one that has taken
-    over. So the pool keeps none that is older than this.
+    After a failover the server may still be there, and only new connections find the one that has
+    taken over. So the pool keeps none that is older than this.
     """
     if read_only(context.original_exception):
         context.is_disconnect = True
+    elif is_soft_time_limit(context.original_exception):
+        context.is_disconnect, context.invalidate_pool_on_disconnect = True, False
 
 
 def ping_idle(engine: Engine) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "codes",
     "contended",
     "denied",
+    "is_soft_time_limit",
     "lost",
     "missing",
     "read_only",
@@ -160,6 +161,15 @@ def contended(error: BaseException | None) -> bool:
 def read_only(error: BaseException | None) -> bool:
     """Say whether the server takes no writes, as one that another has taken over from."""
     return bool(codes(error) & _READ_ONLY)
+
+
+def is_soft_time_limit(error: BaseException | None) -> bool:
+    """Return whether Celery's soft time limit ended a statement before its answer was read.
+
+    A signal raises it anywhere. pg8000 then takes that answer for the one to the next statement,
+    and mysql-connector refuses all further statements.
+    """
+    return any(one.__name__ == "SoftTimeLimitExceeded" for one in type(error).__mro__)
 
 
 def denied(error: BaseException | None) -> bool:

@@ -14,7 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from beatstore import After, Store
 from beatstore.database import connection as kept_connection
-from beatstore.database import drivers
 from beatstore.database.connection import KeptConnection
 from beatstore.errors import UnavailableError
 from beatstore.tick.queue import Queue
@@ -22,8 +21,6 @@ from beatstore.tick.reports import Origin, Report, Reports
 from beatstore.worker.reporter import Reporter
 from tests.support.harness.ticks import report, tick
 from tests.support.marks import on_mariadb, on_postgresql, on_servers
-from tests.support.proxy import Proxy
-from tests.support.servers import PrivateServer
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.every_database
@@ -36,8 +33,6 @@ SESSION = {
 
 #: Out of sight of psycopg, as a pooler does it.
 FORGET = "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"
-
-PORTS = {"postgresql": 5432, "mariadb": 3306}
 
 
 @pytest.fixture
@@ -373,14 +368,6 @@ def test_no_plan_of_a_beat_reads_a_whole_table(kept: KeptConnection) -> None:
     assert "Seq Scan" not in kept.claiming_again(explained)
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let servers be silent for a second, and connections take two."""
-    monkeypatch.setattr(drivers, "ANSWER", 1.0)
-    monkeypatch.setattr(drivers, "_CONNECT", 2)
-    monkeypatch.setattr(kept_connection, "PROMPT", 0.5)
-
-
 @on_servers
 def test_a_connection_that_fails_half_way_is_closed(
     migrated_url: str, monkeypatch: pytest.MonkeyPatch
@@ -400,50 +387,6 @@ def test_a_connection_that_fails_half_way_is_closed(
             kept.claiming_again(number)
     (driver,) = opened
     assert driver.closed if hasattr(driver, "closed") else not driver.open
-    assert kept.claiming_again(number)
-    kept.drop(orderly=True)
-    store.close()
-
-
-@on_servers
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "pg8000", "pymysql", "mysqlconnector"])
-def test_a_peer_that_falls_silent(migrated_url: str, backend: str, driver: str) -> None:
-    """An answer that never comes is an outage after a limit, though the peer's kernel lives."""
-    if (backend == "postgresql") != driver.startswith(("psycopg", "pg")):
-        pytest.skip(f"{driver} is no driver of {backend}")
-    pytest.importorskip({"mysqlconnector": "mysql.connector"}.get(driver, driver))
-    url = make_url(migrated_url)
-    with Proxy(url.port or PORTS[backend]) as proxy:
-        name = f"{url.get_backend_name()}+{driver}"
-        store = Store(url.set(drivername=name, host="127.0.0.1", port=proxy.port, query={}))
-        kept = KeptConnection(store.database)
-        kept.claiming_again(number)
-        proxy.hold()
-        began = time.monotonic()
-        with pytest.raises(UnavailableError):
-            kept.claiming_again(number)
-        assert time.monotonic() - began < 20
-        proxy.release()
-        assert kept.claiming_again(number)
-        kept.drop(orderly=True)
-        store.close()
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("name", ["postgresql", "mariadb"])
-def test_a_server_that_stands_still(name: str, request: pytest.FixtureRequest) -> None:
-    """A server that stands still is an outage after a limit, and none when it goes on."""
-    server: PrivateServer = request.getfixturevalue(f"private_{name}")
-    store = Store(server.url)
-    kept = KeptConnection(store.database)
-    kept.claiming_again(number)
-    server.pause()
-    began = time.monotonic()
-    with pytest.raises(UnavailableError):
-        kept.claiming_again(number)
-    assert time.monotonic() - began < 20
-    server.resume()
     assert kept.claiming_again(number)
     kept.drop(orderly=True)
     store.close()
