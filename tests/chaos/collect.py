@@ -28,7 +28,7 @@ _SOON = 90.0
 
 def read_tables(store: Store) -> Tables:
     """Return the runs, entries and edges, from one state of the database, and its time."""
-    with store.database.session() as session:
+    with store.reading(timeout=60) as session:
         now = store.database.now(session).timestamp()
         runs = _rows(session.execute(_selected(RunRow, RunModel.__table__)), RunRow)
         entries = _rows(session.execute(_selected(EntryRow, EntryModel.__table__)), EntryRow)
