@@ -10,6 +10,7 @@ quick       a store of the kind that users' tests have, at midnight
 new_store   makes stores on empty databases of any kind
 reporting_worker   lets a worker be on record in the play
 database    an empty database, without a store
+engine      the caller's engine, on a database with our tables
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from sqlalchemy import Engine, create_engine
 
 from beatstore import Declared, ManualClock, Store, testing
 from beatstore.config import Settings
@@ -73,6 +75,14 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def engine(migrated_url: str) -> Iterator[Engine]:
+    """Return the caller's engine, with its server's default isolation level."""
+    engine = create_engine(migrated_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -44,12 +44,10 @@ class Order(Shop):
 
 
 @pytest.fixture
-def engine(migrated_url: str) -> Iterator[Engine]:
+def engine(engine: Engine) -> Engine:
     """Return the caller's engine, on a database with their tables and ours."""
-    engine = create_engine(migrated_url)
     Shop.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
+    return engine
 
 
 @pytest.fixture

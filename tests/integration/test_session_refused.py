@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Store
@@ -23,14 +23,6 @@ from tests.support.marks import on_mariadb
 pytestmark = pytest.mark.every_database
 
 PASSED = datetime(2020, 1, 1, tzinfo=timezone.utc)
-
-
-@pytest.fixture
-def engine(migrated_url: str) -> Iterator[Engine]:
-    """Return the caller's engine."""
-    engine = create_engine(migrated_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

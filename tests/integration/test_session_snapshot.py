@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from beatstore import After, Declared, Store
@@ -19,14 +19,6 @@ from beatstore.database.tables import DEPENDENCY, ENTRY
 from tests.support.marks import on_servers
 
 pytestmark = [pytest.mark.every_database, on_servers]
-
-
-@pytest.fixture
-def engine(migrated_url: str) -> Iterator[Engine]:
-    """Return the caller's engine, with its server's default isolation level."""
-    engine = create_engine(migrated_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

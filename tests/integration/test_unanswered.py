@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -77,6 +78,23 @@ def test_a_soft_time_limit_spoils_no_connection(
             assert (store.get("a").task, store.names()) == ("t", ["a"])
 
 
+def check_given_up(
+    store: Store, fall_silent: Callable[[], None], go_on: Callable[[], None]
+) -> None:
+    """Fail unless an answer that never comes is an outage after a limit, and none afterwards."""
+    kept = KeptConnection(store.database)
+    kept.claiming_again(one)
+    fall_silent()
+    began = time.monotonic()
+    with pytest.raises(UnavailableError):
+        kept.claiming_again(one)
+    assert time.monotonic() - began < 20
+    go_on()
+    assert kept.claiming_again(one)
+    kept.drop(orderly=True)
+    store.close()
+
+
 @on_servers
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("driver", DRIVERS)
@@ -85,17 +103,7 @@ def test_a_peer_that_falls_silent(migrated_url: str, backend: str, driver: str) 
     url = by_driver(migrated_url, backend, driver)
     with Proxy(url.port or PORTS[backend]) as proxy:
         store = Store(url.set(host="127.0.0.1", port=proxy.port))
-        kept = KeptConnection(store.database)
-        kept.claiming_again(one)
-        proxy.hold()
-        began = time.monotonic()
-        with pytest.raises(UnavailableError):
-            kept.claiming_again(one)
-        assert time.monotonic() - began < 20
-        proxy.release()
-        assert kept.claiming_again(one)
-        kept.drop(orderly=True)
-        store.close()
+        check_given_up(store, proxy.hold, proxy.release)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -103,15 +111,4 @@ def test_a_peer_that_falls_silent(migrated_url: str, backend: str, driver: str) 
 def test_a_server_that_stands_still(name: str, request: pytest.FixtureRequest) -> None:
     """A server that stands still is an outage after a limit, and none when it goes on."""
     server: PrivateServer = request.getfixturevalue(f"private_{name}")
-    store = Store(server.url)
-    kept = KeptConnection(store.database)
-    kept.claiming_again(one)
-    server.pause()
-    began = time.monotonic()
-    with pytest.raises(UnavailableError):
-        kept.claiming_again(one)
-    assert time.monotonic() - began < 20
-    server.resume()
-    assert kept.claiming_again(one)
-    kept.drop(orderly=True)
-    store.close()
+    check_given_up(Store(server.url), server.pause, server.resume)

@@ -112,10 +112,12 @@ def keeping(app: Celery, clock: ManualClock) -> Iterator[Store]:
         app.close()
 
 
-def send(scheduler: DBScheduler, *claims: Claim, until: float | None = None) -> list[Outcome]:
+def send(
+    scheduler: DBScheduler, *claims: Claim, now: datetime = _NOW, until: float | None = None
+) -> list[Outcome]:
     """Send claims as a tick would, and return their outcomes in the order they came."""
     end = time.monotonic() + _PATIENCE if until is None else until
-    known = scheduler.sender.send(claims, now=_NOW, until=end)
+    known = scheduler.sender.send(claims, now=now, until=end)
     return [outcome for outcomes in known for outcome in outcomes]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -221,10 +220,7 @@ def test_expires_counts_by_the_database_where_the_machine_is_behind(
     options = {"expires": 600} if of == "entry" else {}
     scheduler.app.tasks["tests.note"].expires = 600 if of == "task" else None
     its_now = datetime.now(timezone.utc) + timedelta(hours=1)
-    claims, until = [new_claim(options=options)], time.monotonic() + 120
-    [outcome] = [
-        one for some in scheduler.sender.send(claims, now=its_now, until=until) for one in some
-    ]
+    [outcome] = send(scheduler, new_claim(options=options), now=its_now)
     [message] = memory_broker.drain()
     expires = datetime.fromisoformat(message.headers["expires"])
     assert timedelta(0) <= expires - its_now - timedelta(seconds=600) < timedelta(seconds=20)

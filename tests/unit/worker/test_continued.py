@@ -158,6 +158,17 @@ def ended_at(reports: list[Report]) -> list[int]:
     return found
 
 
+def check_replaced(app: Celery, line: Line, place: str, shape: str) -> list[dict[str, Any]]:
+    """Fail unless all that a task is replaced by runs once, as its run; return those headers."""
+    build, count = PLACES[place]
+    tasks = app.tasks
+    begin(line, build(tasks["replaced"].si(shape), tasks["work"].si))
+    work = [headers for headers in line.worked if headers["task"] == "work"]
+    assert len(work) == count + SHAPES[shape][1]
+    assert {headers.get("beatstore_run_id") for headers in work} == {7}
+    return work
+
+
 @pytest.mark.parametrize(
     ("place", "shape"),
     [(place, shape) for place in PLACES for shape in SHAPES if (place, shape) not in STUCK],
@@ -166,12 +177,7 @@ def test_a_task_that_is_replaced(
     app: Celery, line: Line, writer: Recorder, place: str, shape: str
 ) -> None:
     """Wherever a task stands, and whatever replaces it: one run, over with its last task."""
-    build, count = PLACES[place]
-    tasks = app.tasks
-    begin(line, build(tasks["replaced"].si(shape), tasks["work"].si))
-    work = [headers for headers in line.worked if headers["task"] == "work"]
-    assert len(work) == count + SHAPES[shape][1]
-    assert {headers.get("beatstore_run_id") for headers in work} == {7}
+    work = check_replaced(app, line, place, shape)
     assert {headers.get("beatstore_entry") for headers in work} == {"nightly"}
     reports = told(app, writer)
     assert ended_at(reports) == [len(reports) - 1]
@@ -187,12 +193,7 @@ def test_the_first_protocol(
 ) -> None:
     """Where celery's first protocol is spoken, a chain goes by links, and is one run as well."""
     app.conf.task_protocol = 1
-    build, count = PLACES[place]
-    tasks = app.tasks
-    begin(line, build(tasks["replaced"].si(shape), tasks["work"].si))
-    work = [headers for headers in line.worked if headers["task"] == "work"]
-    assert len(work) == count + SHAPES[shape][1]
-    assert {headers.get("beatstore_run_id") for headers in work} == {7}
+    check_replaced(app, line, place, shape)
     assert {headers["task"] for headers in line.worked if "beatstore_run_id" not in headers} == {
         "other"
     }
